@@ -1,0 +1,48 @@
+# Everything runs in .venv, made once from constraints.txt; `make clean` removes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-real test check docs bench format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Tapetum needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	touch $(STAMP)
+
+install: $(STAMP)  ## create the environment
+
+demo: $(STAMP)  ## generate a night scene, train IDE+ and IDF on it, evaluate, search, write runs/demo/report.html
+	$(BIN)/tapetum demo --out runs/demo
+
+demo-real: $(STAMP)  ## the same on a real clip: make demo-real CLIP=path/to/clip.mp4
+	$(BIN)/tapetum demo --out runs/demo --clip "$(CLIP)"
+
+test: $(STAMP)  ## the whole test suite, offline
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## ruff, mypy (strict), import layers, documentation build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_structure.py
+	$(MAKE) docs
+
+docs: $(STAMP)  ## build the documentation into docs/_build/html (warnings are errors)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+bench: $(STAMP)  ## measure against peers, print ratios, write runs/bench.json
+	$(BIN)/python -m benchmarks
+
+format: $(STAMP)  ## format and fix what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) build docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,3 @@
+"""Tapetum: person re-identification at night."""
+
+__version__ = "0.1.0"

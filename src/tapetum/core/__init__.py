@@ -1,0 +1,1 @@
+"""Contracts every layer shares: the travelling values, protocols, errors, vectors, seeds, discovery."""

@@ -1,0 +1,51 @@
+"""Errors a person can act on: each names the place, the value and the remedy, in one line.
+
+The command line prints the message and leaves with status 2; nothing is printed and carried on.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TapetumError(Exception):
+    """Base of everything the project raises on purpose."""
+
+
+class DataError(TapetumError):
+    """A dataset, a picture or a video is missing, damaged or laid out in another way than expected."""
+
+
+class RecipeError(TapetumError):
+    """A recipe or an option has an unknown key, a wrong type or a value that cannot work."""
+
+
+class CheckpointError(TapetumError):
+    """A checkpoint is damaged or belongs to another method, class count or version."""
+
+
+class ProtocolError(TapetumError):
+    """An evaluation cannot be carried out by its protocol."""
+
+
+class TrainingError(TapetumError):
+    """Training cannot go on (loss became NaN, too few identities, ...)."""
+
+
+class OutputError(TapetumError):
+    """A result cannot be written (folder not writable, disk full, in use by another run)."""
+
+
+class MissingExtraError(TapetumError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """A "; did you mean ...?" clause for a misspelt name, or the list of known names.
+
+    Args:
+        name: what was written.
+        known: what could have been meant.
+    """
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(choices)}"

@@ -1,0 +1,81 @@
+"""What a method is to everybody outside `tapetum.methods`.
+
+A method never hears a dataset's name, never writes a file and never depends on the order of the batch.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from tapetum.core.types import Batch
+
+
+@runtime_checkable
+class Method(Protocol):
+    """The class ``Method`` of every file in `tapetum.methods` (an ``nn.Module`` with these additions).
+
+    Built as ``Method(options, num_ids)`` with random weights and no file or network access;
+    `load_pretrained` then fills the backbones where a recipe asks for it.
+    """
+
+    num_ids: int
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Any:
+        """Network output of the method's own frozen dataclass, the same type in training and evaluation.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1, not normalised.
+            modalities: (B,) int64.
+            camids: (B,) int64.
+        """
+        ...
+
+    def losses(self, output: Any, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses, already weighted: the engine sums and logs them.
+
+        Args:
+            output: what `forward` gave for this batch, in training mode.
+            batch: the batch, in any order.
+        """
+        ...
+
+    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
+        """The vectors used for search.
+
+        Args:
+            images: as for `forward`.
+            modalities: as for `forward`.
+            camids: as for `forward`.
+            mirror: join each picture with its horizontal mirror, in the way of the method's source.
+        Returns:
+            (B, D) float32 with unit L2 norm.
+        """
+        ...
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Every trainable parameter exactly once, under the names that a recipe's learning rates use."""
+        ...
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the backbones before training.
+
+        Args:
+            source: "imagenet" (through timm, exactly the weights the method's source names) or a weights file.
+        Raises:
+            CheckpointError: the weights cannot be fetched or do not fit; the message says how to supply a file.
+        """
+        ...
+
+
+@runtime_checkable
+class Enhancer(Protocol):
+    """A method that also brightens pictures (for reports)."""
+
+    def enhance(self, images: Tensor) -> Tensor:
+        """Enhanced pictures, (B, 3, H, W) float32 clipped to 0..1.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+        """
+        ...

@@ -1,0 +1,49 @@
+"""Evaluation protocols as data: who is query, who is gallery, what is junk, which CMC and AP are meant.
+
+One evaluator (`tapetum.evaluation`) reads them all; every reported number names its protocol.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tapetum.core.types import Modality
+
+JunkRule = Literal["same_pid_same_camid", "sysu_camera_2_for_3", "none"]
+CMCRule = Literal["pictures", "identities"]
+APRule = Literal["step", "trapezoid"]
+UnmatchedRule = Literal["drop", "count"]
+TieRule = Literal["smaller_index_first", "larger_index_first"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of one evaluation.
+
+    Attributes:
+        name: as reported beside every number, e.g. "night600" or "llcm_nir_to_vis".
+        query_modality, gallery_modality: restrict a side to one modality; None takes every picture of that side.
+        junk: gallery entries that are taken out of a query's ranking. "same_pid_same_camid": the query's person
+            under the query's camera. "sysu_camera_2_for_3": every entry of camera 2 for a query of camera 3
+            (SYSU-MM01: both stand in one place). "none": nothing.
+        ignored_pids: gallery pids that are taken out of every ranking (-1: badly detected boxes).
+        cmc: "pictures" counts ranks over pictures; "identities" keeps each identity's best picture only.
+        ap: "step" takes the precision at each hit; "trapezoid" averages it with the one a rank before.
+        unmatched: a query without a match is left out ("drop") or stays in the denominator with zero ("count").
+        ties: order of equal distances.
+        trials: galleries drawn and averaged; 1 where the dataset fixes the gallery.
+        max_rank: stored length of the CMC curve.
+        source: where the rules were read.
+    """
+
+    name: str
+    query_modality: Modality | None = None
+    gallery_modality: Modality | None = None
+    junk: JunkRule = "same_pid_same_camid"
+    ignored_pids: tuple[int, ...] = (-1,)
+    cmc: CMCRule = "pictures"
+    ap: APRule = "step"
+    unmatched: UnmatchedRule = "drop"
+    ties: TieRule = "smaller_index_first"
+    trials: int = 1
+    max_rank: int = 50
+    source: str = ""

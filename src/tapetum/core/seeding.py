@@ -1,0 +1,30 @@
+"""Named random streams: one seed gives independent generators for identity, camera, sampler and so on.
+
+Asking for one stream never moves another, so "the same people, other cameras" is a change of one seed.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit seed for the stream called `names` under `seed`; the same on every machine and Python.
+
+    Args:
+        seed: the user's seed.
+        names: the path of the stream, e.g. ("identity", 17).
+    """
+    text = "/".join([str(seed), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
+    """NumPy's generator of the stream `names` under `seed`."""
+    return np.random.Generator(np.random.PCG64(derive_seed(seed, *names)))
+
+
+def torch_generator(seed: int, *names: str | int) -> torch.Generator:
+    """torch's CPU generator of the stream `names` under `seed`."""
+    return torch.Generator().manual_seed(derive_seed(seed, *names))

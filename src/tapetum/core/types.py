@@ -1,0 +1,152 @@
+"""The five plain values that travel between the stages of Tapetum.
+
+pictures -> datasets -> [Record] -> loader -> Batch -> method -> EmbeddingSet -> evaluation -> Metrics
+                                                                              -> gallery    -> [Match]
+
+No configuration object, no training-engine object and no dataset travels.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tapetum.core.protocol import Protocol
+
+
+class Modality(IntEnum):
+    """What the camera's sensor saw: visible light, or infrared (near-infrared and thermal alike)."""
+
+    VISIBLE = 0
+    INFRARED = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture of one person, as its dataset describes it.
+
+    Attributes:
+        path: the picture file.
+        pid: identity as the dataset writes it; -1 is junk, 0 may be a distractor (the protocol says).
+        camid: camera as the dataset writes it.
+        modality: visible or infrared.
+        split: "train", "query" or "gallery"; a dataset without roles of its own says "train" throughout.
+    """
+
+    path: Path
+    pid: int
+    camid: int
+    modality: Modality = Modality.VISIBLE
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures ready for a method, in any order.
+
+    Attributes:
+        images: (B, 3, H, W) float32 in 0..1, RGB, not normalised: a method applies its own named normalisation.
+        labels: (B,) int64 class index in 0..num_ids-1, or -1 where a picture has no training class.
+        pids: (B,) int64 identity as the dataset writes it.
+        camids: (B,) int64 camera as the dataset writes it.
+        modalities: (B,) int64 values of `Modality`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    pids: Tensor
+    camids: Tensor
+    modalities: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with every tensor on `device`."""
+        return Batch(
+            images=self.images.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            pids=self.pids.to(device, non_blocking=True),
+            camids=self.camids.to(device, non_blocking=True),
+            modalities=self.modalities.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class EmbeddingSet:
+    """Embeddings of N pictures; row i of every field describes the same picture.
+
+    Attributes:
+        vectors: (N, D) float32 with unit L2 norm.
+        paths: N picture files.
+        pids, camids, modalities: (N,) int64, as in `Record`.
+    """
+
+    vectors: Tensor
+    paths: tuple[Path, ...]
+    pids: Tensor
+    camids: Tensor
+    modalities: Tensor
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, rows: Tensor) -> "EmbeddingSet":
+        """The rows named by an int64 index or a bool mask, in that order.
+
+        Args:
+            rows: (n,) int64 row numbers, or (N,) bool.
+        """
+        index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
+        return EmbeddingSet(
+            vectors=self.vectors[index],
+            paths=tuple(self.paths[i] for i in index.tolist()),
+            pids=self.pids[index],
+            camids=self.camids[index],
+            modalities=self.modalities[index],
+        )
+
+
+@dataclass(frozen=True)
+class Match:
+    """One answer of a search.
+
+    Attributes:
+        path, pid, camid: of the gallery picture.
+        similarity: cosine in [-1, 1].
+        rank: counted from 1.
+    """
+
+    path: Path
+    pid: int
+    camid: int
+    similarity: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an evaluation found.
+
+    Attributes:
+        cmc: (R,) float64, cmc[k-1] is the fraction of queries with a right answer in the first k ranks.
+        mean_ap, mean_inp: fractions in [0, 1].
+        num_queries: queries that stand in the denominator.
+        num_dropped: queries without any match in the gallery that the protocol left out.
+        protocol: the rules by which all of this was counted.
+    """
+
+    cmc: Tensor
+    mean_ap: float
+    mean_inp: float
+    num_queries: int
+    num_dropped: int
+    protocol: "Protocol"
+
+    def rank(self, k: int) -> float:
+        """CMC at rank k (counted from 1), a fraction; ranks past the stored ones repeat the last."""
+        return float(self.cmc[min(k, len(self.cmc)) - 1])

@@ -1,0 +1,1 @@
+"""Training, extraction, evaluation and checkpoints."""

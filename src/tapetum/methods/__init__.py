@@ -1,0 +1,1 @@
+"""Methods, one per file: the file name is the registration."""

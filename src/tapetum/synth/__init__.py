@@ -1,0 +1,1 @@
+"""The generated night scene: people, lamps and a sensor, rendered to pictures and video."""

@@ -1,0 +1,102 @@
+"""The house rules that a machine can read: direction of imports, homes of heavy libraries, docstring arguments."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "tapetum"
+LAYERS = {
+    "core": 0,
+    "synth": 1,
+    "layers": 1,
+    "losses": 1,
+    "evaluation": 1,
+    "gallery": 1,
+    "data": 2,
+    "methods": 2,
+    "plots": 2,
+    "engine": 3,
+    "report": 4,
+    "cli": 5,
+}
+HOMES = {  # library -> packages (or files) that may import it
+    "timm": ("layers/backbones.py",),
+    "lightning": ("engine/",),
+    "matplotlib": ("plots/",),
+    "jinja2": ("report/",),
+    "typer": ("cli/",),
+    "av": ("data/", "synth/"),
+    "cv2": ("data/", "synth/"),
+    "pydantic": ("engine/",),
+}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; write the full name"
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_to_lower_layers_and_heavy_libraries_have_one_home(path: Path) -> None:
+    relative = path.relative_to(SOURCE)
+    package = relative.parts[0]
+    for line, name in imports_of(path):
+        library = name.split(".")[0]
+        homes = HOMES.get(library)
+        if homes:
+            assert any(str(relative).startswith(home) for home in homes), (
+                f"{relative}:{line}: {library} lives in {homes} only"
+            )
+        if library != "tapetum" or len(relative.parts) == 1:
+            continue
+        target = name.split(".")[1]
+        if target == package or target == "__version__":
+            continue
+        assert target in LAYERS, f"{relative}:{line}: tapetum.{target} has no layer"
+        assert LAYERS[target] < LAYERS[package], (
+            f"{relative}:{line}: {package} (layer {LAYERS[package]}) imports {target} (layer {LAYERS[target]})"
+        )
+
+
+def documented_functions() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    found = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "Args:" in (ast.get_docstring(node) or ""):
+                found.append((f"{path.relative_to(SOURCE)}::{node.name}", node))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "node"), documented_functions(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_documented_arguments_are_those_of_the_signature(
+    name: str, node: ast.FunctionDef | ast.AsyncFunctionDef
+) -> None:
+    text = inspect.cleandoc(ast.get_docstring(node) or "")
+    block = re.split(r"\n(?=\S)", text.split("Args:\n", 1)[1])[0]
+    indent = len(block) - len(block.lstrip())
+    documented = [
+        part.strip().lstrip("*")
+        for names in re.findall(rf"^ {{{indent}}}(\S[^:\n]*):", block, flags=re.MULTILINE)
+        for part in names.split(",")
+    ]
+    arguments = node.args
+    signature = [a.arg for a in arguments.posonlyargs + arguments.args + arguments.kwonlyargs]
+    signature += [a.arg for a in (arguments.vararg, arguments.kwarg) if a]
+    signature = [argument for argument in signature if argument not in ("self", "cls")]
+    assert documented == signature, f"{name}: Args documents {documented}, the signature has {signature}"
+
+
+def test_no_module_is_called_utils() -> None:
+    assert not [path for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]
