@@ -20,7 +20,8 @@ LAYERS = {
     "plots": 2,
     "engine": 3,
     "report": 4,
-    "cli": 5,
+    "experiments": 5,
+    "cli": 6,
 }
 HOMES = {  # library -> packages (or files) that may import it
     "timm": ("layers/backbones.py",),

@@ -1,0 +1,72 @@
+"""The front door: every subcommand under one name, and errors as one line.
+
+Subcommand files import heavy packages inside their commands, so that ``tapetum --help`` answers at once.
+"""
+
+import errno
+import sys
+from typing import Annotated
+
+import typer
+
+import tapetum
+from tapetum.cli import convert, data, demo, evaluate, extract, plot, report, reproduce, search, train
+from tapetum.core.errors import TapetumError
+
+OUTPUT_PROBLEMS = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EACCES: "permission denied; choose another folder or change its permissions",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
+
+app = typer.Typer(
+    name="tapetum",
+    help="Person re-identification at night.",
+    epilog="Example: tapetum demo --out runs/demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and leave, where asked."""
+    if wanted:
+        typer.echo(f"tapetum {tapetum.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Person re-identification at night."""
+
+
+app.command("demo")(demo.command)
+app.command("train")(train.command)
+app.command("evaluate")(evaluate.command)
+app.command("extract")(extract.command)
+app.command("search")(search.command)
+app.command("reproduce")(reproduce.command)
+app.command("convert")(convert.command)
+app.add_typer(data.app, name="data")
+app.add_typer(plot.app, name="plot")
+app.add_typer(report.app, name="report")
+
+
+def run() -> None:
+    """Run the command line; a problem the user can mend becomes one line and exit status 2."""
+    try:
+        app()
+    except TapetumError as error:
+        typer.echo(f"tapetum: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in OUTPUT_PROBLEMS:
+            raise
+        place = error.filename or "output"
+        typer.echo(f"tapetum: {place}: {OUTPUT_PROBLEMS[error.errno]}", err=True)
+        sys.exit(2)
