@@ -1,0 +1,467 @@
+"""A recipe: everything a training needs, as typed options read from one YAML file that can be read alone.
+
+A recipe is checked whole before anything starts; an unknown key or a wrong type is an error that names the key, the
+value and what was expected. The resolved recipe is saved beside every checkpoint and result.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tapetum.core.errors import RecipeError, nearest_name
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+PairOfCounts = Annotated[tuple[Count, Count], Field(strict=False)]
+PairOfNumbers = Annotated[tuple[Positive, Positive], Field(strict=False)]
+FourNumbers = Annotated[tuple[float, float, float, float], Field(strict=False)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, no unknown key, no silent conversion (``true`` is not 1, ``"3"`` is not 3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class MethodSection(BaseModel):
+    """Which method, and what its own ``Options`` say; those are checked against the method's file."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything under ``method:`` except the name."""
+        return dict(self.model_extra or {})
+
+
+class InitSection(Section):
+    """Weights before training: "imagenet" (through timm, never silently random), "random", or a weights file."""
+
+    weights: str = "imagenet"
+
+
+class EnhanceSection(Section):
+    """Pictures brightened once before training and testing, by a network that is not trained with the method.
+
+    Attributes:
+        name: only "zero_dce" today.
+        weights: a weights file of the curve network, or "train": trained on the training pictures before the run.
+        epochs, batch, lr, weight_decay, gradient_clip, size: of that training; the defaults are those of the
+            Zero-DCE release.
+    """
+
+    name: Literal["zero_dce"] = "zero_dce"
+    weights: str = "train"
+    epochs: Count = 200
+    batch: Count = 8
+    lr: Positive = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    gradient_clip: Positive = 0.1
+    size: PairOfCounts = (256, 256)
+
+
+class DataSection(Section):
+    """Pictures: where from, how large, read by which library.
+
+    Attributes:
+        name: a file of `tapetum.data.datasets`, or "synth" for the generated night scene.
+        root: folder of the dataset; `--data NAME=ROOT` gives it on the command line.
+        size: (height, width) in pixels.
+        interpolation, backend: the resize filter is part of the model; "pil" reproduces published checkpoints.
+        cache: resized pictures kept in memory, on disk, or not at all.
+        workers: processes that read pictures; 0 reads in the main process.
+        holdout_first: leave each training identity's first picture out (the IDF release's own preparation).
+        skip_corrupt: count damaged pictures and go on instead of stopping.
+        scene: settings of the generated night scene, for "synth".
+        enhance: pictures brightened beforehand (the rows "w/ DCE" of the paper's Table III).
+    """
+
+    name: str = "night600"
+    root: str | None = None
+    size: PairOfCounts = (256, 128)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    backend: Literal["cv2", "pil"] = "cv2"
+    cache: Literal["memory", "disk", "none"] = "none"
+    workers: Annotated[int, Field(ge=0)] = 2
+    holdout_first: bool = False
+    skip_corrupt: bool = False
+    scene: dict[str, Any] = {}
+    enhance: EnhanceSection | None = None
+
+
+class ErasingSection(Section):
+    """Random erasing: a rectangle of `area` (fraction of the picture) and `aspect` filled with `fill`."""
+
+    probability: Fraction = 0.0
+    area: PairOfNumbers = (0.02, 0.4)
+    aspect: PairOfNumbers = (0.3, 3.3333)
+    fill: Literal["black", "mean", "noise"] = "black"
+
+
+class AugmentSection(Section):
+    """Changes to training pictures.
+
+    Attributes:
+        pad: black pixels around the picture before it is cropped back at a random place.
+        flip: probability of a horizontal flip.
+        erasing: random erasing.
+        colour_jitter: brightness, contrast, saturation, hue; null for none.
+    """
+
+    pad: Annotated[int, Field(ge=0)] = 0
+    flip: Fraction = 0.5
+    erasing: ErasingSection = ErasingSection()
+    colour_jitter: FourNumbers | None = None
+
+
+class SamplerSection(Section):
+    """How a batch is drawn; the global batch is the same whatever the number of processes.
+
+    Attributes:
+        name: "uniform" shuffles pictures; "pk" draws `ids` identities and `pictures` of each.
+        batch: pictures in a global batch, for "uniform".
+        ids, pictures: P and K, for "pk".
+        steps: batches in an epoch; null takes as many as the pictures fill.
+    """
+
+    name: Literal["uniform", "pk"] = "uniform"
+    batch: Count | None = None
+    ids: Count | None = None
+    pictures: Count | None = None
+    steps: Count | None = None
+
+    @model_validator(mode="after")
+    def _only_what_the_sampler_uses(self) -> "SamplerSection":
+        if self.name == "uniform" and (self.batch is None or self.ids is not None or self.pictures is not None):
+            raise ValueError("sampler: uniform needs batch, and neither ids nor pictures")
+        if self.name == "pk" and (self.ids is None or self.pictures is None or self.batch is not None):
+            raise ValueError("sampler: pk needs ids and pictures, and no batch (it is ids x pictures)")
+        return self
+
+    @property
+    def global_batch(self) -> int:
+        """Pictures in one global batch."""
+        return self.batch if self.batch is not None else (self.ids or 0) * (self.pictures or 0)
+
+
+class OptimiserSection(Section):
+    """Optimiser and learning rates.
+
+    Attributes:
+        lr: of every parameter group that `group_lr` does not name.
+        group_lr: absolute rates of a method's named groups, e.g. backbone, enhancer.
+        momentum, nesterov: for "sgd".
+        betas: for "adam".
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Positive = 0.05
+    group_lr: dict[str, Positive] = {}
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+
+
+class ScheduleSection(Section):
+    """Length of the training and course of the learning rates (a factor on every group).
+
+    Attributes:
+        epochs: passes over the data.
+        name: "constant"; "step" multiplies by `gamma` every `step` epochs; "multistep" at each of `milestones`;
+            "cosine" falls from 1 to `final` over all epochs.
+        by: the factor changes at each epoch, or smoothly at each optimiser step.
+        warmup_epochs: the factor also rises linearly from `warmup_factor` to 1 over the first epochs.
+    """
+
+    epochs: Count
+    name: Literal["constant", "step", "multistep", "cosine"] = "step"
+    step: Count | None = None
+    gamma: Positive = 0.1
+    milestones: Annotated[tuple[Count, ...], Field(strict=False)] = ()
+    final: Fraction = 0.01
+    by: Literal["epoch", "step"] = "epoch"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    warmup_factor: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _has_its_numbers(self) -> "ScheduleSection":
+        if self.name == "step" and self.step is None:
+            raise ValueError("schedule: step needs the number of epochs between two drops as schedule.step")
+        if self.name == "multistep" and not self.milestones:
+            raise ValueError("schedule: multistep needs schedule.milestones, e.g. [40, 70]")
+        return self
+
+
+class TrainingSection(Section):
+    """How the machine is used; apart from rounding none of this changes the result.
+
+    Attributes:
+        precision: arithmetic of the forward pass; "auto" takes bf16 where the machine computes it fast, else fp32.
+        accelerator, devices: "auto" takes a GPU where there is one.
+        accumulate: the global batch is computed in this many parts whose gradients are averaged.
+        gradient_clip: largest gradient norm; null for none.
+        channels_last: memory layout of pictures and weights.
+        save_minutes: a state to resume from is written after each epoch, and within long epochs this often.
+    """
+
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Count = 1
+    accumulate: Count = 1
+    gradient_clip: Positive | None = None
+    channels_last: bool = True
+    save_minutes: Positive = 10.0
+
+
+class SelectionSection(Section):
+    """Which weights a run ends with; the test set is never looked at.
+
+    Attributes:
+        rule: "holdout" sets training identities aside and keeps the epoch with the best mAP on them; "last" trains
+            on every identity and keeps the final epoch, as the paper's tables do.
+        ids: identities set aside: a fraction below 1, or a number.
+        every: epochs between two looks.
+    """
+
+    rule: Literal["holdout", "last"] = "holdout"
+    ids: Positive = 0.1
+    every: Count = 5
+
+    @field_validator("ids")
+    @classmethod
+    def _is_a_fraction_or_a_number(cls, ids: float) -> float:
+        if ids >= 1 and (ids < 2 or ids != int(ids)):
+            raise ValueError("expected a fraction below 1 or a whole number of identities from 2 on")
+        return ids
+
+
+class RerankSection(Section):
+    """k-reciprocal re-ranking with the constants of its paper."""
+
+    k1: Count = 20
+    k2: Count = 6
+    lambda_value: Fraction = 0.3
+
+
+class EvaluationSection(Section):
+    """How the trained method is tested, unless the command line says otherwise.
+
+    Attributes:
+        protocol: name of one of the dataset's protocols; null takes its default.
+        mirror: join each picture with its mirror.
+        rerank: k-reciprocal re-ranking; null for none.
+        batch: pictures per extraction step; does not change the result.
+    """
+
+    protocol: str | None = None
+    mirror: bool = True
+    rerank: RerankSection | None = None
+    batch: Count = 128
+
+
+class Recipe(Section):
+    """Everything that decides the outcome of a training, and nothing else.
+
+    Attributes:
+        name: what reports call it.
+        about: one line for a reader: which row of which paper, or what for.
+        seed: of every random stream.
+    """
+
+    name: str
+    about: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    method: MethodSection
+    init: InitSection = InitSection()
+    data: DataSection = DataSection()
+    augment: AugmentSection = AugmentSection()
+    sampler: SamplerSection
+    optimiser: OptimiserSection = OptimiserSection()
+    schedule: ScheduleSection
+    training: TrainingSection = TrainingSection()
+    selection: SelectionSection = SelectionSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            raise ValueError("must be a plain name of letters, digits, '.', '_' and '-'")
+        return name
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package, sorted."""
+    folder = resources.files("tapetum") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: name of a recipe of the package ("idf_synth"), or a YAML file.
+        overrides: "key.key=value" each, the value written as in YAML; applied in order, before checking.
+    Raises:
+        RecipeError: no such recipe, no valid YAML, an unknown key, a wrong type or a value that cannot work.
+    """
+    place, text = _read_text(source)
+    content = parse_yaml(text, place)
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {place}: holds {type(content).__name__}, expected a mapping of sections")
+    for override in overrides:
+        _apply_override(content, override, place)
+    return check_recipe(content, place)
+
+
+def check_recipe(content: Mapping[str, Any], place: str) -> Recipe:
+    """A recipe from plain values (as stored in a checkpoint or read from YAML).
+
+    Args:
+        content: section name -> values.
+        place: how error messages call the source, e.g. "idf.yaml".
+    Raises:
+        RecipeError: an unknown key, a wrong type or a value that cannot work.
+    """
+    try:
+        recipe = Recipe.model_validate(dict(content))
+    except ValidationError as error:
+        raise RecipeError(f"recipe {place}: {_explain(error)}") from None
+    _check_method(recipe.method, place)
+    return recipe
+
+
+def write_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without code, in which 1e-4 is a number and a repeated key is an error."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [key.value for key, _ in node.value]
+    repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+    if repeated:
+        mark = node.start_mark
+        raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is written twice", mark)
+    return cast(dict[Any, Any], yaml.SafeLoader.construct_mapping(loader, node, deep=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+
+
+def parse_yaml(text: str, place: str) -> Any:
+    """Plain values from YAML text.
+
+    Args:
+        text: the YAML.
+        place: how error messages call the source.
+    Raises:
+        RecipeError: the text is no valid YAML; the message names the line.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  # derives from SafeLoader: runs no code
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise RecipeError(f"recipe {place}{line}: {problem}; correct the YAML") from None
+
+
+def _read_text(source: str | Path) -> tuple[str, str]:
+    path = Path(source)
+    if path.is_file():
+        try:
+            return path.name, path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"recipe {path}: cannot be read ({error}); give a UTF-8 YAML file") from None
+    name = str(source).removesuffix(".yaml")
+    if path.parent != Path() or name not in list_recipes():
+        raise RecipeError(f"recipe {source}: no such file or recipe; {nearest_name(name, list_recipes())}")
+    return f"{name}.yaml", (resources.files("tapetum") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _apply_override(content: dict[str, Any], override: str, place: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise RecipeError(f"recipe {place}: --set {override!r} is not of the form key.key=value")
+    parts = key.strip().split(".")
+    section = content
+    for part in parts[:-1]:
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            raise RecipeError(f"recipe {place}: --set {override!r}: {part} is a value, not a section")
+    section[parts[-1]] = parse_yaml(text, f"{place} --set {key}")
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem of a check in one line; an unknown key comes before everything else."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problem = problems[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{where} is unknown; {_nearest_key(where)}"
+    if problem["type"] == "missing":
+        return f"{where} is missing; add it"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "value_error" and message.startswith(where):
+        return message
+    message = re.sub(r"^(Input|Tuple|List) should (be )?(a )?(valid )?", "expected ", message)
+    message = re.sub(r"expected .*instance of .*|expected dictionary", "expected a section (key: value)", message)
+    message = re.sub(r"expected have (.*) after validation.*", r"expected \1", message)
+    return f"{where} is {problem['input']!r}, {message}"
+
+
+def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all keys a recipe may hold (those of the method's own options aside).
+
+    Args:
+        section: where to start.
+        prefix: put before each name.
+    """
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                yield from known_keys(candidate, f"{prefix}{name}.")
+
+
+def _nearest_key(key: str) -> str:
+    """The nearest key beside a misspelt one; else the same or nearest word anywhere in a recipe."""
+    head, _, word = key.rpartition(".")
+    keys = list(known_keys())
+    siblings = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == head]
+    nearest = nearest_name(word, siblings)
+    if nearest.startswith("did you mean"):
+        return nearest
+    shallow_first = sorted(keys, key=lambda known: known.count("."))
+    exact = [known for known in shallow_first if known.rpartition(".")[2] == word]
+    return f"did you mean {exact[0]}?" if exact else nearest
+
+
+def _check_method(method: MethodSection, place: str) -> None:
+    """The method exists and takes these options."""
+    from tapetum import methods  # imports torch; recipes are also listed where torch is not needed
+
+    try:
+        methods.build_options(method.name, method.options)
+    except RecipeError as error:
+        raise RecipeError(f"recipe {place}: {error}") from None
