@@ -1,0 +1,45 @@
+"""Sphinx settings. Equations become MathML at build time, so the pages need no network to be read."""
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
+
+import tapetum
+
+project = "Tapetum"
+author = "The Tapetum developers"
+copyright = "2026, the Tapetum developers"
+version = release = tapetum.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"
+nitpicky = False
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "Tapetum"
+html_show_sphinx = False
+templates_path: list[str] = []
+html_math_renderer = "mathml"
+
+
+def visit_inline_math(writer: HTML5Translator, node: nodes.math) -> None:
+    """Write an inline equation as MathML."""
+    writer.body.append(convert(node.astext(), display="inline"))
+    raise nodes.SkipNode
+
+
+def visit_display_math(writer: HTML5Translator, node: nodes.math_block) -> None:
+    """Write a displayed equation as MathML, with its number where it has one."""
+    writer.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the equation writer."""
+    app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
