@@ -1,0 +1,296 @@
+"""The camera's sensor at night: photons, read noise, gain, quantisation, denoising, gamma and JPEG, on arrays.
+
+Everything before `develop` happens in LINEAR light, where photon noise belongs: a picture that is darkened after its
+gamma has neither the noise nor the lost colours of a dark street. The night scene and ``tapetum data darken`` share
+this file.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.core.errors import OutputError, RecipeError
+
+FloatArray = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+LIGHTNESS_WEIGHTS = (0.299, 0.587, 0.114)  # mean lightness as the light levels are counted
+_TABLE_LIMIT = 16.0  # mean electrons below which the exact Poisson table is used
+_TABLE_STEP = 1 / 16  # spacing of its rows
+_TABLE_COLUMNS = 4096  # quantiles a row
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise RecipeError(f"sensor: {name} is {value}; it must be {allowed}")
+
+
+@dataclass(frozen=True)
+class SensorOptions:
+    """One camera's sensor and what its processor does to the picture.
+
+    Attributes:
+        exposure: electrons of a pixel as a fraction of the full well, per unit of linear light (shutter and aperture).
+        full_well_electrons: electrons that fill a pixel.
+        gain: amplification before the converter; gain 8 saturates at an eighth of the full well.
+        read_noise_electrons: deviation of the noise that is there without any light, in electrons.
+        row_noise_electrons: deviation of the part that a whole row shares (banding), in electrons.
+        black_level: pedestal, as a fraction of the converter's range; keeps the lower half of the read noise.
+        bits: resolution of the converter.
+        white_balance: factors of red, green and blue after the converter.
+        denoise: strength of the camera's noise filter, 0 (none) to 1 (watercolour).
+        gamma: exponent of the display curve; 2.2 is usual.
+        jpeg_quality: of the file that is written, 1 to 100 (`encode_jpeg`).
+    """
+
+    exposure: float = 1.0
+    full_well_electrons: float = 12_000.0
+    gain: float = 1.0
+    read_noise_electrons: float = 2.5
+    row_noise_electrons: float = 0.0
+    black_level: float = 0.0
+    bits: int = 12
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    denoise: float = 0.0
+    gamma: float = 2.2
+    jpeg_quality: int = 88
+
+    def __post_init__(self) -> None:
+        for name in ("exposure", "full_well_electrons", "gain", "gamma"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("read_noise_electrons", "row_noise_electrons"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(0 <= self.black_level < 1, "black_level", self.black_level, "in 0..1")
+        _require(2 <= self.bits <= 16, "bits", self.bits, "in 2..16")
+        _require(0 <= self.denoise <= 1, "denoise", self.denoise, "in 0..1")
+        _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "in 1..100")
+        positive = len(self.white_balance) == 3 and min(self.white_balance) > 0
+        _require(positive, "white_balance", self.white_balance, "three values above 0")
+
+
+NIGHT_SENSOR = SensorOptions(
+    gain=16.0, read_noise_electrons=2.0, row_noise_electrons=0.3, black_level=0.004, denoise=0.25, jpeg_quality=85
+)
+
+
+@dataclass(frozen=True)
+class DarkenOptions:
+    """How `darken_picture` turns a daytime picture into a night one.
+
+    Attributes:
+        lightness: smallest and largest mean lightness (0..255) of the result before noise, drawn evenly in the
+            logarithm for each picture; the default spans the paper's low and medium levels.
+        tint: deviation of the logarithm of the lamp's colour, per channel.
+        falloff: largest share of the light that is lost across the picture, 0..1.
+        sensor: the camera; its exposure is set from `lightness`.
+    """
+
+    lightness: tuple[float, float] = (6.0, 40.0)
+    tint: float = 0.12
+    falloff: float = 0.6
+    sensor: SensorOptions = field(default=NIGHT_SENSOR)
+
+    def __post_init__(self) -> None:
+        low, high = self.lightness
+        _require(0 < low <= high < 255, "lightness", self.lightness, "two values with 0 < low <= high < 255")
+        _require(self.tint >= 0, "tint", self.tint, "0 or more")
+        _require(0 <= self.falloff < 1, "falloff", self.falloff, "in 0..1")
+
+
+def expose(linear: FloatArray, options: SensorOptions, rng: np.random.Generator) -> Picture:
+    """What the camera makes of a scene: `capture`, then `develop`; JPEG is added when the file is written.
+
+    Args:
+        linear: (H, W, 3) float32 linear light, RGB; 1.0 fills the well at exposure 1.
+        options: the sensor.
+        rng: the stream of this picture's noise.
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    return develop(capture(linear, options, rng), options)
+
+
+def capture(linear: FloatArray, options: SensorOptions, rng: np.random.Generator) -> FloatArray:
+    """The converter's output: light, photon noise, read noise, gain and quantisation.
+
+    Args:
+        linear: (H, W, 3) float32 linear light.
+        options: the sensor.
+        rng: the stream of this picture's noise.
+    Returns:
+        (H, W, 3) float32 in 0..1 of the converter's range, pedestal still inside, a multiple of one step.
+    """
+    electrons = np.maximum(linear, 0, dtype=np.float32) * np.float32(options.exposure * options.full_well_electrons)
+    np.minimum(electrons, options.full_well_electrons, out=electrons)
+    electrons = _with_noise(electrons, options.read_noise_electrons, rng)
+    if options.row_noise_electrons > 0:
+        rows = rng.standard_normal((len(electrons), 1, 1), dtype=np.float32)
+        electrons += np.float32(options.row_noise_electrons) * rows
+    electrons *= np.float32(options.gain / options.full_well_electrons)
+    electrons += np.float32(options.black_level)
+    steps = np.float32(2**options.bits - 1)
+    electrons *= steps
+    np.rint(electrons, out=electrons)
+    np.clip(electrons, 0, steps, out=electrons)
+    electrons /= steps
+    return electrons
+
+
+def develop(raw: FloatArray, options: SensorOptions) -> Picture:
+    """The camera's processor: pedestal off, white balance, display gamma, noise filter.
+
+    Args:
+        raw: (H, W, 3) float32 in 0..1, from `capture`.
+        options: the sensor.
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    gains = np.array(options.white_balance, np.float32) / np.float32(1 - options.black_level)
+    value = (raw - np.float32(options.black_level)) * gains
+    np.clip(value, 0, 1, out=value)
+    display = np.asarray(cv2.pow(value, 1 / options.gamma), np.float32)
+    display *= np.float32(255)
+    display += np.float32(0.5)
+    return denoise(display.astype(np.uint8), options.denoise)
+
+
+def denoise(picture: Picture, strength: float) -> Picture:
+    """The noise filter of a camera: smooths colour more than lightness and keeps edges.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        strength: 0 (unchanged) to 1.
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    if strength <= 0:
+        return picture
+    planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
+    colour = cv2.GaussianBlur(planes, (0, 0), 0.4 + 1.8 * strength)
+    light = cv2.bilateralFilter(np.ascontiguousarray(planes[..., 0]), 5, 10 + 60 * strength, 0.6 + 1.2 * strength)
+    colour[..., 0] = light
+    return np.asarray(cv2.cvtColor(colour, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def encode_jpeg(picture: Picture, quality: int) -> bytes:
+    """The bytes of the JPEG file.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        quality: 1 to 100.
+    Raises:
+        OutputError: the picture cannot be encoded.
+    """
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not ok:
+        raise OutputError(f"picture of {picture.shape} cannot be encoded as JPEG: check its height and width")
+    return bytes(data)
+
+
+def darken_picture(picture: Picture, options: DarkenOptions, rng: np.random.Generator) -> Picture:
+    """A daytime picture as the same camera would have taken it at night.
+
+    The display gamma is undone, lamp tint and fall-off are applied to linear light, the exposure is chosen so that
+    the noise-free result has a mean lightness drawn from `options.lightness`, and the sensor adds what it adds.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        options: the night.
+        rng: the stream of this picture; the same stream gives the same bytes.
+    Returns:
+        (H, W, 3) uint8 RGB, before JPEG (see `encode_jpeg`).
+    """
+    sensor = options.sensor
+    low, high = np.log(options.lightness)
+    target = float(np.exp(rng.uniform(low, high)))
+    tint = np.exp(options.tint * rng.standard_normal(3)).astype(np.float32)
+    angle, loss = rng.uniform(0, 2 * np.pi), options.falloff * rng.uniform()
+    curve = np.power(np.arange(256, dtype=np.float32) / 255, np.float32(sensor.gamma))
+    linear = curve[picture] * (tint / tint.mean())
+    linear *= _ramp(picture.shape[0], picture.shape[1], angle, loss)[..., None]
+    exposure = _exposure_for(linear, target, sensor)
+    return expose(linear, replace(sensor, exposure=exposure), rng)
+
+
+def gamma_darken(picture: Picture, gamma: float) -> Picture:
+    """Plain gamma darkening, 255 (v / 255)^gamma of each channel, rounded to the nearest value.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        gamma: exponent; above 1 darkens.
+    Returns:
+        (H, W, 3) uint8 RGB.
+    Source: the IDF paper's Market1501-N, which does not print its gamma.
+    """
+    _require(gamma > 0, "gamma", gamma, "above 0")
+    curve = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    dark: Picture = curve[picture]
+    return dark
+
+
+def mean_lightness(picture: Picture) -> float:
+    """Mean of 0.299 R + 0.587 G + 0.114 B, 0..255.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+    """
+    return float(picture.reshape(-1, 3).mean(0) @ np.array(LIGHTNESS_WEIGHTS))
+
+
+def _with_noise(electrons: FloatArray, read_noise: float, rng: np.random.Generator) -> FloatArray:
+    """Photon counts of the mean `electrons` plus read noise; few electrons are exactly Poisson, many are Gaussian."""
+    normal = rng.standard_normal(electrons.shape, dtype=np.float32)
+    draw = rng.integers(0, 2**32, electrons.shape, dtype=np.uint32)  # 20 bits choose the row, 12 the quantile
+    many = electrons >= _TABLE_LIMIT
+    noisy: FloatArray = np.sqrt(electrons + np.float32(read_noise**2))
+    noisy *= normal
+    noisy += electrons
+    if many.all():
+        return noisy
+    # The row is rounded at random between its two neighbours, so the mean stays exact between rows.
+    position = np.where(many, 0, electrons) * np.float32(1 / _TABLE_STEP)
+    position += (draw >> np.uint32(12)).astype(np.float32) * np.float32(2**-20)
+    index = position.astype(np.int32) * _TABLE_COLUMNS + (draw & np.uint32(_TABLE_COLUMNS - 1)).astype(np.int32)
+    counts = _poisson_table().take(index).astype(np.float32)
+    counts += np.float32(read_noise) * normal
+    np.copyto(counts, noisy, where=many)
+    return counts
+
+
+@lru_cache(maxsize=1)
+def _poisson_table() -> NDArray[np.uint8]:
+    """Quantiles of the Poisson distribution: row r is the mean r * step, column c the quantile (c + 1/2) / columns."""
+    means = np.arange(int(_TABLE_LIMIT / _TABLE_STEP) + 2) * _TABLE_STEP
+    counts = np.arange(64)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(counts[1:]))])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.exp(counts * np.log(means[:, None]) - means[:, None] - log_factorial)
+    terms[0] = counts == 0
+    cumulative = np.cumsum(terms, axis=1)
+    quantiles = (np.arange(_TABLE_COLUMNS) + 0.5) / _TABLE_COLUMNS
+    return np.stack([np.searchsorted(row, quantiles) for row in cumulative]).astype(np.uint8).ravel()
+
+
+def _ramp(height: int, width: int, angle: float, loss: float) -> FloatArray:
+    """(H, W) factors falling from 1 to 1 - loss along a direction over the picture."""
+    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
+    across = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.float32(np.cos(angle))
+    reach = abs(np.sin(angle)) + abs(np.cos(angle))
+    ramp: FloatArray = (1 - np.float32(loss / 2) * (1 + (down + across) / np.float32(reach))).astype(np.float32)
+    return ramp
+
+
+def _exposure_for(linear: FloatArray, lightness: float, sensor: SensorOptions) -> float:
+    """The exposure at which the noise-free display has this mean lightness, by bisection on a thumbnail."""
+    gains = np.array(sensor.white_balance, np.float32)
+    small: FloatArray = cv2.resize(linear, (16, 32), interpolation=cv2.INTER_AREA).astype(np.float32) * gains
+    low, high = -16.0, 8.0  # exposure x gain in powers of two
+    for _ in range(24):
+        middle = (low + high) / 2
+        display = np.clip(small * np.float32(2**middle), 0, 1) ** np.float32(1 / sensor.gamma)
+        mean = 255 * float(display.reshape(-1, 3).mean(0) @ np.array(LIGHTNESS_WEIGHTS))
+        low, high = (middle, high) if mean < lightness else (low, middle)
+    return float(2 ** ((low + high) / 2)) / sensor.gain
