@@ -1,0 +1,73 @@
+"""Files that are written whole or not at all: a temporary name, fsync, rename."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from tapetum.core.errors import OutputError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`.
+
+    Args:
+        path: where; an existing file is replaced.
+        content: the whole file.
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    write_with(path, lambda file: file.write(content))
+
+
+def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file through a function that gets it open.
+
+    Args:
+        path: where; an existing file is replaced.
+        write: called once with the open temporary file.
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends well, and vanishes otherwise.
+
+    Args:
+        path: the final name.
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another folder") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents.
+
+    Args:
+        path: the folder; may exist.
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: the folder cannot be made ({error.strerror}); choose another one") from error

@@ -1,0 +1,132 @@
+"""Open a dataset by name, and name what is in it by a fingerprint."""
+
+import hashlib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tapetum.core import discovery
+from tapetum.core.errors import DataError, RecipeError, nearest_name
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import Record
+
+PACKAGE = "tapetum.data.datasets"
+_BYTES_PER_END = 4096
+_FILES_SAMPLED = 2048
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset.
+
+    Attributes:
+        name: of its file in `tapetum.data.datasets`.
+        root: the folder it was read from.
+        records: every picture, train, query and gallery, in the order of reading.
+        protocols: its evaluation protocols by name.
+        default_protocol: the name of the usual one.
+    """
+
+    name: str
+    root: Path
+    records: tuple[Record, ...]
+    protocols: dict[str, Protocol]
+    default_protocol: str
+
+    def split(self, name: str) -> list[Record]:
+        """Records of one split, in the order of reading.
+
+        Args:
+            name: "train", "query" or "gallery".
+        """
+        return [record for record in self.records if record.split == name]
+
+    def protocol(self, name: str | None = None) -> Protocol:
+        """One protocol by name.
+
+        Args:
+            name: None takes the dataset's default.
+        Raises:
+            RecipeError: the dataset has no such protocol.
+        """
+        wanted = name or self.default_protocol
+        if wanted not in self.protocols:
+            raise RecipeError(f"{self.name}: protocol {wanted!r} is unknown; {nearest_name(wanted, self.protocols)}")
+        return self.protocols[wanted]
+
+
+def list_datasets() -> list[str]:
+    """Names of the datasets that come with the package."""
+    return discovery.list_names(PACKAGE)
+
+
+def load_dataset_module(name: str) -> ModuleType:
+    """The file of a dataset.
+
+    Args:
+        name: e.g. "night600", or a stranger's dotted name.
+    Raises:
+        RecipeError: there is no such dataset; the message names the nearest one.
+    """
+    return discovery.load(PACKAGE, name)
+
+
+def open_dataset(
+    name: str, root: Path, *, options: Mapping[str, Any] | None = None, failures: list[Path] | None = None
+) -> Dataset:
+    """Read a dataset's records and protocols; no picture is decoded.
+
+    Args:
+        name: e.g. "night600".
+        root: its folder.
+        options: the dataset's own reading options, e.g. {"holdout_first": True} for night600.
+        failures: collects files whose names cannot be parsed, instead of an error.
+    Raises:
+        DataError: the root is missing, holds another layout or no picture.
+        RecipeError: the dataset or an option is unknown.
+    """
+    module = load_dataset_module(name)
+    chosen = dict(options or {})
+    known = [
+        option for option in inspect.signature(module.read_records).parameters if option not in ("root", "failures")
+    ]
+    for option in chosen:
+        if option not in known:
+            hint = nearest_name(option, known) if known else "it has no options"
+            raise RecipeError(f"{name}: option {option!r} is unknown; {hint}")
+    records = module.read_records(Path(root), failures=failures, **chosen)
+    return Dataset(name, Path(root), tuple(records), dict(module.PROTOCOLS), module.DEFAULT_PROTOCOL)
+
+
+def fingerprint(records: Iterable[Record]) -> str:
+    """A name for the content of a set of pictures: the same on every machine, for every root and order.
+
+    Every record's roles, file name and size count; of up to 2048 files, spread evenly, also the first and last 4096
+    bytes, so that a renamed or re-encoded copy of a dataset gets another name.
+
+    Args:
+        records: the pictures; their files exist.
+    Returns:
+        16 hexadecimal digits.
+    Raises:
+        DataError: a file is missing.
+    """
+    lines = []
+    for record in records:
+        try:
+            size = record.path.stat().st_size
+        except OSError as error:
+            raise DataError(f"{record.path}: cannot be read ({error.strerror}); correct the root") from None
+        key = f"{record.split}/{record.path.name}/{record.pid}/{record.camid}/{int(record.modality)}/{size}"
+        lines.append((key, record.path, size))
+    lines.sort(key=lambda line: line[0])
+    digest = hashlib.sha256("\n".join(key for key, _, _ in lines).encode())
+    for _, path, size in lines[:: max(1, -(-len(lines) // _FILES_SAMPLED))]:
+        with path.open("rb") as file:
+            digest.update(file.read(_BYTES_PER_END))
+            file.seek(max(_BYTES_PER_END, size - _BYTES_PER_END))
+            digest.update(file.read(_BYTES_PER_END))
+    return digest.hexdigest()[:16]

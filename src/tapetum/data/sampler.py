@@ -1,0 +1,304 @@
+"""Which pictures make a batch: shuffled uniformly, or P people with K pictures of each.
+
+Every process draws the same global batch and takes its slice, so the number of processes changes nothing. An epoch is
+a function of (seed, epoch): a sampler can be put back to any batch of any epoch.
+
+Source: P x K as in the BoT release and torchreid. Each person's pictures are shuffled and cut into groups of K (what is
+left over is not used; a person with fewer than K is drawn with replacement); batches take P people at random until
+fewer than P have a group left.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.core.errors import DataError, RecipeError
+from tapetum.core.seeding import numpy_generator
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """How batches are drawn.
+
+    Attributes:
+        name: "uniform" or "pk".
+        batch: pictures in a global batch, for "uniform".
+        ids: P, for "pk".
+        pictures: K, for "pk".
+        steps: batches in an epoch; None takes as many as the pictures fill.
+    """
+
+    name: Literal["uniform", "pk"] = "uniform"
+    batch: int = 32
+    ids: int = 16
+    pictures: int = 4
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class SampledBatch:
+    """One process's part of a global batch.
+
+    Attributes:
+        epoch: of the global batch.
+        number: of the global batch within its epoch, from 0.
+        rows: (B,) all pictures of the global batch.
+        positions: (b,) which of `rows` belong to this part.
+    """
+
+    epoch: int
+    number: int
+    rows: Rows
+    positions: Rows
+
+
+class Sampler:
+    """Base of both samplers: iteration, slices, restoring.
+
+    Args:
+        seed: of the run.
+        steps: batches in an epoch; None takes as many as the pictures fill.
+        rank: this process, from 0.
+        world: number of processes.
+        parts: pieces in which a process handles its share of a batch (gradient accumulation), one after the other.
+    """
+
+    def __init__(self, *, seed: int, steps: int | None, rank: int, world: int, parts: int) -> None:
+        if not 0 <= rank < world or parts < 1:
+            raise RecipeError(f"sampler: rank {rank} of {world} with {parts} parts cannot be; ranks count from 0")
+        self.seed = seed
+        self.steps = steps
+        self.rank = rank
+        self.world = world
+        self.parts = parts
+        self.epoch = 0
+        self.start_batch = 0
+        self._drawn: tuple[int, Rows] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch.
+
+        Args:
+            epoch: from 0.
+        """
+        self.epoch = epoch
+        self.start_batch = 0
+
+    def batches(self, epoch: int) -> Rows:
+        """All global batches of an epoch.
+
+        Args:
+            epoch: from 0.
+        Returns:
+            (steps, B) row numbers.
+        """
+        if self._drawn is None or self._drawn[0] != epoch:
+            rounds = [self._draw_round(epoch, 0)]
+            while self.steps is not None and sum(map(len, rounds)) < self.steps:
+                rounds.append(self._draw_round(epoch, len(rounds)))
+            self._drawn = (epoch, np.concatenate(rounds)[: self.steps])
+        return self._drawn[1]
+
+    def __len__(self) -> int:
+        """Parts of the current epoch: steps times `parts`, whatever `start_batch` says."""
+        return len(self.batches(self.epoch)) * self.parts
+
+    def __iter__(self) -> Iterator[SampledBatch]:
+        """This process's parts of the batches from `start_batch` on."""
+        batches = self.batches(self.epoch)
+        for number in range(self.start_batch, len(batches)):
+            for part in range(self.parts):
+                positions = self.slice_positions(part * self.world + self.rank, self.world * self.parts)
+                yield SampledBatch(self.epoch, number, batches[number], positions)
+
+    def slice_positions(self, index: int, count: int) -> Rows:
+        """Positions of one of `count` slices within a global batch.
+
+        Args:
+            index: which slice.
+            count: number of slices; together they hold every position once.
+        """
+        raise NotImplementedError
+
+    def _draw_round(self, epoch: int, number: int) -> Rows:
+        """(n, B) batches: one pass through the pictures."""
+        raise NotImplementedError
+
+
+class UniformSampler(Sampler):
+    """Every picture once an epoch in random order; an incomplete last batch is left out.
+
+    Args:
+        num_pictures: N.
+        batch: pictures in a global batch.
+        seed: of the run.
+        steps: batches in an epoch; None: N // batch.
+        rank: this process, from 0.
+        world: number of processes.
+        parts: pieces of a process's share.
+    Raises:
+        DataError: fewer pictures than a batch needs.
+    """
+
+    def __init__(
+        self,
+        num_pictures: int,
+        batch: int,
+        *,
+        seed: int,
+        steps: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+    ) -> None:
+        super().__init__(seed=seed, steps=steps, rank=rank, world=world, parts=parts)
+        if num_pictures < batch:
+            raise DataError(
+                f"sampler: {num_pictures} training pictures do not fill a batch of {batch}; lower sampler.batch"
+            )
+        if batch % (world * parts):
+            raise RecipeError(
+                f"sampler: a batch of {batch} cannot be shared by {world} processes x {parts} parts; "
+                f"choose sampler.batch as a multiple of {world * parts}"
+            )
+        self.num_pictures = num_pictures
+        self.batch = batch
+
+    def slice_positions(self, index: int, count: int) -> Rows:
+        """Positions index, index + count, ... of a global batch.
+
+        Args:
+            index: which slice.
+            count: number of slices.
+        """
+        return np.arange(index, self.batch, count)
+
+    def _draw_round(self, epoch: int, number: int) -> Rows:
+        order = numpy_generator(self.seed, "sampler", "uniform", epoch, number).permutation(self.num_pictures)
+        steps = self.num_pictures // self.batch
+        return order[: steps * self.batch].reshape(steps, self.batch)
+
+
+class PKSampler(Sampler):
+    """P people and K pictures of each; the K pictures of a person stand together in the batch.
+
+    Slices hold whole people where the people can be shared evenly (so that each process finds positive pairs),
+    otherwise single pictures.
+
+    Args:
+        labels: (N,) identity of each picture.
+        ids: P.
+        pictures: K.
+        seed: of the run.
+        steps: batches in an epoch; None: as many as the groups fill.
+        rank: this process, from 0.
+        world: number of processes.
+        parts: pieces of a process's share.
+    Raises:
+        DataError: fewer identities than P.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | Rows,
+        ids: int,
+        pictures: int,
+        *,
+        seed: int,
+        steps: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+    ) -> None:
+        super().__init__(seed=seed, steps=steps, rank=rank, world=world, parts=parts)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.ids = ids
+        self.pictures = pictures
+        _, self._codes, self._sizes = np.unique(self.labels, return_inverse=True, return_counts=True)
+        if len(self._sizes) < ids:
+            raise DataError(
+                f"sampler: {len(self._sizes)} training identities are fewer than P = {ids} (sampler.ids); "
+                f"lower sampler.ids to {len(self._sizes)} or add identities"
+            )
+        if ids * pictures % (world * parts):
+            raise RecipeError(
+                f"sampler: a batch of {ids} x {pictures} cannot be shared by {world} processes x {parts} parts; "
+                f"choose sampler.ids as a multiple of {world * parts}"
+            )
+
+    def slice_positions(self, index: int, count: int) -> Rows:
+        """Whole people index, index + count, ... or, where P is not a multiple of `count`, single pictures so.
+
+        Args:
+            index: which slice.
+            count: number of slices.
+        """
+        if self.ids % count:
+            return np.arange(index, self.ids * self.pictures, count)
+        return (np.arange(index, self.ids, count)[:, None] * self.pictures + np.arange(self.pictures)).ravel()
+
+    def _draw_round(self, epoch: int, number: int) -> Rows:
+        generator = numpy_generator(self.seed, "sampler", "pk", epoch, number)
+        groups, owners = self._draw_groups(generator)
+        # groups of one person stand together: the next one to use is first[person] + used[person]
+        counts = np.bincount(owners, minlength=len(self._sizes))
+        first = np.cumsum(counts) - counts
+        used = np.zeros_like(counts)
+        batches = []
+        available = np.flatnonzero(counts)
+        while len(available) >= self.ids:
+            people = generator.choice(available, self.ids, replace=False)
+            batches.append(groups[first[people] + used[people]].ravel())
+            used[people] += 1
+            available = np.flatnonzero(used < counts)
+        return np.stack(batches)
+
+    def _draw_groups(self, generator: np.random.Generator) -> tuple[Rows, Rows]:
+        """(G, K) rows, and (G,) the person of each group, sorted by person."""
+        size = self.pictures
+        order = np.lexsort((generator.random(len(self._codes)), self._codes))  # by person, shuffled within
+        starts = np.cumsum(self._sizes) - self._sizes
+        whole = self._sizes // size
+        owners = np.repeat(np.arange(len(self._sizes)), whole)
+        within = np.arange(len(owners)) - np.repeat(np.cumsum(whole) - whole, whole)
+        columns = starts[owners][:, None] + within[:, None] * size + np.arange(size)
+        groups = order[columns]
+        small = np.flatnonzero(whole == 0)
+        draws = (generator.random((len(small), size)) * self._sizes[small][:, None]).astype(np.int64)
+        groups = np.concatenate([groups, order[starts[small][:, None] + draws]])
+        owners = np.concatenate([owners, small])
+        by_person = np.argsort(owners, kind="stable")
+        return groups[by_person], owners[by_person]
+
+
+def build_sampler(
+    options: SamplerOptions,
+    labels: Sequence[int] | Rows,
+    *,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    parts: int = 1,
+) -> Sampler:
+    """The sampler which `options` names.
+
+    Args:
+        options: name and sizes.
+        labels: (N,) identity of each picture.
+        seed: of the run.
+        rank: this process, from 0.
+        world: number of processes.
+        parts: pieces of a process's share.
+    Raises:
+        DataError: fewer identities or pictures than a batch needs.
+        RecipeError: the batch cannot be shared evenly.
+    """
+    share = {"rank": rank, "world": world, "parts": parts}
+    if options.name == "pk":
+        return PKSampler(labels, options.ids, options.pictures, seed=seed, steps=options.steps, **share)
+    return UniformSampler(len(labels), options.batch, seed=seed, steps=options.steps, **share)
