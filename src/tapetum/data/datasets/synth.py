@@ -1,0 +1,61 @@
+"""The generated night scene: Night600's flat layout, with the scene's settings beside it in ``scene.json``.
+
+Written by `tapetum data generate`; read under Night600's rules, so that numbers are counted alike, yet under names of
+its own, so that they are never taken for the paper's.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tapetum.core.errors import DataError
+from tapetum.core.types import Record
+from tapetum.data.atomic import write_bytes
+from tapetum.data.datasets import night600
+from tapetum.data.layout import Counts, find_base, wrong_layout
+
+NAME = "synth"
+SCENE_FILE = "scene.json"
+OBTAIN = "make it with 'tapetum data generate ROOT'"
+PROTOCOLS = {
+    "synth": replace(night600.PROTOCOLS["night600"], name="synth"),
+    "synth_step": replace(night600.PROTOCOLS["night600_step"], name="synth_step"),
+}
+DEFAULT_PROTOCOL = "synth"
+PUBLISHED: dict[str, Counts] = {}  # its size is an option
+LAYOUTS = (f"{SCENE_FILE} beside {night600.LAYOUTS[0]}",)
+
+picture_path = night600.picture_path
+
+
+def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Record]:
+    """Records of train, query, gallery, each sorted by file name.
+
+    Args:
+        root: the folder that holds ``scene.json``.
+        failures: collects files whose names cannot be parsed, instead of an error.
+    Raises:
+        DataError: the scene is missing or was not written to its end.
+    """
+    base = find_base(root, dataset=NAME, names=(), obtain=OBTAIN)
+    scene = base / SCENE_FILE
+    if not scene.is_file():
+        raise wrong_layout(base, dataset=NAME, layouts=LAYOUTS)
+    try:
+        json.loads(scene.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{NAME}: {scene} is no valid JSON ({error}); generate the scene again") from None
+    return night600.read_records(base, failures=failures)
+
+
+def write_miniature(root: Path, rng: np.random.Generator) -> None:
+    """Night600's miniature with an empty ``scene.json``.
+
+    Args:
+        root: an empty folder.
+        rng: colours of the pictures.
+    """
+    night600.write_miniature(root, rng)
+    write_bytes(root / SCENE_FILE, b"{}\n")
