@@ -1,0 +1,103 @@
+"""Rank lists: each query beside its first answers, right and wrong told apart by colour, line and sign."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from tapetum.plots.style import INK, MUTED, RIGHT, RIGHT_SIGN, WRONG, WRONG_SIGN, new_figure, styled
+
+Picture = NDArray[np.uint8]
+
+
+@styled
+def draw_ranking_list(
+    queries: Sequence[Picture],
+    answers: Sequence[Sequence[Picture]],
+    right: Sequence[Sequence[bool]],
+    *,
+    captions: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """One row a query: the query, then its answers in order of rank.
+
+    Args:
+        queries: Q pictures, (H, W, 3) uint8 RGB each.
+        answers: for each query up to K pictures, nearest first.
+        right: for each query whether each answer shows the same person.
+        captions: under each query, e.g. its pid and camera.
+        title: above everything.
+    """
+    depth = max([1, *(len(row) for row in answers)])
+    rows = max(1, len(queries))
+    figure = new_figure(0.62 * (depth + 1) + 0.5, 1.42 * rows + (0.3 if title else 0.05))
+    grid = figure.add_gridspec(rows, depth + 2, width_ratios=[1, 0.12, *[1] * depth])
+    for row, (query, found, truth) in enumerate(zip(queries, answers, right, strict=True)):
+        panel = figure.add_subplot(grid[row, 0])
+        _show(panel, query, INK, "-")
+        panel.set_title("query", fontsize=8, loc="center", pad=3)
+        if captions:
+            panel.set_xlabel(captions[row], fontsize=7, color=MUTED)
+        for place, (picture, is_right) in enumerate(zip(found, truth, strict=True)):
+            panel = figure.add_subplot(grid[row, place + 2])
+            colour, sign = (RIGHT, RIGHT_SIGN) if is_right else (WRONG, WRONG_SIGN)
+            _show(panel, picture, colour, "-" if is_right else (0, (3, 2)))
+            panel.set_title(f"{place + 1} {sign}", fontsize=8, loc="center", pad=3, color=colour)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
+def describe_ranking_list(right: Sequence[Sequence[bool]], *, captions: Sequence[str] | None = None) -> str:
+    """The rank lists in words: which ranks of which query are right.
+
+    Args:
+        right: as for `draw_ranking_list`.
+        captions: as for `draw_ranking_list`.
+    """
+    parts = []
+    for row, truth in enumerate(right):
+        name = captions[row] if captions else f"query {row + 1}"
+        parts.append(f"{name}: {describe_ranks(truth)}")
+    return "Rank lists. " + "; ".join(parts) + "."
+
+
+def describe_ranks(truth: Sequence[bool]) -> str:
+    """Which ranks are right, e.g. "right at ranks 1 and 4 of 10".
+
+    Args:
+        truth: whether each answer is right, nearest first.
+    """
+    ranks = [str(rank) for rank, is_right in enumerate(truth, 1) if is_right]
+    if not ranks:
+        return f"none of {len(truth)} answers is right"
+    listed = ranks[0] if len(ranks) == 1 else f"{', '.join(ranks[:-1])} and {ranks[-1]}"
+    return f"right at rank{'s' if len(ranks) > 1 else ''} {listed} of {len(truth)}"
+
+
+def _show(panel: Axes, picture: Picture, colour: str, dash: Any) -> None:
+    """A picture without axes, framed."""
+    panel.imshow(picture, aspect="auto", interpolation="antialiased")
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.set_box_aspect(2.0)
+    panel.grid(visible=False)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    panel.add_patch(
+        Rectangle(
+            (0, 0),
+            1,
+            1,
+            transform=panel.transAxes,
+            fill=False,
+            edgecolor=colour,
+            linewidth=2.4,
+            linestyle=dash,
+            clip_on=False,
+        )
+    )

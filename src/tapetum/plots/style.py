@@ -1,0 +1,202 @@
+"""What all figures share: colours that survive colour blindness and print, one font size, ways out of matplotlib.
+
+Figures are `matplotlib.figure.Figure` objects on an Agg canvas; pyplot and its global state are never used. Colours
+are named once here, so that the report can swap each for a variable of its style sheet and follow a dark scheme.
+"""
+
+import base64
+import io
+import os
+import re
+import secrets
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Figure
+
+from tapetum.core.errors import OutputError
+
+INK = "#17202a"
+MUTED = "#5b6672"
+GRID = "#dde3e9"
+SURFACE = "#fdfefe"
+RIGHT = "#1667b7"  # blue and orange stay apart under every common colour blindness
+WRONG = "#c4410c"
+SERIES = ("#8a5a00", "#0b6fa4", "#6d4bb0", "#1f7a4d", "#a62b5a")
+PRIMARIES = ("#c0392b", "#2e8b57", "#2f6fd0")  # red, green, blue channel
+SHADES = ("#2b3a55", "#6f86ad", "#c9d5ea")  # low, medium, high; small, medium, big
+MARKERS = ("o", "s", "^", "D", "v")
+DASHES = ("-", "-", "--", "-.", ":")
+VARIABLES = {  # colour -> variable of the report's style sheet
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--line",
+    SURFACE: "--surface",
+    RIGHT: "--right",
+    WRONG: "--wrong",
+    **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)},
+    **{colour: f"--channel-{name}" for colour, name in zip(PRIMARIES, ("red", "green", "blue"), strict=True)},
+    **{colour: f"--shade-{number}" for number, colour in enumerate(SHADES, 1)},
+}
+RIGHT_SIGN, WRONG_SIGN = "✓", "✗"
+SUFFIXES = (".png", ".svg", ".pdf")
+SETTINGS: dict[str, object] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10.0,
+    "axes.titlesize": 11.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8.0,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tapetum",
+}
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """A drawing function that runs under the house's settings and leaves matplotlib's own as they were.
+
+    Args:
+        draw: the function.
+    """
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure with its own canvas, unknown to pyplot.
+
+    Args:
+        width: in inches; 4.8 fills a phone without making the text small.
+        height: in inches.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
+    """The first `count` axes of a grid, row by row; the rest of the grid stays empty.
+
+    Args:
+        figure: where to put them.
+        rows: of the grid.
+        columns: of the grid.
+        count: axes wanted.
+    """
+    return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+
+
+def legend_below(figure: Figure, axes: Axes, *, columns: int = 3) -> None:
+    """One legend for the whole figure, under the panels.
+
+    Args:
+        figure: the figure.
+        axes: whose handles it shows.
+        columns: entries in a row at most.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), handlelength=1.6)
+
+
+def svg_text(figure: Figure, prefix: str) -> str:
+    """The figure as an ``<svg>`` element for a page: house colours as style variables, the page's font, own ids.
+
+    Args:
+        figure: drawn by this package.
+        prefix: put before every id, so that several figures live on one page.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r' (?:xmlns:xlink|xmlns)="[^"]*"', "", text).replace("xlink:href=", "href=")
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'href="#', f'href="#{prefix}-', text)
+    text = re.sub(r"url\(#", f"url(#{prefix}-", text)
+    text = re.sub(r"'DejaVu Sans'(?:, '[^']*')*(?:, [a-z-]+)?", "var(--font)", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return re.sub(r"\n\s*", "\n", text).strip()
+
+
+def picture_url(figure: Figure, *, dots_per_inch: int = 130) -> str:
+    """The figure as a ``data:`` address of a PNG on white.
+
+    Args:
+        figure: drawn by this package.
+        dots_per_inch: resolution.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def save_figure(figure: Figure, path: Path, *, dots_per_inch: int = 160) -> None:
+    """Write a figure on white as PNG, SVG or PDF; the file appears whole or not at all.
+
+    Args:
+        figure: drawn by this package.
+        path: where to; its ending says the format.
+        dots_per_inch: resolution of a PNG.
+    Raises:
+        OutputError: the ending is none of the known ones, or the file cannot be written.
+    """
+    ending = path.suffix.lower()
+    if ending not in SUFFIXES:
+        raise OutputError(
+            f"{path}: a figure cannot be written as {ending or 'a file without ending'!r}; use .png, .svg or .pdf"
+        )
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[ending]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(SETTINGS), unfinished.open("wb") as stream:  # type: ignore[arg-type]
+            figure.savefig(stream, format=ending[1:], dpi=dots_per_inch, facecolor="white", metadata=metadata)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); choose another place or free some space"
+        ) from None
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
