@@ -130,3 +130,18 @@ def fingerprint(records: Iterable[Record]) -> str:
             file.seek(max(_BYTES_PER_END, size - _BYTES_PER_END))
             digest.update(file.read(_BYTES_PER_END))
     return digest.hexdigest()[:16]
+
+
+def order_key(records: Iterable[Record]) -> str:
+    """A name for a set of pictures in a certain order, for caches that hold one row a picture.
+
+    Args:
+        records: the pictures; their files exist.
+    Returns:
+        20 hexadecimal digits.
+    Raises:
+        DataError: a file is missing.
+    """
+    rows = list(records)
+    order = "\n".join(f"{record.split}/{record.path.parent.name}/{record.path.name}" for record in rows)
+    return hashlib.sha256(f"{fingerprint(rows)}\n{order}".encode()).hexdigest()[:20]

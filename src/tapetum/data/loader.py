@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tapetum.core.errors import DataError
 from tapetum.core.types import Batch, Record
 from tapetum.data.atomic import make_folder, replacing
-from tapetum.data.catalog import fingerprint
+from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
 from tapetum.data.sampler import Rows, SampledBatch, SamplerOptions, build_sampler
 from tapetum.data.transforms import AugmentOptions, augment_batch, to_float
@@ -203,8 +203,7 @@ def _open_disk_cache(
     records: Sequence[Record], options: PictureOptions, shape: tuple[int, ...], progress: Progress | None
 ) -> Pictures:
     """Map the cache file of these pictures and this filter; write it first where it is missing or cut short."""
-    order = "\n".join(f"{record.split}/{record.path.parent.name}/{record.path.name}" for record in records)
-    key = f"{fingerprint(records)} {options.size} {options.interpolation} {options.backend} {order}"
+    key = f"{order_key(records)} {options.size} {options.interpolation} {options.backend}"
     folder = options.cache_dir or default_cache_dir()
     path = folder / f"pictures-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
     try:

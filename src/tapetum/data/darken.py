@@ -1,0 +1,149 @@
+"""Turn a daytime dataset into a night one: the same tree and names, darker pictures.
+
+"sensor" undoes the display gamma and takes the picture again with the night scene's camera model (light, noise, lost
+colours); "gamma" is the plain power of the IDF paper's Market1501-N, which has no noise.
+
+A picture's random numbers hang on its content and the seed, so copies (Night600's queries in the gallery) stay copies,
+and the result depends neither on the order nor on the number of threads.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from tapetum.core.errors import DataError, OutputError
+from tapetum.core.seeding import numpy_generator
+from tapetum.data.atomic import make_folder, write_bytes
+from tapetum.data.image_io import Picture, read_picture, write_picture
+from tapetum.data.layout import SUFFIXES
+from tapetum.data.loader import Progress, map_in_threads
+from tapetum.synth.sensor import DarkenOptions, darken_picture, encode_jpeg, gamma_darken
+
+MARKER = "darken.json"
+Model = Literal["sensor", "gamma"]
+_REPORT_EVERY = 64
+
+
+@dataclass(frozen=True)
+class DarkenResult:
+    """What was done.
+
+    Attributes:
+        written: pictures darkened now.
+        existing: pictures that an earlier run had darkened.
+        copied: other files (lists, readmes), copied unchanged.
+        skipped: one message for each picture that cannot be decoded.
+    """
+
+    written: int
+    existing: int
+    copied: int
+    skipped: tuple[str, ...]
+
+
+def darken_dataset(
+    src: Path,
+    dst: Path,
+    *,
+    model: Model = "sensor",
+    gamma: float = 3.0,
+    seed: int = 0,
+    options: DarkenOptions | None = None,
+    skip_corrupt: bool = False,
+    num_workers: int = 2,
+    progress: Progress | None = None,
+) -> DarkenResult:
+    """Darken every picture below a folder; typed again after an interruption it goes on where it stopped.
+
+    Args:
+        src: the daytime dataset, of any layout.
+        dst: where the night dataset goes; new, empty, or begun by the same command.
+        model: "sensor" or "gamma".
+        gamma: exponent of "gamma"; the paper does not state its own.
+        seed: of lamp colour, fall-off, exposure and noise of "sensor".
+        options: settings of "sensor"; None takes the defaults.
+        skip_corrupt: leave out pictures that cannot be decoded instead of stopping.
+        num_workers: threads.
+        progress: called with (done, total).
+    Raises:
+        DataError: `src` is missing or holds no picture, or a picture cannot be decoded.
+        OutputError: `dst` holds something else, or cannot be written.
+    """
+    source, target = src.resolve(), dst.resolve()
+    if not source.is_dir():
+        raise DataError(f"darken: {src} does not exist or is no folder; give the root of a dataset")
+    if target == source or source in target.parents:
+        raise OutputError(f"darken: {dst} lies inside {src}; choose a folder outside of it")
+    files = [path for path in sorted(source.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    if not any(path.suffix.lower() in SUFFIXES for path in files):
+        raise DataError(f"darken: no picture in {src} (files ending in {', '.join(sorted(SUFFIXES))}); check the root")
+    settings = options or DarkenOptions()
+    _claim(target, {"model": model, "seed": seed, **({"gamma": gamma} if model == "gamma" else asdict(settings))})
+    for folder in sorted({path.parent.relative_to(source) for path in files}):
+        make_folder(target / folder)
+
+    def process(path: Path) -> tuple[str, str]:
+        return _process(
+            path, target / path.relative_to(source), _build_change(model, gamma, seed, settings), skip_corrupt
+        )
+
+    kinds = {"written": 0, "existing": 0, "copied": 0, "skipped": 0}
+    skipped = []
+    for done, (kind, message) in enumerate(map_in_threads(process, files, num_workers, ahead=16), start=1):
+        kinds[kind] += 1
+        if kind == "skipped":
+            skipped.append(message)
+        if progress and (done % _REPORT_EVERY == 0 or done == len(files)):
+            progress(done, len(files))
+    return DarkenResult(kinds["written"], kinds["existing"], kinds["copied"], tuple(skipped))
+
+
+_Change = Callable[[Picture, str], tuple[Picture, int]]  # picture and content digest -> picture and JPEG quality
+
+
+def _build_change(model: Model, gamma: float, seed: int, options: DarkenOptions) -> _Change:
+    if model == "gamma":
+        return lambda picture, _: (gamma_darken(picture, gamma), 95)
+    return lambda picture, digest: (
+        darken_picture(picture, options, numpy_generator(seed, "darken", digest)),
+        options.sensor.jpeg_quality,
+    )
+
+
+def _process(path: Path, goal: Path, change: _Change, skip_corrupt: bool) -> tuple[str, str]:
+    """Darken or copy one file: (kind, message)."""
+    is_picture = path.suffix.lower() in SUFFIXES
+    if goal.exists():
+        return ("existing" if is_picture else "copied"), ""
+    if not is_picture:
+        write_bytes(goal, path.read_bytes())
+        return "copied", ""
+    try:
+        picture = read_picture(path)
+    except DataError as error:
+        if skip_corrupt:
+            return "skipped", str(error)
+        raise
+    dark, quality = change(picture, hashlib.sha256(picture.tobytes()).hexdigest())
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        write_bytes(goal, encode_jpeg(dark, quality))
+    else:
+        write_picture(goal, dark)
+    return "written", ""
+
+
+def _claim(target: Path, settings: dict[str, object]) -> None:
+    """Mark the folder with the settings; refuse one that holds something else or other settings."""
+    marker = target / MARKER
+    wanted = json.dumps(settings, indent=1, sort_keys=True)
+    if marker.is_file():
+        if marker.read_text(encoding="utf-8") != wanted:
+            raise OutputError(f"darken: {target} was begun with other settings (see {MARKER}); choose another folder")
+        return
+    if target.is_dir() and any(target.iterdir()):
+        raise OutputError(f"darken: {target} is not empty and was not begun by darken; choose another folder")
+    make_folder(target)
+    write_bytes(marker, wanted.encode())

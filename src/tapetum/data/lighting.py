@@ -1,0 +1,174 @@
+"""Light, size, colour and noise of pictures, measured once and kept.
+
+Light levels by mean lightness M in 0..255 and size levels by the height of the picture file: the IDF paper, Fig. 3.
+The paper does not say how lightness is computed; here it is the mean of 0.299 R + 0.587 G + 0.114 B.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.core.types import Record
+from tapetum.data.atomic import make_folder, write_with
+from tapetum.data.catalog import order_key
+from tapetum.data.image_io import Picture, read_picture
+from tapetum.data.loader import Progress, map_in_threads
+
+Values = NDArray[np.float64]
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
+LIGHT_LEVELS = ("low", "medium", "high")
+LIGHT_BOUNDS = (25.5, 51.0)  # low < 25.5 <= medium <= 51 < high
+SIZE_LEVELS = ("small", "medium", "big")
+SIZE_BOUNDS = (100, 200)  # small < 100 <= medium <= 200 < big, pixels high
+_SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+_REPORT_EVERY = 256
+
+
+@dataclass(frozen=True)
+class PictureStatistics:
+    """One value a picture, in the order of the records.
+
+    Attributes:
+        lightness: (N,) mean lightness, 0..255.
+        height, width: (N,) pixels.
+        red, green, blue: (N,) channel means, 0..255.
+        noise: (N,) deviation of the noise in the grey picture, 0..255.
+    """
+
+    lightness: Values
+    height: Values
+    width: Values
+    red: Values
+    green: Values
+    blue: Values
+    noise: Values
+
+    def __len__(self) -> int:
+        return len(self.lightness)
+
+
+def measure_pictures(
+    records: Sequence[Record],
+    *,
+    cache_file: Path | None = None,
+    num_workers: int = 2,
+    progress: Progress | None = None,
+) -> PictureStatistics:
+    """Statistics of every picture at its own size.
+
+    Args:
+        records: the pictures.
+        cache_file: an ``.npz`` that is read where it belongs to these pictures, and written otherwise.
+        num_workers: threads that decode.
+        progress: called with (done, total).
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    key = order_key(records) if cache_file else ""
+    cached = _read_cache(cache_file, key) if cache_file else None
+    if cached is not None:
+        return cached
+    rows = np.empty((len(records), len(fields(PictureStatistics))))
+    measured = map_in_threads(lambda record: measure_picture(read_picture(record.path)), records, num_workers)
+    for number, row in enumerate(measured):
+        rows[number] = row
+        if progress and ((number + 1) % _REPORT_EVERY == 0 or number + 1 == len(records)):
+            progress(number + 1, len(records))
+    statistics = PictureStatistics(*np.ascontiguousarray(rows.T))
+    if cache_file:
+        _write_cache(cache_file, key, statistics)
+    return statistics
+
+
+def measure_picture(picture: Picture) -> tuple[float, ...]:
+    """The fields of `PictureStatistics` for one picture, in their order.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+    """
+    red, green, blue = (float(value) for value in cv2.mean(picture)[:3])
+    lightness = float(np.dot((red, green, blue), GREY_WEIGHTS))
+    return lightness, *picture.shape[:2], red, green, blue, estimate_noise(picture)
+
+
+def estimate_noise(picture: Picture) -> float:
+    """Deviation of the noise in the grey picture, from second differences, to which plain surfaces add nothing.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB; at least 3 x 3 pixels, smaller ones have no noise (0).
+    Returns:
+        Deviation in grey values 0..255.
+    Source: Immerkaer, Fast noise variance estimation, CVIU 1996.
+    """
+    height, width = picture.shape[:2]
+    if height < 3 or width < 3:
+        return 0.0
+    grey = picture.astype(np.float32) @ np.array(GREY_WEIGHTS, np.float32)
+    response = cv2.filter2D(grey, -1, _SECOND_DIFFERENCES)[1:-1, 1:-1]
+    return float(np.sqrt(np.pi / 2) * np.abs(response).mean() / 6)
+
+
+def light_levels(lightness: Values | float) -> NDArray[np.str_]:
+    """ "low", "medium" or "high" for each value.
+
+    Args:
+        lightness: mean lightness, 0..255, of any shape.
+    """
+    return _levels(lightness, LIGHT_BOUNDS, LIGHT_LEVELS)
+
+
+def light_level(lightness: float) -> str:
+    """ "low", "medium" or "high".
+
+    Args:
+        lightness: mean lightness of one picture, 0..255.
+    """
+    return str(light_levels(lightness))
+
+
+def size_levels(height: Values | float) -> NDArray[np.str_]:
+    """ "small", "medium" or "big" for each value.
+
+    Args:
+        height: pixels, of any shape.
+    """
+    return _levels(height, SIZE_BOUNDS, SIZE_LEVELS)
+
+
+def size_level(height: float) -> str:
+    """ "small", "medium" or "big".
+
+    Args:
+        height: of one picture, in pixels.
+    """
+    return str(size_levels(height))
+
+
+def _levels(values: Values | float, bounds: tuple[float, float], names: tuple[str, ...]) -> NDArray[np.str_]:
+    """A value on a bound belongs to the middle level."""
+    array = np.asarray(values)
+    levels: NDArray[np.str_] = np.array(names)[(array >= bounds[0]).astype(int) + (array > bounds[1]).astype(int)]
+    return levels
+
+
+def _read_cache(path: Path, key: str) -> PictureStatistics | None:
+    """What the file holds, if it is whole and belongs to these pictures."""
+    try:
+        with np.load(path) as content:
+            if str(content["key"]) != key:
+                return None
+            return PictureStatistics(*(content[field.name] for field in fields(PictureStatistics)))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write_cache(path: Path, key: str, statistics: PictureStatistics) -> None:
+    arrays = {field.name: getattr(statistics, field.name) for field in fields(PictureStatistics)}
+    make_folder(path.parent)
+    write_with(path, lambda file: np.savez(file, key=np.array(key), allow_pickle=False, **arrays))

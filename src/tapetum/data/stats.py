@@ -1,0 +1,81 @@
+"""A dataset in numbers: light, scale and colour as in the IDF paper's figures 3 and 7, and light by camera."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tapetum.core.types import Record
+from tapetum.data.lighting import (
+    LIGHT_BOUNDS,
+    LIGHT_LEVELS,
+    SIZE_BOUNDS,
+    SIZE_LEVELS,
+    PictureStatistics,
+    Values,
+    light_levels,
+    size_levels,
+)
+
+LIGHT_BIN = 8.5  # a third of a light level, so that no bar straddles two levels
+SIZE_BIN_PX = 20
+
+
+def compute_histograms(records: Sequence[Record], statistics: PictureStatistics) -> dict[str, Any]:
+    """Plain numbers for a JSON file or a table.
+
+    Args:
+        records: the pictures.
+        statistics: of these pictures, in their order.
+    Returns:
+        "light", "scale" and "colour": bin edges and counts (and pictures per level); "noise": quartiles;
+        "cameras": pictures and mean lightness of each; "splits": pictures and identities of each.
+    """
+    camids = np.array([record.camid for record in records])
+    splits = sorted({record.split for record in records})
+    light_edges = np.arange(0, 255 + LIGHT_BIN, LIGHT_BIN)
+    tallest = max(float(statistics.height.max(initial=0)), float(SIZE_BOUNDS[1]))
+    size_edges = np.arange(0, tallest + 2 * SIZE_BIN_PX, SIZE_BIN_PX, dtype=float)
+    return {
+        "pictures": len(records),
+        "light": {
+            **_histogram(statistics.lightness, light_edges),
+            "bounds": list(LIGHT_BOUNDS),
+            "levels": _count(light_levels(statistics.lightness), LIGHT_LEVELS),
+        },
+        "scale": {
+            **_histogram(statistics.height, size_edges),
+            "bounds": list(SIZE_BOUNDS),
+            "levels": _count(size_levels(statistics.height), SIZE_LEVELS),
+        },
+        "colour": {
+            channel: {**_histogram(values, light_edges), "mean": round(float(values.mean()), 3) if len(values) else 0.0}
+            for channel, values in (("red", statistics.red), ("green", statistics.green), ("blue", statistics.blue))
+        },
+        "noise": {
+            "quartiles": np.quantile(statistics.noise, (0.25, 0.5, 0.75)).round(3).tolist() if len(records) else []
+        },
+        "cameras": {
+            str(camid): {
+                "pictures": int((camids == camid).sum()),
+                "mean_lightness": round(float(statistics.lightness[camids == camid].mean()), 2),
+            }
+            for camid in np.unique(camids)
+        },
+        "splits": {
+            split: {
+                "pictures": sum(record.split == split for record in records),
+                "ids": len({record.pid for record in records if record.split == split and record.pid >= 0}),
+            }
+            for split in splits
+        },
+    }
+
+
+def _histogram(values: Values, edges: Values) -> dict[str, list[float]]:
+    counts, _ = np.histogram(values, edges)
+    return {"edges": edges.tolist(), "counts": counts.tolist()}
+
+
+def _count(levels: np.ndarray[Any, np.dtype[np.str_]], names: Sequence[str]) -> dict[str, int]:
+    return {name: int((levels == name).sum()) for name in names}
