@@ -1,5 +1,7 @@
 """Vectors: unit length and pairwise distances, the same for losses, evaluation and search."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -50,3 +52,65 @@ def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
         b: (M, D).
     """
     return normalise(a) @ normalise(b).T
+
+
+def tile_rows(columns: int) -> int:
+    """How many rows one tile of a product with `columns` columns has: at most 512, at most 256 MiB of float32.
+
+    Args:
+        columns: number of gallery entries, Ng.
+    Returns:
+        A power of two in 1..512 that depends on nothing but `columns`.
+    """
+    rows = 512
+    while rows > 1 and rows * columns * 4 > 2**28:
+        rows //= 2
+    return rows
+
+
+def similarity_blocks(a: Tensor, b: Tensor, chunk_size: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    """Inner products of all pairs, some rows at a time: never more than one block is alive.
+
+    A matrix product may round differently when its shape changes. Every product here is therefore one tile of a fixed
+    grid over the rows of `a` (only the last tile is shorter), whatever `chunk_size` is: each number is the same,
+    bit for bit, for every chunk size. The block is overwritten by the next one; copy what must stay.
+
+    Args:
+        a: (N, D).
+        b: (M, D), on the same device.
+        chunk_size: rows of `a` a block; rounded up to whole tiles. None: one tile.
+    Yields:
+        (start, block): block is (n, M), row i holds the products of a[start + i] with every row of `b`.
+    """
+    tile = tile_rows(len(b))
+    chunk = max(1, -(-(chunk_size or tile) // tile)) * tile
+    block = a.new_empty(min(chunk, len(a)), len(b))
+    for start in range(0, len(a), chunk):
+        stop = min(start + chunk, len(a))
+        for top in range(start, stop, tile):
+            bottom = min(top + tile, stop)
+            torch.mm(a[top:bottom], b.T, out=block[top - start : bottom - start])
+        yield start, block[: stop - start]
+
+
+def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k smallest entries of each row, exactly: equal entries come in the order of their columns.
+
+    Args:
+        values: (N, M) without NaN.
+        k: at most M.
+    Returns:
+        (values, columns), both (N, k), ascending.
+    """
+    if k == 0 or len(values) == 0:
+        return values.new_empty(len(values), k), torch.empty(len(values), k, dtype=torch.int64, device=values.device)
+    limit = values.topk(k, dim=1, largest=False, sorted=True).values[:, -1:]
+    inside = values <= limit  # k or more a row: ties at the limit are all in
+    row, column = inside.nonzero(as_tuple=True)  # columns ascend within a row
+    order = values[row, column].argsort(stable=True)
+    order = order[row[order].argsort(stable=True)]
+    counts = inside.sum(1)
+    first = counts.cumsum(0) - counts
+    picked = order[first.unsqueeze(1) + torch.arange(k, device=values.device)]
+    columns = column[picked]
+    return values.gather(1, columns), columns

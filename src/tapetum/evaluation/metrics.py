@@ -1,0 +1,324 @@
+"""CMC, mean average precision and mINP of a ranking, under any protocol, with memory bounded by a chunk.
+
+Distances arrive some queries at a time and nothing of a block outlives it but a few numbers a query. The distance of
+a match is read from the very block in which it is compared with the others, so no entry is ever compared with itself
+rounded in another way.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tapetum.core.errors import ProtocolError
+from tapetum.core.protocol import APRule, Protocol
+from tapetum.core.types import EmbeddingSet, Metrics
+from tapetum.core.vectors import similarity_blocks
+from tapetum.evaluation.ranking import Candidates, by_modality, distinct_keys, find_candidates, sorted_rows
+
+PIECE_ENTRIES = 2**21  # entries of a block counted at a time, 8 MiB of float32
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics and what each query contributed to them; query i of every field is query `query_rows[i]` as given.
+
+    Attributes:
+        metrics: the numbers to report.
+        per_query_ap_step, per_query_ap_trapezoid: (Nq,) float64 average precision by either rule; 0 without a match.
+        per_query_inp: (Nq,) float64 inverse negative penalty, matches / rank of the last; 0 without a match.
+        per_query_first_rank: (Nq,) int64 rank of the first match in the list that the CMC uses, from 1; -1 without.
+        matched: (Nq,) bool, the query has a match that is not junk.
+        num_matches: (Nq,) int64 matches in the ranking.
+        num_ranked: (Nq,) int64 entries in the ranking, junk taken out.
+        query_rows: (Nq,) int64 row of each query in the set as given (a protocol may admit one modality only).
+    """
+
+    metrics: Metrics
+    per_query_ap_step: Tensor
+    per_query_ap_trapezoid: Tensor
+    per_query_inp: Tensor
+    per_query_first_rank: Tensor
+    matched: Tensor
+    num_matches: Tensor
+    num_ranked: Tensor
+    query_rows: Tensor
+
+    @property
+    def per_query_ap(self) -> Tensor:
+        """(Nq,) float64 average precision by the protocol's own rule; 0 without a match."""
+        return self.ap_by(self.metrics.protocol.ap)
+
+    @property
+    def counted(self) -> Tensor:
+        """(Nq,) bool, the query stands in the denominator."""
+        return self.matched if self.metrics.protocol.unmatched == "drop" else torch.ones_like(self.matched)
+
+    def ap_by(self, rule: APRule) -> Tensor:
+        """(Nq,) float64 average precision by a named rule.
+
+        Args:
+            rule: "step" or "trapezoid".
+        """
+        return self.per_query_ap_step if rule == "step" else self.per_query_ap_trapezoid
+
+
+def average_precision(ranks: Tensor, valid: Tensor, rule: APRule = "step") -> Tensor:
+    """Average precision from the ranks of the matches.
+
+    Args:
+        ranks: (Nq, M) int64 ascending, counted from 1, junk already out.
+        valid: (Nq, M) bool, False where a query has fewer than M matches.
+        rule: "step" takes the precision at each match; "trapezoid" averages it with the precision one rank before.
+    Returns:
+        (Nq,) float64 in [0, 1]; 0 without a match. One match at rank 2 gives 0.5 ("step") or 0.25 ("trapezoid").
+    Source: "step": torchreid, DEEN and most others; "trapezoid": the Market-1501 toolkit and the IDF release.
+    """
+    found = torch.arange(1, ranks.shape[1] + 1, dtype=torch.float64, device=ranks.device)
+    place = ranks.double()
+    precision = found / place
+    if rule == "trapezoid":
+        before = torch.where(place > 1, (found - 1) / (place - 1).clamp(min=1), 1.0)  # rank 0 counts as precision 1
+        precision = (precision + before) / 2
+    return (precision * valid).sum(1) / valid.sum(1).clamp(min=1)
+
+
+def evaluate(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, *, chunk_size: int | None = None
+) -> Evaluation:
+    """Rank the gallery for every query by cosine similarity and count.
+
+    Args:
+        query: the searching set; `protocol` may admit one modality of it only.
+        gallery: the searched set.
+        protocol: the rules.
+        chunk_size: queries at a time (rounded up to whole tiles, see `core.vectors.similarity_blocks`); the result
+            does not depend on it.
+    Raises:
+        ProtocolError: a side is empty, vectors do not fit together or hold NaN, or no query has a match.
+    """
+    query_rows = by_modality(query, protocol.query_modality)
+    gallery_rows = by_modality(gallery, protocol.gallery_modality)
+    candidates = find_candidates(
+        query.pids[query_rows],
+        gallery.pids[gallery_rows],
+        query.camids[query_rows],
+        gallery.camids[gallery_rows],
+        protocol,
+    )
+    a, b = query.vectors, gallery.vectors
+    if a.shape[1] != b.shape[1]:
+        raise ProtocolError(
+            f"protocol {protocol.name}: query vectors have {a.shape[1]} numbers, gallery vectors {b.shape[1]}; "
+            "extract both with the same checkpoint"
+        )
+    kept = gallery_rows[candidates.kept]
+    a = a if len(query_rows) == len(a) else a[query_rows]
+    b = b if len(kept) == len(b) else b[kept]
+    # -(a.b) in place of a.b: smaller is closer, and negation is exact
+    blocks = ((start, block.neg_()) for start, block in similarity_blocks(a, b, chunk_size))
+    return _count(blocks, candidates, query_rows)
+
+
+def evaluate_distances(
+    distances: Tensor | np.ndarray,
+    query_pids: Tensor | np.ndarray,
+    gallery_pids: Tensor | np.ndarray,
+    query_camids: Tensor | np.ndarray,
+    gallery_camids: Tensor | np.ndarray,
+    protocol: Protocol,
+    *,
+    chunk_size: int = 128,
+) -> Evaluation:
+    """Count from distances that somebody else computed; their dtype is kept (float32 and float64 may tie differently).
+
+    Args:
+        distances: (Nq, Ng), smaller is closer, may be negative; not changed.
+        query_pids: (Nq,) int64.
+        gallery_pids: (Ng,) int64.
+        query_camids: (Nq,) int64.
+        gallery_camids: (Ng,) int64.
+        protocol: the rules; its modalities are not looked at.
+        chunk_size: queries at a time; the result does not depend on it.
+    Raises:
+        ProtocolError: shapes do not fit, a distance is NaN, or no query has a match.
+    """
+    matrix = torch.as_tensor(distances)
+    matrix = matrix if matrix.dtype == torch.float64 else matrix.float()
+    query, gallery = torch.as_tensor(query_pids), torch.as_tensor(gallery_pids)
+    query_cameras, gallery_cameras = torch.as_tensor(query_camids), torch.as_tensor(gallery_camids)
+    shape = tuple(matrix.shape)
+    if shape != (len(query), len(gallery)) or shape != (len(query_cameras), len(gallery_cameras)):
+        raise ProtocolError(
+            f"protocol {protocol.name}: distances are {shape} for {len(query)} query pids, {len(query_cameras)} query "
+            f"camids, {len(gallery)} gallery pids and {len(gallery_cameras)} gallery camids; give (Nq, Ng) distances"
+        )
+    candidates = find_candidates(query, gallery, query_cameras, gallery_cameras, protocol)
+
+    def blocks() -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, len(matrix), chunk_size):
+            block = matrix[start : start + chunk_size]
+            yield start, block.clone() if len(candidates.kept) == len(gallery) else block[:, candidates.kept]
+
+    return _count(blocks(), candidates, torch.arange(len(matrix)))
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What one block of rows gives: fields as in `Evaluation`, and which rows must be counted again."""
+
+    ap_step: Tensor
+    ap_trapezoid: Tensor
+    inp: Tensor
+    first_rank: Tensor
+    num_matches: Tensor
+    tied: Tensor  # (n,) bool: a match equals another entry, so that the order of ties matters
+
+
+def _count(blocks: Iterable[tuple[int, Tensor]], candidates: Candidates, query_rows: Tensor) -> Evaluation:
+    """Evaluate blocks of distances; a block is changed in place.
+
+    Args:
+        blocks: (start, distances (n, Ng) of the kept entries), in ascending order, all queries once.
+        candidates: who counts.
+        query_rows: as in `Evaluation`.
+    """
+    protocol = candidates.protocol
+    num_queries = len(query_rows)
+    device = candidates.query_pids.device
+    ap_step, ap_trapezoid, inp = (torch.zeros(num_queries, dtype=torch.float64, device=device) for _ in range(3))
+    first_rank, num_matches, num_ranked = (torch.zeros(num_queries, dtype=torch.int64, device=device) for _ in range(3))
+    for start, distances in _pieces(blocks):
+        part = slice(start, start + len(distances))
+        num_ranked[part] = candidates.remove_junk(distances, start)
+        columns, valid = _match_columns(candidates, start, len(distances))
+        counts = _count_rows(distances, columns, valid, candidates)
+        tied = counts.tied.nonzero().squeeze(1)
+        ap_step[part], ap_trapezoid[part], inp[part] = counts.ap_step, counts.ap_trapezoid, counts.inp
+        first_rank[part], num_matches[part] = counts.first_rank, counts.num_matches
+        if len(tied):  # whole numbers in place of distances: the same order, without ties
+            counts = _count_rows(distinct_keys(distances[tied], protocol), columns[tied], valid[tied], candidates)
+            rows = tied + start
+            ap_step[rows], ap_trapezoid[rows], inp[rows] = counts.ap_step, counts.ap_trapezoid, counts.inp
+            first_rank[rows] = counts.first_rank
+    longest = candidates.num_identities if protocol.cmc == "identities" else len(candidates.kept)
+    evaluation = Evaluation(
+        metrics=Metrics(torch.empty(0), 0.0, 0.0, 0, 0, protocol),
+        per_query_ap_step=ap_step.cpu(),
+        per_query_ap_trapezoid=ap_trapezoid.cpu(),
+        per_query_inp=inp.cpu(),
+        per_query_first_rank=first_rank.cpu(),
+        matched=(num_matches > 0).cpu(),
+        num_matches=num_matches.cpu(),
+        num_ranked=num_ranked.cpu(),
+        query_rows=query_rows.cpu(),
+    )
+    return replace(evaluation, metrics=summarise(evaluation, cmc_length=min(protocol.max_rank, longest)))
+
+
+def summarise(evaluation: Evaluation, mask: Tensor | None = None, *, cmc_length: int | None = None) -> Metrics:
+    """The numbers of some of the queries, each against the whole gallery.
+
+    Args:
+        evaluation: of all queries.
+        mask: (Nq,) bool, the queries wanted; None takes all.
+        cmc_length: ranks to store; None stores as many as `evaluation` does.
+    Raises:
+        ProtocolError: no query stands in the denominator.
+    """
+    protocol = evaluation.metrics.protocol
+    chosen = torch.ones_like(evaluation.matched) if mask is None else mask
+    counted = evaluation.counted & chosen
+    num_queries, num_dropped = int(counted.sum()), int((chosen & ~evaluation.counted).sum())
+    if num_queries == 0:
+        raise ProtocolError(
+            f"protocol {protocol.name}: none of {int(chosen.sum())} queries has a match in the gallery after junk "
+            "removal; check that query and gallery share identities (and differ in camera)"
+        )
+    length = len(evaluation.metrics.cmc) if cmc_length is None else cmc_length
+    first = evaluation.per_query_first_rank[counted & evaluation.matched]
+    hits = torch.bincount(first[first <= length] - 1, minlength=length)
+    return Metrics(
+        cmc=hits.cumsum(0).double() / num_queries,
+        mean_ap=float(evaluation.per_query_ap[counted].mean()),
+        mean_inp=float(evaluation.per_query_inp[counted].mean()),
+        num_queries=num_queries,
+        num_dropped=num_dropped,
+        protocol=protocol,
+    )
+
+
+def _pieces(blocks: Iterable[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
+    """Blocks cut to what stays in the cache while it is sorted and searched."""
+    for start, block in blocks:
+        rows = max(16, PIECE_ENTRIES // block.shape[1])
+        for offset in range(0, len(block), rows):
+            yield start + offset, block[offset : offset + rows]
+
+
+def _match_columns(candidates: Candidates, start: int, count: int) -> tuple[Tensor, Tensor]:
+    """Columns of each query's matches, (count, M) padded, and which of them are real."""
+    rows, columns, junk = candidates.pairs(start, start + count)
+    rows, columns = rows[~junk], columns[~junk]
+    matches = torch.bincount(rows, minlength=count)
+    width = int(matches.max())
+    place = torch.arange(len(rows), device=rows.device) - (matches.cumsum(0) - matches)[rows]
+    padded = rows.new_zeros(count, width)
+    padded[rows, place] = columns
+    return padded, torch.arange(width, device=rows.device) < matches.unsqueeze(1)
+
+
+def _count_rows(distances: Tensor, columns: Tensor, valid: Tensor, candidates: Candidates) -> _Counts:
+    """Count one block.
+
+    Args:
+        distances: (n, Ng), junk at infinity; or `distinct_keys` of them.
+        columns: (n, M) matches of each row, padded.
+        valid: (n, M) bool, the real ones; they stand first in their row.
+        candidates: who counts.
+    """
+    protocol = candidates.protocol
+    ordered = sorted_rows(distances)
+    farthest = torch.inf if distances.is_floating_point() else torch.iinfo(distances.dtype).max
+    values = distances.gather(1, columns).masked_fill_(~valid, farthest).sort(dim=1).values
+    if distances.is_floating_point() and (ordered[:, -1].isnan().any() or (values.isinf() & valid).any()):
+        raise ProtocolError(
+            f"protocol {protocol.name}: a distance is NaN or infinite; the embeddings are damaged, extract them again"
+        )
+    nearer = torch.searchsorted(ordered, values)  # entries that are nearer than this match
+    tied = ((torch.searchsorted(ordered, values, right=True) - nearer > 1) & valid).any(1)
+    ranks = nearer + 1
+    num_matches = valid.sum(1)
+    if columns.shape[1] == 0:
+        nothing = torch.zeros(len(distances), dtype=torch.float64, device=distances.device)
+        return _Counts(nothing, nothing, nothing, num_matches - 1, num_matches, tied)
+    first_rank = ranks[:, 0]
+    if protocol.cmc == "identities":  # rank among the best entries of each identity
+        best = minima_by_identity(distances, candidates)
+        first_rank = (best < values[:, :1]).sum(1) + 1
+        tied |= ((best == values[:, :1]).sum(1) > 1) & valid[:, 0]
+    last_rank = ranks.gather(1, (num_matches - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+    return _Counts(
+        ap_step=average_precision(ranks, valid, "step"),
+        ap_trapezoid=average_precision(ranks, valid, "trapezoid"),
+        inp=num_matches.double() / last_rank,
+        first_rank=torch.where(num_matches > 0, first_rank, -1),
+        num_matches=num_matches,
+        tied=tied,
+    )
+
+
+def minima_by_identity(distances: Tensor, candidates: Candidates) -> Tensor:
+    """Distance of the nearest entry of each identity.
+
+    Args:
+        distances: (n, Ng).
+        candidates: knows the identity of each column.
+    Returns:
+        (n, num_identities).
+    """
+    best = distances.new_empty(len(distances), candidates.num_identities)
+    identities = candidates.identities.expand_as(distances)
+    return best.scatter_reduce_(1, identities, distances, "amin", include_self=False)

@@ -1,0 +1,179 @@
+"""Who counts in a query's ranking: matches, junk, the order of ties; rank lists for looking at.
+
+Ranks are counted, not sorted out: the rank of a match is one more than the number of entries that are nearer, and
+that number is read off the sorted *values* of the row. Sorting values alone is several times faster than finding
+the permutation; rows in which a match ties with another entry are the only ones whose permutation is needed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tapetum.core.errors import ProtocolError
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet, Modality
+
+SYSU_QUERY_CAMERA, SYSU_JUNK_CAMERA = 3, 2  # both stand in one place (SYSU-MM01)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Which gallery entries are a match or junk for which query, found through the sorted pids of the gallery.
+
+    Attributes:
+        kept: (Ng,) int64 rows of the gallery as given that the protocol ranks at all; every column number below
+            counts among these.
+        query_pids, query_camids: (Nq,) int64.
+        camids: (Ng,) int64 of the kept entries.
+        order: (Ng,) int64 columns sorted by pid.
+        start, stop: (Nq,) int64, order[start[i]:stop[i]] are the entries with the pid of query i.
+        identities: (Ng,) int64 number of each entry's identity, 0..num_identities-1.
+        num_identities: distinct pids among the kept entries.
+        protocol: the rules.
+    """
+
+    kept: Tensor
+    query_pids: Tensor
+    query_camids: Tensor
+    camids: Tensor
+    order: Tensor
+    start: Tensor
+    stop: Tensor
+    identities: Tensor
+    num_identities: int
+    protocol: Protocol
+
+    def pairs(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Every (query, gallery) pair of one person, for the queries first..last-1.
+
+        Args:
+            first: number of the first query.
+            last: one past the number of the last query.
+        Returns:
+            (rows, columns, junk): row counted from `first`, gallery column, and whether the protocol takes it out.
+        """
+        start, counts = self.start[first:last], (self.stop - self.start)[first:last]
+        rows = torch.arange(last - first, device=counts.device).repeat_interleave(counts)
+        before = counts.cumsum(0) - counts  # pairs of earlier queries
+        position = torch.arange(len(rows), device=counts.device) - before[rows] + start[rows]
+        columns = self.order[position]
+        cameras, theirs = self.query_camids[first:last][rows], self.camids[columns]
+        if self.protocol.junk == "same_pid_same_camid":
+            junk = cameras == theirs
+        elif self.protocol.junk == "sysu_camera_2_for_3":
+            junk = (cameras == SYSU_QUERY_CAMERA) & (theirs == SYSU_JUNK_CAMERA)
+        else:
+            junk = torch.zeros_like(rows, dtype=torch.bool)
+        return rows, columns, junk
+
+    def remove_junk(self, distances: Tensor, first: int) -> Tensor:
+        """Put junk at infinity, in place.
+
+        Args:
+            distances: (n, Ng) of the queries first..first+n-1.
+            first: number of the first query.
+        Returns:
+            (n,) int64 entries left to rank.
+        """
+        last = first + len(distances)
+        rows, columns, junk = self.pairs(first, last)
+        if self.protocol.junk == "sysu_camera_2_for_3":
+            affected = self.query_camids[first:last] == SYSU_QUERY_CAMERA
+            removed = self.camids == SYSU_JUNK_CAMERA
+            distances.masked_fill_(affected.unsqueeze(1) & removed.unsqueeze(0), torch.inf)
+            counts = affected * removed.sum()
+        else:
+            distances[rows[junk], columns[junk]] = torch.inf
+            counts = torch.bincount(rows[junk], minlength=len(distances))
+        return distances.shape[1] - counts
+
+
+def find_candidates(
+    query_pids: Tensor, gallery_pids: Tensor, query_camids: Tensor, gallery_camids: Tensor, protocol: Protocol
+) -> Candidates:
+    """Sort the gallery by pid once, so that the matches of any query are a slice.
+
+    Args:
+        query_pids: (Nq,) int64.
+        gallery_pids: (Ng,) int64.
+        query_camids: (Nq,) int64.
+        gallery_camids: (Ng,) int64.
+        protocol: the rules.
+    Raises:
+        ProtocolError: nothing is left on one of the sides.
+    """
+    if len(query_pids) == 0:
+        raise ProtocolError(f"protocol {protocol.name}: there is no query; check the query folder and the modality")
+    ignored = torch.tensor(protocol.ignored_pids, dtype=gallery_pids.dtype, device=gallery_pids.device)
+    kept = (~torch.isin(gallery_pids, ignored)).nonzero().squeeze(1)
+    if len(kept) == 0:
+        raise ProtocolError(
+            f"protocol {protocol.name}: nothing is left of a gallery of {len(gallery_pids)} entries after leaving out "
+            f"pids {list(protocol.ignored_pids)}; check the gallery folder and the modality"
+        )
+    pids = gallery_pids[kept]
+    ordered, order = pids.sort(stable=True)
+    _, identities = torch.unique(pids, return_inverse=True)
+    return Candidates(
+        kept=kept,
+        query_pids=query_pids,
+        query_camids=query_camids,
+        camids=gallery_camids[kept],
+        order=order,
+        start=torch.searchsorted(ordered, query_pids),
+        stop=torch.searchsorted(ordered, query_pids, right=True),
+        identities=identities,
+        num_identities=int(identities.max()) + 1,
+        protocol=protocol,
+    )
+
+
+def sorted_rows(values: Tensor) -> Tensor:
+    """Each row's values in ascending order, NaN last.
+
+    Args:
+        values: (N, M).
+    Returns:
+        (N, M), a new tensor.
+    """
+    if values.device.type == "cpu":  # NumPy sorts values with SIMD instructions where the CPU has them
+        return torch.from_numpy(np.sort(values.numpy(), axis=1))
+    return values.sort(dim=1).values
+
+
+def distinct_keys(values: Tensor, protocol: Protocol) -> Tensor:
+    """Whole numbers in the order of the values, all distinct: equal values follow the protocol's order of ties.
+
+    Args:
+        values: (N, M) float32 or float64.
+        protocol: its `ties` decides.
+    Returns:
+        (N, M) int64.
+    """
+    width = values.shape[1]
+    index = torch.arange(width, device=values.device)
+    if protocol.ties == "larger_index_first":
+        index = index.flip(0)
+    if values.dtype == torch.float32:
+        bits = (values + 0.0).view(torch.int32).long()  # + 0.0: minus zero equals zero
+        bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # the order of floats as whole numbers
+        return (bits << 32) + index
+    order = index.expand_as(values).argsort(dim=1)
+    order = order.gather(1, values.gather(1, order).argsort(dim=1, stable=True))
+    return torch.empty_like(order).scatter_(1, order, torch.arange(width, device=values.device).expand_as(order))
+
+
+def by_modality(embeddings: EmbeddingSet, modality: Modality | None) -> Tensor:
+    """Rows that a protocol admits on one side.
+
+    Args:
+        embeddings: that side.
+        modality: what the protocol asks for; None admits every row.
+    Returns:
+        (n,) int64 row numbers.
+    """
+    if modality is None:
+        return torch.arange(len(embeddings), device=embeddings.pids.device)
+    return (embeddings.modalities == int(modality)).nonzero().squeeze(1)
