@@ -1,1 +1,97 @@
-"""Methods, one per file: the file name is the registration."""
+"""Re-identification methods, one a file; the file name is the registration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from tapetum.core import discovery
+from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.methods._official import Converted, OfficialFormat
+from tapetum.methods._options import read_options
+
+
+def method_options(name: str) -> type[Any]:
+    """The options dataclass of a method.
+
+    Args:
+        name: "idf", or a dotted module name.
+    Raises:
+        RecipeError: there is no such method.
+    """
+    module = discovery.load("tapetum.methods", name)
+    if not (hasattr(module, "Options") and hasattr(module, "Method")):
+        raise RecipeError(f"method {name!r}: its file has no classes Options and Method; see CONTRIBUTING.md")
+    options: type[Any] = module.Options
+    return options
+
+
+def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """A method's options from what a recipe says under ``method:`` (without the name).
+
+    Args:
+        name: "idf", or a dotted module name.
+        options: name -> value; what is not named keeps its default.
+    Raises:
+        RecipeError: an option is unknown, has the wrong type, or does not go with another.
+    """
+    return read_options(method_options(name), options)
+
+
+def build_method(name: str, options: Mapping[str, Any] | None, num_ids: int) -> nn.Module:
+    """A method with random weights.
+
+    Args:
+        name: "idf", or a dotted module name.
+        options: name -> value; what is not named keeps its default.
+        num_ids: training identities.
+    Raises:
+        RecipeError: the method or an option is unknown or has the wrong type, or there are no identities.
+    """
+    if num_ids < 1:
+        raise RecipeError(f"method {name}: num_ids is {num_ids}; a method needs at least one training identity")
+    settings = build_options(name, options)
+    method: nn.Module = discovery.load("tapetum.methods", name).Method(settings, num_ids)
+    return method
+
+
+def official_formats() -> dict[str, OfficialFormat]:
+    """Layouts of released code that can be read and written, by name, from every method file that knows some."""
+    formats: dict[str, OfficialFormat] = {}
+    for name in discovery.list_names("tapetum.methods"):
+        formats |= getattr(discovery.load("tapetum.methods", name), "OFFICIAL_FORMATS", {})
+    return formats
+
+
+def convert_from(name: str, state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of released code in our terms: (method, options, num_ids, state).
+
+    Args:
+        name: of the layout, e.g. "idf-official".
+        state: its tensors.
+    Raises:
+        RecipeError: the layout is unknown.
+        CheckpointError: the tensors do not have it.
+    """
+    return _format(name).read(state)
+
+
+def convert_to(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of ours in the layout of released code.
+
+    Args:
+        name: of the layout, e.g. "idf-official".
+        options: the method's options.
+        state: the method's state.
+    Raises:
+        RecipeError: the layout is unknown.
+        CheckpointError: the state does not fit it.
+    """
+    return _format(name).write(options, state)
+
+
+def _format(name: str) -> OfficialFormat:
+    formats = official_formats()
+    if name not in formats:
+        raise RecipeError(f"checkpoint layout {name!r} is unknown; {nearest_name(name, formats)}")
+    return formats[name]

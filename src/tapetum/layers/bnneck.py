@@ -1,0 +1,36 @@
+"""BNNeck: batch norm between the feature that metric losses see and the one that is classified and searched."""
+
+import torch
+from torch import Tensor, nn
+
+from tapetum.layers.branch import HeadOutput
+
+
+class BNNeck(nn.Module):
+    """Batch norm whose bias stays zero, then a classifier without bias. The embedding is the normed feature.
+
+    Computed in float32 also under autocast.
+
+    Args:
+        width: of the feature.
+        num_ids: number of classes.
+    Source: "Bag of Tricks" strong baseline (Luo et al., 2019).
+    """
+
+    def __init__(self, width: int, num_ids: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.norm.bias.requires_grad_(False)
+        self.classifier = nn.Linear(width, num_ids, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+
+    def forward(self, feature: Tensor) -> HeadOutput:
+        """Embedding (after the neck) and class scores.
+
+        Args:
+            feature: (B, width).
+        """
+        with torch.autocast(feature.device.type, enabled=False):
+            feature = feature.float()
+            embedding: Tensor = self.norm(feature)
+            return HeadOutput(feature, embedding, self.classifier(embedding))

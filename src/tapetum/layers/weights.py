@@ -1,0 +1,83 @@
+"""Weights files: tensors and nothing else, whatever the file's ending; loading never executes code."""
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from tapetum.core.errors import CheckpointError, nearest_name
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a weights file by name: safetensors, or a PyTorch file that holds a plain dictionary of tensors.
+
+    Args:
+        path: the file; a PyTorch file may keep the dictionary under the key "state_dict".
+    Returns:
+        Tensors on the CPU.
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds something other than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such weights file; check the path")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: is damaged or holds more than tensors, and code in it is never executed; save its state_dict anew"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read as weights ({reason}); fetch or save the file again") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: holds no dictionary of tensors; save the state_dict of the network")
+    return dict(state)
+
+
+def check_names(found: Iterable[str], expected: Iterable[str], place: str) -> None:
+    """Complain unless both collections hold the same tensor names.
+
+    Args:
+        found: names in the file.
+        expected: names the network has.
+        place: the file or format, for the message.
+    Raises:
+        CheckpointError: naming the first unknown and the first missing tensor, and how many there are of each.
+    """
+    found, expected = set(found), set(expected)
+    unknown, missing = sorted(found - expected), sorted(expected - found)
+    parts = []
+    if unknown:
+        hint = f" ({nearest_name(unknown[0], missing)})" if 0 < len(missing) <= 20 else ""
+        parts.append(f"{len(unknown)} unknown tensor(s), first {unknown[0]!r}{hint}")
+    if missing:
+        parts.append(f"{len(missing)} missing tensor(s), first {missing[0]!r}")
+    if parts:
+        raise CheckpointError(f"{place}: {'; '.join(parts)}; supply a file of this network")
+
+
+def check_shapes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:
+    """Complain unless each tensor has the shape the network needs.
+
+    Args:
+        found: tensors in the file.
+        expected: tensors of the network, under the same names.
+        place: the file or format, for the message.
+    Raises:
+        CheckpointError: naming the first tensor that does not fit, with both shapes.
+    """
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{place}: tensor {name!r} is {tuple(found[name].shape)} where the network needs "
+                f"{tuple(tensor.shape)}; supply a file of this network and width"
+            )

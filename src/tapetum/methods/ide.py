@@ -1,0 +1,213 @@
+"""IDE+: identity classification on a pooled backbone feature, the baseline of the IDF paper.
+
+Source: layumi/Person_reID_baseline_pytorch, as carried in the IDF release (Alexadlu/IDF).
+Differs: the backbone's dead 1000-way ImageNet classifier is not built (see `from_official`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tapetum.core.types import Batch
+from tapetum.core.vectors import normalise
+from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
+from tapetum.layers.branch import HeadOutput
+from tapetum.layers.heads import ClassBlock
+from tapetum.layers.normalisation import Normalisation, Normalise
+from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._options import require
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``."""
+
+    backbone: str = "resnet50"  # a convolutional timm model
+    last_stride: int = 2  # 1 keeps the last stage's resolution
+    width: int = 512  # of the embedding
+    dropout: float = 0.5
+    label_smoothing: float = 0.0
+    classifier_std: float = 0.001  # initial weights; later layumi releases use 0.0001
+    input_scale: float = 1.0  # pictures in 0..1 are multiplied by this; 1/255 with normalisation none is IDF's range
+    normalisation: Normalisation = "imagenet"
+    test_feature: Literal["head", "backbone"] = "head"  # "head": after the head's batch norm; "backbone": pooled
+
+    def __post_init__(self) -> None:
+        require(self.width > 0, f"method.width: {self.width} is no width; use 512 or another positive number")
+        require(0 <= self.dropout < 1, f"method.dropout: {self.dropout} is no probability; use 0 up to 1, 1 excluded")
+        require(
+            0 <= self.label_smoothing < 1,
+            f"method.label_smoothing: {self.label_smoothing} is out of range; use 0 up to 1, 1 excluded",
+        )
+        require(self.input_scale > 0, f"method.input_scale: {self.input_scale} is not positive; use 1 or 1/255")
+
+
+class Branch(nn.Module):
+    """The extractor: backbone and global average pooling (see `tapetum.layers.branch`)."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+        self.backbone, self.width = build_backbone(options.backbone, last_stride=options.last_stride)
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """Pooled features, (B, width) float32.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            modalities: not used.
+            camids: not used.
+        """
+        return pool_average(self.backbone(images), self.width)
+
+    def build_head(self, num_ids: int) -> nn.Module:
+        """The classifier head for this branch's features.
+
+        Args:
+            num_ids: number of classes.
+        """
+        return self.build_fused_head(self.width, num_ids)
+
+    def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
+        """The same head for another width.
+
+        Args:
+            width: of the feature.
+            num_ids: number of classes.
+        """
+        options = self.options
+        return ClassBlock(
+            width,
+            num_ids,
+            embedding_width=options.width,
+            dropout=options.dropout,
+            classifier_std=options.classifier_std,
+        )
+
+    def losses(self, output: HeadOutput, labels: Tensor) -> dict[str, Tensor]:
+        """Softmax cross-entropy.
+
+        Args:
+            output: what the head gave.
+            labels: (B,) int64 class index.
+        """
+        smoothing = self.options.label_smoothing
+        return {"id": functional.cross_entropy(output.logits, labels, label_smoothing=smoothing)}
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the backbone.
+
+        Args:
+            source: "imagenet", "none" or a weights file.
+        """
+        load_backbone(self.backbone, self.options.backbone, source)
+
+
+class Method(nn.Module):
+    """IDE+: one branch and its head.
+
+    Args:
+        options: see `Options`.
+        num_ids: training identities.
+    """
+
+    def __init__(self, options: Options, num_ids: int) -> None:
+        super().__init__()
+        self.options = options
+        self.num_ids = num_ids
+        self.normalise = Normalise(options.normalisation)
+        self.branch = Branch(options)
+        self.head = self.branch.build_head(num_ids)
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> HeadOutput:
+        """Feature, embedding and class scores.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: (B,) int64.
+            camids: (B,) int64.
+        """
+        pictures = self.normalise(images * self.options.input_scale)
+        output: HeadOutput = self.head(self.branch(pictures, modalities, camids))
+        return output
+
+    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
+        """Softmax cross-entropy.
+
+        Args:
+            output: what `forward` gave.
+            batch: the batch.
+        """
+        return self.branch.losses(output, batch.labels)
+
+    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
+        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: (B,) int64.
+            camids: (B,) int64.
+            mirror: add the horizontal mirror.
+        """
+        vectors = self._describe(images, modalities, camids)
+        if mirror:
+            vectors = vectors + self._describe(images.flip(3), modalities, camids)
+        return normalise(vectors.float())
+
+    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
+        output = self.forward(images, modalities, camids)
+        return output.embedding if self.options.test_feature == "head" else output.feature
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Backbone and head."""
+        return {"backbone": list(self.branch.parameters()), "head": list(self.head.parameters())}
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the backbone.
+
+        Args:
+            source: "imagenet", "none" or a weights file.
+        """
+        self.branch.load_pretrained(source)
+
+
+# Checkpoints of the released baseline.
+RENAMING = (("branch.backbone.", "model."), *head_renaming("head.", "classifier."))
+DEAD = ("model.",)
+
+
+def from_official(state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of the released baseline in our terms.
+
+    Args:
+        state: its tensors; the class count and the embedding's width are read from them.
+    Raises:
+        CheckpointError: a tensor is unknown, missing, or has another shape.
+    """
+    place = "ide-official checkpoint"
+    num_ids = read_tensor_size(state, "classifier.classifier.0.weight", place)
+    options = Options(width=read_tensor_size(state, "classifier.add_block.0.weight", place))
+    with torch.device("meta"):
+        expected = Method(options, num_ids).state_dict()
+    return Converted("ide", asdict(options), num_ids, to_ours(state, expected, RENAMING, DEAD, place))
+
+
+def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG001
+    """A state of ours in the layout of the released baseline.
+
+    Args:
+        options: the method's options.
+        state: the method's state.
+    Raises:
+        CheckpointError: it is not the released network (another backbone or width).
+    """
+    theirs = to_theirs(state, RENAMING, DEAD)
+    from_official(theirs)  # the same strict check
+    return theirs
+
+
+OFFICIAL_FORMATS = {"ide-official": OfficialFormat(read=from_official, write=to_official)}

@@ -1,0 +1,460 @@
+"""IDF, Illumination Distillation Framework (Night600 paper, IEEE TMM 2023).
+
+Two extractors look at the night picture and at the same picture brightened by DCE-Net, which is trained along. A
+bottleneck fusion model joins their features; the fused head teaches the two branch heads.
+
+Source: the paper, and the released code Alexadlu/IDF (variant "IDE+"). Where they disagree the default is the code and
+the paper's reading is an option, marked "paper:" below.
+Differs: a black picture gives no NaN (see `tapetum.losses.colour`); the dead ImageNet classifiers of the two backbones
+are not built; no picture files are written while training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tapetum.core import discovery
+from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.types import Batch
+from tapetum.core.vectors import normalise
+from tapetum.layers.branch import HeadOutput
+from tapetum.layers.curve_net import CurveNet
+from tapetum.layers.fusion import BottleneckFusion, FusionActivation
+from tapetum.layers.normalisation import Normalisation, Normalise
+from tapetum.losses.colour import colour_constancy
+from tapetum.losses.curve_smoothness import curve_smoothness
+from tapetum.losses.distillation import distillation
+from tapetum.losses.exposure import exposure
+from tapetum.losses.reconstruction import reconstruction
+from tapetum.losses.spatial import spatial_consistency
+from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._options import read_options, require
+
+OWN_EXTRACTOR_OPTIONS = ("input_scale", "normalisation", "test_feature")  # IDF decides these for both branches
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``. The defaults are the released code's."""
+
+    # the extractor of both branches
+    extractor: str = "ide"  # a method file with a class Branch
+    extractor_options: Mapping[str, Any] = field(default_factory=dict)  # that file's options, e.g. backbone: resnet18
+
+    # the picture
+    input_scale: float = 1 / 255  # pictures in 0..1 are multiplied by this; paper: 1
+    normalisation: Normalisation = "none"  # of what the extractors see, never of what DCE-Net and its losses see
+    enhancement_input: Literal["enhanced_plus_input", "enhanced"] = "enhanced_plus_input"  # paper: enhanced
+
+    # which streams there are (Table V)
+    streams: Literal["night_and_enhanced", "night_twice", "enhanced"] = "night_and_enhanced"
+    share_streams: bool = False  # both streams through one extractor
+    branch_losses: bool = True  # a head and its losses for each stream
+    fusion: Literal["bottleneck", "concat", "none"] = "bottleneck"
+    fusion_width: int | None = None  # null: one branch's width, which for ResNet-50 is the released 2048
+    fusion_activation: FusionActivation = "tanh_relu"  # paper: relu
+
+    # DCE-Net
+    curve_width: int = 32
+    curve_scale: float = 1.0  # ours: 0.5 estimates the curves at half resolution
+    enhancer_init: Literal["random", "zero_dce"] = "random"
+    enhancer_weights: str = ""  # the weights file for zero_dce
+    enhancer_frozen: bool = False  # Table III, "w/ DCE": a fixed preprocessing, clipped as when saved to a picture
+
+    # losses (weights of the released code; 0 switches a term off)
+    curve_smoothness_weight: float = 200.0
+    exposure_weight: float = 10.0
+    colour_weight: float = 5.0
+    spatial_weight: float = 1.0
+    reconstruction_weight: float = 0.1  # lambda_1
+    distillation_weight: float = 0.1  # lambda_2
+    exposure_power: Literal[1, 2] = 2  # paper: 1
+    exposure_level: float = 0.6
+    exposure_patch: int = 16
+    curve_smoothness_reading: Literal["code", "paper"] = "code"
+    colour_reading: Literal["code", "paper"] = "code"
+    spatial_reading: Literal["code", "paper"] = "code"
+    reconstruction_reduction: Literal["mean", "sum"] = "mean"  # paper: sum
+    distillation_reduction: Literal["mean", "sum"] = "mean"  # paper: sum
+    distillation_detach: bool = True  # the teacher learns nothing from its students
+    distillation_temperature: float = 1.0
+
+    # the vector for search
+    test_feature: Literal["head", "backbone"] = "head"  # paper: backbone (pooled features and latent code)
+    test_branches: str = "all"  # "evf", "f" ... of e (enhanced), v (night), f (fused); all: those there are
+
+    def __post_init__(self) -> None:
+        require(self.input_scale > 0, f"method.input_scale: {self.input_scale} is not positive; use 1 or 1/255")
+        require(
+            0 < self.curve_scale <= 1,
+            f"method.curve_scale: {self.curve_scale} is out of range; use above 0, up to 1",
+        )
+        require(self.curve_width > 0, f"method.curve_width: {self.curve_width} is no width; use 32 or less")
+        require(
+            self.distillation_temperature > 0,
+            f"method.distillation_temperature: {self.distillation_temperature} is not positive; use 1",
+        )
+        require(
+            self.fusion_width is None or self.fusion_width > 0,
+            f"method.fusion_width: {self.fusion_width} is no width; use null or a positive number",
+        )
+        require(
+            self.fusion == "none" or self.streams != "enhanced",
+            f"method.fusion: {self.fusion} needs two streams, method.streams is enhanced; set fusion: none",
+        )
+        require(
+            self.branch_losses or self.fusion != "none",
+            "method.branch_losses: false leaves nothing to train when method.fusion is none; set one of them",
+        )
+        require(
+            (self.enhancer_init == "zero_dce") == bool(self.enhancer_weights),
+            f"method.enhancer_weights: {self.enhancer_weights!r} does not go with enhancer_init {self.enhancer_init}; "
+            "zero_dce needs a file, random none",
+        )
+        available = self.available_branches()
+        require(
+            self.test_branches == "all"
+            or (0 < len(self.test_branches) == len(set(self.test_branches)) and set(self.test_branches) <= available),
+            f"method.test_branches: {self.test_branches!r} is not made of {', '.join(sorted(available))} once each; "
+            "choose among these or write all",
+        )
+        extractor_settings(self)
+
+    def available_branches(self) -> set[str]:
+        """Which of e (enhanced or second night stream), v (night), f (fused) can be part of the vector for search."""
+        streams = {"e"} if self.streams == "enhanced" else {"e", "v"}
+        branches = streams if self.branch_losses or self.test_feature == "backbone" else set()
+        return branches | ({"f"} if self.fusion != "none" else set())
+
+    def search_branches(self) -> str:
+        """The branches whose vectors are joined for search, in order."""
+        if self.test_branches != "all":
+            return self.test_branches
+        return "".join(letter for letter in "evf" if letter in self.available_branches())
+
+
+def extractor_settings(options: Options) -> tuple[ModuleType, Any]:
+    """The extractor's module and its typed options.
+
+    Args:
+        options: of IDF.
+    Raises:
+        RecipeError: there is no such extractor, or an option of it is wrong.
+    """
+    module = discovery.load("tapetum.methods", options.extractor)
+    if not hasattr(module, "Branch"):
+        raise RecipeError(f"method.extractor: {options.extractor} has no class Branch; use one that has, such as ide")
+    for name in OWN_EXTRACTOR_OPTIONS:
+        require(
+            name not in options.extractor_options,
+            f"method.extractor_options.{name}: is decided for both branches by method.{name}; set it there",
+        )
+    settings = read_options(module.Options, options.extractor_options, place="method.extractor_options")
+    return module, settings
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network gives.
+
+    Attributes:
+        pictures: (B, 3, H, W) as DCE-Net saw them.
+        enhanced: (B, 3, H, W) brightened pictures, not clipped; None without DCE-Net.
+        curves: (B, 24, H, W) curve maps; None without DCE-Net.
+        joined: (B, 2 width) features of both streams, enhanced first; None without a fusion.
+        decoded: (B, 2 width) reconstruction of `joined`; None without the bottleneck.
+        features: e, v, f -> (B, width) pooled feature or latent code.
+        heads: e, v, f -> what its head made of it.
+    """
+
+    pictures: Tensor
+    enhanced: Tensor | None
+    curves: Tensor | None
+    joined: Tensor | None
+    decoded: Tensor | None
+    features: Mapping[str, Tensor]
+    heads: Mapping[str, HeadOutput]
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, num_ids) class scores: the fused head's where there is one."""
+        return next(self.heads[name].logits for name in "fev" if name in self.heads)
+
+
+class Method(nn.Module):
+    """IDF and the rows of its ablation.
+
+    Args:
+        options: see `Options`.
+        num_ids: training identities.
+    """
+
+    def __init__(self, options: Options, num_ids: int) -> None:
+        super().__init__()
+        self.options = options
+        self.num_ids = num_ids
+        self.normalise = Normalise(options.normalisation)
+        module, settings = extractor_settings(options)
+
+        self.enhancer = (
+            None if options.streams == "night_twice" else CurveNet(options.curve_width, curve_scale=options.curve_scale)
+        )
+        if self.enhancer is not None and options.enhancer_frozen:
+            self.enhancer.requires_grad_(False)
+        self._enhancer_is_filled = options.enhancer_init == "random"
+        self.register_load_state_dict_post_hook(_mark_as_filled)  # type: ignore[no-untyped-call]
+
+        # `second` looks at the enhanced picture (or at the night picture again), `night` at the night picture.
+        self.second = module.Branch(settings)
+        width = self.second.width
+        separate = options.streams != "enhanced" and not options.share_streams
+        self.night = module.Branch(settings) if separate else None
+
+        latent = options.fusion_width or width
+        self.fusion = (
+            BottleneckFusion(2 * width, latent, options.fusion_activation) if options.fusion == "bottleneck" else None
+        )
+        heads: dict[str, nn.Module] = {}
+        if options.branch_losses:
+            heads["e"] = self.second.build_head(num_ids)
+            if options.streams != "enhanced":
+                heads["v"] = self.second.build_head(num_ids)
+        if options.fusion != "none":
+            fused_width = latent if options.fusion == "bottleneck" else 2 * width
+            heads["f"] = self.second.build_fused_head(fused_width, num_ids)
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:
+        """Enhanced pictures, features and class scores.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: (B,) int64.
+            camids: (B,) int64.
+        """
+        options = self.options
+        pictures = images if options.input_scale == 1 else images * options.input_scale
+        enhanced, curves = self._enhance(pictures)
+        second_input = pictures
+        if enhanced is not None:
+            plus_input = options.enhancement_input == "enhanced_plus_input"
+            second_input = enhanced + pictures if plus_input else enhanced
+
+        # Raw branch outputs; an extractor with parts puts the whole first, and the fusion reads that.
+        branches = {"e": self.second(self.normalise(second_input), modalities, camids)}
+        if options.streams != "enhanced":
+            night = self.night if self.night is not None else self.second
+            repeated = options.share_streams and second_input is pictures
+            branches["v"] = branches["e"] if repeated else night(self.normalise(pictures), modalities, camids)
+        features = {name: _whole(feature) for name, feature in branches.items()}
+        heads = {name: self.heads[name](branches[name]) for name in branches if name in self.heads}
+
+        joined = decoded = None
+        if options.fusion != "none":
+            joined = torch.cat((features["e"], features["v"]), 1)  # (B, 2 width)
+            features["f"] = joined
+            if self.fusion is not None:
+                features["f"], decoded = self.fusion(joined)
+            heads["f"] = self.heads["f"](features["f"])
+        return Output(pictures, enhanced, curves, joined, decoded, features, heads)
+
+    def _enhance(self, pictures: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if self.enhancer is None:
+            return None, None
+        if not self._enhancer_is_filled:
+            raise TrainingError(
+                f"enhancer_init is zero_dce but {self.options.enhancer_weights} was not read; call load_pretrained"
+            )
+        if self.options.enhancer_frozen:
+            with torch.no_grad():
+                enhanced, curves = self.enhancer(pictures)
+            return enhanced.clamp(0, 1), curves
+        enhanced, curves = self.enhancer(pictures)
+        return enhanced, curves
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Identity losses of each head, the four of DCE-Net, reconstruction and distillation, already weighted.
+
+        Terms whose parts the options leave out are left out too. All are computed in float32.
+
+        Args:
+            output: what `forward` gave.
+            batch: the batch.
+        """
+        options = self.options
+        names = {"e": "enhanced", "v": "night", "f": "fused"}
+        with torch.autocast(output.pictures.device.type, enabled=False):
+            losses = {
+                f"{loss}_{names[head]}": value
+                for head, made in output.heads.items()
+                for loss, value in self.second.losses(made, batch.labels).items()
+            }
+            losses |= self._enhancement_losses(output)
+            if output.joined is not None and output.decoded is not None and options.reconstruction_weight:
+                losses["reconstruction"] = options.reconstruction_weight * reconstruction(
+                    output.decoded, output.joined, reduction=options.reconstruction_reduction
+                )
+            students = [made.logits for name, made in output.heads.items() if name != "f"]
+            if "f" in output.heads and students and options.distillation_weight:
+                divergences = [
+                    distillation(
+                        student,
+                        output.heads["f"].logits,  # detached inside, unless distillation_detach is off
+                        temperature=options.distillation_temperature,
+                        detach_teacher=options.distillation_detach,
+                        reduction=options.distillation_reduction,
+                    )
+                    for student in students
+                ]
+                losses["distillation"] = options.distillation_weight * torch.stack(divergences).sum()
+        return losses
+
+    def _enhancement_losses(self, output: Output) -> dict[str, Tensor]:
+        options = self.options
+        if output.enhanced is None or output.curves is None or options.enhancer_frozen:
+            return {}
+        losses = {}
+        if options.curve_smoothness_weight:
+            losses["curve_smoothness"] = options.curve_smoothness_weight * curve_smoothness(
+                output.curves, reading=options.curve_smoothness_reading
+            )
+        if options.exposure_weight:
+            losses["exposure"] = options.exposure_weight * exposure(
+                output.enhanced,
+                patch=options.exposure_patch,
+                level=options.exposure_level,
+                power=options.exposure_power,
+            )
+        if options.colour_weight:
+            losses["colour"] = options.colour_weight * colour_constancy(output.enhanced, reading=options.colour_reading)
+        if options.spatial_weight:
+            losses["spatial"] = options.spatial_weight * spatial_consistency(
+                output.pictures, output.enhanced, reading=options.spatial_reading
+            )
+        return losses
+
+    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
+        """Vectors for search, (B, D) float32 of unit length: [e, v, f] joined, summed with the mirror, scaled once.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: (B,) int64.
+            camids: (B,) int64.
+            mirror: add the raw vector of the horizontal mirror.
+        """
+        vectors = self._describe(images, modalities, camids)
+        if mirror:
+            vectors = vectors + self._describe(images.flip(3), modalities, camids)
+        return normalise(vectors)
+
+    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
+        output = self.forward(images, modalities, camids)
+        of_head = self.options.test_feature == "head"
+        return torch.cat(
+            [
+                output.heads[name].embedding.float() if of_head else output.features[name].float()
+                for name in self.options.search_branches()
+            ],
+            dim=1,
+        )
+
+    def enhance(self, images: Tensor) -> Tensor:
+        """Pictures as DCE-Net brightens them, clipped to 0..1; unchanged in an ablation without DCE-Net.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+        """
+        enhanced, _ = self._enhance(images * self.options.input_scale)
+        return images if enhanced is None else enhanced.float().clamp(0, 1)
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Backbone (both extractors), head (three heads and the fusion) and enhancer (DCE-Net)."""
+        modules = {
+            "backbone": (self.second, self.night),
+            "head": (self.heads, self.fusion),
+            "enhancer": (self.enhancer,),
+        }
+        groups = {
+            name: [
+                parameter
+                for module in group
+                if module is not None
+                for parameter in module.parameters()
+                if parameter.requires_grad
+            ]
+            for name, group in modules.items()
+        }
+        return {name: parameters for name, parameters in groups.items() if parameters}
+
+    def load_pretrained(self, source: str) -> None:
+        """Give both extractors the same weights, and DCE-Net its own where the options name a file.
+
+        Args:
+            source: "imagenet", "none" (DCE-Net only) or a weights file for the backbone.
+        """
+        self.second.load_pretrained(source)
+        if self.night is not None:
+            self.night.load_pretrained(source)
+        if self.enhancer is not None and self.options.enhancer_init == "zero_dce":
+            self.enhancer.load_weights(self.options.enhancer_weights)
+            self._enhancer_is_filled = True
+
+
+def _whole(feature: Tensor) -> Tensor:
+    return feature[:, 0] if feature.ndim == 3 else feature
+
+
+def _mark_as_filled(method: nn.Module, _keys: Any) -> None:
+    method._enhancer_is_filled = True  # type: ignore[assignment]
+
+
+# Checkpoints of the released code, variant "IDE+": 689 tensors.
+RENAMING = (
+    ("night.backbone.", "model_v."),
+    ("second.backbone.", "model_e."),
+    ("fusion.encoder.", "bfm.fuse_in."),
+    ("fusion.decoder.", "bfm.fuse_out."),
+    ("enhancer.", "E_Net."),
+    *head_renaming("heads.v.", "classifier_v."),
+    *head_renaming("heads.e.", "classifier_e."),
+    *head_renaming("heads.f.", "classifier_f."),
+)
+DEAD = ("model_v.", "model_e.")
+
+
+def from_official(state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of the released code in our terms.
+
+    Args:
+        state: its tensors; the class count and the embedding's width are read from them.
+    Raises:
+        CheckpointError: a tensor is unknown, missing, or has another shape.
+    """
+    place = "idf-official checkpoint"
+    num_ids = read_tensor_size(state, "classifier_f.classifier.0.weight", place)
+    width = read_tensor_size(state, "classifier_f.add_block.0.weight", place)
+    options = Options(extractor_options={"width": width})
+    with torch.device("meta"):
+        expected = Method(options, num_ids).state_dict()
+    return Converted("idf", asdict(options), num_ids, to_ours(state, expected, RENAMING, DEAD, place))
+
+
+def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG001
+    """A state of ours in the layout of the released code.
+
+    Args:
+        options: the method's options.
+        state: the method's state.
+    Raises:
+        CheckpointError: it is not the released network (another backbone, extractor, fusion or width).
+    """
+    theirs = to_theirs(state, RENAMING, DEAD)
+    from_official(theirs)  # the same strict check
+    return theirs
+
+
+OFFICIAL_FORMATS = {"idf-official": OfficialFormat(read=from_official, write=to_official)}
