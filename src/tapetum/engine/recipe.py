@@ -48,26 +48,6 @@ class InitSection(Section):
     weights: str = "imagenet"
 
 
-class EnhanceSection(Section):
-    """Pictures brightened once before training and testing, by a network that is not trained with the method.
-
-    Attributes:
-        name: only "zero_dce" today.
-        weights: a weights file of the curve network, or "train": trained on the training pictures before the run.
-        epochs, batch, lr, weight_decay, gradient_clip, size: of that training; the defaults are those of the
-            Zero-DCE release.
-    """
-
-    name: Literal["zero_dce"] = "zero_dce"
-    weights: str = "train"
-    epochs: Count = 200
-    batch: Count = 8
-    lr: Positive = 1e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    gradient_clip: Positive = 0.1
-    size: PairOfCounts = (256, 256)
-
-
 class DataSection(Section):
     """Pictures: where from, how large, read by which library.
 
@@ -81,7 +61,6 @@ class DataSection(Section):
         holdout_first: leave each training identity's first picture out (the IDF release's own preparation).
         skip_corrupt: count damaged pictures and go on instead of stopping.
         scene: settings of the generated night scene, for "synth".
-        enhance: pictures brightened beforehand (the rows "w/ DCE" of the paper's Table III).
     """
 
     name: str = "night600"
@@ -94,16 +73,21 @@ class DataSection(Section):
     holdout_first: bool = False
     skip_corrupt: bool = False
     scene: dict[str, Any] = {}
-    enhance: EnhanceSection | None = None
 
 
 class ErasingSection(Section):
-    """Random erasing: a rectangle of `area` (fraction of the picture) and `aspect` filled with `fill`."""
+    """Random erasing: a rectangle of `area` (fraction of the picture) and `aspect` filled with `fill`.
+
+    See `tapetum.data.transforms.ErasingOptions`.
+    """
 
     probability: Fraction = 0.0
     area: PairOfNumbers = (0.02, 0.4)
     aspect: PairOfNumbers = (0.3, 3.3333)
-    fill: Literal["black", "mean", "noise"] = "black"
+    aspect_scale: Literal["uniform", "log"] = "uniform"
+    fill: Literal["black", "mean", "noise"] | Annotated[tuple[Fraction, Fraction, Fraction], Field(strict=False)] = (
+        "black"
+    )
 
 
 class AugmentSection(Section):
@@ -202,7 +186,10 @@ class ScheduleSection(Section):
 
 
 class TrainingSection(Section):
-    """How the machine is used; apart from rounding none of this changes the result.
+    """How the machine is used.
+
+    Parts and processes see a slice of the batch each: batch norm takes its statistics there, and a loss over pairs
+    finds its pairs there, so that `accumulate` and `devices` change the result a little.
 
     Attributes:
         precision: arithmetic of the forward pass; "auto" takes bf16 where the machine computes it fast, else fp32.
@@ -259,12 +246,14 @@ class EvaluationSection(Section):
         protocol: name of one of the dataset's protocols; null takes its default.
         mirror: join each picture with its mirror.
         rerank: k-reciprocal re-ranking; null for none.
+        precision: arithmetic of the extraction.
         batch: pictures per extraction step; does not change the result.
     """
 
     protocol: str | None = None
     mirror: bool = True
     rerank: RerankSection | None = None
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     batch: Count = 128
 
 

@@ -1,0 +1,108 @@
+"""Embeddings of pictures: computed, written and read."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from tapetum.core.errors import DataError
+from tapetum.core.method import Method
+from tapetum.core.types import EmbeddingSet
+from tapetum.data.atomic import make_folder, write_bytes
+from tapetum.data.loader import EvalLoader, Progress
+from tapetum.engine.precision import Precision, computing_in
+
+FORMAT = 1
+HEADER = "tapetum_embeddings"
+FIELDS = ("vectors", "pids", "camids", "modalities")
+
+
+def extract(
+    network: nn.Module,
+    loader: EvalLoader,
+    *,
+    precision: Precision = "fp32",
+    mirror: bool = True,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> EmbeddingSet:
+    """Embeddings of every picture of a loader, in its order.
+
+    Args:
+        network: a method, on `device`; it is put into evaluation mode and back afterwards.
+        loader: pictures in order.
+        precision: arithmetic of the network; vectors are float32 in any case.
+        mirror: join each picture with its mirror.
+        device: where the network is.
+        progress: called with (done, total) pictures.
+    """
+    device = torch.device(device)
+    method = cast(Method, network)
+    was_training = network.training
+    network.eval()
+    vectors, pids, camids, modalities = [], [], [], []
+    done = 0
+    with torch.inference_mode(), computing_in(precision, device):
+        for batch in loader:
+            there = batch.to(device)
+            images = there.images.contiguous(memory_format=torch.channels_last)
+            vectors.append(method.embed(images, there.modalities, there.camids, mirror=mirror).float().cpu())
+            pids.append(batch.pids)
+            camids.append(batch.camids)
+            modalities.append(batch.modalities)
+            done += len(batch)
+            if progress:
+                progress(done, len(loader.records))
+    network.train(was_training)
+    return EmbeddingSet(
+        vectors=torch.cat(vectors).clone(),
+        paths=tuple(record.path for record in loader.records),
+        pids=torch.cat(pids),
+        camids=torch.cat(camids),
+        modalities=torch.cat(modalities),
+    )
+
+
+def save_embeddings(path: Path, embeddings: EmbeddingSet, facts: Mapping[str, Any]) -> None:
+    """Write embeddings as one safetensors file, whole or not at all.
+
+    Args:
+        path: the file.
+        embeddings: what to write.
+        facts: what made them (checkpoint, precision, mirror, ...); vectors of different making must not be mixed.
+    Raises:
+        OutputError: it cannot be written.
+    """
+    make_folder(path.parent)
+    header = {"format": FORMAT, "paths": [str(path) for path in embeddings.paths], "facts": dict(facts)}
+    tensors = {name: getattr(embeddings, name).contiguous() for name in FIELDS}
+    write_bytes(path, save(tensors, metadata={HEADER: json.dumps(header, ensure_ascii=False)}))
+
+
+def read_embeddings(path: Path) -> tuple[EmbeddingSet, dict[str, Any]]:
+    """Embeddings and what is known about their making.
+
+    Args:
+        path: a file of `save_embeddings`.
+    Raises:
+        DataError: no such file, damaged, or not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(HEADER)
+            tensors = {name: file.get_tensor(name) for name in FIELDS} if text else {}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; make one with `tapetum extract`") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as embeddings ({error}); make it with `tapetum extract`") from None
+    if text is None:
+        raise DataError(f"{path}: holds no embeddings; make such a file with `tapetum extract`")
+    header = json.loads(text)
+    if header["format"] != FORMAT:
+        raise DataError(f"{path}: format {header['format']}, this version reads {FORMAT}; extract again")
+    return EmbeddingSet(paths=tuple(Path(name) for name in header["paths"]), **tensors), dict(header["facts"])

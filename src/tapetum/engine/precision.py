@@ -1,0 +1,64 @@
+"""Arithmetic and device, chosen once by name and recorded with every result."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from tapetum.core.errors import RecipeError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def choose_device(accelerator: str = "auto") -> torch.device:
+    """The device for one process.
+
+    Args:
+        accelerator: "auto", "cpu" or "gpu".
+    Raises:
+        RecipeError: "gpu" is asked for and there is none.
+    """
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator == "gpu":
+        raise RecipeError("training.accelerator is 'gpu', but this machine offers none; use 'auto' or 'cpu'")
+    return torch.device("cpu")
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """What a recipe's precision means on this device.
+
+    Args:
+        name: "fp32", "bf16", "fp16", or "auto": bf16 where the hardware computes it fast, else fp32.
+        device: where the network runs.
+    Raises:
+        RecipeError: fp16 on a CPU.
+    """
+    if name == "auto":
+        return "bf16" if _has_fast_bf16(device) else "fp32"
+    if name == "fp16" and device.type == "cpu":
+        raise RecipeError("training.precision is 'fp16', which needs a GPU; use 'bf16' or 'auto'")
+    if name not in ("fp32", "bf16", "fp16"):
+        raise RecipeError(f"training.precision is {name!r}, expected fp32, bf16, fp16 or auto")
+    return name  # type: ignore[return-value]
+
+
+def _has_fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
+def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """A context in which the forward pass uses this arithmetic.
+
+    Args:
+        precision: as resolved.
+        device: where the network runs.
+    """
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)

@@ -1,0 +1,141 @@
+"""What a training tells the person who waits for it."""
+
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+
+class Reporter(Protocol):
+    """Hears of a training's progress; lives in the process that trains, so it must survive pickling before `start`."""
+
+    def start(self, *, title: str, epochs: int, steps: int, done: int) -> None:
+        """Training begins or goes on.
+
+        Args:
+            title: name of the recipe.
+            epochs: epochs in all.
+            steps: optimiser steps in an epoch.
+            done: steps of earlier sittings.
+        """
+        ...
+
+    def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
+        """An optimiser step is done.
+
+        Args:
+            epoch: counted from 1.
+            loss: sum of the losses in this step.
+            images_per_second: mean speed of this epoch so far.
+        """
+        ...
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """An epoch is complete.
+
+        Args:
+            row: its line of metrics.csv.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Training ends, for whatever reason."""
+        ...
+
+
+class Silence:
+    """A reporter that says nothing."""
+
+    def start(self, *, title: str, epochs: int, steps: int, done: int) -> None:
+        """Nothing."""
+
+    def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
+        """Nothing."""
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+class ProgressBar:
+    """A bar with epoch, speed, loss and the time that is left; one line an epoch where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._console: Console | None = None
+        self._task = TaskID(0)
+        self._title = ""
+        self._epochs = 0
+        self._total = 0
+        self._done = 0
+        self._begun_at = 0.0
+        self._begun_with = 0
+
+    def start(self, *, title: str, epochs: int, steps: int, done: int) -> None:
+        """Show the bar.
+
+        Args:
+            title: name of the recipe.
+            epochs: epochs in all.
+            steps: optimiser steps in an epoch.
+            done: steps of earlier sittings.
+        """
+        self._title, self._epochs = title, epochs
+        self._total, self._done, self._begun_with = epochs * steps, done, done
+        self._begun_at = time.monotonic()
+        self._console = Console(stderr=True)
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), console=self._console
+            )
+            self._task = self._progress.add_task(title, total=self._total, completed=done, facts="")
+            self._progress.start()
+
+    def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
+        """Move the bar.
+
+        Args:
+            epoch: counted from 1.
+            loss: of this step.
+            images_per_second: of this epoch.
+        """
+        self._done += 1
+        if self._progress is not None:
+            facts = (
+                f"epoch {epoch}/{self._epochs}  loss {loss:.3f}  {images_per_second:.0f} images/s  {self._left()} left"
+            )
+            self._progress.update(self._task, completed=self._done, facts=facts)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """Print the epoch's line.
+
+        Args:
+            row: its line of metrics.csv.
+        """
+        if self._console is None:
+            return
+        found = f"  held-out mAP {row['holdout_mean_ap']:.3f}" if "holdout_mean_ap" in row else ""
+        line = f"{self._title} epoch {row['epoch']:.0f}/{self._epochs}  loss {row['loss']:.3f}{found}"
+        speed = f"{row['images_per_second']:.0f} images/s  {self._left()} left"
+        if self._progress is None:
+            self._console.print(f"{line}  {speed}", highlight=False, soft_wrap=True)
+        elif found:
+            self._progress.console.print(line, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._console = None
+
+    def _left(self) -> str:
+        """Time left at the mean pace of this sitting, looks at held-out identities included."""
+        made = self._done - self._begun_with
+        if made == 0:
+            return "?"
+        seconds = round((time.monotonic() - self._begun_at) / made * (self._total - self._done))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

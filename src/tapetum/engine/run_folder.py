@@ -1,0 +1,129 @@
+"""The folder of one run: what lies where, one writer at a time, and files that are whole or absent."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tapetum.core.errors import OutputError
+from tapetum.data.atomic import make_folder, write_bytes
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its things.
+
+    Attributes:
+        root: the folder given as ``--out``.
+    """
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def facts(self) -> Path:
+        """What is known about the run: data fingerprint, versions, machine, whether it is finished."""
+        return self.root / "run.json"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the epoch that did best on the held-out training identities."""
+        return self.root / "checkpoints" / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Weights of the last complete epoch."""
+        return self.root / "checkpoints" / "last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """Everything needed to go on with an unfinished training; gone once it is finished."""
+        return self.root / "state" / "resume.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """One line an epoch: every loss, learning rates, speed, accuracy on the held-out identities."""
+        return self.root / "logs" / "metrics.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files: every loss at every step."""
+        return self.root / "logs" / "tensorboard"
+
+    @property
+    def evaluation(self) -> Path:
+        """Result cards and the embeddings they were computed from."""
+        return self.root / "evaluation"
+
+    def read_facts(self) -> dict[str, Any]:
+        """`facts`, or nothing where the run has not begun."""
+        try:
+            content = json.loads(self.facts.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{self.facts}: cannot be read ({error}); delete the folder to start afresh") from None
+        return content if isinstance(content, dict) else {}
+
+    def remove_leftovers(self) -> None:
+        """Delete temporary files of a writer that was killed; only for whoever holds the folder."""
+        for folder in (self.root, self.last.parent, self.state.parent, self.metrics.parent):
+            for leftover in folder.glob(".*.*"):
+                leftover.unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for one writer; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            OutputError: the folder cannot be made or written, or another process holds it.
+        """
+        make_folder(self.root)
+        path = self.root / ".lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+                raise OutputError(
+                    f"{self.root}: in use by another run (process {owner}); wait for it or choose another folder"
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+            self.remove_leftovers()
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Indented JSON, whole or not at all.
+
+    Args:
+        path: the file; folders above it are made.
+        content: what it shall hold.
+    """
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """UTF-8 text, whole or not at all.
+
+    Args:
+        path: the file; folders above it are made.
+        content: what it shall hold.
+    """
+    make_folder(path.parent)
+    write_bytes(path, content.encode())

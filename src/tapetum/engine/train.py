@@ -1,0 +1,352 @@
+"""Training from a recipe to a finished run folder; typed again, it goes on where it stopped.
+
+The result is a function of recipe, data and number of processes and threads: whatever is random derives from the
+seed and the place in the training, so a run that was killed at any moment and resumed ends with the same weights as
+one that was left alone (bit for bit on a CPU).
+"""
+
+import contextlib
+import logging
+import platform
+import re
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+import tapetum
+from tapetum.core import errors
+from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.method import Method
+from tapetum.core.seeding import derive_seed
+from tapetum.core.types import Record
+from tapetum.data.catalog import Dataset, fingerprint
+from tapetum.data.loader import class_labels
+from tapetum.data.sampler import build_sampler
+from tapetum.engine.holdout import Holdout, split_holdout
+from tapetum.engine.logs import read_history
+from tapetum.engine.loop import Interrupted, Plan, TrainingLoop
+from tapetum.engine.optimisation import build_optimiser
+from tapetum.engine.precision import choose_device, resolve_precision
+from tapetum.engine.progress import Reporter, Silence
+from tapetum.engine.recipe import Recipe, check_recipe, parse_yaml, write_yaml
+from tapetum.engine.run_folder import RunFolder, write_json, write_text
+from tapetum.engine.sources import CACHE, open_data, sampler_options, training_records
+from tapetum.engine.state import State, load_state
+from tapetum.methods import build_method
+
+LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+FREE_TO_CHANGE = (  # keys that decide nothing about the weights: a run may be resumed with others
+    "about",
+    "data.root",
+    "data.cache",
+    "data.workers",
+    "training.save_minutes",
+    "evaluation.batch",
+    "evaluation.protocol",
+    "evaluation.rerank",
+    "evaluation.precision",
+)
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """The user stopped the training; the state is saved and the same call goes on from there."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        folder: where everything lies.
+        checkpoint: the chosen weights.
+        chosen_by: why these.
+        num_ids: training identities.
+        epochs: complete epochs.
+        seconds: of training, over all sittings.
+        history: rows of metrics.csv.
+    """
+
+    folder: RunFolder
+    checkpoint: Path
+    chosen_by: str
+    num_ids: int
+    epochs: int
+    seconds: float
+    history: list[dict[str, float]]
+
+
+def train(
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    dataset: Dataset | None = None,
+    reporter: Reporter | None = None,
+    cache: Path = CACHE,
+) -> TrainResult:
+    """Train a method, or go on with it, or return at once where the run is finished.
+
+    Args:
+        recipe: what to do.
+        run_dir: the run's folder; it may hold an unfinished run of the same recipe and data.
+        dataset: already opened; None opens the one the recipe names.
+        reporter: hears of the progress; None is silent.
+        cache: folder for generated scenes.
+    Raises:
+        RecipeError: the recipe does not fit the method, the data or the run in the folder.
+        DataError: pictures are missing or damaged.
+        TrainingError: too few identities, or a loss or weight is no longer finite.
+        OutputError: the folder cannot be written or is in use.
+        CheckpointError: pretrained weights cannot be had, or the state to resume from is damaged.
+        TrainingInterrupted: Ctrl-C; typed again, it goes on.
+    """
+    folder = RunFolder(run_dir)
+    with folder.held():
+        _check_same_recipe(folder, recipe)
+        skipped: tuple[str, ...] = ()
+        if dataset is None:
+            opened = open_data(recipe.data, cache=cache)
+            dataset, skipped = opened.dataset, opened.skipped
+        facts = _check_same_data(folder, dataset)
+        if facts.get("finished"):
+            return _read_result(folder, facts)
+        begun = facts.get("started")
+        plan = _make_plan(recipe, folder, dataset)
+        state = load_state(folder.state) if folder.state.is_file() else None
+        network = _build_network(recipe, len(plan.pids), state)
+        if not folder.recipe.is_file():
+            write_text(folder.recipe, write_yaml(recipe))
+        facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
+        facts |= {"started": begun or _now(), "finished": False}
+        write_json(folder.facts, facts)
+        loop = TrainingLoop(network, plan, reporter or Silence(), state)
+        if loop.place.epoch < recipe.schedule.epochs:
+            _fit(loop, plan)
+        done = load_state(folder.state)
+        facts |= {
+            "finished": True,
+            "ended": _now(),
+            "epochs": done.place.epoch,
+            "seconds": round(done.place.seconds, 1),
+            "num_ids": len(plan.pids),
+        }
+        write_json(folder.facts, facts)
+        folder.state.unlink(missing_ok=True)
+        return _read_result(folder, facts)
+
+
+def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset) -> Plan:
+    records: list[Record] = training_records(dataset)
+    holdout: Holdout | None = None
+    if recipe.selection.rule == "holdout":
+        holdout = split_holdout(records, recipe.selection.ids, recipe.seed)
+        records = list(holdout.train)
+    labels, pids = class_labels(records)
+    training = recipe.training
+    build_sampler(  # fails before anything is written
+        sampler_options(recipe), labels, seed=recipe.seed, world=training.devices, parts=training.accumulate
+    )
+    device = choose_device(training.accelerator)
+    precision = resolve_precision(training.precision, device)
+    origin = {
+        "data": fingerprint(dataset.records),
+        "dataset": dataset.name,
+        "held_out_ids": len({record.pid for record in holdout.gallery}) if holdout else 0,
+        "precision": precision,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": read_versions(),
+    }
+    return Plan(recipe, folder, tuple(records), holdout, tuple(pids), precision, origin)
+
+
+def read_versions() -> dict[str, str]:
+    """Versions of what decides a number."""
+    packages = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "pillow")
+    return {"tapetum": tapetum.__version__, "python": platform.python_version()} | {
+        package: version(package) for package in packages
+    }
+
+
+def _build_network(recipe: Recipe, num_ids: int, state: State | None) -> nn.Module:
+    torch.manual_seed(derive_seed(recipe.seed, "weights"))
+    network = build_method(recipe.method.name, recipe.method.options, num_ids)
+    method = cast(Method, network)
+    try:
+        build_optimiser(network, method.parameter_groups(), recipe.optimiser)  # fails before anything is written
+    except RecipeError as error:
+        raise RecipeError(f"recipe {recipe.name}: {error}") from None
+    if state is not None:
+        network.load_state_dict(state.network)
+    elif recipe.init.weights != "random":
+        method.load_pretrained(recipe.init.weights)
+    if recipe.training.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return network
+
+
+def _fit(loop: TrainingLoop, plan: Plan) -> None:
+    training = plan.recipe.training
+    device = choose_device(training.accelerator)
+    with _quiet_lightning(), _deterministic(), _listening(loop, training.devices) as kill_later:
+        trainer = Trainer(
+            max_epochs=plan.recipe.schedule.epochs - loop.place.epoch,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=training.devices,
+            strategy="auto" if training.devices == 1 else "ddp_spawn",
+            precision=cast(Any, LIGHTNING_PRECISION[plan.precision]),
+            accumulate_grad_batches=training.accumulate,
+            gradient_clip_val=training.gradient_clip,
+            use_distributed_sampler=False,  # our sampler shares the global batch out
+            default_root_dir=plan.folder.root,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        kill_later.append(trainer)
+        try:
+            trainer.fit(loop)
+        except Interrupted:
+            raise TrainingInterrupted(
+                f"stopped in epoch {loop.place.epoch + 1} of {plan.recipe.schedule.epochs}; "
+                f"the same command goes on from {plan.folder.state}"
+            ) from None
+        except ProcessRaisedException as error:
+            raise _from_worker(error) from error
+        except ProcessExitedException as error:
+            raise TrainingError(
+                f"{plan.folder.root}: a training process ended ({error}); the same command goes on from the last state"
+            ) from None
+
+
+def _from_worker(error: ProcessRaisedException) -> Exception:
+    """The error that a worker raised on purpose, from the text of its traceback; else the original."""
+    found = re.findall(r"^tapetum\.core\.errors\.(\w+): (.*)$", str(error), flags=re.MULTILINE)
+    kind = getattr(errors, found[-1][0], None) if found else None
+    return kind(found[-1][1]) if kind else error
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's hints about settings that are made on purpose here are left out, and its banner."""
+    logger = logging.getLogger("lightning.pytorch")
+    fabric = logging.getLogger("lightning.fabric")
+    levels = logger.level, fabric.level
+    logger.setLevel(logging.ERROR)
+    fabric.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.setLevel(levels[0])
+        fabric.setLevel(levels[1])
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """The same kernels in every run."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+@contextlib.contextmanager
+def _listening(loop: TrainingLoop, devices: int) -> Iterator[list[Trainer]]:
+    """Ctrl-C and SIGTERM ask for a stop between two steps; a second one, or several processes, stop at once.
+
+    With several processes the state of the last epoch (or of the last `save_minutes`) is the one to go on from.
+    """
+    trainers: list[Trainer] = []
+
+    def hear(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if devices == 1 and not loop.stop_wanted:
+            loop.stop_wanted = True
+            return
+        for trainer in trainers:
+            launcher = trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(signal.SIGKILL)  # what the workers write is whole or absent
+        raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield trainers
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, hear)
+    try:
+        yield trainers
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """A folder holds one recipe."""
+    if not folder.recipe.is_file():
+        return
+    there = check_recipe(parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), str(folder.recipe))
+    old, new = (dict(_flatten(which.model_dump(mode="json"))) for which in (there, recipe))
+    for key in sorted(old.keys() | new.keys()):
+        if key not in FREE_TO_CHANGE and old.get(key) != new.get(key):
+            raise RecipeError(
+                f"{folder.root} holds a run with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
+                "choose another --out, or delete the folder"
+            )
+
+
+def _check_same_data(folder: RunFolder, dataset: Dataset) -> dict[str, Any]:
+    """A run sees the same pictures in every sitting."""
+    facts = folder.read_facts()
+    found = fingerprint(dataset.records)
+    if facts and facts.get("data") != found:
+        raise RecipeError(
+            f"{folder.root} was begun with other pictures (fingerprint {facts.get('data')}, now {found} in "
+            f"{dataset.root}); give the same data, or choose another --out"
+        )
+    return facts
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _read_result(folder: RunFolder, facts: Mapping[str, Any]) -> TrainResult:
+    from tapetum.engine.checkpoint import find_checkpoint, read_header
+
+    checkpoint = find_checkpoint(folder.root)
+    return TrainResult(
+        folder=folder,
+        checkpoint=checkpoint,
+        chosen_by=read_header(checkpoint).chosen_by,
+        num_ids=facts["num_ids"],
+        epochs=facts["epochs"],
+        seconds=facts["seconds"],
+        history=read_history(folder.metrics),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
