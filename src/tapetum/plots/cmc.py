@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tapetum.plots.style import DASHES, MARKERS, MUTED, SERIES, legend_below, new_figure, styled
+from tapetum.plots.style import DASHES, MARKERS, MUTED, SERIES, WIDTH, legend_below, new_figure, styled
 
 Array = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ def draw_cmc(curves: Mapping[str, Array], *, ranks: int = 20, chance: Array | No
         ranks: ranks shown.
         chance: (R,) fractions of a ranking by lot, or None.
     """
-    figure = new_figure(4.8, 3.3)
+    figure = new_figure(WIDTH, 3.2)
     panel = figure.add_subplot()
     for number, (label, curve) in enumerate(curves.items()):
         shown = np.asarray(curve, dtype=np.float64)[:ranks]

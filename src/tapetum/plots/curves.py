@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tapetum.plots.style import DASHES, SERIES, legend_below, new_figure, panels, styled
+from tapetum.plots.style import DASHES, SERIES, WIDTH, legend_below, new_figure, panels, styled
 
 Array = NDArray[np.float64]
 
@@ -31,11 +31,13 @@ def draw_curves(
     names = list(quantities) if quantities is not None else list_quantities(runs)
     columns = max(1, min(columns, len(names)))
     rows = max(1, -(-len(names) // columns))
-    figure = new_figure(4.8 if columns == 1 else 3.3 * columns, 2.5 * rows + 0.3)
+    figure = new_figure(WIDTH if columns == 1 else 3.3 * columns, 2.5 * rows + 0.3)
     axes = panels(figure, rows, columns, len(names))
     for panel, name in zip(axes, names, strict=True):
         for number, (label, columns_of_run) in enumerate(runs.items()):
             epochs, values = _points(columns_of_run, name)
+            if not len(values):
+                continue  # the colour stays the run's own in every panel
             panel.plot(
                 epochs,
                 values,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tapetum.plots.style import INK, MUTED, PRIMARIES, SHADES, new_figure, panels, styled
+from tapetum.plots.style import INK, MUTED, PRIMARIES, SHADES, WIDTH, new_figure, panels, styled
 
 Panel = Literal["light", "scale", "colour"]
 PANELS: tuple[Panel, ...] = ("light", "scale", "colour")
@@ -56,7 +56,7 @@ def draw_histograms(
     """
     columns = max(1, min(columns, len(shown)))
     rows = -(-len(shown) // columns)
-    figure = new_figure(4.8 if columns == 1 else 3.6 * columns, 2.9 * rows)
+    figure = new_figure(WIDTH if columns == 1 else 3.6 * columns, 2.9 * rows)
     for panel, name in zip(panels(figure, rows, columns, len(shown)), shown, strict=True):
         if name == "light":
             _draw_levels(panel, stats.lightness, LIGHT_BOUNDS, LIGHT_LEVELS, "mean lightness, 0 to 255")
@@ -140,7 +140,6 @@ def _draw_colour(panel: Axes, stats: PictureArrays) -> None:
             linestyle=dash,
             label=f"{name} {np.mean(values) if len(values) else 0:.0f}",
         )
-        panel.stairs(counts, edges, color=colour, fill=True, alpha=0.10)
     panel.set_xlim(0, top)
     panel.set_ylim(bottom=0)
     panel.set_xlabel("channel mean, 0 to 255")

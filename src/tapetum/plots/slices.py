@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tapetum.plots.style import INK, MUTED, SERIES, SURFACE, legend_below, new_figure, styled
+from tapetum.plots.style import INK, MUTED, SERIES, SURFACE, WIDTH, legend_below, new_figure, styled
 
 Array = NDArray[np.float64]
 
@@ -28,12 +28,12 @@ def draw_slices(
         counts: queries in each slice, or None where they are the same everywhere.
         values: label of a method -> (S,) fractions, NaN where the slice is empty.
         intervals: label -> (S, 2) lower and upper end of the interval, NaN where there is none.
-        quantity: what the values are.
+        quantity: what the values are; empty where each slice is a quantity of its own.
         chance: value of a ranking by lot, drawn as a line.
     """
     methods = list(values)
     bar = 0.8 / max(1, len(methods))
-    figure = new_figure(4.8, 0.75 + max(1, len(levels)) * (0.25 + 0.27 * max(1, len(methods))))
+    figure = new_figure(WIDTH, 0.75 + max(1, len(levels)) * (0.25 + 0.27 * max(1, len(methods))))
     panel = figure.add_subplot()
     ends = [0.05]
     for number, label in enumerate(methods):
@@ -60,12 +60,27 @@ def draw_slices(
         panel.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.5, label=f"chance {100 * chance:.1f} %")
     panel.set_xlim(0, min(112.0, 1.16 * max(ends)))
     panel.set_ylim(len(levels) - 0.45, -0.55)
-    panel.set_yticks(range(len(levels)), _labels(levels, counts), color=INK)
+    panel.set_yticks(range(len(levels)), [""] * len(levels))
+    for place, level in enumerate(levels):  # two texts, each flush right whatever font a page has
+        lines = [(level, INK)] if counts is None else [(level, INK), (f"n = {counts[place]}", MUTED)]
+        for line, (text, colour) in enumerate(lines):
+            offset = 6.5 * (len(lines) - 1) - 13 * line
+            panel.annotate(
+                text,
+                (0, place),
+                (-6, offset),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                color=colour,
+                fontsize=10 if line == 0 else 9,
+                annotation_clip=False,
+            )
     panel.grid(visible=False, axis="y")
     panel.grid(visible=True, axis="x")
     panel.spines["left"].set_visible(False)
     panel.spines["bottom"].set_visible(False)
-    panel.set_xlabel(f"{quantity}, %")
+    panel.set_xlabel(f"{quantity}, %" if quantity else "%")
     legend_below(figure, panel, columns=3)
     return figure
 
@@ -99,10 +114,4 @@ def describe_slices(
             )
             bars.append(f"{label} {100 * height:.1f} %{interval}" if np.isfinite(height) else f"{label} has no query")
         parts.append(f"{level}{queries}: {', '.join(bars)}")
-    return f"Bars of {quantity}. " + "; ".join(parts) + "."
-
-
-def _labels(levels: Sequence[str], counts: Sequence[int] | None) -> list[str]:
-    if counts is None:
-        return list(levels)
-    return [f"{level}\nn = {count}" for level, count in zip(levels, counts, strict=True)]
+    return f"Bars of {quantity or 'several measures'}. " + "; ".join(parts) + "."

@@ -4,14 +4,10 @@ Figures are `matplotlib.figure.Figure` objects on an Agg canvas; pyplot and its 
 are named once here, so that the report can swap each for a variable of its style sheet and follow a dark scheme.
 """
 
-import base64
 import io
-import os
 import re
-import secrets
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import ParamSpec
 
 import matplotlib as mpl
@@ -43,6 +39,7 @@ VARIABLES = {  # colour -> variable of the report's style sheet
     **{colour: f"--channel-{name}" for colour, name in zip(PRIMARIES, ("red", "green", "blue"), strict=True)},
     **{colour: f"--shade-{number}" for number, colour in enumerate(SHADES, 1)},
 }
+WIDTH = 4.0  # inches of a figure of one column: on a phone its text stays about 11 pixels high
 RIGHT_SIGN, WRONG_SIGN = "✓", "✗"
 SUFFIXES = (".png", ".svg", ".pdf")
 SETTINGS: dict[str, object] = {
@@ -99,7 +96,7 @@ def new_figure(width: float, height: float) -> Figure:
     """An empty figure with its own canvas, unknown to pyplot.
 
     Args:
-        width: in inches; 4.8 fills a phone without making the text small.
+        width: in inches; see `WIDTH`.
         height: in inches.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -156,47 +153,22 @@ def svg_text(figure: Figure, prefix: str) -> str:
     return re.sub(r"\n\s*", "\n", text).strip()
 
 
-def picture_url(figure: Figure, *, dots_per_inch: int = 130) -> str:
-    """The figure as a ``data:`` address of a PNG on white.
+def figure_bytes(figure: Figure, ending: str, *, dots_per_inch: int = 160) -> bytes:
+    """The figure on white as the content of a file; the same figure gives the same bytes.
 
     Args:
         figure: drawn by this package.
-        dots_per_inch: resolution.
-    """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def save_figure(figure: Figure, path: Path, *, dots_per_inch: int = 160) -> None:
-    """Write a figure on white as PNG, SVG or PDF; the file appears whole or not at all.
-
-    Args:
-        figure: drawn by this package.
-        path: where to; its ending says the format.
+        ending: ".png", ".svg" or ".pdf".
         dots_per_inch: resolution of a PNG.
     Raises:
-        OutputError: the ending is none of the known ones, or the file cannot be written.
+        OutputError: the ending is none of these.
     """
-    ending = path.suffix.lower()
     if ending not in SUFFIXES:
         raise OutputError(
-            f"{path}: a figure cannot be written as {ending or 'a file without ending'!r}; use .png, .svg or .pdf"
+            f"a figure cannot be written as {ending or 'a file without ending'}; use {', '.join(SUFFIXES)}"
         )
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[ending]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(SETTINGS), unfinished.open("wb") as stream:  # type: ignore[arg-type]
-            figure.savefig(stream, format=ending[1:], dpi=dots_per_inch, facecolor="white", metadata=metadata)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); choose another place or free some space"
-        ) from None
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    metadata: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    buffer = io.BytesIO()
+    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
+        figure.savefig(buffer, format=ending[1:], dpi=dots_per_inch, facecolor="white", metadata=metadata[ending])
+    return buffer.getvalue()

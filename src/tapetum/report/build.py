@@ -4,13 +4,11 @@ Charts are inline SVG whose colours follow the page's light or dark scheme, pict
 Everything that came from outside (names of files, people, clips) is escaped by the template engine.
 """
 
-import os
-import secrets
 from pathlib import Path
 
 import jinja2
 
-from tapetum.core.errors import OutputError
+from tapetum.data.atomic import make_folder, write_bytes
 from tapetum.report.content import ReportContent
 from tapetum.report.page import compose_page
 
@@ -27,22 +25,8 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         OutputError: the file cannot be written.
     """
     text = render_report(content)
-    unfinished = out_html.with_name(f".{out_html.name}.{secrets.token_hex(4)}.part")
-    try:
-        out_html.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(out_html)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OutputError(
-            f"{out_html}: the report cannot be written ({error.strerror}); choose another place or free some space"
-        ) from None
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    make_folder(out_html.parent)
+    write_bytes(out_html, text.encode())
 
 
 def render_report(content: ReportContent) -> str:

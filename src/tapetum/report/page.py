@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-import tapetum
+from tapetum import __version__
 from tapetum.plots.cmc import describe_cmc, draw_cmc
 from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
 from tapetum.plots.histograms import PANELS, Panel, PictureArrays, describe_histograms, draw_histograms
@@ -37,6 +37,7 @@ from tapetum.report.content import (
 LARGEST_HEIGHT = 192  # pixels; pictures are shown about 128 high, and a night picture holds no finer detail
 JPEG_QUALITY = 86
 ANSWERS = 10
+OVERVIEW = ("rank1", "mean_ap", "mean_inp")  # the CMC figure beside shows the other ranks
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Shown:
     small: str = ""
     right: bool = False
     night: bool = True
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ def compose_page(content: ReportContent) -> Page:
         has_pictures=bool(searches or pairs or failures or (real and (real.pairs or real.searches))),
         command=content.command,
         cards=_cards(content),
-        footer=f"Made by Tapetum {tapetum.__version__}. This file holds everything it shows: no network, no script.",
+        footer=f"Made by Tapetum {__version__}. This file holds everything it shows: no network, no script.",
     )
 
 
@@ -299,7 +301,7 @@ def _results(content: ReportContent, charts: Charts) -> Results:
         explain += f" A ranking by lot would reach {numbers.percent(chance['mean_ap'])} % mAP"
         explain += f" and {numbers.percent(chance['rank1'])} % rank-1." if "rank1" in chance else "."
     curves = {result.label: curve for result in content.results if (curve := _cmc(result)) is not None}
-    figures = [_overview(content.results, chance, charts)]
+    figures = [_overview(content.results, charts)]
     if curves:
         ranks = min(20, max(len(curve) for curve in curves.values()))
         figures.append(
@@ -307,21 +309,27 @@ def _results(content: ReportContent, charts: Charts) -> Results:
                 draw_cmc(curves, ranks=ranks), describe_cmc(curves), "CMC: found by rank k", _protocols(content.results)
             )
         )
-    return Results(explain, _tiles(content.results, chance), _result_table("Results", content.results, chance), figures)
+    return Results(
+        explain,
+        _tiles(content.results, chance),
+        _result_table("Every measure, percent", content.results, chance),
+        figures,
+    )
 
 
-def _overview(results: Sequence[Result], chance: Mapping[str, float], charts: Charts) -> Chart:
+def _overview(results: Sequence[Result], charts: Charts) -> Chart:
     """The table's numbers as bars."""
-    shown = [name for name in QUANTITIES if any(numbers.number(result.card, name) is not None for result in results)]
+    shown = [name for name in OVERVIEW if any(numbers.number(result.card, name) is not None for result in results)]
     values = {r.label: np.array([_or_nan(numbers.number(r.card, name)) for name in shown]) for r in results}
     intervals = {
         r.label: np.array([numbers.interval(r.card, name) or (math.nan, math.nan) for name in shown]) for r in results
     }
     levels = [QUANTITIES[name] for name in shown]
-    figure = draw_slices(levels, None, values, intervals=intervals, quantity="each")
-    alt = describe_slices(levels, None, values, intervals=intervals, quantity="every measure")
+    known = any(np.isfinite(ends).any() for ends in intervals.values())
+    figure = draw_slices(levels, None, values, intervals=intervals, quantity="")
+    alt = describe_slices(levels, None, values, intervals=intervals, quantity="")
     return charts.add(
-        figure, alt, "All measures", "Whiskers are 95 % bootstrap intervals over queries." if chance is not None else ""
+        figure, alt, "At a glance", "Whiskers are 95 % bootstrap intervals over queries." if known else ""
     )
 
 
@@ -443,8 +451,9 @@ def _pairs(pairs: Sequence[EnhancedPair]) -> Pairs | None:
             _shown(
                 picture,
                 f"{words[name]}{of}, mean value {np.mean(picture):.0f}",
-                f"{name} {np.mean(picture):.0f}",
+                f"{np.mean(picture):.0f}",
                 night=name == "night",
+                name=name,
             )
             for name, picture in forms
             if picture is not None
@@ -477,9 +486,8 @@ def _failures(slices: Sequence[WorstSlice], queries: Sequence[RankList]) -> Fail
 def _curves(runs: Mapping[str, Mapping[str, Array]], charts: Charts) -> list[Chart]:
     shown = []
     for name in list_quantities(runs):
-        logged = {label: run for label, run in runs.items() if name in run}
-        figure = draw_curves(logged, quantities=[name], columns=1, titles=False)
-        shown.append(charts.add(figure, describe_curves(logged, quantities=[name]), name))
+        figure = draw_curves(runs, quantities=[name], columns=1, titles=False)
+        shown.append(charts.add(figure, describe_curves(runs, quantities=[name]), name))
     return shown
 
 
@@ -590,8 +598,10 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _shown(picture: Picture, alt: str, small: str = "", *, right: bool = False, night: bool = True) -> Shown:
-    return Shown(_jpeg_address(picture), alt, small, right, night)
+def _shown(
+    picture: Picture, alt: str, small: str = "", *, right: bool = False, night: bool = True, name: str = ""
+) -> Shown:
+    return Shown(_jpeg_address(picture), alt, small, right, night, name)
 
 
 def _jpeg_address(picture: Picture) -> str:
