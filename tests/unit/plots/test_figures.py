@@ -1,0 +1,180 @@
+"""Every figure: drawn without pyplot, described in words, and fit for a page."""
+
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tapetum.core.errors import OutputError
+from tapetum.data import lighting
+from tapetum.plots import histograms
+from tapetum.plots.cmc import describe_cmc, draw_cmc
+from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
+from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
+from tapetum.plots.histograms import describe_histograms, draw_histograms
+from tapetum.plots.ranking_list import describe_ranking_list, describe_ranks, draw_ranking_list
+from tapetum.plots.slices import describe_slices, draw_slices
+from tapetum.plots.style import RIGHT, VARIABLES, WRONG, Figure, figure_bytes, svg_text
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    lightness: Values
+    height: Values
+    red: Values
+    green: Values
+    blue: Values
+
+
+def statistics(count: int = 300) -> Statistics:
+    rng = np.random.default_rng(0)
+    light = rng.gamma(3.0, 7.0, count)
+    return Statistics(light, rng.normal(150, 50, count).clip(30), light * 1.1, light, light * 0.8)
+
+
+def pictures(count: int) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 60, (40 + 3 * i, 20, 3), dtype=np.uint8) for i in range(count)]
+
+
+RUNS = {
+    "IDE+": {"epoch": np.arange(4.0), "loss": np.array([3.0, 2.0, np.nan, 1.0])},
+    "IDF": {"epoch": np.arange(3.0), "loss": np.array([4.0, 3.0, 2.0]), "exposure": np.array([0.5, 0.4, 0.3])},
+}
+LEVELS = ("low", "medium", "high")
+VALUES = {"IDE+": np.array([0.3, 0.5, np.nan]), "IDF": np.array([0.35, 0.55, 0.6])}
+INTERVALS = {"IDF": np.array([[0.3, 0.4], [0.5, 0.6], [np.nan, np.nan]])}
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "curves": lambda: draw_curves(RUNS),
+    "cmc": lambda: draw_cmc({"IDE+": np.linspace(0.5, 1, 50), "IDF": np.linspace(0.6, 1, 10)}, chance=np.full(50, 0.1)),
+    "slices": lambda: draw_slices(LEVELS, (10, 5, 0), VALUES, intervals=INTERVALS, chance=0.02),
+    "histograms": lambda: draw_histograms(statistics()),
+    "ranking_list": lambda: draw_ranking_list(
+        pictures(2), [pictures(3), pictures(2)], [[True, False, True], [False, False]], captions=["a", "b"], title="IDF"
+    ),
+    "enhancement": lambda: draw_enhancement(pictures(3), pictures(3), captions=["a", "b", "c"]),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_becomes_well_formed_svg_in_the_colours_and_font_of_the_page(name: str) -> None:
+    text = svg_text(FIGURES[name](), "f7")
+    root = ElementTree.fromstring(text.replace("href=", "data-href="))
+    assert root.tag == "svg"
+    assert "xmlns" not in text
+    assert "http" not in text
+    assert not [colour for colour in VARIABLES if colour in text], (
+        "a house colour is left that no dark scheme can change"
+    )
+    assert "DejaVu" not in text
+    identifiers = re.findall(r'\bid="([^"]*)"', text)
+    assert identifiers
+    assert all(identifier.startswith("f7-") for identifier in identifiers)
+    used = set(re.findall(r"url\(#([^)]*)\)", text)) | set(re.findall(r'href="#([^"]*)"', text))
+    assert used <= set(identifiers)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_can_be_saved_as_png_svg_and_pdf_and_the_bytes_are_the_same_twice(name: str) -> None:
+    starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    for ending in (".png", ".svg"):
+        content = figure_bytes(FIGURES[name](), ending, dots_per_inch=40)
+        assert content.startswith(starts[ending])
+        assert content == figure_bytes(FIGURES[name](), ending, dots_per_inch=40)
+    assert figure_bytes(FIGURES["cmc"](), ".pdf").startswith(starts[".pdf"])
+
+
+def test_a_figure_cannot_be_saved_under_an_unknown_ending() -> None:
+    with pytest.raises(OutputError, match=r"\.bmp; use \.png, \.svg, \.pdf"):
+        figure_bytes(FIGURES["cmc"](), ".bmp")
+
+
+def test_drawing_touches_neither_pyplot_nor_the_settings_of_matplotlib() -> None:
+    before = dict(mpl.rcParams)
+    for draw in FIGURES.values():
+        draw()
+    assert dict(mpl.rcParams) == before
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_right_and_wrong_answers_differ_in_colour_sign_and_line() -> None:
+    figure = FIGURES["ranking_list"]()
+    titles = [axes.get_title() for axes in figure.axes]
+    frames = [
+        (patch.get_edgecolor(), patch.get_linestyle())
+        for axes in figure.axes
+        for patch in axes.patches
+        if axes.get_title() != "query"
+    ]
+    assert titles == ["query", "1 ✓", "2 ✗", "3 ✓", "query", "1 ✗", "2 ✗"]
+    colours = [mpl.colors.to_hex(colour) for colour, _ in frames]
+    assert colours == [RIGHT, WRONG, RIGHT, WRONG, WRONG]
+    assert frames[0][1] != frames[1][1]
+
+
+def test_a_run_keeps_its_colour_in_a_panel_where_another_run_logged_nothing() -> None:
+    both, alone = draw_curves(RUNS).axes
+    colours = {line.get_label(): line.get_color() for line in both.lines}
+    assert [(line.get_label(), line.get_color()) for line in alone.lines] == [("IDF", colours["IDF"])]
+
+
+def test_epochs_in_which_nothing_was_logged_are_left_out_of_a_curve() -> None:
+    line = draw_curves(RUNS, quantities=["loss"]).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [0.0, 1.0, 3.0]
+    assert line.get_ydata().tolist() == [3.0, 2.0, 1.0]
+
+
+def test_the_axes_of_a_log_are_no_quantities() -> None:
+    assert list_quantities({"a": {"epoch": np.zeros(1), "step": np.zeros(1), "loss": np.zeros(1)}}) == ["loss"]
+
+
+def test_histogram_bars_hold_every_picture_and_break_at_the_bounds_of_the_levels() -> None:
+    stats = statistics(500)
+    panel = draw_histograms(stats, shown=["light"]).axes[0]
+    edges = sorted({bar.get_x() for bar in panel.patches})
+    assert set(histograms.LIGHT_BOUNDS) <= set(edges)
+    areas = sum(bar.get_height() * bar.get_width() for bar in panel.patches)
+    top = max(bar.get_x() + bar.get_width() for bar in panel.patches)
+    assert areas / (top / 40) == pytest.approx(len(stats.lightness))
+
+
+def test_descriptions_say_the_numbers_of_the_figures() -> None:
+    assert "loss of IDE+ goes from 3 to 1 by epoch 3" in describe_curves(RUNS)
+    assert "IDE+: 50.0 % by rank 1" in describe_cmc({"IDE+": np.array([0.5, 0.6])})
+    words = describe_slices(LEVELS, (10, 5, 0), VALUES, intervals=INTERVALS)
+    assert "low (10 queries): IDE+ 30.0 %, IDF 35.0 % (30.0 to 40.0)" in words
+    assert "IDE+ has no query" in words
+    light = Statistics(*(np.array([10.0, 25.5, 51.0, 60.0]) for _ in range(5)))
+    assert "Light: 25 % low, 50 % medium, 25 % high" in describe_histograms(light, shown=["light"])
+    assert describe_ranks([True, False, True]) == "right at ranks 1 and 3 of 3"
+    assert describe_ranks([False, False]) == "none of 2 answers is right"
+    assert describe_ranking_list([[True]], captions=["person 4"]) == "Rank lists. person 4: right at rank 1 of 1."
+    dark, bright = np.full((4, 2, 3), 10, np.uint8), np.full((4, 2, 3), 90, np.uint8)
+    assert "10 to 90" in describe_enhancement([dark], [bright])
+
+
+def test_the_levels_of_the_histograms_are_those_of_the_measurements() -> None:
+    assert histograms.LIGHT_BOUNDS == lighting.LIGHT_BOUNDS
+    assert histograms.SIZE_BOUNDS == lighting.SIZE_BOUNDS
+    assert (histograms.LIGHT_LEVELS, histograms.SIZE_LEVELS) == (lighting.LIGHT_LEVELS, lighting.SIZE_LEVELS)
+
+
+def test_figures_without_data_are_still_figures() -> None:
+    empty = Statistics(*(np.empty(0) for _ in range(5)))
+    assert "0 pictures" in describe_histograms(empty)
+    for figure in (
+        draw_histograms(empty),
+        draw_curves({}),
+        draw_cmc({}),
+        draw_slices((), (), {}),
+        draw_ranking_list([], [], []),
+    ):
+        assert figure_bytes(figure, ".png", dots_per_inch=30).startswith(b"\x89PNG")

@@ -1,0 +1,269 @@
+"""The report as a reader's browser meets it: whole, safe, self-contained, accessible, bounded."""
+
+import dataclasses
+import itertools
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tapetum.core.errors import OutputError
+from tapetum.report import content as plain
+from tapetum.report.build import build_report, render_report
+from tapetum.report.content import Answer, Breakdown, EnhancedPair, RankList, RealClip, ReportContent, Result
+
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+HOSTILE = "<script>alert(1)</script>\"'&"
+
+
+class Page(HTMLParser):
+    """Checks nesting while reading, and remembers what the tests ask about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()} closes another element"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style",):
+            self.words.append(data)
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    lightness: NDArray[np.float64]
+    height: NDArray[np.float64]
+    red: NDArray[np.float64]
+    green: NDArray[np.float64]
+    blue: NDArray[np.float64]
+
+
+def picture(seed: int, height: int = 64, width: int = 32) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 50, (height, width, 3), dtype=np.uint8)
+
+
+def card(mean_ap: float) -> dict[str, object]:
+    return {
+        "protocol": "night600",
+        "ap": "trapezoid",
+        "seed": 3,
+        "metrics": {
+            "rank1": mean_ap + 0.1,
+            "rank5": mean_ap + 0.2,
+            "rank10": mean_ap + 0.3,
+            "mean_ap": mean_ap,
+            "mean_inp": mean_ap / 3,
+            "cmc": list(np.linspace(mean_ap + 0.1, 0.9, 20)),
+        },
+        "bootstrap": {"mean_ap": [mean_ap - 0.02, mean_ap + 0.02]},
+        "data": {"fingerprint": "00112233", "name": HOSTILE},
+    }
+
+
+def ranking(method: str, query: int = 0) -> RankList:
+    answers = tuple(
+        Answer(picture(100 + rank), right=rank % 3 == 0, caption=f"person {rank}", similarity=0.9 - rank / 20)
+        for rank in range(12)
+    )
+    return RankList(method, picture(query), answers, caption=f"person {query} {HOSTILE}", note="AP 0.25")
+
+
+def full_content() -> ReportContent:
+    rng = np.random.default_rng(0)
+    light = rng.gamma(3, 7, 200)
+    results = (Result("IDE+", card(0.3), seconds=75.0, note="baseline"), Result("IDF", card(0.4), seconds=200.0))
+    values = {"IDE+": np.array([0.2, 0.4]), "IDF": np.array([0.3, np.nan])}
+    pairs = tuple(EnhancedPair(picture(i), picture(i + 1), f"pair {i}") for i in range(3))
+    return ReportContent(
+        title=f"Night {HOSTILE}",
+        command="tapetum demo --out runs/demo",
+        lead="Two methods.",
+        facts={"people": 60, "pictures": 12345, "name": HOSTILE},
+        results=results,
+        chance={"rank1": 0.02, "mean_ap": 0.03},
+        curves={"IDF": {"epoch": np.arange(5.0), "loss/identity": np.linspace(3, 1, 5)}},
+        breakdowns=(Breakdown("Light", ("low", "high"), (30, 0), values),),
+        rank_lists=(ranking("IDE+"), ranking("IDF"), ranking("IDF", query=1)),
+        pairs=pairs,
+        worst_slices=(plain.WorstSlice("IDF", f"camera {HOSTILE}", 12, 0.05, 0.1, (0.02, 0.09)),),
+        worst_queries=(ranking("IDF", query=2),),
+        pictures=Statistics(light, rng.normal(150, 40, 200), light, light, light),
+        samples=((picture(7), "camera 1"),),
+        real=RealClip(
+            name=HOSTILE,
+            facts={"people": 6},
+            as_is=results,
+            darkened=results,
+            rank_lists=(ranking("IDF", query=3),),
+            pairs=(dataclasses.replace(pairs[0], original=picture(9)),),
+            command="make demo-real CLIP=clip.mp4",
+            note="Six people.",
+            chance={"mean_ap": 0.2},
+        ),
+        published=(plain.PublishedRow("IDF_IDE+", "Table II, Night600", 13.63, 30.05, 38.95, 6.63),),
+        notes=("One run each.",),
+    )
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return render_report(full_content())
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_the_page_is_well_formed_and_names_its_language_and_its_viewport(page: Page, text: str) -> None:
+    assert text.startswith("<!DOCTYPE html>")
+    assert page.attributes("html") == [{"lang": "en"}]
+    assert any(meta.get("name") == "viewport" for meta in page.attributes("meta"))
+    assert [tag for tag, _ in page.tags].count("main") == 1
+
+
+def test_the_page_asks_nobody_for_anything(page: Page, text: str) -> None:
+    assert not re.search(r"https?:", text)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert not page.attributes("script")
+    for _, attributes in page.tags:
+        for name in ("src", "href"):
+            address = attributes.get(name)
+            assert address is None or address.startswith(("data:", "#")), address
+        assert not [name for name in attributes if name.startswith("on")], "an event handler is a script"
+
+
+def test_every_picture_and_figure_has_words_in_its_place(page: Page) -> None:
+    assert page.attributes("img")
+    assert all((image.get("alt") or "").strip() for image in page.attributes("img"))
+    figures = [attributes for _, attributes in page.tags if attributes.get("role") == "img"]
+    assert len(figures) == len(page.attributes("svg")) - 1  # the eyes beside the name are hidden as decoration
+    assert all(len(attributes.get("aria-label") or "") > 20 for attributes in figures)
+
+
+def test_headings_descend_one_level_at_a_time(page: Page) -> None:
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_links_and_labels_lead_to_elements_that_exist_once(page: Page) -> None:
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    for _, attributes in page.tags:
+        for name in ("href", "aria-labelledby"):
+            target = attributes.get(name)
+            if target and not target.startswith("data:"):
+                assert target.removeprefix("#") in identifiers
+
+
+def test_a_skip_link_comes_first_and_leads_to_the_results(page: Page) -> None:
+    first = page.attributes("a")[0]
+    assert (first["href"], first["class"]) == ("#main", "skip")
+
+
+def test_names_from_outside_cannot_become_markup(text: str, page: Page) -> None:
+    assert "<script" not in text
+    assert HOSTILE in page.text
+
+
+def test_cells_of_a_stacked_table_know_their_column(page: Page) -> None:
+    cells = page.attributes("td")
+    assert cells
+    assert all(cell.get("data-label") for cell in cells)
+
+
+def test_numbers_stand_with_their_circumstances(page: Page) -> None:
+    for expected in (
+        "night600",
+        "trapezoid",
+        "40.0",
+        "38.0 to 42.0",
+        "3 min 20 s",
+        "+10.0 points mAP to IDE+",
+        "12,345",
+    ):
+        assert expected in page.text, expected
+    assert "tapetum demo --out runs/demo" in page.text
+    assert "A ranking by lot would reach 3.0 % mAP and 2.0 % rank-1" in page.text
+
+
+def test_right_and_wrong_answers_are_told_by_class_and_by_sign_and_at_most_ten_are_shown(page: Page) -> None:
+    alts = [image["alt"] or "" for image in page.attributes("img")]
+    assert [alt for alt in alts if alt.startswith("rank 1, right")]
+    assert [alt for alt in alts if alt.startswith("rank 2, wrong")]
+    assert not [alt for alt in alts if alt.startswith("rank 11")]
+    answers = [attributes for attributes in page.attributes("li") if attributes.get("class") in ("right", "wrong")]
+    assert len(answers) == 50
+    assert page.words.count("✓") > 0
+    assert page.words.count("✗") > 0
+
+
+def test_rankings_of_one_query_by_several_methods_share_a_frame(page: Page) -> None:
+    frames = list(page.attributes("article"))
+    assert len(frames) == 2 + 1 + 1  # two queries searched, one worst query, one of the clip
+
+
+def test_published_figures_are_marked_as_the_papers(page: Page) -> None:
+    assert "the paper's own figures on its own data, not ours" in page.text
+    assert "13.63" in page.text
+
+
+def test_empty_sections_are_left_out() -> None:
+    page = Page(render_report(ReportContent(title="Empty", command="tapetum demo")))
+    assert [attributes.get("id") for attributes in page.attributes("section")] == ["again"]
+    assert not page.attributes("img")
+    assert not page.attributes("input")
+
+
+def test_large_pictures_are_made_smaller_so_that_the_page_stays_small() -> None:
+    pairs = tuple(EnhancedPair(picture(i, 1024, 512), picture(i, 1024, 512)) for i in range(5))
+    text = render_report(ReportContent(title="Large", command="tapetum demo", pairs=pairs))
+    assert len(text) < 500_000
+
+
+def test_a_full_report_stays_below_a_megabyte_and_comes_out_the_same_twice(text: str) -> None:
+    assert len(text) < 1_000_000
+    assert render_report(full_content()) == text
+
+
+def test_a_report_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "new" / "report.html"
+    build_report(out, ReportContent(title="First", command="tapetum demo"))
+    before = out.read_text()
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OutputError, match=r"report\.html.*No space left"):
+        build_report(out, ReportContent(title="Second", command="tapetum demo"))
+    assert out.read_text() == before
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
