@@ -6,9 +6,11 @@ the epochs that are left, of which the first may begin in the middle.
 """
 
 import dataclasses
+import logging
 import math
 import signal
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -68,18 +70,16 @@ class Epochs:
 
     Args:
         loader: of this process.
-        place: read once, when made.
+        place: the training's own, which moves on.
     """
 
     def __init__(self, loader: TrainLoader, place: Place) -> None:
         self.loader = loader
-        self._next = (place.epoch, place.step)
+        self._place = place
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, step = self._next
-        self._next = (epoch + 1, 0)
-        self.loader.set_epoch(epoch)
-        self.loader.sampler.start_batch = step
+        self.loader.set_epoch(self._place.epoch)
+        self.loader.sampler.start_batch = self._place.step
         return iter(self.loader)
 
 
@@ -107,6 +107,11 @@ class TrainingLoop(LightningModule):
         self._curves: Curves | None = None
         self._look_loaders: tuple[EvalLoader, EvalLoader] | None = None
         self._saved_at = self._ticked_at = time.monotonic()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in a worker process, where Lightning is as talkative as ever."""
+        super().__setstate__(state)
+        silence_lightning()
 
     # --- what Lightning asks for -------------------------------------------------------------------------------
 
@@ -266,7 +271,7 @@ class TrainingLoop(LightningModule):
 
     @property
     def _optimiser(self) -> torch.optim.Optimizer:
-        return cast(torch.optim.Optimizer, self.trainer.optimizers[0])
+        return self.trainer.optimizers[0]
 
     def _note(self, losses: Mapping[str, float]) -> None:
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
@@ -376,6 +381,13 @@ class TrainingLoop(LightningModule):
             self._save_weights(self.plan.folder.last, f"interrupted in epoch 1, step {self.place.step}")
         self._save_state()
         raise Interrupted
+
+
+def silence_lightning() -> None:
+    """No banner, and no hints about settings that are made on purpose here."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
 
 
 def in_float32(output: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 import tapetum
 from tapetum.core import errors
@@ -36,7 +36,7 @@ from tapetum.data.loader import class_labels
 from tapetum.data.sampler import build_sampler
 from tapetum.engine.holdout import Holdout, split_holdout
 from tapetum.engine.logs import read_history
-from tapetum.engine.loop import Interrupted, Plan, TrainingLoop
+from tapetum.engine.loop import Interrupted, Plan, TrainingLoop, silence_lightning
 from tapetum.engine.optimisation import build_optimiser
 from tapetum.engine.precision import choose_device, resolve_precision
 from tapetum.engine.progress import Reporter, Silence
@@ -241,19 +241,16 @@ def _from_worker(error: ProcessRaisedException) -> Exception:
 
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Lightning's hints about settings that are made on purpose here are left out, and its banner."""
-    logger = logging.getLogger("lightning.pytorch")
-    fabric = logging.getLogger("lightning.fabric")
-    levels = logger.level, fabric.level
-    logger.setLevel(logging.ERROR)
-    fabric.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
+    """`silence_lightning` for the time of a training."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        silence_lightning()
+        try:
             yield
-    finally:
-        logger.setLevel(levels[0])
-        fabric.setLevel(levels[1])
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 @contextlib.contextmanager
