@@ -17,6 +17,7 @@ from tapetum.core.protocol import APRule, Protocol
 from tapetum.core.types import EmbeddingSet, Metrics
 from tapetum.core.vectors import similarity_blocks
 from tapetum.evaluation.ranking import Candidates, by_modality, distinct_keys, find_candidates, sorted_rows
+from tapetum.evaluation.rerank import RerankOptions, rerank_blocks
 
 PIECE_ENTRIES = 2**21  # entries of a block counted at a time, 8 MiB of float32
 
@@ -86,7 +87,12 @@ def average_precision(ranks: Tensor, valid: Tensor, rule: APRule = "step") -> Te
 
 
 def evaluate(
-    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, *, chunk_size: int | None = None
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    protocol: Protocol,
+    *,
+    rerank: RerankOptions | None = None,
+    chunk_size: int | None = None,
 ) -> Evaluation:
     """Rank the gallery for every query by cosine similarity and count.
 
@@ -94,6 +100,7 @@ def evaluate(
         query: the searching set; `protocol` may admit one modality of it only.
         gallery: the searched set.
         protocol: the rules.
+        rerank: re-rank by k-reciprocal encoding first; None ranks by similarity alone.
         chunk_size: queries at a time (rounded up to whole tiles, see `core.vectors.similarity_blocks`); the result
             does not depend on it.
     Raises:
@@ -117,6 +124,8 @@ def evaluate(
     kept = gallery_rows[candidates.kept]
     a = a if len(query_rows) == len(a) else a[query_rows]
     b = b if len(kept) == len(b) else b[kept]
+    if rerank is not None:
+        return _count(rerank_blocks(a, b, rerank, chunk_size=chunk_size), candidates, query_rows)
     # -(a.b) in place of a.b: smaller is closer, and negation is exact
     blocks = ((start, block.neg_()) for start, block in similarity_blocks(a, b, chunk_size))
     return _count(blocks, candidates, query_rows)
