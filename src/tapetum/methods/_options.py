@@ -11,11 +11,11 @@ from tapetum.core.errors import RecipeError, nearest_name
 T = TypeVar("T")
 
 
-def read_options(cls: type[T], values: Mapping[str, Any] | None, *, place: str = "method") -> T:
+def read_options(kind: type[T], values: Mapping[str, Any] | None, *, place: str = "method") -> T:
     """An options dataclass filled from a mapping; what is not named keeps its default.
 
     Args:
-        cls: the frozen dataclass.
+        kind: the frozen dataclass.
         values: as read from a recipe; None is empty.
         place: where the mapping stands, for messages.
     Raises:
@@ -26,13 +26,13 @@ def read_options(cls: type[T], values: Mapping[str, Any] | None, *, place: str =
         values = {}
     if not isinstance(values, Mapping):
         raise RecipeError(f"{place}: {values!r} is no mapping of options; write name: value lines")
-    hints = get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in values:
         if name not in names:
             raise RecipeError(f"{place}.{name} is unknown; {nearest_name(str(name), names)}")
     checked = {name: _checked(value, hints[name], f"{place}.{name}") for name, value in values.items()}
-    return cls(**checked)
+    return kind(**checked)
 
 
 def _checked(value: Any, expected: Any, place: str) -> Any:

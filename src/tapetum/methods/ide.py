@@ -156,7 +156,7 @@ class Method(nn.Module):
         vectors = self._describe(images, modalities, camids)
         if mirror:
             vectors = vectors + self._describe(images.flip(3), modalities, camids)
-        return normalise(vectors.float())
+        return normalise(vectors)
 
     def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         output = self.forward(images, modalities, camids)

@@ -145,7 +145,10 @@ def extractor_settings(options: Options) -> tuple[ModuleType, Any]:
     Raises:
         RecipeError: there is no such extractor, or an option of it is wrong.
     """
-    module = discovery.load("tapetum.methods", options.extractor)
+    try:
+        module = discovery.load("tapetum.methods", options.extractor)
+    except RecipeError as error:
+        raise RecipeError(f"method.extractor: {error}") from error
     if not hasattr(module, "Branch"):
         raise RecipeError(f"method.extractor: {options.extractor} has no class Branch; use one that has, such as ide")
     for name in OWN_EXTRACTOR_OPTIONS:
@@ -164,7 +167,7 @@ class Output:
     Attributes:
         pictures: (B, 3, H, W) as DCE-Net saw them.
         enhanced: (B, 3, H, W) brightened pictures, not clipped; None without DCE-Net.
-        curves: (B, 24, H, W) curve maps; None without DCE-Net.
+        curves: (B, 24, h, w) curve maps at the resolution they were estimated at; None without DCE-Net.
         joined: (B, 2 width) features of both streams, enhanced first; None without a fusion.
         decoded: (B, 2 width) reconstruction of `joined`; None without the bottleneck.
         features: e, v, f -> (B, width) pooled feature or latent code.
@@ -319,7 +322,9 @@ class Method(nn.Module):
             return {}
         losses = {}
         if options.curve_smoothness_weight:
-            losses["curve_smoothness"] = options.curve_smoothness_weight * curve_smoothness(
+            # Steps between maps at 1/s of the resolution are s times those between the pictures' own pixels.
+            scale = output.curves.shape[2] / output.pictures.shape[2]
+            losses["curve_smoothness"] = (options.curve_smoothness_weight * scale**2) * curve_smoothness(
                 output.curves, reading=options.curve_smoothness_reading
             )
         if options.exposure_weight:

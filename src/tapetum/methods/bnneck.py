@@ -1,0 +1,173 @@
+"""A small strong baseline: backbone, average pooling and BNNeck, trained by smoothed cross-entropy and triplets.
+
+Source: "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification" (Luo et al., 2019).
+Differs: ResNet-18 by default, no centre loss, and the ReLU after the first batch norm, which the original's code leaves
+out, is there. It is here as a light second extractor for IDF, and wants a P x K sampler.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tapetum.core.types import Batch
+from tapetum.core.vectors import normalise
+from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
+from tapetum.layers.bnneck import BNNeck
+from tapetum.layers.branch import HeadOutput
+from tapetum.layers.normalisation import Normalisation, Normalise
+from tapetum.losses.triplet import batch_hard_triplet
+from tapetum.methods._options import require
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``."""
+
+    backbone: str = "resnet18"  # a convolutional timm model; the original's is resnet50
+    last_stride: int = 1  # 2 halves the last stage's resolution
+    label_smoothing: float = 0.1
+    triplet_weight: float = 1.0  # 0 switches the term off
+    triplet_margin: float | None = 0.3  # null: soft margin
+    input_scale: float = 1.0  # pictures in 0..1 are multiplied by this
+    normalisation: Normalisation = "imagenet"
+    test_feature: Literal["head", "backbone"] = "head"  # "head": after the neck; "backbone": before it
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.label_smoothing < 1,
+            f"method.label_smoothing: {self.label_smoothing} is out of range; use 0 up to 1, 1 excluded",
+        )
+        require(self.input_scale > 0, f"method.input_scale: {self.input_scale} is not positive; use 1 or 1/255")
+
+
+class Branch(nn.Module):
+    """The extractor: backbone and global average pooling (see `tapetum.layers.branch`)."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+        self.backbone, self.width = build_backbone(options.backbone, last_stride=options.last_stride)
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """Pooled features, (B, width) float32.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            modalities: not used.
+            camids: not used.
+        """
+        return pool_average(self.backbone(images), self.width)
+
+    def build_head(self, num_ids: int) -> nn.Module:
+        """The neck and classifier for this branch's features.
+
+        Args:
+            num_ids: number of classes.
+        """
+        return BNNeck(self.width, num_ids)
+
+    def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
+        """The same for another width.
+
+        Args:
+            width: of the feature.
+            num_ids: number of classes.
+        """
+        return BNNeck(width, num_ids)
+
+    def losses(self, output: HeadOutput, labels: Tensor) -> dict[str, Tensor]:
+        """Smoothed cross-entropy behind the neck, batch-hard triplets before it.
+
+        Args:
+            output: what the head gave.
+            labels: (B,) int64 class index.
+        """
+        options = self.options
+        smoothing = options.label_smoothing
+        losses = {"id": functional.cross_entropy(output.logits, labels, label_smoothing=smoothing)}
+        if options.triplet_weight:
+            triplet = batch_hard_triplet(output.feature, labels, margin=options.triplet_margin)
+            losses["triplet"] = options.triplet_weight * triplet
+        return losses
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the backbone.
+
+        Args:
+            source: "imagenet", "none" or a weights file.
+        """
+        load_backbone(self.backbone, self.options.backbone, source)
+
+
+class Method(nn.Module):
+    """One branch and its head.
+
+    Args:
+        options: see `Options`.
+        num_ids: training identities.
+    """
+
+    def __init__(self, options: Options, num_ids: int) -> None:
+        super().__init__()
+        self.options = options
+        self.num_ids = num_ids
+        self.normalise = Normalise(options.normalisation)
+        self.branch = Branch(options)
+        self.head = self.branch.build_head(num_ids)
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> HeadOutput:
+        """Feature, embedding and class scores.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: (B,) int64.
+            camids: (B,) int64.
+        """
+        pictures = self.normalise(images * self.options.input_scale)
+        output: HeadOutput = self.head(self.branch(pictures, modalities, camids))
+        return output
+
+    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
+        """Smoothed cross-entropy and batch-hard triplets.
+
+        Args:
+            output: what `forward` gave.
+            batch: the batch.
+        """
+        return self.branch.losses(output, batch.labels)
+
+    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
+        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: (B,) int64.
+            camids: (B,) int64.
+            mirror: add the horizontal mirror (the original does not).
+        """
+        vectors = self._describe(images, modalities, camids)
+        if mirror:
+            vectors = vectors + self._describe(images.flip(3), modalities, camids)
+        return normalise(vectors)
+
+    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
+        output = self.forward(images, modalities, camids)
+        return output.embedding if self.options.test_feature == "head" else output.feature
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Backbone and head; the neck's bias stays zero and belongs to neither."""
+        return {
+            "backbone": list(self.branch.parameters()),
+            "head": [parameter for parameter in self.head.parameters() if parameter.requires_grad],
+        }
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the backbone.
+
+        Args:
+            source: "imagenet", "none" or a weights file.
+        """
+        self.branch.load_pretrained(source)
