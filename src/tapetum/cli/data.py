@@ -1,0 +1,279 @@
+"""``tapetum data``: generate, darken, check and measure datasets, and cut people out of clips."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tapetum.data.loader import Progress
+
+app = typer.Typer(
+    help="Generate, darken, check and measure datasets; cut people out of clips.",
+    epilog="Example: tapetum data generate runs/scene --people 8 --cameras 3",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Root = Annotated[Path, typer.Argument(help="Folder of the dataset.")]
+Workers = Annotated[int, typer.Option(min=0, help="Threads that read and write pictures.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="The dataset's own reading option, e.g. subset=c13; repeatable."
+    ),
+]
+SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave damaged pictures out and count them.")]
+
+
+@app.command()
+def generate(
+    root: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted generation goes on.")],
+    layout: Annotated[str, typer.Option(help="Dataset whose folder layout is written.")] = "synth",
+    people: Annotated[
+        int | None, typer.Option(min=1, help="People to train on, and as many others to test on.")
+    ] = None,
+    cameras: Annotated[int | None, typer.Option(min=1, help="Number of cameras.")] = None,
+    pictures: Annotated[int | None, typer.Option(min=1, help="Pictures of a person under a camera.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Sets the seeds of people, cameras and time at once; see --set.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the scene, e.g. camera_seed=7; repeatable."),
+    ] = None,
+    video_seconds: Annotated[
+        float | None, typer.Option("--video", min=0.1, metavar="SECONDS", help="Write a video of each camera instead.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
+) -> None:
+    """Generate a night scene: pictures in a dataset's layout, or a video of each camera with its ground truth.
+
+    Example: tapetum data generate runs/scene --people 8 --cameras 3
+    """
+    from tapetum.data.generate import generate_dataset, generate_video
+    from tapetum.methods._options import read_options
+    from tapetum.synth.scene import SceneOptions
+
+    chosen: dict[str, Any] = {}
+    if people is not None:
+        chosen |= {"num_train_people": people, "num_test_people": people}
+    if cameras is not None:
+        chosen["cameras"] = cameras
+    if pictures is not None:
+        chosen["pictures_per_camera"] = pictures
+    if seed is not None:
+        chosen |= {"identity_seed": seed, "camera_seed": seed, "time_seed": seed}
+    scene = read_options(SceneOptions, chosen | _parse_pairs(settings, "--set"), place="scene")
+    with _progress("Rendering") as progress:
+        if video_seconds is None:
+            generate_dataset(root, layout, scene, workers=workers, progress=progress)
+        else:
+            generate_video(root, scene, seconds=video_seconds, workers=workers, progress=progress)
+    typer.echo(f"{root}: written")
+    if video_seconds is None:
+        typer.echo(f"next: tapetum data stats {layout} {root}")
+
+
+@app.command()
+def darken(
+    src: Annotated[Path, typer.Argument(help="Folder of a daytime dataset, in any layout.")],
+    dst: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted run goes on.")],
+    model: Annotated[
+        str, typer.Option(help="sensor: light, noise and colours of a night camera; gamma: the plain power.")
+    ] = "sensor",
+    gamma: Annotated[float, typer.Option(min=0.01, help="Exponent of the model gamma.")] = 3.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of light, tint and noise of the model sensor.")] = 0,
+    skip_corrupt: SkipCorrupt = False,
+    workers: Workers = 2,
+) -> None:
+    """Turn a daytime dataset into a night one: same folders and names, darker pictures.
+
+    Example: tapetum data darken runs/scene runs/darker --model gamma
+    """
+    from tapetum.core.errors import RecipeError, nearest_name
+    from tapetum.data.darken import darken_dataset
+
+    if model not in ("sensor", "gamma"):
+        raise RecipeError(f"darken: model {model!r} is unknown; {nearest_name(model, ('sensor', 'gamma'))}")
+    with _progress("Darkening") as progress:
+        result = darken_dataset(
+            src,
+            dst,
+            model="gamma" if model == "gamma" else "sensor",
+            gamma=gamma,
+            seed=seed,
+            skip_corrupt=skip_corrupt,
+            num_workers=workers,
+            progress=progress,
+        )
+    typer.echo(
+        f"{dst}: {result.written} pictures darkened, {result.existing} there before, {result.copied} files copied"
+    )
+    _echo_skipped(result.skipped)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Name of the dataset, e.g. night600.")],
+    root: Root,
+    options: Options = None,
+    workers: Workers = 2,
+) -> None:
+    """Compare a dataset with what was published: counts, names, unreadable pictures, empty people, duplicates.
+
+    Leaves with status 1 where something differs.
+
+    Example: tapetum data check synth runs/scene
+    """
+    from tapetum.data.check import check_dataset
+
+    with _progress("Checking") as progress:
+        report = check_dataset(
+            name, root, options=_parse_pairs(options, "--option"), num_workers=workers, progress=progress
+        )
+    rows = [("split", "pictures", "people", "cameras", "published")]
+    for row in report.splits:
+        published = "-"
+        if row.published:
+            published = f"{row.published.pictures} of {row.published.ids or '?'} people"
+        rows.append((row.split, str(row.pictures), str(row.ids), str(row.cameras), published))
+    _echo_table(rows)
+    typer.echo(f"fingerprint {report.fingerprint}")
+    if report.query_copies:
+        typer.echo(f"{report.query_copies} query pictures are in the gallery too; the junk rule covers them")
+    for problem in report.problems:
+        typer.echo(f"problem: {problem}")
+    if report.problems:
+        raise typer.Exit(1)
+    typer.echo("no problem found")
+
+
+@app.command()
+def stats(
+    name: Annotated[str, typer.Argument(help="Name of the dataset, e.g. night600.")],
+    root: Root,
+    out: Annotated[Path, typer.Option(help="Folder of stats.json, stats.png and the kept measurements.")] = Path(
+        "runs/stats"
+    ),
+    options: Options = None,
+    skip_corrupt: SkipCorrupt = False,
+    workers: Workers = 2,
+) -> None:
+    """Histograms of light, scale and colour, as numbers and as a picture.
+
+    Example: tapetum data stats synth runs/scene --out runs/stats
+    """
+    from tapetum.data.atomic import make_folder, write_bytes
+    from tapetum.data.catalog import open_dataset
+    from tapetum.data.lighting import measure_pictures
+    from tapetum.data.loader import drop_corrupt
+    from tapetum.data.stats import compute_histograms
+    from tapetum.plots.histograms import draw_histograms
+    from tapetum.plots.style import figure_bytes
+
+    dataset = open_dataset(name, root, options=_parse_pairs(options, "--option"))
+    records, skipped = list(dataset.records), list[str]()
+    make_folder(out)
+    with _progress("Measuring") as progress:
+        if skip_corrupt:
+            records, skipped = drop_corrupt(records, num_workers=workers, progress=progress)
+        measured = measure_pictures(
+            records, cache_file=out / "measurements.npz", num_workers=workers, progress=progress
+        )
+    histograms = compute_histograms(records, measured)
+    write_bytes(out / "stats.json", json.dumps(histograms, indent=1).encode())
+    write_bytes(out / "stats.png", figure_bytes(draw_histograms(measured), ".png"))
+    rows = [("level", "pictures")]
+    rows += [(f"light {level}", str(count)) for level, count in histograms["light"]["levels"].items()]
+    rows += [(f"scale {level}", str(count)) for level, count in histograms["scale"]["levels"].items()]
+    rows += [
+        (f"camera {camid}", f"{camera['pictures']} (mean lightness {camera['mean_lightness']})")
+        for camid, camera in histograms["cameras"].items()
+    ]
+    _echo_table(rows)
+    _echo_skipped(skipped)
+    typer.echo(f"{out / 'stats.png'} and {out / 'stats.json'}: written")
+
+
+@app.command("crop-video")
+def crop_video(
+    clip: Annotated[Path, typer.Argument(help="Video of a static camera that sees nobody in the first moments.")],
+    out: Annotated[Path, typer.Argument(help="New folder; the dataset 'folder' reads it.")],
+    every_seconds: Annotated[float, typer.Option(min=0.01, help="Time between two crops of a person.")] = 0.5,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="Added on each side, as a fraction of the box.")] = 0.05,
+) -> None:
+    """Cut people out of a clip with slow-learning background subtraction.
+
+    The first half of each appearance becomes the query (camera 1), the second half the gallery (camera 2).
+
+    Example: tapetum data crop-video clip.mp4 runs/crops
+    """
+    from tapetum.data.crop_video import CropVideoOptions
+    from tapetum.data.crop_video import crop_video as crop
+
+    with _progress("Looking for people") as progress:
+        result = crop(
+            clip, out, options=CropVideoOptions(every_seconds=every_seconds, margin=margin), progress=progress
+        )
+    rows: list[tuple[str, ...]] = [("appearance", "from", "to", "query", "gallery")]
+    for appearance in range(1, result.appearances + 1):
+        crops = [item for item in result.crops if item.appearance == appearance]
+        halves = [str(sum(item.camid == camid for item in crops)) for camid in (1, 2)]
+        rows.append((str(appearance), f"{crops[0].time_seconds:.1f} s", f"{crops[-1].time_seconds:.1f} s", *halves))
+    _echo_table(rows)
+    typer.echo(f"{out}: {len(result.crops)} crops from {result.frames} frames")
+    typer.echo(f"next: tapetum data darken {out} {out}-night")
+
+
+@contextmanager
+def _progress(title: str) -> "Iterator[Progress]":
+    """A bar on standard error with the time left, and a callback that moves it; silent where nobody watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def move(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None)
+
+        yield move
+
+
+def _parse_pairs(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """KEY=VALUE texts as a mapping; the values as in JSON, anything else is text."""
+    from tapetum.core.errors import RecipeError
+
+    parsed: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, sign, text = pair.partition("=")
+        if not sign or not key:
+            raise RecipeError(f"{option} {pair!r} is not of the form KEY=VALUE, e.g. {option} subset=c13")
+        try:
+            parsed[key] = json.loads(text)
+        except ValueError:
+            parsed[key] = text
+    return parsed
+
+
+def _echo_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns aligned; the first row is the head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _echo_skipped(skipped: Sequence[str]) -> None:
+    if skipped:
+        typer.echo(f"{len(skipped)} damaged pictures left out, first: {skipped[0]}", err=True)
