@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.types import Record
-from tapetum.data.catalog import Dataset, list_datasets, open_dataset
+from tapetum.data.catalog import Dataset, open_dataset
 from tapetum.data.loader import Progress, drop_corrupt
 from tapetum.data.sampler import SamplerOptions
 from tapetum.data.transforms import AugmentOptions, ErasingOptions
@@ -44,6 +44,16 @@ def parse_source(text: str) -> tuple[str, str | None]:
     if not name or (equals and not root):
         raise RecipeError(f"--data {text!r} is not of the form NAME=ROOT, e.g. night600=/data/Night600, or synth")
     return name, root or None
+
+
+def source_overrides(text: str) -> list[str]:
+    """What ``--data NAME=ROOT`` changes in a recipe.
+
+    Args:
+        text: as typed.
+    """
+    name, root = parse_source(text)
+    return [f"data.name={name}", f"data.root={json.dumps(root)}"]
 
 
 def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress | None = None) -> OpenedData:
@@ -136,8 +146,3 @@ def augment_options(recipe: Recipe) -> AugmentOptions:
         erasing=ErasingOptions(**section.erasing.model_dump()),
         colour_jitter=section.colour_jitter,
     )
-
-
-def list_sources() -> Sequence[str]:
-    """Names that ``--data`` takes."""
-    return [*list_datasets(), SYNTH]

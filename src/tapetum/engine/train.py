@@ -34,6 +34,7 @@ from tapetum.core.types import Record
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import class_labels
 from tapetum.data.sampler import build_sampler
+from tapetum.engine.checkpoint import find_checkpoint, read_header
 from tapetum.engine.holdout import Holdout, split_holdout
 from tapetum.engine.logs import read_history
 from tapetum.engine.loop import Interrupted, Plan, TrainingLoop, silence_lightning
@@ -76,6 +77,7 @@ class TrainResult:
         epochs: complete epochs.
         seconds: of training, over all sittings.
         history: rows of metrics.csv.
+        skipped: one message for each damaged picture left out.
     """
 
     folder: RunFolder
@@ -85,6 +87,7 @@ class TrainResult:
     epochs: int
     seconds: float
     history: list[dict[str, float]]
+    skipped: tuple[str, ...]
 
 
 def train(
@@ -189,8 +192,8 @@ def _build_network(recipe: Recipe, num_ids: int, state: State | None) -> nn.Modu
         raise RecipeError(f"recipe {recipe.name}: {error}") from None
     if state is not None:
         network.load_state_dict(state.network)
-    elif recipe.init.weights != "random":
-        method.load_pretrained(recipe.init.weights)
+    else:  # "none" leaves backbones as they are and fills what a method's own options name
+        method.load_pretrained("none" if recipe.init.weights == "random" else recipe.init.weights)
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return network
@@ -331,8 +334,6 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _read_result(folder: RunFolder, facts: Mapping[str, Any]) -> TrainResult:
-    from tapetum.engine.checkpoint import find_checkpoint, read_header
-
     checkpoint = find_checkpoint(folder.root)
     return TrainResult(
         folder=folder,
@@ -342,6 +343,7 @@ def _read_result(folder: RunFolder, facts: Mapping[str, Any]) -> TrainResult:
         epochs=facts["epochs"],
         seconds=facts["seconds"],
         history=read_history(folder.metrics),
+        skipped=tuple(facts.get("skipped", ())),
     )
 
 

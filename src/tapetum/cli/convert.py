@@ -1,0 +1,28 @@
+"""``tapetum convert``: checkpoints from and to the layouts of released code."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    source: Annotated[Path, typer.Argument(help="Checkpoint to read (a released file, or one of ours with --to).")],
+    target: Annotated[Path, typer.Argument(help="File to write.")],
+    from_layout: Annotated[str | None, typer.Option("--from", help="Layout of SOURCE, e.g. idf-official.")] = None,
+    to_layout: Annotated[str | None, typer.Option("--to", help="Layout of TARGET, e.g. idf-official.")] = None,
+) -> None:
+    """Convert a checkpoint of released code, or back; features stay the same.
+
+    Example: tapetum convert --from idf-official net_119.pth idf_night600.safetensors
+    """
+    if (from_layout is None) == (to_layout is None):
+        raise typer.BadParameter("give either --from LAYOUT or --to LAYOUT, e.g. --from idf-official")
+    from tapetum.engine.convert import export_checkpoint, import_checkpoint
+
+    if from_layout is not None:
+        header = import_checkpoint(from_layout, source, target)
+        typer.echo(f"{target}: {header.method}, {header.num_ids} identities")
+    else:
+        export_checkpoint(str(to_layout), source, target)
+        typer.echo(f"{target}: written in layout {to_layout}")

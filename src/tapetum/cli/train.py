@@ -1,0 +1,54 @@
+"""``tapetum train``: from a recipe to a run folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],
+    data: Annotated[
+        str | None, typer.Option(help="NAME=ROOT of the dataset, or synth for the generated night scene.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of the recipe; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME-OF-RECIPE.")] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave damaged pictures out and count them.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe and leave.")] = False,
+) -> None:
+    """Train a method; typed again after an interruption, it goes on where it stopped.
+
+    Example: tapetum train ide_synth --data synth --out runs/ide_synth
+    """
+    from tapetum.engine.recipe import load_recipe, write_yaml
+
+    overrides = list(set_ or [])
+    if data is not None:
+        from tapetum.engine.sources import source_overrides
+
+        overrides = [*source_overrides(data), *overrides]
+    if skip_corrupt:
+        overrides.append("data.skip_corrupt=true")
+    resolved = load_recipe(recipe, overrides)
+    if print_config:
+        typer.echo(write_yaml(resolved), nl=False)
+        return
+
+    from tapetum.engine.progress import ProgressBar, Silence
+    from tapetum.engine.train import TrainingInterrupted, train
+
+    folder = out or Path("runs") / resolved.name
+    try:
+        result = train(resolved, folder, reporter=Silence() if quiet else ProgressBar())
+    except TrainingInterrupted as stop:
+        typer.echo(f"tapetum: {stop}", err=True)
+        raise typer.Exit(130) from None
+    if result.skipped:
+        typer.echo(f"{len(result.skipped)} damaged pictures left out, first: {result.skipped[0]}", err=True)
+    typer.echo(f"{result.checkpoint}: {result.chosen_by} ({result.num_ids} identities, {result.seconds:.0f} s)")
+    typer.echo(f"next: tapetum evaluate {folder}")

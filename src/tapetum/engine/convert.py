@@ -1,0 +1,61 @@
+"""Checkpoints between our layout and those of released code."""
+
+from pathlib import Path
+
+import torch
+
+from tapetum.data.atomic import make_folder, write_with
+from tapetum.engine.checkpoint import Header, fill, load_checkpoint, save_checkpoint
+from tapetum.engine.recipe import check_recipe, load_recipe
+from tapetum.layers.weights import read_state
+from tapetum.methods import build_method, convert_from, convert_to
+
+
+def import_checkpoint(layout: str, source: Path, target: Path) -> Header:
+    """Turn a checkpoint of released code into one of ours; it gives the same features.
+
+    Args:
+        layout: e.g. "idf-official".
+        source: the released file; only tensors are read, no code in it is executed.
+        target: our file.
+    Raises:
+        RecipeError: the layout is unknown.
+        CheckpointError: the file does not have this layout.
+        OutputError: the target cannot be written.
+    """
+    converted = convert_from(layout, read_state(source))
+    network = build_method(converted.method, converted.options, converted.num_ids)
+    fill(network, converted.state, source)
+    # How the released code prepares pictures is part of what its weights mean.
+    content = load_recipe("idf_official").model_dump(mode="json")
+    content["method"] = {"name": converted.method, **converted.options}
+    content |= {"name": layout.replace("-", "_"), "about": f"settings under which {layout} weights were trained"}
+    recipe = check_recipe(content, layout)
+    header = Header(
+        method=converted.method,
+        options=converted.options,
+        num_ids=converted.num_ids,
+        recipe=recipe.model_dump(mode="json"),
+        chosen_by=f"converted from {source.name} ({layout})",
+    )
+    save_checkpoint(target, network, header)
+    return header
+
+
+def export_checkpoint(layout: str, source: Path, target: Path) -> None:
+    """Turn one of our checkpoints into the layout of released code.
+
+    Args:
+        layout: e.g. "idf-official".
+        source: a run folder or a checkpoint of ours.
+        target: the file to write, a plain dictionary of tensors saved by PyTorch.
+    Raises:
+        RecipeError: the layout is unknown.
+        CheckpointError: the source is none of ours, or its network does not fit the layout.
+        OutputError: the target cannot be written.
+    """
+    checkpoint = load_checkpoint(source)
+    state = convert_to(layout, checkpoint.header.options, checkpoint.network.state_dict())
+    plain = {name: tensor.contiguous() for name, tensor in state.items()}
+    make_folder(target.parent)
+    write_with(target, lambda file: torch.save(plain, file))
