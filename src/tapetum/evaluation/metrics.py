@@ -16,7 +16,7 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import APRule, Protocol
 from tapetum.core.types import EmbeddingSet, Metrics
 from tapetum.core.vectors import similarity_blocks
-from tapetum.evaluation.ranking import Candidates, by_modality, distinct_keys, find_candidates, sorted_rows
+from tapetum.evaluation.ranking import Candidates, distinct_keys, find_candidates, select_sides, sorted_rows
 from tapetum.evaluation.rerank import RerankOptions, rerank_blocks
 
 PIECE_ENTRIES = 2**21  # entries of a block counted at a time, 8 MiB of float32
@@ -106,29 +106,13 @@ def evaluate(
     Raises:
         ProtocolError: a side is empty, vectors do not fit together or hold NaN, or no query has a match.
     """
-    query_rows = by_modality(query, protocol.query_modality)
-    gallery_rows = by_modality(gallery, protocol.gallery_modality)
-    candidates = find_candidates(
-        query.pids[query_rows],
-        gallery.pids[gallery_rows],
-        query.camids[query_rows],
-        gallery.camids[gallery_rows],
-        protocol,
-    )
-    a, b = query.vectors, gallery.vectors
-    if a.shape[1] != b.shape[1]:
-        raise ProtocolError(
-            f"protocol {protocol.name}: query vectors have {a.shape[1]} numbers, gallery vectors {b.shape[1]}; "
-            "extract both with the same checkpoint"
-        )
-    kept = gallery_rows[candidates.kept]
-    a = a if len(query_rows) == len(a) else a[query_rows]
-    b = b if len(kept) == len(b) else b[kept]
+    sides = select_sides(query, gallery, protocol)
     if rerank is not None:
-        return _count(rerank_blocks(a, b, rerank, chunk_size=chunk_size), candidates, query_rows)
-    # -(a.b) in place of a.b: smaller is closer, and negation is exact
-    blocks = ((start, block.neg_()) for start, block in similarity_blocks(a, b, chunk_size))
-    return _count(blocks, candidates, query_rows)
+        blocks = rerank_blocks(sides.query, sides.gallery, rerank, chunk_size=chunk_size)
+    else:  # -(a.b) in place of a.b: smaller is closer, and negation is exact
+        products = similarity_blocks(sides.query, sides.gallery, chunk_size)
+        blocks = ((start, block.neg_()) for start, block in products)
+    return _count(blocks, sides.candidates, sides.query_rows)
 
 
 def evaluate_distances(

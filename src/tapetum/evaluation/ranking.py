@@ -5,7 +5,7 @@ that number is read off the sorted *values* of the row. Sorting values alone is 
 the permutation; rows in which a match ties with another entry are the only ones whose permutation is needed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.core.vectors import normalise, similarity_blocks, smallest
 
 SYSU_QUERY_CAMERA, SYSU_JUNK_CAMERA = 3, 2  # both stand in one place (SYSU-MM01)
 
@@ -177,3 +178,118 @@ def by_modality(embeddings: EmbeddingSet, modality: Modality | None) -> Tensor:
     if modality is None:
         return torch.arange(len(embeddings), device=embeddings.pids.device)
     return (embeddings.modalities == int(modality)).nonzero().squeeze(1)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a protocol admits of two embedding sets.
+
+    Attributes:
+        query: (Nq, D) vectors.
+        gallery: (Ng, D) vectors.
+        query_rows: (Nq,) int64 rows of the query set as given.
+        gallery_rows: (Ng,) int64 rows of the gallery as given.
+        candidates: who is whose match.
+    """
+
+    query: Tensor
+    gallery: Tensor
+    query_rows: Tensor
+    gallery_rows: Tensor
+    candidates: Candidates
+
+
+def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> Sides:
+    """Apply a protocol's modalities and ignored pids; vectors are copied only where rows fall away.
+
+    Args:
+        query: the searching set.
+        gallery: the searched set.
+        protocol: the rules.
+    Raises:
+        ProtocolError: a side is empty, or the vectors have different lengths.
+    """
+    if query.vectors.shape[1] != gallery.vectors.shape[1]:
+        raise ProtocolError(
+            f"protocol {protocol.name}: query vectors have {query.vectors.shape[1]} numbers, gallery vectors "
+            f"{gallery.vectors.shape[1]}; extract both with the same checkpoint"
+        )
+    query_rows = by_modality(query, protocol.query_modality)
+    gallery_rows = by_modality(gallery, protocol.gallery_modality)
+    ids = (query.pids[query_rows], gallery.pids[gallery_rows], query.camids[query_rows], gallery.camids[gallery_rows])
+    candidates = find_candidates(*ids, protocol)
+    kept = gallery_rows[candidates.kept]
+    return Sides(
+        query=query.vectors if len(query_rows) == len(query) else query.vectors[query_rows],
+        gallery=gallery.vectors if len(kept) == len(gallery) else gallery.vectors[kept],
+        query_rows=query_rows,
+        gallery_rows=kept,
+        candidates=candidates,
+    )
+
+
+@dataclass(frozen=True)
+class RankList:
+    """The first ranks of each query; row i is query `query_rows[i]` as given.
+
+    Attributes:
+        gallery_rows: (Nq, k) int64 rows of the gallery as given, junk taken out; -1 where the ranking has ended.
+        right: (Nq, k) bool, the entry shows the query's person.
+        similarities: (Nq, k) float32 cosines; minus infinity where the ranking has ended.
+        query_rows: (Nq,) int64.
+    """
+
+    gallery_rows: Tensor
+    right: Tensor
+    similarities: Tensor
+    query_rows: Tensor
+
+
+def top_k(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, k: int = 10, *, chunk_size: int | None = None
+) -> RankList:
+    """The first k ranks of every query, as the evaluation counts them.
+
+    Args:
+        query: the searching set.
+        gallery: the searched set.
+        protocol: the rules.
+        k: ranks wanted.
+        chunk_size: queries at a time; the result does not depend on it.
+    """
+    sides = select_sides(query, gallery, protocol)
+    query_rows, kept, candidates = sides.query_rows, sides.gallery_rows, sides.candidates
+    count, reverse = min(k, len(kept)), protocol.ties == "larger_index_first"
+    rows = torch.full((len(query_rows), k), -1)
+    found = torch.full((len(query_rows), k), -torch.inf)
+    for start, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
+        distances = block.neg_()
+        if distances.isnan().any():
+            raise ProtocolError(f"protocol {protocol.name}: the embeddings hold NaN or infinity; extract them again")
+        candidates.remove_junk(distances, start)
+        part = slice(start, start + len(distances))
+        values, columns = smallest(distances.flip(1) if reverse else distances, count)
+        columns = len(kept) - 1 - columns if reverse else columns
+        rows[part, :count] = torch.where(values.isinf(), -1, kept[columns]).cpu()
+        found[part, :count] = -values.cpu()
+    right = (rows >= 0) & (gallery.pids.cpu()[rows] == query.pids.cpu()[query_rows.cpu()].unsqueeze(1))
+    return RankList(rows, right, found, query_rows.cpu())
+
+
+def multi_query(query: EmbeddingSet, extra: EmbeddingSet) -> EmbeddingSet:
+    """Each query's vector replaced by the mean of all pictures of its person under its camera.
+
+    Args:
+        query: the searching set.
+        extra: pictures to average (Market-1501: the folder of ground-truth boxes, which holds the queries too).
+    Returns:
+        The query set with mean vectors of unit norm; a query with no picture in `extra` keeps its own vector.
+    """
+    keys = torch.stack([torch.cat([query.pids, extra.pids]), torch.cat([query.camids, extra.camids])])
+    _, groups = torch.unique(keys, dim=1, return_inverse=True)
+    ours, theirs = groups[: len(query)], groups[len(query) :]
+    sums = query.vectors.new_zeros(int(groups.max()) + 1, query.vectors.shape[1])
+    sums.index_add_(0, theirs, normalise(extra.vectors))
+    present = torch.bincount(theirs, minlength=len(sums))[ours] > 0
+    vectors = torch.where(present.unsqueeze(1), normalise(sums[ours]), query.vectors)
+    return replace(query, vectors=vectors)

@@ -1,0 +1,136 @@
+"""How sure a number is: bootstrap intervals over queries, mean and deviation over trials and seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tapetum.core.errors import ProtocolError
+from tapetum.core.types import Metrics
+from tapetum.evaluation.metrics import Evaluation
+
+DRAWS_AT_ONCE = 2**20  # bounds the memory of the resampling
+
+
+QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile interval.
+
+    Attributes:
+        low, high: ends of the interval, fractions.
+        level: share of the resampled values inside.
+        draws: resamplings.
+    """
+
+    low: float
+    high: float
+    level: float
+    draws: int
+
+
+def bootstrap(
+    evaluations: Evaluation | Sequence[Evaluation],
+    *,
+    rng: np.random.Generator,
+    mask: Tensor | None = None,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Intervals of the reported numbers, had other queries of the same kind been drawn.
+
+    The gallery and the checkpoint stay as they are: neither another gallery nor another training is covered. With
+    several trials a query is drawn together with its results in all of them.
+
+    Args:
+        evaluations: one, or one a trial, of the same queries in the same order.
+        rng: source of the draws, e.g. `core.seeding.numpy_generator(seed, "bootstrap")`.
+        mask: (Nq,) bool, the queries of a slice; None takes all.
+        draws: resamplings with replacement.
+        level: share of the resampled values inside.
+    Returns:
+        Each of `QUANTITIES` to its interval.
+    Raises:
+        ProtocolError: a setting is out of range, the trials differ in their queries, or no query is counted.
+    """
+    trials = [evaluations] if isinstance(evaluations, Evaluation) else list(evaluations)
+    if draws < 1 or not 0 < level < 1:
+        raise ProtocolError(f"bootstrap: draws={draws}, level={level}; draws must be at least 1, level inside 0..1")
+    if len({len(trial.matched) for trial in trials}) != 1:
+        raise ProtocolError("bootstrap: the trials have different numbers of queries; bootstrap each trial alone")
+    sums = torch.stack([_contributions(trial) for trial in trials]).sum(0)  # (Nq, 6)
+    chosen = sums[:, -1] > 0
+    values = sums[chosen if mask is None else chosen & mask].numpy()
+    count = len(values)
+    if count == 0:
+        raise ProtocolError("bootstrap: no query has a match in the gallery; check the slice or the protocol")
+    step = max(1, DRAWS_AT_ONCE // count)
+    drawn = [
+        values[rng.integers(0, count, size=(min(step, draws - start), count))].sum(axis=1)
+        for start in range(0, draws, step)
+    ]
+    totals = np.concatenate(drawn)
+    ends = np.quantile(totals[:, :-1] / totals[:, -1:], [(1 - level) / 2, (1 + level) / 2], axis=0)  # (2, 5)
+    return {
+        name: Interval(float(low), float(high), level, draws)
+        for name, low, high in zip(QUANTITIES, ends[0], ends[1], strict=True)
+    }
+
+
+def _contributions(evaluation: Evaluation) -> Tensor:
+    """What each query adds to the sums of `QUANTITIES`, and to the denominator: (Nq, 6)."""
+    first = evaluation.per_query_first_rank
+    hits = [(first > 0) & (first <= k) for k in (1, 5, 10)]
+    columns = [*hits, evaluation.per_query_ap, evaluation.per_query_inp, evaluation.counted]
+    return torch.stack([column.double() for column in columns], dim=1)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Several evaluations under one protocol: drawn galleries, or seeds of training.
+
+    Attributes:
+        metrics: means; `num_queries` and `num_dropped` are sums.
+        deviations: each of `QUANTITIES` to the sample standard deviation; 0 for one.
+        count: how many were combined.
+    """
+
+    metrics: Metrics
+    deviations: dict[str, float]
+    count: int
+
+
+def combine(results: Sequence[Metrics]) -> Combined:
+    """Mean and deviation of several results.
+
+    Args:
+        results: one a trial, or one a seed, all under the same protocol.
+    Raises:
+        ProtocolError: there is none, or they follow different protocols.
+    """
+    if not results:
+        raise ProtocolError("nothing to combine: no trial was evaluated; check the number of trials")
+    protocols = {result.protocol for result in results}
+    if len(protocols) > 1:
+        names = ", ".join(sorted(protocol.name for protocol in protocols))
+        raise ProtocolError(f"results of different protocols ({names}) cannot be averaged; evaluate all under one")
+    length = min(len(result.cmc) for result in results)
+    rows = [(result.rank(1), result.rank(5), result.rank(10), result.mean_ap, result.mean_inp) for result in results]
+    columns = dict(zip(QUANTITIES, zip(*rows, strict=True), strict=True))
+    ddof = 1 if len(results) > 1 else 0
+    return Combined(
+        metrics=Metrics(
+            cmc=torch.stack([result.cmc[:length] for result in results]).mean(0),
+            mean_ap=float(np.mean(columns["mean_ap"])),
+            mean_inp=float(np.mean(columns["mean_inp"])),
+            num_queries=sum(result.num_queries for result in results),
+            num_dropped=sum(result.num_dropped for result in results),
+            protocol=results[0].protocol,
+        ),
+        deviations={name: float(np.std(values, ddof=ddof)) for name, values in columns.items()},
+        count=len(results),
+    )
