@@ -3,6 +3,7 @@
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 import tapetum
@@ -15,6 +16,7 @@ version = release = tapetum.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
+default_role = "code"  # docstrings write `names` in single backticks
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
@@ -23,6 +25,8 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "Tapetum"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["tapetum.css"]
 templates_path: list[str] = []
 html_math_renderer = "mathml"
 
@@ -35,7 +39,10 @@ def visit_inline_math(writer: HTML5Translator, node: nodes.math) -> None:
 
 def visit_display_math(writer: HTML5Translator, node: nodes.math_block) -> None:
     """Write a displayed equation as MathML, with its number where it has one."""
-    writer.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    number = get_node_equation_number(writer, node) if node.get("number") else ""
+    writer.body.append(writer.starttag(node, "div", CLASS="math"))
+    writer.body.append(f'<span class="eqno">({number})</span>' if number else "")
+    writer.body.append(f"{convert(node.astext(), display='block')}</div>")
     raise nodes.SkipNode
 
 

@@ -1,0 +1,225 @@
+"""What the pages promise is there: commands, options, keys, files and numbers."""
+
+import dataclasses
+import fractions
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from tapetum.cli.main import app
+from tapetum.engine.recipe import known_keys, list_recipes
+from tapetum.methods import method_options
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+SKETCH = "# sketch"
+SHELLS = ("console", "sh", "bash", "shell")
+SECTIONS = ("init", "data", "augment", "sampler", "optimiser", "schedule", "training", "selection", "evaluation")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    page: Path
+    language: str
+    text: str
+
+
+def read_blocks(page: Path) -> list[Block]:
+    return [Block(page, match[1].strip(), match[2]) for match in FENCE.finditer(page.read_text(encoding="utf-8"))]
+
+
+def read_inline(page: Path) -> list[str]:
+    return INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+def shell_lines(page: Path) -> Iterator[str]:
+    """Commands of the shell blocks, continued lines joined, comments and prompts off."""
+    for block in read_blocks(page):
+        if block.language in SHELLS:
+            for line in block.text.replace("\\\n", " ").splitlines():
+                yield line.strip().removeprefix("$ ")
+
+
+def tapetum_commands() -> list[Any]:
+    """Every ``tapetum ...`` of every page, in blocks and in the running text."""
+    found = {}
+    for page in PAGES:
+        inline = [text for text in read_inline(page) if text.startswith("tapetum ")]
+        for line in [*shell_lines(page), *inline]:
+            if line.startswith("tapetum "):
+                found[page.name, line] = pytest.param(line, id=f"{page.name}: {line}"[:110])
+    return list(found.values())
+
+
+def check_command(line: str, *, whole: bool) -> None:
+    """Walk the real command tree without running anything.
+
+    Args:
+        line: as typed.
+        whole: also complain about arguments that are missing.
+    """
+    words = shlex.split(line.split(" | ")[0], comments=True)[1:]
+    command: Any = typer.main.get_command(app)
+    context: Any = None
+    name = "tapetum"
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        context = command.context_class(command, info_name=name, parent=context)
+        name, words = words[0], words[1:]
+        assert name in command.commands, f"{line!r}: {name} is none of {', '.join(sorted(command.commands))}"
+        command = command.commands[name]
+    context = command.context_class(command, info_name=name, parent=context, resilient_parsing=True)
+    given, left, _ = command.make_parser(context).parse_args(list(words))
+    assert not left or hasattr(command, "commands"), f"{line!r}: {left} is too much"
+    for parameter in command.params:
+        value = given.get(parameter.name)
+        present = not (value is None or value == () or type(value).__name__ in ("_Sentinel", "Sentinel", "UNSET"))
+        if whole and parameter.required and not {"-h", "--help"} & set(words):
+            assert present, f"{line!r}: {parameter.name} is missing"
+        if present and (choices := getattr(parameter.type, "choices", None)):
+            values = value if isinstance(value, list | tuple) else [value]
+            known = {str(getattr(choice, "value", choice)) for choice in choices}
+            assert set(map(str, values)) <= known, f"{line!r}: {value!r} is none of {sorted(known)}"
+
+
+@pytest.mark.parametrize("line", tapetum_commands())
+def test_a_command_in_the_documentation_is_one_the_program_knows(line: str) -> None:
+    in_a_block = any(line in shell_lines(page) for page in PAGES)
+    check_command(line, whole=in_a_block)
+
+
+def test_a_command_that_does_not_exist_would_be_found() -> None:
+    with pytest.raises(AssertionError, match="none of"):
+        check_command("tapetum brew --strong", whole=True)
+    with pytest.raises(Exception, match="--strong"):
+        check_command("tapetum train --strong", whole=False)
+
+
+def pages_with_python() -> list[Any]:
+    pages = [page for page in PAGES if runnable(page)]
+    return [pytest.param(page, id=page.name) for page in pages]
+
+
+def runnable(page: Path) -> list[Block]:
+    return [b for b in read_blocks(page) if b.language == "python" and not b.text.lstrip().startswith(SKETCH)]
+
+
+@pytest.mark.parametrize("page", pages_with_python())
+def test_the_python_blocks_of_a_page_run_one_after_the_other(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
+    for number, block in enumerate(runnable(page), start=1):
+        exec(compile(block.text, f"{page.name}, block {number}", "exec"), names)
+
+
+def option_rows(page: Path) -> dict[str, str]:
+    """Option -> default, from the rows of the table whose first two columns say so."""
+    rows: dict[str, str] = {}
+    inside = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if cells[:2] == ["option", "default"]:
+            inside = True
+        elif not line.startswith("|"):
+            inside = False
+        elif inside and cells[0].startswith("`"):
+            rows[cells[0].strip("`")] = cells[1].strip("`")
+    return rows
+
+
+def test_the_option_table_of_idf_holds_every_option_with_its_default() -> None:
+    rows = option_rows(DOCS / "idf.md")
+    options = method_options("idf")
+    defaults = dataclasses.asdict(options())
+    assert set(rows) == set(defaults)
+    for name, text in rows.items():
+        expected = defaults[name]
+        written = float(fractions.Fraction(text)) if isinstance(expected, float) else yaml.safe_load(text)
+        assert written == expected, f"idf.md says {name} is {text}, the code {expected!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_an_option_named_as_method_dot_option_exists(page: Path) -> None:
+    known = {
+        f"method.{field.name}" for name in ("ide", "idf") for field in dataclasses.fields(method_options(name))
+    } | {"method.name"}
+    named = {re.split(r"[ :=]", text)[0] for text in read_inline(page) if text.startswith("method.")}
+    assert named <= known | {"method.extractor_options." + name.rpartition(".")[2] for name in known}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_recipe_key_named_in_the_text_exists(page: Path) -> None:
+    known = set(known_keys())
+    pattern = re.compile(rf"(?:{'|'.join(SECTIONS)})\.[a-z0-9_.]+(?=$|[ :=])")
+    named = {match[0] for text in read_inline(page) if (match := pattern.match(text))}
+    assert {name for name in named if not name.endswith((".md", ".py", ".json", ".yaml"))} <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_recipe_named_in_a_command_exists(page: Path) -> None:
+    lines = [line for line in shell_lines(page) if line.startswith("tapetum train ")]
+    named = {line.split()[2] for line in lines} - {"--help"}
+    assert {name for name in named if not name.endswith(".yaml")} <= set(list_recipes())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_relative_link_leads_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = {link.split("#")[0] for link in LINK.findall(text) if not re.match(r"[a-z]+:", link)}
+    missing = sorted(target for target in targets if target and not (page.parent / target).exists())
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_make_target_named_in_a_page_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    lines = [*shell_lines(page), *read_inline(page)]
+    named = {line.split()[1] for line in lines if line.startswith("make ") and len(line.split()) > 1}
+    assert {name for name in named if "=" not in name} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_dotted_name_or_file_of_the_package_exists(page: Path) -> None:
+    for text in read_inline(page):
+        if re.fullmatch(r"tapetum(\.\w+)+", text):
+            assert resolves(text), f"{page.name}: {text} does not exist"
+        if re.fullmatch(r"(src|tests|docs|benchmarks)/[\w./-]+", text):
+            assert (ROOT / text).exists(), f"{page.name}: {text} does not exist"
+
+
+def resolves(dotted: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[cut:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_no_path_of_one_machine(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.])/(work|tmp|root|home)/", text)
