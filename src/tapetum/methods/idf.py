@@ -31,6 +31,7 @@ from tapetum.losses.distillation import distillation
 from tapetum.losses.exposure import exposure
 from tapetum.losses.reconstruction import reconstruction
 from tapetum.losses.spatial import spatial_consistency
+from tapetum.losses.structure import structural_dissimilarity
 from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
 from tapetum.methods._options import read_options, require
 
@@ -70,6 +71,7 @@ class Options:
     exposure_weight: float = 10.0
     colour_weight: float = 5.0
     spatial_weight: float = 1.0
+    structure_weight: float = 0.0  # structural dissimilarity: in the released code, but not in its total
     reconstruction_weight: float = 0.1  # lambda_1
     distillation_weight: float = 0.1  # lambda_2
     exposure_power: Literal[1, 2] = 2  # paper: 1
@@ -340,6 +342,8 @@ class Method(nn.Module):
             losses["spatial"] = options.spatial_weight * spatial_consistency(
                 output.pictures, output.enhanced, reading=options.spatial_reading
             )
+        if options.structure_weight:
+            losses["structure"] = options.structure_weight * structural_dissimilarity(output.pictures, output.enhanced)
         return losses
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:

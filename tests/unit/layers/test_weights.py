@@ -1,0 +1,82 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from tapetum.core.errors import CheckpointError
+from tapetum.layers.weights import check_names, check_shapes, read_state
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (self.target,))
+
+
+def test_a_plain_dictionary_is_read_from_either_kind_of_file(tmp_path):
+    state = {"a.weight": torch.arange(3.0), "a.steps": torch.tensor(4)}
+    torch.save(state, tmp_path / "plain.pth")
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "nested.pth")
+    safetensors.torch.save_file(state, tmp_path / "state.safetensors")
+    for name in ("plain.pth", "nested.pth", "state.safetensors"):
+        found = read_state(tmp_path / name)
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], state[key]) for key in state)
+
+
+def test_code_in_a_weights_file_is_not_executed(tmp_path):
+    trace = tmp_path / "executed"
+    for name, save in (("new.pth", torch.save), ("old.pth", lambda value, path: path.write_bytes(pickle.dumps(value)))):
+        save({"a": Trap(trace)}, tmp_path / name)
+        with pytest.raises(CheckpointError, match="never executed"):
+            read_state(tmp_path / name)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x80\x02"])
+def test_a_damaged_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=name):
+        read_state(tmp_path / name)
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    for name in ("cut.pth", "cut.safetensors"):
+        path = tmp_path / name
+        if name.endswith(".pth"):
+            torch.save({"a": torch.rand(1000)}, path)
+        else:
+            safetensors.torch.save_file({"a": torch.rand(1000)}, path)
+        path.write_bytes(path.read_bytes()[:2000])
+        with pytest.raises(CheckpointError, match=name):
+            read_state(path)
+
+
+def test_a_missing_file_or_one_without_tensors_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no such weights file"):
+        read_state(tmp_path / "nowhere.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="no dictionary of tensors"):
+        read_state(tmp_path / "list.pth")
+
+
+def test_unknown_and_missing_names_are_told_with_the_nearest_one():
+    with pytest.raises(
+        CheckpointError,
+        match=r"here: 1 unknown tensor\(s\), first 'conv1.wieght' \(did you mean conv1.weight\?\); "
+        r"1 missing tensor\(s\), first 'conv1.weight'",
+    ):
+        check_names(["conv1.wieght"], ["conv1.weight"], "here")
+    check_names(["a"], ["a"], "here")
+
+
+def test_another_shape_is_told_with_both_shapes():
+    with pytest.raises(CheckpointError, match=r"'a' is \(2,\) where the network needs \(3,\)"):
+        check_shapes({"a": torch.zeros(2)}, {"a": torch.zeros(3)}, "here")
