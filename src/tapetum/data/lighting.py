@@ -160,7 +160,7 @@ def _levels(values: Values | float, bounds: tuple[float, float], names: tuple[st
 def _read_cache(path: Path, key: str) -> PictureStatistics | None:
     """What the file holds, if it is whole and belongs to these pictures."""
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             if str(content["key"]) != key:
                 return None
             return PictureStatistics(*(content[field.name] for field in fields(PictureStatistics)))

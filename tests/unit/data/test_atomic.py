@@ -1,0 +1,64 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tapetum.core.errors import OutputError
+from tapetum.data.atomic import make_folder, replacing, write_bytes, write_with
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+    write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError])
+def test_interrupted_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, interruption: type[BaseException]
+) -> None:
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+
+    def write(file: object) -> None:
+        file.write(b"half of the n")
+        raise interruption
+
+    with pytest.raises(interruption):
+        write_with(path, write)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_full_disk_becomes_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    def write(file: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match=r"a\.bin: cannot be written \(No space left on device\); free space"):
+        write_with(tmp_path / "a.bin", write)
+    assert names(tmp_path) == []
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_bytes(tmp_path / "gone" / "a.bin", b"x")
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="the folder cannot be made"):
+        make_folder(tmp_path / "file" / "folder")
+
+
+def test_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a.bin", b"old")
+    with pytest.raises(OutputError), replacing(tmp_path / "a.bin"):
+        pass
+    assert (tmp_path / "a.bin").read_bytes() == b"old"

@@ -1,0 +1,180 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tapetum.core.errors import DataError
+from tapetum.data.image_io import picture_size, read_picture, resize, write_picture
+
+
+def sample(height: int = 40, width: int = 30) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return cv2.resize(rng.integers(0, 255, (6, 5, 3), dtype=np.uint8), (width, height))
+
+
+def save(path: Path, picture: np.ndarray, **options: object) -> Path:
+    Image.fromarray(picture).save(path, **options)
+    return path
+
+
+def test_png_comes_back_unchanged_as_rgb(tmp_path: Path) -> None:
+    picture = sample()
+    read = read_picture(save(tmp_path / "a.png", picture))
+    assert np.array_equal(read, picture)
+    assert read.dtype == np.uint8
+    assert read.flags.c_contiguous
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "bmp", "webp", "tif"])
+def test_size_is_read_from_the_header_of_every_format(tmp_path: Path, ending: str) -> None:
+    path = save(tmp_path / f"a.{ending}", sample(41, 23))
+    assert picture_size(path) == (41, 23) == read_picture(path).shape[:2]
+
+
+def test_progressive_jpeg_with_a_comment_is_understood(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", sample(41, 23), progressive=True, comment=b"\xff\xd9" * 20)
+    assert picture_size(path) == (41, 23) == read_picture(path).shape[:2]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_to_picture_and_size(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.jpg", sample(40, 24), exif=exif, quality=95)
+    expected = (40, 24) if orientation < 5 else (24, 40)
+    assert picture_size(path) == expected
+    assert read_picture(path).shape[:2] == expected
+
+
+def test_single_channel_is_repeated(tmp_path: Path) -> None:
+    grey = sample()[..., 0]
+    read = read_picture(save(tmp_path / "a.png", grey))
+    assert np.array_equal(read, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
+    deep = (np.arange(12 * 10, dtype=np.uint16).reshape(12, 10) * 500).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    read = read_picture(tmp_path / "a.png")
+    assert np.abs(read[..., 0].astype(int) - (deep >> 8)).max() <= 1
+    assert read.shape == (12, 10, 3)
+
+
+def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
+    picture = sample()
+    faint = np.concatenate([picture, np.full((*picture.shape[:2], 1), 10, np.uint8)], axis=2)
+    assert np.array_equal(read_picture(save(tmp_path / "a.png", faint)), picture)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_truncated_picture_is_refused_by_name(tmp_path: Path, ending: str) -> None:
+    whole = save(tmp_path / f"whole.{ending}", sample(200, 100)).read_bytes()
+    path = tmp_path / f"cut.{ending}"
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(DataError, match=rf"cut\.{ending}: .*--skip-corrupt"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+@pytest.mark.parametrize("kept", [1, 3, 10, 30, 100])
+def test_every_short_beginning_of_a_picture_is_refused(tmp_path: Path, ending: str, kept: int) -> None:
+    path = save(tmp_path / f"a.{ending}", sample(200, 100))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match="--skip-corrupt"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("content", [b"hello, this is no picture at all", b"", b"\xff\xd8\xff", b"GIF89a" + bytes(4)])
+def test_file_that_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "fake.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"fake\.jpg"):
+        read_picture(path)
+
+
+def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.jpg: cannot be read"):
+        read_picture(tmp_path / "gone.jpg")
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A whole PNG of a few bytes whose header promises a huge picture."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def test_picture_of_20000_by_20000_is_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "huge.png"
+    path.write_bytes(png_that_claims(20000, 20000))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded before the size was checked"))
+    with pytest.raises(DataError, match=r"huge\.png: 20000 x 20000 pixels exceed the limit of 50000000; .*remove|cut"):
+        read_picture(path)
+
+
+def test_huge_picture_of_another_format_is_refused_too(tmp_path: Path) -> None:
+    small = io.BytesIO()
+    Image.fromarray(sample(8, 8)).save(small, "BMP")
+    content = bytearray(small.getvalue())
+    content[18:26] = struct.pack("<ii", 20000, 20000)
+    path = tmp_path / "huge.bmp"
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"huge\.bmp"):
+        read_picture(path)
+
+
+def gradients() -> np.ndarray:
+    y, x = np.mgrid[:8, :6]
+    return np.stack([(y * 37 + x * 11) % 256, (y * x * 13) % 256, (255 - y * 9 - x * 31) % 256], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("backend", "interpolation", "size", "corner"),
+    [
+        ("cv2", "bicubic", (5, 4), [[[11, 1, 247], [27, 5, 200]], [[71, 5, 232], [88, 41, 185]]]),
+        ("cv2", "bicubic", (12, 9), [[[0, 0, 255], [1, 0, 243]], [[14, 0, 254], [20, 2, 239]]]),
+        ("cv2", "bicubic", (3, 2), [[[43, 11, 216], [76, 46, 123]], [[140, 46, 192], [174, 129, 100]]]),
+        ("cv2", "bilinear", (5, 4), [[[14, 1, 244], [30, 7, 198]], [[73, 6, 230], [89, 43, 183]]]),
+        ("pil", "bicubic", (5, 4), [[[15, 1, 243], [31, 7, 199]], [[72, 7, 229], [88, 41, 185]]]),
+        ("pil", "bilinear", (3, 2), [[[55, 18, 206], [82, 54, 129]], [[144, 57, 185], [167, 120, 108]]]),
+    ],
+)
+def test_resize_filter_stays_what_models_were_trained_with(
+    backend: str, interpolation: str, size: tuple[int, int], corner: list
+) -> None:
+    resized = resize(gradients(), size, interpolation=interpolation, backend=backend)
+    assert resized.shape == (*size, 3)
+    assert np.abs(resized[:2, :2].astype(int) - np.array(corner)).max() <= 1
+
+
+def test_pil_backend_equals_pillow_exactly() -> None:
+    picture = sample(90, 50)
+    expected = np.asarray(Image.fromarray(picture).resize((32, 64), Image.Resampling.BICUBIC))
+    assert np.array_equal(resize(picture, (64, 32), backend="pil"), expected)
+
+
+def test_resize_to_the_same_size_gives_the_picture_itself() -> None:
+    picture = sample()
+    assert resize(picture, (40, 30)) is picture
+
+
+def test_written_picture_is_read_back(tmp_path: Path) -> None:
+    picture = sample()
+    write_picture(tmp_path / "a.png", picture)
+    write_picture(tmp_path / "a.jpg", picture)
+    assert np.array_equal(read_picture(tmp_path / "a.png"), picture)
+    assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - picture).mean() < 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.png"]
+
+
+def test_unknown_ending_is_refused_when_writing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\.xyz"):
+        write_picture(tmp_path / "a.xyz", sample())

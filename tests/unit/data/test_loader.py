@@ -1,0 +1,273 @@
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tapetum.core.errors import DataError
+from tapetum.core.types import Batch, Record
+from tapetum.data import loader as module
+from tapetum.data.catalog import open_dataset
+from tapetum.data.datasets import night600
+from tapetum.data.image_io import read_picture, resize
+from tapetum.data.loader import TrainLoader, build_eval_loader, build_train_loader, class_labels, map_in_threads
+from tapetum.data.sampler import SamplerOptions
+from tapetum.data.transforms import AugmentOptions, ErasingOptions
+
+SIZE = (32, 16)
+AUGMENT = AugmentOptions(pad=3, flip=0.5, erasing=ErasingOptions(0.5, fill="noise"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("night600")
+    night600.write_miniature(folder, np.random.default_rng(0))
+    return folder
+
+
+@pytest.fixture
+def train(root: Path) -> list[Record]:
+    return open_dataset("night600", root).split("train")
+
+
+def build(train: list[Record], **changes: object) -> TrainLoader:
+    settings: dict = {
+        "size": SIZE,
+        "augment": AUGMENT,
+        "sampler": SamplerOptions("pk", ids=2, pictures=2, steps=3),
+        "seed": 5,
+        "num_workers": 0,
+    }
+    return build_train_loader(train, **(settings | changes))
+
+
+def collect(loader: TrainLoader, epochs: int = 2) -> list[Batch]:
+    batches = []
+    for epoch in range(epochs):
+        loader.set_epoch(epoch)
+        batches += list(loader)
+    return batches
+
+
+def same(one: list[Batch], other: list[Batch]) -> bool:
+    fields = ("images", "labels", "pids", "camids", "modalities")
+    return len(one) == len(other) and all(
+        torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(one, other, strict=True) for name in fields
+    )
+
+
+def test_training_batch_has_the_shapes_and_ranges_of_the_contract(train: list[Record]) -> None:
+    loader = build(train)
+    batch = next(iter(loader))
+    assert batch.images.shape == (4, 3, *SIZE)
+    assert batch.images.dtype == torch.float32
+    assert 0 <= batch.images.min() <= batch.images.max() <= 1
+    assert batch.labels.dtype == batch.pids.dtype == batch.camids.dtype == batch.modalities.dtype == torch.int64
+    assert [loader.pids[label] for label in batch.labels.tolist()] == batch.pids.tolist()
+    assert loader.num_ids == 2
+    assert len(loader) == 3
+
+
+@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_batches_depend_neither_on_workers_nor_on_the_cache(
+    train: list[Record], tmp_path: Path, cache: str, num_workers: int
+) -> None:
+    expected = collect(build(train))
+    assert same(collect(build(train, cache=cache, cache_dir=tmp_path, num_workers=num_workers)), expected)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize(
+    "sampler", [SamplerOptions("pk", ids=2, pictures=2, steps=3), SamplerOptions("uniform", batch=4)]
+)
+def test_processes_together_hold_the_batch_of_one_process(
+    train: list[Record], world: int, sampler: SamplerOptions
+) -> None:
+    alone = build(train, sampler=sampler)
+    shares = [build(train, sampler=sampler, rank=rank, world=world) for rank in range(world)]
+    for number, whole in enumerate(alone):
+        for share in shares:
+            part = list(share)[number]
+            positions = list(share.sampler)[number].positions
+            assert torch.equal(part.images, whole.images[positions])
+            assert torch.equal(part.labels, whole.labels[positions])
+
+
+def test_loader_goes_on_in_the_middle_of_an_epoch(train: list[Record]) -> None:
+    whole = build(train)
+    whole.set_epoch(4)
+    restored = build(train)
+    restored.set_epoch(4)
+    restored.sampler.start_batch = 1
+    assert same(list(restored), list(whole)[1:])
+
+
+def test_evaluation_keeps_the_order_and_the_last_batch(root: Path) -> None:
+    records = open_dataset("night600", root).split("gallery")
+    loader = build_eval_loader(records, size=SIZE, batch_size=8, num_workers=2)
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [8, 8, 3]
+    assert len(loader) == 3
+    assert torch.cat([batch.pids for batch in batches]).tolist() == [record.pid for record in records]
+    assert torch.cat([batch.camids for batch in batches]).tolist() == [record.camid for record in records]
+    assert set(torch.cat([batch.labels for batch in batches]).tolist()) == {-1}
+    expected = resize(read_picture(records[9].path), SIZE)
+    assert np.array_equal((batches[1].images[1].permute(1, 2, 0) * 255).round().numpy(), expected)
+
+
+def test_class_index_is_the_place_among_the_sorted_people(tmp_path: Path) -> None:
+    records = [Record(tmp_path / "x.jpg", pid, 1) for pid in (40, 7, 40, 300)]
+    labels, pids = class_labels(records)
+    assert labels.tolist() == [1, 0, 1, 2]
+    assert pids == [7, 40, 300]
+
+
+def test_pictures_are_decoded_once_with_a_memory_cache(train: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Path] = []
+
+    def counting(path: Path) -> np.ndarray:
+        decoded.append(path)
+        return read_picture(path)
+
+    monkeypatch.setattr(module, "read_picture", counting)
+    collect(build(train, cache="memory"), epochs=5)
+    assert sorted(decoded) == sorted(record.path for record in train)
+
+
+def test_disk_cache_is_read_again_and_repaired_when_cut_short(
+    train: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = collect(build(train, cache="disk", cache_dir=tmp_path))
+    (file,) = tmp_path.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_picture", lambda path: pytest.fail("decoded although the cache is there"))
+        assert same(collect(build(train, cache="disk", cache_dir=tmp_path)), expected)
+    file.write_bytes(file.read_bytes()[:500])
+    assert same(collect(build(train, cache="disk", cache_dir=tmp_path)), expected)
+    build(train, cache="disk", cache_dir=tmp_path, size=(16, 8))
+    build(train, cache="disk", cache_dir=tmp_path, interpolation="bilinear")
+    build(train[::-1], cache="disk", cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_interrupted_disk_cache_leaves_no_file(
+    train: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "read_picture", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(train, cache="disk", cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "here"))
+    assert module.default_cache_dir() == tmp_path / "here"
+    monkeypatch.delenv("TAPETUM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert module.default_cache_dir() == tmp_path / "xdg" / "tapetum"
+
+
+def test_memory_cache_that_cannot_fit_is_refused_with_the_remedy(
+    train: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MEMORY_SHARE", 0.0)
+    with pytest.raises(DataError, match=r"set data\.cache to disk or none"):
+        build(train, cache="memory")
+
+
+def corrupt(train: list[Record], tmp_path: Path) -> list[Record]:
+    damaged = tmp_path / "0001_c1_000099.jpg"
+    damaged.write_bytes(train[0].path.read_bytes()[:-20])
+    return [*train[:3], Record(damaged, train[0].pid, 1), *train[3:]]
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_damaged_picture_stops_the_loader_by_name(
+    train: list[Record], tmp_path: Path, cache: str, num_workers: int
+) -> None:
+    records = corrupt(train, tmp_path)
+    with pytest.raises(DataError, match=r"0001_c1_000099\.jpg: the picture is truncated"):
+        list(build_eval_loader(records, size=SIZE, cache=cache, num_workers=num_workers))  # type: ignore[arg-type]
+
+
+def test_damaged_picture_is_left_out_and_counted_when_asked(train: list[Record], tmp_path: Path) -> None:
+    loader = build(corrupt(train, tmp_path), skip_corrupt=True)
+    assert same(collect(loader), collect(build(train)))
+    assert len(loader.skipped) == 1
+    assert "0001_c1_000099.jpg" in loader.skipped[0]
+
+
+def test_fewer_identities_than_p_are_refused_before_anything_is_decoded(
+    train: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "read_picture", lambda path: pytest.fail("decoded"))
+    with pytest.raises(DataError, match="2 training identities are fewer than P = 4"):
+        build(train, sampler=SamplerOptions("pk", ids=4, pictures=2), cache="memory")
+
+
+def test_no_picture_at_all_is_refused() -> None:
+    with pytest.raises(DataError, match="no training picture"):
+        build([])
+    with pytest.raises(DataError, match="no picture to read"):
+        build_eval_loader([], size=SIZE)
+
+
+def test_progress_reaches_the_total(train: list[Record]) -> None:
+    seen: list[tuple[int, int]] = []
+    build(train, cache="memory", progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (len(train), len(train))
+
+
+def test_threads_keep_the_order_and_stay_within_bounds() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def slow(number: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.002 * (number % 3))
+        with lock:
+            running -= 1
+        return number * number
+
+    taken: list[int] = []
+
+    def items() -> object:
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    results = map_in_threads(slow, items(), 3, ahead=2)  # type: ignore[arg-type]
+    first = next(results)
+    assert first == 0
+    assert len(taken) <= 3 * 2
+    assert [first, *results] == [number * number for number in range(40)]
+    assert most <= 3
+
+
+def test_error_in_a_thread_comes_out_in_its_place_and_ends_the_threads() -> None:
+    def fail_at_five(number: int) -> int:
+        if number == 5:
+            raise ValueError("five")
+        return number
+
+    results = map_in_threads(fail_at_five, range(100), 2)
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="five"):
+        next(results)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tapetum-data")]
+
+
+def test_abandoned_iteration_ends_its_threads(train: list[Record]) -> None:
+    batches = iter(build(train, num_workers=2))
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tapetum-data")]
