@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tapetum.core.errors import RecipeError
+from tapetum.engine.optimisation import build_optimiser, compute_lr_factor, set_learning_rates
+from tapetum.engine.recipe import OptimiserSection, ScheduleSection
+
+GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "schedules.npz")
+
+
+@pytest.mark.parametrize(
+    ("case", "output", "base", "schedule"),
+    [
+        ("idf", "head_lr", 0.05, ScheduleSection(epochs=120, name="step", step=80)),
+        (
+            "strong_baseline",
+            "lr",
+            0.00035,
+            ScheduleSection(epochs=121, name="multistep", milestones=(40, 70), warmup_epochs=10, warmup_factor=0.01),
+        ),
+    ],
+)
+def test_schedules_equal_those_of_the_released_code(case: str, output: str, base: float, schedule: ScheduleSection) -> None:
+    expected = GOLDEN[f"{case}/out/{output}"]
+    found = [base * compute_lr_factor(schedule, epoch) for epoch in range(len(expected))]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_a_schedule_by_epoch_stands_still_within_an_epoch_and_one_by_step_moves() -> None:
+    by_epoch = ScheduleSection(epochs=10, name="cosine")
+    by_step = ScheduleSection(epochs=10, name="cosine", by="step")
+    assert compute_lr_factor(by_epoch, 3.9) == compute_lr_factor(by_epoch, 3)
+    assert compute_lr_factor(by_step, 3.9) < compute_lr_factor(by_step, 3)
+    assert compute_lr_factor(by_step, 0) == 1
+    assert compute_lr_factor(by_step, 10) == pytest.approx(by_step.final)
+
+
+def build_network() -> nn.Module:
+    return nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+
+
+def test_each_group_gets_its_own_rate_and_keeps_it_through_the_schedule() -> None:
+    network = build_network()
+    groups = {name: list(module.parameters()) for name, module in network.items()}  # type: ignore[operator]
+    optimiser = build_optimiser(network, groups, OptimiserSection(lr=0.1, group_lr={"b": 0.01}))
+    set_learning_rates(optimiser, ScheduleSection(epochs=4, step=2), 2)
+    assert {group["name"]: group["lr"] for group in optimiser.param_groups} == pytest.approx({"a": 0.01, "b": 0.001})
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_every_optimiser_steps(name: str) -> None:
+    network = build_network()
+    groups = {"all": list(network.parameters())}
+    optimiser = build_optimiser(network, groups, OptimiserSection(name=name, lr=0.1))  # type: ignore[arg-type]
+    before = [parameter.clone() for parameter in network.parameters()]
+    sum(parameter.square().sum() for parameter in network.parameters()).backward()  # type: ignore[union-attr]
+    optimiser.step()
+    assert all(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_a_rate_for_a_group_that_is_not_there_names_the_nearest() -> None:
+    network = build_network()
+    groups = {"backbone": list(network.parameters())}
+    with pytest.raises(RecipeError, match=r"optimiser.group_lr.backbon names no group .* did you mean backbone\?"):
+        build_optimiser(network, groups, OptimiserSection(group_lr={"backbon": 0.1}))
+
+
+def test_a_method_that_forgets_or_repeats_a_parameter_is_refused() -> None:
+    network = build_network()
+    everything = list(network.parameters())
+    for wrong in (everything[:-1], [*everything, everything[0]]):
+        with pytest.raises(RecipeError, match="every trainable parameter exactly once"):
+            build_optimiser(network, {"all": wrong}, OptimiserSection())
