@@ -28,14 +28,12 @@ class Result:
         card: its result card, as `tapetum.evaluation.card` builds or reads it.
         seconds: of training, None where not known.
         note: one line for the reader, e.g. "baseline".
-        cmc: (R,) fractions for the CMC figure; taken from the card where None.
     """
 
     label: str
     card: Mapping[str, Any]
     seconds: float | None = None
     note: str = ""
-    cmc: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,6 @@ class RealClip:
         pairs: crops beside their darkened and enhanced forms.
         command: which makes this section again.
         note: what a reader must know to weigh the figures.
-        chance: mean_ap and so on of a ranking by lot.
     """
 
     name: str
@@ -157,7 +154,6 @@ class RealClip:
     pairs: tuple[EnhancedPair, ...] = ()
     command: str = ""
     note: str = ""
-    chance: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,12 +186,12 @@ class ReportContent:
         lead: a sentence or two under the title.
         facts: name -> value about the pictures, e.g. people, cameras, seed.
         results: one a method, the baseline first.
-        chance: rank1, mean_ap and so on of a ranking by lot.
+        chance: rank1, mean_ap and so on of a ranking by lot; None takes the first card's.
         curves: label of a run -> quantity -> (E,) values ("epoch" is the common axis).
-        breakdowns: by light, size, noise, camera pair.
+        breakdowns: by light, size, noise, camera; None takes those of the cards.
         rank_lists: searches; those of one query by several methods are shown under each other.
         pairs: night beside enhanced.
-        worst_slices: where it fails, worst first.
+        worst_slices: where it fails, worst first; None takes those of the cards.
         worst_queries: the queries with the lowest AP.
         pictures: statistics of the pictures, for the histograms.
         samples: pictures of the data, with captions.
@@ -209,12 +205,12 @@ class ReportContent:
     lead: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
     results: tuple[Result, ...] = ()
-    chance: Mapping[str, float] = field(default_factory=dict)
+    chance: Mapping[str, float] | None = None
     curves: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
-    breakdowns: tuple[Breakdown, ...] = ()
+    breakdowns: tuple[Breakdown, ...] | None = None
     rank_lists: tuple[RankList, ...] = ()
     pairs: tuple[EnhancedPair, ...] = ()
-    worst_slices: tuple[WorstSlice, ...] = ()
+    worst_slices: tuple[WorstSlice, ...] | None = None
     worst_queries: tuple[RankList, ...] = ()
     pictures: PictureArrays | None = None
     samples: tuple[tuple[Picture, str], ...] = ()

@@ -4,7 +4,6 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
@@ -18,7 +17,7 @@ from tapetum.plots.histograms import PANELS, Panel, PictureArrays, describe_hist
 from tapetum.plots.ranking_list import describe_ranks
 from tapetum.plots.slices import describe_slices, draw_slices
 from tapetum.plots.style import SERIES, Figure, svg_text
-from tapetum.report import numbers
+from tapetum.report import cards, numbers
 from tapetum.report.content import (
     QUANTITIES,
     Answer,
@@ -33,191 +32,32 @@ from tapetum.report.content import (
     Result,
     WorstSlice,
 )
+from tapetum.report.views import (
+    Breakdowns,
+    CardView,
+    Cell,
+    Chart,
+    Data,
+    Failures,
+    Matrix,
+    Page,
+    Pair,
+    Pairs,
+    Real,
+    Results,
+    Row,
+    Search,
+    Shown,
+    ShownList,
+    Table,
+    Tile,
+)
 
 LARGEST_HEIGHT = 192  # pixels; pictures are shown about 128 high, and a night picture holds no finer detail
 JPEG_QUALITY = 86
 ANSWERS = 10
+ALWAYS_BESIDE = ("protocol", "AP rule", "seed")
 OVERVIEW = ("rank1", "mean_ap", "mean_inp")  # the CMC figure beside shows the other ranks
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table: a text, a smaller remark under it, and whether it is the column's best."""
-
-    text: str
-    small: str = ""
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row; `aside` for rows that are no result, such as chance."""
-
-    cells: Sequence[Cell]
-    aside: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; `stacked` ones become cards on a phone, others scroll."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Row]
-    text_columns: Sequence[int] = (0,)
-    stacked: bool = True
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure as markup with its words."""
-
-    title: str
-    svg: Markup
-    alt: str
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture on the page."""
-
-    url: str
-    alt: str
-    small: str = ""
-    right: bool = False
-    night: bool = True
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A method's mAP at a glance; `width` and `chance` are places on its meter, in percent."""
-
-    label: str
-    note: str
-    value: str
-    small: str
-    series: int
-    width: str
-    chance: str
-
-
-@dataclass(frozen=True)
-class Results:
-    """The first section."""
-
-    explain: str
-    tiles: Sequence[Tile]
-    table: Table
-    figures: Sequence[Chart]
-
-
-@dataclass(frozen=True)
-class Breakdowns:
-    """Charts and the same as tables."""
-
-    figures: Sequence[Chart]
-    tables: Sequence[Table]
-
-
-@dataclass(frozen=True)
-class ShownList:
-    """One ranking."""
-
-    method: str
-    note: str
-    query: Shown
-    answers: Sequence[Shown]
-
-
-@dataclass(frozen=True)
-class Search:
-    """The rankings of one query."""
-
-    title: str
-    lists: Sequence[ShownList]
-    small: str = ""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two or three forms of one picture."""
-
-    pictures: Sequence[Shown]
-    caption: str
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Several of them; `three` where some have the picture before it was darkened."""
-
-    pairs: Sequence[Pair]
-    three: bool
-
-
-@dataclass(frozen=True)
-class Failures:
-    """Where it fails."""
-
-    table: Table | None
-    searches: Sequence[Search]
-
-
-@dataclass(frozen=True)
-class Data:
-    """The pictures themselves."""
-
-    facts: Sequence[tuple[str, str]]
-    samples: Sequence[Shown]
-    figures: Sequence[Chart]
-
-
-@dataclass(frozen=True)
-class Real:
-    """The section on a real clip."""
-
-    name: str
-    note: str
-    facts: Sequence[tuple[str, str]]
-    tables: Sequence[Table]
-    pairs: Pairs | None
-    searches: Sequence[Search]
-    command: str
-
-
-@dataclass(frozen=True)
-class CardView:
-    """Every field of one result card."""
-
-    label: str
-    table: Table
-
-
-@dataclass(frozen=True)
-class Page:
-    """Everything the templates print."""
-
-    title: str
-    lead: str
-    description: str
-    style: Markup
-    badges: Sequence[tuple[str, str]]
-    contents: Sequence[tuple[str, str]]
-    notes: Sequence[str]
-    results: Results | None
-    breakdowns: Breakdowns | None
-    searches: Sequence[Search]
-    pairs: Pairs | None
-    failures: Failures | None
-    curves: Sequence[Chart]
-    data: Data | None
-    real: Real | None
-    published: Table | None
-    has_pictures: bool
-    command: str
-    cards: Sequence[CardView]
-    footer: str
 
 
 class Charts:
@@ -246,18 +86,20 @@ def compose_page(content: ReportContent) -> Page:
         content: what the report shows.
     """
     charts = Charts()
-    results = _results(content, charts) if content.results else None
-    breakdowns = _breakdowns(content.breakdowns, charts) if content.breakdowns else None
+    sliced = cards.breakdowns(content.results) if content.breakdowns is None else content.breakdowns
+    worst = cards.worst_slices(content.results) if content.worst_slices is None else content.worst_slices
+    results = _results(content, _chance(content.chance, content.results), charts) if content.results else None
+    breakdowns = _breakdowns(sliced, content.results, charts) if sliced else None
     searches = _searches(content.rank_lists)
     pairs = _pairs(content.pairs)
-    failures = _failures(content.worst_slices, content.worst_queries)
+    failures = _failures(worst, content.worst_queries)
     curves = _curves(content.curves, charts)
     data = _data(content, charts)
     real = _real(content.real) if content.real else None
     published = _published(content.published) if content.published else None
     sections = (
         ("results", "Results", results),
-        ("breakdown", "Light and size", breakdowns),
+        ("breakdown", breakdowns.title if breakdowns else "", breakdowns),
         ("searches", "Searching", searches),
         ("enhancement", "Enhancement", pairs),
         ("failures", "Where it fails", failures),
@@ -291,91 +133,84 @@ def compose_page(content: ReportContent) -> Page:
     )
 
 
-def _results(content: ReportContent, charts: Charts) -> Results:
-    chance = content.chance
-    intervals = any(numbers.interval(result.card, "mean_ap") for result in content.results)
-    explain = "Percent; higher is better." + (
-        " Small figures are 95 % bootstrap intervals over queries." if intervals else ""
-    )
+def _results(content: ReportContent, chance: Mapping[str, float], charts: Charts) -> Results:
+    first = content.results[0].card
+    level = first.get("bootstrap", {}).get("level")
+    explain = "Percent; higher is better."
+    if level is not None:
+        explain += f" Small figures are {100 * level:.0f} % bootstrap intervals over queries."
     if "mean_ap" in chance:
         explain += f" A ranking by lot would reach {numbers.percent(chance['mean_ap'])} % mAP"
         explain += f" and {numbers.percent(chance['rank1'])} % rank-1." if "rank1" in chance else "."
-    curves = {result.label: curve for result in content.results if (curve := _cmc(result)) is not None}
-    figures = [_overview(content.results, charts)]
-    if curves:
-        ranks = min(20, max(len(curve) for curve in curves.values()))
-        figures.append(
-            charts.add(
-                draw_cmc(curves, ranks=ranks), describe_cmc(curves), "CMC: found by rank k", _protocols(content.results)
-            )
-        )
-    return Results(
-        explain,
-        _tiles(content.results, chance),
-        _result_table("Every measure, percent", content.results, chance),
-        figures,
+    curves = {result.label: cards.cmc(result.card) for result in content.results}
+    ranks = min(20, max(len(curve) for curve in curves.values()))
+    names = dict.fromkeys(cards.circumstances(result.card)["protocol"] for result in content.results)
+    cmc = charts.add(
+        draw_cmc(curves, ranks=ranks), describe_cmc(curves), "CMC: found by rank k", f"Protocol {', '.join(names)}."
     )
+    table = _result_table("Every measure, percent", content.results, chance)
+    return Results(explain, _tiles(content.results, chance), table, [_overview(content.results, charts), cmc])
 
 
 def _overview(results: Sequence[Result], charts: Charts) -> Chart:
-    """The table's numbers as bars."""
-    shown = [name for name in OVERVIEW if any(numbers.number(result.card, name) is not None for result in results)]
-    values = {r.label: np.array([_or_nan(numbers.number(r.card, name)) for name in shown]) for r in results}
+    """The table's main numbers as bars."""
+    levels = [QUANTITIES[name] for name in OVERVIEW]
+    values = {r.label: np.array([_or_nan(cards.number(r.card, name)) for name in OVERVIEW]) for r in results}
     intervals = {
-        r.label: np.array([numbers.interval(r.card, name) or (math.nan, math.nan) for name in shown]) for r in results
+        r.label: np.array([cards.interval(r.card, name) or (math.nan, math.nan) for name in OVERVIEW]) for r in results
     }
-    levels = [QUANTITIES[name] for name in shown]
-    known = any(np.isfinite(ends).any() for ends in intervals.values())
     figure = draw_slices(levels, None, values, intervals=intervals, quantity="")
     alt = describe_slices(levels, None, values, intervals=intervals, quantity="")
-    return charts.add(
-        figure, alt, "At a glance", "Whiskers are 95 % bootstrap intervals over queries." if known else ""
-    )
+    return charts.add(figure, alt, "At a glance", "Whiskers are the intervals of the table.")
 
 
 def _result_table(caption: str, results: Sequence[Result], chance: Mapping[str, float]) -> Table:
-    circumstances = [numbers.circumstances(result.card) for result in results]
-    described = list(dict.fromkeys(name for found in circumstances for name in found))
+    """A row a result, one more for its re-ranked form, and one for chance."""
+    circumstances = [cards.circumstances(result.card) for result in results]
+    differing = [name for name in circumstances[0] if len({found.get(name) for found in circumstances}) > 1]
+    described = list(dict.fromkeys([*ALWAYS_BESIDE, *differing]))
     timed = any(result.seconds is not None for result in results)
     columns = ["method", *QUANTITIES.values(), *described, *(["training"] if timed else [])]
-    best = {
-        name: max((_or_nan(numbers.number(r.card, name)) for r in results), default=math.nan) for name in QUANTITIES
-    }
+    best = {name: max(_or_nan(cards.number(result.card, name)) for result in results) for name in QUANTITIES}
     rows = []
     for result, found in zip(results, circumstances, strict=True):
-        cells = [Cell(result.label, result.note)]
-        for name in QUANTITIES:
-            value = numbers.number(result.card, name)
-            cells.append(
-                Cell(
-                    numbers.percent(value),
-                    numbers.percent_interval(numbers.interval(result.card, name)),
-                    best=len(results) > 1 and value is not None and value == best[name],
-                )
-            )
-        cells += [Cell(found.get(name, "–")) for name in described]
-        cells += [Cell(numbers.duration(result.seconds))] if timed else []
-        rows.append(Row(cells))
+        beside = [Cell(found.get(name, numbers.NOTHING), _beside(result, name)) for name in described]
+        beside += [Cell(numbers.duration(result.seconds))] if timed else []
+        cells = [_number_cell(result, name, best=best[name] if len(results) > 1 else math.nan) for name in QUANTITIES]
+        rows.append(Row([Cell(result.label, result.note), *cells, *beside]))
+        reranked = result.card.get("reranked")
+        if reranked:
+            cells = [Cell(numbers.percent(reranked.get(name))) for name in QUANTITIES]
+            rows.append(Row([Cell(result.label, "re-ranked"), *cells, *beside]))
     if chance:
-        cells = [
-            Cell("chance", "a ranking by lot"),
-            *(Cell(numbers.percent(chance[n]) if n in chance else "") for n in QUANTITIES),
-        ]
-        rows.append(Row([*cells, *[Cell("")] * (len(columns) - len(cells))], aside=True))
+        cells = [Cell(numbers.percent(chance[name]) if name in chance else "") for name in QUANTITIES]
+        empty = [Cell("")] * (len(columns) - len(cells) - 1)
+        rows.append(Row([Cell("chance", "a ranking by lot"), *cells, *empty], aside=True))
     first_text = 1 + len(QUANTITIES)
     return Table(caption, columns, rows, (0, *range(first_text, first_text + len(described))))
 
 
+def _number_cell(result: Result, name: str, *, best: float) -> Cell:
+    """A number with its interval, and with its deviation where there were several trials."""
+    value = cards.number(result.card, name)
+    small = (numbers.percent_interval(cards.interval(result.card, name)), cards.trials(result.card, name))
+    return Cell(numbers.percent(value), ", ".join(filter(None, small)), best=value is not None and value == best)
+
+
+def _beside(result: Result, name: str) -> str:
+    """The mean AP by the other rule stands under the rule that was used."""
+    return cards.other_rule(result.card) if name == "AP rule" else ""
+
+
 def _tiles(results: Sequence[Result], chance: Mapping[str, float]) -> list[Tile]:
     tiles = []
-    baseline = numbers.number(results[0].card, "mean_ap")
+    baseline, rules = cards.number(results[0].card, "mean_ap"), results[0].card["rules"]
     for place, result in enumerate(results):
-        value = numbers.number(result.card, "mean_ap")
-        reach = numbers.percent_interval(numbers.interval(result.card, "mean_ap"))
+        value = cards.number(result.card, "mean_ap")
+        reach = numbers.percent_interval(cards.interval(result.card, "mean_ap"))
         parts = [f"interval {reach}"] if reach else []
-        rank1 = numbers.number(result.card, "rank1")
-        parts += [f"rank-1 {numbers.percent(rank1)} %"] if rank1 is not None else []
-        if place and value is not None and baseline is not None:
+        parts.append(f"rank-1 {numbers.percent(cards.number(result.card, 'rank1'))} %")
+        if place and value is not None and baseline is not None and result.card["rules"] == rules:
             parts.append(f"{100 * (value - baseline):+.1f} points mAP to {results[0].label}")
         tiles.append(
             Tile(
@@ -391,7 +226,7 @@ def _tiles(results: Sequence[Result], chance: Mapping[str, float]) -> list[Tile]
     return tiles
 
 
-def _breakdowns(breakdowns: Sequence[Breakdown], charts: Charts) -> Breakdowns:
+def _breakdowns(breakdowns: Sequence[Breakdown], results: Sequence[Result], charts: Charts) -> Breakdowns:
     figures, tables = [], []
     for shown in breakdowns:
         figure = draw_slices(
@@ -411,7 +246,29 @@ def _breakdowns(breakdowns: Sequence[Breakdown], charts: Charts) -> Breakdowns:
             rows.append(Row(cells))
         columns = [shown.name.lower(), "queries", *(f"{label}, {shown.quantity}" for label in shown.values)]
         tables.append(Table(f"{shown.quantity} by {shown.name.lower()}, percent", columns, rows))
-    return Breakdowns(figures, tables)
+    names = [shown.name.lower() for shown in breakdowns]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    matrices = [matrix for result in results if (matrix := _matrix(result)) is not None]
+    return Breakdowns(f"By {listed}", figures, tables, matrices)
+
+
+def _matrix(result: Result) -> Matrix | None:
+    """Camera against camera of one method."""
+    pairs = cards.camera_pairs(result.card)
+    if not pairs:
+        return None
+    columns = sorted({theirs for _, theirs in pairs})
+    rows = []
+    for ours in sorted({ours for ours, _ in pairs}):
+        found = [pairs.get((ours, theirs)) for theirs in columns]
+        cells = [
+            ("", "0", "") if one is None else (f"{100 * one[0]:.0f}", f"{one[0]:.3f}", f"{one[1]} queries")
+            for one in found
+        ]
+        rows.append((str(ours), cells))
+    return Matrix(
+        f"{result.label}: mAP, query camera (rows) to gallery camera", [str(camera) for camera in columns], rows
+    )
 
 
 def _searches(lists: Sequence[RankList]) -> list[Search]:
@@ -516,7 +373,7 @@ def _histograms(pictures: PictureArrays, charts: Charts) -> list[Chart]:
 
 def _real(real: RealClip) -> Real:
     tables = [
-        _result_table(caption, results, real.chance)
+        _result_table(caption, results, _chance(None, results))
         for caption, results in (("Crops as they are", real.as_is), ("Crops darkened", real.darkened))
         if results
     ]
@@ -559,7 +416,7 @@ def _cards(content: ReportContent) -> list[CardView]:
             Table(
                 "Every field",
                 ["field", "value"],
-                [Row([Cell(a), Cell(b)]) for a, b in numbers.flatten(result.card)],
+                [Row([Cell(a), Cell(b)]) for a, b in cards.flatten(result.card)],
                 (0, 1),
             ),
         )
@@ -570,17 +427,13 @@ def _cards(content: ReportContent) -> list[CardView]:
 
 def _badges(results: Sequence[Result]) -> list[tuple[str, str]]:
     """Circumstances that all results share."""
-    found = [numbers.circumstances(result.card) for result in results]
-    return [
-        (name, value)
-        for name, value in (found[0] if found else {}).items()
-        if all(one.get(name) == value for one in found)
-    ]
+    found = [cards.circumstances(result.card) for result in results]
+    shared = found[0].items() if found else ()
+    return [(name, value) for name, value in shared if all(one.get(name) == value for one in found)]
 
 
-def _protocols(results: Sequence[Result]) -> str:
-    names = dict.fromkeys(numbers.circumstances(result.card).get("protocol", "") for result in results)
-    return ", ".join(f"protocol {name}" for name in names if name)
+def _chance(given: Mapping[str, float] | None, results: Sequence[Result]) -> Mapping[str, float]:
+    return given if given is not None else cards.chance(results[0].card) if results else {}
 
 
 def _facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -588,10 +441,6 @@ def _facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:
         (name, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and value > 9999 else str(value))
         for name, value in facts.items()
     ]
-
-
-def _cmc(result: Result) -> Array | None:
-    return result.cmc if result.cmc is not None else numbers.cmc(result.card)
 
 
 def _or_nan(value: float | None) -> float:

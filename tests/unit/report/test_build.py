@@ -5,12 +5,19 @@ import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from tapetum.core.errors import OutputError
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet
+from tapetum.core.vectors import normalise
+from tapetum.evaluation.card import build_card
+from tapetum.evaluation.metrics import evaluate
 from tapetum.report import content as plain
 from tapetum.report.build import build_report, render_report
 from tapetum.report.content import Answer, Breakdown, EnhancedPair, RankList, RealClip, ReportContent, Result
@@ -68,21 +75,31 @@ def picture(seed: int, height: int = 64, width: int = 32) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 50, (height, width, 3), dtype=np.uint8)
 
 
-def card(mean_ap: float) -> dict[str, object]:
-    return {
-        "protocol": "night600",
-        "ap": "trapezoid",
-        "seed": 3,
-        "metrics": {
-            "rank1": mean_ap + 0.1,
-            "rank5": mean_ap + 0.2,
-            "rank10": mean_ap + 0.3,
-            "mean_ap": mean_ap,
-            "mean_inp": mean_ap / 3,
-            "cmc": list(np.linspace(mean_ap + 0.1, 0.9, 20)),
+def card(mean_ap: float) -> dict[str, Any]:
+    """A card in the shape of `tapetum.evaluation.card`, with round numbers."""
+    row = {"rank1": mean_ap + 0.1, "rank5": mean_ap + 0.2, "rank10": mean_ap + 0.3, "mean_ap": mean_ap, "mean_inp": 0.1}
+    slices = {
+        "light": {"low": {**row, "num_queries": 30, "mean_ap_interval": {"low": mean_ap - 0.1, "high": mean_ap + 0.1}}},
+        "camera_pair": {
+            f"camera 1 to camera {i}": {**row, "mean_ap": i / 100, "num_queries": 10} for i in range(2, 40)
         },
-        "bootstrap": {"mean_ap": [mean_ap - 0.02, mean_ap + 0.02]},
+    }
+    slices["light"]["high"] = {**row, "mean_ap": mean_ap + 0.2, "num_queries": 12, "mean_ap_interval": None}
+    return {
+        "format": 1,
+        "protocol": "night600",
+        "rules": {"name": "night600", "ap": "trapezoid", "cmc": "pictures"},
+        "metrics": {**row, "mean_ap_step": mean_ap + 0.015, "cmc": list(np.linspace(mean_ap + 0.1, 0.9, 20))},
+        "trials": {"count": 1, "deviation": dict.fromkeys(row, 0.0)},
+        "bootstrap": {"level": 0.95, "draws": 100, "mean_ap": {"low": mean_ap - 0.02, "high": mean_ap + 0.02}},
+        "chance": {"rank1": 0.02, "mean_ap": 0.03},
+        "rerank": {"k1": 20},
+        "reranked": {**row, "mean_ap": mean_ap + 0.055},
+        "mirror": True,
+        "checkpoint": {"chosen_by": "best mAP on 6 held-out training identities"},
         "data": {"fingerprint": "00112233", "name": HOSTILE},
+        "seed": 3,
+        "slices": slices,
     }
 
 
@@ -98,7 +115,6 @@ def full_content() -> ReportContent:
     rng = np.random.default_rng(0)
     light = rng.gamma(3, 7, 200)
     results = (Result("IDE+", card(0.3), seconds=75.0, note="baseline"), Result("IDF", card(0.4), seconds=200.0))
-    values = {"IDE+": np.array([0.2, 0.4]), "IDF": np.array([0.3, np.nan])}
     pairs = tuple(EnhancedPair(picture(i), picture(i + 1), f"pair {i}") for i in range(3))
     return ReportContent(
         title=f"Night {HOSTILE}",
@@ -106,12 +122,9 @@ def full_content() -> ReportContent:
         lead="Two methods.",
         facts={"people": 60, "pictures": 12345, "name": HOSTILE},
         results=results,
-        chance={"rank1": 0.02, "mean_ap": 0.03},
         curves={"IDF": {"epoch": np.arange(5.0), "loss/identity": np.linspace(3, 1, 5)}},
-        breakdowns=(Breakdown("Light", ("low", "high"), (30, 0), values),),
         rank_lists=(ranking("IDE+"), ranking("IDF"), ranking("IDF", query=1)),
         pairs=pairs,
-        worst_slices=(plain.WorstSlice("IDF", f"camera {HOSTILE}", 12, 0.05, 0.1, (0.02, 0.09)),),
         worst_queries=(ranking("IDF", query=2),),
         pictures=Statistics(light, rng.normal(150, 40, 200), light, light, light),
         samples=((picture(7), "camera 1"),),
@@ -124,7 +137,6 @@ def full_content() -> ReportContent:
             pairs=(dataclasses.replace(pairs[0], original=picture(9)),),
             command="make demo-real CLIP=clip.mp4",
             note="Six people.",
-            chance={"mean_ap": 0.2},
         ),
         published=(plain.PublishedRow("IDF_IDE+", "Table II, Night600", 13.63, 30.05, 38.95, 6.63),),
         notes=("One run each.",),
@@ -195,7 +207,7 @@ def test_names_from_outside_cannot_become_markup(text: str, page: Page) -> None:
 
 
 def test_cells_of_a_stacked_table_know_their_column(page: Page) -> None:
-    cells = page.attributes("td")
+    cells = [cell for cell in page.attributes("td") if cell.get("role") == "cell"]
     assert cells
     assert all(cell.get("data-label") for cell in cells)
 
@@ -213,6 +225,68 @@ def test_numbers_stand_with_their_circumstances(page: Page) -> None:
         assert expected in page.text, expected
     assert "tapetum demo --out runs/demo" in page.text
     assert "A ranking by lot would reach 3.0 % mAP and 2.0 % rank-1" in page.text
+
+
+def test_the_other_ap_rule_and_the_re_ranked_numbers_stand_in_the_table(page: Page) -> None:
+    assert "step 41.5" in page.text
+    assert "IDF re-ranked" in page.text
+    assert "45.5" in page.text
+
+
+def test_slices_come_from_the_cards_and_many_slices_are_listed_only_where_it_fails(page: Page) -> None:
+    assert "By light" in page.text
+    labels = [attributes.get("aria-label") or "" for _, attributes in page.tags if attributes.get("role") == "img"]
+    assert any("low (30 queries): IDE+ 30.0 % (20.0 to 40.0), IDF 40.0 % (30.0 to 50.0)" in label for label in labels)
+    assert not any("camera 1 to camera 39" in label for label in labels)
+    assert "camera 1 to camera 2" in page.text
+    headings = page.text[page.text.index("Worst slices") :]
+    assert headings.index("camera 1 to camera 2 ") < headings.index("camera 1 to camera 3 ")
+
+
+def test_a_report_can_bring_its_own_breakdown_chance_and_worst_slices() -> None:
+    own = Breakdown("Noise", ("low", "high"), (30, 0), {"IDF": np.array([0.3, np.nan])})
+    worst = plain.WorstSlice("IDF", f"clip {HOSTILE}", 12, 0.05, 0.1, (0.02, 0.09))
+    content = ReportContent(
+        title="Own",
+        command="tapetum demo",
+        results=(Result("IDF", card(0.4)),),
+        chance={"mean_ap": 0.111},
+        breakdowns=(own,),
+        worst_slices=(worst,),
+    )
+    page = Page(render_report(content))
+    assert "By noise" in page.text
+    assert "By light" not in page.text
+    assert "11.1 % mAP" in page.text
+    assert f"clip {HOSTILE}" in page.text
+    assert "camera 1 to camera 2 " not in page.text[: page.text.index("Make it again", 500)]
+
+
+def test_a_card_of_the_evaluation_can_be_reported() -> None:
+    rng = torch.Generator().manual_seed(0)
+    pids, camids = torch.arange(30) % 6, torch.arange(30) % 4
+    side = EmbeddingSet(
+        normalise(torch.randn(30, 8, generator=rng)),
+        (Path("a.jpg"),) * 30,
+        pids,
+        camids,
+        torch.zeros(30, dtype=torch.int64),
+    )
+    built = build_card(
+        evaluate(side, side, Protocol(name="toy", ap="trapezoid")),
+        method="ide",
+        recipe={"name": "ide_synth"},
+        checkpoint={"chosen_by": "last epoch"},
+        data={"name": "synth", "fingerprint": "ab"},
+        mirror=False,
+        seed=7,
+        seconds=1.0,
+        labels={"light": ["low", "high"] * 15},
+        draws=50,
+    )
+    page = Page(render_report(ReportContent(title="Real card", command="x", results=(Result("IDE+", built, 3725.0),))))
+    for expected in ("toy", "trapezoid", "step ", "1 h 2 min", "By light", "last epoch", "bootstrap.draws"):
+        assert expected in page.text, expected
 
 
 def test_right_and_wrong_answers_are_told_by_class_and_by_sign_and_at_most_ten_are_shown(page: Page) -> None:

@@ -1,0 +1,164 @@
+"""From evaluations, embeddings and logs to the plain values of a report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tapetum.core.method import Enhancer
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet
+from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
+from tapetum.engine.logs import read_history
+from tapetum.evaluation.metrics import Evaluation
+from tapetum.evaluation.ranking import top_k
+from tapetum.report.content import Answer, Array, EnhancedPair, Picture, RankList
+
+NAMES = {
+    "epoch": "epoch",
+    "loss": "loss, all terms",
+    "holdout_mean_ap": "held-out people: mAP",
+    "holdout_rank1": "held-out people: rank-1",
+}
+
+
+def read_curves(metrics_csv: Path) -> dict[str, Array]:
+    """The losses and the looks at held-out people of one run, for the training curves.
+
+    Args:
+        metrics_csv: the run's ``logs/metrics.csv``.
+    Returns:
+        "epoch" and each quantity to (E,) values, NaN in epochs without one; nothing where no epoch is complete.
+    """
+    rows = read_history(metrics_csv)
+    columns = dict.fromkeys(name for row in rows for name in row)
+    shown = [name for name in columns if name.startswith(("loss", "holdout_"))]
+    names = {
+        name: NAMES.get(name, f"loss: {name.removeprefix('loss_').replace('_', ' ')}") for name in ["epoch", *shown]
+    }
+    return {title: np.array([row.get(name, np.nan) for row in rows]) for name, title in names.items() if rows}
+
+
+def choose_queries(evaluations: Sequence[Evaluation], count: int) -> list[int]:
+    """Queries from easy to hard: evenly spread over the order of their average precision, meaned over the methods.
+
+    Args:
+        evaluations: of the same queries by one or several methods.
+        count: how many at most.
+    Returns:
+        Row numbers in the query set as given.
+    """
+    first = evaluations[0]
+    candidates = first.matched.nonzero().squeeze(1)
+    mean = torch.stack([evaluation.per_query_ap for evaluation in evaluations]).mean(0)[candidates]
+    order = mean.argsort(descending=True, stable=True)
+    places = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
+    chosen: list[int] = first.query_rows[candidates[order[torch.from_numpy(places)]]].tolist()
+    return chosen
+
+
+def collect_rank_lists(
+    label: str,
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    protocol: Protocol,
+    *,
+    rows: Sequence[int],
+    evaluation: Evaluation | None = None,
+    depth: int = 10,
+) -> tuple[RankList, ...]:
+    """Searches with some of the queries, pictures included.
+
+    Args:
+        label: of the method.
+        query: the searching set.
+        gallery: the searched set.
+        protocol: the rules; junk is left out.
+        rows: queries wanted, in this order.
+        evaluation: of all queries; adds each query's AP to its note.
+        depth: answers of each.
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    chosen = query.select(torch.tensor(list(rows), dtype=torch.int64))
+    found = top_k(chosen, gallery, protocol, depth)
+    notes = {} if evaluation is None else _notes(evaluation)
+    lists = []
+    for place, row in enumerate(found.query_rows.tolist()):
+        answers = tuple(
+            Answer(read_picture(gallery.paths[entry]), right, _caption(gallery, entry), similarity)
+            for entry, right, similarity in zip(
+                found.gallery_rows[place].tolist(),
+                found.right[place].tolist(),
+                found.similarities[place].tolist(),
+                strict=True,
+            )
+            if entry >= 0
+        )
+        lists.append(
+            RankList(
+                label, read_picture(chosen.paths[row]), answers, _caption(chosen, row), notes.get(list(rows)[row], "")
+            )
+        )
+    return tuple(lists)
+
+
+def collect_pairs(
+    network: nn.Module,
+    paths: Sequence[Path],
+    *,
+    size: tuple[int, int],
+    captions: Sequence[str] = (),
+    originals: Sequence[Path] = (),
+    interpolation: Interpolation = "bicubic",
+    backend: Backend = "cv2",
+) -> tuple[EnhancedPair, ...]:
+    """Night pictures beside what a method's enhancer makes of them; nothing for a method without one.
+
+    Args:
+        network: a method, on any device.
+        paths: night pictures.
+        size: (height, width) that the method was trained with.
+        captions: one a picture, or none.
+        originals: the pictures before they were darkened, one a picture, or none.
+        interpolation: of the method's recipe.
+        backend: of the method's recipe.
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    if not isinstance(network, Enhancer) or not paths:
+        return ()
+
+    def read(path: Path) -> Picture:
+        return resize(read_picture(path), size, interpolation=interpolation, backend=backend)
+
+    night = [read(path) for path in paths]
+    images = torch.from_numpy(np.stack(night)).permute(0, 3, 1, 2).float() / 255
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        enhanced = network.enhance(images.to(device)).float().cpu()
+    network.train(was_training)
+    bright = (enhanced.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return tuple(
+        EnhancedPair(
+            night[place],
+            bright[place],
+            captions[place] if captions else "",
+            read(originals[place]) if originals else None,
+        )
+        for place in range(len(night))
+    )
+
+
+def _notes(evaluation: Evaluation) -> dict[int, str]:
+    """Query row -> its AP in words."""
+    values = zip(evaluation.query_rows.tolist(), evaluation.per_query_ap.tolist(), strict=True)
+    return {row: f"AP {100 * value:.1f} %" for row, value in values}
+
+
+def _caption(embeddings: EmbeddingSet, row: int) -> str:
+    return f"person {int(embeddings.pids[row])}, camera {int(embeddings.camids[row])}"
