@@ -228,15 +228,19 @@ def _fit(loop: TrainingLoop, plan: Plan) -> None:
                 f"the same command goes on from {plan.folder.state}"
             ) from None
         except ProcessRaisedException as error:
-            raise _from_worker(error) from error
+            raise error_of_worker(error) from error
         except ProcessExitedException as error:
             raise TrainingError(
                 f"{plan.folder.root}: a training process ended ({error}); the same command goes on from the last state"
             ) from None
 
 
-def _from_worker(error: ProcessRaisedException) -> Exception:
-    """The error that a worker raised on purpose, from the text of its traceback; else the original."""
+def error_of_worker(error: ProcessRaisedException) -> Exception:
+    """The error that a worker raised on purpose, from the text of its traceback; else the original.
+
+    Args:
+        error: as the launcher raises it.
+    """
     found = re.findall(r"^tapetum\.core\.errors\.(\w+): (.*)$", str(error), flags=re.MULTILINE)
     kind = getattr(errors, found[-1][0], None) if found else None
     return kind(found[-1][1]) if kind else error
