@@ -11,10 +11,11 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ class _Job:
 
     def run(
         self,
-        tasks: list[Callable[[], dict[str, Any]]],
+        tasks: Sequence[Callable[[], dict[str, Any]]],
         workers: int,
         finish: Callable[[list[dict[str, Any]]], dict[str, Any]],
     ) -> GenerateResult:
@@ -263,7 +264,7 @@ def _run_tasks(
     if workers <= 1 or len(tasks) <= 1:
         yield from ((name, task()) for name, task in tasks)
         return
-    context = multiprocessing.get_context("spawn")  # numerical libraries may have threads, which a fork would break
+    context = _fresh_processes()
     pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_begin_worker)
     try:
         futures: dict[Future[dict[str, Any]], str] = {pool.submit(task): name for name, task in tasks}
@@ -271,6 +272,15 @@ def _run_tasks(
             yield futures[future], future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _fresh_processes() -> BaseContext:
+    """Workers that start from a clean process: numerical libraries may have threads, which a plain fork would break."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # imported once, for all workers
+    return context
 
 
 def _begin_worker() -> None:

@@ -134,7 +134,7 @@ def paint_person(
     figure: Figure,
     posture: Posture,
     heading: float,
-) -> None:
+) -> Surface:
     """Add a person and the shadow below to a linear picture, in place.
 
     Args:
@@ -145,10 +145,12 @@ def paint_person(
         figure: who.
         posture: in the world.
         heading: of the walk, radians; sets the motion blur.
+    Returns:
+        the person's visible surface (before motion blur).
     """
     surface = draw_tubes(figure.tubes, posture.lower, posture.upper, posture.sideways, view)
     if not len(surface.pixels):
-        return
+        return surface
     body = (posture.lower.mean(0) + posture.upper.mean(0)) / 2
     if camera.channels != (4,):
         _cast_shadow(linear, view, lighting, body)
@@ -165,6 +167,7 @@ def paint_person(
         layer = np.asarray(cv2.blur(layer, (round(length), 1)), np.float32).reshape(height, width, -1)
     linear *= 1 - layer[..., -1:]
     linear += layer[..., :-1]
+    return surface
 
 
 def _shaded(
