@@ -42,7 +42,7 @@ def draw_cmc(curves: Mapping[str, Array], *, ranks: int = 20, chance: Array | No
     panel.set_xticks([rank for rank in (1, 5, 10, 15, 20, 30, 40, 50) if rank <= panel.get_xlim()[1]])
     panel.set_xlabel("rank k")
     panel.set_ylabel("found by rank k, %")
-    legend_below(figure, panel, columns=4)
+    legend_below(figure, [panel], columns=4)
     return figure
 
 

@@ -52,8 +52,7 @@ def draw_curves(
         panel.set_xlabel("epoch")
         panel.margins(x=0.02)
         panel.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
-    if axes and len(runs) > 0:
-        legend_below(figure, axes[0])
+    legend_below(figure, axes)
     return figure
 
 

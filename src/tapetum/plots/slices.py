@@ -81,7 +81,7 @@ def draw_slices(
     panel.spines["left"].set_visible(False)
     panel.spines["bottom"].set_visible(False)
     panel.set_xlabel(f"{quantity}, %" if quantity else "%")
-    legend_below(figure, panel, columns=3)
+    legend_below(figure, [panel], columns=3)
     return figure
 
 

@@ -6,7 +6,7 @@ are named once here, so that the report can swap each for a variable of its styl
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec
 
@@ -116,17 +116,18 @@ def panels(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
     return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 
-def legend_below(figure: Figure, axes: Axes, *, columns: int = 3) -> None:
-    """One legend for the whole figure, under the panels.
+def legend_below(figure: Figure, axes: Sequence[Axes], *, columns: int = 3) -> None:
+    """One legend for the whole figure, under the panels; each label once, whichever panel it is in.
 
     Args:
         figure: the figure.
-        axes: whose handles it shows.
+        axes: panels whose labels it shows.
         columns: entries in a row at most.
     """
-    handles, labels = axes.get_legend_handles_labels()
-    if labels:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), handlelength=1.6)
+    found = {label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    if found:
+        places = min(columns, len(found))
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=places, handlelength=1.6)
 
 
 def svg_text(figure: Figure, prefix: str) -> str:

@@ -126,6 +126,11 @@ def test_a_run_keeps_its_colour_in_a_panel_where_another_run_logged_nothing() ->
     assert [(line.get_label(), line.get_color()) for line in alone.lines] == [("IDF", colours["IDF"])]
 
 
+def test_the_legend_names_every_run_even_one_that_the_first_panel_lacks() -> None:
+    figure = draw_curves(RUNS, quantities=["exposure", "loss"])
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"IDE+", "IDF"}
+
+
 def test_epochs_in_which_nothing_was_logged_are_left_out_of_a_curve() -> None:
     line = draw_curves(RUNS, quantities=["loss"]).axes[0].lines[0]
     assert line.get_xdata().tolist() == [0.0, 1.0, 3.0]
