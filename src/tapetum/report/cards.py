@@ -154,28 +154,31 @@ def camera_pairs(card: Card) -> dict[tuple[int, int], tuple[float, int]]:
 
 
 def worst_slices(results: Sequence[Result], *, count: int = 8, fewest: int = FEWEST_QUERIES) -> tuple[WorstSlice, ...]:
-    """The slices with the lowest mAP, worst first.
+    """The slices with the lowest mAP, meaned over the methods, worst first; one entry a method and slice.
 
     Args:
         results: with their cards.
-        count: how many at most.
+        count: slices at most.
         fewest: slices of fewer queries are left out, unless all are smaller.
     """
-    found = [
-        WorstSlice(
-            result.label,
-            level if name.startswith("camera") else f"{name.replace('_', ' ')}: {level}",
-            int(row["num_queries"]),
-            float(row["mean_ap"]),
-            float(row["rank1"]),
-            _ends(row.get("mean_ap_interval")),
-        )
-        for result in results
-        for name, table in result.card.get("slices", {}).items()
-        for level, row in table.items()
-    ]
-    large = [one for one in found if one.count >= fewest] or found
-    return tuple(sorted(large, key=lambda one: one.mean_ap)[:count])
+    found: dict[str, list[WorstSlice]] = {}
+    for result in results:
+        for name, table in result.card.get("slices", {}).items():
+            for level, row in table.items():
+                title = level if name.startswith("camera") else f"{name.replace('_', ' ')}: {level}"
+                found.setdefault(title, []).append(
+                    WorstSlice(
+                        result.label,
+                        title,
+                        int(row["num_queries"]),
+                        float(row["mean_ap"]),
+                        float(row["rank1"]),
+                        _ends(row.get("mean_ap_interval")),
+                    )
+                )
+    large = [group for group in found.values() if group[0].count >= fewest] or list(found.values())
+    ordered = sorted(large, key=lambda group: float(np.mean([one.mean_ap for one in group])))
+    return tuple(one for group in ordered[:count] for one in group)
 
 
 def flatten(card: Card, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -322,21 +322,23 @@ def _pairs(pairs: Sequence[EnhancedPair]) -> Pairs | None:
 def _failures(slices: Sequence[WorstSlice], queries: Sequence[RankList]) -> Failures | None:
     if not slices and not queries:
         return None
-    rows = [
-        Row(
-            [
-                Cell(worst.slice),
-                Cell(worst.method),
-                Cell(str(worst.count)),
-                Cell(numbers.percent(worst.mean_ap), numbers.percent_interval(worst.interval)),
-                Cell(numbers.percent(worst.rank1)),
-            ]
-        )
-        for worst in slices
-    ]
-    table = (
-        Table("Worst slices, percent", ["slice", "method", "queries", "mAP", "rank-1"], rows, (0, 1)) if rows else None
-    )
+    methods = list(dict.fromkeys(worst.method for worst in slices))
+    found: dict[str, dict[str, WorstSlice]] = {}
+    for worst in slices:
+        found.setdefault(worst.slice, {})[worst.method] = worst
+    rows = []
+    for name, by_method in found.items():
+        cells = [Cell(name), Cell(str(max(worst.count for worst in by_method.values())))]
+        for method in methods:
+            one = by_method.get(method)
+            if one is None:
+                cells += [Cell(numbers.NOTHING)] * 2
+                continue
+            cells.append(Cell(numbers.percent(one.mean_ap), numbers.percent_interval(one.interval)))
+            cells.append(Cell(numbers.percent(one.rank1)))
+        rows.append(Row(cells))
+    columns = ["slice", "queries", *(f"{method} {what}" for method in methods for what in ("mAP", "rank-1"))]
+    table = Table("Worst slices, percent", columns, rows) if rows else None
     return Failures(table, _searches(queries))
 
 
@@ -416,7 +418,7 @@ def _cards(content: ReportContent) -> list[CardView]:
             Table(
                 "Every field",
                 ["field", "value"],
-                [Row([Cell(a), Cell(b)]) for a, b in cards.flatten(result.card)],
+                [Row([Cell(a), Cell(b)]) for a, b in cards.flatten(result.card) if not a.startswith("slices.")],
                 (0, 1),
             ),
         )

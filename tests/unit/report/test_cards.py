@@ -58,6 +58,18 @@ def test_a_planted_dark_camera_comes_out_worst() -> None:
     assert [one.mean_ap for one in worst] == sorted(one.mean_ap for one in worst)
 
 
+def test_the_worst_slices_of_several_methods_are_those_worst_for_all_of_them() -> None:
+    def card(low: float, high: float) -> dict[str, Any]:
+        row = {"num_queries": 20, "rank1": 0.5}
+        return {"slices": {"light": {"low": {**row, "mean_ap": low}, "high": {**row, "mean_ap": high}}}}
+
+    worst = cards.worst_slices([Result("a", card(0.1, 0.2)), Result("b", card(0.5, 0.3))], count=1)
+    assert [(one.method, one.slice, one.mean_ap) for one in worst] == [
+        ("a", "light: high", 0.2),
+        ("b", "light: high", 0.3),
+    ]
+
+
 def test_small_slices_are_left_out_unless_all_are_small() -> None:
     results = [Result("IDE+", dark_camera_card())]
     assert {one.slice for one in cards.worst_slices(results, fewest=16)} == {"light: high"}
