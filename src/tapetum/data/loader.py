@@ -23,7 +23,7 @@ from tapetum.data.atomic import make_folder, replacing
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
 from tapetum.data.sampler import Rows, SampledBatch, SamplerOptions, build_sampler
-from tapetum.data.transforms import AugmentOptions, augment_batch, to_float
+from tapetum.data.transforms import AugmentOptions, augment_batch, to_float, to_tensor
 
 Cache = Literal["memory", "disk", "none"]
 Progress = Callable[[int, int], None]  # (done, total)
@@ -409,7 +409,7 @@ class EvalLoader:
 
     def _build(self, start: int) -> Batch:
         rows = np.arange(start, min(start + self._batch_size, len(self.records)))
-        return self._columns.batch(to_float(self._source.read(rows)), rows)
+        return self._columns.batch(to_tensor(to_float(self._source.read(rows))), rows)
 
 
 def build_train_loader(

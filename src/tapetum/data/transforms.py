@@ -8,10 +8,10 @@ after; with equal padding on both sides the two have the same distribution. The 
 releases before it, so a filling colour is given here in 0..1 before normalisation.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from torch import Tensor
 from tapetum.core.seeding import numpy_generator
 from tapetum.data.sampler import Rows
 
+Images = NDArray[np.float32]  # (B, H, W, 3) RGB in 0..1
 Fill = Literal["black", "mean", "noise"] | tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 BOT_FILL = (0.596065, 0.558144, 0.49735)  # BoT erases with the value 0.485, 0.456, 0.406 after normalisation
@@ -102,16 +103,25 @@ def augment_batch(
         generator = numpy_generator(seed, "augment", epoch, number, "erasing")
         boxes = draw_boxes(options.erasing, batch, (pictures.shape[1], pictures.shape[2]), generator)
         erase(images, boxes, options.erasing, positions=positions, generator=generator)
-    return images
+    return to_tensor(images)
 
 
-def to_float(pictures: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) uint8 as (B, 3, H, W) float32 in 0..1, in channels-last memory.
+def to_float(pictures: NDArray[np.uint8]) -> Images:
+    """Pictures in 0..1; NumPy, because its arithmetic starts no threads of its own inside a loader's thread.
 
     Args:
-        pictures: uint8 RGB.
+        pictures: (B, H, W, 3) uint8 RGB.
     """
-    return torch.from_numpy(pictures).to(torch.float32).mul_(1 / 255).permute(0, 3, 1, 2)
+    return np.multiply(pictures, np.float32(1 / 255), dtype=np.float32)
+
+
+def to_tensor(images: Images) -> Tensor:
+    """The same memory as (B, 3, H, W), that is in channels-last layout.
+
+    Args:
+        images: (B, H, W, 3) float32.
+    """
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def mirror_and_crop(
@@ -176,7 +186,7 @@ def draw_boxes(
 
 
 def erase(
-    images: Tensor,
+    images: Images,
     boxes: NDArray[np.int64],
     options: ErasingOptions,
     *,
@@ -186,26 +196,22 @@ def erase(
     """Fill rectangles, in place.
 
     Args:
-        images: (b, 3, H, W) float32 in 0..1.
+        images: (b, H, W, 3) float32 in 0..1.
         boxes: (B, 4) of the global batch, from `draw_boxes`.
         options: fill.
         positions: (b,) places of `images` in the global batch.
         generator: noise comes from it.
     """
-    height, width = images.shape[2:]
-    top, left, box_height, box_width = torch.from_numpy(boxes[positions]).unsqueeze(2).unbind(1)  # (b, 1) each
-    rows, columns = torch.arange(height), torch.arange(width)
-    in_rows = (rows >= top) & (rows < top + box_height)
-    in_columns = (columns >= left) & (columns < left + box_width)
-    mask = in_rows.unsqueeze(2) & in_columns.unsqueeze(1)  # (b, H, W)
-    pixels = images.permute(0, 2, 3, 1)  # a view
+    rows, columns = np.arange(images.shape[1]), np.arange(images.shape[2])
+    top, left, height, width = boxes[positions].T[..., None]  # (b, 1) each
+    in_rows = (rows >= top) & (rows < top + height)
+    in_columns = (columns >= left) & (columns < left + width)
+    mask = in_rows[:, :, None] & in_columns[:, None, :]  # (b, H, W)
     if options.fill == "noise":
-        pixels[mask] = torch.from_numpy(_draw_noise(boxes, options, positions, generator))
-    elif options.fill == "black":
-        pixels.masked_fill_(mask.unsqueeze(3), 0.0)
+        images[mask] = _draw_noise(boxes, options, positions, generator)
     else:
-        colour = torch.tensor(IMAGENET_MEAN if options.fill == "mean" else options.fill)
-        torch.where(mask.unsqueeze(3), colour, pixels, out=pixels)
+        named = {"black": (0.0, 0.0, 0.0), "mean": IMAGENET_MEAN}
+        images[mask] = named[options.fill] if isinstance(options.fill, str) else options.fill
 
 
 def _draw_noise(
@@ -234,47 +240,52 @@ def jitter_colours(
     Returns:
         (B, H, W, 3) uint8.
     """
-    images = torch.from_numpy(pictures).to(torch.float32).mul_(1 / 255)
+    images = pictures.astype(np.float32) * np.float32(1 / 255)
     limits = np.array(strength)
-    amounts = torch.from_numpy((draws[:, :4] * 2 - 1) * limits + np.array([1, 1, 1, 0])).float()
-    amounts[:, :3].clamp_(min=0)
-    order = torch.from_numpy(np.argsort(draws[:, 4:], axis=1, kind="stable"))
-    changes: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (_brighten, _contrast, _saturate, _turn_hue)
+    amounts = ((draws[:, :4] * 2 - 1) * limits + np.array([1, 1, 1, 0])).astype(np.float32)
+    amounts[:, :3].clip(min=0, out=amounts[:, :3])
+    order = np.argsort(draws[:, 4:], axis=1, kind="stable")
+    changes = (_brighten, _contrast, _saturate, _turn_hue)
     for step in range(4):
         for kind, change in enumerate(changes):
-            chosen = (order[:, step] == kind).nonzero().squeeze(1)
+            chosen = np.flatnonzero(order[:, step] == kind)
             if len(chosen) and limits[kind] > 0:
-                images[chosen] = change(images[chosen], amounts[chosen, kind].view(-1, 1, 1, 1)).clamp_(0, 1)
-    return images.mul_(255).round_().to(torch.uint8).numpy()
+                changed = change(images[chosen], amounts[chosen, kind].reshape(-1, 1, 1, 1))
+                images[chosen] = changed.clip(0, 1, out=changed)
+    return cast(NDArray[np.uint8], np.rint(images * np.float32(255)).astype(np.uint8))
 
 
-def _grey(images: Tensor) -> Tensor:
-    return (images * torch.tensor(GREY_WEIGHTS)).sum(3, keepdim=True)
+def _recolour(images: Images, *codes: int) -> Images:
+    """OpenCV's conversions of a whole batch, laid out as one tall picture."""
+    tall = images.reshape(-1, *images.shape[2:])
+    for code in codes:
+        tall = cast(Images, cv2.cvtColor(tall, code))
+    return tall.reshape(images.shape)
 
 
-def _brighten(images: Tensor, amount: Tensor) -> Tensor:
-    return images * amount
+def _brighten(images: Images, amount: Images) -> Images:
+    images *= amount
+    return images
 
 
-def _contrast(images: Tensor, amount: Tensor) -> Tensor:
-    mean = _grey(images).mean((1, 2), keepdim=True)
-    return mean + (images - mean) * amount
+def _contrast(images: Images, amount: Images) -> Images:
+    means = images.mean((1, 2), keepdims=True) @ np.array(GREY_WEIGHTS, np.float32)
+    images *= amount
+    images += means[..., None] * (1 - amount)
+    return images
 
 
-def _saturate(images: Tensor, amount: Tensor) -> Tensor:
-    grey = _grey(images)
-    return grey + (images - grey) * amount
+def _saturate(images: Images, amount: Images) -> Images:
+    grey = _recolour(images, cv2.COLOR_RGB2GRAY, cv2.COLOR_GRAY2RGB)
+    images -= grey
+    images *= amount
+    images += grey
+    return images
 
 
-def _turn_hue(images: Tensor, amount: Tensor) -> Tensor:
+def _turn_hue(images: Images, amount: Images) -> Images:
     """Turn the hue of the HSV colour circle by `amount` turns; value and saturation stay."""
-    value, strongest = images.max(3)
-    chroma = value - images.min(3).values
-    red, green, blue = images.unbind(3)
-    safe = chroma.clamp(min=1e-12)
-    by_strongest = torch.stack([(green - blue) / safe, (blue - red) / safe + 2, (red - green) / safe + 4], dim=3)
-    sixths = by_strongest.gather(3, strongest.unsqueeze(3)).squeeze(3)  # hue in sixths of a turn
-    turned = sixths + amount.view(-1, 1, 1) * 6
-    shifts = torch.tensor([5.0, 3.0, 1.0])
-    place = (shifts + turned.unsqueeze(3)) % 6
-    return value.unsqueeze(3) - chroma.unsqueeze(3) * torch.minimum(place, 4 - place).clamp(0, 1)
+    hsv = _recolour(images, cv2.COLOR_RGB2HSV)  # hue in degrees
+    hue = hsv[..., 0] + 360 * amount[..., 0]
+    hsv[..., 0] = np.where(hue >= 360, hue - 360, np.where(hue < 0, hue + 360, hue))
+    return _recolour(hsv, cv2.COLOR_HSV2RGB)

@@ -16,6 +16,7 @@ from tapetum.data.transforms import (
     jitter_colours,
     mirror_and_crop,
     to_float,
+    to_tensor,
 )
 
 RNG = np.random.default_rng(0)
@@ -69,11 +70,11 @@ def test_every_place_of_the_crop_is_equally_likely() -> None:
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
-    assert torch.equal(run(AugmentOptions(pad=0, flip=0.0)), to_float(PICTURES))
+    assert torch.equal(run(AugmentOptions(pad=0, flip=0.0)), to_tensor(to_float(PICTURES)))
 
 
 def test_float_pictures_are_rgb_in_unit_range_in_channels_last_memory() -> None:
-    images = to_float(PICTURES)
+    images = to_tensor(to_float(PICTURES))
     assert images.shape == (24, 3, 32, 16)
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -155,14 +156,14 @@ def test_erasing_fills_exactly_its_box(fill: object, colour: tuple[float, ...]) 
     images = to_float(PICTURES[:3])
     boxes = np.array([[2, 3, 10, 5], [0, 0, 0, 0], [31, 15, 1, 1]])
     erase(images, boxes, ErasingOptions(fill=fill), positions=np.arange(3), generator=RNG)  # type: ignore[arg-type]
-    expected = to_float(PICTURES[:3]).clone()
-    expected[0, :, 2:12, 3:8] = torch.tensor(colour).view(3, 1, 1)
-    expected[2, :, 31, 15] = torch.tensor(colour)
-    assert torch.equal(images, expected)
+    expected = to_float(PICTURES[:3])
+    expected[0, 2:12, 3:8] = colour
+    expected[2, 31, 15] = colour
+    assert np.array_equal(images, expected)
 
 
 def test_noise_differs_between_pixels_channels_and_pictures_and_stays_in_range() -> None:
-    images = torch.full((2, 3, 64, 64), -1.0).contiguous(memory_format=torch.channels_last)
+    images = np.full((2, 64, 64, 3), -1.0, np.float32)
     boxes = np.array([[0, 0, 64, 64], [0, 0, 64, 64]])
     options = ErasingOptions(fill="noise", noise_mean=0.5, noise_deviation=0.1)
     erase(images, boxes, options, positions=np.arange(2), generator=np.random.default_rng(0))
@@ -170,8 +171,8 @@ def test_noise_differs_between_pixels_channels_and_pictures_and_stays_in_range()
     assert images.max() <= 1
     assert abs(images.mean() - 0.5) < 0.01
     assert abs(images.std() - 0.1) < 0.01
-    assert not torch.equal(images[0], images[1])
-    assert abs(torch.corrcoef(images[0].reshape(3, -1)) - torch.eye(3)).max() < 0.1
+    assert not np.array_equal(images[0], images[1])
+    assert np.abs(np.corrcoef(images[0].reshape(-1, 3).T) - np.eye(3)).max() < 0.1
 
 
 def test_erasing_happens_with_its_probability_and_flip_with_its_own() -> None:
