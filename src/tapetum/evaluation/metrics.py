@@ -123,7 +123,7 @@ def evaluate_distances(
     gallery_camids: Tensor | np.ndarray,
     protocol: Protocol,
     *,
-    chunk_size: int = 128,
+    chunk_size: int | None = None,
 ) -> Evaluation:
     """Count from distances that somebody else computed; their dtype is kept (float32 and float64 may tie differently).
 
@@ -134,7 +134,7 @@ def evaluate_distances(
         query_camids: (Nq,) int64.
         gallery_camids: (Ng,) int64.
         protocol: the rules; its modalities are not looked at.
-        chunk_size: queries at a time; the result does not depend on it.
+        chunk_size: queries at a time, None takes what stays in the cache; the result does not depend on it.
     Raises:
         ProtocolError: shapes do not fit, a distance is NaN, or no query has a match.
     """
@@ -151,9 +151,12 @@ def evaluate_distances(
     candidates = find_candidates(query, gallery, query_cameras, gallery_cameras, protocol)
 
     def blocks() -> Iterator[tuple[int, Tensor]]:
-        for start in range(0, len(matrix), chunk_size):
-            block = matrix[start : start + chunk_size]
-            yield start, block.clone() if len(candidates.kept) == len(gallery) else block[:, candidates.kept]
+        step = chunk_size or piece_rows(len(gallery))
+        for start in range(0, len(matrix), step):
+            block = matrix[start : start + step]
+            if len(candidates.kept) < len(gallery):
+                block = block[:, candidates.kept]
+            yield start, torch.clone(block, memory_format=torch.contiguous_format)
 
     return _count(blocks(), candidates, torch.arange(len(matrix)))
 
@@ -243,10 +246,19 @@ def summarise(evaluation: Evaluation, mask: Tensor | None = None, *, cmc_length:
     )
 
 
+def piece_rows(columns: int) -> int:
+    """Rows that stay in the cache while they are sorted and searched.
+
+    Args:
+        columns: number of gallery entries.
+    """
+    return max(16, PIECE_ENTRIES // max(1, columns))
+
+
 def _pieces(blocks: Iterable[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
-    """Blocks cut to what stays in the cache while it is sorted and searched."""
+    """Blocks cut to `piece_rows`."""
     for start, block in blocks:
-        rows = max(16, PIECE_ENTRIES // block.shape[1])
+        rows = piece_rows(block.shape[1])
         for offset in range(0, len(block), rows):
             yield start + offset, block[offset : offset + rows]
 
@@ -256,7 +268,7 @@ def _match_columns(candidates: Candidates, start: int, count: int) -> tuple[Tens
     rows, columns, junk = candidates.pairs(start, start + count)
     rows, columns = rows[~junk], columns[~junk]
     matches = torch.bincount(rows, minlength=count)
-    width = int(matches.max())
+    width = candidates.most_matches  # the same for every block: sums of another length may round differently
     place = torch.arange(len(rows), device=rows.device) - (matches.cumsum(0) - matches)[rows]
     padded = rows.new_zeros(count, width)
     padded[rows, place] = columns

@@ -32,6 +32,7 @@ class Candidates:
         start, stop: (Nq,) int64, order[start[i]:stop[i]] are the entries with the pid of query i.
         identities: (Ng,) int64 number of each entry's identity, 0..num_identities-1.
         num_identities: distinct pids among the kept entries.
+        most_matches: no query has more matches than this.
         protocol: the rules.
     """
 
@@ -44,6 +45,7 @@ class Candidates:
     stop: Tensor
     identities: Tensor
     num_identities: int
+    most_matches: int
     protocol: Protocol
 
     def pairs(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,16 +119,18 @@ def find_candidates(
     pids = gallery_pids[kept]
     ordered, order = pids.sort(stable=True)
     _, identities = torch.unique(pids, return_inverse=True)
+    start, stop = (torch.searchsorted(ordered, query_pids, right=right) for right in (False, True))
     return Candidates(
         kept=kept,
         query_pids=query_pids,
         query_camids=query_camids,
         camids=gallery_camids[kept],
         order=order,
-        start=torch.searchsorted(ordered, query_pids),
-        stop=torch.searchsorted(ordered, query_pids, right=True),
+        start=start,
+        stop=stop,
         identities=identities,
         num_identities=int(identities.max()) + 1,
+        most_matches=int((stop - start).max()),
         protocol=protocol,
     )
 

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from tapetum.core.vectors import (
+    cosine_similarity,
+    euclidean,
+    normalise,
+    similarity_blocks,
+    smallest,
+    squared_euclidean,
+    tile_rows,
+)
+
+GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "distances.npz")
+A, B = (torch.from_numpy(GOLDEN[f"features/in/{name}"]) for name in "ab")
+
+
+def test_distances_equal_the_published_functions() -> None:
+    out = {name: GOLDEN[f"features/out/{name}"] for name in ("squared_euclidean", "cosine", "euclidean")}
+    np.testing.assert_allclose(squared_euclidean(A, B).numpy(), out["squared_euclidean"], rtol=1e-5)
+    np.testing.assert_allclose(1 - cosine_similarity(A, B).numpy(), out["cosine"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(euclidean(A, B).numpy(), out["euclidean"], atol=1e-4)
+
+
+def test_distance_to_itself_is_zero_with_a_finite_gradient() -> None:
+    points = A.clone().requires_grad_()
+    euclidean(points, points).diagonal().sum().backward()
+    assert points.grad is not None
+    assert points.grad.isfinite().all()
+    assert (squared_euclidean(A, A) >= 0).all()
+
+
+def test_zero_vectors_stay_zero_when_normalised() -> None:
+    rows = torch.stack([torch.zeros(4), torch.tensor([3.0, 0, 4, 0])])
+    torch.testing.assert_close(normalise(rows), torch.tensor([[0.0, 0, 0, 0], [0.6, 0, 0.8, 0]]))
+
+
+def test_blocks_are_the_same_bit_for_bit_for_every_chunk_size() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (functional.normalize(torch.randn(rows, 96, generator=generator)) for rows in (1301, 700))
+    whole = torch.cat([block.clone() for _, block in similarity_blocks(a, b, 10_000)])
+    torch.testing.assert_close(whole, a @ b.T)
+    for chunk_size in (None, 1, 512, 700, 1024):
+        starts, blocks = zip(
+            *((start, block.clone()) for start, block in similarity_blocks(a, b, chunk_size)), strict=True
+        )
+        assert torch.equal(torch.cat(blocks), whole)
+        assert list(starts) == np.cumsum([0, *map(len, blocks[:-1])]).tolist()
+
+
+def test_tiles_shrink_with_a_wide_gallery() -> None:
+    assert tile_rows(100_000) == 512
+    assert tile_rows(10_000_000) * 10_000_000 * 4 <= 2**28
+    assert tile_rows(10**9) == 1
+
+
+@pytest.mark.parametrize("k", [0, 1, 5, 40])
+def test_smallest_equals_a_stable_sort(k: int) -> None:
+    values = torch.from_numpy(np.random.default_rng(0).integers(0, 6, (30, 40)).astype(np.float32))
+    values[3] = torch.inf
+    found, columns = smallest(values, k)
+    expected = values.sort(dim=1, stable=True)
+    assert torch.equal(columns, expected.indices[:, :k])
+    assert torch.equal(found, expected.values[:, :k])
+    assert smallest(values[:0], k)[1].shape == (0, k)

@@ -1,0 +1,238 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tapetum.core.errors import ProtocolError
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.evaluation.metrics import Evaluation, average_precision, evaluate, evaluate_distances
+from tapetum.evaluation.rerank import RerankOptions, rerank
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+MARKET = np.load(GOLDEN / "metrics_market.npz")
+CROSS = np.load(GOLDEN / "metrics_cross_modality.npz")
+STEP = Protocol("step", ignored_pids=(), max_rank=20)
+TRAPEZOID = Protocol("trapezoid", ap="trapezoid", unmatched="count", ties="larger_index_first", max_rank=20)
+CROSS_RULES = {
+    "sysu": Protocol("sysu", ignored_pids=(), junk="sysu_camera_2_for_3", cmc="identities", max_rank=20),
+    "llcm": Protocol("llcm", ignored_pids=(), cmc="identities", max_rank=20),
+    "regdb": Protocol("regdb", ignored_pids=(), junk="none", max_rank=20),
+}
+Sides = tuple[EmbeddingSet, EmbeddingSet]
+
+
+def cases(arrays: np.lib.npyio.NpzFile, output: str) -> list[str]:
+    return sorted({name.split("/")[0] for name in arrays.files if name.endswith(f"/out/{output}")})
+
+
+def run(arrays: np.lib.npyio.NpzFile, case: str, protocol: Protocol) -> Evaluation:
+    inputs = [arrays[f"{case}/in/{name}"] for name in ("dist", "q_pid", "g_pid", "q_cam", "g_cam")]
+    return evaluate_distances(*inputs, protocol)
+
+
+def assert_agrees(found: Evaluation, arrays: np.lib.npyio.NpzFile, prefix: str) -> None:
+    """AP within 1e-9; the published CMC is kept in single precision."""
+    cmc = arrays[f"{prefix}cmc"]
+    assert found.metrics.cmc.shape == cmc.shape
+    np.testing.assert_allclose(found.metrics.cmc.numpy(), cmc, atol=1e-6)
+    assert found.metrics.mean_ap == pytest.approx(float(arrays[f"{prefix}mAP"]), abs=1e-9)
+    if f"{prefix}per_query_ap" in arrays.files:
+        ours = torch.where(found.matched, found.per_query_ap, -1.0)
+        np.testing.assert_allclose(ours.numpy(), arrays[f"{prefix}per_query_ap"], atol=1e-9)
+
+
+@pytest.mark.parametrize("case", cases(MARKET, "rect_cmc"))
+def test_market_rules_with_the_step_rule_equal_torchreid(case: str) -> None:
+    found = run(MARKET, case, STEP)
+    assert_agrees(found, MARKET, f"{case}/out/rect_")
+    assert found.metrics.num_queries == int(MARKET[f"{case}/out/n_valid"])
+
+
+@pytest.mark.parametrize("case", cases(MARKET, "trap_cmc"))
+def test_market_rules_with_the_trapezoid_equal_the_idf_release(case: str) -> None:
+    found = run(MARKET, case, TRAPEZOID)
+    assert_agrees(found, MARKET, f"{case}/out/trap_")
+    assert found.metrics.num_queries == len(found.matched)
+    assert int(found.matched.sum()) == int(MARKET[f"{case}/out/n_valid"])
+
+
+@pytest.mark.parametrize("case", cases(CROSS, "cmc"))
+def test_cross_modality_rules_equal_the_deen_release(case: str) -> None:
+    found = run(CROSS, case, CROSS_RULES[case.split("_")[0]])
+    assert_agrees(found, CROSS, f"{case}/out/")
+    assert found.metrics.mean_inp == pytest.approx(float(CROSS[f"{case}/out/mINP"]), abs=1e-9)
+    if f"{case}/out/per_query_inp" in CROSS.files:
+        ours = torch.where(found.matched, found.per_query_inp, -1.0)
+        np.testing.assert_allclose(ours.numpy(), CROSS[f"{case}/out/per_query_inp"], atol=1e-9)
+        first = torch.where(found.per_query_first_rank > 20, 0, found.per_query_first_rank)
+        np.testing.assert_array_equal(first.numpy(), CROSS[f"{case}/out/per_query_first_rank"])
+
+
+@pytest.mark.parametrize("case", [case for case in cases(CROSS, "no_valid_query") if "no_match" in case])
+def test_no_query_with_a_match_is_refused_where_the_published_code_refuses(case: str) -> None:
+    with pytest.raises(ProtocolError, match="none of 1 queries has a match"):
+        run(CROSS, case, CROSS_RULES[case.split("_")[0]])
+
+
+def test_only_the_own_camera_is_refused_by_step_and_zero_by_trapezoid() -> None:
+    case = "market_single_query_only_same_camera"
+    with pytest.raises(ProtocolError, match="none of 1 queries"):
+        run(MARKET, case, STEP)
+    found = run(MARKET, case, TRAPEZOID)
+    assert found.metrics.mean_ap == 0
+    assert found.metrics.num_queries == 1
+    assert found.per_query_first_rank.tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "step", "trapezoid"),
+    [([1], 1, 1), ([2], 0.5, 0.25), ([1, 3, 6], 0.7222, 0.6778), ([4, 10], 0.225, 0.1403)],
+)
+def test_average_precision_of_the_fact_sheets_examples(ranks: list[int], step: float, trapezoid: float) -> None:
+    rank = torch.tensor([ranks])
+    valid = torch.ones_like(rank, dtype=torch.bool)
+    assert float(average_precision(rank, valid, "step")) == pytest.approx(step, abs=5e-5)
+    assert float(average_precision(rank, valid, "trapezoid")) == pytest.approx(trapezoid, abs=5e-5)
+
+
+def test_query_without_match_is_dropped_and_counted(make_set: Callable[..., EmbeddingSet]) -> None:
+    query = make_set([1, 2, 3], [1, 1, 1], noise=0.0)
+    gallery = make_set([1, 2, 2], [2, 2, 3], noise=0.0)
+    dropped = evaluate(query, gallery, Protocol("drop")).metrics
+    counted = evaluate(query, gallery, Protocol("count", unmatched="count")).metrics
+    assert (dropped.num_queries, dropped.num_dropped, dropped.rank(1), dropped.mean_ap) == (2, 1, 1.0, 1.0)
+    assert (counted.num_queries, counted.num_dropped) == (3, 0)
+    assert counted.rank(1) == pytest.approx(2 / 3)
+    assert counted.mean_ap == pytest.approx(2 / 3)
+
+
+def test_ignored_pids_and_own_camera_leave_the_ranking() -> None:
+    distances = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
+    ids = torch.tensor([7]), torch.tensor([-1, 7, 3, 7, 7]), torch.tensor([1]), torch.tensor([2, 1, 2, 2, 3])
+    found = evaluate_distances(distances, *ids, Protocol("junk"))
+    assert found.num_ranked.tolist() == [3]  # without the -1 and the own camera
+    assert found.num_matches.tolist() == [2]
+    assert found.per_query_first_rank.tolist() == [2]
+    assert found.metrics.mean_ap == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert found.metrics.mean_inp == pytest.approx(2 / 3)
+    assert len(found.metrics.cmc) == 4
+
+
+def test_ties_follow_the_protocol_in_float32_and_float64() -> None:
+    ids = torch.tensor([1]), torch.tensor([2, 1, 3]), torch.tensor([1]), torch.tensor([2, 2, 2])
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        equal = torch.tensor([[0.0, -0.0, 0.0]], dtype=dtype)
+        for ties in ("smaller_index_first", "larger_index_first"):
+            found = evaluate_distances(equal, *ids, Protocol("ties", ties=ties))
+            assert found.per_query_first_rank.tolist() == [2]
+        last = evaluate_distances(equal[:, [0, 2, 1]], *ids[:1], ids[1][[0, 2, 1]], *ids[2:], Protocol("ties"))
+        assert last.per_query_first_rank.tolist() == [3]
+
+
+def test_float64_distances_are_not_rounded_to_float32() -> None:
+    distances = torch.tensor([[1.0 + 1e-12, 1.0]], dtype=torch.float64)
+    ids = torch.tensor([1]), torch.tensor([2, 1]), torch.tensor([1]), torch.tensor([2, 2])
+    assert evaluate_distances(distances, *ids, Protocol("exact")).metrics.rank(1) == 1
+    assert evaluate_distances(distances.float(), *ids, Protocol("tied")).metrics.rank(1) == 0
+
+
+@pytest.mark.parametrize("cmc", ["pictures", "identities"])
+@pytest.mark.parametrize("reranking", [None, RerankOptions(k1=6, k2=3)])
+def test_the_chunk_size_changes_nothing(searched: Sides, cmc: str, reranking: RerankOptions | None) -> None:
+    query, gallery = searched
+    query = query.select(torch.arange(80).repeat(14)[:1111])  # three tiles, the last one short
+    protocol = Protocol("chunks", cmc=cmc)
+    whole = evaluate(query, gallery, protocol, rerank=reranking, chunk_size=10_000)
+    for chunk_size in (1, 100, 512, 600, 1024):
+        part = evaluate(query, gallery, protocol, rerank=reranking, chunk_size=chunk_size)
+        assert torch.equal(part.per_query_ap, whole.per_query_ap)
+        assert torch.equal(part.per_query_inp, whole.per_query_inp)
+        assert torch.equal(part.per_query_first_rank, whole.per_query_first_rank)
+        assert torch.equal(part.metrics.cmc, whole.metrics.cmc)
+
+
+def test_distances_in_chunks_give_the_same_and_stay_as_they_were(searched: Sides) -> None:
+    query, gallery = searched
+    distances = 1 - query.vectors @ gallery.vectors.T
+    before = distances.clone()
+    ids = query.pids, gallery.pids, query.camids, gallery.camids
+    results = [evaluate_distances(distances, *ids, Protocol("p"), chunk_size=size) for size in (1, 7, 80, 500)]
+    assert all(torch.equal(result.per_query_ap, results[0].per_query_ap) for result in results)
+    assert torch.equal(distances, before)
+
+
+def test_embeddings_and_their_distances_agree(searched: Sides) -> None:
+    query, gallery = searched
+    by_vectors = evaluate(query, gallery, Protocol("p"))
+    distances = -(query.vectors @ gallery.vectors.T)
+    by_distances = evaluate_distances(distances, query.pids, gallery.pids, query.camids, gallery.camids, Protocol("p"))
+    torch.testing.assert_close(by_vectors.per_query_ap, by_distances.per_query_ap)
+    assert 0.1 < by_vectors.metrics.mean_ap < 0.9
+
+
+def test_reranked_evaluation_counts_the_reranked_distances(searched: Sides) -> None:
+    query, gallery = searched
+    options = RerankOptions(k1=8, k2=3)
+    found = evaluate(query, gallery, Protocol("p"), rerank=options)
+    distances = rerank(query.vectors, gallery.vectors, options)
+    expected = evaluate_distances(distances, query.pids, gallery.pids, query.camids, gallery.camids, Protocol("p"))
+    assert torch.equal(found.per_query_ap, expected.per_query_ap)
+    assert found.metrics.mean_ap > evaluate(query, gallery, Protocol("p")).metrics.mean_ap
+
+
+def test_one_modality_a_side_is_evaluated_alone(make_set: Callable[..., EmbeddingSet]) -> None:
+    query = make_set([1, 2, 1, 2], [1, 1, 3, 3], noise=0.0, modalities=[0, 0, 1, 1])
+    gallery = make_set([1, 2, 1, 2], [2, 2, 4, 4], noise=0.0, modalities=[0, 0, 1, 1])
+    protocol = Protocol("ir", query_modality=Modality.INFRARED, gallery_modality=Modality.VISIBLE)
+    found = evaluate(query, gallery, protocol)
+    assert found.query_rows.tolist() == [2, 3]
+    assert found.num_ranked.tolist() == [2, 2]
+    with pytest.raises(ProtocolError, match="there is no query"):
+        evaluate(query.select(torch.tensor([0, 1])), gallery, protocol)
+
+
+def test_concatenated_branches_give_the_sum_of_their_similarities() -> None:
+    """DEEN's six matrices are one product of concatenated vectors."""
+    inputs = {name: torch.from_numpy(CROSS[f"deen_fusion/in/{name}"]) for name in ("q_pool", "q_bn", "g_pool", "g_bn")}
+    for output, pool, bn in (("sim_sum", 1.0, 1.0), ("sim_01", 0.1, 0.9)):
+        query, gallery = (
+            torch.cat([*(pool**0.5 * inputs[f"{side}_pool"]), *(bn**0.5 * inputs[f"{side}_bn"])], dim=1)
+            for side in "qg"
+        )
+        np.testing.assert_allclose((query @ gallery.T).numpy(), CROSS[f"deen_fusion/out/{output}"], atol=1e-9)
+
+
+def test_both_rules_are_kept_and_the_protocol_picks_one(searched: Sides) -> None:
+    query, gallery = searched
+    found = evaluate(query, gallery, Protocol("p", ap="trapezoid"))
+    assert torch.equal(found.per_query_ap, found.per_query_ap_trapezoid)
+    assert torch.equal(found.ap_by("step"), found.per_query_ap_step)
+    assert (found.per_query_ap_trapezoid <= found.per_query_ap_step + 1e-12).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_damaged_embeddings_are_an_error_that_says_so(searched: Sides, value: float) -> None:
+    query, gallery = searched
+    vectors = gallery.vectors.clone()
+    vectors[5, 3] = value
+    with pytest.raises(ProtocolError, match="NaN or infinite; the embeddings are damaged"):
+        evaluate(query, replace(gallery, vectors=vectors), Protocol("p"))
+
+
+def test_sides_that_do_not_fit_are_named(searched: Sides) -> None:
+    query, gallery = searched
+    with pytest.raises(ProtocolError, match="24 numbers, gallery vectors 8"):
+        evaluate(query, replace(gallery, vectors=gallery.vectors[:, :8]), Protocol("p"))
+    with pytest.raises(ProtocolError, match=r"distances are \(80, 3\)"):
+        evaluate_distances(torch.zeros(80, 3), query.pids, gallery.pids, query.camids, gallery.camids, Protocol("p"))
+    with pytest.raises(ProtocolError, match="nothing is left of a gallery of 2 entries"):
+        evaluate_distances(
+            torch.zeros(1, 2), torch.tensor([1]), torch.tensor([-1, -1]), torch.tensor([1]), torch.ones(2), STEP_MINUS
+        )
+
+
+STEP_MINUS = replace(STEP, ignored_pids=(-1,))

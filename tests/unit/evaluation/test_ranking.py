@@ -1,0 +1,100 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tapetum.core.errors import ProtocolError
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.evaluation.metrics import evaluate
+from tapetum.evaluation.ranking import distinct_keys, multi_query, top_k
+
+Sides = tuple[EmbeddingSet, EmbeddingSet]
+
+
+def test_rank_lists_hold_no_junk_and_agree_with_the_evaluation(searched: Sides) -> None:
+    query, gallery = searched
+    protocol = Protocol("p", ignored_pids=(-1, 7))
+    found = top_k(query, gallery, protocol, 10)
+    assert found.gallery_rows.shape == (80, 10)
+    pids, camids = gallery.pids[found.gallery_rows], gallery.camids[found.gallery_rows]
+    assert not ((pids == query.pids[:, None]) & (camids == query.camids[:, None])).any()
+    assert not (pids == 7).any()
+    assert torch.equal(found.right, pids == query.pids[:, None])
+    assert (found.similarities.diff(dim=1) <= 0).all()
+    cosines = (query.vectors[:, None] * gallery.vectors[found.gallery_rows]).sum(2)
+    torch.testing.assert_close(found.similarities, cosines)
+    metrics = evaluate(query, gallery, protocol).metrics
+    assert metrics.rank(10) == pytest.approx(found.right.any(1).sum().item() / metrics.num_queries)
+
+
+@pytest.mark.parametrize(("ties", "expected"), [("smaller_index_first", [0, 1, 3]), ("larger_index_first", [4, 3, 1])])
+def test_equal_entries_come_in_the_protocols_order(
+    make_set: Callable[..., EmbeddingSet], ties: str, expected: list[int]
+) -> None:
+    axes = torch.eye(24)  # products of these are exact, wherever they stand in the matrix
+    query = replace(make_set([1], [1]), vectors=axes[:1])
+    gallery = replace(make_set([1, 1, 2, 1, 1], [2, 2, 2, 2, 2]), vectors=axes[[0, 0, 1, 0, 0]])
+    found = top_k(query, gallery, Protocol("p", ties=ties), 3)
+    assert found.gallery_rows.tolist() == [expected]
+
+
+def test_a_ranking_shorter_than_asked_is_padded(make_set: Callable[..., EmbeddingSet]) -> None:
+    query = make_set([1, 2], [1, 1], noise=0.0)
+    gallery = make_set([1, 2, 1], [1, 2, 2], noise=0.0)
+    found = top_k(query, gallery, Protocol("p"), 5)
+    assert found.gallery_rows.tolist() == [[2, 1, -1, -1, -1], [1, 0, 2, -1, -1]]
+    assert found.right.tolist() == [[True, False, False, False, False]] * 2
+    assert found.similarities[0, 2:].tolist() == [-torch.inf] * 3
+
+
+def test_rank_lists_name_rows_of_the_sets_as_given(make_set: Callable[..., EmbeddingSet]) -> None:
+    both = make_set([1, 2, 1, 2], [1, 1, 2, 2], noise=0.0, modalities=[0, 1, 1, 0])
+    protocol = Protocol("p", query_modality=Modality.INFRARED, gallery_modality=Modality.VISIBLE)
+    found = top_k(both, both, protocol, 1)
+    assert found.query_rows.tolist() == [1, 2]
+    assert found.gallery_rows.tolist() == [[3], [0]]
+
+
+def test_rank_lists_refuse_damaged_vectors(searched: Sides) -> None:
+    query, gallery = searched
+    vectors = query.vectors.clone()
+    vectors[0, 0] = torch.nan
+    with pytest.raises(ProtocolError, match="NaN or infinity"):
+        top_k(replace(query, vectors=vectors), gallery, Protocol("p"), 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ties", ["smaller_index_first", "larger_index_first"])
+def test_distinct_keys_order_floats_and_break_ties(dtype: torch.dtype, ties: str) -> None:
+    rng = np.random.default_rng(0)
+    values = torch.from_numpy(rng.choice([-torch.inf, -2.5, -0.0, 0.0, 1e-30, 3.0, torch.inf], (6, 40))).to(dtype)
+    keys = distinct_keys(values, Protocol("p", ties=ties)).numpy()
+    index = np.arange(40) if ties == "smaller_index_first" else -np.arange(40)
+    for row, key in zip(values.numpy(), keys, strict=True):
+        assert np.argsort(key).tolist() == np.lexsort((index, row)).tolist()
+        assert len(set(key.tolist())) == 40
+
+
+def test_multi_query_is_the_mean_of_the_persons_pictures_under_the_camera(
+    make_set: Callable[..., EmbeddingSet],
+) -> None:
+    query = make_set([1, 2, 3], [1, 1, 2], seed=1)
+    extra = make_set([1, 1, 1, 2, 1], [1, 1, 2, 1, 1], seed=2)
+    found = multi_query(query, extra)
+    mean = extra.vectors[[0, 1, 4]].mean(0)
+    torch.testing.assert_close(found.vectors[0], mean / mean.norm())
+    torch.testing.assert_close(found.vectors[1], extra.vectors[3])
+    assert torch.equal(found.vectors[2], query.vectors[2])  # nobody to average with
+    assert found.paths == query.paths
+
+
+def test_multi_query_helps_when_pictures_are_noisy(make_set: Callable[..., EmbeddingSet]) -> None:
+    pids = np.repeat(np.arange(1, 31), 8)
+    extra = make_set(pids, np.tile([1, 2], 120), noise=2.5, seed=1)
+    query = extra.select(torch.arange(0, 240, 8))
+    gallery = make_set(pids, np.tile([3, 4], 120), noise=2.5, seed=2)
+    single = evaluate(query, gallery, Protocol("p")).metrics.mean_ap
+    assert evaluate(multi_query(query, extra), gallery, Protocol("p")).metrics.mean_ap > single + 0.05
