@@ -55,8 +55,7 @@ def generate(
     Example: tapetum data generate runs/scene --people 8 --cameras 3
     """
     from tapetum.data.generate import generate_dataset, generate_video
-    from tapetum.methods._options import read_options
-    from tapetum.synth.scene import SceneOptions
+    from tapetum.engine.recipe import scene_options
 
     chosen: dict[str, Any] = {}
     if people is not None:
@@ -67,10 +66,10 @@ def generate(
         chosen["pictures_per_camera"] = pictures
     if seed is not None:
         chosen |= {"identity_seed": seed, "camera_seed": seed, "time_seed": seed}
-    scene = read_options(SceneOptions, chosen | _parse_pairs(settings, "--set"), place="scene")
+    scene, queries = scene_options(chosen | _parse_pairs(settings, "--set"))
     with _progress("Rendering") as progress:
         if video_seconds is None:
-            generate_dataset(root, layout, scene, workers=workers, progress=progress)
+            generate_dataset(root, layout, scene, queries_per_camera=queries, workers=workers, progress=progress)
         else:
             generate_video(root, scene, seconds=video_seconds, workers=workers, progress=progress)
     typer.echo(f"{root}: written")

@@ -15,7 +15,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,11 +171,12 @@ def crop_video(
     return CropVideoResult(out, frames, appearances, crops)
 
 
-def read_frames(clip: Path) -> Iterator[tuple[int, float, Picture]]:
+def read_frames(clip: Path, *, wanted: Collection[int] | None = None) -> Iterator[tuple[int, float, Picture]]:
     """Frames of a clip: number, time in seconds by the clip's own stamps, (H, W, 3) uint8 RGB.
 
     Args:
         clip: a video file.
+        wanted: numbers of the frames to give; None gives all.
     Raises:
         DataError: the file is missing, holds no video or is damaged.
     """
@@ -185,6 +186,8 @@ def read_frames(clip: Path) -> Iterator[tuple[int, float, Picture]]:
             if not container.streams.video:
                 raise DataError(f"{clip}: holds no video; give a video file")
             for number, frame in enumerate(container.decode(container.streams.video[0])):
+                if wanted is not None and number not in wanted:
+                    continue
                 time = frame.time if frame.time is not None else float(number)
                 yield number, float(time), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     except (av.error.FFmpegError, OSError) as error:
@@ -414,8 +417,8 @@ def _write_crops(
     for split in ("query", "gallery"):
         make_folder(folder / split)
     crops = []
-    for number, _, picture in read_frames(clip):
-        for planned in plan.get(number, ()):
+    for number, _, picture in read_frames(clip, wanted=plan):
+        for planned in plan[number]:
             box = _widen(planned.box, margin, (picture.shape[0], picture.shape[1]))
             split = "query" if planned.camid == 1 else "gallery"
             path = picture_path(split, planned.appearance, planned.camid, number)
@@ -423,7 +426,7 @@ def _write_crops(
             write_picture(folder / path, np.ascontiguousarray(picture[top : top + height, left : left + width]))
             time = round(planned.time_seconds, 6)
             crops.append(Crop(path.as_posix(), planned.appearance, planned.camid, number, time, box))
-        if progress and (number + 1) % _REPORT_EVERY == 0:
+        if progress:
             progress(done + number + 1, 2 * done)
     return tuple(sorted(crops, key=lambda crop: (crop.appearance, crop.frame)))
 
