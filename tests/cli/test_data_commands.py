@@ -1,0 +1,163 @@
+"""The commands under ``tapetum data``, as a user would type them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from tapetum.cli.data import app
+from tapetum.core.errors import DataError, OutputError, RecipeError
+from tapetum.data.datasets import folder, night600
+from tapetum.data.image_io import read_picture
+
+TINY = ["--people", "2", "--cameras", "2", "--set", "size=[48,24]", "--workers", "1"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def ran(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("generated") / "scene"
+    ran("generate", root, *TINY)
+    return root
+
+
+@pytest.mark.parametrize("command", ["generate", "darken", "check", "stats", "crop-video"])
+def test_help_of_every_command_shows_an_example_of_it(command: str) -> None:
+    assert f"Example: tapetum data {command} " in ran(command, "--help")
+
+
+def test_generated_scene_is_whole_and_measured(scene: Path, tmp_path: Path) -> None:
+    output = ran("check", "synth", scene)
+    assert "no problem found" in output
+    assert re.search(r"^train +12 +2 +2 +-$", output, re.MULTILINE)
+    output = ran("stats", "synth", scene, "--out", tmp_path / "stats")
+    assert "light low" in output
+    numbers = json.loads((tmp_path / "stats" / "stats.json").read_text())
+    assert numbers["pictures"] == sum(numbers["light"]["levels"].values())
+    assert (tmp_path / "stats" / "stats.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_generate_writes_another_dataset_s_layout(tmp_path: Path) -> None:
+    ran("generate", tmp_path / "m", "--layout", "market1501", "--seed", "4", *TINY)
+    assert "no problem" not in ran_with_status(1, "check", "market1501", tmp_path / "m")
+    assert len(list((tmp_path / "m" / "bounding_box_train").iterdir())) == 12
+
+
+def ran_with_status(status: int, *arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
+    return result.output
+
+
+def test_misspelt_scene_setting_is_answered_with_the_nearest_name(tmp_path: Path) -> None:
+    result = run("generate", tmp_path / "s", "--set", "camera_sed=3")
+    assert isinstance(result.exception, RecipeError)
+    assert "did you mean camera_seed" in str(result.exception)
+    result = run("generate", tmp_path / "s", "--set", "camera_seed")
+    assert isinstance(result.exception, RecipeError)
+    assert "KEY=VALUE" in str(result.exception)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("model", ["sensor", "gamma"])
+def test_darken_writes_a_darker_copy_and_goes_on(tmp_path: Path, model: str) -> None:
+    folder.write_miniature(tmp_path / "day", np.random.default_rng(0))
+    assert "30 pictures darkened, 0 there before" in ran(
+        "darken", tmp_path / "day", tmp_path / "night", "--model", model
+    )
+    assert "0 pictures darkened, 30 there before" in ran(
+        "darken", tmp_path / "day", tmp_path / "night", "--model", model
+    )
+    name = "train/0000_c1_000000.jpg"
+    assert read_picture(tmp_path / "night" / name).mean() < read_picture(tmp_path / "day" / name).mean()
+
+
+def test_unknown_darkening_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    result = run("darken", tmp_path, tmp_path / "night", "--model", "gama")
+    assert isinstance(result.exception, RecipeError)
+    assert "did you mean gamma" in str(result.exception)
+
+
+def test_check_lists_the_problems_and_leaves_with_status_one(tmp_path: Path) -> None:
+    folder.write_miniature(tmp_path, np.random.default_rng(0))
+    (tmp_path / "train" / "0000_c1_000000.jpg").write_text("no picture")
+    output = ran_with_status(1, "check", "folder", tmp_path)
+    assert "problem: 1 unreadable pictures" in output
+    assert "0000_c1_000000.jpg" in output
+
+
+def test_check_passes_reading_options_on(tmp_path: Path) -> None:
+    night600.write_miniature(tmp_path, np.random.default_rng(0))
+    output = ran_with_status(1, "check", "night600", tmp_path, "--option", "holdout_first=true")
+    assert re.search(r"^val +2 ", output, re.MULTILINE)
+    assert "published 14462 of 300" in output
+    assert "query pictures are in the gallery too" in output
+
+
+def test_damaged_picture_stops_stats_or_is_counted(tmp_path: Path) -> None:
+    folder.write_miniature(tmp_path / "d", np.random.default_rng(0))
+    damaged = tmp_path / "d" / "gallery" / "0002_c1_000001.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    strict = run("stats", "folder", tmp_path / "d", "--out", tmp_path / "s")
+    assert isinstance(strict.exception, DataError)
+    assert "0002_c1_000001.jpg" in str(strict.exception)
+    assert not (tmp_path / "s" / "stats.json").exists()
+    lenient = run("stats", "folder", tmp_path / "d", "--out", tmp_path / "s", "--skip-corrupt")
+    assert lenient.exit_code == 0
+    assert "1 damaged pictures left out" in lenient.output
+    assert json.loads((tmp_path / "s" / "stats.json").read_text())["pictures"] == 29
+
+
+def test_unwritable_output_is_named(tmp_path: Path) -> None:
+    folder.write_miniature(tmp_path / "d", np.random.default_rng(0))
+    (tmp_path / "file").write_text("x")
+    for arguments in (
+        ("stats", "folder", tmp_path / "d", "--out", tmp_path / "file" / "s"),
+        ("darken", tmp_path / "d", tmp_path / "file" / "n"),
+    ):
+        result = run(*arguments)
+        assert isinstance(result.exception, OutputError)
+        assert str(tmp_path / "file") in str(result.exception)
+
+
+def test_crop_video_names_a_missing_clip(tmp_path: Path) -> None:
+    result = run("crop-video", tmp_path / "gone.mp4", tmp_path / "crops")
+    assert isinstance(result.exception, DataError)
+    assert "gone.mp4" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("check", "night600", "gone"), ("night600: root gone does not exist", "agreement")),
+        (("check", "night600", "."), ("no known layout", "bounding_box_train", "train_all")),
+        (("stats", "nigth600", "."), ("did you mean night600?",)),
+        (("darken", "gone", "night"), ("gone does not exist",)),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_two(
+    tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    code = "import sys; from tapetum.cli.main import run; sys.argv[0] = 'tapetum'; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("tapetum: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert all(word in done.stderr for word in words)
+    assert list(tmp_path.iterdir()) == []
