@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tapetum.cli._choices import Quiet, SkipCorrupt, echo_skipped
+
 
 def command(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],
@@ -15,10 +17,8 @@ def command(
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of the recipe; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME-OF-RECIPE.")] = None,
-    skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Leave damaged pictures out and count them.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    skip_corrupt: SkipCorrupt = False,
+    quiet: Quiet = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe and leave.")] = False,
 ) -> None:
     """Train a method; typed again after an interruption, it goes on where it stopped.
@@ -48,7 +48,6 @@ def command(
     except TrainingInterrupted as stop:
         typer.echo(f"tapetum: {stop}", err=True)
         raise typer.Exit(130) from None
-    if result.skipped:
-        typer.echo(f"{len(result.skipped)} damaged pictures left out, first: {result.skipped[0]}", err=True)
+    echo_skipped(result.skipped)
     typer.echo(f"{result.checkpoint}: {result.chosen_by} ({result.num_ids} identities, {result.seconds:.0f} s)")
     typer.echo(f"next: tapetum evaluate {folder}")

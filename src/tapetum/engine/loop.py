@@ -110,7 +110,7 @@ class TrainingLoop(LightningModule):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in a worker process, where Lightning is as talkative as ever."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         silence_lightning()
 
     # --- what Lightning asks for -------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """What a training tells the person who waits for it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+PictureProgress = Callable[[int, int], None]  # (done, total)
 
 
 class Reporter(Protocol):
@@ -139,3 +142,25 @@ class ProgressBar:
             return "?"
         seconds = round((time.monotonic() - self._begun_at) / made * (self._total - self._done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+@contextmanager
+def showing_pictures(title: str, *, quiet: bool = False) -> Iterator[PictureProgress]:
+    """A bar for work on pictures, as a function of (done, total); nothing is shown where there is no terminal.
+
+    Args:
+        title: what is done.
+        quiet: show nothing anywhere.
+    """
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda done, total: None  # noqa: ARG005
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show

@@ -4,16 +4,18 @@ A recipe is checked whole before anything starts; an unknown key or a wrong type
 value and what was expected. The resolved recipe is saved beside every checkpoint and result.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.synth.scene import SceneOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -58,7 +60,7 @@ class DataSection(Section):
         interpolation, backend: the resize filter is part of the model; "pil" reproduces published checkpoints.
         cache: resized pictures kept in memory, on disk, or not at all.
         workers: processes that read pictures; 0 reads in the main process.
-        holdout_first: leave each training identity's first picture out (the IDF release's own preparation).
+        options: the dataset's own reading options, e.g. holdout_first of night600 or subset of knight.
         skip_corrupt: count damaged pictures and go on instead of stopping.
         scene: settings of the generated night scene, for "synth".
     """
@@ -70,7 +72,7 @@ class DataSection(Section):
     backend: Literal["cv2", "pil"] = "cv2"
     cache: Literal["memory", "disk", "none"] = "none"
     workers: Annotated[int, Field(ge=0)] = 2
-    holdout_first: bool = False
+    options: dict[str, Any] = {}
     skip_corrupt: bool = False
     scene: dict[str, Any] = {}
 
@@ -326,7 +328,49 @@ def check_recipe(content: Mapping[str, Any], place: str) -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"recipe {place}: {_explain(error)}") from None
     _check_method(recipe.method, place)
+    try:
+        scene_options(recipe.data.scene)
+    except RecipeError as error:
+        raise RecipeError(f"recipe {place}: {error}") from None
     return recipe
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str], place: str) -> Recipe:
+    """A recipe with some entries changed, checked again.
+
+    Args:
+        recipe: stays as it is.
+        overrides: "key.key=value" each.
+        place: how error messages call the source.
+    Raises:
+        RecipeError: an unknown key, a wrong type or a value that cannot work.
+    """
+    content = recipe.model_dump(mode="json")
+    for override in overrides:
+        _apply_override(content, override, place)
+    return check_recipe(content, place)
+
+
+def scene_options(settings: Mapping[str, Any]) -> tuple[SceneOptions, int]:
+    """Options of the generated night scene, and the number of queries of a person under one camera.
+
+    Args:
+        settings: fields of `SceneOptions`, and queries_per_camera.
+    Raises:
+        RecipeError: a setting is unknown, of a wrong type or out of range.
+    """
+    hints = get_type_hints(SceneOptions)
+    fields: dict[str, Any] = {
+        field.name: (hints[field.name], field.default) for field in dataclasses.fields(SceneOptions)
+    }
+    checker = create_model("Scene", __base__=Section, queries_per_camera=(Count, 3), **fields)
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    try:
+        values = dict(checker.model_validate(plain))
+    except ValidationError as error:
+        raise RecipeError(_explain(error, "data.scene.", [*fields, "queries_per_camera"])) from None
+    queries_per_camera: int = values.pop("queries_per_camera")
+    return SceneOptions(**values), queries_per_camera
 
 
 def write_yaml(recipe: Recipe) -> str:
@@ -401,13 +445,14 @@ def _apply_override(content: dict[str, Any], override: str, place: str) -> None:
     section[parts[-1]] = parse_yaml(text, f"{place} --set {key}")
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, prefix: str = "", siblings: Sequence[str] | None = None) -> str:
     """The first problem of a check in one line; an unknown key comes before everything else."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = prefix + ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{where} is unknown; {_nearest_key(where)}"
+        word = str(problem["loc"][-1])
+        return f"{where} is unknown; {nearest_name(word, siblings) if siblings else _nearest_key(where)}"
     if problem["type"] == "missing":
         return f"{where} is missing; add it"
     message = str(problem["msg"]).removeprefix("Value error, ")

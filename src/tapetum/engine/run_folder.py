@@ -81,31 +81,42 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder for one writer; the system lets go of it when the process ends, however it ends.
+        """Hold the folder for one writer, and clear away what a killed one has left.
 
         Raises:
             OutputError: the folder cannot be made or written, or another process holds it.
         """
         make_folder(self.root)
-        path = self.root / ".lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-                raise OutputError(
-                    f"{self.root}: in use by another run (process {owner}); wait for it or choose another folder"
-                ) from None
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+        with locked(self.root / ".lock", f"{self.root}: in use by another run"):
             self.remove_leftovers()
             yield
-        finally:
-            os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, refusal: str | None) -> Iterator[None]:
+    """Hold a lock file; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        path: the lock file; it stays, and names the last process that held it.
+        refusal: start of the error where another process holds it; None waits for that process.
+    Raises:
+        OutputError: the file cannot be written, or another process holds it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal is not None else 0))
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise OutputError(f"{refusal} (process {owner}); wait for it or choose another folder") from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

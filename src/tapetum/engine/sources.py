@@ -2,21 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.types import Record
+from tapetum.data.atomic import make_folder
 from tapetum.data.catalog import Dataset, open_dataset
+from tapetum.data.generate import SCENE_FILE, generate_dataset
+from tapetum.data.layout import SUFFIXES
 from tapetum.data.loader import Progress, drop_corrupt
 from tapetum.data.sampler import SamplerOptions
 from tapetum.data.transforms import AugmentOptions, ErasingOptions
-from tapetum.engine.recipe import DataSection, Recipe
+from tapetum.engine.recipe import DataSection, Recipe, scene_options
+from tapetum.engine.run_folder import locked
 
 SYNTH = "synth"
 CACHE = Path("runs/data")
+NOBODY = -1  # pid and camid of a picture of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,41 @@ def parse_source(text: str) -> tuple[str, str | None]:
     return name, root or None
 
 
-def source_overrides(text: str) -> list[str]:
-    """What ``--data NAME=ROOT`` changes in a recipe.
+def source_overrides(text: str, section: DataSection | None = None) -> list[str]:
+    """What ``--data NAME=ROOT`` changes in a recipe; another dataset also forgets the options of the one before.
 
     Args:
         text: as typed.
+        section: of the recipe, where one is at hand; a root that is not given stays for the same name.
     """
     name, root = parse_source(text)
-    return [f"data.name={name}", f"data.root={json.dumps(root)}"]
+    if section is not None and name == section.name and root is None:
+        return []
+    changes = [f"data.name={name}", f"data.root={json.dumps(root)}"]
+    if section is not None and name != section.name:
+        changes += ["data.options={}", "data.scene={}"]
+    return changes
+
+
+def records_of(source: str, section: DataSection, split: str, *, progress: Progress | None = None) -> list[Record]:
+    """Records of a dataset's split, or of the pictures in a folder.
+
+    Args:
+        source: ``NAME=ROOT``, a dataset's name alone where `section` names its root, or a picture or folder.
+        section: of the recipe that the pictures are for.
+        split: of a dataset.
+        progress: called with (done, total) while pictures are generated.
+    Raises:
+        DataError: nothing there.
+    """
+    if Path(source).exists():
+        return list_pictures([Path(source)], split=split)
+    name, root = parse_source(source)
+    same = name == section.name
+    values: dict[str, Any] = {"name": name, "root": root or (section.root if same else None)}
+    if not same:
+        values |= {"options": {}, "scene": {}}
+    return list_split(open_data(section.model_copy(update=values), progress=progress).dataset, split)
 
 
 def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress | None = None) -> OpenedData:
@@ -76,8 +109,7 @@ def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress |
             raise RecipeError(
                 f"data.root is not given; add --data {section.name}=ROOT, or --data {SYNTH} for the generated scene"
             )
-        options = {"holdout_first": True} if section.holdout_first else {}
-        dataset = open_dataset(section.name, Path(section.root), options=options)
+        dataset = open_dataset(section.name, Path(section.root), options=section.options)
     if not section.skip_corrupt:
         return OpenedData(dataset)
     good, skipped = drop_corrupt(dataset.records, num_workers=max(1, section.workers), progress=progress)
@@ -101,19 +133,33 @@ def training_records(dataset: Dataset) -> list[Record]:
 def open_scene(
     settings: Mapping[str, Any], root: Path | None = None, cache: Path = CACHE, progress: Progress | None = None
 ) -> Dataset:
-    """The generated night scene in a dataset's layout, made once for the same settings.
+    """The generated night scene; it is generated once, and an interrupted generation is completed.
 
     Args:
-        settings: of the scene and of how much of it is written; see `tapetum.data.generate`.
-        root: where to put it; None takes a folder of `cache` named after the settings.
+        settings: of `tapetum.synth.scene.SceneOptions`, and queries_per_camera; what is not named keeps its default.
+        root: where it lies or shall lie; None takes a folder of `cache` named after the settings.
         cache: folder for generated scenes.
         progress: called with (done, total) pictures.
+    Raises:
+        RecipeError: a setting is unknown or cannot work.
+        OutputError: the folder cannot be written, or holds something else.
     """
-    from tapetum.data.generate import generate_dataset
-
-    text = json.dumps(dict(settings), sort_keys=True)
+    options, queries_per_camera = scene_options(settings)
+    if root is not None and not settings and (root / SCENE_FILE).is_file():
+        return open_dataset(SYNTH, root)  # somebody's own scene, whatever its settings
+    text = json.dumps([asdict(options), queries_per_camera], sort_keys=True)
     root = root or cache / f"{SYNTH}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    raise NotImplementedError((generate_dataset, root, progress))
+    make_folder(root.parent)
+    with locked(root.with_name(f".{root.name}.lock"), refusal=None):  # two runs may want the same scene
+        generate_dataset(
+            root,
+            SYNTH,
+            options,
+            queries_per_camera=queries_per_camera,
+            workers=os.cpu_count() or 1,
+            progress=progress,
+        )
+    return open_dataset(SYNTH, root)
 
 
 def picture_settings(section: DataSection) -> dict[str, Any]:
@@ -146,3 +192,41 @@ def augment_options(recipe: Recipe) -> AugmentOptions:
         erasing=ErasingOptions(**section.erasing.model_dump()),
         colour_jitter=section.colour_jitter,
     )
+
+
+def list_pictures(places: Sequence[Path], *, split: str = "gallery") -> list[Record]:
+    """Records of loose pictures: files as given, folders with everything below them, sorted.
+
+    Args:
+        places: picture files and folders.
+        split: what the records say.
+    Raises:
+        DataError: a place is missing, or a folder holds no picture.
+    """
+    records = []
+    for place in places:
+        if not place.exists():
+            raise DataError(f"{place}: no such picture or folder; check the path")
+        found = [place]
+        if place.is_dir():
+            found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not found:
+                raise DataError(f"{place}: no picture in this folder or below it; give another folder")
+        records += [Record(path, NOBODY, NOBODY, split=split) for path in found]
+    return records
+
+
+def list_split(dataset: Dataset, split: str) -> list[Record]:
+    """Records of one split of a dataset.
+
+    Args:
+        dataset: opened.
+        split: "train", "query", "gallery", or another one that it has.
+    Raises:
+        DataError: it has no such pictures.
+    """
+    records = dataset.split(split)
+    if not records:
+        known = ", ".join(sorted({record.split for record in dataset.records}))
+        raise DataError(f"{dataset.name}: no picture of split {split!r} in {dataset.root}; it has {known}")
+    return records

@@ -25,7 +25,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-import tapetum
+from tapetum import __version__
 from tapetum.core import errors
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import Method
@@ -177,7 +177,7 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset) -> Plan:
 def read_versions() -> dict[str, str]:
     """Versions of what decides a number."""
     packages = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "pillow")
-    return {"tapetum": tapetum.__version__, "python": platform.python_version()} | {
+    return {"tapetum": __version__, "python": platform.python_version()} | {
         package: version(package) for package in packages
     }
 

@@ -104,10 +104,10 @@ def test_an_override_of_another_form_is_refused(override: str) -> None:
 
 def test_overrides_apply_in_order_and_read_as_yaml() -> None:
     recipe = load_recipe(
-        "idf_official", ["optimiser.lr=1e-3", "optimiser.lr=2e-3", "data.scene.people=5", "sampler={name: pk, ids: 4, pictures: 2}"]
+        "idf_official", ["optimiser.lr=1e-3", "optimiser.lr=2e-3", "data.scene.cameras=5", "sampler={name: pk, ids: 4, pictures: 2}"]
     )
     assert recipe.optimiser.lr == 0.002
-    assert recipe.data.scene == {"people": 5}
+    assert recipe.data.scene == {"cameras": 5}
     assert recipe.sampler.global_batch == 8
 
 

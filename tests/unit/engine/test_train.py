@@ -321,7 +321,7 @@ def test_a_full_disk_while_saving_leaves_the_state_before_whole(
         (["init.weights=/nonexistent.pth"], CheckpointError, "/nonexistent.pth"),
         (["selection={rule: holdout, ids: 7}"], TrainingError, "leave fewer than 2 to train on"),
         (["training.precision=fp16"], RecipeError, "needs a GPU"),
-        (["data.scene={people: 3}"], RecipeError, "data.scene is for data.name = synth"),
+        (["data.scene={cameras: 3}"], RecipeError, "data.scene is for data.name = synth"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(

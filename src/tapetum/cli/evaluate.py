@@ -1,0 +1,73 @@
+"""``tapetum evaluate``: a result card for a run or a checkpoint."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_skipped
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint file.")],
+    data: Annotated[str | None, typer.Option(help="NAME=ROOT of another dataset than the run's, or synth.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="data.KEY=VALUE, changes how the dataset is read, e.g. data.options.subset=c13."),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="One of the dataset's protocols; default: its usual one.")
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Report k-reciprocal re-ranking (20, 6, 0.3) as well.")
+    ] = False,
+    mirror: Mirror = None,
+    multi_query: Annotated[
+        bool, typer.Option("--multi-query", help="Average all pictures of a query's person and camera (Market-1501).")
+    ] = False,
+    precision: Precision = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for card and embeddings; default: RUN/evaluation.")] = None,
+    skip_corrupt: SkipCorrupt = False,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate a trained method and write a result card that holds every rule and circumstance of its numbers.
+
+    Example: tapetum evaluate runs/ide_synth --rerank
+    """
+    from tapetum.engine.checkpoint import find_checkpoint, read_header
+    from tapetum.engine.evaluate import evaluate_run
+    from tapetum.engine.progress import showing_pictures
+    from tapetum.engine.recipe import check_recipe, override_recipe
+    from tapetum.engine.sources import open_data, source_overrides
+    from tapetum.evaluation.bootstrap import QUANTITIES
+    from tapetum.evaluation.rerank import RerankOptions
+
+    recipe = check_recipe(read_header(find_checkpoint(run)).recipe, f"in {run}")
+    overrides = [*(source_overrides(data, recipe.data) if data else []), *(set_ or [])]
+    overrides += ["data.skip_corrupt=true"] if skip_corrupt else []
+    overrides += ["data.options.multi_query=true"] if multi_query else []
+    section = override_recipe(recipe, overrides, str(run)).data
+    with showing_pictures("evaluating", quiet=quiet) as progress:
+        opened = open_data(section, progress=progress)
+        found = evaluate_run(
+            run,
+            dataset=opened.dataset,
+            protocol=protocol,
+            mirror=mirror,
+            rerank=RerankOptions() if rerank else None,
+            multi_query=multi_query,
+            precision=precision,
+            out=out,
+            progress=progress,
+        )
+    echo_skipped(opened.skipped)
+    card = found.card
+    for name, numbers in (("", card["metrics"]), ("re-ranked ", card["reranked"])):
+        if numbers:
+            values = [f"{key} {100 * numbers[key]:.2f}" for key in QUANTITIES]
+            typer.echo(f"{name}{'  '.join(values)}  (percent)")
+    typer.echo(
+        f"protocol {card['protocol']}, AP {card['ap']}, {card['metrics']['num_queries']} queries, "
+        f"chance mAP {100 * card['chance']['mean_ap']:.2f}, weights: {card['checkpoint']['chosen_by']}"
+    )
+    typer.echo(str(found.path))

@@ -1,0 +1,35 @@
+"""``tapetum extract``: embeddings of pictures in a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_skipped
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint file.")],
+    source: Annotated[str, typer.Argument(help="NAME=ROOT of a dataset, or a folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="File to write, by custom *.safetensors.")],
+    split: Annotated[str, typer.Option(help="Which pictures of a dataset: train, query or gallery.")] = "gallery",
+    mirror: Mirror = None,
+    precision: Precision = None,
+    skip_corrupt: SkipCorrupt = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the embeddings of a dataset's pictures or of a folder, for search and for other programs.
+
+    Example: tapetum extract runs/ide_synth synth --out runs/gallery.safetensors
+    """
+    from tapetum.engine.describer import Describer
+    from tapetum.engine.progress import showing_pictures
+    from tapetum.engine.sources import records_of
+
+    describer = Describer(run, mirror=mirror, precision=precision)
+    with showing_pictures("extracting", quiet=quiet) as progress:
+        records = records_of(source, describer.recipe.data, split, progress=progress)
+        embeddings, skipped = describer.describe(records, skip_corrupt=skip_corrupt, progress=progress)
+    describer.save(out, embeddings)
+    echo_skipped(skipped)
+    typer.echo(f"{out}: {len(embeddings)} pictures, {embeddings.vectors.shape[1]} numbers each")
