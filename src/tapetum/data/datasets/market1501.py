@@ -22,7 +22,7 @@ from tapetum.data.layout import (
 )
 
 NAME = "market1501"
-OBTAIN = "Market-1501 is offered by its authors (zheng-lab.cecs.anu.edu.au/Project/project_reid.html); unpack it there"
+OBTAIN = "its authors offer it (zheng-lab.cecs.anu.edu.au/Project/project_reid.html); unpack it and give its folder"
 PROTOCOLS = {
     "market1501": visible_protocol(
         "market1501", ap="step", source="torchreid, BoT, AGW, TransReID: AP at each hit, queries without match dropped"
