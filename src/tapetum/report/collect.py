@@ -1,6 +1,7 @@
 """From evaluations, embeddings and logs to the plain values of a report."""
 
-from collections.abc import Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
 from tapetum.engine.logs import read_history
 from tapetum.evaluation.metrics import Evaluation
 from tapetum.evaluation.ranking import top_k
+from tapetum.evaluation.slices import worst_queries
 from tapetum.report.content import Answer, Array, EnhancedPair, Picture, RankList
 
 NAMES = {
@@ -39,6 +41,57 @@ def read_curves(metrics_csv: Path) -> dict[str, Array]:
         name: NAMES.get(name, f"loss: {name.removeprefix('loss_').replace('_', ' ')}") for name in ["epoch", *shown]
     }
     return {title: np.array([row.get(name, np.nan) for row in rows]) for name, title in names.items() if rows}
+
+
+class Searched(typing.Protocol):
+    """One method's test, e.g. what `tapetum.engine.evaluate.evaluate_run` returns."""
+
+    @property
+    def query(self) -> EmbeddingSet:
+        """The searching set."""
+
+    @property
+    def gallery(self) -> EmbeddingSet:
+        """The searched set."""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Of all queries."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """The rules."""
+
+
+def collect_searches(tests: Mapping[str, Searched], *, count: int = 6) -> tuple[RankList, ...]:
+    """The same queries searched by every method, from easy to hard.
+
+    Args:
+        tests: label -> test; all of the same query pictures in the same order.
+        count: queries at most.
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    rows = choose_queries([test.evaluation for test in tests.values()], count)
+    by_method = [
+        collect_rank_lists(label, test.query, test.gallery, test.protocol, rows=rows, evaluation=test.evaluation)
+        for label, test in tests.items()
+    ]
+    return tuple(ranking for of_one_query in zip(*by_method, strict=True) for ranking in of_one_query)
+
+
+def collect_worst_queries(label: str, test: Searched, *, count: int = 4) -> tuple[RankList, ...]:
+    """The queries with the lowest average precision, and what was found instead.
+
+    Args:
+        label: of the method.
+        test: its test.
+        count: queries at most.
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    rows = worst_queries(test.evaluation, count).tolist()
+    return collect_rank_lists(label, test.query, test.gallery, test.protocol, rows=rows, evaluation=test.evaluation)
 
 
 def choose_queries(evaluations: Sequence[Evaluation], count: int) -> list[int]:

@@ -4,12 +4,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tapetum.core.errors import DataError
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.engine.checkpoint import load_checkpoint
+from tapetum.engine.extract import read_embeddings
+from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.engine.run_folder import RunFolder
 from tapetum.evaluation.card import Card, read_card
-from tapetum.report.collect import read_curves
-from tapetum.report.content import Array, Result
+from tapetum.evaluation.metrics import Evaluation, evaluate
+from tapetum.report.collect import choose_queries, collect_pairs, collect_searches, collect_worst_queries, read_curves
+from tapetum.report.content import Array, EnhancedPair, ReportContent, Result
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,24 @@ class RunResults:
     folder: RunFolder
     results: tuple[Result, ...]
     curves: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Kept embeddings, evaluated again; see `tapetum.report.collect.Searched`."""
+
+    query: EmbeddingSet
+    gallery: EmbeddingSet
+    evaluation: Evaluation
+    protocol: Protocol
+
+    def asks_like(self, other: "Kept") -> bool:
+        """Whether both search with the same pictures in the same order.
+
+        Args:
+            other: of another run.
+        """
+        return self.query.paths == other.query.paths and self.protocol == other.protocol
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunResults]:
@@ -51,6 +76,141 @@ def read_runs(folders: Sequence[Path]) -> list[RunResults]:
         )
         runs.append(RunResults(folder, results, read_curves(folder.metrics)))
     return _with_unique_labels(runs)
+
+
+def read_training(folders: Sequence[Path]) -> dict[str, dict[str, Array]]:
+    """Training curves of several runs, evaluated or not.
+
+    Args:
+        folders: run folders.
+    Returns:
+        Name of the recipe, or of the folder where that is not unique -> quantity -> (E,) values.
+    Raises:
+        DataError: a run has no complete epoch.
+    """
+    names = [_recipe_name(place) for place in folders]
+    found = {}
+    for place, name in zip(folders, names, strict=True):
+        curves = read_curves(RunFolder(place).metrics)
+        if not curves:
+            raise DataError(
+                f"{place}: no complete epoch in {RunFolder(place).metrics}; train a run with `tapetum train`"
+            )
+        found[name if names.count(name) == 1 else str(place)] = curves
+    return found
+
+
+def read_test(folder: RunFolder, card: Mapping[str, Any]) -> Kept | None:
+    """The embeddings behind a card, evaluated again; None where they were not kept or stand for several pictures.
+
+    Args:
+        folder: of the run.
+        card: one of its result cards.
+    Raises:
+        DataError: the embeddings are damaged.
+        ProtocolError: they do not belong to the card.
+    """
+    data = card["data"]
+    ending = "" if card["mirror"] else "_no_mirror"
+    query, gallery = (
+        folder.evaluation / f"{data['name']}_{split}{ending}.safetensors" for split in ("query", "gallery")
+    )
+    if data.get("multi_query") or not (query.is_file() and gallery.is_file()):
+        return None
+    sides = read_embeddings(query)[0], read_embeddings(gallery)[0]
+    protocol = read_protocol(card)
+    return Kept(*sides, evaluate(*sides, protocol), protocol)
+
+
+def read_protocol(card: Mapping[str, Any]) -> Protocol:
+    """The rules that a card was computed by.
+
+    Args:
+        card: a result card.
+    """
+    rules = dict(card["rules"])
+    for side in ("query_modality", "gallery_modality"):
+        name = rules.get(side)
+        rules[side] = None if name is None else Modality[name.upper()]
+    rules["ignored_pids"] = tuple(rules["ignored_pids"])
+    return Protocol(**rules)
+
+
+def collect_content(folders: Sequence[Path], *, title: str, command: str, searches: int = 6) -> ReportContent:
+    """Everything that run folders hold, as a report: the last run is taken for the method, the first for its baseline.
+
+    Args:
+        folders: run folders with result cards and, for rank lists, the embeddings beside them.
+        title: of the page.
+        command: which makes the report again.
+        searches: queries shown.
+    Raises:
+        DataError: a folder holds no result card, or pictures are missing.
+        CheckpointError: a checkpoint is damaged.
+    """
+    runs = read_runs(folders)
+    results = tuple(result for run in runs for result in run.results)
+    tests: dict[str, Kept] = {}
+    for run in runs:
+        test = read_test(run.folder, run.results[0].card)
+        if test is not None and all(test.asks_like(other) for other in tests.values()):
+            tests[run.results[0].label] = test
+    label, method = list(tests.items())[-1] if tests else ("", None)
+    return ReportContent(
+        title=title,
+        command=command,
+        lead=" ".join(dict.fromkeys(str(result.card["recipe"].get("about", "")) for result in results)).strip(),
+        facts=_facts(results),
+        results=results,
+        curves={run.results[0].label: run.curves for run in runs if run.curves},
+        rank_lists=collect_searches(tests, count=searches) if tests else (),
+        worst_queries=collect_worst_queries(label, method) if method else (),
+        pairs=_last_pairs(runs) if tests else (),
+    )
+
+
+def find_test(place: Path) -> tuple[str, Kept]:
+    """The first result of a run whose embeddings were kept.
+
+    Args:
+        place: a run folder.
+    Returns:
+        The result's label, and its test.
+    Raises:
+        DataError: the run was not evaluated, or its embeddings are gone.
+    """
+    (run,) = read_runs([place])
+    for result in run.results:
+        test = read_test(run.folder, result.card)
+        if test is not None:
+            return result.label, test
+    raise DataError(
+        f"{place}: the embeddings beside the result cards are gone; make them again with `tapetum evaluate {place}`"
+    )
+
+
+def collect_run_pairs(place: Path, *, count: int = 8) -> tuple[EnhancedPair, ...]:
+    """Query pictures of a run beside what its method's enhancer makes of them; nothing for a method without one.
+
+    Args:
+        place: a run folder.
+        count: pictures, from easily to hardly found ones.
+    Raises:
+        DataError: the run was not evaluated, its embeddings are gone, or a picture cannot be read.
+        CheckpointError: it has no checkpoint, or a damaged one.
+    """
+    _, test = find_test(place)
+    checkpoint = load_checkpoint(place)
+    data = check_recipe(checkpoint.header.recipe, f"in {checkpoint.path}").data
+    rows = choose_queries([test.evaluation], count)
+    return collect_pairs(
+        checkpoint.network,
+        [test.query.paths[row] for row in rows],
+        size=data.size,
+        captions=[f"person {int(test.query.pids[row])}, camera {int(test.query.camids[row])}" for row in rows],
+        interpolation=data.interpolation,
+        backend=data.backend,
+    )
 
 
 def find_cards(place: Path) -> list[Path]:
@@ -88,6 +248,33 @@ def find_card(place: Path) -> Path:
 
 def _label(card: Card, place: Path) -> str:
     return str(card.get("recipe", {}).get("name") or place.name)
+
+
+def _recipe_name(place: Path) -> str:
+    """The recipe's name; the folder's where the run has no recipe."""
+    path = RunFolder(place).recipe
+    return load_recipe(path).name if path.is_file() else place.name
+
+
+def _facts(results: Sequence[Result]) -> dict[str, object]:
+    """What the cards say about the pictures of each dataset."""
+    facts: dict[str, object] = {}
+    for result in results:
+        data = result.card["data"]
+        where = f"{data['name']}: " if len({str(one.card["data"]["name"]) for one in results}) > 1 else ""
+        facts |= {f"{where}query pictures": data.get("query"), f"{where}gallery pictures": data.get("gallery")}
+        facts |= {f"{where}fingerprint": data.get("fingerprint")}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _last_pairs(runs: Sequence[RunResults]) -> tuple[EnhancedPair, ...]:
+    """Pictures enhanced by the last method that has an enhancer and whose weights are there."""
+    for run in reversed(runs):
+        if run.folder.best.is_file() or run.folder.last.is_file():
+            pairs = collect_run_pairs(run.folder.root)
+            if pairs:
+                return pairs
+    return ()
 
 
 def _with_unique_labels(runs: Sequence[RunResults]) -> list[RunResults]:

@@ -1,0 +1,161 @@
+"""``tapetum plot``: one figure of finished runs, as PNG, SVG or PDF."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tapetum.plots.style import Figure
+
+app = typer.Typer(
+    help="Draw one figure of finished runs, as PNG, SVG or PDF.",
+    epilog="Example: tapetum plot cmc runs/ide_synth runs/idf_synth --out runs/cmc.png",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Runs = Annotated[list[Path], typer.Argument(help="Run folders, the baseline first.")]
+Run = Annotated[Path, typer.Argument(help="An evaluated run folder.")]
+Out = Annotated[Path, typer.Option(help="The picture; its ending (.png, .svg, .pdf) says the format.")]
+
+
+@app.command()
+def curves(
+    runs: Runs,
+    out: Out = Path("runs/curves.png"),
+    quantity: Annotated[
+        list[str] | None, typer.Option(help="Part of a name, e.g. exposure; repeatable; default: everything.")
+    ] = None,
+) -> None:
+    """Losses and looks at held-out people over the epochs, one panel each.
+
+    Example: tapetum plot curves runs/ide_synth runs/idf_synth --out runs/curves.png
+    """
+    from tapetum.core.errors import DataError, nearest_name
+    from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
+    from tapetum.report.runs import read_training
+
+    logged = read_training(runs)
+    names = list_quantities(logged)
+    if quantity:
+        chosen = [name for name in names if any(part in name for part in quantity)]
+        if not chosen:
+            raise DataError(
+                f"--quantity {quantity[0]}: nothing logged is called so; {nearest_name(quantity[0], names)}"
+            )
+        names = chosen
+    _write(out, draw_curves(logged, quantities=names), describe_curves(logged, quantities=names))
+
+
+@app.command()
+def cmc(
+    runs: Runs,
+    out: Out = Path("runs/cmc.png"),
+    ranks: Annotated[int, typer.Option(min=1, help="Ranks shown.")] = 20,
+) -> None:
+    """How often the right person is among the first k answers, one line a result.
+
+    Example: tapetum plot cmc runs/ide_synth runs/idf_synth --out runs/cmc.png
+    """
+    from tapetum.plots.cmc import describe_cmc, draw_cmc
+    from tapetum.report import cards
+    from tapetum.report.runs import read_runs
+
+    lines = {result.label: cards.cmc(result.card) for run in read_runs(runs) for result in run.results}
+    _write(out, draw_cmc(lines, ranks=ranks), describe_cmc(lines))
+
+
+@app.command()
+def slices(
+    runs: Runs,
+    out: Out = Path("runs/slices.png"),
+    by: Annotated[str, typer.Option(help="Property the queries are cut by: light, size, noise, camera.")] = "light",
+) -> None:
+    """mAP by light, size, noise or camera of the queries, with bootstrap intervals and numbers of queries.
+
+    Example: tapetum plot slices runs/ide_synth runs/idf_synth --by size --out runs/size.png
+    """
+    from tapetum.core.errors import DataError, nearest_name
+    from tapetum.plots.slices import describe_slices, draw_slices
+    from tapetum.report import cards
+    from tapetum.report.runs import read_runs
+
+    found = cards.breakdowns([result for run in read_runs(runs) for result in run.results])
+    known = {breakdown.name.lower(): breakdown for breakdown in found}
+    if by not in known:
+        hint = nearest_name(by, known) if known else "the results were not cut into slices; evaluate again"
+        raise DataError(f"--by {by}: no such slices in the result cards; {hint}")
+    one = known[by]
+    figure = draw_slices(one.levels, one.counts, one.values, intervals=one.intervals, quantity=one.quantity)
+    words = describe_slices(one.levels, one.counts, one.values, intervals=one.intervals, quantity=one.quantity)
+    _write(out, figure, words)
+
+
+@app.command()
+def ranking(
+    run: Run,
+    out: Out = Path("runs/ranking.png"),
+    count: Annotated[int, typer.Option(min=1, help="Queries shown.")] = 5,
+    depth: Annotated[int, typer.Option(min=1, help="Answers of each.")] = 10,
+    worst: Annotated[bool, typer.Option("--worst", help="The worst queries, not some from easy to hard.")] = False,
+) -> None:
+    """Rank lists: queries beside their first answers, right and wrong framed.
+
+    Example: tapetum plot ranking runs/idf_synth --worst --out runs/worst.png
+    """
+    from tapetum.evaluation.slices import worst_queries
+    from tapetum.plots.ranking_list import describe_ranking_list, draw_ranking_list
+    from tapetum.report.collect import choose_queries, collect_rank_lists
+    from tapetum.report.runs import find_test
+
+    label, test = find_test(run)
+    chosen = worst_queries(test.evaluation, count).tolist() if worst else choose_queries([test.evaluation], count)
+    lists = collect_rank_lists(label, test.query, test.gallery, test.protocol, rows=chosen, depth=depth)
+    right = [[answer.right for answer in one.answers] for one in lists]
+    figure = draw_ranking_list(
+        [one.query for one in lists],
+        [[answer.picture for answer in one.answers] for one in lists],
+        right,
+        captions=[one.caption.replace(", ", "\n") for one in lists],
+        title=label,
+    )
+    _write(out, figure, describe_ranking_list(right, captions=[one.caption for one in lists]))
+
+
+@app.command()
+def enhancement(
+    run: Run,
+    out: Out = Path("runs/enhancement.png"),
+    count: Annotated[int, typer.Option(min=1, help="Pictures shown.")] = 6,
+) -> None:
+    """Night pictures beside what the method's enhancer makes of them.
+
+    Example: tapetum plot enhancement runs/idf_synth --out runs/enhancement.png
+    """
+    from tapetum.core.errors import DataError
+    from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
+    from tapetum.report.runs import collect_run_pairs
+
+    pairs = collect_run_pairs(run, count=count)
+    if not pairs:
+        raise DataError(f"{run}: its method has no enhancer; give a run of one that has, e.g. of the recipe idf_synth")
+    night, enhanced = [pair.night for pair in pairs], [pair.enhanced for pair in pairs]
+    figure = draw_enhancement(night, enhanced, captions=[pair.caption.replace(", ", "\n") for pair in pairs])
+    _write(out, figure, describe_enhancement(night, enhanced))
+
+
+def _write(out: Path, figure: "Figure", words: str) -> None:
+    """The file, and on the screen what it shows for whoever cannot see it."""
+    from tapetum.core.errors import OutputError
+    from tapetum.data.atomic import make_folder, write_bytes
+    from tapetum.plots.style import figure_bytes
+
+    try:
+        content = figure_bytes(figure, out.suffix.lower())
+    except OutputError as error:
+        raise OutputError(f"{out}: {error}") from None
+    make_folder(out.parent)
+    write_bytes(out, content)
+    typer.echo(words)
+    typer.echo(f"{out}: written")
