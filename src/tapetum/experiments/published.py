@@ -52,7 +52,9 @@ TABLE_VI = {
 }
 
 TABLE_VII = {
-    ("knight_c13", "night600"): Published(0.23, 0.60, 0.60, 0.89, remark="suspect as printed: R-5 = R-10, mAP above R-k"),
+    ("knight_c13", "night600"): Published(
+        0.23, 0.60, 0.60, 0.89, remark="suspect as printed: R-5 = R-10, mAP above R-k"
+    ),
     ("knight_c12", "night600"): Published(1.38, 4.45, 6.74, 0.53),
     ("knight_c23", "night600"): Published(1.42, 4.00, 7.02, 0.55),
     ("night600", "knight_c13"): Published(1.95, 4.89, 7.34, 2.56),

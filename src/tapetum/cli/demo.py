@@ -1,0 +1,47 @@
+"""``tapetum demo``: from nothing to a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapetum.cli._choices import Quiet
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder of everything the demo writes.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scene and of the trainings.")] = 2021,
+    people: Annotated[int, typer.Option(min=2, help="People for training, and as many others for testing.")] = 60,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 12,
+    clip: Annotated[
+        Path | None, typer.Option(help="A real video of a static camera to try the trained methods on.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of both recipes; repeatable.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Generate a night scene, train IDE+ and IDF on it, evaluate, search, and write a report.
+
+    Ctrl-C leaves a usable state; the same command goes on from there.
+
+    Example: tapetum demo --out runs/demo
+    """
+    from tapetum.experiments.demo import DemoOptions, check_out, run_demo
+
+    options = DemoOptions(out=out, seed=seed, people=people, epochs=epochs, clip=clip, overrides=tuple(set_ or ()))
+    check_out(out)
+    try:
+        metrics = run_demo(options, quiet=quiet)
+    except KeyboardInterrupt:
+        typer.echo(f"tapetum: stopped; `{options.command}` goes on from here", err=True)
+        raise typer.Exit(130) from None
+    names = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
+    first = next(iter(metrics["methods"].values()))
+    typer.echo(f"protocol {first['protocol']}, AP {first['ap']}, seed {seed}; percent")
+    typer.echo(f"{'':8}" + "".join(f"{name:>9}" for name in names.values()))
+    for label, numbers in metrics["methods"].items():
+        typer.echo(f"{label:8}" + "".join(f"{100 * numbers[key]:9.2f}" for key in names))
+    chance = metrics["chance"]
+    typer.echo(f"{'chance':8}{100 * chance['rank1']:9.2f}{'':18}{100 * chance['mean_ap']:9.2f}")
+    typer.echo(f"{out / 'report.html'}: open it in a browser")

@@ -1,0 +1,346 @@
+"""The demo: a night scene, the baseline and IDF trained on it, evaluated, searched, and a report to look at.
+
+Every stage leaves finished files, so an interrupted demo goes on where it stopped when it is called again.
+"""
+
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tapetum.core.errors import OutputError
+from tapetum.data.atomic import make_folder
+from tapetum.data.catalog import Dataset
+from tapetum.data.image_io import read_picture
+from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
+from tapetum.engine.checkpoint import load_checkpoint
+from tapetum.engine.evaluate import Evaluated, evaluate_run
+from tapetum.engine.recipe import Recipe, load_recipe
+from tapetum.engine.run_folder import RunFolder, write_json
+from tapetum.engine.sources import open_scene, scene_options
+from tapetum.engine.train import train
+from tapetum.evaluation.rerank import RerankOptions
+from tapetum.experiments.board import Board, Stage
+from tapetum.experiments.published import TABLE_V
+from tapetum.experiments.real_clip import CLIP_WEIGHT, run_clip
+from tapetum.gallery.index import search
+from tapetum.report import cards
+from tapetum.report.build import build_report
+from tapetum.report.collect import choose_queries, collect_pairs, collect_rank_lists, read_curves
+from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip, ReportContent, Result
+
+METHODS = {"IDE+": "ide_synth", "IDF": "idf_synth"}  # label -> recipe; the baseline first
+QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")
+SEARCHES = 4
+PAIRS = 6
+SAMPLES = 12
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Settings of the demo.
+
+    Attributes:
+        out: folder of everything it writes.
+        seed: of scene and trainings.
+        people: for training, and as many others for testing.
+        epochs: of each training.
+        clip: a real video to try the trained methods on; None for none.
+        overrides: "key.key=value" for both recipes.
+    """
+
+    out: Path
+    seed: int = 2021
+    people: int = 60
+    epochs: int = 12
+    clip: Path | None = None
+    overrides: tuple[str, ...] = field(default=())
+
+    @property
+    def command(self) -> str:
+        """What makes the same again."""
+        words = ["tapetum", "demo", "--out", str(self.out)]
+        default = DemoOptions(self.out)
+        for name in ("seed", "people", "epochs"):
+            if getattr(self, name) != getattr(default, name):
+                words += [f"--{name}", str(getattr(self, name))]
+        if self.clip is not None:
+            words += ["--clip", str(self.clip)]
+        for override in self.overrides:
+            words += ["--set", override]
+        return shlex.join(words)
+
+    def scene(self) -> dict[str, Any]:
+        """Settings of the generated scene."""
+        seeds = dict.fromkeys(("identity_seed", "camera_seed", "time_seed"), self.seed)
+        return {"num_train_people": self.people, "num_test_people": self.people, **seeds}
+
+    def recipe(self, name: str) -> Recipe:
+        """A method's recipe on this scene.
+
+        Args:
+            name: of the recipe.
+        """
+        return load_recipe(name, [f"seed={self.seed}", f"schedule.epochs={self.epochs}", *self.overrides])
+
+
+def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
+    """Run the demo, or go on with it.
+
+    Args:
+        options: its settings.
+        quiet: show no progress.
+    Returns:
+        What ``metrics.json`` holds.
+    Raises:
+        TapetumError: the folder holds something else or cannot be written, or a stage failed.
+        KeyboardInterrupt: stopped by the user; the same call goes on.
+    """
+    make_folder(options.out)
+    recipes = {label: options.recipe(name) for label, name in METHODS.items()}
+    share = options.people / 60
+    stages = [Stage("generate the night scene", 35 * share)]
+    stages += [
+        Stage(f"train {label}", weight * share * options.epochs) for label, weight in zip(METHODS, (8, 18), strict=True)
+    ]
+    stages += [Stage(f"evaluate {label}", 12 * share) for label in METHODS]
+    stages += [Stage("try the real clip", CLIP_WEIGHT)] if options.clip else []
+    stages += [Stage("write the report", 8)]
+    board = Board(stages, quiet=quiet)
+    with board.showing():
+        board.begin("generate the night scene")
+        begun = time.monotonic()
+        dataset = open_scene(options.scene(), options.out / "scene", progress=board.pictures)
+        board.finish_stage(at_once=time.monotonic() - begun < 1)
+
+        runs = {label: options.out / name.removesuffix("_synth") for label, name in METHODS.items()}
+        seconds = {}
+        for label, recipe in recipes.items():
+            board.begin(f"train {label}")
+            finished = bool(RunFolder(runs[label]).read_facts().get("finished"))
+            seconds[label] = train(recipe, runs[label], dataset=dataset, reporter=board).seconds
+            board.finish_stage(at_once=finished)
+
+        found = {}
+        for label in METHODS:
+            board.begin(f"evaluate {label}")
+            found[label] = evaluate_run(runs[label], dataset=dataset, rerank=RerankOptions(), progress=board.pictures)
+            board.finish_stage()
+
+        real = None
+        if options.clip is not None:
+            board.begin("try the real clip")
+            real = run_clip(options.clip, runs, options.out / "real", command=options.command, progress=board.pictures)
+            board.finish_stage()
+
+        board.begin("write the report")
+        metrics = summarise(options, found, seconds, real)
+        write_json(options.out / "searches.json", _search(found))
+        write_json(options.out / "metrics.json", metrics)
+        build_report(options.out / "report.html", _collect(options, dataset, runs, found, seconds, real))
+        board.finish_stage()
+    return metrics
+
+
+def summarise(
+    options: DemoOptions,
+    found: Mapping[str, Evaluated],
+    seconds: Mapping[str, float],
+    real: RealClip | None = None,
+) -> dict[str, Any]:
+    """The numbers of ``metrics.json``: fractions, per method and light level, with protocol and seed.
+
+    Args:
+        options: of the demo.
+        found: label -> its evaluation.
+        seconds: label -> training time.
+        real: the same methods on a real clip.
+    """
+    first = next(iter(found.values())).card
+    content: dict[str, Any] = {
+        "command": options.command,
+        "seed": options.seed,
+        "scene": options.scene(),
+        "chance": first["chance"],
+        "methods": {
+            label: {**_numbers(evaluated.card), "seconds": seconds[label]} for label, evaluated in found.items()
+        },
+    }
+    if real is not None:
+        content["real"] = {
+            "clip": real.name,
+            "facts": dict(real.facts),
+            "chance": dict(real.chance),
+            **{
+                name: {result.label: _numbers(result.card) for result in results}
+                for name, results in (("as_is", real.as_is), ("darkened", real.darkened))
+            },
+        }
+    return content
+
+
+def _numbers(card: Mapping[str, Any]) -> dict[str, Any]:
+    levels = card["slices"]["light"]
+    return {
+        **{name: card["metrics"][name] for name in QUANTITIES},
+        "mean_ap_step": card["metrics"]["mean_ap_step"],
+        "mean_ap_trapezoid": card["metrics"]["mean_ap_trapezoid"],
+        "reranked_mean_ap": card["reranked"]["mean_ap"] if card["reranked"] else None,
+        "num_queries": card["metrics"]["num_queries"],
+        "per_light": {
+            level: {name: levels[level][name] for name in (*QUANTITIES, "num_queries")}
+            for level in ("low", "medium", "high")
+            if level in levels
+        },
+        "protocol": card["protocol"],
+        "ap": card["ap"],
+        "seed": card["seed"],
+        "recipe": card["recipe"]["name"],
+    }
+
+
+def _search(found: Mapping[str, Evaluated]) -> dict[str, Any]:
+    """A few queries against the whole gallery, as ``tapetum search`` answers them: no rule of a protocol applies."""
+    rows = torch.tensor(choose_queries([each.evaluation for each in found.values()], SEARCHES), dtype=torch.int64)
+    return {
+        label: [
+            {"query": path.name, "matches": [{**asdict(match), "path": match.path.name} for match in matches]}
+            for path, matches in zip(
+                evaluated.query.select(rows).paths,
+                search(evaluated.query.vectors[rows], evaluated.gallery, 10),
+                strict=True,
+            )
+        ]
+        for label, evaluated in found.items()
+    }
+
+
+def _collect(
+    options: DemoOptions,
+    dataset: Dataset,
+    runs: Mapping[str, Path],
+    found: Mapping[str, Evaluated],
+    seconds: Mapping[str, float],
+    real: RealClip | None,
+) -> ReportContent:
+    results = tuple(
+        Result(label, evaluated.card, seconds=seconds[label], note="baseline" if place == 0 else "")
+        for place, (label, evaluated) in enumerate(found.items())
+    )
+    evaluations = [evaluated.evaluation for evaluated in found.values()]
+    shown = choose_queries(evaluations, SEARCHES)
+    last = list(found.values())[-1]
+    worst = last.evaluation.query_rows[last.evaluation.per_query_ap.argsort(stable=True)[:SEARCHES]].tolist()
+    lists = {
+        label: collect_rank_lists(
+            label, each.query, each.gallery, each.protocol, rows=shown, evaluation=each.evaluation
+        )
+        for label, each in found.items()
+    }
+    statistics = measure_pictures(dataset.records, cache_file=options.out / "statistics.npz")
+    settings, queries_per_camera = scene_options(options.scene())
+    return ReportContent(
+        title="A night with Tapetum",
+        command=options.command,
+        lead=(
+            "Two methods were trained from scratch on generated night pictures of some people and tested on others "
+            "whom they have never seen: the baseline IDE+, and IDF, which looks at each picture twice, as it is and "
+            "brightened by a network trained along."
+        ),
+        facts={
+            "people (training / testing)": f"{settings.num_train_people} / {settings.num_test_people}",
+            "cameras": settings.cameras,
+            "pictures (training / query / gallery)": " / ".join(
+                str(len(dataset.split(split))) for split in ("train", "query", "gallery")
+            ),
+            "queries of a person under a camera": queries_per_camera,
+            "light (low / medium / high)": _shares(light_levels(statistics.lightness), ("low", "medium", "high")),
+            "size (small / medium / big)": _shares(size_levels(statistics.height), ("small", "medium", "big")),
+            "seed": options.seed,
+            "epochs": options.epochs,
+        },
+        results=results,
+        chance=cards.chance(results[0].card),
+        curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
+        breakdowns=cards.breakdowns(results),
+        rank_lists=tuple(ranked for group in zip(*lists.values(), strict=True) for ranked in group),
+        pairs=_pairs(runs, last, options),
+        worst_slices=cards.worst_slices(results),
+        worst_queries=collect_rank_lists(
+            list(found)[-1], last.query, last.gallery, last.protocol, rows=worst, evaluation=last.evaluation
+        ),
+        pictures=statistics,
+        samples=_samples(dataset),
+        real=real,
+        published=tuple(
+            PublishedRow(
+                label,
+                "IDF paper (TMM 2023), Table V, Night600",
+                rank1=row.rank1,
+                rank5=row.rank5,
+                rank10=row.rank10,
+                mean_ap=row.mean_ap,
+                remark=remark,
+            )
+            for label, row, remark in (
+                ("IDE+ (row MB)", TABLE_V["MB"], "real night pictures, pretrained: not comparable with the rows above"),
+                ("IDF (row MB+IEB+IDM w/ IFD)", TABLE_V["MB+IEB+IDM (w/ IFD)"], "likewise"),
+            )
+        ),
+        notes=(
+            "The pictures are generated: figures tell methods apart under known conditions, they do not say how a "
+            "method does on a real street.",
+            "One seed a method: a difference inside the intervals is no difference. "
+            "`tapetum reproduce table5 --data synth --seeds 1,2,3` trains several.",
+            "The weights are those of the last epoch; the testing people had no part in any choice.",
+        ),
+    )
+
+
+def _shares(levels: Any, names: tuple[str, ...]) -> str:
+    return " / ".join(f"{100 * float((levels == name).mean()):.0f} %" for name in names)
+
+
+def _pairs(runs: Mapping[str, Path], evaluated: Evaluated, options: DemoOptions) -> tuple[EnhancedPair, ...]:
+    """Some query pictures beside their enhancement, from the darkest to the brightest."""
+    statistics: PictureStatistics = evaluated.statistics
+    order = statistics.lightness.argsort(kind="stable")
+    rows = [int(order[round(place * (len(order) - 1) / (PAIRS - 1))]) for place in range(PAIRS)]
+    checkpoint = load_checkpoint(runs[list(runs)[-1]])
+    data = options.recipe(list(METHODS.values())[-1]).data
+    paths = [evaluated.query.paths[row] for row in rows]
+    return collect_pairs(
+        checkpoint.network,
+        paths,
+        size=data.size,
+        captions=[f"lightness {statistics.lightness[row]:.0f} of 255" for row in rows],
+        interpolation=data.interpolation,
+        backend=data.backend,
+    )
+
+
+def _samples(dataset: Dataset) -> tuple[tuple[Picture, str], ...]:
+    """Pictures of a few training people under different cameras."""
+    records = dataset.split("train")
+    step = max(1, len(records) // SAMPLES)
+    chosen = records[::step][:SAMPLES]
+    return tuple((read_picture(record.path), f"person {record.pid}, camera {record.camid}") for record in chosen)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that holds something which is not a demo.
+
+    Args:
+        out: folder given by the user.
+    Raises:
+        OutputError: it holds other things.
+    """
+    known = {"scene", "ide", "idf", "real", "statistics.npz", "metrics.json", "searches.json", "report.html"}
+    if out.is_dir():
+        strange = sorted(entry.name for entry in out.iterdir() if entry.name not in known and entry.name[0] != ".")
+        if strange:
+            raise OutputError(f"{out}: holds {strange[0]}, which no demo writes; choose another --out")

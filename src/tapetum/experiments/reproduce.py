@@ -1,0 +1,310 @@
+"""The IDF paper's tables, row by row: train, evaluate, and print ours beside the paper's.
+
+Each row and seed has a run folder of its own, so a table goes on where it was interrupted. On the generated scene the
+rows run with recipes made for it; the paper's figures are then shown for the order of the rows only.
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.engine.evaluate import evaluate_run
+from tapetum.engine.recipe import Recipe, load_recipe
+from tapetum.engine.run_folder import write_json, write_text
+from tapetum.engine.sources import CACHE, open_data
+from tapetum.engine.train import train
+from tapetum.evaluation.card import Card
+from tapetum.experiments.board import Board, Stage
+from tapetum.experiments.published import TABLE_III, TABLE_V, TABLE_VI, TABLE_VII, Published
+
+QUANTITIES = {"rank1": "R-1", "rank5": "R-5", "rank10": "R-10", "mean_ap": "mAP"}
+SYNTH = "synth"
+OTHER_SCENE = {"identity_seed": 1, "camera_seed": 1, "time_seed": 1}  # other people, cameras and nights
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Pictures to train or test on.
+
+    Attributes:
+        data: name of the dataset, as in ``--data NAME=ROOT``.
+        overrides: changes to a recipe's data section beyond name and root.
+        title: as printed.
+    """
+
+    data: str
+    overrides: tuple[str, ...] = ()
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        label: as printed.
+        run: name of the run folder; rows with the same one share a training.
+        recipe: of the package.
+        train_on, test_on: pictures.
+        overrides: further changes to the recipe.
+        published: the paper's row; None where the paper has none.
+    """
+
+    label: str
+    run: str
+    recipe: str
+    train_on: Domain
+    test_on: Domain
+    overrides: tuple[str, ...] = ()
+    published: Published | None = None
+
+
+def _table3(scene: bool) -> list[Row]:
+    domain, twin = (Domain(SYNTH), "synth") if scene else (Domain("night600"), "night600")
+    recipes = {"IDE+": "ide", "IDE+ w/ DCE": "ide_dce"}
+    return [
+        Row(label, name, f"{name}_{twin}", domain, domain, published=TABLE_III[label])
+        for label, name in recipes.items()
+    ]
+
+
+def _table5(scene: bool) -> list[Row]:
+    domain, twin = (Domain(SYNTH), "synth") if scene else (Domain("night600"), "night600")
+    recipes = {
+        "MB": "ide",
+        "MB+MB (w/ cat)": "mb_mb",
+        "IEB": "ieb",
+        "MB+IEB (w/ cat)": "mb_ieb",
+        "MB+IEB+IDM": "mb_ieb_idm",
+        "MB+IEB+IDM (w/ IFD)": "idf",
+    }
+    return [
+        Row(label, name, _idf(scene) if name == "idf" else f"{name}_{twin}", domain, domain, published=TABLE_V[label])
+        for label, name in recipes.items()
+    ]
+
+
+def _table6(scene: bool) -> list[Row]:
+    domain = Domain(SYNTH) if scene else Domain("night600")
+    return [
+        Row(
+            f"lambda1 {reconstruction}, lambda2 {distillation}",
+            f"idf_rec{reconstruction}_kd{distillation}",
+            _idf(scene),
+            domain,
+            domain,
+            (f"method.reconstruction_weight={reconstruction}", f"method.distillation_weight={distillation}"),
+            row,
+        )
+        for (reconstruction, distillation), row in TABLE_VI.items()
+    ]
+
+
+def _table7(scene: bool) -> list[Row]:
+    if scene:
+        settings = json.dumps(OTHER_SCENE)
+        first, second = Domain(SYNTH, title="scene A"), Domain(SYNTH, (f"data.scene={settings}",), "scene B")
+        pairs = [(first, second), (second, first)]
+        return [
+            Row(f"{a.title} to {b.title}", f"idf_{a.title.replace(' ', '_')}", _idf(scene), a, b, ()) for a, b in pairs
+        ]
+    domains = {"night600": Domain("night600", title="Night600")} | {
+        f"knight_{subset}": Domain("knight", (f"data.options.subset={subset}",), f"Knight ({subset})")
+        for subset in ("c13", "c12", "c23")
+    }
+    return [
+        Row(f"{domains[a].title} to {domains[b].title}", f"idf_{a}", _idf(scene), domains[a], domains[b], published=row)
+        for (a, b), row in TABLE_VII.items()
+    ]
+
+
+def _idf(scene: bool) -> str:
+    return "idf_synth" if scene else "idf_official"
+
+
+TABLES: dict[str, tuple[str, Callable[[bool], list[Row]]]] = {
+    "table3": ("Table III, offline enhancement (rows that IDE+ and DCE-Net make)", _table3),
+    "table5": ("Table V, ablation", _table5),
+    "table6": (
+        "Table VI, weights of reconstruction (lambda1) and distillation (lambda2); the paper prints R-1",
+        _table6,
+    ),
+    "table7": ("Table VII, trained on one dataset and tested on another", _table7),
+}
+
+
+def rows_of(table: str, *, scene: bool) -> list[Row]:
+    """The rows of a table.
+
+    Args:
+        table: "table3", "table5", "table6" or "table7".
+        scene: on the generated scene instead of the paper's data.
+    Raises:
+        RecipeError: there is no such table.
+    """
+    if table not in TABLES:
+        raise RecipeError(f"table {table!r} is unknown; {nearest_name(table, TABLES)}")
+    return TABLES[table][1](scene)
+
+
+def row_recipe(row: Row, domain: Domain, roots: Mapping[str, str | None], overrides: Sequence[str]) -> Recipe:
+    """The recipe of a row with its pictures filled in.
+
+    Args:
+        row: of a table.
+        domain: the row's training or testing pictures.
+        roots: dataset -> root.
+        overrides: "key.key=value", applied last.
+    Raises:
+        RecipeError: the root of a dataset is not given, or an override is wrong.
+    """
+    if domain.data not in roots:
+        raise RecipeError(f"row {row.label!r} needs --data {domain.data}=ROOT; add it")
+    data = [f"data.name={domain.data}", f"data.root={json.dumps(roots[domain.data])}", *domain.overrides]
+    return load_recipe(row.recipe, [*data, *row.overrides, *overrides])
+
+
+def run_table(
+    table: str,
+    roots: Mapping[str, str | None],
+    out: Path,
+    *,
+    seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    cache: Path = CACHE,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run a table's rows, or go on with them, and write ``TABLE.json`` and ``TABLE.md``.
+
+    Args:
+        table: "table3", "table5", "table6" or "table7".
+        roots: dataset -> root; {"synth": None} runs the rows on the generated scene.
+        out: folder of the table.
+        seeds: of the trainings; none takes each recipe's own.
+        overrides: "key.key=value" for every recipe.
+        only: parts of the labels of the rows wanted; none takes all.
+        cache: folder for generated scenes.
+        quiet: show no progress.
+    Returns:
+        What the JSON file holds.
+    Raises:
+        TapetumError: no such table, a root is missing, or a row failed.
+        KeyboardInterrupt: stopped by the user; the same call goes on.
+    """
+    scene = SYNTH in roots
+    rows = [
+        row
+        for row in rows_of(table, scene=scene)
+        if not only or any(part.lower() in row.label.lower() for part in only)
+    ]
+    if not rows:
+        labels = ", ".join(row.label for row in rows_of(table, scene=scene))
+        raise RecipeError(f"--only {' '.join(only)!r} fits no row of {table}; rows: {labels}")
+    plans = []
+    for row in rows:  # every recipe is checked before the first training starts
+        for seed in seeds or [row_recipe(row, row.train_on, roots, overrides).seed]:
+            changes = [*overrides, f"seed={seed}"]
+            recipe = row_recipe(row, row.train_on, roots, changes)
+            plans.append((row, seed, recipe, row_recipe(row, row.test_on, roots, changes)))
+    title = TABLES[table][0]
+    results: dict[str, list[Card]] = {row.label: [] for row in rows}
+    board = Board(
+        [
+            Stage(_stage(part, row, seed), weight)
+            for row, seed, recipe, _ in plans
+            for part, weight in (("train", float(recipe.schedule.epochs)), ("test", 1.0))
+        ],
+        quiet=quiet,
+    )
+    with board.showing():
+        for row, seed, recipe, tested in plans:
+            folder = out / f"{row.run}_seed{seed}"
+            board.begin(_stage("train", row, seed))
+            dataset = open_data(recipe.data, cache=cache, progress=board.pictures).dataset
+            train(recipe, folder, dataset=dataset, reporter=board, cache=cache)
+            board.finish_stage()
+            board.begin(_stage("test", row, seed))
+            target = open_data(tested.data, cache=cache).dataset if tested.data != recipe.data else dataset
+            place = None if row.test_on == row.train_on else folder / f"evaluation_{_slug(row.test_on.title)}"
+            found = evaluate_run(folder, dataset=target, out=place, progress=board.pictures)
+            results[row.label].append(found.card)
+            board.finish_stage()
+            content = _summarise(table, title, rows, results, scene)
+            write_json(out / f"{table}.json", content)  # after every row, so that a stop loses nothing
+            write_text(out / f"{table}.md", render_table(content))
+    return content
+
+
+def _stage(part: str, row: Row, seed: int) -> str:
+    return f"{part} {row.label}, seed {seed}"
+
+
+def _slug(title: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in title.lower()).strip("_")
+
+
+def _summarise(
+    table: str, title: str, rows: Sequence[Row], results: Mapping[str, Sequence[Card]], scene: bool
+) -> dict[str, Any]:
+    """Mean and deviation over seeds for each row, beside the paper's figures."""
+    content: dict[str, Any] = {"table": table, "title": title, "pictures": "generated" if scene else "real", "rows": []}
+    for row in rows:
+        cards = results[row.label]
+        if not cards:
+            continue
+        ours = {}
+        for name in QUANTITIES:
+            values = [100 * float(card["metrics"][name]) for card in cards]
+            ours[name] = {
+                "mean": statistics.fmean(values),
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+            }
+        content["rows"].append(
+            {
+                "label": row.label,
+                "recipe": row.recipe,
+                "ours_percent": ours,
+                "seeds": [card["seed"] for card in cards],
+                "protocol": cards[0]["protocol"],
+                "ap": cards[0]["ap"],
+                "checkpoint": cards[0]["checkpoint"]["chosen_by"],
+                "paper_percent": None
+                if row.published is None
+                else {name: getattr(row.published, name) for name in QUANTITIES},
+                "paper_remark": row.published.remark if row.published else "",
+            }
+        )
+    return content
+
+
+def render_table(content: Mapping[str, Any]) -> str:
+    """A table as Markdown: ours and the paper's in columns of their own.
+
+    Args:
+        content: as `run_table` gives it.
+    """
+    names = list(QUANTITIES.values())
+    header = ["row", *(f"{name} ours" for name in names), *(f"{name} paper" for name in names), "seeds"]
+    lines = [f"IDF paper (TMM 2023), {content['title']}; percent", ""]
+    if content["pictures"] == "generated":
+        lines += ["Ours: generated night scene. Paper: Night600. Compare the order of the rows, never the figures.", ""]
+    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in content["rows"]:
+        ours = [_cell(row["ours_percent"][name]["mean"], row["ours_percent"][name]["deviation"]) for name in QUANTITIES]
+        paper = [_cell((row["paper_percent"] or {}).get(name)) for name in QUANTITIES]
+        cells = [row["label"], *ours, *paper, ", ".join(map(str, row["seeds"]))]
+        lines.append("| " + " | ".join(cells) + " |")
+    remarks = [f"{row['label']}: {row['paper_remark']}" for row in content["rows"] if row["paper_remark"]]
+    rules = sorted({f"protocol {row['protocol']}, AP {row['ap']}, {row['checkpoint']}" for row in content["rows"]})
+    return "\n".join([*lines, "", *(f"Ours: {rule}." for rule in rules), *(f"Paper, {text}." for text in remarks), ""])
+
+
+def _cell(value: float | None, deviation: float | None = None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if deviation is None else f"{value:.2f} ± {deviation:.2f}"
