@@ -53,7 +53,7 @@ def visible_protocol(
 
 
 def find_base(root: Path, *, dataset: str, names: Sequence[str], obtain: str) -> Path:
-    """The dataset's own folder: `root`, or the folder of a known name inside it.
+    """The dataset's own folder: the one of a known name inside `root`, otherwise `root`.
 
     Args:
         root: what the user gave.
@@ -66,8 +66,6 @@ def find_base(root: Path, *, dataset: str, names: Sequence[str], obtain: str) ->
     if not root.is_dir():
         state = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"{dataset}: root {root} {state}; {obtain}")
-    if root.name.lower() in names:
-        return root
     inside = [child for child in sorted(root.iterdir()) if child.name.lower() in names and child.is_dir()]
     return inside[0] if inside else root
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import BinaryIO, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError
 from tapetum.core.types import Batch, Record
-from tapetum.data.atomic import make_folder, replacing
+from tapetum.data.atomic import make_folder, write_with
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
 from tapetum.data.sampler import Rows, SampledBatch, SamplerOptions, build_sampler
@@ -146,24 +146,24 @@ def read_resized(path: Path, options: PictureOptions) -> NDArray[np.uint8]:
     return resize(read_picture(path), options.size, interpolation=options.interpolation, backend=options.backend)
 
 
-def decode_all(
-    records: Sequence[Record], options: PictureOptions, into: Pictures, *, progress: Progress | None = None
-) -> None:
-    """Decode every picture once.
+def decode_in_chunks(
+    records: Sequence[Record], options: PictureOptions, *, progress: Progress | None = None
+) -> Iterator[Pictures]:
+    """Every picture once, in order, some hundred at a time.
 
     Args:
-        records: N pictures.
+        records: the pictures.
         options: size, filter, number of threads.
-        into: (N, H, W, 3) uint8, filled.
-        progress: called with (done, total) now and then.
+        progress: called with (done, total) after each chunk.
+    Returns:
+        (n, H, W, 3) uint8 arrays.
     """
-
-    def fill(start: int) -> int:
-        stop = min(start + _CHUNK, len(records))
-        into[start:stop] = DecodingSource(records, options).read(np.arange(start, stop))
-        return stop
-
-    for done in map_in_threads(fill, range(0, len(records), _CHUNK), options.num_workers):
+    source = DecodingSource(records, options)
+    rows = [np.arange(start, min(start + _CHUNK, len(records))) for start in range(0, len(records), _CHUNK)]
+    done = 0
+    for pictures in map_in_threads(source.read, rows, options.num_workers, ahead=2):
+        yield pictures
+        done += len(pictures)
         if progress:
             progress(done, len(records))
 
@@ -186,7 +186,10 @@ def open_pictures(
     if options.cache == "memory":
         _check_memory(shape)
         pictures = np.empty(shape, np.uint8)
-        decode_all(records, options, pictures, progress=progress)
+        filled = 0
+        for chunk in decode_in_chunks(records, options, progress=progress):
+            pictures[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
         return ArraySource(pictures)
     return ArraySource(_open_disk_cache(records, options, shape, progress))
 
@@ -213,13 +216,13 @@ def _open_disk_cache(
     except (OSError, ValueError, EOFError):
         pass  # not there yet, or damaged: written anew
     make_folder(folder)
-    with replacing(path) as temporary:
-        written = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        decode_all(records, options, written, progress=progress)
-        written.flush()
-        del written
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+
+    def write(file: BinaryIO) -> None:  # not through a memory map, in which a full disk would kill the process
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for chunk in decode_in_chunks(records, options, progress=progress):
+            file.write(chunk.data)
+
+    write_with(path, write)
     return np.asarray(np.load(path, mmap_mode="r"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, OutputError
 from tapetum.core.types import Batch, Record
 from tapetum.data import loader as module
 from tapetum.data.catalog import open_dataset
@@ -162,6 +162,18 @@ def test_interrupted_disk_cache_leaves_no_file(
     monkeypatch.setattr(module, "read_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(train, cache="disk", cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_stops_the_disk_cache_with_one_line_and_no_file(train: list[Record], tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="file size limits are a POSIX thing")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot be written .*; free space or choose another folder"):
+            build(train, cache="disk", cache_dir=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
 
 
