@@ -102,7 +102,7 @@ class Lighting:
 
     def on_surface(
         self, points: NDArray[np.floating], normal: NDArray[np.floating], facing_up: float
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[np.float32]:
         """Light that a matt surface receives.
 
         Args:
@@ -110,13 +110,16 @@ class Lighting:
             normal: (3,) unit normal of the surface.
             facing_up: share of the sky the surface sees, 0..1.
         Returns:
-            (N, 4) per channel.
+            (N, 4) float32 per channel.
         """
-        received = np.tile(np.array(self.sky) * facing_up, (len(points), 1))
-        if self.lamps:
-            direction, strength = self.arriving(points)
-            strength = strength * np.clip(direction @ normal, 0, None)
-            received += strength.T @ self.colours
+        points = np.asarray(points, np.float32)
+        received = np.tile(np.array(self.sky, np.float32) * np.float32(facing_up), (len(points), 1))
+        for lamp in self.lamps:  # one after the other: there are few lamps and may be half a million points
+            way = np.array(lamp.position, np.float32) - points
+            squared = np.einsum("nc,nc->n", way, way)
+            strength = np.maximum(way @ np.asarray(normal, np.float32), 0)
+            strength *= 25 / (np.sqrt(squared) * (squared + np.float32(lamp.radius_m**2)))
+            received += strength[:, None] * np.array(lamp.light, np.float32)
         return received
 
 

@@ -234,7 +234,7 @@ def _draw_tube(
     for step in range(2 if abs(lean) > 0.15 else 1):
         row = _rows(position)
         u = (across - table[_OFFSET].take(row)) * table[_INVERSE].take(row)
-        np.clip(u, -1, 1, out=u)
+        _limit(u)
         rise = table[_RISE_U].take(row) * u
         rise += table[_RISE_R].take(row) * np.sqrt(1 - u * u)
         rise += table[_RISE_0].take(row)
@@ -259,7 +259,7 @@ def _draw_tube(
     flat = inside + (line * (width - right + left) + (top * width + left))
     coverage[flat] = np.maximum(coverage.take(flat), np.minimum(gap.take(covered), 1))
     u = (across - table[_OFFSET].take(row)) * table[_INVERSE].take(row)
-    np.clip(u, -1, 1, out=u)
+    _limit(u)
     r = np.sqrt(1 - u * u)
     depth = table[_RISE_U].take(row) * u
     depth += table[_RISE_R].take(row) * r
@@ -278,7 +278,10 @@ def _draw_tube(
     turn = np.asarray(cv2.phase(cos_start * u - sin_start * r, sin_start * u + cos_start * r), np.float32).ravel()
     rows, columns = tube.texture_shape
     column = (turn * np.float32(columns / (2 * np.pi))).astype(np.int32)
-    texel = np.clip((position * rows).astype(np.int32), 0, rows - 1) * columns
+    texel = (position * np.float32(rows)).astype(np.int32)
+    np.maximum(texel, 0, out=texel)
+    np.minimum(texel, rows - 1, out=texel)
+    texel *= columns
     texel += np.minimum(column, columns - 1)
     texels[flat] = texel + tube.texture_start
     local = np.empty((len(flat), 3), np.float32)
@@ -288,8 +291,15 @@ def _draw_tube(
     normals[flat] = local @ aspects.basis[part]
 
 
+def _limit(u: FloatArray) -> None:
+    """Clip to -1..1, in place."""
+    np.maximum(u, -1, out=u)
+    np.minimum(u, 1, out=u)
+
+
 def _rows(position: FloatArray) -> IntArray:
     """Profile rows of positions along the axis."""
     rows: IntArray = (position * np.float32(PROFILE_ROWS)).astype(np.int32)
-    np.clip(rows, 0, PROFILE_ROWS - 1, out=rows)
+    np.maximum(rows, 0, out=rows)  # twice as fast as clip on arrays of this size
+    np.minimum(rows, PROFILE_ROWS - 1, out=rows)
     return rows

@@ -178,25 +178,32 @@ def _shaded(
     albedo = figure.atlas.texels.take(surface.texels, axis=0)[:, channels]
     if channels == [4]:
         return thermal_light(albedo * (np.float32(0.85) + np.float32(0.15) * surface.normals[:, 2:]), camera)
-    height = figure.person.height_m
+    up = surface.normals @ view.axes[:, 2].astype(np.float32)
+    light = (np.float32(0.62) + np.float32(0.38) * up)[:, None] * np.array(lighting.sky, np.float32)[channels]
+    if lighting.lamps:
+        received = _lamp_light(surface, view, lighting, body, figure.person.height_m)
+        light += received @ lighting.colours[:, channels].astype(np.float32)
+    light *= _creases(surface, view)[:, None]
+    light *= albedo
+    return light
+
+
+def _lamp_light(
+    surface: Surface, view: View, lighting: Lighting, body: NDArray[np.float64], height: float
+) -> FloatArray:
+    """(N, K) strength of each lamp on each covered pixel: its direction at the body, its fall-off from head to feet."""
     stations = body[None] + np.array(((0, 0, -0.5), (0, 0, 0.0), (0, 0, 0.5))) * height
-    direction, strength = lighting.arriving(stations)  # feet, middle, head
+    direction, strength = lighting.arriving(stations)
     rows, _ = view.project(stations)
     order = np.argsort(rows[:, 1])
     lines = np.arange(view.size[0])
     by_row = np.stack([np.interp(lines, rows[order, 1], lamp[order]) for lamp in strength], 1).astype(np.float32)
-    towards = (direction[:, 1] @ view.axes.T).astype(np.float32)
-    received = surface.normals @ towards.T
+    received: FloatArray = surface.normals @ (direction[:, 1] @ view.axes.T).astype(np.float32).T
     received += np.float32(0.12)  # lamps are not points: their light reaches a little around the edge
     received *= np.float32(1 / 1.12)
     np.maximum(received, 0, out=received)
     received *= by_row.take(surface.pixels // view.size[1], axis=0)
-    light = received @ lighting.colours[:, channels].astype(np.float32)
-    up = surface.normals @ view.axes[:, 2].astype(np.float32)
-    light += (np.float32(0.62) + np.float32(0.38) * up)[:, None] * np.array(lighting.sky, np.float32)[channels]
-    light *= _creases(surface, view)[:, None]
-    light *= albedo
-    return light
+    return received
 
 
 def _creases(surface: Surface, view: View) -> FloatArray:
@@ -210,7 +217,7 @@ def _creases(surface: Surface, view: View) -> FloatArray:
     soft = np.asarray(cv2.blur(depth.reshape(height, width, 2), (reach, reach)), np.float32).reshape(-1, 2)
     soft = soft.take(surface.pixels, axis=0)
     behind = soft[:, 0] / soft[:, 1] - (surface.near - level)
-    return np.asarray(1 - np.clip(4 * behind, 0, 0.45), np.float32)
+    return np.asarray(1 - np.minimum(np.maximum(4 * behind, 0), np.float32(0.45)), np.float32)
 
 
 def _cast_shadow(linear: FloatArray, view: View, lighting: Lighting, body: NDArray[np.float64]) -> None:
@@ -223,21 +230,22 @@ def _cast_shadow(linear: FloatArray, view: View, lighting: Lighting, body: NDArr
         strongest = direction[int(np.argmax(power)), 0]
         reach = min(1.5, 0.85 / max(float(strongest[2]), 0.2))
         away = -reach * np.array((strongest[0], strongest[1], 0.0))
-    points = np.stack([foot, foot + away])
-    pixels, depth = view.project(points)
+    pixels, depth = view.project(np.stack([foot, foot + away]))
     metre = view.focal_px / depth[0]
-    slant = max(0.18, abs(float(view.axes[1, 1])))  # how far the ground is tilted towards us
-    top, bottom = int(pixels[:, 1].min() - 0.6 * metre), int(pixels[:, 1].max() + 0.6 * metre)
-    top, bottom = max(top, 0), min(bottom, view.size[0])
-    if bottom - top < 3:
+    top = max(int(pixels[:, 1].min() - 0.6 * metre), 0)
+    bottom = min(int(pixels[:, 1].max() + 0.6 * metre), view.size[0])
+    if depth.min() < 0.3 or bottom - top < 3:
         return
-    mask = np.zeros((bottom - top, view.size[1]), np.uint8)
-    wide, deep = 0.3 * metre, 0.3 * metre * slant
-    start, end = (np.rint(p - (0, top)).astype(int) for p in pixels)
-    cv2.ellipse(mask, tuple(start.tolist()), (max(1, round(wide)), max(1, round(deep))), 0, 0, 360, 150, -1)
-    cv2.line(mask, tuple(start.tolist()), tuple(end.tolist()), 95, max(1, round(1.5 * deep)))
-    soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), max(0.8, 0.07 * metre)), np.float32)
-    linear[top:bottom] *= (1 - soft * np.float32(1 / 255))[..., None]
+    coarse = 4 if metre > 60 else 2 if metre > 30 else 1  # it is soft: fewer pixels are enough
+    mask = np.zeros((-(-(bottom - top) // coarse), -(-view.size[1] // coarse)), np.uint8)
+    slant = max(0.18, abs(float(view.axes[1, 1])))  # how far the ground is tilted towards us
+    radius = 0.3 * metre / coarse
+    start, end = (tuple(np.rint((p - (0, top)) / coarse).astype(int).tolist()) for p in pixels)
+    cv2.ellipse(mask, start, (max(1, round(radius)), max(1, round(radius * slant))), 0, 0, 360, 150, -1)
+    cv2.line(mask, start, end, 95, max(1, round(1.5 * radius * slant)))
+    soft = cv2.GaussianBlur(mask, (0, 0), max(0.8, 0.07 * metre / coarse))
+    soft = cv2.resize(soft, (view.size[1], bottom - top), interpolation=cv2.INTER_LINEAR)
+    linear[top:bottom] *= (1 - np.asarray(soft, np.float32) * np.float32(1 / 255))[..., None]
 
 
 def add_occluder(

@@ -148,13 +148,20 @@ def develop(raw: FloatArray, options: SensorOptions) -> Picture:
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    gains = np.array(options.white_balance, np.float32) / np.float32(1 - options.black_level)
-    value = (raw - np.float32(options.black_level)) * gains
-    np.clip(value, 0, 1, out=value)
-    display = np.asarray(cv2.pow(value, 1 / options.gamma), np.float32)
-    display *= np.float32(255)
-    display += np.float32(0.5)
-    return denoise(display.astype(np.uint8), options.denoise)
+    steps = 2**options.bits - 1
+    code = (raw * np.float32(steps) + np.float32(0.5)).astype(np.int32)
+    code = np.minimum(np.maximum(code, 0), steps) + np.arange(3, dtype=np.int32) * (steps + 1)
+    display = np.asarray(_display_table(options).take(code), np.uint8)
+    return denoise(display, options.denoise)
+
+
+@lru_cache(maxsize=64)
+def _display_table(options: SensorOptions) -> Picture:
+    """Display value of every code of the converter, one table a colour after the other."""
+    code = np.arange(2**options.bits) / (2**options.bits - 1)
+    light = np.clip((code - options.black_level) / (1 - options.black_level), 0, 1)
+    balanced = np.clip(light * np.array(options.white_balance)[:, None], 0, 1)
+    return np.asarray(np.rint(255 * balanced ** (1 / options.gamma)), np.uint8).ravel()
 
 
 def denoise(picture: Picture, strength: float) -> Picture:
@@ -242,22 +249,44 @@ def mean_lightness(picture: Picture) -> float:
 
 def _with_noise(electrons: FloatArray, read_noise: float, rng: np.random.Generator) -> FloatArray:
     """Photon counts of the mean `electrons` plus read noise; few electrons are exactly Poisson, many are Gaussian."""
-    normal = rng.standard_normal(electrons.shape, dtype=np.float32)
+    noise = _normal_table().take(rng.integers(0, 2**16, electrons.shape, dtype=np.uint16))
     draw = rng.integers(0, 2**32, electrons.shape, dtype=np.uint32)  # 20 bits choose the row, 12 the quantile
     many = electrons >= _TABLE_LIMIT
+    if not many.any():
+        counts = _few_photons(electrons, draw)
+        noise *= np.float32(read_noise)
+        counts += noise
+        return counts
     noisy: FloatArray = np.sqrt(electrons + np.float32(read_noise**2))
-    noisy *= normal
+    noisy *= noise
     noisy += electrons
-    if many.all():
-        return noisy
-    # The row is rounded at random between its two neighbours, so the mean stays exact between rows.
-    position = np.where(many, 0, electrons) * np.float32(1 / _TABLE_STEP)
+    if not many.all():
+        few = np.flatnonzero(~many)
+        counts = _few_photons(electrons.ravel().take(few), draw.ravel().take(few))
+        noisy.reshape(-1)[few] = counts + np.float32(read_noise) * noise.ravel().take(few)
+    return noisy
+
+
+def _few_photons(electrons: FloatArray, draw: NDArray[np.uint32]) -> FloatArray:
+    """Poisson counts by table; the row is rounded at random between its neighbours, so the mean stays exact."""
+    position = electrons * np.float32(1 / _TABLE_STEP)
     position += (draw >> np.uint32(12)).astype(np.float32) * np.float32(2**-20)
-    index = position.astype(np.int32) * _TABLE_COLUMNS + (draw & np.uint32(_TABLE_COLUMNS - 1)).astype(np.int32)
-    counts = _poisson_table().take(index).astype(np.float32)
-    counts += np.float32(read_noise) * normal
-    np.copyto(counts, noisy, where=many)
-    return counts
+    index = position.astype(np.int32)
+    index *= _TABLE_COLUMNS
+    index += (draw & np.uint32(_TABLE_COLUMNS - 1)).astype(np.int32)
+    return _poisson_table().take(index).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _normal_table() -> FloatArray:
+    """2^16 equally likely values of a normal distribution, of mean 0 and deviation 1."""
+    fine = np.linspace(-6, 6, 200_001)
+    density = np.exp(-fine * fine / 2)
+    cumulative = np.cumsum((density[1:] + density[:-1]) / 2)
+    quantiles = (np.arange(2**16) + 0.5) / 2**16
+    values = np.interp(quantiles, cumulative / cumulative[-1], (fine[1:] + fine[:-1]) / 2)
+    values = (values - values[::-1]) / 2
+    return np.asarray(values / values.std(), np.float32)
 
 
 @lru_cache(maxsize=1)

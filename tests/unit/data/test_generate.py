@@ -1,0 +1,177 @@
+"""Generation: layouts that are read back, the same bytes with any number of workers, resumable, refused politely."""
+
+import json
+from pathlib import Path
+
+import av
+import pytest
+
+from tapetum.core.errors import OutputError, RecipeError
+from tapetum.core.types import Modality
+from tapetum.data import generate
+from tapetum.data.catalog import fingerprint, open_dataset
+from tapetum.data.generate import generate_dataset, generate_video
+from tapetum.synth.scene import SceneOptions
+from tapetum.synth.video import VideoOptions
+
+TINY = SceneOptions(num_train_people=2, num_test_people=2, cameras=2, pictures_per_camera=3, size=(48, 24))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
+    one = generate_dataset(tmp_path / "one", "night600", TINY)
+    two = generate_dataset(tmp_path / "two", "night600", TINY, workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert one.digest == two.digest
+    assert one.total == one.written == 2 * 2 * 3 * 3  # training, gallery, and every gallery picture also as a query
+
+
+@pytest.mark.parametrize("name", ["night600", "synth"])
+def test_queries_stay_in_the_gallery_where_the_dataset_has_it_so(tmp_path: Path, name: str) -> None:
+    generate_dataset(tmp_path / "scene", name, TINY, queries_per_camera=2)
+    dataset = open_dataset(name, tmp_path / "scene")
+    train, query, gallery = (dataset.split(split) for split in ("train", "query", "gallery"))
+    assert (len(train), len(query), len(gallery)) == (12, 8, 12)
+    assert {r.pid for r in train} == {1, 2}
+    assert {r.pid for r in query} == {r.pid for r in gallery} == {3, 4}
+    assert {r.camid for r in query} == {1, 2}
+    assert {r.path.read_bytes() for r in query} <= {r.path.read_bytes() for r in gallery}
+
+
+def test_market_keeps_queries_out_of_the_gallery(tmp_path: Path) -> None:
+    generate_dataset(tmp_path / "scene", "market1501", TINY)
+    dataset = open_dataset("market1501", tmp_path / "scene")
+    query, gallery = dataset.split("query"), dataset.split("gallery")
+    assert (len(query), len(gallery)) == (8, 4)
+    assert not {r.path.read_bytes() for r in query} & {r.path.read_bytes() for r in gallery}
+
+
+def test_the_ground_truth_names_every_picture_person_and_camera(tmp_path: Path) -> None:
+    root = tmp_path / "scene"
+    generate_dataset(root, "synth", TINY)
+    scene = json.loads((root / "scene.json").read_text())
+    assert {root / picture["path"] for picture in scene["pictures"]} == {
+        record.path for record in open_dataset("synth", root).records
+    }
+    assert set(scene["people"]) == {"1", "2", "3", "4"}
+    assert set(scene["cameras"]) == {"1", "2"}
+    assert scene["options"]["num_train_people"] == 2
+    first = scene["pictures"][0]
+    assert {"pid", "camid", "split", "lightness", "heading_deg", "occluded", "electrons"} <= set(first)
+    assert not list(root.glob(".*"))
+
+
+def test_an_interrupted_generation_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = generate_dataset(tmp_path / "whole", "synth", TINY)
+    render, calls = generate._render_person, []
+
+    def interrupted(*arguments: object) -> dict[str, object]:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return render(*arguments)
+
+    monkeypatch.setattr(generate, "_render_person", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate_dataset(tmp_path / "scene", "synth", TINY)
+    assert not (tmp_path / "scene" / "scene.json").exists()
+    monkeypatch.setattr(generate, "_render_person", render)
+    resumed = generate_dataset(tmp_path / "scene", "synth", TINY)
+    assert resumed.digest == whole.digest
+    assert resumed.written == 24  # the testing people, whose pictures are queries and gallery
+    assert contents(tmp_path / "scene") == contents(tmp_path / "whole")
+
+
+def test_a_damaged_picture_of_an_interrupted_generation_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = generate_dataset(tmp_path / "whole", "synth", TINY)
+    root = tmp_path / "scene"
+
+    def stop(*_: object) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate._Job, "_complete", stop)
+    with pytest.raises(KeyboardInterrupt):
+        generate_dataset(root, "synth", TINY)
+    monkeypatch.undo()
+    victim = next((root / "bounding_box_train").glob("0001_*.jpg"))
+    victim.write_bytes(victim.read_bytes()[:50])
+    result = generate_dataset(root, "synth", TINY)
+    assert result.written == 6
+    assert result.digest == whole.digest
+    assert contents(root) == contents(tmp_path / "whole")
+
+
+def test_a_finished_scene_is_left_alone_and_another_one_refused(tmp_path: Path) -> None:
+    root = tmp_path / "scene"
+    generate_dataset(root, "synth", TINY)
+    before = fingerprint(open_dataset("synth", root).records)
+    seen: list[tuple[int, int]] = []
+    again = generate_dataset(root, "synth", TINY, progress=lambda done, total: seen.append((done, total)))
+    assert again.written == 0
+    assert seen == [(24, 24)]
+    other = SceneOptions(num_train_people=1, num_test_people=1, cameras=2, size=(48, 24))
+    with pytest.raises(OutputError, match="holds another scene"):
+        generate_dataset(root, "synth", other)
+    assert fingerprint(open_dataset("synth", root).records) == before
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(OutputError, match="holds other files"):
+        generate_dataset(tmp_path, "synth", TINY)
+    assert contents(tmp_path) == {"mine.txt": b"keep"}
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        generate_dataset(tmp_path / "file", "synth", TINY)
+
+
+def test_progress_counts_pictures(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    generate_dataset(tmp_path / "scene", "synth", TINY, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 24), (6, 24), (12, 24), (18, 24), (24, 24)]
+
+
+def test_an_unknown_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="night600"):
+        generate_dataset(tmp_path / "scene", "night60", TINY)
+    assert not (tmp_path / "scene").exists()
+
+
+def test_a_layout_without_room_for_a_gallery_is_refused(tmp_path: Path) -> None:
+    single = SceneOptions(num_train_people=1, num_test_people=1, cameras=2, pictures_per_camera=1, size=(48, 24))
+    with pytest.raises(RecipeError, match="pictures_per_camera is 1"):
+        generate_dataset(tmp_path / "scene", "market1501", single)
+
+
+def test_video_comes_with_boxes_people_and_times(tmp_path: Path) -> None:
+    root = tmp_path / "video"
+    options = SceneOptions(num_train_people=1, num_test_people=2, cameras=2, light_scale=4.0)
+    video = VideoOptions(size=(96, 160), fps=4, seconds_between=1.0)
+    result = generate_video(root, options, seconds=2.0, video=video)
+    assert result.written == 2
+    settings = json.loads((root / "video.json").read_text())
+    for camid in (1, 2):
+        with av.open(str(root / f"cam{camid}.mp4")) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 8
+        header, *lines = (root / f"cam{camid}.csv").read_text().splitlines()
+        assert header == "frame,time_seconds,pid,x,y,width,height,visible"
+        pids = {int(line.split(",")[2]) for line in lines}
+        assert pids
+        assert {str(pid) for pid in pids} <= set(settings["people"])
+    again = generate_video(root, options, seconds=2.0, video=video)
+    assert (again.written, again.digest) == (0, result.digest)
+    with pytest.raises(OutputError, match="another scene"):
+        generate_video(root, options, seconds=3.0, video=video)
+
+
+def test_pictures_may_be_rendered_for_an_infrared_camera_in_the_other_band() -> None:
+    options = SceneOptions(num_train_people=1, num_test_people=0, cameras=1, infrared_cameras=(1,), size=(48, 24))
+    assert generate._scene(options).shot(1, 1, 0).modality is Modality.INFRARED

@@ -1,0 +1,159 @@
+"""The scene: independent streams, reproducible pictures, the promised mixture of light and size."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tapetum.core.errors import RecipeError
+from tapetum.core.types import Modality
+from tapetum.synth.scene import Scene, SceneOptions, contact_sheet
+from tapetum.synth.sensor import mean_lightness
+
+SMALL = SceneOptions(num_train_people=3, num_test_people=2, cameras=3, size=(96, 48))
+
+
+@pytest.fixture(scope="module")
+def small() -> Scene:
+    return Scene(SMALL)
+
+
+@pytest.fixture(scope="module")
+def default_shots() -> list[tuple[int, float, int]]:
+    """Camera, lightness and height of one picture of each of twelve people under each default camera."""
+    scene = Scene(SceneOptions())
+    shots = [(camid, scene.picture(pid, camid, 0)) for camid in range(1, 9) for pid in range(1, 13)]
+    return [(camid, mean_lightness(picture), len(picture)) for camid, picture in shots]
+
+
+def test_a_picture_does_not_depend_on_what_was_asked_before(small: Scene) -> None:
+    wanted = [(1, 1, 0), (4, 3, 2), (2, 2, 1)]
+    forward = {key: small.jpeg(*key) for key in wanted}
+    backward = Scene(SMALL)
+    assert {key: backward.jpeg(*key) for key in reversed(wanted)} == forward
+
+
+def test_the_same_people_under_other_cameras(small: Scene) -> None:
+    other = Scene(replace(SMALL, camera_seed=1))
+    assert [other.person(pid) for pid in range(1, 6)] == [small.person(pid) for pid in range(1, 6)]
+    assert other.camera(1) != small.camera(1)
+    assert other.jpeg(1, 1, 0) != small.jpeg(1, 1, 0)
+
+
+def test_another_time_changes_neither_people_nor_cameras(small: Scene) -> None:
+    later = Scene(replace(SMALL, time_seed=1))
+    assert later.person(2) == small.person(2)
+    assert later.camera(2) == small.camera(2)
+    assert np.array_equal(later.street(2).light, small.street(2).light)
+    assert later.moment(2, 2, 0) != small.moment(2, 2, 0)
+
+
+def test_other_people_walk_the_same_ways(small: Scene) -> None:
+    others = Scene(replace(SMALL, identity_seed=1))
+    assert others.person(2) != small.person(2)
+    assert others.moment(2, 2, 0) == small.moment(2, 2, 0)
+    assert others.camera(2) == small.camera(2)
+
+
+def test_training_and_testing_people_are_different() -> None:
+    assert not set(SMALL.train_pids) & set(SMALL.test_pids)
+    assert len(SMALL.train_pids) == 3
+    assert len(SMALL.test_pids) == 2
+
+
+def test_most_default_pictures_are_low_and_every_light_level_is_there(
+    default_shots: list[tuple[int, float, int]],
+) -> None:
+    lightness = np.array([shot[1] for shot in default_shots])
+    low, high = (lightness < 25.5).mean(), (lightness > 51).mean()
+    assert 0.6 <= low <= 0.8
+    assert 0.02 <= high <= 0.15
+    assert 1 - low - high > 0.1
+
+
+def test_the_dark_cameras_are_two_five_and_eight(default_shots: list[tuple[int, float, int]]) -> None:
+    mean = {camid: np.mean([s[1] for s in default_shots if s[0] == camid]) for camid in range(1, 9)}
+    assert set(sorted(mean, key=lambda camid: mean[camid])[:3]) == {2, 5, 8}
+
+
+def test_every_size_level_is_there(default_shots: list[tuple[int, float, int]]) -> None:
+    heights = np.array([shot[2] for shot in default_shots])
+    assert (heights < 100).mean() > 0.05
+    assert (heights > 200).mean() > 0.05
+    assert ((heights >= 100) & (heights <= 200)).mean() > 0.3
+
+
+def test_fixed_sizes_are_exact_and_varying_ones_vary(small: Scene) -> None:
+    fixed = Scene(replace(SMALL, sizes="fixed"))
+    assert {fixed.picture(pid, camid, 0).shape for pid in (1, 2) for camid in (1, 2)} == {(96, 48, 3)}
+    assert len({small.picture(pid, camid, 0).shape for pid in (1, 2) for camid in (1, 2)}) > 2
+
+
+def test_more_light_makes_brighter_pictures_and_less_noise(small: Scene) -> None:
+    noise = {}
+    for name, options in (("night", SMALL), ("dusk", replace(SMALL, light_scale=4.0))):
+        picture = Scene(replace(options, sizes="fixed")).picture(1, 2, 0).astype(float)
+        noise[name] = (picture.mean(), np.abs(np.diff(picture[:12, :12], axis=1)).mean() / picture[:12, :12].mean())
+    assert noise["dusk"][0] > 2 * noise["night"][0]
+    assert noise["dusk"][1] < noise["night"][1]
+
+
+def test_without_difficulty_nothing_is_hidden_or_badly_cut() -> None:
+    easy = Scene(replace(SMALL, difficulty=0.0, occluded_share=1.0, badly_cut_share=1.0, headlight_share=1.0))
+    facts = easy.shot(1, 1, 0).facts
+    assert not any(facts[name] for name in ("occluded", "badly_cut", "headlight"))
+
+
+def test_shares_of_occlusion_bad_boxes_and_headlights_are_as_asked() -> None:
+    options = replace(SMALL, size=(32, 16), occluded_share=0.3, badly_cut_share=0.2, headlight_share=0.4)
+    scene = Scene(options)
+    facts = [scene.shot(1 + i % 5, 1 + i % 3, i).facts for i in range(240)]
+    for name, share in (("occluded", 0.3), ("badly_cut", 0.2), ("headlight", 0.4)):
+        assert np.mean([f[name] for f in facts]) == pytest.approx(share, abs=0.1)
+
+
+def test_infrared_pictures_are_grey_and_show_the_same_moment() -> None:
+    scene = Scene(replace(SMALL, infrared_cameras=(2,)))
+    grey = scene.shot(1, 2, 0)
+    assert grey.modality is Modality.INFRARED
+    assert np.ptp(grey.picture.astype(int), axis=2).max() == 0
+    colour = scene.shot(1, 2, 0, Modality.VISIBLE)
+    assert np.ptp(colour.picture.astype(int), axis=2).max() > 0
+    assert colour.picture.shape == grey.picture.shape
+    assert colour.facts["heading_deg"] == grey.facts["heading_deg"]
+
+
+def test_a_thermal_camera_sees_skin_brighter_than_the_street() -> None:
+    options = replace(SMALL, infrared_cameras=(1,), infrared_band="thermal", sizes="fixed", difficulty=0.3)
+    picture = Scene(options).picture(1, 1, 0)
+    assert picture[:24, 16:32].max() > picture[:, :4].mean() + 40
+
+
+def test_a_person_may_visit_some_cameras_only() -> None:
+    scene = Scene(replace(SMALL, cameras=3, cameras_per_person=2))
+    visits = [scene.cameras_of(pid) for pid in range(1, 30)]
+    assert {len(cameras) for cameras in visits} == {2}
+    assert {camid for cameras in visits for camid in cameras} == {1, 2, 3}
+
+
+def test_a_contact_sheet_has_a_row_a_person_and_a_column_a_camera() -> None:
+    sheet = contact_sheet(SMALL, [1, 2], size=(48, 24), brighten=2.0)
+    assert sheet.shape == (96, 72, 3)
+    assert sheet.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cameras": 0}, {"size": (8, 8)}, {"sizes": "huge"}, {"light_scale": 0}, {"occluded_share": 2},
+        {"infrared_cameras": (9,)}, {"infrared_band": "far"}, {"cameras_per_person": 4}, {"num_test_people": -1},
+    ],
+)  # fmt: skip
+def test_an_impossible_setting_is_named(change: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match=f"scene: {next(iter(change))} is .*must be"):
+        replace(SMALL, **change)
+
+
+def test_an_unknown_camera_is_named(small: Scene) -> None:
+    with pytest.raises(RecipeError, match="camera 4 is unknown"):
+        small.camera(4)
