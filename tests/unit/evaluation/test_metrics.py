@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -236,3 +238,24 @@ def test_sides_that_do_not_fit_are_named(searched: Sides) -> None:
 
 
 STEP_MINUS = replace(STEP, ignored_pids=(-1,))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory in the unit that Linux gives")
+def test_memory_is_bounded_by_a_block_and_not_by_the_matrix() -> None:
+    program = """
+import resource, torch
+from pathlib import Path
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet
+from tapetum.evaluation.metrics import evaluate
+torch.set_num_threads(1)
+vectors = torch.nn.functional.normalize(torch.randn(10000, 16))
+rows = torch.arange(10000)
+people = EmbeddingSet(vectors, (Path("x"),) * 10000, rows // 4, rows % 4, 0 * rows)
+evaluate(people.select(rows[:600]), people, Protocol("p"))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+evaluate(people, people, Protocol("p"))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 80  # MiB; the matrix would take 381

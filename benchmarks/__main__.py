@@ -1,0 +1,103 @@
+"""Run every benchmark, or those whose name holds one of the given words: `python -m benchmarks evaluation reranking`.
+
+A benchmark is a file `bench_<name>.py` with a function `run()` that gives rows (`measure.build_row`). The table is
+printed as it grows and written to `runs/bench.json`; a run of some benchmarks keeps the rows of the others.
+"""
+
+import importlib
+import json
+import os
+import pkgutil
+import platform
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import benchmarks
+from tapetum.data.atomic import make_folder, write_bytes
+
+RESULT = Path("runs") / "bench.json"
+
+
+def list_benchmarks(words: list[str]) -> list[str]:
+    """Names of the benchmarks that hold one of the words; all without words."""
+    found = sorted(
+        module.name.removeprefix("bench_")
+        for module in pkgutil.iter_modules(benchmarks.__path__)
+        if module.name.startswith("bench_")
+    )
+    return [name for name in found if not words or any(word in name for word in words)]
+
+
+def describe_machine() -> str:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        names = [line for line in information.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    python = platform.python_version()
+    return f"{model}, {cores} cores, Python {python}, PyTorch {torch.__version__}, NumPy {np.__version__}"
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """One line of the table."""
+    figures = [f"{row[key]:10.4g}" if row.get(key) is not None else f"{'-':>10}" for key in ("ours", "peer")]
+    ratio = f"{row['ratio']:8.2f}x" if row.get("ratio") is not None else f"{'-':>9}"
+    target = row.get("target")
+    verdict = ""
+    if target is not None and row.get("ratio") is not None:
+        verdict = f"  asked {target:.3g}x: {'reached' if row['ratio'] >= target else 'MISSED'}"
+    print(f"{row['name']:<66} {figures[0]} {figures[1]} {row['unit']:<9} {ratio}{verdict}", flush=True)
+    if row.get("note"):
+        print(f"    {row['note']}", flush=True)
+
+
+def save(rows: list[dict[str, Any]], *, kept: list[dict[str, Any]]) -> None:
+    """Write the rows measured so far, and older ones of other names, whole or not at all."""
+    make_folder(RESULT.parent)
+    names = {row["name"] for row in rows}
+    everything = [row for row in kept if row["name"] not in names] + rows
+    write_bytes(RESULT, (json.dumps(everything, indent=2) + "\n").encode())
+
+
+def main(words: list[str]) -> int:
+    """Run, print, write; the exit status is 1 if a benchmark broke."""
+    names = list_benchmarks(words)
+    if not names:
+        print(f"no benchmark is called like {' or '.join(words)}; there are: {', '.join(list_benchmarks([]))}")
+        return 2
+    machine = describe_machine()
+    kept = json.loads(RESULT.read_text()) if words and RESULT.is_file() else []
+    rows: list[dict[str, Any]] = []
+    broken = []
+    print(machine)
+    print(f"{'':<66} {'ours':>10} {'peer':>10} {'unit':<9} {'times as good':>9}")
+    for name in names:
+        start = time.perf_counter()
+        try:
+            found = importlib.import_module(f"benchmarks.bench_{name}").run()
+        except Exception:
+            traceback.print_exc()
+            broken.append(name)
+            continue
+        for row in found:
+            row["machine"] = machine
+            rows.append(row)
+            print_row(row)
+        save(rows, kept=kept)
+        print(f"    ({name}: {time.perf_counter() - start:.0f} s)", flush=True)
+    print(f"written to {RESULT}" if rows else "nothing was measured")
+    if broken:
+        print(f"broken: {', '.join(broken)}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

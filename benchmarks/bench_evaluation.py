@@ -1,0 +1,102 @@
+"""Evaluation at the size of Market-1501: 3368 queries, 19732 gallery pictures, 2048 numbers a picture.
+
+Peers: the bare float32 matrix product with NumPy's sort of each row, the least that any full ranking does; and the
+Python evaluation of torchreid 0.2.5, which is what its registry package carries.
+"""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.measure import PeerMissingError, alternate, build_row, load_peer, once
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet
+from tapetum.evaluation.metrics import evaluate, evaluate_distances
+
+PROTOCOL = Protocol("market1501_step")
+NUM_QUERIES, NUM_GALLERY, DIMENSION = 3368, 19732, 2048
+LARGE, LARGE_DIMENSION, LARGE_GIB = 100_000, 512, 4
+
+
+def build_sets(
+    num_queries: int, num_gallery: int, dimension: int, people: int = 750
+) -> tuple[EmbeddingSet, EmbeddingSet]:
+    """Noisy people; a seventh of the gallery are strangers (pid 0)."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(people + 1, dimension, generator=generator)
+    sets = []
+    for count, lowest in ((num_queries, 1), (num_gallery, 0)):
+        pids = torch.randint(1, people + 1, (count,), generator=generator)
+        strangers = torch.rand(count, generator=generator) < (1 - lowest) / 7
+        pids = torch.where(strangers, 0, pids)
+        vectors = torch.randn(count, dimension, generator=generator)
+        vectors += 0.3 * torch.where(strangers, 0.0, 1.0)[:, None] * centres[pids]
+        sets.append(
+            EmbeddingSet(
+                vectors=functional.normalize(vectors, out=vectors),
+                paths=(Path("picture.jpg"),) * count,
+                pids=pids,
+                camids=torch.randint(1, 7, (count,), generator=generator),
+                modalities=torch.zeros(count, dtype=torch.int64),
+            )
+        )
+    return sets[0], sets[1]
+
+
+def run() -> list[dict[str, Any]]:
+    query, gallery = build_sets(NUM_QUERIES, NUM_GALLERY, DIMENSION)
+    return [measure_vectors(query, gallery), measure_distances(query, gallery), measure_large()]
+
+
+def measure_vectors(query: EmbeddingSet, gallery: EmbeddingSet) -> dict[str, Any]:
+    a, b = query.vectors.numpy(), gallery.vectors.numpy()
+    sides = {"ours": lambda: evaluate(query, gallery, PROTOCOL), "peer": lambda: np.sort(a @ b.T, axis=1)}
+    seconds = alternate(sides, rounds=7)
+    name = "evaluation: vectors to all metrics, against product + row sort"
+    return build_row(name, seconds["ours"], seconds["peer"], "s", target=1 / 1.5)
+
+
+def measure_distances(query: EmbeddingSet, gallery: EmbeddingSet) -> dict[str, Any]:
+    distances = 1 - query.vectors @ gallery.vectors.T
+    ids = query.pids, gallery.pids, query.camids, gallery.camids
+    ours = alternate({"ours": lambda: evaluate_distances(distances, *ids, PROTOCOL)}, rounds=5)["ours"]
+    name = "evaluation: distances to all metrics, against torchreid (Python)"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it mentions its missing compiled part
+            peer = load_peer("torchreid==0.2.5", "torchreid/reid/metrics/rank.py")
+    except PeerMissingError as error:
+        return build_row(name, ours, None, "s", target=50, note=str(error))
+    arrays = [distances.numpy(), *(side.numpy() for side in ids)]
+    theirs, (_, mean_ap) = once(lambda: peer.evaluate_rank(*arrays, max_rank=50, use_cython=False))
+    ours_ap = evaluate_distances(distances, *ids, PROTOCOL).metrics.mean_ap
+    return build_row(name, ours, theirs, "s", target=50, note=f"mAP {ours_ap:.9f}, theirs {mean_ap:.9f}")
+
+
+def measure_large() -> dict[str, Any]:
+    """Peak memory of a whole process that evaluates 100k x 100k; the matrix alone would take 37 GiB."""
+    done = subprocess.run([sys.executable, "-m", __name__], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    note = f"{found['seconds']:.0f} s; the peer is the memory allowed"
+    name = f"evaluation: peak memory of {LARGE} x {LARGE} x {LARGE_DIMENSION}"
+    return build_row(name, found["gib"], LARGE_GIB, "GiB", target=1, note=note)
+
+
+def evaluate_large() -> None:
+    import resource
+
+    query, gallery = build_sets(LARGE, LARGE, LARGE_DIMENSION, people=20_000)
+    seconds, _ = once(lambda: evaluate(query, gallery, PROTOCOL))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+    print(json.dumps({"seconds": seconds, "gib": peak}))
+
+
+if __name__ == "__main__":
+    evaluate_large()
