@@ -98,11 +98,14 @@ def ranking(
     out: Out = Path("runs/ranking.png"),
     count: Annotated[int, typer.Option(min=1, help="Queries shown.")] = 5,
     depth: Annotated[int, typer.Option(min=1, help="Answers of each.")] = 10,
+    brighten: Annotated[
+        bool, typer.Option("--brighten", help="Show the square root of each value, for the eye.")
+    ] = False,
     worst: Annotated[bool, typer.Option("--worst", help="The worst queries, not some from easy to hard.")] = False,
 ) -> None:
     """Rank lists: queries beside their first answers, right and wrong framed.
 
-    Example: tapetum plot ranking runs/idf_synth --worst --out runs/worst.png
+    Example: tapetum plot ranking runs/idf_synth --worst --brighten --out runs/worst.png
     """
     from tapetum.evaluation.slices import worst_queries
     from tapetum.plots.ranking_list import describe_ranking_list, draw_ranking_list
@@ -118,7 +121,8 @@ def ranking(
         [[answer.picture for answer in one.answers] for one in lists],
         right,
         captions=[one.caption.replace(", ", "\n") for one in lists],
-        title=label,
+        title=f"{label} (shown brightened)" if brighten else label,
+        exponent=0.5 if brighten else 1.0,
     )
     _write(out, figure, describe_ranking_list(right, captions=[one.caption for one in lists]))
 

@@ -51,6 +51,7 @@ def draw_curves(
             panel.set_title(name)
         panel.set_xlabel("epoch")
         panel.margins(x=0.02)
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
         panel.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     legend_below(figure, axes)
     return figure

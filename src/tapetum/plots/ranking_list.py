@@ -22,6 +22,7 @@ def draw_ranking_list(
     *,
     captions: Sequence[str] | None = None,
     title: str = "",
+    exponent: float = 1.0,
 ) -> Figure:
     """One row a query: the query, then its answers in order of rank.
 
@@ -31,6 +32,7 @@ def draw_ranking_list(
         right: for each query whether each answer shows the same person.
         captions: under each query, e.g. its pid and camera.
         title: above everything.
+        exponent: of each value between black and white when shown; 0.5 lets the eye see what a night picture holds.
     """
     depth = max([1, *(len(row) for row in answers)])
     rows = max(1, len(queries))
@@ -38,14 +40,14 @@ def draw_ranking_list(
     grid = figure.add_gridspec(rows, depth + 2, width_ratios=[1, 0.12, *[1] * depth])
     for row, (query, found, truth) in enumerate(zip(queries, answers, right, strict=True)):
         panel = figure.add_subplot(grid[row, 0])
-        _show(panel, query, INK, "-")
+        _show(panel, _brightened(query, exponent), INK, "-")
         panel.set_title("query", fontsize=8, loc="center", pad=3)
         if captions:
             panel.set_xlabel(captions[row], fontsize=7, color=MUTED)
         for place, (picture, is_right) in enumerate(zip(found, truth, strict=True)):
             panel = figure.add_subplot(grid[row, place + 2])
             colour, sign = (RIGHT, RIGHT_SIGN) if is_right else (WRONG, WRONG_SIGN)
-            _show(panel, picture, colour, "-" if is_right else (0, (3, 2)))
+            _show(panel, _brightened(picture, exponent), colour, "-" if is_right else (0, (3, 2)))
             panel.set_title(f"{place + 1} {sign}", fontsize=8, loc="center", pad=3, color=colour)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -77,6 +79,13 @@ def describe_ranks(truth: Sequence[bool]) -> str:
         return f"none of {len(truth)} answers is right"
     listed = ranks[0] if len(ranks) == 1 else f"{', '.join(ranks[:-1])} and {ranks[-1]}"
     return f"right at rank{'s' if len(ranks) > 1 else ''} {listed} of {len(truth)}"
+
+
+def _brightened(picture: Picture, exponent: float) -> Picture:
+    if exponent == 1.0:
+        return picture
+    values = 255 * (np.arange(256) / 255) ** exponent
+    return values.round().astype(np.uint8)[picture]
 
 
 def _show(panel: Axes, picture: Picture, colour: str, dash: Any) -> None:

@@ -126,7 +126,7 @@ def compose_page(content: ReportContent) -> Page:
         data=data,
         real=real,
         published=published,
-        has_pictures=bool(searches or pairs or failures or (real and (real.pairs or real.searches))),
+        has_searches=bool(searches or (failures and failures.searches) or (real and real.searches)),
         command=content.command,
         cards=_cards(content),
         footer=f"Made by Tapetum {__version__}. This file holds everything it shows: no network, no script.",
@@ -309,7 +309,6 @@ def _pairs(pairs: Sequence[EnhancedPair]) -> Pairs | None:
                 picture,
                 f"{words[name]}{of}, mean value {np.mean(picture):.0f}",
                 f"{np.mean(picture):.0f}",
-                night=name == "night",
                 name=name,
             )
             for name, picture in forms
@@ -449,10 +448,8 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _shown(
-    picture: Picture, alt: str, small: str = "", *, right: bool = False, night: bool = True, name: str = ""
-) -> Shown:
-    return Shown(_jpeg_address(picture), alt, small, right, night, name)
+def _shown(picture: Picture, alt: str, small: str = "", *, right: bool = False, name: str = "") -> Shown:
+    return Shown(_jpeg_address(picture), alt, small, right, name)
 
 
 def _jpeg_address(picture: Picture) -> str:

@@ -52,7 +52,6 @@ class Shown:
     alt: str
     small: str = ""
     right: bool = False
-    night: bool = True
     name: str = ""
 
 
@@ -191,7 +190,7 @@ class Page:
     data: Data | None
     real: Real | None
     published: Table | None
-    has_pictures: bool
+    has_searches: bool
     command: str
     cards: Sequence[CardView]
     footer: str

@@ -120,6 +120,13 @@ def test_right_and_wrong_answers_differ_in_colour_sign_and_line() -> None:
     assert frames[0][1] != frames[1][1]
 
 
+def test_a_night_picture_can_be_shown_brighter_and_is_shown_as_it_is_otherwise() -> None:
+    dark = np.full((4, 2, 3), 16, np.uint8)
+    for exponent, shown in ((1.0, 16), (0.5, 64)):
+        figure = draw_ranking_list([dark], [[dark]], [[True]], exponent=exponent)
+        assert [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes] == [shown, shown]
+
+
 def test_a_run_keeps_its_colour_in_a_panel_where_another_run_logged_nothing() -> None:
     both, alone = draw_curves(RUNS).axes
     colours = {line.get_label(): line.get_color() for line in both.lines}
