@@ -224,6 +224,11 @@ def test_a_make_target_named_in_a_page_exists(page: Path) -> None:
     assert {name for name in named if "=" not in name} <= targets
 
 
+def test_the_table_of_benchmarks_names_each_of_them() -> None:
+    named = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "benchmarks.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert named == {path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py")}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_dotted_name_or_file_of_the_package_exists(page: Path) -> None:
     for text in read_inline(page):
