@@ -218,10 +218,16 @@ def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol)
             f"protocol {protocol.name}: query vectors have {query.vectors.shape[1]} numbers, gallery vectors "
             f"{gallery.vectors.shape[1]}; extract both with the same checkpoint"
         )
-    query_rows = by_modality(query, protocol.query_modality)
-    gallery_rows = by_modality(gallery, protocol.gallery_modality)
-    ids = (query.pids[query_rows], gallery.pids[gallery_rows], query.camids[query_rows], gallery.camids[gallery_rows])
-    candidates = find_candidates(*ids, protocol)
+    device = query.vectors.device
+    query_rows = by_modality(query, protocol.query_modality).to(device)
+    gallery_rows = by_modality(gallery, protocol.gallery_modality).to(device)
+    candidates = find_candidates(
+        query.pids.to(device)[query_rows],
+        gallery.pids.to(device)[gallery_rows],
+        query.camids.to(device)[query_rows],
+        gallery.camids.to(device)[gallery_rows],
+        protocol,
+    )
     kept = gallery_rows[candidates.kept]
     return Sides(
         query=query.vectors if len(query_rows) == len(query) else query.vectors[query_rows],

@@ -92,7 +92,8 @@ def by_camera_pair(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protoco
     """
     queries = query.select(by_modality(query, protocol.query_modality))
     entries = gallery.select(by_modality(gallery, protocol.gallery_modality))
-    entries = entries.select(~torch.isin(entries.pids, torch.tensor(protocol.ignored_pids, dtype=torch.int64)))
+    ignored = torch.tensor(protocol.ignored_pids, dtype=torch.int64, device=entries.pids.device)
+    entries = entries.select(~torch.isin(entries.pids, ignored))
     found = {}
     for ours in sorted(set(queries.camids.tolist())):
         for theirs in sorted(set(entries.camids.tolist())):
