@@ -1,5 +1,7 @@
 """Sphinx settings. Equations become MathML at build time, so the pages need no network to be read."""
 
+import re
+
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
@@ -17,9 +19,12 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 default_role = "code"  # docstrings write `names` in single backticks
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 90
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
+autodoc_class_signature = "mixed"
 nitpicky = False
 exclude_patterns = ["_build"]
 html_theme = "furo"
@@ -46,7 +51,28 @@ def visit_display_math(writer: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def share_descriptions(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Give each of several names described together (``a, b: text``) the text of its own."""
+    result: list[str] = []
+    place = 0
+    while place < len(lines):
+        start = re.match(r"(\s+)(\w+(?:, \w+)+): (.+)", lines[place])
+        place += 1
+        if not start:
+            result.append(lines[place - 1])
+            continue
+        indent, names, text = start.groups()
+        rest = []
+        while place < len(lines) and lines[place].startswith(indent + "    "):
+            rest.append(lines[place])
+            place += 1
+        for each in names.split(", "):
+            result += [f"{indent}{each}: {text}", *rest]
+    lines[:] = result
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the equation writer."""
     app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))
+    app.connect("autodoc-process-docstring", share_descriptions, priority=400)  # before the sections are read
     return {"parallel_read_safe": True, "parallel_write_safe": True}
