@@ -24,7 +24,8 @@ def apply_curves(images: Tensor, curves: Tensor) -> Tensor:
         (B, 3, H, W).
     Source: Zero-DCE release; the paper's A is -r.
     """
-    curves = curves.to(images.dtype)
+    # Dense planes: three channels out of a channels-last map lie far apart.
+    images, curves = images.contiguous(), curves.to(images.dtype).contiguous()
     if torch.is_grad_enabled() and (images.requires_grad or curves.requires_grad):
         enhanced: Tensor = _CurveIteration.apply(images, curves)
         return enhanced

@@ -242,7 +242,9 @@ class Method(nn.Module):
             camids: (B,) int64.
         """
         options = self.options
-        pictures = images if options.input_scale == 1 else images * options.input_scale
+        pictures = images.contiguous()  # the curves are applied plane by plane, see `apply_curves`
+        if options.input_scale != 1:
+            pictures = pictures * options.input_scale
         enhanced, curves = self._enhance(pictures)
         second_input = pictures
         if enhanced is not None:

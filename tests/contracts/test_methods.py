@@ -1,0 +1,271 @@
+"""One battery over every method in `tapetum.methods`: a new method file is tested without a line of test code.
+
+Options that make a method small go into SMALL; a method that is not named there is built with its defaults.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tapetum.core.discovery import list_names, load
+from tapetum.core.errors import RecipeError
+from tapetum.core.method import Enhancer, Method
+from tapetum.core.types import Batch
+from tapetum.methods import build_method, build_options, method_options
+
+SMALL = {
+    "ide": {"backbone": "test_resnet", "width": 16, "dropout": 0.0},
+    "idf": {"extractor_options": {"backbone": "test_resnet", "width": 16, "dropout": 0.0}, "curve_width": 4},
+    "bnneck": {"backbone": "test_resnet", "last_stride": 2},
+}
+NUM_IDS = 5
+METHODS = list_names("tapetum.methods")
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(7)
+    return build_method(name, SMALL.get(name), NUM_IDS)
+
+
+def make_batch(seed: int = 0, size: int = 10) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(size) // 2 % NUM_IDS
+    return Batch(
+        images=0.2 * functional.interpolate(torch.rand(size, 3, 8, 4, generator=generator), scale_factor=8),
+        labels=labels,
+        pids=100 + labels,
+        camids=torch.arange(size) % 3,
+        modalities=torch.zeros(size, dtype=torch.int64),
+    )
+
+
+def reorder(batch: Batch, order: Tensor) -> Batch:
+    return Batch(*(getattr(batch, field.name)[order] for field in dataclasses.fields(Batch)))
+
+
+def run(method: nn.Module, batch: Batch):
+    return method(batch.images, batch.modalities, batch.camids)
+
+
+def embed(method: nn.Module, batch: Batch, *, mirror: bool = False) -> Tensor:
+    with torch.no_grad():
+        return method.embed(batch.images, batch.modalities, batch.camids, mirror=mirror)
+
+
+def tensors_of(output: object) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif dataclasses.is_dataclass(output):
+        for field in dataclasses.fields(output):
+            yield from tensors_of(getattr(output, field.name))
+    elif isinstance(output, dict):
+        for value in output.values():
+            yield from tensors_of(value)
+
+
+def structure_of(output: object) -> object:
+    """Types, names and shapes, down to the tensors."""
+    if isinstance(output, Tensor):
+        return tuple(output.shape)
+    if dataclasses.is_dataclass(output):
+        return {f.name: structure_of(getattr(output, f.name)) for f in dataclasses.fields(output)} | {"": type(output)}
+    if isinstance(output, dict):
+        return {name: structure_of(value) for name, value in output.items()}
+    return type(output)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def shared(request) -> nn.Module:
+    """Built once for the tests that change nothing but batch statistics."""
+    method = build(request.param)
+    method.train()
+    for module in method.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0  # one batch settles the statistics, whatever the pictures' range
+    with torch.no_grad():
+        run(method, make_batch())
+    return method.eval()
+
+
+def test_there_are_the_methods_of_this_version():
+    assert {"ide", "idf", "bnneck"} <= set(METHODS)
+
+
+def test_a_method_has_the_common_interface(shared):
+    assert isinstance(shared, Method)
+    assert shared.num_ids == NUM_IDS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_options_are_a_frozen_dataclass_with_a_default_for_each_field(name):
+    options = method_options(name)
+    assert dataclasses.is_dataclass(options)
+    assert options.__dataclass_params__.frozen
+    assert build_options(name) == options()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_survive_a_round_trip_through_plain_values(name):
+    options = build_options(name, SMALL.get(name))
+    assert build_options(name, dataclasses.asdict(options)) == options
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_unknown_option_is_refused_with_its_name(name):
+    with pytest.raises(RecipeError, match=r"method\.no_such_option is unknown"):
+        build_method(name, {"no_such_option": 1}, NUM_IDS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_file_names_its_source_and_how_it_differs(name):
+    documentation = load("tapetum.methods", name).__doc__
+    assert "Source:" in documentation
+    assert "Differs:" in documentation
+
+
+def test_the_output_is_a_frozen_dataclass_of_one_structure_in_training_and_evaluation(shared):
+    batch = make_batch()
+    with torch.no_grad():
+        in_evaluation = run(shared.eval(), batch)
+        in_training = run(shared.train(), batch)
+    shared.eval()
+    assert type(in_evaluation).__dataclass_params__.frozen
+    assert structure_of(in_evaluation) == structure_of(in_training)
+    assert in_training.logits.shape == (10, NUM_IDS)
+
+
+def test_embeddings_are_float32_rows_of_unit_length(shared):
+    for mirror in (False, True):
+        vectors = embed(shared, make_batch(), mirror=mirror)
+        assert vectors.dtype == torch.float32
+        assert vectors.ndim == 2
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(10))
+
+
+def test_embeddings_of_different_pictures_differ(shared):
+    vectors = embed(shared, make_batch())
+    assert torch.pdist(vectors).min() > 1e-5
+
+
+def test_an_embedding_depends_on_its_own_picture_only(shared):
+    batch = make_batch()
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
+    together = embed(shared, batch)
+    torch.testing.assert_close(embed(shared, reorder(batch, order)), together[order], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(embed(shared, reorder(batch, order[:3])), together[order[:3]], rtol=1e-4, atol=1e-5)
+
+
+def test_with_mirror_a_picture_and_its_mirror_have_one_embedding(shared):
+    batch = make_batch()
+    mirrored = dataclasses.replace(batch, images=batch.images.flip(3))
+    torch.testing.assert_close(
+        embed(shared, batch, mirror=True), embed(shared, mirrored, mirror=True), rtol=1e-4, atol=1e-5
+    )
+    assert not torch.allclose(embed(shared, batch), embed(shared, mirrored), atol=1e-4)
+
+
+def test_losses_are_named_finite_scalars_whatever_the_order_of_the_batch(shared):
+    batch = make_batch()
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        shared.train()
+        losses = shared.losses(run(shared, batch), batch)
+        shuffled = reorder(batch, order)
+        again = shared.losses(run(shared, shuffled), shuffled)
+        shared.eval()
+    assert losses
+    assert losses.keys() == again.keys()
+    for name, loss in losses.items():
+        assert loss.shape == (), name
+        assert loss.dtype == torch.float32, name
+        assert torch.isfinite(loss), name
+        torch.testing.assert_close(loss, again[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("pictures", ["ordinary", "black", "white"])
+def test_every_trained_parameter_gets_a_finite_gradient(name, pictures):
+    method = build(name).train()
+    batch = make_batch()
+    if pictures != "ordinary":
+        batch = dataclasses.replace(batch, images=torch.full_like(batch.images, float(pictures == "white")))
+    losses = method.losses(run(method, batch), batch)
+    torch.stack(list(losses.values())).sum().backward()
+    for parameter, weights in method.named_parameters():
+        if weights.requires_grad:
+            assert weights.grad is not None, f"{parameter} has no gradient"
+            assert torch.isfinite(weights.grad).all(), parameter
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_steps_change_every_group_and_leave_everything_finite(name):
+    method = build(name).train()
+    groups = method.parameter_groups()
+    before = {group: [weights.detach().clone() for weights in members] for group, members in groups.items()}
+    optimiser = torch.optim.SGD([weights for members in groups.values() for weights in members], lr=1e-3)
+    for seed in (0, 1):
+        batch = make_batch(seed)
+        optimiser.zero_grad()
+        torch.stack(list(method.losses(run(method, batch), batch).values())).sum().backward()
+        optimiser.step()
+    for group, members in groups.items():
+        changed = [not torch.equal(now, old) for now, old in zip(members, before[group], strict=True)]
+        assert any(changed), group
+    assert all(torch.isfinite(value).all() for value in method.state_dict().values())
+
+
+def test_the_groups_hold_every_trained_parameter_once(shared):
+    grouped = [id(weights) for members in shared.parameter_groups().values() for weights in members]
+    trained = [id(weights) for weights in shared.parameters() if weights.requires_grad]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == set(trained)
+    assert {"backbone", "head"} <= set(shared.parameter_groups())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_saved_state_gives_the_same_embeddings_in_a_fresh_network(name, tmp_path):
+    first = build(name).train()
+    with torch.no_grad():
+        run(first, make_batch())
+    safetensors.torch.save_file(first.state_dict(), tmp_path / "state.safetensors")
+    torch.manual_seed(8)
+    second = build_method(name, SMALL.get(name), NUM_IDS)
+    second.load_state_dict(safetensors.torch.load_file(tmp_path / "state.safetensors"))
+    assert torch.equal(embed(first.eval(), make_batch(3)), embed(second.eval(), make_batch(3)))
+
+
+def test_bfloat16_channels_last_keeps_losses_and_embeddings_in_float32(shared):
+    batch = make_batch()
+    expected = embed(shared, batch)
+    shared.to(memory_format=torch.channels_last)
+    there = dataclasses.replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        losses = shared.losses(run(shared, there), there)
+        vectors = shared.embed(there.images, there.modalities, there.camids)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    assert vectors.dtype == torch.float32
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(10))
+    assert (vectors * expected).sum(1).min() > 0.98
+
+
+def test_a_method_that_enhances_gives_pictures_in_0_to_1_of_the_same_size(shared):
+    if not isinstance(shared, Enhancer):
+        return  # most methods do not
+    images = make_batch().images
+    with torch.no_grad():
+        enhanced = shared.enhance(images)
+    assert enhanced.shape == images.shape
+    assert enhanced.dtype == torch.float32
+    assert enhanced.min() >= 0
+    assert enhanced.max() <= 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_identity_to_train_on_is_refused(name):
+    with pytest.raises(RecipeError, match="num_ids is 0"):
+        build_method(name, None, 0)
