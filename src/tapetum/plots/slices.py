@@ -76,6 +76,7 @@ def draw_slices(
                 fontsize=10 if line == 0 else 9,
                 annotation_clip=False,
             )
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     panel.grid(visible=False, axis="y")
     panel.grid(visible=True, axis="x")
     panel.spines["left"].set_visible(False)

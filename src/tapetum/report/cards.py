@@ -119,7 +119,7 @@ def breakdowns(results: Sequence[Result]) -> tuple[Breakdown, ...]:
     for name in names:
         tables = {result.label: result.card["slices"].get(name, {}) for result in results}
         levels = sorted({level for table in tables.values() for level in table}, key=_order)
-        if not 1 < len(levels) <= MOST_BARS or CAMERA_PAIR.fullmatch(levels[0]):
+        if not 0 < len(levels) <= MOST_BARS or CAMERA_PAIR.fullmatch(levels[0]):
             continue
         rows = {label: [table.get(level, {}) for level in levels] for label, table in tables.items()}
         counts = (max(int(row.get("num_queries", 0)) for row in column) for column in zip(*rows.values(), strict=True))

@@ -144,6 +144,7 @@ class RealClip:
         pairs: crops beside their darkened and enhanced forms.
         command: which makes this section again.
         note: what a reader must know to weigh the figures.
+        chance: rank1 and mean_ap of a ranking by lot; where empty, the first card's.
     """
 
     name: str
@@ -154,6 +155,7 @@ class RealClip:
     pairs: tuple[EnhancedPair, ...] = ()
     command: str = ""
     note: str = ""
+    chance: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

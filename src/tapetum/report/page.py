@@ -374,7 +374,7 @@ def _histograms(pictures: PictureArrays, charts: Charts) -> list[Chart]:
 
 def _real(real: RealClip) -> Real:
     tables = [
-        _result_table(caption, results, _chance(None, results))
+        _result_table(caption, results, real.chance or cards.chance(results[0].card))
         for caption, results in (("Crops as they are", real.as_is), ("Crops darkened", real.darkened))
         if results
     ]

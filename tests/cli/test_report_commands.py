@@ -1,0 +1,171 @@
+"""``tapetum report`` and ``tapetum plot``, run as a user would on two small finished runs."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from tapetum.cli import plot, report
+from tapetum.core.errors import TapetumError
+from tapetum.engine.evaluate import evaluate_run
+from tapetum.engine.recipe import Recipe
+from tapetum.engine.train import train
+
+app = typer.Typer(rich_markup_mode=None)
+app.add_typer(plot.app, name="plot")
+app.add_typer(report.app, name="report")
+
+
+def call(command: str) -> Result:
+    return CliRunner().invoke(app, shlex.split(command))
+
+
+def output(command: str) -> str:
+    result = call(command)
+    assert result.exit_code == 0, f"{command}: {result.output} {result.exception!r}"
+    return result.output
+
+
+def complaint(command: str) -> str:
+    error = call(command).exception
+    assert isinstance(error, TapetumError), repr(error)
+    assert "\n" not in str(error)
+    return str(error)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[..., Recipe]) -> Path:
+    """A folder with two trained and evaluated runs, under the names that the help's examples use."""
+    place = tmp_path_factory.mktemp("place")
+    for name, recipe in (("ide_synth", "ide_night600"), ("idf_synth", "idf_paper")):
+        train(tiny_recipe(recipe, ["schedule.epochs=2", "sampler.steps=2"]), place / "runs" / name)
+        evaluate_run(place / "runs" / name, draws=20)
+    return place
+
+
+@pytest.fixture
+def here(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory is a copy of the place with the runs."""
+    shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def examples() -> list[str]:
+    """Every example in the help of every command of the two groups."""
+    found = []
+    for group in (plot.app, report.app):
+        found += [group.info.epilog or "", *((command.callback.__doc__ or "") for command in group.registered_commands)]
+    lines = [match for text in found for match in re.findall(r"Example: tapetum (.*)", text)]
+    assert len(lines) == 2 + len(plot.app.registered_commands) + len(report.app.registered_commands)
+    return sorted(set(lines))
+
+
+@pytest.mark.parametrize("command", examples())
+def test_the_example_in_the_help_works(command: str, here: Path) -> None:
+    said = output(command)
+    if "--out" in command:
+        out = Path(shlex.split(command)[-1])
+        assert out.stat().st_size > 1000
+        assert said.splitlines()[-1] == f"{out}: written"
+
+
+def test_a_report_of_two_runs_shows_both_their_searches_and_what_makes_it_again(here: Path) -> None:
+    output("report build runs/ide_synth runs/idf_synth --out out/report.html --title 'Two <runs>'")
+    page = (here / "out" / "report.html").read_text()
+    assert "<h1>Two &lt;runs&gt;</h1>" in page
+    for expected in (
+        "ide_night600",
+        "idf_paper",
+        "tapetum report build runs/ide_synth runs/idf_synth --out out/report.html",
+        'id="searches"',
+        'id="enhancement"',
+        'id="failures"',
+        'id="training"',
+        "loss: exposure",
+        "By light, size",
+    ):
+        assert expected in page, expected
+    assert [path.name for path in (here / "out").iterdir()] == ["report.html"]
+
+
+def test_a_report_without_the_embeddings_has_tables_but_no_searches(here: Path) -> None:
+    for path in here.glob("runs/*/evaluation/*.safetensors"):
+        path.unlink()
+    output("report build runs/ide_synth --out report.html")
+    page = (here / "report.html").read_text()
+    assert 'id="results"' in page
+    assert 'id="searches"' not in page
+
+
+def test_a_difference_names_the_fields_in_which_two_results_differ(here: Path) -> None:
+    said = output("report diff runs/ide_synth runs/idf_synth")
+    assert "protocol: same" in said
+    assert "data: same" in said
+    assert re.search(r"method\s+runs/ide_synth: ide\s+runs/idf_synth: idf", said)
+    same = output("report diff runs/ide_synth runs/ide_synth")
+    assert "Protocol, data and model are the same." in same
+
+
+def test_several_cards_of_a_run_stand_beside_each_other_but_a_difference_wants_one(here: Path) -> None:
+    (card,) = (here / "runs/ide_synth/evaluation").glob("*.json")
+    content = json.loads(card.read_text())
+    content["rules"]["ap"] = "step"
+    card.with_name("other.json").write_text(json.dumps(content))
+    said = output("plot cmc runs/ide_synth --out cmc.svg")
+    assert "ide_synth night600" in said
+    assert "ide_synth other" in said
+    message = complaint("report diff runs/ide_synth runs/idf_synth")
+    assert "holds 2 result cards (night600.json, other.json)" in message
+    assert "rules.ap" in output(f"report diff {card} {card.with_name('other.json')}")
+
+
+def test_the_words_of_a_figure_are_printed_for_whoever_cannot_see_it(here: Path) -> None:
+    assert "mAP" in output("plot slices runs/idf_synth --by camera --out slices.svg")
+    assert "Rank lists. person" in output("plot ranking runs/idf_synth --count 2 --depth 3 --out ranking.png")
+    assert "goes from" in output("plot curves runs/idf_synth --quantity exposure --out curves.pdf")
+    assert "2 night pictures" in output("plot enhancement runs/idf_synth --count 2 --out enhancement.png")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("report build runs/none", "runs/none: no such run folder or result card"),
+        ("report diff runs/ide_synth runs/none", "tapetum evaluate runs/none"),
+        ("plot cmc runs/ide_synth --out cmc.bmp", "cmc.bmp: a figure cannot be written as .bmp; use .png, .svg, .pdf"),
+        (
+            "plot slices runs/ide_synth --by lihgt",
+            "--by lihgt: no such slices in the result cards; did you mean light?",
+        ),
+        ("plot curves runs/ide_synth --quantity exposrue", "--quantity exposrue: nothing logged is called so"),
+        ("plot curves runs/none", "no complete epoch"),
+        ("plot enhancement runs/ide_synth", "its method has no enhancer"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line_with_place_value_and_remedy(command: str, words: str, here: Path) -> None:
+    before = {path for path in here.rglob("*") if path.is_file()}
+    assert words in complaint(command)
+    assert {path for path in here.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_was_not_evaluated_is_told_to_be(here: Path) -> None:
+    shutil.rmtree(here / "runs/ide_synth/evaluation")
+    assert "make one with `tapetum evaluate runs/ide_synth`" in complaint("plot ranking runs/ide_synth")
+
+
+def test_embeddings_that_are_gone_are_named(here: Path) -> None:
+    for path in here.glob("runs/idf_synth/evaluation/*.safetensors"):
+        path.unlink()
+    assert "the embeddings beside the result cards are gone" in complaint("plot ranking runs/idf_synth")
+
+
+def test_a_damaged_card_is_named(here: Path) -> None:
+    (card,) = (here / "runs/ide_synth/evaluation").glob("*.json")
+    card.write_text("{")
+    assert f"{card.relative_to(here)}: is not JSON" in complaint("report build runs/ide_synth")
