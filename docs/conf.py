@@ -1,6 +1,7 @@
 """Sphinx settings. Equations become MathML at build time, so the pages need no network to be read."""
 
 import re
+from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -51,8 +52,9 @@ def visit_display_math(writer: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def share_descriptions(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+def share_descriptions(*event: Any) -> None:
     """Give each of several names described together (``a, b: text``) the text of its own."""
+    lines: list[str] = event[-1]
     result: list[str] = []
     place = 0
     while place < len(lines):

@@ -101,6 +101,29 @@ def test_a_command_in_the_documentation_is_one_the_program_knows(line: str) -> N
     check_command(line, whole=in_a_block)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_rows_of_a_table_of_flags_are_flags_of_the_commands_on_the_page(page: Path) -> None:
+    rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|(?: ([^|]*) \|)?", page.read_text(encoding="utf-8"), re.MULTILINE)
+    known: dict[str, Any] = {}
+    for line in [*shell_lines(page), *read_inline(page)]:
+        if line.startswith("tapetum "):
+            known |= {flag: each.default for each in find_command(line).params for flag in each.opts}
+    for flag, cell in rows:
+        assert flag in known, f"{page.name}: {flag} is no option of the commands on this page"
+        if re.fullmatch(r"[\d.]+", cell):
+            assert float(cell) == known[flag], f"{page.name}: {flag} is {known[flag]} by default"
+
+
+def find_command(line: str) -> Any:
+    """The command that a line calls."""
+    command: Any = typer.main.get_command(app)
+    for word in line.split()[1:]:
+        if not hasattr(command, "commands") or word not in command.commands:
+            break
+        command = command.commands[word]
+    return command
+
+
 def test_a_command_that_does_not_exist_would_be_found() -> None:
     with pytest.raises(AssertionError, match="none of"):
         check_command("tapetum brew --strong", whole=True)
