@@ -1,7 +1,7 @@
 """Run every benchmark, or those whose name holds one of the given words: `python -m benchmarks evaluation reranking`.
 
-A benchmark is a file `bench_<name>.py` with a function `run()` that gives rows (`measure.build_row`). The table is
-printed as it grows and written to `runs/bench.json`; a run of some benchmarks keeps the rows of the others.
+A benchmark is a file `bench_<name>.py` with a function `run()` that gives rows (`measure.build_row`), one by one or
+as a list. The table is printed as it grows and written to `runs/bench.json`; a run of some keeps the rows of the others.
 """
 
 import importlib
@@ -82,16 +82,14 @@ def main(words: list[str]) -> int:
     for name in names:
         start = time.perf_counter()
         try:
-            found = importlib.import_module(f"benchmarks.bench_{name}").run()
+            for row in importlib.import_module(f"benchmarks.bench_{name}").run():
+                row["machine"] = machine
+                rows.append(row)
+                print_row(row)
+                save(rows, kept=kept)
         except Exception:
             traceback.print_exc()
             broken.append(name)
-            continue
-        for row in found:
-            row["machine"] = machine
-            rows.append(row)
-            print_row(row)
-        save(rows, kept=kept)
         print(f"    ({name}: {time.perf_counter() - start:.0f} s)", flush=True)
     print(f"written to {RESULT}" if rows else "nothing was measured")
     if broken:

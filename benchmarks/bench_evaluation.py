@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,11 @@ def build_sets(
     return sets[0], sets[1]
 
 
-def run() -> list[dict[str, Any]]:
+def run() -> Iterator[dict[str, Any]]:
     query, gallery = build_sets(NUM_QUERIES, NUM_GALLERY, DIMENSION)
-    return [measure_vectors(query, gallery), measure_distances(query, gallery), measure_large()]
+    yield measure_vectors(query, gallery)
+    yield measure_distances(query, gallery)
+    yield measure_large()
 
 
 def measure_vectors(query: EmbeddingSet, gallery: EmbeddingSet) -> dict[str, Any]:
