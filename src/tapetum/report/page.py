@@ -116,7 +116,7 @@ def compose_page(content: ReportContent) -> Page:
         style=Markup((resources.files("tapetum.report") / "templates" / "style.css").read_text(encoding="utf-8")),  # noqa: S704  # our own file
         badges=_badges(content.results),
         contents=[(anchor, name) for anchor, name, filled in sections if filled],
-        notes=content.notes,
+        notes=[_code_spans(note) for note in content.notes],
         results=results,
         breakdowns=breakdowns,
         searches=searches,
@@ -138,10 +138,10 @@ def _results(content: ReportContent, chance: Mapping[str, float], charts: Charts
     level = first.get("bootstrap", {}).get("level")
     explain = "Percent; higher is better."
     if level is not None:
-        explain += f" Small figures are {100 * level:.0f} % bootstrap intervals over queries."
+        explain += f" Small figures are {100 * level:.0f}\u00a0% bootstrap intervals over queries."
     if "mean_ap" in chance:
-        explain += f" A ranking by lot would reach {numbers.percent(chance['mean_ap'])} % mAP"
-        explain += f" and {numbers.percent(chance['rank1'])} % rank-1." if "rank1" in chance else "."
+        explain += f" A ranking by lot would reach {numbers.percent(chance['mean_ap'])}\u00a0% mAP"
+        explain += f" and {numbers.percent(chance['rank1'])}\u00a0% rank-1." if "rank1" in chance else "."
     curves = {result.label: cards.cmc(result.card) for result in content.results}
     ranks = min(20, max(len(curve) for curve in curves.values()))
     names = dict.fromkeys(cards.circumstances(result.card)["protocol"] for result in content.results)
@@ -174,14 +174,15 @@ def _result_table(caption: str, results: Sequence[Result], chance: Mapping[str, 
     best = {name: max(_or_nan(cards.number(result.card, name)) for result in results) for name in QUANTITIES}
     rows = []
     for result, found in zip(results, circumstances, strict=True):
-        beside = [Cell(found.get(name, numbers.NOTHING), _beside(result, name)) for name in described]
-        beside += [Cell(numbers.duration(result.seconds))] if timed else []
         cells = [_number_cell(result, name, best=best[name] if len(results) > 1 else math.nan) for name in QUANTITIES]
-        rows.append(Row([Cell(result.label, result.note), *cells, *beside]))
+        beside = _beside(result.card, found, described)
+        time = [Cell(numbers.duration(result.seconds))] if timed else []
+        rows.append(Row([Cell(result.label, result.note), *cells, *beside, *time]))
         reranked = result.card.get("reranked")
         if reranked:
             cells = [Cell(numbers.percent(reranked.get(name))) for name in QUANTITIES]
-            rows.append(Row([Cell(result.label, "re-ranked"), *cells, *beside]))
+            beside = _beside({**result.card, "metrics": reranked}, found, described)
+            rows.append(Row([Cell(result.label, "re-ranked"), *cells, *beside, *([Cell("")] if timed else [])]))
     if chance:
         cells = [Cell(numbers.percent(chance[name]) if name in chance else "") for name in QUANTITIES]
         empty = [Cell("")] * (len(columns) - len(cells) - 1)
@@ -197,9 +198,12 @@ def _number_cell(result: Result, name: str, *, best: float) -> Cell:
     return Cell(numbers.percent(value), ", ".join(filter(None, small)), best=value is not None and value == best)
 
 
-def _beside(result: Result, name: str) -> str:
-    """The mean AP by the other rule stands under the rule that was used."""
-    return cards.other_rule(result.card) if name == "AP rule" else ""
+def _beside(card: cards.Card, circumstances: Mapping[str, str], described: Sequence[str]) -> list[Cell]:
+    """What stands beside the numbers; under the AP rule that was used, the mean AP by the other one."""
+    return [
+        Cell(circumstances.get(name, numbers.NOTHING), cards.other_rule(card) if name == "AP rule" else "")
+        for name in described
+    ]
 
 
 def _tiles(results: Sequence[Result], chance: Mapping[str, float]) -> list[Tile]:
@@ -209,9 +213,10 @@ def _tiles(results: Sequence[Result], chance: Mapping[str, float]) -> list[Tile]
         value = cards.number(result.card, "mean_ap")
         reach = numbers.percent_interval(cards.interval(result.card, "mean_ap"))
         parts = [f"interval {reach}"] if reach else []
-        parts.append(f"rank-1 {numbers.percent(cards.number(result.card, 'rank1'))} %")
+        parts.append(f"rank-1 {numbers.percent(cards.number(result.card, 'rank1'))}\u00a0%")
         if place and value is not None and baseline is not None and result.card["rules"] == rules:
-            parts.append(f"{100 * (value - baseline):+.1f} points mAP to {results[0].label}")
+            difference = f"{100 * (value - baseline):+.1f}".replace("-", "−")
+            parts.append(f"{difference} points mAP to {results[0].label}")
         tiles.append(
             Tile(
                 result.label,
@@ -442,6 +447,11 @@ def _facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:
         (name, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and value > 9999 else str(value))
         for name, value in facts.items()
     ]
+
+
+def _code_spans(text: str) -> list[tuple[bool, str]]:
+    """A text cut at its backticks: (whether it is code, the piece)."""
+    return [(place % 2 == 1, piece) for place, piece in enumerate(text.split("`")) if piece]
 
 
 def _or_nan(value: float | None) -> float:

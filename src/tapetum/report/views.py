@@ -180,7 +180,7 @@ class Page:
     style: Markup
     badges: Sequence[tuple[str, str]]
     contents: Sequence[tuple[str, str]]
-    notes: Sequence[str]
+    notes: Sequence[Sequence[tuple[bool, str]]]  # pieces: (whether it is code, text)
     results: Results | None
     breakdowns: Breakdowns | None
     searches: Sequence[Search]
