@@ -102,7 +102,14 @@ def read_embeddings(path: Path) -> tuple[EmbeddingSet, dict[str, Any]]:
         raise DataError(f"{path}: cannot be read as embeddings ({error}); make it with `tapetum extract`") from None
     if text is None:
         raise DataError(f"{path}: holds no embeddings; make such a file with `tapetum extract`")
-    header = json.loads(text)
-    if header["format"] != FORMAT:
-        raise DataError(f"{path}: format {header['format']}, this version reads {FORMAT}; extract again")
-    return EmbeddingSet(paths=tuple(Path(name) for name in header["paths"]), **tensors), dict(header["facts"])
+    try:
+        header = json.loads(text)
+        paths = tuple(Path(name) for name in header["paths"])
+        version, facts = header["format"], dict(header["facts"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged header ({error}); extract again") from None
+    if version != FORMAT:
+        raise DataError(f"{path}: format {version}, this version reads {FORMAT}; extract again")
+    if any(len(tensor) != len(paths) for tensor in tensors.values()):
+        raise DataError(f"{path}: damaged, its {len(paths)} pictures do not fit its vectors; extract again")
+    return EmbeddingSet(paths=paths, **tensors), facts

@@ -7,7 +7,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tapetum.core.errors import CheckpointError, OutputError
-from tapetum.engine.checkpoint import FORMAT, HEADER, Header, find_checkpoint, load_checkpoint, read_header, save_checkpoint
+from tapetum.engine.checkpoint import (
+    FORMAT,
+    HEADER,
+    Header,
+    find_checkpoint,
+    load_checkpoint,
+    read_header,
+    save_checkpoint,
+)
 from tapetum.engine.run_folder import RunFolder
 from tapetum.methods import build_method
 
@@ -18,7 +26,9 @@ OPTIONS = {"backbone": "test_resnet", "width": 16}
 def saved(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "checkpoints" / "last.safetensors"
-    save_checkpoint(path, build_method("ide", OPTIONS, 5), Header("ide", OPTIONS, 5, chosen_by="last epoch", pids=(3, 4, 7, 8, 9)))
+    save_checkpoint(
+        path, build_method("ide", OPTIONS, 5), Header("ide", OPTIONS, 5, chosen_by="last epoch", pids=(3, 4, 7, 8, 9))
+    )
     return path
 
 
@@ -36,7 +46,9 @@ def test_a_checkpoint_gives_the_same_network_and_header_back(saved: Path) -> Non
 def test_weights_in_channels_last_memory_are_stored_alike(tmp_path: Path) -> None:
     network = build_method("ide", OPTIONS, 5)
     save_checkpoint(tmp_path / "a.safetensors", network, Header("ide", OPTIONS, 5))
-    save_checkpoint(tmp_path / "b.safetensors", network.to(memory_format=torch.channels_last), Header("ide", OPTIONS, 5))
+    save_checkpoint(
+        tmp_path / "b.safetensors", network.to(memory_format=torch.channels_last), Header("ide", OPTIONS, 5)
+    )
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
@@ -59,7 +71,9 @@ def test_another_method_or_class_count_than_needed_is_refused(saved: Path) -> No
         ({"surprise": 1}, "damaged header"),
     ],
 )
-def test_a_header_that_does_not_fit_the_weights_is_refused(saved: Path, change: dict[str, object], message: str) -> None:
+def test_a_header_that_does_not_fit_the_weights_is_refused(
+    saved: Path, change: dict[str, object], message: str
+) -> None:
     header = {"format": FORMAT, "method": "ide", "options": OPTIONS, "num_ids": 5, **change}
     save_file(load_file(saved), saved, metadata={HEADER: json.dumps(header)})
     with pytest.raises(CheckpointError, match=message) as caught:

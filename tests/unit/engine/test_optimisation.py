@@ -24,7 +24,9 @@ GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "schedules.npz")
         ),
     ],
 )
-def test_schedules_equal_those_of_the_released_code(case: str, output: str, base: float, schedule: ScheduleSection) -> None:
+def test_schedules_equal_those_of_the_released_code(
+    case: str, output: str, base: float, schedule: ScheduleSection
+) -> None:
     expected = GOLDEN[f"{case}/out/{output}"]
     found = [base * compute_lr_factor(schedule, epoch) for epoch in range(len(expected))]
     np.testing.assert_allclose(found, expected, rtol=1e-9)

@@ -19,7 +19,7 @@ from tapetum.engine.recipe import known_keys, list_recipes, load_recipe, parse_y
     ],
 )
 def test_an_unknown_key_at_any_depth_is_refused_with_the_nearest_name(override: str, message: str) -> None:
-    with pytest.raises(RecipeError, match="^recipe idf_official.yaml: ") as caught:
+    with pytest.raises(RecipeError, match=r"^recipe idf_official\.yaml: ") as caught:
         load_recipe("idf_official", [override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -85,7 +85,7 @@ def test_text_that_is_no_plain_mapping_is_refused(tmp_path: Path, text: str, mes
 
 
 def test_a_recipe_that_does_not_exist_names_the_nearest_one() -> None:
-    with pytest.raises(RecipeError, match="no such file or recipe; did you mean idf_official?"):
+    with pytest.raises(RecipeError, match=r"no such file or recipe; did you mean idf_official\?"):
         load_recipe("idf_oficial")
 
 
@@ -104,7 +104,8 @@ def test_an_override_of_another_form_is_refused(override: str) -> None:
 
 def test_overrides_apply_in_order_and_read_as_yaml() -> None:
     recipe = load_recipe(
-        "idf_official", ["optimiser.lr=1e-3", "optimiser.lr=2e-3", "data.scene.cameras=5", "sampler={name: pk, ids: 4, pictures: 2}"]
+        "idf_official",
+        ["optimiser.lr=1e-3", "optimiser.lr=2e-3", "data.scene.cameras=5", "sampler={name: pk, ids: 4, pictures: 2}"],
     )
     assert recipe.optimiser.lr == 0.002
     assert recipe.data.scene == {"cameras": 5}

@@ -364,7 +364,9 @@ def test_damaged_pictures_stop_a_training_or_are_left_out_and_counted(
 
 
 def test_idf_trains_in_bf16_with_every_loss_finite(tiny_recipe: Build, tmp_path: Path) -> None:
-    recipe = tiny_recipe("idf_official", ["training.precision=bf16", "sampler.steps=2", "schedule.epochs=1"])
+    # oneDNN's bf16 gradient of a strided convolution is wrong for maps below 2 x 2, so the pictures are larger here
+    overrides = ["data.size=[64, 32]", "training.precision=bf16", "sampler.steps=2", "schedule.epochs=1"]
+    recipe = tiny_recipe("idf_official", overrides)
     row = train(recipe, tmp_path / "run").history[0]
     assert {"loss_id_night", "loss_curve_smoothness", "loss_reconstruction", "loss_distillation"} <= row.keys()
     assert row["loss"] == pytest.approx(sum(value for name, value in row.items() if name.startswith("loss_")))

@@ -1,0 +1,103 @@
+"""One battery over every recipe of the package."""
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+
+from tapetum.core.errors import CheckpointError
+from tapetum.engine.optimisation import build_optimiser
+from tapetum.engine.recipe import Recipe, list_recipes, load_recipe
+from tapetum.engine.sources import augment_options, sampler_options
+from tapetum.engine.train import train
+from tapetum.methods import build_method
+
+NAMES = list_recipes()
+TABLE_V = ("ide", "mb_mb", "ieb", "mb_ieb", "mb_ieb_idm")
+
+
+def read(name: str) -> str:
+    return (resources.files("tapetum") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_called_like_its_file_and_says_what_it_is_for(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert len(recipe.about) > 20
+    for section in ("method:", "init:", "data:", "augment:", "sampler:", "optimiser:", "schedule:", "selection:"):
+        assert section in read(name), f"{name}.yaml cannot be read alone: it does not say {section}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_builds_its_method_and_optimiser_with_every_group_named_in_it(name: str) -> None:
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        network = build_method(recipe.method.name, recipe.method.options, 10)
+    optimiser = build_optimiser(network, network.parameter_groups(), recipe.optimiser)  # type: ignore[operator]
+    rates = {group["name"]: group["lr"] for group in optimiser.param_groups}
+    assert all(rates[group] == rate for group, rate in recipe.optimiser.group_lr.items())
+    sampler_options(recipe)
+    augment_options(recipe)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_takes_training_steps_on_small_pictures(
+    name: str, people: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = load_recipe(name)
+    method = recipe.method
+    small = {
+        "ide": ["backbone=test_resnet"],
+        "idf": ["curve_width=4", "extractor_options={backbone: test_resnet, width: 16}"],
+        "zero_dce": ["curve_width=4"],
+    }[method.name]
+    if method.options.get("enhancer_init") == "zero_dce":
+        from tapetum.layers.curve_net import CurveNet
+
+        torch.save(CurveNet(4).state_dict(), tmp_path / "curves.pth")
+        small.append(f"enhancer_weights={tmp_path / 'curves.pth'}")
+    overrides = [f"method.{setting}" for setting in small]
+    overrides += ["data.name=night600", f"data.root={people}", "data.size=[64, 32]", "data.workers=0", "data.scene={}"]
+    overrides += ["sampler.steps=2", "schedule.epochs=1", "schedule.warmup_epochs=0", "selection.rule=last"]
+    overrides += ["init.weights=random", "training.accelerator=cpu", "data.cache=none"]
+    overrides += ["sampler.ids=4", "sampler.pictures=2"] if recipe.sampler.name == "pk" else ["sampler.batch=8"]
+    result = train(load_recipe(name, overrides), tmp_path / "run")
+    assert result.epochs == 1
+    assert result.history[0]["loss"] > 0
+
+
+@pytest.mark.parametrize("row", TABLE_V)
+def test_each_row_of_the_ablation_has_a_recipe_for_night600_and_one_for_the_night_scene(row: str) -> None:
+    assert load_recipe(f"{row}_night600").init.weights == "imagenet"
+    assert load_recipe(f"{row}_synth").init.weights == "random"
+    assert load_recipe(f"{row}_synth").data.name == "synth"
+
+
+def test_the_paper_s_training_numbers_are_those_of_the_fact_sheet() -> None:
+    for name in ("idf_official", *(f"{row}_night600" for row in TABLE_V)):
+        recipe = load_recipe(name)
+        assert recipe.data.size == (256, 128)
+        assert recipe.data.interpolation == "bicubic"
+        assert recipe.augment.pad == 10
+        assert recipe.sampler.global_batch == 32
+        assert (recipe.schedule.epochs, recipe.schedule.step, recipe.schedule.gamma) == (120, 80, 0.1)
+        assert (recipe.optimiser.momentum, recipe.optimiser.nesterov) == (0.9, True)
+        assert recipe.optimiser.weight_decay == 5e-4
+        assert recipe.optimiser.lr == 0.05
+        assert recipe.optimiser.group_lr["backbone"] == 0.005
+        assert recipe.optimiser.group_lr.get("enhancer", 1e-4) == 1e-4
+        assert recipe.seed == 2021
+
+
+def test_where_imagenet_weights_cannot_be_fetched_the_run_stops_and_says_how_to_supply_a_file(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tapetum.layers.backbones._hub_answers", lambda: False)
+    monkeypatch.setattr("tapetum.layers.backbones._is_cached", lambda config: False)
+    recipe = tiny_recipe(overrides=["init.weights=imagenet", "method.backbone=resnet18"])
+    with pytest.raises(CheckpointError, match=r"cannot be fetched, no network; .* init.weights=PATH"):
+        train(recipe, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

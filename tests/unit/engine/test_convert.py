@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tapetum.core.errors import CheckpointError, RecipeError
+from tapetum.engine.checkpoint import Header, save_checkpoint
+from tapetum.engine.convert import export_checkpoint, import_checkpoint
+from tapetum.methods import build_method, convert_to
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in the layout of the IDF release, with few classes and a narrow embedding."""
+    torch.manual_seed(0)
+    options = {"extractor_options": {"width": 16}}
+    network = build_method("idf", options, 3)
+    path = tmp_path_factory.mktemp("released") / "net_119.pth"
+    torch.save(convert_to("idf-official", options, network.state_dict()), path)
+    return path
+
+
+def test_a_released_checkpoint_comes_in_and_goes_out_unchanged(released: Path, tmp_path: Path) -> None:
+    header = import_checkpoint("idf-official", released, tmp_path / "ours.safetensors")
+    assert (header.method, header.num_ids) == ("idf", 3)
+    assert "net_119.pth" in header.chosen_by
+    assert header.recipe["data"]["backend"] == "pil"
+    export_checkpoint("idf-official", tmp_path / "ours.safetensors", tmp_path / "theirs.pth")
+    before, after = (torch.load(path, weights_only=True) for path in (released, tmp_path / "theirs.pth"))
+    assert len(after) == 689
+    assert all(torch.equal(before[name], after[name]) for name in before if ".fc." not in name)
+
+
+def test_a_file_or_layout_that_does_not_fit_is_refused(released: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"checkpoint layout 'idf-oficial' is unknown; did you mean idf-official\?"):
+        import_checkpoint("idf-oficial", released, tmp_path / "out")
+    with pytest.raises(CheckpointError, match="no such weights file"):
+        import_checkpoint("idf-official", tmp_path / "nothing.pth", tmp_path / "out")
+    with pytest.raises(CheckpointError):
+        import_checkpoint("ide-official", released, tmp_path / "out")
+    options = {"backbone": "test_resnet", "width": 16}
+    save_checkpoint(tmp_path / "other", build_method("ide", options, 3), Header("ide", options, 3))
+    with pytest.raises(CheckpointError):
+        export_checkpoint("idf-official", tmp_path / "other", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,152 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tapetum.core.errors import CheckpointError, DataError, ProtocolError, RecipeError
+from tapetum.data.catalog import open_dataset
+from tapetum.engine import evaluate as module
+from tapetum.engine.describer import Describer
+from tapetum.engine.evaluate import evaluate_run
+from tapetum.engine.recipe import Recipe
+from tapetum.engine.run_folder import RunFolder
+from tapetum.engine.search import search_pictures
+from tapetum.engine.sources import list_pictures, list_split
+from tapetum.engine.train import train
+from tapetum.evaluation.card import diff_cards, read_card
+from tapetum.evaluation.rerank import RerankOptions
+
+Build = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_recipe: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluate") / "run"
+    train(tiny_recipe(overrides=["schedule.epochs=1"]), root)
+    return root
+
+
+def test_a_card_holds_every_circumstance_of_its_numbers(run: Path, people: Path) -> None:
+    found = evaluate_run(run, rerank=RerankOptions(k1=3, k2=2), draws=50)
+    assert found.path == RunFolder(run).evaluation / "night600_rerank.json"
+    card = read_card(found.path)
+    assert card["protocol"] == "night600"
+    assert card["ap"] == "trapezoid"
+    assert card["mirror"] is True
+    assert card["rerank"]["k1"] == 3
+    assert 0 < card["metrics"]["rank1"] <= 1
+    assert card["reranked"]["num_queries"] == card["metrics"]["num_queries"] == 8
+    assert card["checkpoint"]["chosen_by"] == "last complete epoch, 1 of 1"
+    assert card["checkpoint"]["precision"] == "fp32"
+    assert card["data"]["query"] == 8
+    assert card["data"]["gallery"] == 32
+    assert len(card["data"]["fingerprint"]) == 16
+    assert card["recipe"]["sampler"]["batch"] == 8
+    assert card["seed"] == 2021
+    assert set(card["slices"]) == {"camera", "camera_pair", "light", "size", "noise"}
+    assert sum(level["num_queries"] for level in card["slices"]["light"].values()) == 8
+    worst = card["worst_queries"]
+    assert [entry["ap"] for entry in worst] == sorted(entry["ap"] for entry in worst)
+
+
+def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothing_has_changed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate_run(run, draws=10)
+    described: list[int] = []
+    honest = Describer.describe
+
+    def counting(self: Describer, records: list[object], **settings: object) -> object:
+        described.append(len(records))
+        return honest(self, records, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Describer, "describe", counting)
+    a = evaluate_run(run, protocol="night600_step", draws=10)
+    assert described == []
+    assert a.path.name == "night600_night600_step.json"
+    evaluate_run(run, mirror=False, draws=10)
+    evaluate_run(run, precision="bf16", draws=10)
+    assert described == [8, 32, 8, 32]
+    kept = RunFolder(run).evaluation / "night600_query.safetensors"
+    kept.write_bytes(kept.read_bytes()[:100])
+    evaluate_run(run, precision="bf16", draws=10)
+    assert described == [8, 32, 8, 32, 8]
+
+
+def test_the_difference_of_two_cards_names_what_was_changed(run: Path) -> None:
+    a = read_card(evaluate_run(run, draws=10).path)
+    b = read_card(evaluate_run(run, protocol="night600_step", mirror=False, draws=10).path)
+    groups = diff_cards(a, b)
+    assert {difference.name for difference in groups["protocol"]} >= {"rules.ap", "mirror"}
+    assert groups["data"] == []
+    assert groups["model"] == []
+
+
+def test_another_dataset_may_be_evaluated_and_gets_its_own_card(run: Path, people: Path, tmp_path: Path) -> None:
+    from tapetum.core.seeding import numpy_generator
+    from tapetum.data.datasets.market1501 import write_miniature
+
+    write_miniature(tmp_path, numpy_generator(0))
+    found = evaluate_run(run, dataset=open_dataset("market1501", tmp_path), draws=10)
+    assert found.path.name.startswith("market1501")
+    assert found.card["data"]["name"] == "market1501"
+    assert found.card["recipe"]["data"]["name"] == "night600"
+
+
+def test_a_checkpoint_file_alone_is_evaluated_beside_itself_or_where_told(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(RunFolder(run).last.read_bytes())
+    assert evaluate_run(path, draws=10).path == tmp_path / "mine.evaluation" / "night600.json"
+    assert evaluate_run(path, out=tmp_path / "there", draws=10).path == tmp_path / "there" / "night600.json"
+
+
+def test_what_cannot_be_evaluated_is_refused(run: Path, people: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such run folder"):
+        evaluate_run(tmp_path / "nothing")
+    with pytest.raises(RecipeError, match="protocol 'night60' is unknown"):
+        evaluate_run(run, protocol="night60")
+    shutil.copytree(people, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "query_3")
+    (tmp_path / "data" / "query_3").mkdir()
+    with pytest.raises(DataError, match="no picture of split 'query'"):
+        evaluate_run(run, dataset=open_dataset("night600", tmp_path / "data"), out=tmp_path / "out")
+    victim = sorted((people / "query_3").iterdir())[0]
+    (tmp_path / "data" / "query_3" / victim.name).write_bytes(victim.read_bytes()[:30])
+    with pytest.raises(DataError, match=victim.name):
+        evaluate_run(run, dataset=open_dataset("night600", tmp_path / "data"), out=tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.json"))
+
+
+def test_a_picture_of_the_gallery_finds_itself_first(run: Path, people: Path) -> None:
+    describer = Describer(run)
+    gallery, _ = describer.describe(list_split(open_dataset("night600", people), "gallery"))
+    picture = gallery.paths[5]
+    answers = search_pictures(describer, [picture, gallery.paths[0]], gallery, k=3)
+    assert [len(found) for found in answers] == [3, 3]
+    assert answers[0][0].path == picture
+    assert answers[0][0].similarity == pytest.approx(1, abs=1e-5)
+    assert [match.rank for match in answers[1]] == [1, 2, 3]
+
+
+def test_vectors_of_another_making_are_not_searched(run: Path, people: Path, tmp_path: Path) -> None:
+    records = list_pictures([people / "query_3"])
+    assert all(record.pid == -1 for record in records)
+    describer = Describer(run)
+    embeddings, _ = describer.describe(records)
+    describer.save(tmp_path / "g.safetensors", embeddings)
+    assert torch.equal(Describer(run).read(tmp_path / "g.safetensors").vectors, embeddings.vectors)
+    with pytest.raises(ProtocolError, match="mirror is True, the queries' is False"):
+        Describer(run, mirror=False).read(tmp_path / "g.safetensors")
+    with pytest.raises(ProtocolError, match="precision is 'fp32', the queries' is 'bf16'"):
+        Describer(run, precision="bf16").read(tmp_path / "g.safetensors")
+
+
+def test_the_card_is_plain_json_without_paths_of_the_machine(run: Path, people: Path) -> None:
+    found = evaluate_run(run, draws=10)
+    content = json.loads(found.path.read_text())
+    content["recipe"]["data"].pop("root")  # the recipe says where its pictures were
+    assert str(people) not in json.dumps(content)
+    assert module.WORST == 10

@@ -1,0 +1,46 @@
+import pickle
+
+import pytest
+from rich.console import Console
+
+from tapetum.engine.progress import ProgressBar, Silence, showing_pictures
+
+
+def play(reporter: ProgressBar | Silence) -> None:
+    reporter.start(title="idf_demo", epochs=2, steps=3, done=1)
+    for step in range(1, 6):
+        reporter.step(epoch=1 + step // 3, loss=1.5, images_per_second=40.0)
+        if step == 2:
+            reporter.epoch({"epoch": 1.0, "loss": 1.25, "images_per_second": 40.0, "holdout_mean_ap": 0.5})
+    reporter.stop()
+
+
+def test_without_a_terminal_there_is_one_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    play(ProgressBar())
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("idf_demo epoch 1/2  loss 1.250  held-out mAP 0.500  40 images/s  0:00:0")
+
+
+def test_on_a_terminal_there_is_a_bar_with_speed_loss_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tapetum.engine.progress.Console", lambda **settings: Console(**settings, force_terminal=True, width=120)
+    )
+    play(ProgressBar())
+    shown = capsys.readouterr().err
+    assert "epoch 2/2  loss 1.500  40 images/s" in shown
+    assert "left" in shown
+    with showing_pictures("evaluating") as progress:
+        progress(3, 10)
+
+
+def test_silence_says_nothing_and_a_bar_survives_the_way_into_another_process(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    play(Silence())
+    with showing_pictures("evaluating", quiet=True) as progress:
+        progress(3, 10)
+    pickle.loads(pickle.dumps(ProgressBar())).stop()
+    assert capsys.readouterr() == ("", "")
