@@ -22,6 +22,7 @@ SMALL = {
     "ide": {"backbone": "test_resnet", "width": 16, "dropout": 0.0},
     "idf": {"extractor_options": {"backbone": "test_resnet", "width": 16, "dropout": 0.0}, "curve_width": 4},
     "bnneck": {"backbone": "test_resnet", "last_stride": 2},
+    "zero_dce": {"curve_width": 4},
 }
 NUM_IDS = 5
 METHODS = list_names("tapetum.methods")

@@ -21,6 +21,10 @@ def command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of every recipe; repeatable.")
     ] = None,
+    zero_dce: Annotated[
+        Path | None,
+        typer.Option(help="Weights of DCE-Net for table3; default: trained on the training pictures."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the table; default: runs/reproduce/TABLE[_synth].")
     ] = None,
@@ -49,6 +53,7 @@ def command(
             seeds=[int(text) for text in seeds.split(",") if text.strip()],
             overrides=set_ or [],
             only=only or [],
+            zero_dce=zero_dce,
             quiet=quiet,
         )
     except KeyboardInterrupt:

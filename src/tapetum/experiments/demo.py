@@ -19,18 +19,17 @@ from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
 from tapetum.engine.checkpoint import load_checkpoint
 from tapetum.engine.evaluate import Evaluated, evaluate_run
-from tapetum.engine.recipe import Recipe, load_recipe
+from tapetum.engine.recipe import Recipe, load_recipe, scene_options
 from tapetum.engine.run_folder import RunFolder, write_json
-from tapetum.engine.sources import open_scene, scene_options
+from tapetum.engine.sources import open_scene
 from tapetum.engine.train import train
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.published import TABLE_V
 from tapetum.experiments.real_clip import CLIP_WEIGHT, run_clip
 from tapetum.gallery.index import search
-from tapetum.report import cards
 from tapetum.report.build import build_report
-from tapetum.report.collect import choose_queries, collect_pairs, collect_rank_lists, read_curves
+from tapetum.report.collect import choose_queries, collect_pairs, collect_searches, collect_worst_queries, read_curves
 from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip, ReportContent, Result
 
 METHODS = {"IDE+": "ide_synth", "IDF": "idf_synth"}  # label -> recipe; the baseline first
@@ -231,16 +230,7 @@ def _collect(
         Result(label, evaluated.card, seconds=seconds[label], note="baseline" if place == 0 else "")
         for place, (label, evaluated) in enumerate(found.items())
     )
-    evaluations = [evaluated.evaluation for evaluated in found.values()]
-    shown = choose_queries(evaluations, SEARCHES)
-    last = list(found.values())[-1]
-    worst = last.evaluation.query_rows[last.evaluation.per_query_ap.argsort(stable=True)[:SEARCHES]].tolist()
-    lists = {
-        label: collect_rank_lists(
-            label, each.query, each.gallery, each.protocol, rows=shown, evaluation=each.evaluation
-        )
-        for label, each in found.items()
-    }
+    idf = list(found)[-1]
     statistics = measure_pictures(dataset.records, cache_file=options.out / "statistics.npz")
     settings, queries_per_camera = scene_options(options.scene())
     return ReportContent(
@@ -264,15 +254,10 @@ def _collect(
             "epochs": options.epochs,
         },
         results=results,
-        chance=cards.chance(results[0].card),
         curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
-        breakdowns=cards.breakdowns(results),
-        rank_lists=tuple(ranked for group in zip(*lists.values(), strict=True) for ranked in group),
-        pairs=_pairs(runs, last, options),
-        worst_slices=cards.worst_slices(results),
-        worst_queries=collect_rank_lists(
-            list(found)[-1], last.query, last.gallery, last.protocol, rows=worst, evaluation=last.evaluation
-        ),
+        rank_lists=collect_searches(found, count=SEARCHES),
+        pairs=_pairs(runs, found[idf], options),
+        worst_queries=collect_worst_queries(idf, found[idf], count=SEARCHES),
         pictures=statistics,
         samples=_samples(dataset),
         real=real,

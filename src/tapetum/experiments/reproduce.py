@@ -7,14 +7,14 @@ rows run with recipes made for it; the paper's figures are then shown for the or
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tapetum.core.errors import RecipeError, nearest_name
 from tapetum.engine.evaluate import evaluate_run
 from tapetum.engine.recipe import Recipe, load_recipe
-from tapetum.engine.run_folder import write_json, write_text
+from tapetum.engine.run_folder import RunFolder, write_json, write_text
 from tapetum.engine.sources import CACHE, open_data
 from tapetum.engine.train import train
 from tapetum.evaluation.card import Card
@@ -52,6 +52,7 @@ class Row:
         train_on, test_on: pictures.
         overrides: further changes to the recipe.
         published: the paper's row; None where the paper has none.
+        enhancer: recipe of a curve network that is trained first and brightens this row's pictures.
     """
 
     label: str
@@ -61,14 +62,23 @@ class Row:
     test_on: Domain
     overrides: tuple[str, ...] = ()
     published: Published | None = None
+    enhancer: str | None = None
 
 
 def _table3(scene: bool) -> list[Row]:
     domain, twin = (Domain(SYNTH), "synth") if scene else (Domain("night600"), "night600")
-    recipes = {"IDE+": "ide", "IDE+ w/ DCE": "ide_dce"}
+    plain, enhanced = "IDE+", "IDE+ w/ DCE"
     return [
-        Row(label, name, f"{name}_{twin}", domain, domain, published=TABLE_III[label])
-        for label, name in recipes.items()
+        Row(plain, "ide", f"ide_{twin}", domain, domain, published=TABLE_III[plain]),
+        Row(
+            enhanced,
+            "ide_dce",
+            f"ide_dce_{twin}",
+            domain,
+            domain,
+            published=TABLE_III[enhanced],
+            enhancer=f"zero_dce_{twin}",
+        ),
     ]
 
 
@@ -151,6 +161,29 @@ def rows_of(table: str, *, scene: bool) -> list[Row]:
     return TABLES[table][1](scene)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """One training of a row: its recipe on the training and on the testing pictures, and what must be trained first."""
+
+    row: Row
+    seed: int
+    folder: Path
+    recipe: Recipe
+    tested: Recipe
+    enhancer: Recipe | None
+    enhancer_folder: Path
+
+    def stages(self) -> list[Stage]:
+        """Titles and weights for the board."""
+        parts = {} if self.enhancer is None else {"train DCE-Net for": 0.5 * self.enhancer.schedule.epochs}
+        parts |= {"train": float(self.recipe.schedule.epochs), "test": 1.0}
+        return [Stage(self.title(part), weight) for part, weight in parts.items()]
+
+    def title(self, part: str) -> str:
+        """Of one of the stages."""
+        return f"{part} {self.row.label}, seed {self.seed}"
+
+
 def row_recipe(row: Row, domain: Domain, roots: Mapping[str, str | None], overrides: Sequence[str]) -> Recipe:
     """The recipe of a row with its pictures filled in.
 
@@ -176,6 +209,7 @@ def run_table(
     seeds: Sequence[int] = (),
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
+    zero_dce: Path | None = None,
     cache: Path = CACHE,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -188,6 +222,7 @@ def run_table(
         seeds: of the trainings; none takes each recipe's own.
         overrides: "key.key=value" for every recipe.
         only: parts of the labels of the rows wanted; none takes all.
+        zero_dce: weights of the curve network for Table III; None trains one on the training pictures.
         cache: folder for generated scenes.
         quiet: show no progress.
     Returns:
@@ -205,33 +240,29 @@ def run_table(
     if not rows:
         labels = ", ".join(row.label for row in rows_of(table, scene=scene))
         raise RecipeError(f"--only {' '.join(only)!r} fits no row of {table}; rows: {labels}")
-    plans = []
-    for row in rows:  # every recipe is checked before the first training starts
-        for seed in seeds or [row_recipe(row, row.train_on, roots, overrides).seed]:
-            changes = [*overrides, f"seed={seed}"]
-            recipe = row_recipe(row, row.train_on, roots, changes)
-            plans.append((row, seed, recipe, row_recipe(row, row.test_on, roots, changes)))
+    plans = [  # every recipe is checked before the first training starts
+        _make_plan(row, seed, roots, out, overrides, zero_dce)
+        for row in rows
+        for seed in (seeds or [row_recipe(row, row.train_on, roots, overrides).seed])
+    ]
     title = TABLES[table][0]
     results: dict[str, list[Card]] = {row.label: [] for row in rows}
-    board = Board(
-        [
-            Stage(_stage(part, row, seed), weight)
-            for row, seed, recipe, _ in plans
-            for part, weight in (("train", float(recipe.schedule.epochs)), ("test", 1.0))
-        ],
-        quiet=quiet,
-    )
+    board = Board([stage for plan in plans for stage in plan.stages()], quiet=quiet)
     with board.showing():
-        for row, seed, recipe, tested in plans:
-            folder = out / f"{row.run}_seed{seed}"
-            board.begin(_stage("train", row, seed))
+        for plan in plans:
+            row, recipe = plan.row, plan.recipe
+            if plan.enhancer is not None:
+                board.begin(plan.title("train DCE-Net for"))
+                train(plan.enhancer, plan.enhancer_folder, reporter=board, cache=cache)
+                board.finish_stage()
+            board.begin(plan.title("train"))
             dataset = open_data(recipe.data, cache=cache, progress=board.pictures).dataset
-            train(recipe, folder, dataset=dataset, reporter=board, cache=cache)
+            train(recipe, plan.folder, dataset=dataset, reporter=board, cache=cache)
             board.finish_stage()
-            board.begin(_stage("test", row, seed))
-            target = open_data(tested.data, cache=cache).dataset if tested.data != recipe.data else dataset
-            place = None if row.test_on == row.train_on else folder / f"evaluation_{_slug(row.test_on.title)}"
-            found = evaluate_run(folder, dataset=target, out=place, progress=board.pictures)
+            board.begin(plan.title("test"))
+            target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != recipe.data else dataset
+            place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
+            found = evaluate_run(plan.folder, dataset=target, out=place, progress=board.pictures)
             results[row.label].append(found.card)
             board.finish_stage()
             content = _summarise(table, title, rows, results, scene)
@@ -240,8 +271,30 @@ def run_table(
     return content
 
 
-def _stage(part: str, row: Row, seed: int) -> str:
-    return f"{part} {row.label}, seed {seed}"
+def _make_plan(
+    row: Row,
+    seed: int,
+    roots: Mapping[str, str | None],
+    out: Path,
+    overrides: Sequence[str],
+    zero_dce: Path | None,
+) -> _Plan:
+    changes = [*overrides, f"seed={seed}"]
+    enhancer, enhancer_folder = None, out / f"zero_dce_seed{seed}"
+    if row.enhancer is not None:
+        weights = zero_dce or RunFolder(enhancer_folder).last
+        row = replace(row, overrides=(*row.overrides, f"method.enhancer_weights={json.dumps(str(weights))}"))
+        if zero_dce is None and row.enhancer is not None:
+            enhancer = row_recipe(replace(row, recipe=row.enhancer, overrides=()), row.train_on, roots, changes)
+    return _Plan(
+        row=row,
+        seed=seed,
+        folder=out / f"{row.run}_seed{seed}",
+        recipe=row_recipe(row, row.train_on, roots, changes),
+        tested=row_recipe(row, row.test_on, roots, changes),
+        enhancer=enhancer,
+        enhancer_folder=enhancer_folder,
+    )
 
 
 def _slug(title: str) -> str:

@@ -1,0 +1,146 @@
+"""Zero-DCE: the light-enhancement curve network alone, trained without any label (CVPR 2020).
+
+It brightens pictures for others: the rows "w/ DCE" of the IDF paper's Table III run a Re-ID method on what it makes.
+Its checkpoint serves as `enhancer_weights` of IDF.
+
+Source: the released code Li-Chongyi/Zero-DCE. Weights of its convolutions start as N(0, 0.02), biases as PyTorch's
+default; the terms are weighted 200 (smoothness), 10 (exposure), 5 (colour) and 1 (spatial).
+Differs: a black picture gives no NaN (see `tapetum.losses.colour`); the vectors for search, which the original does
+not have, are the mean curves: they say how a picture was lit, not who is on it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tapetum.core.errors import CheckpointError
+from tapetum.core.types import Batch
+from tapetum.core.vectors import normalise
+from tapetum.layers.curve_net import CurveNet
+from tapetum.losses.colour import colour_constancy
+from tapetum.losses.curve_smoothness import curve_smoothness
+from tapetum.losses.exposure import exposure
+from tapetum.losses.spatial import spatial_consistency
+from tapetum.methods._options import require
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``. The defaults are the released code's."""
+
+    curve_width: int = 32
+    weight_std: float = 0.02  # initial weights of the convolutions
+    curve_smoothness_weight: float = 200.0
+    exposure_weight: float = 10.0
+    colour_weight: float = 5.0
+    spatial_weight: float = 1.0
+    exposure_level: float = 0.6
+    exposure_patch: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.curve_width > 0, f"method.curve_width: {self.curve_width} is no width; use 32 or less")
+        require(self.weight_std > 0, f"method.weight_std: {self.weight_std} is not positive; use 0.02")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network gives.
+
+    Attributes:
+        pictures: (B, 3, H, W) as given.
+        enhanced: (B, 3, H, W) brightened, not clipped.
+        curves: (B, 24, H, W) curve maps.
+    """
+
+    pictures: Tensor
+    enhanced: Tensor
+    curves: Tensor
+
+
+class Method(nn.Module):
+    """Zero-DCE.
+
+    Args:
+        options: see `Options`.
+        num_ids: training identities; not used.
+    """
+
+    def __init__(self, options: Options, num_ids: int) -> None:
+        super().__init__()
+        self.options = options
+        self.num_ids = num_ids
+        self.enhancer = CurveNet(options.curve_width)
+        for module in self.enhancer.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=options.weight_std)
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:  # noqa: ARG002
+        """Enhanced pictures and their curves.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: not used.
+            camids: not used.
+        """
+        enhanced, curves = self.enhancer(images)
+        return Output(images, enhanced, curves)
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
+        """The four terms, weighted, in float32.
+
+        Args:
+            output: what `forward` gave.
+            batch: not used: there are no labels.
+        """
+        options = self.options
+        with torch.autocast(output.pictures.device.type, enabled=False):
+            enhanced = output.enhanced.float()
+            return {
+                "curve_smoothness": options.curve_smoothness_weight * curve_smoothness(output.curves.float()),
+                "exposure": options.exposure_weight
+                * exposure(enhanced, patch=options.exposure_patch, level=options.exposure_level),
+                "colour": options.colour_weight * colour_constancy(enhanced),
+                "spatial": options.spatial_weight * spatial_consistency(output.pictures, enhanced),
+            }
+
+    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:  # noqa: ARG002
+        """The mean curve of each picture, (B, 24) float32 of unit length.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: not used.
+            camids: not used.
+            mirror: add the curves of the horizontal mirror.
+        """
+        means = self.enhancer.curves(images).float().mean((2, 3))
+        if mirror:
+            means = means + self.enhancer.curves(images.flip(3)).float().mean((2, 3))
+        return normalise(means)
+
+    def enhance(self, images: Tensor) -> Tensor:
+        """Brightened pictures, clipped to 0..1.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+        """
+        enhanced: Tensor = self.enhancer(images)[0]
+        return enhanced.float().clamp(0, 1)
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """All of it, as "enhancer"."""
+        return {"enhancer": list(self.parameters())}
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the network from a Zero-DCE snapshot; there are no ImageNet weights for it.
+
+        Args:
+            source: a weights file, or "none".
+        Raises:
+            CheckpointError: "imagenet", or the file holds no such network.
+        """
+        if source == "imagenet":
+            raise CheckpointError("zero_dce has no ImageNet weights; set init.weights to random or to a weights file")
+        if source != "none":
+            self.enhancer.load_weights(source)
