@@ -117,6 +117,10 @@ class Options:
             f"method.enhancer_weights: {self.enhancer_weights!r} does not go with enhancer_init {self.enhancer_init}; "
             "zero_dce needs a file, random none",
         )
+        require(
+            self.enhancer_init == "zero_dce" or not self.enhancer_frozen,
+            "method.enhancer_frozen: true would keep a random DCE-Net; set enhancer_init and enhancer_weights",
+        )
         available = self.available_branches()
         require(
             self.test_branches == "all"

@@ -222,6 +222,7 @@ def test_branches_are_joined_in_the_order_asked_for():
         ({"fusion": "none", "branch_losses": False}, "method.branch_losses: false leaves nothing to train"),
         ({"enhancer_init": "zero_dce"}, "method.enhancer_weights: '' does not go with enhancer_init zero_dce"),
         ({"enhancer_weights": "a.pth"}, "does not go with enhancer_init random"),
+        ({"enhancer_frozen": True}, "method.enhancer_frozen: true would keep a random DCE-Net"),
         ({"extractor": "agw_nowhere"}, "method.extractor: method 'agw_nowhere' is unknown"),
         ({"extractor": "idf", "extractor_options": {}}, "method.extractor: idf has no class Branch"),
         (
@@ -296,8 +297,12 @@ def test_without_an_enhancer_pictures_stay_as_they_are():
     assert run(method, batch).enhanced is None
 
 
-def test_a_frozen_enhancer_is_a_fixed_preprocessing():
-    method, batch = build(enhancer_frozen=True, streams="enhanced", fusion="none", input_scale=1.0), make_batch()
+def test_a_frozen_enhancer_is_a_fixed_preprocessing(tmp_path):
+    path = tmp_path / "snapshot.pth"
+    torch.save(CurveNet(4).state_dict(), path)
+    frozen = {"enhancer_frozen": True, "enhancer_init": "zero_dce", "enhancer_weights": str(path)}
+    method, batch = build(**frozen, streams="enhanced", fusion="none", input_scale=1.0), make_batch()
+    method.load_pretrained("none")
     output = run(method, batch)
     assert method.losses(output, batch).keys() == {"id_enhanced"}
     assert set(method.parameter_groups()) == {"backbone", "head"}
