@@ -11,10 +11,13 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ import cv2
 
 from tapetum.core.errors import OutputError, RecipeError
 from tapetum.core.seeding import numpy_generator
+from tapetum.core.types import Modality
 from tapetum.data.atomic import make_folder, replacing, write_bytes
 from tapetum.data.catalog import load_dataset_module
 from tapetum.synth.scene import Scene, SceneOptions
@@ -82,7 +86,9 @@ def generate_dataset(
         OutputError: the folder holds something else, or cannot be written.
         RecipeError: the dataset or a setting is unknown, or leaves no gallery.
     """
-    load_dataset_module(dataset_name)
+    module = load_dataset_module(dataset_name)
+    for camid in options.infrared_cameras:  # a layout without infrared says so before anything is written
+        module.picture_path("train", options.first_pid, camid, 0, Modality.INFRARED)
     if queries_per_camera < 1:
         raise RecipeError(f"scene: queries_per_camera is {queries_per_camera}; it must be 1 or more")
     if dataset_name not in _QUERIES_STAY_IN_GALLERY and options.num_test_people and options.pictures_per_camera < 2:
@@ -189,6 +195,15 @@ class _Job:
             self._report(sum(self.sizes))
             return GenerateResult(self.root, len(done["digests"]), 0, done["digest"])
         self._begin()
+        with _claimed(self.root / _WORK_FOLDER):
+            return self._run_missing(tasks, workers, finish)
+
+    def _run_missing(
+        self,
+        tasks: Sequence[Callable[[], dict[str, Any]]],
+        workers: int,
+        finish: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    ) -> GenerateResult:
         parts = {name: self._part(name) if self.resume else None for name in self.names}
         missing = [(name, task) for name, task in zip(self.names, tasks, strict=True) if parts[name] is None]
         count = dict(zip(self.names, self.sizes, strict=True))
@@ -257,6 +272,22 @@ class _Job:
             self.progress(done, sum(self.sizes))
 
 
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold the work folder against a second run; the system frees it when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{folder.parent}: another run is writing here; wait for it, or stop it") from None
+        yield
+
+
 def _run_tasks(
     tasks: list[tuple[str, Callable[[], dict[str, Any]]]], workers: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -284,9 +315,17 @@ def _fresh_processes() -> BaseContext:
 
 
 def _begin_worker() -> None:
-    """A worker leaves Ctrl-C to its parent and uses one core."""
+    """A worker leaves Ctrl-C to its parent, uses one core, and ends when its parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tapetum.core.errors import OutputError, RecipeError
+from tapetum.core.errors import OutputError, RecipeError, TapetumError
 from tapetum.core.types import Modality
 from tapetum.data import generate
 from tapetum.data.catalog import fingerprint, open_dataset
@@ -127,6 +127,20 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"mine.txt": b"keep"}
 
 
+def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path) -> None:
+    root, refused = tmp_path / "scene", []
+
+    def intrude(done: int, total: int) -> None:
+        if done == 6:
+            with pytest.raises(OutputError, match="another run is writing here"):
+                generate_dataset(root, "synth", TINY)
+            refused.append(done)
+
+    generate_dataset(root, "synth", TINY, progress=intrude)
+    assert refused == [6]
+    assert len(open_dataset("synth", root).records) == 36
+
+
 def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
@@ -170,6 +184,13 @@ def test_video_comes_with_boxes_people_and_times(tmp_path: Path) -> None:
     assert (again.written, again.digest) == (0, result.digest)
     with pytest.raises(OutputError, match="another scene"):
         generate_video(root, options, seconds=3.0, video=video)
+
+
+def test_a_layout_without_infrared_says_so_before_anything_is_written(tmp_path: Path) -> None:
+    infrared = SceneOptions(num_train_people=1, num_test_people=1, cameras=2, infrared_cameras=(2,), size=(48, 24))
+    with pytest.raises(TapetumError, match="infrared"):
+        generate_dataset(tmp_path / "scene", "night600", infrared)
+    assert not (tmp_path / "scene").exists()
 
 
 def test_pictures_may_be_rendered_for_an_infrared_camera_in_the_other_band() -> None:
