@@ -1,7 +1,7 @@
 """Run every benchmark, or those whose name holds one of the given words: `python -m benchmarks evaluation reranking`.
 
 A benchmark is a file `bench_<name>.py` with a function `run()` that gives rows (`measure.build_row`), one by one or
-as a list. The table is printed as it grows and written to `runs/bench.json`; a run of some keeps the rows of the others.
+as a list. The table is printed as it grows and written to `runs/bench.json`; a run of some keeps the others' rows.
 """
 
 import importlib
