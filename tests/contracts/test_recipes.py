@@ -12,9 +12,16 @@ from tapetum.engine.optimisation import build_optimiser
 from tapetum.engine.recipe import Recipe, list_recipes, load_recipe
 from tapetum.engine.sources import augment_options, sampler_options
 from tapetum.engine.train import train
+from tapetum.layers.curve_net import CurveNet
 from tapetum.methods import build_method
 
 NAMES = list_recipes()
+SMALL = {  # settings that make a method's network small
+    "ide": ("backbone=test_resnet", "width=16"),
+    "bnneck": ("backbone=test_resnet",),
+    "idf": ("extractor_options={backbone: test_resnet, width: 16}", "curve_width=4"),
+    "zero_dce": ("curve_width=4",),
+}
 TABLE_V = ("ide", "mb_mb", "ieb", "mb_ieb", "mb_ieb_idm")
 
 
@@ -49,14 +56,8 @@ def test_a_recipe_takes_training_steps_on_small_pictures(
 ) -> None:
     recipe = load_recipe(name)
     method = recipe.method
-    small = {
-        "ide": ["backbone=test_resnet"],
-        "idf": ["curve_width=4", "extractor_options={backbone: test_resnet, width: 16}"],
-        "zero_dce": ["curve_width=4"],
-    }[method.name]
+    small = list(SMALL.get(method.name, ()))
     if method.options.get("enhancer_init") == "zero_dce":
-        from tapetum.layers.curve_net import CurveNet
-
         torch.save(CurveNet(4).state_dict(), tmp_path / "curves.pth")
         small.append(f"enhancer_weights={tmp_path / 'curves.pth'}")
     overrides = [f"method.{setting}" for setting in small]

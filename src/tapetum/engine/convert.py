@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from tapetum.core.errors import CheckpointError
 from tapetum.data.atomic import make_folder, write_with
 from tapetum.engine.checkpoint import Header, fill, load_checkpoint, save_checkpoint
 from tapetum.engine.recipe import check_recipe, load_recipe
@@ -23,7 +24,11 @@ def import_checkpoint(layout: str, source: Path, target: Path) -> Header:
         CheckpointError: the file does not have this layout.
         OutputError: the target cannot be written.
     """
-    converted = convert_from(layout, read_state(source))
+    state = read_state(source)
+    try:
+        converted = convert_from(layout, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
     network = build_method(converted.method, converted.options, converted.num_ids)
     fill(network, converted.state, source)
     # How the released code prepares pictures is part of what its weights mean.
@@ -55,7 +60,10 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
         OutputError: the target cannot be written.
     """
     checkpoint = load_checkpoint(source)
-    state = convert_to(layout, checkpoint.header.options, checkpoint.network.state_dict())
+    try:
+        state = convert_to(layout, checkpoint.header.options, checkpoint.network.state_dict())
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
     make_folder(target.parent)
     write_with(target, lambda file: torch.save(plain, file))

@@ -1,0 +1,195 @@
+"""``tapetum train``, ``evaluate``, ``extract``, ``search`` and ``convert``, run as a user would."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tapetum.cli import main
+from tapetum.engine.recipe import Recipe, load_recipe, write_yaml
+from tapetum.engine.train import train
+
+COMMANDS = ("train", "evaluate", "extract", "search", "convert")
+
+
+class Outcome:
+    """What a command left: exit status and the two streams."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+Call = Callable[[str], Outcome]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command line through the front door, as the installed program does."""
+
+    def run(command: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main.run()
+        streams = capsys.readouterr()
+        code = left.value.code
+        return Outcome(code if isinstance(code, int) else 0, streams.out, streams.err)
+
+    return run
+
+
+def assert_refused(outcome: Outcome, *parts: str) -> None:
+    assert outcome.status == 2, outcome.out + outcome.err
+    assert outcome.err.startswith("tapetum: ")
+    assert outcome.err.count("\n") == 1
+    for part in parts:
+        assert part in outcome.err
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working directory of a user who has trained runs/ide."""
+    place = tmp_path_factory.mktemp("commands")
+    recipe = tiny_recipe(overrides=["schedule.epochs=1", "sampler.steps=2"])
+    train(recipe, place / "runs" / "ide")
+    (place / "recipe.yaml").write_text(write_yaml(recipe))
+    before = Path.cwd()
+    os.chdir(place)
+    yield place
+    os.chdir(before)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_of_the_command(command: str) -> None:
+    text = CliRunner().invoke(main.app, [command, "--help"]).output
+    assert re.search(rf"Example: tapetum {command} ", text)
+
+
+def test_a_recipe_trains_into_the_folder_and_says_what_to_do_next(call: Call, trained: Path, tmp_path: Path) -> None:
+    outcome = call(f"tapetum train recipe.yaml --set schedule.epochs=2 --out {tmp_path / 'run'} --quiet")
+    assert outcome.status == 0, outcome.err
+    assert "last complete epoch, 2 of 2" in outcome.out
+    assert outcome.out.endswith(f"next: tapetum evaluate {tmp_path / 'run'}\n")
+    again = call(f"tapetum train recipe.yaml --set schedule.epochs=2 --out {tmp_path / 'run'} --quiet")
+    assert again.out == outcome.out
+
+
+def test_the_resolved_recipe_is_printed_and_nothing_else_happens(call: Call, people: Path, tmp_path: Path) -> None:
+    outcome = call(f"tapetum train idf_official --data night600={people} --set optimiser.lr=1e-3 --print-config")
+    assert outcome.status == 0
+    path = tmp_path / "printed.yaml"
+    path.write_text(outcome.out)
+    assert load_recipe(path) == load_recipe("idf_official", [f"data.root={people}", "optimiser.lr=0.001"])
+    assert not Path("runs/idf_official").exists()
+
+
+def test_an_evaluation_prints_the_numbers_with_their_rules_and_the_card(call: Call, trained: Path) -> None:
+    outcome = call("tapetum evaluate runs/ide --rerank --quiet")
+    assert outcome.status == 0, outcome.err
+    assert re.match(r"rank1 \d+\.\d\d  rank5 .*mean_inp .*\(percent\)\nre-ranked rank1 ", outcome.out)
+    assert "protocol night600, AP trapezoid, 8 queries, chance mAP" in outcome.out
+    assert outcome.out.endswith("runs/ide/evaluation/night600_rerank.json\n")
+    assert Path("runs/ide/evaluation/night600_rerank.json").is_file()
+
+
+def test_another_dataset_protocol_and_mirror_are_options_of_an_evaluation(
+    call: Call, trained: Path, people: Path
+) -> None:
+    outcome = call(
+        f"tapetum evaluate runs/ide --data night600={people} --protocol night600_step --no-mirror "
+        "--set data.options.holdout_first=true --quiet"
+    )
+    assert outcome.status == 0, outcome.err
+    assert "night600_night600_step_no_mirror.json" in outcome.out
+
+
+def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: Path) -> None:
+    assert call(f"tapetum extract runs/ide night600={people} --out g.safetensors --quiet").out == (
+        "g.safetensors: 32 pictures, 16 numbers each\n"
+    )
+    picture = sorted((people / "bounding_box_test").iterdir())[3]
+    for gallery in ("g.safetensors", f"night600={people}", str(people / "bounding_box_test")):
+        outcome = call(f"tapetum search runs/ide --query {picture} --query {picture} --gallery {gallery} -k 2 --quiet")
+        assert outcome.status == 0, outcome.err
+        lines = outcome.out.splitlines()
+        assert len(lines) == 6
+        assert lines[0] == f"query {picture}"
+        assert re.match(r"   1  1\.0000  person .*" + picture.name, lines[1])
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("train idf_oficial", ["recipe idf_oficial", "did you mean idf_official?"]),
+        ("train recipe.yaml --set schedule.epoch=1", ["schedule.epoch is unknown; did you mean epochs?"]),
+        ("train recipe.yaml --set schedule.epochs=ten", ["schedule.epochs is 'ten', expected integer"]),
+        ("train recipe.yaml --data night600=/nonexistent --out new", ["/nonexistent does not exist"]),
+        ("train recipe.yaml --data night600", ["data.root is not given"]),
+        ("train recipe.yaml --data nigt600=/tmp --out new", ["did you mean night600?"]),
+        ("train recipe.yaml --set sampler.batch=8 --out recipe.yaml/run", ["recipe.yaml"]),
+        ("train recipe.yaml --set seed=1 --out runs/ide", ["runs/ide holds a run with seed = 2021, now it is 1"]),
+        ("train recipe.yaml --set sampler={name:\\ pk,\\ ids:\\ 9,\\ pictures:\\ 2} --out new", ["fewer than P = 9"]),
+        ("evaluate runs/nothing", ["runs/nothing: no such run folder or checkpoint file"]),
+        ("evaluate recipe.yaml", ["recipe.yaml: not a readable safetensors file"]),
+        ("evaluate runs/ide --protocol night60", ["protocol 'night60' is unknown; did you mean night600?"]),
+        ("extract runs/ide folder --out x", ["data.root is not given"]),
+        ("search runs/ide --query no.jpg --gallery recipe.yaml", ["recipe.yaml: cannot be read as embeddings"]),
+        ("convert --from idf-official recipe.yaml out.safetensors", ["recipe.yaml"]),
+        ("convert --to idf-official runs/ide out.pth", ["idf-official"]),
+    ],
+)
+def test_bad_input_is_one_line_with_place_value_and_remedy_and_status_2(
+    call: Call, trained: Path, command: str, parts: list[str]
+) -> None:
+    before = {path for path in trained.rglob("*") if path.name != ".lock"}
+    assert_refused(call(f"tapetum {command}"), *parts)
+    after = {path for path in trained.rglob("*") if path.name != ".lock"}
+    assert {path for path in after - before if path.is_file()} == set()
+
+
+def test_damaged_pictures_are_named_or_with_skip_corrupt_left_out_and_counted(
+    call: Call, trained: Path, people: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(people, tmp_path / "data")
+    victim = sorted((tmp_path / "data" / "query_3").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:50])
+    command = f"tapetum evaluate runs/ide --data night600={tmp_path / 'data'} --out {tmp_path / 'out'} --quiet"
+    assert_refused(call(command), victim.name)
+    outcome = call(f"{command} --skip-corrupt")
+    assert outcome.status == 0
+    assert outcome.err.startswith("1 damaged pictures left out, first: ")
+    assert victim.name in outcome.err
+    assert "7 queries" in outcome.out
+
+
+def test_convert_wants_one_direction(call: Call, trained: Path) -> None:
+    for options in ("", "--from idf-official --to idf-official"):
+        outcome = call(f"tapetum convert {options} a b")
+        assert outcome.status == 2
+        assert "give either --from LAYOUT or --to LAYOUT" in outcome.err
+
+
+def test_ctrl_c_leaves_a_state_a_hint_and_status_130(trained: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from tapetum.cli.main import run; run()"]
+    command += ["train", "recipe.yaml", "--set", "schedule.epochs=500", "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        state = tmp_path / "run" / "state" / "resume.pt"
+        give_up = time.monotonic() + 120
+        while not state.is_file() and process.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "the same command goes on from" in err.splitlines()[-1]
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").is_file()
