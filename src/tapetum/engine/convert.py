@@ -1,11 +1,12 @@
 """Checkpoints between our layout and those of released code."""
 
+import io
 from pathlib import Path
 
 import torch
 
 from tapetum.core.errors import CheckpointError
-from tapetum.data.atomic import make_folder, write_with
+from tapetum.data.atomic import make_folder, write_bytes
 from tapetum.engine.checkpoint import Header, fill, load_checkpoint, save_checkpoint
 from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.layers.weights import read_state
@@ -66,4 +67,6 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
         raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
     make_folder(target.parent)
-    write_with(target, lambda file: torch.save(plain, file))
+    packed = io.BytesIO()
+    torch.save(plain, packed)
+    write_bytes(target, packed.getvalue())

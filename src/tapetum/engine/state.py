@@ -5,6 +5,7 @@ the place in the training is kept. Read with ``weights_only=True``: no code in t
 """
 
 import dataclasses
+import io
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from tapetum.core.errors import CheckpointError
-from tapetum.data.atomic import make_folder, write_with
+from tapetum.data.atomic import make_folder, write_bytes
 
 FORMAT = 1
 
@@ -73,7 +74,9 @@ def save_state(path: Path, state: State) -> None:
         "optimiser": state.optimiser,
         "scaler": state.scaler,
     }
-    write_with(path, lambda file: torch.save(content, file))
+    packed = io.BytesIO()  # PyTorch's writer would turn a full disk into an error of its own kind
+    torch.save(content, packed)
+    write_bytes(path, packed.getvalue())
 
 
 def load_state(path: Path) -> State:
