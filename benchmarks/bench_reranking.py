@@ -24,12 +24,12 @@ def run() -> list[dict[str, Any]]:
     )
     names = {
         "matrices": "re-ranking 1000 x 5000 from distances, against torchreid",
-        "vectors": "re-ranking 1000 x 5000 from vectors, against torchreid from distances",
+        "vectors": "re-ranking 1000 x 5000 from vectors, against torchreid given the distances",
     }
     try:
         peer = load_peer("torchreid==0.2.5", "torchreid/reid/utils/rerank.py")
     except PeerMissingError as error:
-        return [build_row(name, ours[key], None, "s", target=5, note=str(error)) for key, name in names.items()]
+        return [build_row(name, ours[key], None, "s", note=str(error)) for key, name in names.items()]
     theirs, expected = once(lambda: peer.re_ranking(*(matrix.numpy() for matrix in matrices)))
     found = {"matrices": rerank_distances(*matrices), "vectors": rerank(a, b)}
     return [
@@ -38,7 +38,7 @@ def run() -> list[dict[str, Any]]:
             ours[key],
             theirs,
             "s",
-            target=5,
+            target=5 if key == "matrices" else None,
             note=f"largest difference of the results {np.abs(found[key].numpy() - expected).max():.1e}",
         )
         for key, name in names.items()

@@ -1,6 +1,7 @@
 """Vectors: unit length and pairwise distances, the same for losses, evaluation and search."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -109,8 +110,19 @@ def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     row, column = inside.nonzero(as_tuple=True)  # columns ascend within a row
     order = values[row, column].argsort(stable=True)
     order = order[row[order].argsort(stable=True)]
-    counts = inside.sum(1)
+    counts = torch.bincount(row, minlength=len(values))
     first = counts.cumsum(0) - counts
     picked = order[first.unsqueeze(1) + torch.arange(k, device=values.device)]
     columns = column[picked]
     return values.gather(1, columns), columns
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For many short operations in a row: waking threads for each gains little, and stalls when the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

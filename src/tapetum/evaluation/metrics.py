@@ -6,7 +6,6 @@ rounded in another way.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import APRule, Protocol
 from tapetum.core.types import EmbeddingSet, Metrics
-from tapetum.core.vectors import similarity_blocks
+from tapetum.core.vectors import one_thread, similarity_blocks
 from tapetum.evaluation.ranking import Candidates, distinct_keys, find_candidates, select_sides, sorted_rows
 from tapetum.evaluation.rerank import RerankOptions, rerank_blocks
 
@@ -188,7 +187,7 @@ def _count(blocks: Iterable[tuple[int, Tensor]], candidates: Candidates, query_r
     ap_step, ap_trapezoid, inp = (torch.zeros(num_queries, dtype=torch.float64, device=device) for _ in range(3))
     first_rank, num_matches, num_ranked = (torch.zeros(num_queries, dtype=torch.int64, device=device) for _ in range(3))
     for start, distances in _pieces(blocks):
-        with _one_thread():
+        with one_thread():
             part = slice(start, start + len(distances))
             num_ranked[part] = candidates.remove_junk(distances, start)
             columns, valid = _match_columns(candidates, start, len(distances))
@@ -246,17 +245,6 @@ def summarise(evaluation: Evaluation, mask: Tensor | None = None, *, cmc_length:
         num_dropped=num_dropped,
         protocol=protocol,
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For many short operations: waking threads for each gains little, and on a busy machine costs ten times the work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def piece_rows(columns: int) -> int:

@@ -24,7 +24,7 @@ from scipy import sparse
 from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
-from tapetum.core.vectors import similarity_blocks, smallest
+from tapetum.core.vectors import one_thread, similarity_blocks, smallest
 
 OriginalDistance = Literal["squared_euclidean", "fourth_power"]
 PIECE = 2**22  # entries of a temporary array
@@ -213,7 +213,8 @@ def rerank_distances(
 
 def _final_blocks(pictures: _Pictures, options: RerankOptions) -> Iterator[tuple[int, Tensor]]:
     neighbours, farthest = _nearest(pictures, max(options.k1 + 1, options.k2))
-    code = _encode(pictures, neighbours, farthest, options)
+    with one_thread():
+        code = _encode(pictures, neighbours, farthest, options)
     queries = code[: pictures.num_queries]
     columns = code[pictures.num_queries :].tocsc()
     for start, original in pictures.query_blocks():
@@ -221,9 +222,10 @@ def _final_blocks(pictures: _Pictures, options: RerankOptions) -> Iterator[tuple
         block /= farthest[start : start + len(block), None]
         block *= options.lambda_value
         overlap = _overlap(queries[start : start + len(block)], columns)
-        for offset, shared in overlap:  # Jaccard distance: 1 - intersection / union of two codes that sum to 1
-            rows = block[offset : offset + len(shared)]
-            rows += (1 - options.lambda_value) * (1 - shared / (2 - shared))
+        with one_thread():
+            for offset, shared in overlap:  # Jaccard distance: 1 - intersection / union of two codes that sum to 1
+                rows = block[offset : offset + len(shared)]
+                rows += (1 - options.lambda_value) * (1 - shared / (2 - shared))
         yield start, block
 
 
@@ -232,10 +234,11 @@ def _nearest(pictures: _Pictures, count: int) -> tuple[NDArray[np.int64], Tensor
     count = min(count, pictures.size)
     columns, farthest = [], []
     for _, block in pictures.blocks():
-        largest = block.amax(dim=1)
-        if largest.isnan().any():
-            raise ProtocolError("re-ranking: a distance is NaN; the embeddings are damaged, extract them again")
-        columns.append(smallest(block, count)[1].cpu())
+        with one_thread():
+            largest = block.amax(dim=1)
+            if largest.isnan().any():
+                raise ProtocolError("re-ranking: a distance is NaN; the embeddings are damaged, extract them again")
+            columns.append(smallest(block, count)[1].cpu())
         farthest.append(largest.cpu())
     return torch.cat(columns).numpy(), torch.cat(farthest).clamp_(min=1e-12)
 
