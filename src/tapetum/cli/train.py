@@ -39,12 +39,16 @@ def command(
         typer.echo(write_yaml(resolved), nl=False)
         return
 
-    from tapetum.engine.progress import ProgressBar, Silence
+    from tapetum.engine.progress import ProgressBar, Silence, showing_pictures
+    from tapetum.engine.sources import open_data
     from tapetum.engine.train import TrainingInterrupted, train
 
     folder = out or Path("runs") / resolved.name
+    with showing_pictures("preparing pictures", quiet=quiet) as progress:
+        opened = open_data(resolved.data, progress=progress)
+    reporter = Silence() if quiet else ProgressBar()
     try:
-        result = train(resolved, folder, reporter=Silence() if quiet else ProgressBar())
+        result = train(resolved, folder, dataset=opened.dataset, skipped=opened.skipped, reporter=reporter)
     except TrainingInterrupted as stop:
         typer.echo(f"tapetum: {stop}", err=True)
         raise typer.Exit(130) from None

@@ -37,6 +37,8 @@ from tapetum.engine.sources import augment_options, picture_settings, sampler_op
 from tapetum.engine.state import Place, State, save_state
 from tapetum.evaluation.metrics import evaluate
 
+TALKATIVE = ("lightning.pytorch", "lightning.fabric", "torch.multiprocessing.spawn")
+
 
 class Interrupted(Exception):  # noqa: N818  # not an error
     """Ctrl-C or SIGTERM arrived; the state is saved. Not a KeyboardInterrupt, which Lightning turns into exit 1."""
@@ -384,8 +386,8 @@ class TrainingLoop(LightningModule):
 
 
 def silence_lightning() -> None:
-    """No banner, and no hints about settings that are made on purpose here."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    """No banner, no hints about settings that are made on purpose here, no word on processes that are ended."""
+    for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
 

@@ -12,7 +12,7 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -37,9 +37,9 @@ from tapetum.data.sampler import build_sampler
 from tapetum.engine.checkpoint import find_checkpoint, read_header
 from tapetum.engine.holdout import Holdout, split_holdout
 from tapetum.engine.logs import read_history
-from tapetum.engine.loop import Interrupted, Plan, TrainingLoop, silence_lightning
+from tapetum.engine.loop import TALKATIVE, Interrupted, Plan, TrainingLoop, silence_lightning
 from tapetum.engine.optimisation import build_optimiser
-from tapetum.engine.precision import choose_device, resolve_precision
+from tapetum.engine.precision import Precision, choose_device, resolve_precision
 from tapetum.engine.progress import Reporter, Silence
 from tapetum.engine.recipe import Recipe, check_recipe, parse_yaml, write_yaml
 from tapetum.engine.run_folder import RunFolder, write_json, write_text
@@ -95,6 +95,7 @@ def train(
     run_dir: Path,
     *,
     dataset: Dataset | None = None,
+    skipped: Sequence[str] = (),
     reporter: Reporter | None = None,
     cache: Path = CACHE,
 ) -> TrainResult:
@@ -104,6 +105,7 @@ def train(
         recipe: what to do.
         run_dir: the run's folder; it may hold an unfinished run of the same recipe and data.
         dataset: already opened; None opens the one the recipe names.
+        skipped: one message for each damaged picture that was left out of `dataset`.
         reporter: hears of the progress; None is silent.
         cache: folder for generated scenes.
     Raises:
@@ -117,7 +119,6 @@ def train(
     folder = RunFolder(run_dir)
     with folder.held():
         _check_same_recipe(folder, recipe)
-        skipped: tuple[str, ...] = ()
         if dataset is None:
             opened = open_data(recipe.data, cache=cache)
             dataset, skipped = opened.dataset, opened.skipped
@@ -125,7 +126,7 @@ def train(
         if facts.get("finished"):
             return _read_result(folder, facts)
         begun = facts.get("started")
-        plan = _make_plan(recipe, folder, dataset)
+        plan = _make_plan(recipe, folder, dataset, facts.get("precision"))
         state = load_state(folder.state) if folder.state.is_file() else None
         network = _build_network(recipe, len(plan.pids), state)
         if not folder.recipe.is_file():
@@ -149,7 +150,8 @@ def train(
         return _read_result(folder, facts)
 
 
-def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset) -> Plan:
+def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, begun_in: Precision | None) -> Plan:
+    """What to do; a training that was begun in one precision goes on in it, wherever "auto" would lead now."""
     records: list[Record] = training_records(dataset)
     holdout: Holdout | None = None
     if recipe.selection.rule == "holdout":
@@ -161,7 +163,7 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset) -> Plan:
         sampler_options(recipe), labels, seed=recipe.seed, world=training.devices, parts=training.accumulate
     )
     device = choose_device(training.accelerator)
-    precision = resolve_precision(training.precision, device)
+    precision = begun_in or resolve_precision(training.precision, device)
     origin = {
         "data": fingerprint(dataset.records),
         "dataset": dataset.name,
@@ -223,10 +225,12 @@ def _fit(loop: TrainingLoop, plan: Plan) -> None:
         try:
             trainer.fit(loop)
         except Interrupted:
-            raise TrainingInterrupted(
-                f"stopped in epoch {loop.place.epoch + 1} of {plan.recipe.schedule.epochs}; "
-                f"the same command goes on from {plan.folder.state}"
-            ) from None
+            where = (
+                f" in epoch {loop.place.epoch + 1} of {plan.recipe.schedule.epochs}" if training.devices == 1 else ""
+            )
+            saved = plan.folder.state.is_file()
+            rest = f"goes on from {plan.folder.state}" if saved else "begins afresh, nothing was saved yet"
+            raise TrainingInterrupted(f"stopped{where}; the same command {rest}") from None
         except ProcessRaisedException as error:
             raise error_of_worker(error) from error
         except ProcessExitedException as error:
@@ -249,7 +253,7 @@ def error_of_worker(error: ProcessRaisedException) -> Exception:
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """`silence_lightning` for the time of a training."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = [logging.getLogger(name) for name in TALKATIVE]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         silence_lightning()

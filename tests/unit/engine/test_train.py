@@ -174,6 +174,18 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(
     assert [path.name for path in root.rglob(".*") if path.name != ".lock"] == []
 
 
+def test_a_training_goes_on_in_the_precision_it_was_begun_in(
+    tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(overrides=["training.precision=auto"])
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "run", reporter=StopAfter(3))
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    result = train(recipe, tmp_path / "run")
+    assert read_header(result.checkpoint).origin["precision"] == "fp32"
+
+
 def test_a_finished_run_is_returned_at_once(undisturbed: Path, tiny_recipe: Build) -> None:
     steps = Losses()
     result = train(tiny_recipe(), undisturbed, reporter=steps)
