@@ -18,7 +18,7 @@ from tapetum.methods import build_method
 NAMES = list_recipes()
 SMALL = {  # settings that make a method's network small
     "ide": ("backbone=test_resnet", "width=16"),
-    "bnneck": ("backbone=test_resnet",),
+    "bnneck": ("backbone=test_resnet", "last_stride=2"),
     "idf": ("extractor_options={backbone: test_resnet, width: 16}", "curve_width=4"),
     "zero_dce": ("curve_width=4",),
 }
@@ -57,6 +57,8 @@ def test_a_recipe_takes_training_steps_on_small_pictures(
     recipe = load_recipe(name)
     method = recipe.method
     small = list(SMALL.get(method.name, ()))
+    if method.options.get("extractor") == "bnneck":
+        small[0] = "extractor_options={backbone: test_resnet, last_stride: 2}"
     if method.options.get("enhancer_init") == "zero_dce":
         torch.save(CurveNet(4).state_dict(), tmp_path / "curves.pth")
         small.append(f"enhancer_weights={tmp_path / 'curves.pth'}")
