@@ -122,11 +122,12 @@ def train(
         if dataset is None:
             opened = open_data(recipe.data, cache=cache)
             dataset, skipped = opened.dataset, opened.skipped
-        facts = _check_same_data(folder, dataset)
+        pictures = fingerprint(dataset.records)
+        facts = _check_same_data(folder, dataset, pictures)
         if facts.get("finished"):
             return _read_result(folder, facts)
         begun = facts.get("started")
-        plan = _make_plan(recipe, folder, dataset, facts.get("precision"))
+        plan = _make_plan(recipe, folder, dataset, pictures, facts.get("precision"))
         state = load_state(folder.state) if folder.state.is_file() else None
         network = _build_network(recipe, len(plan.pids), state)
         if not folder.recipe.is_file():
@@ -150,7 +151,7 @@ def train(
         return _read_result(folder, facts)
 
 
-def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, begun_in: Precision | None) -> Plan:
+def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, begun_in: Precision | None) -> Plan:
     """What to do; a training that was begun in one precision goes on in it, wherever "auto" would lead now."""
     records: list[Record] = training_records(dataset)
     holdout: Holdout | None = None
@@ -165,7 +166,7 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, begun_in: Pr
     device = choose_device(training.accelerator)
     precision = begun_in or resolve_precision(training.precision, device)
     origin = {
-        "data": fingerprint(dataset.records),
+        "data": pictures,
         "dataset": dataset.name,
         "held_out_ids": len({record.pid for record in holdout.gallery}) if holdout else 0,
         "precision": precision,
@@ -321,10 +322,9 @@ def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
             )
 
 
-def _check_same_data(folder: RunFolder, dataset: Dataset) -> dict[str, Any]:
+def _check_same_data(folder: RunFolder, dataset: Dataset, found: str) -> dict[str, Any]:
     """A run sees the same pictures in every sitting."""
     facts = folder.read_facts()
-    found = fingerprint(dataset.records)
     if facts and facts.get("data") != found:
         raise RecipeError(
             f"{folder.root} was begun with other pictures (fingerprint {facts.get('data')}, now {found} in "
