@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import benchmarks
-from tapetum.data.atomic import make_folder, write_bytes
+from tapetum.core.atomic import make_folder, write_bytes
 
 RESULT = Path("runs") / "bench.json"
 

@@ -166,7 +166,7 @@ def stats(
 
     Example: tapetum data stats synth runs/scene --out runs/stats
     """
-    from tapetum.data.atomic import make_folder, write_bytes
+    from tapetum.core.atomic import make_folder, write_bytes
     from tapetum.data.catalog import open_dataset
     from tapetum.data.lighting import measure_pictures
     from tapetum.data.loader import drop_corrupt

@@ -151,8 +151,8 @@ def enhancement(
 
 def _write(out: Path, figure: "Figure", words: str) -> None:
     """The file, and on the screen what it shows for whoever cannot see it."""
+    from tapetum.core.atomic import make_folder, write_bytes
     from tapetum.core.errors import OutputError
-    from tapetum.data.atomic import make_folder, write_bytes
     from tapetum.plots.style import figure_bytes
 
     try:

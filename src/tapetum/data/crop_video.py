@@ -25,8 +25,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, OutputError
-from tapetum.data.atomic import make_folder, write_bytes
 from tapetum.data.datasets.folder import picture_path
 from tapetum.data.image_io import Picture, write_picture
 from tapetum.data.loader import Progress

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.seeding import numpy_generator
-from tapetum.data.atomic import make_folder, write_bytes
 from tapetum.data.image_io import Picture, read_picture, write_picture
 from tapetum.data.layout import SUFFIXES
 from tapetum.data.loader import Progress, map_in_threads

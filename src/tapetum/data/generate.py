@@ -24,10 +24,10 @@ from typing import Any
 
 import cv2
 
+from tapetum.core.atomic import make_folder, replacing, write_bytes
 from tapetum.core.errors import OutputError, RecipeError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
-from tapetum.data.atomic import make_folder, replacing, write_bytes
 from tapetum.data.catalog import load_dataset_module
 from tapetum.synth.scene import Scene, SceneOptions
 from tapetum.synth.sensor import encode_jpeg
@@ -386,16 +386,9 @@ def _write_picture(path: Path, content: bytes) -> None:
 
     No fsync: it would take longer than rendering, and a resumed run checks the size of every file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
-        ) from None
 
 
 def _camera_facts(scene: Scene, camid: int) -> dict[str, Any]:

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import DataError
-from tapetum.data.atomic import write_bytes
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Interpolation = Literal["bicubic", "bilinear"]

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.core.atomic import make_folder, write_with
 from tapetum.core.types import Record
-from tapetum.data.atomic import make_folder, write_with
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Picture, read_picture
 from tapetum.data.loader import Progress, map_in_threads

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tapetum.core.atomic import make_folder, write_with
 from tapetum.core.errors import DataError
 from tapetum.core.types import Batch, Record
-from tapetum.data.atomic import make_folder, write_with
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
 from tapetum.data.sampler import Rows, SampledBatch, SamplerOptions, build_sampler

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.method import Method
-from tapetum.data.atomic import make_folder, write_bytes
 from tapetum.engine.run_folder import RunFolder
 from tapetum.layers.weights import check_names, check_shapes
 from tapetum.methods import build_method

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError
-from tapetum.data.atomic import make_folder, write_bytes
 from tapetum.engine.checkpoint import Header, fill, load_checkpoint, save_checkpoint
 from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.layers.weights import read_state

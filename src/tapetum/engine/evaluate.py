@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Record
-from tapetum.data.atomic import make_folder
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
 from tapetum.data.loader import Progress

@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError
 from tapetum.core.method import Method
 from tapetum.core.types import EmbeddingSet
-from tapetum.data.atomic import make_folder, write_bytes
 from tapetum.data.loader import EvalLoader, Progress
 from tapetum.engine.precision import Precision, computing_in
 

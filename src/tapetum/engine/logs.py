@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from tapetum.core.atomic import make_folder
 from tapetum.core.errors import OutputError
-from tapetum.data.atomic import make_folder
 from tapetum.engine.run_folder import write_text
 
 

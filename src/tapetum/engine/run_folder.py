@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import OutputError
-from tapetum.data.atomic import make_folder, write_bytes
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.types import Record
-from tapetum.data.atomic import make_folder
 from tapetum.data.catalog import Dataset, open_dataset
 from tapetum.data.generate import SCENE_FILE, generate_dataset
 from tapetum.data.layout import SUFFIXES

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError
-from tapetum.data.atomic import make_folder, write_bytes
 
 FORMAT = 1
 

@@ -6,9 +6,7 @@ three of its fields that must stand beside every number.
 
 import json
 import math
-import os
 import platform
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -19,7 +17,8 @@ import numpy as np
 import torch
 
 from tapetum import __version__
-from tapetum.core.errors import DataError, OutputError
+from tapetum.core.atomic import write_bytes
+from tapetum.core.errors import DataError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Metrics
 from tapetum.evaluation.bootstrap import QUANTITIES, Interval, bootstrap, combine
@@ -139,18 +138,7 @@ def write_card(path: Path, card: Mapping[str, Any]) -> None:
         OutputError: the file cannot be written.
     """
     text = json.dumps(card, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
-        ) from None
+    write_bytes(path, text.encode())
 
 
 def read_card(path: Path) -> Card:

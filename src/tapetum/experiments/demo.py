@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from tapetum.core.atomic import make_folder
 from tapetum.core.errors import OutputError
-from tapetum.data.atomic import make_folder
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels

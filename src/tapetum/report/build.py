@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from tapetum.data.atomic import make_folder, write_bytes
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.report.content import ReportContent
 from tapetum.report.page import compose_page
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import DataError
 from tapetum.core.types import Record
-from tapetum.data.atomic import write_bytes
 from tapetum.data.datasets import night600
 from tapetum.data.layout import Counts, find_base, wrong_layout
 

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all: a temporary name, fsync, rename."""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -51,7 +52,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another folder") from error
     except BaseException:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tapetum.core.atomic import make_folder, replacing, write_bytes, write_with
 from tapetum.core.errors import OutputError
-from tapetum.data.atomic import make_folder, replacing, write_bytes, write_with
 
 
 def names(folder: Path) -> list[str]:

@@ -1,0 +1,92 @@
+"""The demo on a tiny scene: files, numbers, going on after a stop."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tapetum.core.errors import OutputError, RecipeError
+from tapetum.experiments.board import Board, Stage
+from tapetum.experiments.demo import METHODS, QUANTITIES, DemoOptions, check_out, run_demo
+
+TINY = ("data.size=[64, 32]", "sampler.batch=8", "schedule.warmup_epochs=0")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> DemoOptions:
+    return DemoOptions(tmp_path_factory.mktemp("demo") / "out", seed=3, people=4, epochs=1, overrides=TINY)
+
+
+@pytest.fixture(scope="module")
+def metrics(options: DemoOptions) -> dict:
+    return run_demo(options, quiet=True)
+
+
+def test_the_numbers_name_protocol_seed_and_light_levels(options: DemoOptions, metrics: dict) -> None:
+    assert json.loads((options.out / "metrics.json").read_text()) == metrics
+    assert list(metrics["methods"]) == list(METHODS)
+    for numbers in metrics["methods"].values():
+        assert all(0 <= numbers[name] <= 1 for name in QUANTITIES)
+        assert numbers["protocol"] == "synth"
+        assert numbers["ap"] == "trapezoid"
+        assert numbers["seed"] == 3
+        assert numbers["seconds"] > 0
+        assert "low" in numbers["per_light"]
+        assert sum(level["num_queries"] for level in numbers["per_light"].values()) == numbers["num_queries"]
+    assert 0 < metrics["chance"]["mean_ap"] < 1
+
+
+def test_the_report_holds_both_methods_the_chance_level_and_the_command(options: DemoOptions, metrics: dict) -> None:
+    page = (options.out / "report.html").read_text(encoding="utf-8")
+    assert "IDE+" in page
+    assert "IDF" in page
+    assert "chance" in page.lower()
+    assert "tapetum demo" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert metrics["command"].startswith("tapetum demo --out")
+
+
+def test_the_searches_rank_ten_pictures_of_the_gallery(options: DemoOptions, metrics: dict) -> None:
+    searches = json.loads((options.out / "searches.json").read_text())
+    for label in METHODS:
+        for answer in searches[label]:
+            assert [match["rank"] for match in answer["matches"]] == list(range(1, 11))
+            similarities = [match["similarity"] for match in answer["matches"]]
+            assert similarities == sorted(similarities, reverse=True)
+            assert (
+                answer["matches"][0]["path"] == answer["query"]
+            )  # Night600's rule: queries are in the gallery as well
+
+
+def test_typed_again_it_trains_nothing_and_gives_the_same_numbers(options: DemoOptions, metrics: dict) -> None:
+    weights = options.out / "idf" / "checkpoints" / "last.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert run_demo(options, quiet=True) == metrics
+    assert weights.stat().st_mtime_ns == written
+
+
+def test_other_settings_in_the_same_folder_are_refused(options: DemoOptions, metrics: dict) -> None:
+    other = DemoOptions(options.out, seed=3, people=4, epochs=2, overrides=TINY)
+    with pytest.raises(RecipeError, match="epochs"):
+        run_demo(other, quiet=True)
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(OutputError, match=r"thesis\.tex"):
+        check_out(tmp_path)
+
+
+def test_the_command_repeats_what_differs_from_the_defaults(tmp_path: Path) -> None:
+    options = DemoOptions(Path("runs/x"), seed=5, clip=Path("a clip.mp4"), overrides=("training.precision=fp32",))
+    assert options.command == "tapetum demo --out runs/x --seed 5 --clip 'a clip.mp4' --set training.precision=fp32"
+
+
+def test_the_board_counts_stages_by_their_weight(capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board([Stage("first", 300.0), Stage("second", 60.0)])
+    with board.showing():
+        board.begin("first")
+        board.finish_stage(at_once=True)
+        board.begin("second")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["[1/2] first; about 6 min 00 s left", "[2/2] second; about 1 min 00 s left"]

@@ -1,0 +1,111 @@
+"""Tables of the paper: rows, recipes, and ours kept apart from theirs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tapetum.core.errors import RecipeError
+from tapetum.engine.recipe import list_recipes
+from tapetum.experiments.published import TABLE_V, TABLE_VI
+from tapetum.experiments.reproduce import TABLES, render_table, row_recipe, rows_of, run_table
+
+REAL = {"night600": "/data/Night600", "knight": "/data/Knight"}
+SCENE = {"synth": None}
+TINY_SCENE = "data.scene={num_train_people: 4, num_test_people: 3, cameras: 2, size: [64, 32]}"
+TINY = [TINY_SCENE, "data.size=[64, 32]", "schedule.epochs=1", "schedule.warmup_epochs=0", "sampler.batch=8"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("scene", [False, True], ids=["paper", "scene"])
+def test_every_row_has_a_recipe_that_can_be_read(table: str, scene: bool) -> None:
+    rows = rows_of(table, scene=scene)
+    assert len(rows) == {"table3": 2, "table5": 6, "table6": 25, "table7": 2 if scene else 6}[table]
+    for row in rows:
+        assert row.recipe in list_recipes()
+        weights = ("method.enhancer_weights=curves.safetensors",) if row.enhancer else ()
+        recipe = row_recipe(row, row.train_on, SCENE if scene else REAL, weights)
+        assert recipe.data.name == row.train_on.data
+
+
+def test_rows_that_differ_in_the_weights_differ_in_their_recipes() -> None:
+    recipes = {
+        (recipe.method.options["reconstruction_weight"], recipe.method.options["distillation_weight"])
+        for recipe in (row_recipe(row, row.train_on, REAL, ()) for row in rows_of("table6", scene=False))
+    }
+    assert recipes == set(TABLE_VI)
+
+
+def test_rows_of_the_cross_domain_table_share_the_training_of_one_domain() -> None:
+    rows = rows_of("table7", scene=False)
+    assert len({row.run for row in rows}) == 4
+    assert all(row.train_on != row.test_on for row in rows)
+
+
+def test_the_two_scenes_of_the_cross_domain_table_differ_in_people_cameras_and_nights() -> None:
+    first, second = (row_recipe(row, row.train_on, SCENE, ()).data.scene for row in rows_of("table7", scene=True))
+    assert first != second
+    assert {second[f"{stream}_seed"] for stream in ("identity", "camera", "time")} == {1}
+
+
+def test_a_missing_root_is_named_with_the_remedy() -> None:
+    with pytest.raises(RecipeError, match="needs --data night600=ROOT"):
+        row_recipe(rows_of("table5", scene=False)[0], rows_of("table5", scene=False)[0].train_on, {}, ())
+
+
+def test_an_unknown_table_is_named_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"table8.*table"):
+        rows_of("table8", scene=False)
+
+
+def test_a_filter_that_fits_no_row_names_the_rows(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"fits no row of table5; rows: MB, MB\+MB"):
+        run_table("table5", SCENE, tmp_path, only=["nothing"])
+
+
+@pytest.mark.slow
+def test_rows_run_on_the_scene_and_a_second_call_trains_nothing(tmp_path: Path) -> None:
+    content = run_table(
+        "table3", SCENE, tmp_path / "table3", seeds=[1, 2], overrides=TINY, cache=tmp_path / "data", quiet=True
+    )
+    plain, enhanced = content["rows"]
+    assert plain["seeds"] == enhanced["seeds"] == [1, 2]
+    assert plain["ours_percent"]["mean_ap"]["deviation"] is not None
+    assert (tmp_path / "table3" / "zero_dce_seed1" / "checkpoints" / "last.safetensors").is_file()
+    assert json.loads((tmp_path / "table3" / "table3.json").read_text())["rows"] == content["rows"]
+    weights = tmp_path / "table3" / "ide_dce_seed2" / "checkpoints" / "last.safetensors"
+    written = weights.stat().st_mtime_ns
+    again = run_table(
+        "table3", SCENE, tmp_path / "table3", seeds=[1, 2], overrides=TINY, cache=tmp_path / "data", quiet=True
+    )
+    assert again["rows"] == content["rows"]
+    assert weights.stat().st_mtime_ns == written
+
+
+def test_the_rendered_table_keeps_ours_and_the_papers_apart() -> None:
+    content = {
+        "title": "Table V, ablation",
+        "pictures": "generated",
+        "rows": [
+            {
+                "label": "MB",
+                "ours_percent": {
+                    name: {"mean": 50.0, "deviation": 1.5} for name in ("rank1", "rank5", "rank10", "mean_ap")
+                },
+                "paper_percent": {
+                    name: getattr(TABLE_V["MB"], name) for name in ("rank1", "rank5", "rank10", "mean_ap")
+                },
+                "paper_remark": "",
+                "protocol": "synth",
+                "ap": "trapezoid",
+                "checkpoint": "last epoch",
+                "seeds": [1, 2],
+            }
+        ],
+    }
+    text = render_table(content)
+    assert "R-1 ours" in text
+    assert "R-1 paper" in text
+    assert "| MB | 50.00 ± 1.50 |" in text
+    assert "| 7.75 | 20.09 | 27.43 | 3.38 | 1, 2 |" in text
+    assert "never the figures" in text
