@@ -48,6 +48,15 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder for caches is not the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAPETUM_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def one_thread() -> Iterator[None]:
     """Small networks are fastest, and busy machines least in the way, with one thread."""

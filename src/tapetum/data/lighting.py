@@ -6,18 +6,20 @@ The paper does not say how lightness is computed; here it is the mean of 0.299 R
 
 import zipfile
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tapetum.core.atomic import make_folder, write_with
+from tapetum.core.errors import OutputError
 from tapetum.core.types import Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Picture, read_picture
-from tapetum.data.loader import Progress, map_in_threads
+from tapetum.data.loader import Progress, default_cache_dir, map_in_threads
 
 Values = NDArray[np.float64]
 
@@ -28,6 +30,7 @@ SIZE_LEVELS = ("small", "medium", "big")
 SIZE_BOUNDS = (100, 200)  # small < 100 <= medium <= 200 < big, pixels high
 _SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _REPORT_EVERY = 256
+_FORMAT = 1  # another number wherever a picture is measured in another way
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,16 @@ def measure_pictures(
 
     Args:
         records: the pictures.
-        cache_file: an ``.npz`` that is read where it belongs to these pictures, and written otherwise.
+        cache_file: an ``.npz`` that is read where it belongs to these pictures, and written otherwise; None keeps one
+            a set of pictures in the user's folder for caches, as far as that can be written.
         num_workers: threads that decode.
         progress: called with (done, total).
     Raises:
         DataError: a picture cannot be read.
     """
-    key = order_key(records) if cache_file else ""
-    cached = _read_cache(cache_file, key) if cache_file else None
+    key = order_key(records)
+    path = cache_file or default_cache_dir() / f"measurements-{_FORMAT}-{key}.npz"
+    cached = _read_cache(path, key)
     if cached is not None:
         return cached
     rows = np.empty((len(records), len(fields(PictureStatistics))))
@@ -81,8 +86,8 @@ def measure_pictures(
         if progress and ((number + 1) % _REPORT_EVERY == 0 or number + 1 == len(records)):
             progress(number + 1, len(records))
     statistics = PictureStatistics(*np.ascontiguousarray(rows.T))
-    if cache_file:
-        _write_cache(cache_file, key, statistics)
+    with nullcontext() if cache_file else suppress(OutputError):  # nobody asked for the file in the folder for caches
+        _write_cache(path, key, statistics)
     return statistics
 
 
@@ -114,7 +119,7 @@ def estimate_noise(picture: Picture) -> float:
     return float(np.sqrt(np.pi / 2) * np.abs(response).mean() / 6)
 
 
-def light_levels(lightness: Values | float) -> NDArray[np.str_]:
+def light_levels(lightness: ArrayLike) -> NDArray[np.str_]:
     """ "low", "medium" or "high" for each value.
 
     Args:
@@ -123,16 +128,7 @@ def light_levels(lightness: Values | float) -> NDArray[np.str_]:
     return _levels(lightness, LIGHT_BOUNDS, LIGHT_LEVELS)
 
 
-def light_level(lightness: float) -> str:
-    """ "low", "medium" or "high".
-
-    Args:
-        lightness: mean lightness of one picture, 0..255.
-    """
-    return str(light_levels(lightness))
-
-
-def size_levels(height: Values | float) -> NDArray[np.str_]:
+def size_levels(height: ArrayLike) -> NDArray[np.str_]:
     """ "small", "medium" or "big" for each value.
 
     Args:
@@ -141,16 +137,7 @@ def size_levels(height: Values | float) -> NDArray[np.str_]:
     return _levels(height, SIZE_BOUNDS, SIZE_LEVELS)
 
 
-def size_level(height: float) -> str:
-    """ "small", "medium" or "big".
-
-    Args:
-        height: of one picture, in pixels.
-    """
-    return str(size_levels(height))
-
-
-def _levels(values: Values | float, bounds: tuple[float, float], names: tuple[str, ...]) -> NDArray[np.str_]:
+def _levels(values: ArrayLike, bounds: tuple[float, float], names: tuple[str, ...]) -> NDArray[np.str_]:
     """A value on a bound belongs to the middle level."""
     array = np.asarray(values)
     levels: NDArray[np.str_] = np.array(names)[(array >= bounds[0]).astype(int) + (array > bounds[1]).astype(int)]

@@ -28,7 +28,7 @@ from tapetum.evaluation.card import Card, build_card, write_card
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.evaluation.ranking import multi_query as join_queries
 from tapetum.evaluation.rerank import RerankOptions
-from tapetum.evaluation.slices import by_camera, by_camera_pair, thirds, worst_queries
+from tapetum.evaluation.slices import by_camera_pair, thirds, worst_queries
 
 WORST = 10
 DRAWS = 1000
@@ -110,7 +110,7 @@ def evaluate_run(
     seconds = time.monotonic() - begun
 
     records = dataset.split("query")
-    statistics = measure_pictures(records, cache_file=folder / f"{dataset.name}_query_statistics.npz")
+    statistics = measure_pictures(records)
     rows = evaluation.query_rows
     card = build_card(
         evaluation,
@@ -139,11 +139,8 @@ def evaluate_run(
         seconds=seconds,
         reranked=reranked,
         rerank=rerank,
-        labels=_labels(statistics, rows),
-        slices={
-            "camera": by_camera(evaluation, query.camids[rows]),
-            "camera_pair": by_camera_pair(query, gallery, rules),
-        },
+        labels={**_labels(statistics, rows), "camera": [f"camera {camid}" for camid in query.camids[rows].tolist()]},
+        slices={"camera_pair": by_camera_pair(query, gallery, rules)},
         draws=draws,
     )
     card["worst_queries"] = _worst(evaluation, query)

@@ -65,21 +65,6 @@ def thirds(values: Tensor) -> list[str]:
     return [("low", "medium", "high")[level] for level in torch.bucketize(measure, edges).tolist()]
 
 
-def by_camera(evaluation: Evaluation, camids: Tensor) -> dict[str, Metrics]:
-    """Metrics of the queries of each camera.
-
-    Args:
-        evaluation: of all queries.
-        camids: (Nq,) int64 camera of each query.
-    Returns:
-        "camera 1" and so on to metrics, by ascending camera.
-    """
-    cameras = torch.as_tensor(camids).tolist()
-    found = by_label(evaluation, [f"camera {camid}" for camid in cameras])
-    ordered = [f"camera {camid}" for camid in sorted(set(cameras))]
-    return {name: found[name] for name in ordered if name in found}
-
-
 def by_camera_pair(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> dict[str, Metrics]:
     """Metrics of each query camera against each gallery camera alone; all pairs cost as much as one evaluation.
 

@@ -79,7 +79,7 @@ def run_clip(
 
 
 def _light(dataset: Dataset) -> str:
-    levels = light_levels(measure_pictures(dataset.records, cache_file=None).lightness)
+    levels = light_levels(measure_pictures(dataset.records).lightness)
     return " / ".join(f"{100 * float((levels == name).mean()):.0f} %" for name in ("low", "medium", "high"))
 
 

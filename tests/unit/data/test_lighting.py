@@ -3,16 +3,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tapetum.core.errors import OutputError
 from tapetum.core.types import Record
 from tapetum.data import lighting
 from tapetum.data.image_io import write_picture
-from tapetum.data.lighting import estimate_noise, light_level, light_levels, measure_pictures, size_level, size_levels
+from tapetum.data.lighting import estimate_noise, light_levels, measure_pictures, size_levels
 
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> list[Record]:
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "cache"))
     made = []
     for number, (value, height) in enumerate([(10, 60), (40, 150), (120, 240)]):
         picture = np.zeros((height, height // 2, 3), np.uint8)
@@ -41,14 +43,14 @@ def test_measures_are_those_of_the_picture(records: list[Record]) -> None:
     [(0, "low"), (25.49, "low"), (25.5, "medium"), (51, "medium"), (51.01, "high"), (255, "high")],
 )
 def test_light_levels_have_the_paper_s_bounds(lightness: float, level: str) -> None:
-    assert light_level(lightness) == level
+    assert light_levels(lightness).item() == level
 
 
 @pytest.mark.parametrize(
     ("height", "level"), [(1, "small"), (99, "small"), (100, "medium"), (200, "medium"), (201, "big")]
 )
 def test_size_levels_have_the_paper_s_bounds(height: int, level: str) -> None:
-    assert size_level(height) == level
+    assert size_levels(height).item() == level
 
 
 def test_levels_of_many_pictures_come_at_once() -> None:
@@ -80,6 +82,22 @@ def test_measurements_are_kept_and_belong_to_their_pictures(
     assert np.array_equal(first.noise, again.noise)
     turned = measure_pictures(records[::-1], cache_file=cache)
     assert turned.height.tolist() == [240, 150, 60]
+
+
+def test_pictures_are_measured_once_whoever_asks(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measure_pictures(records)
+    monkeypatch.setattr(lighting, "read_picture", lambda path: pytest.fail("measured again"))
+    assert np.array_equal(measure_pictures(records).noise, first.noise)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_folder_for_caches_that_cannot_be_written_is_no_reason_to_stop(records: list[Record], tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file stands here")
+    assert measure_pictures(records).height.tolist() == [60, 150, 240]
+    with pytest.raises(OutputError, match="the folder cannot be made"):
+        measure_pictures(records, cache_file=tmp_path / "cache" / "m.npz")
 
 
 def test_damaged_measurements_are_made_anew(records: list[Record], tmp_path: Path) -> None:

@@ -47,7 +47,14 @@ def test_a_card_holds_every_circumstance_of_its_numbers(run: Path, people: Path)
     assert card["recipe"]["sampler"]["batch"] == 8
     assert card["seed"] == 2021
     assert set(card["slices"]) == {"camera", "camera_pair", "light", "size", "noise"}
-    assert sum(level["num_queries"] for level in card["slices"]["light"].values()) == 8
+    for name in ("camera", "light", "size", "noise"):
+        levels = card["slices"][name].values()
+        assert sum(level["num_queries"] for level in levels) == 8
+        assert all(
+            level["mean_ap_interval"]["low"] <= level["mean_ap"] <= level["mean_ap_interval"]["high"]
+            for level in levels
+        )
+    assert set(card["slices"]["camera"]) == {"camera 1", "camera 2"}
     worst = card["worst_queries"]
     assert [entry["ap"] for entry in worst] == sorted(entry["ap"] for entry in worst)
 
