@@ -79,6 +79,12 @@ class Epochs:
         self.loader = loader
         self._place = place
 
+    def count_parts(self) -> int:
+        """Batches of this process in the current epoch, those behind it included."""
+        if self.loader.sampler.epoch != self._place.epoch:
+            self.loader.set_epoch(self._place.epoch)
+        return len(self.loader)
+
     def __iter__(self) -> Iterator[Batch]:
         self.loader.set_epoch(self._place.epoch)
         self.loader.sampler.start_batch = self._place.step
@@ -105,7 +111,7 @@ class TrainingLoop(LightningModule):
         self._restored = state
         self._part = 0
         self._step_losses: dict[str, float] = {}
-        self._steps_in_epoch = 1
+        self._epochs: Epochs | None = None
         self._curves: Curves | None = None
         self._look_loaders: tuple[EvalLoader, EvalLoader] | None = None
         self._saved_at = self._ticked_at = time.monotonic()
@@ -130,9 +136,8 @@ class TrainingLoop(LightningModule):
             parts=recipe.training.accumulate,
             **picture_settings(recipe.data),
         )
-        loader.set_epoch(self.place.epoch)
-        self._steps_in_epoch = len(loader) // recipe.training.accumulate
-        return Epochs(loader, self.place)
+        self._epochs = Epochs(loader, self.place)
+        return self._epochs
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser, as it was where a training goes on."""
@@ -170,11 +175,10 @@ class TrainingLoop(LightningModule):
         if self.trainer.world_size > 1:  # the parent process decides; workers are ended by it
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self.trainer.is_global_zero:
-            done = self.place.epoch * self._steps_in_epoch + self.place.step
-            self._curves = Curves(self.plan.folder.tensorboard, done)
+            self._curves = Curves(self.plan.folder.tensorboard, self.place.steps)
             recipe = self.plan.recipe
-            epochs = recipe.schedule.epochs
-            self.reporter.start(title=recipe.name, epochs=epochs, steps=self._steps_in_epoch, done=done)
+            epochs, steps = recipe.schedule.epochs, self._steps_in_epoch
+            self.reporter.start(title=recipe.name, epochs=epochs, steps=steps, done=self.place.steps)
         self._saved_at = self._ticked_at = time.monotonic()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
@@ -221,11 +225,11 @@ class TrainingLoop(LightningModule):
         losses, self._step_losses = self._step_losses, {}
         for name, value in losses.items():
             self.place.sums[name] = self.place.sums.get(name, 0.0) + value
-        step = self.place.epoch * self._steps_in_epoch + self.place.step
         self.place.step += 1
+        self.place.steps += 1
         self._tick(training=True)
         if self.trainer.is_global_zero:
-            self._report_step(losses, step)
+            self._report_step(losses, self.place.steps - 1)
         minutes = (time.monotonic() - self._saved_at) / 60
         if self.stop_wanted:
             self._stop()
@@ -274,6 +278,11 @@ class TrainingLoop(LightningModule):
     @property
     def _optimiser(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]
+
+    @property
+    def _steps_in_epoch(self) -> int:
+        """Optimiser steps of the current epoch; P x K epochs differ in length."""
+        return self._epochs.count_parts() // self.plan.recipe.training.accumulate if self._epochs else 1
 
     def _note(self, losses: Mapping[str, float]) -> None:
         bad = [name for name, value in losses.items() if not math.isfinite(value)]

@@ -20,7 +20,7 @@ class Reporter(Protocol):
         Args:
             title: name of the recipe.
             epochs: epochs in all.
-            steps: optimiser steps in an epoch.
+            steps: optimiser steps in the epoch at hand; others may have a few more or fewer.
             done: steps of earlier sittings.
         """
         ...
@@ -140,7 +140,7 @@ class ProgressBar:
         made = self._done - self._begun_with
         if made == 0:
             return "?"
-        seconds = round((time.monotonic() - self._begun_at) / made * (self._total - self._done))
+        seconds = round((time.monotonic() - self._begun_at) / made * max(0, self._total - self._done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 

@@ -75,8 +75,8 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a writer that was killed; only for whoever holds the folder."""
-        for folder in (self.root, self.last.parent, self.state.parent, self.metrics.parent):
-            for leftover in folder.glob(".*.*"):
+        for written in (self.recipe, self.facts, self.best, self.last, self.state, self.metrics):
+            for leftover in written.parent.glob(f".{written.name}.{'[0-9a-f]' * 8}{written.suffix}"):
                 leftover.unlink(missing_ok=True)
 
     @contextmanager

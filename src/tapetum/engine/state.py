@@ -25,6 +25,7 @@ class Place:
 
     Attributes:
         epoch, step: the next optimiser step, counted from 0; `step` is within the epoch.
+        steps: optimiser steps behind, over all epochs; epochs need not be equally long.
         seconds: spent so far, over all sittings.
         epoch_seconds: of that, training steps of the current epoch.
         sums: loss name -> sum over the steps of the current epoch.
@@ -34,6 +35,7 @@ class Place:
 
     epoch: int = 0
     step: int = 0
+    steps: int = 0
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)

@@ -42,14 +42,19 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next_holder(tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_is_removed_by_the_next_holder_and_nothing_else(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.last.parent.mkdir()
-    leftover = folder.last.with_name(".last.safetensors.ab12.safetensors")
+    leftover = folder.last.with_name(".last.safetensors.00ab12ef.safetensors")
     leftover.write_bytes(b"half")
     folder.last.write_bytes(b"whole")
+    foreign = [tmp_path / name for name in (".env.local", ".recipe.yaml.old.yaml", ".x.00ab12ef")]
+    for path in foreign:
+        path.write_text("a user's")
+    (tmp_path / ".x.d").mkdir()
     with folder.held():
         assert not leftover.exists()
+    assert all(path.read_text() == "a user's" for path in foreign)
     assert folder.last.read_bytes() == b"whole"
 
 

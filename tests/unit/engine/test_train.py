@@ -128,6 +128,25 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         assert [a[name] for name in exact] == [b[name] for name in exact]
 
 
+def test_epochs_of_unequal_length_change_nothing_after_an_interruption(tiny_recipe: Build, tmp_path: Path) -> None:
+    sampler, schedule = "sampler={name: pk, ids: 5, pictures: 2}", "schedule={epochs: 3, name: cosine, by: step}"
+    recipe = tiny_recipe(overrides=[sampler, schedule])  # epochs of 5, 6 and 5 steps
+    train(recipe, tmp_path / "whole")
+    for steps in (8, 2):  # in the second epoch, and before its sixth step
+        with pytest.raises(TrainingInterrupted):
+            train(recipe, tmp_path / "run", reporter=StopAfter(steps))
+    train(recipe, tmp_path / "run")
+    assert_same_weights(RunFolder(tmp_path / "whole").last, RunFolder(tmp_path / "run").last)
+    assert read_steps(tmp_path / "run") == list(range(16))
+
+
+def read_steps(root: Path) -> list[int]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sittings = [EventAccumulator(str(path)).Reload() for path in RunFolder(root).tensorboard.iterdir()]
+    return sorted(event.step for sitting in sittings for event in sitting.Scalars("loss/id"))
+
+
 def read_rows(root: Path) -> list[dict[str, str]]:
     with RunFolder(root).metrics.open() as file:
         return list(csv.DictReader(file))
