@@ -1,21 +1,28 @@
 """``tapetum train``, ``evaluate``, ``extract``, ``search`` and ``convert``, run as a user would."""
 
+import errno
 import os
 import re
 import shlex
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tapetum.cli import main
 from tapetum.engine.recipe import Recipe, load_recipe, write_yaml
+from tapetum.engine.run_folder import RunFolder
 from tapetum.engine.train import train
+from tapetum.methods import ide
 
 COMMANDS = ("train", "evaluate", "extract", "search", "convert")
 
@@ -61,6 +68,7 @@ def trained(tiny_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPat
     recipe = tiny_recipe(overrides=["schedule.epochs=1", "sampler.steps=2"])
     train(recipe, place / "runs" / "ide")
     (place / "recipe.yaml").write_text(write_yaml(recipe))
+    (place / "empty").mkdir()
     before = Path.cwd()
     os.chdir(place)
     yield place
@@ -133,10 +141,15 @@ def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: 
         ("train recipe.yaml --set schedule.epochs=ten", ["schedule.epochs is 'ten', expected integer"]),
         ("train recipe.yaml --data night600=/nonexistent --out new", ["/nonexistent does not exist"]),
         ("train recipe.yaml --data night600", ["data.root is not given"]),
-        ("train recipe.yaml --data nigt600=/tmp --out new", ["did you mean night600?"]),
+        ("train recipe.yaml --data nigt600=/nonexistent --out new", ["did you mean night600?"]),
         ("train recipe.yaml --set sampler.batch=8 --out recipe.yaml/run", ["recipe.yaml"]),
         ("train recipe.yaml --set seed=1 --out runs/ide", ["runs/ide holds a run with seed = 2021, now it is 1"]),
         ("train recipe.yaml --set sampler={name:\\ pk,\\ ids:\\ 9,\\ pictures:\\ 2} --out new", ["fewer than P = 9"]),
+        ("train recipe.yaml --data night600=empty --out new", ["empty", "night600"]),
+        ("train recipe.yaml --data night600=runs --out new", ["runs", "night600"]),
+        ("evaluate runs/ide --set schedule.epochs=3", ["--set schedule.epochs=3", "only data.name, data.root"]),
+        ("evaluate runs/ide --set data.size=[8,4]", ["takes data.size from the checkpoint"]),
+        ("extract runs/ide empty --out x", ["empty: no picture in this folder or below it"]),
         ("evaluate runs/nothing", ["runs/nothing: no such run folder or checkpoint file"]),
         ("evaluate recipe.yaml", ["recipe.yaml: not a readable safetensors file"]),
         ("evaluate runs/ide --protocol night60", ["protocol 'night60' is unknown; did you mean night600?"]),
@@ -149,17 +162,57 @@ def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: 
 def test_bad_input_is_one_line_with_place_value_and_remedy_and_status_2(
     call: Call, trained: Path, command: str, parts: list[str]
 ) -> None:
-    before = {path for path in trained.rglob("*") if path.name != ".lock"}
+    before = set(trained.rglob("*"))
     assert_refused(call(f"tapetum {command}"), *parts)
-    after = {path for path in trained.rglob("*") if path.name != ".lock"}
-    assert {path for path in after - before if path.is_file()} == set()
+    assert set(trained.rglob("*")) - before <= {trained / "runs" / "ide" / ".lock"}
+
+
+def test_a_picture_too_large_to_decode_is_refused_by_name(
+    call: Call, trained: Path, people: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(people, tmp_path / "data")
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    victim = sorted((tmp_path / "data" / "bounding_box_train").iterdir())[5]
+    victim.write_bytes(png)
+    command = f"tapetum train recipe.yaml --data night600={tmp_path / 'data'} --out {tmp_path / 'run'} --quiet"
+    assert_refused(call(command), victim.name, "20000")
+    assert_refused(call(f"tapetum extract runs/ide {victim} --out {tmp_path / 'x'} --quiet"), victim.name, "20000")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_second_run_into_one_folder_is_refused(call: Call, trained: Path, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run").held():
+        assert_refused(call(f"tapetum train recipe.yaml --out {tmp_path / 'run'}"), "in use by another run (process ")
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_full_disk_leaves_no_half_file_and_the_training_goes_on_later(
+    call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = f"tapetum train recipe.yaml --out {tmp_path / 'run'} --quiet"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert_refused(call(command), "cannot be written (No space left on device); free space")
+    assert not (tmp_path / "run").exists()
+    assert call(command).status == 0
+
+
+def test_a_loss_that_is_not_a_number_ends_a_training_with_one_line(
+    call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ide.Method, "losses", lambda *_: {"id": torch.tensor(float("nan"), requires_grad=True)})
+    outcome = call(f"tapetum train recipe.yaml --out {tmp_path / 'run'} --quiet")
+    assert_refused(outcome, "loss id became nan in epoch 1, step 1; no epoch was complete")
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_damaged_pictures_are_named_or_with_skip_corrupt_left_out_and_counted(
     call: Call, trained: Path, people: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     shutil.copytree(people, tmp_path / "data")
     victim = sorted((tmp_path / "data" / "query_3").iterdir())[0]
     victim.write_bytes(victim.read_bytes()[:50])

@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 
 from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_skipped
+from tapetum.core.errors import RecipeError
+
+SETTABLE = ("data.name", "data.root", "data.options", "data.scene", "data.skip_corrupt")
 
 
 def command(
@@ -13,7 +16,11 @@ def command(
     data: Annotated[str | None, typer.Option(help="NAME=ROOT of another dataset than the run's, or synth.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="data.KEY=VALUE, changes how the dataset is read, e.g. data.options.subset=c13."),
+        typer.Option(
+            "--set",
+            help="data.options.KEY=VALUE or data.scene.KEY=VALUE, changes which pictures are read, "
+            "e.g. data.options.subset=c13; repeatable.",
+        ),
     ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="One of the dataset's protocols; default: its usual one.")
@@ -42,6 +49,12 @@ def command(
     from tapetum.evaluation.bootstrap import QUANTITIES
     from tapetum.evaluation.rerank import RerankOptions
 
+    for change in set_ or []:
+        key = change.partition("=")[0].strip()
+        if not f"{key}.".startswith(tuple(f"{name}." for name in SETTABLE)):
+            raise RecipeError(
+                f"--set {change}: an evaluation takes {key} from the checkpoint; only {', '.join(SETTABLE)} can be set"
+            )
     recipe = check_recipe(read_header(find_checkpoint(run)).recipe, f"in {run}")
     overrides = [*(source_overrides(data, recipe.data) if data else []), *(set_ or [])]
     overrides += ["data.skip_corrupt=true"] if skip_corrupt else []

@@ -1,10 +1,10 @@
 """The folder of one run: what lies where, one writer at a time, and files that are whole or absent."""
 
+import contextlib
 import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,20 +79,30 @@ class RunFolder:
             for leftover in written.parent.glob(f".{written.name}.{'[0-9a-f]' * 8}{written.suffix}"):
                 leftover.unlink(missing_ok=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder for one writer, and clear away what a killed one has left.
+
+        A folder that was made for a writer who then fails before writing anything vanishes again.
 
         Raises:
             OutputError: the folder cannot be made or written, or another process holds it.
         """
+        new, lock = not self.root.exists(), self.root / ".lock"
         make_folder(self.root)
-        with locked(self.root / ".lock", f"{self.root}: in use by another run"):
+        with locked(lock, f"{self.root}: in use by another run"):
             self.remove_leftovers()
-            yield
+            try:
+                yield
+            except BaseException:
+                if new and list(self.root.iterdir()) == [lock]:
+                    with contextlib.suppress(OSError):
+                        lock.unlink()
+                        self.root.rmdir()
+                raise
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(path: Path, refusal: str | None) -> Iterator[None]:
     """Hold a lock file; the system lets go of it when the process ends, however it ends.
 
@@ -109,11 +119,15 @@ def locked(path: Path, refusal: str | None) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal is not None else 0))
+            if os.fstat(descriptor).st_nlink == 0:  # its holder failed and took the folder away in between
+                raise OutputError(f"{path}: removed by another run just now; type the same command again")
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         except BlockingIOError:
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             raise OutputError(f"{refusal} (process {owner}); wait for it or choose another folder") from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        except OSError as error:  # e.g. a network disk without locks, or a full one
+            raise OutputError(f"{path}: cannot be locked ({error.strerror}); choose another folder") from None
         yield
     finally:
         os.close(descriptor)

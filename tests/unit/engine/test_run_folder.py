@@ -42,6 +42,19 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("failing", ["fcntl.flock", "os.write"])
+def test_a_disk_that_offers_no_locks_or_is_full_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(failing, fail)
+    held = RunFolder(tmp_path / "run").held()
+    with pytest.raises(OutputError, match=r"\.lock: cannot be locked \(No locks available\); choose"):
+        held.__enter__()
+
+
 def test_what_a_killed_writer_left_is_removed_by_the_next_holder_and_nothing_else(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.last.parent.mkdir()
