@@ -22,6 +22,7 @@ demo: $(STAMP)  ## generate a night scene, train IDE+ and IDF on it, evaluate, s
 	$(BIN)/tapetum demo --out runs/demo
 
 demo-real: $(STAMP)  ## the same on a real clip: make demo-real CLIP=path/to/clip.mp4
+	@test -n "$(CLIP)" || { echo "make demo-real needs a video of a static camera: make demo-real CLIP=path/to/clip.mp4"; exit 2; }
 	$(BIN)/tapetum demo --out runs/demo --clip "$(CLIP)"
 
 test: $(STAMP)  ## the whole test suite, offline

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -43,6 +44,14 @@ class Board:
         self._facts = ""
         self._bars: Progress | None = None
         self._whole = self._part = TaskID(0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy for a training process of its own: it prints lines, since the bars stay with the first process."""
+        return self.__dict__ | {"_bars": None, "_console": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._console = Console(stderr=True, quiet=self._quiet)
 
     @contextmanager
     def showing(self) -> Iterator["Board"]:

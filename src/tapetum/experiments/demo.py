@@ -26,7 +26,7 @@ from tapetum.engine.train import train
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.published import TABLE_V
-from tapetum.experiments.real_clip import CLIP_WEIGHT, run_clip
+from tapetum.experiments.real_clip import CLIP_WEIGHT, check_clip, run_clip
 from tapetum.gallery.index import search
 from tapetum.report.build import build_report
 from tapetum.report.collect import choose_queries, collect_pairs, collect_searches, collect_worst_queries, read_curves
@@ -99,6 +99,8 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
         TapetumError: the folder holds something else or cannot be written, or a stage failed.
         KeyboardInterrupt: stopped by the user; the same call goes on.
     """
+    if options.clip is not None:
+        check_clip(options.clip)  # before the trainings, not after them
     make_folder(options.out)
     recipes = {label: options.recipe(name) for label, name in METHODS.items()}
     share = options.people / 60
@@ -133,7 +135,13 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
         real = None
         if options.clip is not None:
             board.begin("try the real clip")
-            real = run_clip(options.clip, runs, options.out / "real", command=options.command, progress=board.pictures)
+            real = run_clip(
+                options.clip,
+                runs,
+                options.out / "real" / options.clip.stem,
+                command=options.command,
+                progress=board.pictures,
+            )
             board.finish_stage()
 
         board.begin("write the report")
@@ -165,7 +173,9 @@ def summarise(
         "seed": options.seed,
         "scene": options.scene(),
         "chance": first["chance"],
-        "methods": {
+        "protocol": first["protocol"],
+        "protocol_source": first["rules"]["source"],
+        "methods": {  # seconds: of training
             label: {**_numbers(evaluated.card), "seconds": seconds[label]} for label, evaluated in found.items()
         },
     }

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from tapetum.core.errors import DataError
 from tapetum.data.catalog import Dataset, open_dataset
-from tapetum.data.crop_video import crop_video
+from tapetum.data.crop_video import crop_video, read_frames
 from tapetum.data.darken import darken_dataset
 from tapetum.data.lighting import light_levels, measure_pictures
 from tapetum.data.loader import Progress
@@ -20,6 +21,19 @@ CLIP_WEIGHT = 40.0  # seconds on two CPU cores
 SEARCHES = 2
 PAIRS = 6
 LOOKS = {"day": "as they are", "night": "darkened"}
+
+
+def check_clip(clip: Path) -> None:
+    """Refuse at once what is no clip.
+
+    Args:
+        clip: a video file.
+    Raises:
+        DataError: it is missing, holds no video or is damaged at its beginning.
+    """
+    if not clip.is_file():
+        raise DataError(f"{clip}: no such clip; give a video file, e.g. make demo-real CLIP=path/to/clip.mp4")
+    next(read_frames(clip))
 
 
 def run_clip(

@@ -116,8 +116,8 @@ def _table6(scene: bool) -> list[Row]:
 
 def _table7(scene: bool) -> list[Row]:
     if scene:
-        settings = json.dumps(OTHER_SCENE)
-        first, second = Domain(SYNTH, title="scene A"), Domain(SYNTH, (f"data.scene={settings}",), "scene B")
+        settings = tuple(f"data.scene.{name}={seed}" for name, seed in OTHER_SCENE.items())
+        first, second = Domain(SYNTH, title="scene A"), Domain(SYNTH, settings, "scene B")
         pairs = [(first, second), (second, first)]
         return [
             Row(f"{a.title} to {b.title}", f"idf_{a.title.replace(' ', '_')}", _idf(scene), a, b, ()) for a, b in pairs
@@ -232,6 +232,15 @@ def run_table(
         KeyboardInterrupt: stopped by the user; the same call goes on.
     """
     scene = SYNTH in roots
+    if (
+        scene
+        and table == "table7"
+        and (roots[SYNTH] is not None or any(o.startswith("data.scene=") for o in overrides))
+    ):
+        raise RecipeError(
+            "table7 makes two scenes of its own; give --data synth without a root, and set parts of both scenes "
+            "as data.scene.KEY=VALUE"
+        )
     rows = [
         row
         for row in rows_of(table, scene=scene)
@@ -284,8 +293,8 @@ def _make_plan(
     if row.enhancer is not None:
         weights = zero_dce or RunFolder(enhancer_folder).last
         row = replace(row, overrides=(*row.overrides, f"method.enhancer_weights={json.dumps(str(weights))}"))
-        if zero_dce is None and row.enhancer is not None:
-            enhancer = row_recipe(replace(row, recipe=row.enhancer, overrides=()), row.train_on, roots, changes)
+        if zero_dce is None:
+            enhancer = row_recipe(replace(row, recipe=str(row.enhancer), overrides=()), row.train_on, roots, changes)
     return _Plan(
         row=row,
         seed=seed,

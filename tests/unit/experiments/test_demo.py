@@ -1,14 +1,21 @@
 """The demo on a tiny scene: files, numbers, going on after a stop."""
 
 import json
+import os
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tapetum.core.errors import OutputError, RecipeError
+from street_clip import write_street
+from tapetum.core.errors import DataError, OutputError, RecipeError
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.demo import METHODS, QUANTITIES, DemoOptions, check_out, run_demo
 
+CLIP = Path(
+    os.environ.get("TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4")
+)
 TINY = ("data.size=[64, 32]", "sampler.batch=8", "schedule.warmup_epochs=0")
 
 
@@ -18,7 +25,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> DemoOptions:
 
 
 @pytest.fixture(scope="module")
-def metrics(options: DemoOptions) -> dict:
+def metrics(options: DemoOptions, one_thread: None) -> dict:
     return run_demo(options, quiet=True)
 
 
@@ -27,7 +34,7 @@ def test_the_numbers_name_protocol_seed_and_light_levels(options: DemoOptions, m
     assert list(metrics["methods"]) == list(METHODS)
     for numbers in metrics["methods"].values():
         assert all(0 <= numbers[name] <= 1 for name in QUANTITIES)
-        assert numbers["protocol"] == "synth"
+        assert numbers["protocol"] == "night600"
         assert numbers["ap"] == "trapezoid"
         assert numbers["seed"] == 3
         assert numbers["seconds"] > 0
@@ -56,6 +63,40 @@ def test_the_searches_rank_ten_pictures_of_the_gallery(options: DemoOptions, met
             assert (
                 answer["matches"][0]["path"] == answer["query"]
             )  # Night600's rule: queries are in the gallery as well
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CLIP.is_file(), reason=f"the real clip is not at {CLIP}; set TAPETUM_CLIP to try it")
+def test_trained_methods_are_tried_on_the_real_clip_as_it_is_and_darkened(options: DemoOptions, metrics: dict) -> None:
+    found = run_demo(replace(options, clip=CLIP), quiet=True)
+    real = found["real"]
+    assert real["facts"]["appearances found"] == 6
+    for look in ("as_is", "darkened"):
+        for label in METHODS:
+            assert real[look][label]["num_queries"] > 50
+            assert real["chance"]["mean_ap"] > 0
+    day, night = (set(real[look]["IDE+"]["per_light"]) for look in ("as_is", "darkened"))
+    assert "high" in day
+    assert "low" in night
+    page = (options.out / "report.html").read_text(encoding="utf-8")
+    assert "one-by-one-person-detection.mp4" in page
+
+
+def test_a_clip_of_two_people_becomes_a_section_of_the_report(
+    options: DemoOptions, metrics: dict, tmp_path: Path
+) -> None:
+    street_clip = write_street(tmp_path / "street.mp4")
+    found = run_demo(replace(options, clip=street_clip), quiet=True)
+    assert found["real"]["facts"]["appearances found"] == 2
+    assert found["real"]["as_is"]["IDF"]["protocol"] == "folder"
+    assert street_clip.name in (options.out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["", "gone.mp4"])
+def test_a_missing_clip_is_refused_before_anything_is_trained(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="no such clip"):
+        run_demo(DemoOptions(tmp_path / "out", clip=tmp_path / name), quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_typed_again_it_trains_nothing_and_gives_the_same_numbers(options: DemoOptions, metrics: dict) -> None:
@@ -90,3 +131,14 @@ def test_the_board_counts_stages_by_their_weight(capsys: pytest.CaptureFixture[s
         board.begin("second")
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["[1/2] first; about 6 min 00 s left", "[2/2] second; about 1 min 00 s left"]
+
+
+def test_the_board_goes_along_into_a_training_process(capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board([Stage("train", 60.0)])
+    with board.showing():
+        board.begin("train")
+        copy = pickle.loads(pickle.dumps(board))
+        copy.start(title="ide", epochs=1, steps=2, done=0)
+        copy.step(epoch=1, loss=1.0, images_per_second=2.0)
+        copy.epoch({"epoch": 1, "loss": 1.0, "images_per_second": 2.0})
+    assert "epoch 1/1  loss 1.00  2 images/s" in capsys.readouterr().err

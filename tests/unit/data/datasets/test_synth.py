@@ -7,16 +7,9 @@ from tapetum.core.errors import DataError
 from tapetum.data.datasets import night600, synth
 
 
-def test_rules_are_night600_s_under_a_name_of_its_own() -> None:
-    for name, original in (("synth", "night600"), ("synth_step", "night600_step")):
-        ours, theirs = synth.PROTOCOLS[name], night600.PROTOCOLS[original]
-        assert (ours.ap, ours.unmatched, ours.ties, ours.junk) == (
-            theirs.ap,
-            theirs.unmatched,
-            theirs.ties,
-            theirs.junk,
-        )
-        assert ours.name == name
+def test_the_scene_is_evaluated_by_night600_s_protocols() -> None:
+    assert synth.PROTOCOLS == night600.PROTOCOLS
+    assert synth.DEFAULT_PROTOCOL == "night600"
 
 
 def test_damaged_scene_file_is_named(tmp_path: Path) -> None:
