@@ -9,13 +9,14 @@ and the result depends neither on the order nor on the number of threads.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, OutputError
+from tapetum.core.locks import locked
 from tapetum.core.seeding import numpy_generator
 from tapetum.data.image_io import Picture, read_picture, write_picture
 from tapetum.data.layout import SUFFIXES
@@ -60,7 +61,8 @@ def darken_dataset(
 
     Args:
         src: the daytime dataset, of any layout.
-        dst: where the night dataset goes; new, empty, or begun by the same command.
+        dst: where the night dataset goes; new, empty, or begun by the same command from the same files. Its
+            ``darken.json`` names both and says whether it is complete.
         model: "sensor" or "gamma".
         gamma: exponent of "gamma"; the paper does not state its own.
         seed: of lamp colour, fall-off, exposure and noise of "sensor".
@@ -70,7 +72,7 @@ def darken_dataset(
         progress: called with (done, total).
     Raises:
         DataError: `src` is missing or holds no picture, or a picture cannot be decoded.
-        OutputError: `dst` holds something else, or cannot be written.
+        OutputError: `dst` holds something else, cannot be written, or another run writes there.
     """
     source, target = src.resolve(), dst.resolve()
     if not source.is_dir():
@@ -81,9 +83,13 @@ def darken_dataset(
     if not any(path.suffix.lower() in SUFFIXES for path in files):
         raise DataError(f"darken: no picture in {src} (files ending in {', '.join(sorted(SUFFIXES))}); check the root")
     settings = options or DarkenOptions()
-    _claim(target, {"model": model, "seed": seed, **({"gamma": gamma} if model == "gamma" else asdict(settings))})
-    for folder in sorted({path.parent.relative_to(source) for path in files}):
-        make_folder(target / folder)
+    facts: dict[str, object] = {
+        "settings": {"model": model, "seed": seed, **({"gamma": gamma} if model == "gamma" else asdict(settings))},
+        "source": _digest(source, files),
+    }
+    if not (target / MARKER).is_file() and target.is_dir() and any(target.glob("[!.]*")):
+        raise OutputError(f"darken: {dst} is not empty and was not begun by darken; choose another folder")
+    make_folder(target)
 
     def process(path: Path) -> tuple[str, str]:
         return _process(
@@ -92,12 +98,17 @@ def darken_dataset(
 
     kinds = {"written": 0, "existing": 0, "copied": 0, "skipped": 0}
     skipped = []
-    for done, (kind, message) in enumerate(map_in_threads(process, files, num_workers, ahead=16), start=1):
-        kinds[kind] += 1
-        if kind == "skipped":
-            skipped.append(message)
-        if progress and (done % _REPORT_EVERY == 0 or done == len(files)):
-            progress(done, len(files))
+    with locked(target / ".lock", f"darken: {dst} is in use by another run"):
+        _mark_begun(target, facts)
+        for folder in sorted({path.parent.relative_to(source) for path in files}):
+            make_folder(target / folder)
+        for done, (kind, message) in enumerate(map_in_threads(process, files, num_workers, ahead=16), start=1):
+            kinds[kind] += 1
+            if kind == "skipped":
+                skipped.append(message)
+            if progress and (done % _REPORT_EVERY == 0 or done == len(files)):
+                progress(done, len(files))
+        _write_marker(target, {**facts, "complete": True})
     return DarkenResult(kinds["written"], kinds["existing"], kinds["copied"], tuple(skipped))
 
 
@@ -135,15 +146,25 @@ def _process(path: Path, goal: Path, change: _Change, skip_corrupt: bool) -> tup
     return "written", ""
 
 
-def _claim(target: Path, settings: dict[str, object]) -> None:
-    """Mark the folder with the settings; refuse one that holds something else or other settings."""
+def _digest(source: Path, files: Sequence[Path]) -> str:
+    """Names the source by the relative names and sizes of its files, wherever it lies."""
+    lines = [f"{path.relative_to(source).as_posix()}/{path.stat().st_size}" for path in files]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def _mark_begun(target: Path, facts: dict[str, object]) -> None:
+    """Mark the folder with source and settings; refuse one that was begun from or with others."""
     marker = target / MARKER
-    wanted = json.dumps(settings, indent=1, sort_keys=True)
     if marker.is_file():
-        if marker.read_text(encoding="utf-8") != wanted:
-            raise OutputError(f"darken: {target} was begun with other settings (see {MARKER}); choose another folder")
-        return
-    if target.is_dir() and any(target.iterdir()):
-        raise OutputError(f"darken: {target} is not empty and was not begun by darken; choose another folder")
-    make_folder(target)
-    write_bytes(marker, wanted.encode())
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        for name, what in (("settings", "with other settings"), ("source", "from other pictures")):
+            if found.get(name) != json.loads(json.dumps(facts[name])):
+                raise OutputError(f"darken: {target} was begun {what} (see {MARKER}); choose another folder")
+    _write_marker(target, {**facts, "complete": False})
+
+
+def _write_marker(target: Path, content: dict[str, object]) -> None:
+    write_bytes(target / MARKER, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())

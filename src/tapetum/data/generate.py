@@ -14,7 +14,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from multiprocessing.connection import wait
@@ -26,6 +25,7 @@ import cv2
 
 from tapetum.core.atomic import make_folder, replacing, write_bytes
 from tapetum.core.errors import OutputError, RecipeError
+from tapetum.core.locks import locked
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
 from tapetum.data.catalog import load_dataset_module
@@ -195,7 +195,7 @@ class _Job:
             self._report(sum(self.sizes))
             return GenerateResult(self.root, len(done["digests"]), 0, done["digest"])
         self._begin()
-        with _claimed(self.root / _WORK_FOLDER):
+        with locked(self.root / _WORK_FOLDER / "lock", f"{self.root}: another run is writing here"):
             return self._run_missing(tasks, workers, finish)
 
     def _run_missing(
@@ -270,22 +270,6 @@ class _Job:
     def _report(self, done: int) -> None:
         if self.progress is not None:
             self.progress(done, sum(self.sizes))
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Hold the work folder against a second run; the system frees it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"{folder.parent}: another run is writing here; wait for it, or stop it") from None
-        yield
 
 
 def _run_tasks(

@@ -1,9 +1,7 @@
 """The folder of one run: what lies where, one writer at a time, and files that are whole or absent."""
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import OutputError
+from tapetum.core.locks import locked
 
 
 @dataclass(frozen=True)
@@ -100,37 +99,6 @@ class RunFolder:
                         lock.unlink()
                         self.root.rmdir()
                 raise
-
-
-@contextlib.contextmanager
-def locked(path: Path, refusal: str | None) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when the process ends, however it ends.
-
-    Args:
-        path: the lock file; it stays, and names the last process that held it.
-        refusal: start of the error where another process holds it; None waits for that process.
-    Raises:
-        OutputError: the file cannot be written, or another process holds it.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal is not None else 0))
-            if os.fstat(descriptor).st_nlink == 0:  # its holder failed and took the folder away in between
-                raise OutputError(f"{path}: removed by another run just now; type the same command again")
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-        except BlockingIOError:
-            owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            raise OutputError(f"{refusal} (process {owner}); wait for it or choose another folder") from None
-        except OSError as error:  # e.g. a network disk without locks, or a full one
-            raise OutputError(f"{path}: cannot be locked ({error.strerror}); choose another folder") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

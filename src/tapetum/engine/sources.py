@@ -10,6 +10,7 @@ from typing import Any
 
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError, RecipeError, TrainingError
+from tapetum.core.locks import locked
 from tapetum.core.types import Record
 from tapetum.data.catalog import Dataset, open_dataset
 from tapetum.data.generate import SCENE_FILE, generate_dataset
@@ -18,7 +19,6 @@ from tapetum.data.loader import Progress, drop_corrupt
 from tapetum.data.sampler import SamplerOptions
 from tapetum.data.transforms import AugmentOptions, ErasingOptions
 from tapetum.engine.recipe import DataSection, Recipe, scene_options
-from tapetum.engine.run_folder import locked
 
 SYNTH = "synth"
 CACHE = Path("runs/data")

@@ -1,4 +1,5 @@
 import filecmp
+import json
 import shutil
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from tapetum.core.errors import DataError, OutputError
+from tapetum.core.locks import locked
 from tapetum.data import darken as module
 from tapetum.data.catalog import open_dataset
 from tapetum.data.darken import MARKER, DarkenResult, darken_dataset
@@ -30,7 +32,7 @@ def day(tmp_path: Path) -> Path:
 
 
 def files(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.name != ".lock")
 
 
 @pytest.mark.parametrize("model", ["sensor", "gamma"])
@@ -94,11 +96,13 @@ def test_interrupted_run_leaves_only_whole_pictures_and_goes_on(
             darken_dataset(day, night, num_workers=0)
     begun = [name for name in files(night) if name.endswith(".jpg")]
     assert len(begun) == 9
+    assert json.loads((night / MARKER).read_text())["complete"] is False
     assert filecmp.cmpfiles(night, whole, begun, shallow=False)[0] == begun
     result = darken_dataset(day, night)
     assert (result.written, result.existing) == (28, 9)
     assert files(night) == files(whole)
     assert not filecmp.cmpfiles(night, whole, files(whole), shallow=False)[1]
+    assert json.loads((night / MARKER).read_text())["complete"] is True
 
 
 def test_other_settings_or_other_content_in_the_goal_are_refused(day: Path, tmp_path: Path) -> None:
@@ -115,6 +119,28 @@ def test_other_settings_or_other_content_in_the_goal_are_refused(day: Path, tmp_
         with pytest.raises(OutputError, match="lies inside"):
             darken_dataset(day, inside)
     assert (tmp_path / "full" / "thesis.tex").read_text() == "x"
+
+
+def test_other_pictures_of_the_same_names_are_refused_but_a_moved_source_is_not(day: Path, tmp_path: Path) -> None:
+    night = tmp_path / "night"
+    darken_dataset(day, night)
+    moved = day.rename(tmp_path / "moved")
+    assert darken_dataset(moved, night).existing == 37
+    with next(moved.rglob("*.jpg")).open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(OutputError, match="was begun from other pictures"):
+        darken_dataset(moved, night)
+    (night / MARKER).write_text("{")
+    with pytest.raises(OutputError, match="begun with other settings"):
+        darken_dataset(moved, night)
+
+
+def test_two_runs_do_not_write_into_one_folder(day: Path, tmp_path: Path) -> None:
+    night = tmp_path / "night"
+    night.mkdir()
+    with locked(night / ".lock", "held"), pytest.raises(OutputError, match="is in use by another run"):
+        darken_dataset(day, night)
+    assert not files(night)
 
 
 def test_missing_or_pictureless_source_is_refused_and_nothing_is_made(day: Path, tmp_path: Path) -> None:
