@@ -48,16 +48,16 @@ from tapetum.engine.state import State, load_state
 from tapetum.methods import build_method
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-FREE_TO_CHANGE = (  # keys that decide nothing about the weights: a run may be resumed with others
-    "about",
-    "data.root",
-    "data.cache",
-    "data.workers",
-    "training.save_minutes",
-    "evaluation.batch",
-    "evaluation.protocol",
-    "evaluation.rerank",
-    "evaluation.precision",
+FREE_TO_CHANGE = (  # keys and sections that decide nothing about the weights: a run may be resumed with others
+    "about.",
+    "data.root.",
+    "data.cache.",
+    "data.workers.",
+    "training.save_minutes.",
+    "evaluation.batch.",
+    "evaluation.protocol.",
+    "evaluation.rerank.",
+    "evaluation.precision.",
 )
 
 
@@ -164,6 +164,10 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: st
         sampler_options(recipe), labels, seed=recipe.seed, world=training.devices, parts=training.accumulate
     )
     device = choose_device(training.accelerator)
+    if device.type == "cuda" and training.devices > torch.cuda.device_count():
+        raise RecipeError(
+            f"training.devices is {training.devices}, but this machine offers {torch.cuda.device_count()} GPU(s); lower it"
+        )
     precision = begun_in or resolve_precision(training.precision, device)
     origin = {
         "data": pictures,
@@ -210,7 +214,8 @@ def _fit(loop: TrainingLoop, plan: Plan) -> None:
             max_epochs=plan.recipe.schedule.epochs - loop.place.epoch,
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=training.devices,
-            strategy="auto" if training.devices == 1 else "ddp_spawn",
+            # not every part need be trained: a loss of weight 0 leaves e.g. a decoder without a gradient
+            strategy="auto" if training.devices == 1 else "ddp_spawn_find_unused_parameters_true",
             precision=cast(Any, LIGHTNING_PRECISION[plan.precision]),
             accumulate_grad_batches=training.accumulate,
             gradient_clip_val=training.gradient_clip,
@@ -315,7 +320,7 @@ def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
     there = check_recipe(parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), str(folder.recipe))
     old, new = (dict(_flatten(which.model_dump(mode="json"))) for which in (there, recipe))
     for key in sorted(old.keys() | new.keys()):
-        if key not in FREE_TO_CHANGE and old.get(key) != new.get(key):
+        if not f"{key}.".startswith(FREE_TO_CHANGE) and old.get(key) != new.get(key):
             raise RecipeError(
                 f"{folder.root} holds a run with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
                 "choose another --out, or delete the folder"

@@ -214,14 +214,14 @@ def test_a_finished_run_is_returned_at_once(undisturbed: Path, tiny_recipe: Buil
     assert [row["epoch"] for row in result.history] == [1, 2]
 
 
-def test_a_folder_holds_one_recipe_but_may_move_its_data(
+def test_a_folder_holds_one_recipe_but_may_move_its_data_and_be_tested_otherwise(
     undisturbed: Path, tiny_recipe: Build, people: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match=r"holds a run with schedule.epochs = 2, now it is 3; choose another --out"):
         train(tiny_recipe(overrides=["schedule.epochs=3"]), undisturbed)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.symlink_to(people)
-    train(tiny_recipe(overrides=[f"data.root={elsewhere}"]), undisturbed)
+    train(tiny_recipe(overrides=[f"data.root={elsewhere}", "evaluation.rerank={k1: 9}"]), undisturbed)
 
 
 def test_other_pictures_than_those_a_run_began_with_are_refused(
