@@ -5,21 +5,19 @@ Differs: ResNet-18 by default, no centre loss, and the ReLU after the first batc
 out, is there. It is here as a light second extractor for IDF, and wants a P x K sampler.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tapetum.core.types import Batch
-from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
-from tapetum.layers.normalisation import Normalisation, Normalise
+from tapetum.layers.normalisation import Normalisation
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods._options import require
+from tapetum.methods._single_branch import SingleBranch
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ class Branch(nn.Module):
         load_backbone(self.backbone, self.options.backbone, source)
 
 
-class Method(nn.Module):
-    """One branch and its head.
+class Method(SingleBranch):
+    """One branch and its head; the neck's bias stays zero. The original does not add the mirror when it searches.
 
     Args:
         options: see `Options`.
@@ -111,63 +109,4 @@ class Method(nn.Module):
     """
 
     def __init__(self, options: Options, num_ids: int) -> None:
-        super().__init__()
-        self.options = options
-        self.num_ids = num_ids
-        self.normalise = Normalise(options.normalisation)
-        self.branch = Branch(options)
-        self.head = self.branch.build_head(num_ids)
-
-    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> HeadOutput:
-        """Feature, embedding and class scores.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-        """
-        pictures = self.normalise(images * self.options.input_scale)
-        output: HeadOutput = self.head(self.branch(pictures, modalities, camids))
-        return output
-
-    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
-        """Smoothed cross-entropy and batch-hard triplets.
-
-        Args:
-            output: what `forward` gave.
-            batch: the batch.
-        """
-        return self.branch.losses(output, batch.labels)
-
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-            mirror: add the horizontal mirror (the original does not).
-        """
-        vectors = self._describe(images, modalities, camids)
-        if mirror:
-            vectors = vectors + self._describe(images.flip(3), modalities, camids)
-        return normalise(vectors)
-
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        output = self.forward(images, modalities, camids)
-        return output.embedding if self.options.test_feature == "head" else output.feature
-
-    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Backbone and head; the neck's bias stays zero and belongs to neither."""
-        return {
-            "backbone": list(self.branch.parameters()),
-            "head": [parameter for parameter in self.head.parameters() if parameter.requires_grad],
-        }
-
-    def load_pretrained(self, source: str) -> None:
-        """Fill the backbone.
-
-        Args:
-            source: "imagenet", "none" or a weights file.
-        """
-        self.branch.load_pretrained(source)
+        super().__init__(options, Branch(options), num_ids)

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tapetum.core.types import Batch
-from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.heads import ClassBlock
-from tapetum.layers.normalisation import Normalisation, Normalise
+from tapetum.layers.normalisation import Normalisation
 from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
 from tapetum.methods._options import require
+from tapetum.methods._single_branch import SingleBranch
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Branch(nn.Module):
         load_backbone(self.backbone, self.options.backbone, source)
 
 
-class Method(nn.Module):
+class Method(SingleBranch):
     """IDE+: one branch and its head.
 
     Args:
@@ -116,63 +115,7 @@ class Method(nn.Module):
     """
 
     def __init__(self, options: Options, num_ids: int) -> None:
-        super().__init__()
-        self.options = options
-        self.num_ids = num_ids
-        self.normalise = Normalise(options.normalisation)
-        self.branch = Branch(options)
-        self.head = self.branch.build_head(num_ids)
-
-    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> HeadOutput:
-        """Feature, embedding and class scores.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-        """
-        pictures = self.normalise(images * self.options.input_scale)
-        output: HeadOutput = self.head(self.branch(pictures, modalities, camids))
-        return output
-
-    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
-        """Softmax cross-entropy.
-
-        Args:
-            output: what `forward` gave.
-            batch: the batch.
-        """
-        return self.branch.losses(output, batch.labels)
-
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-            mirror: add the horizontal mirror.
-        """
-        vectors = self._describe(images, modalities, camids)
-        if mirror:
-            vectors = vectors + self._describe(images.flip(3), modalities, camids)
-        return normalise(vectors)
-
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        output = self.forward(images, modalities, camids)
-        return output.embedding if self.options.test_feature == "head" else output.feature
-
-    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Backbone and head."""
-        return {"backbone": list(self.branch.parameters()), "head": list(self.head.parameters())}
-
-    def load_pretrained(self, source: str) -> None:
-        """Fill the backbone.
-
-        Args:
-            source: "imagenet", "none" or a weights file.
-        """
-        self.branch.load_pretrained(source)
+        super().__init__(options, Branch(options), num_ids)
 
 
 # Checkpoints of the released baseline.
