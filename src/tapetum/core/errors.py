@@ -35,10 +35,6 @@ class OutputError(TapetumError):
     """A result cannot be written (folder not writable, disk full, in use by another run)."""
 
 
-class MissingExtraError(TapetumError):
-    """An optional dependency is not installed; the message names the extra."""
-
-
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """A "; did you mean ...?" clause for a misspelt name, or the list of known names.
 

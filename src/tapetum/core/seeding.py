@@ -6,7 +6,6 @@ Asking for one stream never moves another, so "the same people, other cameras" i
 import hashlib
 
 import numpy as np
-import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -23,8 +22,3 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
     """NumPy's generator of the stream `names` under `seed`."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, *names)))
-
-
-def torch_generator(seed: int, *names: str | int) -> torch.Generator:
-    """torch's CPU generator of the stream `names` under `seed`."""
-    return torch.Generator().manual_seed(derive_seed(seed, *names))

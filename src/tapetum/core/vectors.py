@@ -45,16 +45,6 @@ def euclidean(a: Tensor, b: Tensor, eps: float = 1e-12) -> Tensor:
     return squared_euclidean(a, b).clamp(min=eps).sqrt()
 
 
-def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine similarities of all pairs, (N, M).
-
-    Args:
-        a: (N, D).
-        b: (M, D).
-    """
-    return normalise(a) @ normalise(b).T
-
-
 def tile_rows(columns: int) -> int:
     """How many rows one tile of a product with `columns` columns has: at most 512, at most 256 MiB of float32.
 

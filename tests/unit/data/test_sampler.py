@@ -1,13 +1,13 @@
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import golden_files
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.data.sampler import PKSampler, Sampler, SamplerOptions, UniformSampler, build_sampler
 
-GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "samplers.npz")
+GOLDEN = golden_files.load("samplers")
 LABELS = np.repeat(np.arange(9), [7, 4, 2, 1, 9, 4, 5, 3, 6])
 
 

@@ -1,15 +1,14 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import golden_files
 from tapetum.core.errors import RecipeError
 from tapetum.engine.optimisation import build_optimiser, compute_lr_factor, set_learning_rates
 from tapetum.engine.recipe import OptimiserSection, ScheduleSection
 
-GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "schedules.npz")
+GOLDEN = golden_files.load("schedules")
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import golden_files
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.evaluation.metrics import Evaluation, average_precision, evaluate, evaluate_distances
 from tapetum.evaluation.rerank import RerankOptions, rerank
 
-GOLDEN = Path(__file__).parents[2] / "golden"
-MARKET = np.load(GOLDEN / "metrics_market.npz")
-CROSS = np.load(GOLDEN / "metrics_cross_modality.npz")
+MARKET = golden_files.load("metrics_market")
+CROSS = golden_files.load("metrics_cross_modality")
 STEP = Protocol("step", ignored_pids=(), max_rank=20)
 TRAPEZOID = Protocol("trapezoid", ap="trapezoid", unmatched="count", ties="larger_index_first", max_rank=20)
 CROSS_RULES = {
@@ -24,11 +23,8 @@ CROSS_RULES = {
     "llcm": Protocol("llcm", ignored_pids=(), cmc="identities", max_rank=20),
     "regdb": Protocol("regdb", ignored_pids=(), junk="none", max_rank=20),
 }
+NO_MATCH = [case for case in golden_files.list_cases("metrics_cross_modality", "no_valid_query") if "no_match" in case]
 Sides = tuple[EmbeddingSet, EmbeddingSet]
-
-
-def cases(arrays: np.lib.npyio.NpzFile, output: str) -> list[str]:
-    return sorted({name.split("/")[0] for name in arrays.files if name.endswith(f"/out/{output}")})
 
 
 def run(arrays: np.lib.npyio.NpzFile, case: str, protocol: Protocol) -> Evaluation:
@@ -47,14 +43,14 @@ def assert_agrees(found: Evaluation, arrays: np.lib.npyio.NpzFile, prefix: str) 
         np.testing.assert_allclose(ours.numpy(), arrays[f"{prefix}per_query_ap"], atol=1e-9)
 
 
-@pytest.mark.parametrize("case", cases(MARKET, "rect_cmc"))
+@pytest.mark.parametrize("case", golden_files.list_cases("metrics_market", "rect_cmc"))
 def test_market_rules_with_the_step_rule_equal_torchreid(case: str) -> None:
     found = run(MARKET, case, STEP)
     assert_agrees(found, MARKET, f"{case}/out/rect_")
     assert found.metrics.num_queries == int(MARKET[f"{case}/out/n_valid"])
 
 
-@pytest.mark.parametrize("case", cases(MARKET, "trap_cmc"))
+@pytest.mark.parametrize("case", golden_files.list_cases("metrics_market", "trap_cmc"))
 def test_market_rules_with_the_trapezoid_equal_the_idf_release(case: str) -> None:
     found = run(MARKET, case, TRAPEZOID)
     assert_agrees(found, MARKET, f"{case}/out/trap_")
@@ -62,7 +58,7 @@ def test_market_rules_with_the_trapezoid_equal_the_idf_release(case: str) -> Non
     assert int(found.matched.sum()) == int(MARKET[f"{case}/out/n_valid"])
 
 
-@pytest.mark.parametrize("case", cases(CROSS, "cmc"))
+@pytest.mark.parametrize("case", golden_files.list_cases("metrics_cross_modality", "cmc"))
 def test_cross_modality_rules_equal_the_deen_release(case: str) -> None:
     found = run(CROSS, case, CROSS_RULES[case.split("_")[0]])
     assert_agrees(found, CROSS, f"{case}/out/")
@@ -74,7 +70,7 @@ def test_cross_modality_rules_equal_the_deen_release(case: str) -> None:
         np.testing.assert_array_equal(first.numpy(), CROSS[f"{case}/out/per_query_first_rank"])
 
 
-@pytest.mark.parametrize("case", [case for case in cases(CROSS, "no_valid_query") if "no_match" in case])
+@pytest.mark.parametrize("case", NO_MATCH)
 def test_no_query_with_a_match_is_refused_where_the_published_code_refuses(case: str) -> None:
     with pytest.raises(ProtocolError, match="none of 1 queries has a match"):
         run(CROSS, case, CROSS_RULES[case.split("_")[0]])

@@ -1,14 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+import golden_files
 from tapetum.core.errors import ProtocolError
 from tapetum.evaluation.rerank import RerankOptions, rerank, rerank_blocks, rerank_distances
 
-GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "reranking.npz")
+GOLDEN = golden_files.load("reranking")
 CASES = [tuple(name.split("/out/")) for name in GOLDEN.files if "/out/" in name]
 
 

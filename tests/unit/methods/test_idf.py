@@ -1,11 +1,10 @@
 import dataclasses
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torchvision
 
+import golden_files
 from tapetum.core.errors import CheckpointError, RecipeError, TrainingError
 from tapetum.core.types import Batch
 from tapetum.layers.backbones import build_backbone
@@ -15,7 +14,6 @@ from tapetum.losses.distillation import distillation
 from tapetum.methods import build_method, build_options, convert_from, convert_to
 from tapetum.methods.idf import Output
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 EXTRACTOR = {"backbone": "test_resnet", "width": 16, "dropout": 0.0}  # timm's smallest, 96 channels
 SMALL = {"extractor_options": EXTRACTOR, "curve_width": 4}
 DCE = {"curve_smoothness", "exposure", "colour", "spatial"}
@@ -105,7 +103,7 @@ def test_the_losses_are_the_weighted_ones_of_the_released_code():
 
 
 def test_the_four_enhancement_terms_add_up_to_the_total_of_the_original():
-    with np.load(GOLDEN / "losses_enhancement.npz") as arrays:
+    with golden_files.load("losses_enhancement") as arrays:
         case = {
             name: torch.from_numpy(arrays[f"enhancement_total/{name}"])
             for name in ("in/original", "in/enhanced", "in/curves", "out/loss")
@@ -168,7 +166,7 @@ def test_each_reading_of_the_paper_changes_its_own_term_only():
 
 
 def test_the_search_vector_equals_the_definition_of_the_original():
-    with np.load(GOLDEN / "modules_idf.npz") as arrays:
+    with golden_files.load("modules_idf") as arrays:
         branches = {name: torch.from_numpy(arrays[f"test_feature/in/{name}"]) for name in "evf"}
         expected = torch.from_numpy(arrays["test_feature/out/feature"])
     method, batch = build(), make_batch(5)

@@ -1,0 +1,53 @@
+"""Many tests ask a golden file which cases it has; a case that went missing there would go missing silently."""
+
+import pytest
+
+from golden_files import FOLDER, list_cases
+
+CASES = {
+    "distances": "features",
+    "losses_classification": "cross_entropy_label_smoothing_01 cross_entropy_plain idf_distillation_kl",
+    "losses_enhancement": "colour enhancement_total exposure_16_06 spatial ssim_dissimilarity tv",
+    "losses_metric": (
+        "triplet_batch_hard_m03 triplet_batch_hard_m03_shuffled_batch triplet_batch_hard_normalised_m03 "
+        "triplet_batch_hard_soft_margin"
+    ),
+    "metrics_cross_modality": (
+        "deen_fusion llcm llcm_gallery_12_images_6_ids llcm_single_query_match llcm_single_query_no_match "
+        "llcm_ties_stable regdb regdb_gallery_of_10 regdb_single_query_match regdb_single_query_no_match "
+        "regdb_ties_stable sysu_all sysu_gallery_12_images_6_ids sysu_gallery_of_10 sysu_indoor "
+        "sysu_single_query_match sysu_single_query_no_match sysu_ties_stable sysu_ties_within_identity"
+    ),
+    "metrics_market": (
+        "market market_junk market_ranks_0 market_ranks_0_2_5 market_ranks_1 market_ranks_11 market_ranks_3_9 "
+        "market_single_query_only_same_camera market_ties_stable market_ties_within_role"
+    ),
+    "modules_enhancement": (
+        "curve_iteration curve_net_dark curve_net_divided_by_255 curve_net_fill curve_net_intermediate "
+        "curve_net_unit_range"
+    ),
+    "modules_idf": (
+        "classifier_head_eval_no_dropout classifier_head_train_no_dropout fusion_64 reconstruction_mse test_feature"
+    ),
+    "modules_other": "bnneck_eval_after bnneck_eval_before bnneck_train",
+    "reranking": "k10_1_00 k20_6_03 k20_6_10 k50_15_03",
+    "samplers": "pk_sampler_0 pk_sampler_1",
+    "schedules": "idf strong_baseline",
+}
+ITERATED = {  # file -> outputs by which a test chooses its cases, and cases that tests name
+    "metrics_cross_modality": (("cmc", "no_valid_query"), "deen_fusion"),
+    "metrics_market": (("rect_cmc", "trap_cmc"), "market_single_query_only_same_camera"),
+    "reranking": (("from_cosine", "from_euclidean", "from_squared_euclidean"), "k20_6_03"),
+}
+
+
+def test_the_golden_files_hold_the_cases_that_the_tests_rely_on() -> None:
+    assert {path.stem: list_cases(path.stem) for path in FOLDER.glob("*.npz")} == {
+        file: names.split() for file, names in CASES.items()
+    }
+
+
+@pytest.mark.parametrize("file", ITERATED)
+def test_every_case_of_a_file_that_is_walked_through_is_chosen_by_some_test(file: str) -> None:
+    outputs, named = ITERATED[file]
+    assert {named}.union(*(list_cases(file, output) for output in outputs)) == set(CASES[file].split())
