@@ -61,7 +61,8 @@ class Method(Protocol):
         """Fill the backbones before training.
 
         Args:
-            source: "imagenet" (through timm, exactly the weights the method's source names) or a weights file.
+            source: "imagenet" (through timm, exactly the weights the method's source names), a weights file, or "none":
+                backbones stay random, and only what the method's own options name is filled.
         Raises:
             CheckpointError: the weights cannot be fetched or do not fit; the message says how to supply a file.
         """
