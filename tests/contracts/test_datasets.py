@@ -6,15 +6,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from tapetum.core.discovery import list_names
 from tapetum.core.errors import DataError, TapetumError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Modality, Record
-from tapetum.data.catalog import list_datasets, load_dataset_module, open_dataset
+from tapetum.data.catalog import PACKAGE, load_dataset_module, open_dataset
 from tapetum.data.check import check_dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.layout import Counts, write_sample_picture
 
-pytestmark = pytest.mark.parametrize("name", list_datasets())
+pytestmark = pytest.mark.parametrize("name", list_names(PACKAGE))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import yaml
 
 from tapetum.cli.main import app
 from tapetum.core.discovery import list_names
-from tapetum.data.catalog import list_datasets, load_dataset_module
+from tapetum.data.catalog import PACKAGE, load_dataset_module
 from tapetum.engine.recipe import known_keys, list_recipes
 from tapetum.methods import method_options
 from tapetum.synth.scene import SceneOptions
@@ -167,7 +167,7 @@ def test_the_table_of_protocols_holds_every_protocol_as_it_is() -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 6 and cells[1].startswith("`"):
             rows[cells[1].split("`")[1]] = [*cells[2:], "default" in cells[1]]
-    modules = [load_dataset_module(name) for name in list_datasets()]
+    modules = [load_dataset_module(name) for name in list_names(PACKAGE)]
     assert rows == {
         rules.name: [
             rules.ap,

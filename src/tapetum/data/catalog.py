@@ -58,11 +58,6 @@ class Dataset:
         return self.protocols[wanted]
 
 
-def list_datasets() -> list[str]:
-    """Names of the datasets that come with the package."""
-    return discovery.list_names(PACKAGE)
-
-
 def load_dataset_module(name: str) -> ModuleType:
     """The file of a dataset.
 

@@ -450,17 +450,6 @@ def _make_key(clip: Path, options: CropVideoOptions) -> str:
     return hashlib.sha256(f"{digest} {json.dumps(asdict(options), sort_keys=True)}".encode()).hexdigest()[:20]
 
 
-def read_crops(out: Path) -> CropVideoResult:
-    """What `crop_video` wrote into a folder.
-
-    Args:
-        out: the folder.
-    Raises:
-        DataError: there is no readable manifest, or a crop is missing.
-    """
-    return _parse_manifest(out)[1]
-
-
 def _parse_manifest(out: Path) -> tuple[str, CropVideoResult]:
     try:
         content: dict[str, Any] = json.loads((out / MANIFEST).read_text(encoding="utf-8"))

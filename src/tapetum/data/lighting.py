@@ -20,10 +20,10 @@ from tapetum.core.types import Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Picture, read_picture
 from tapetum.data.loader import Progress, default_cache_dir, map_in_threads
+from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
 
 Values = NDArray[np.float64]
 
-GREY_WEIGHTS = (0.299, 0.587, 0.114)
 LIGHT_LEVELS = ("low", "medium", "high")
 LIGHT_BOUNDS = (25.5, 51.0)  # low < 25.5 <= medium <= 51 < high
 SIZE_LEVELS = ("small", "medium", "big")
@@ -98,7 +98,7 @@ def measure_picture(picture: Picture) -> tuple[float, ...]:
         picture: (H, W, 3) uint8 RGB.
     """
     red, green, blue = (float(value) for value in cv2.mean(picture)[:3])
-    lightness = float(np.dot((red, green, blue), GREY_WEIGHTS))
+    lightness = float(np.dot((red, green, blue), LIGHTNESS_WEIGHTS))
     return lightness, *picture.shape[:2], red, green, blue, estimate_noise(picture)
 
 
@@ -114,7 +114,7 @@ def estimate_noise(picture: Picture) -> float:
     height, width = picture.shape[:2]
     if height < 3 or width < 3:
         return 0.0
-    grey = picture.astype(np.float32) @ np.array(GREY_WEIGHTS, np.float32)
+    grey = picture.astype(np.float32) @ np.array(LIGHTNESS_WEIGHTS, np.float32)
     response = cv2.filter2D(grey, -1, _SECOND_DIFFERENCES)[1:-1, 1:-1]
     return float(np.sqrt(np.pi / 2) * np.abs(response).mean() / 6)
 

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from tapetum.core.seeding import numpy_generator
 from tapetum.data.sampler import Rows
+from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
 
 Images = NDArray[np.float32]  # (B, H, W, 3) RGB in 0..1
 Fill = Literal["black", "mean", "noise"] | tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 BOT_FILL = (0.596065, 0.558144, 0.49735)  # BoT erases with the value 0.485, 0.456, 0.406 after normalisation
-GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _brighten(images: Images, amount: Images) -> Images:
 
 
 def _contrast(images: Images, amount: Images) -> Images:
-    means = images.mean((1, 2), keepdims=True) @ np.array(GREY_WEIGHTS, np.float32)
+    means = images.mean((1, 2), keepdims=True) @ np.array(LIGHTNESS_WEIGHTS, np.float32)
     images *= amount
     images += means[..., None] * (1 - amount)
     return images

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -25,12 +24,12 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from tapetum import __version__
 from tapetum.core import errors
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import Method
 from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Record
+from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import class_labels
 from tapetum.data.sampler import build_sampler
@@ -179,14 +178,6 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: st
         "versions": read_versions(),
     }
     return Plan(recipe, folder, tuple(records), holdout, tuple(pids), precision, origin)
-
-
-def read_versions() -> dict[str, str]:
-    """Versions of what decides a number."""
-    packages = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "pillow")
-    return {"tapetum": __version__, "python": platform.python_version()} | {
-        package: version(package) for package in packages
-    }
 
 
 def _build_network(recipe: Recipe, num_ids: int, state: State | None) -> nn.Module:

@@ -6,7 +6,6 @@ three of its fields that must stand beside every number.
 
 import json
 import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -16,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tapetum import __version__
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import DataError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Metrics
+from tapetum.core.versions import read_versions
 from tapetum.evaluation.bootstrap import QUANTITIES, Interval, bootstrap, combine
 from tapetum.evaluation.chance import chance_level
 from tapetum.evaluation.metrics import Evaluation
@@ -34,6 +33,7 @@ GROUPS = {  # which part of a difference each field of a card belongs to
     "data": ("data",),
     "model": ("method", "recipe", "checkpoint", "seed", "versions"),
 }
+MEASURED = ("protocol", "data")  # numbers that differ in these cannot be compared
 REPEATED = ("protocol", "ap", "cmc", "format")  # say nothing that other fields do not say
 
 
@@ -118,16 +118,6 @@ def build_card(
     return {name: _plain(value) for name, value in card.items()}
 
 
-def read_versions() -> dict[str, str]:
-    """Versions of what computed a result."""
-    return {
-        "tapetum": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-
-
 def write_card(path: Path, card: Mapping[str, Any]) -> None:
     """Write a card as JSON, whole or not at all.
 
@@ -183,8 +173,8 @@ def diff_cards(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Dif
         a: a card.
         b: another.
     Returns:
-        "protocol", "data", "model" and "numbers" to the differing fields, sorted by name; only if the first three are
-        empty do the numbers measure the same thing twice.
+        "protocol", "data", "model" and "numbers" to the differing fields, sorted by name; only if the first two are
+        empty do the numbers measure the same thing, and "model" says on what.
     """
     left, right = dict(_leaves(a)), dict(_leaves(b))
     groups: dict[str, list[Difference]] = {name: [] for name in (*GROUPS, "numbers")}
@@ -202,12 +192,14 @@ def describe_diff(groups: Mapping[str, Sequence[Difference]], name_a: str = "A",
         name_a: what to call the first card.
         name_b: what to call the second.
     """
-    causes = [name for name in GROUPS if groups[name]]
-    verdict = (
-        f"The numbers are not of one kind: {', '.join(causes)} differ{'s' if len(causes) == 1 else ''}."
-        if causes
-        else "Protocol, data and model are the same."
-    )
+    causes = [name for name in MEASURED if groups[name]]
+    if causes:
+        verb = "differs" if causes == ["protocol"] else "differ"
+        verdict = f"The numbers are not of one kind: {' and '.join(causes)} {verb}."
+    elif groups["model"]:
+        verdict = "The numbers are of one kind: protocol and data are the same; see whether the model differs as meant."
+    else:
+        verdict = "Protocol, data and model are the same."
     lines = [verdict]
     for group, differences in groups.items():
         lines += ["", f"{group}: {'same' if not differences else f'{len(differences)} differ'}"]

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tapetum.core.discovery import list_names
 from tapetum.core.errors import DataError, RecipeError
-from tapetum.data.catalog import fingerprint, list_datasets, open_dataset, order_key
+from tapetum.data.catalog import PACKAGE, fingerprint, open_dataset, order_key
 from tapetum.data.datasets import night600
 
 
@@ -16,7 +17,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_every_dataset_is_listed() -> None:
-    assert list_datasets() == ["folder", "knight", "market1501", "night600", "synth"]
+    assert list_names(PACKAGE) == ["folder", "knight", "market1501", "night600", "synth"]
 
 
 def test_misspelt_dataset_is_answered_with_the_nearest_name(root: Path) -> None:

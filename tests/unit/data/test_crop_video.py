@@ -9,7 +9,7 @@ from street_clip import COLOURS, RATE, WIDTH, street, write_clip, write_street
 from tapetum.core.errors import DataError, OutputError
 from tapetum.data import crop_video as module
 from tapetum.data.catalog import open_dataset
-from tapetum.data.crop_video import CropVideoOptions, crop_video, read_crops, read_frames
+from tapetum.data.crop_video import CropVideoOptions, crop_video, read_frames
 from tapetum.data.image_io import read_picture
 
 CLIP = Path(
@@ -56,8 +56,8 @@ def test_manifest_says_where_and_when(clip: Path, tmp_path: Path) -> None:
     result = crop_video(clip, tmp_path / "crops")
     manifest = json.loads((tmp_path / "crops" / "crops.json").read_text())
     assert manifest["clip"] == "street.mp4"
+    assert [crop["path"] for crop in manifest["crops"]] == [crop.path for crop in result.crops]
     assert set(manifest["crops"][0]) == {"path", "appearance", "camid", "frame", "time_seconds", "box"}
-    assert read_crops(tmp_path / "crops") == result
 
 
 def test_times_are_the_clip_s_own_stamps(tmp_path: Path) -> None:
