@@ -399,7 +399,6 @@ def silence_lightning() -> None:
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
 
 
 def in_float32(output: Any) -> Any:

@@ -6,6 +6,7 @@ one that was left alone (bit for bit on a CPU).
 """
 
 import contextlib
+import copy
 import logging
 import platform
 import re
@@ -31,7 +32,7 @@ from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Record
 from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
-from tapetum.data.loader import class_labels
+from tapetum.data.loader import build_train_loader, class_labels
 from tapetum.data.sampler import build_sampler
 from tapetum.engine.checkpoint import find_checkpoint, read_header
 from tapetum.engine.holdout import Holdout, split_holdout
@@ -42,7 +43,14 @@ from tapetum.engine.precision import Precision, choose_device, resolve_precision
 from tapetum.engine.progress import Reporter, Silence
 from tapetum.engine.recipe import Recipe, check_recipe, parse_yaml, write_yaml
 from tapetum.engine.run_folder import RunFolder, write_json, write_text
-from tapetum.engine.sources import CACHE, open_data, sampler_options, training_records
+from tapetum.engine.sources import (
+    CACHE,
+    augment_options,
+    open_data,
+    picture_settings,
+    sampler_options,
+    training_records,
+)
 from tapetum.engine.state import State, load_state
 from tapetum.methods import build_method
 
@@ -164,9 +172,8 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: st
     )
     device = choose_device(training.accelerator)
     if device.type == "cuda" and training.devices > torch.cuda.device_count():
-        raise RecipeError(
-            f"training.devices is {training.devices}, but this machine offers {torch.cuda.device_count()} GPU(s); lower it"
-        )
+        offered = torch.cuda.device_count()
+        raise RecipeError(f"training.devices is {training.devices}, but this machine offers {offered} GPU(s); lower it")
     precision = begun_in or resolve_precision(training.precision, device)
     origin = {
         "data": pictures,
@@ -205,8 +212,7 @@ def _fit(loop: TrainingLoop, plan: Plan) -> None:
             max_epochs=plan.recipe.schedule.epochs - loop.place.epoch,
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=training.devices,
-            # not every part need be trained: a loss of weight 0 leaves e.g. a decoder without a gradient
-            strategy="auto" if training.devices == 1 else "ddp_spawn_find_unused_parameters_true",
+            strategy=_choose_strategy(loop.network, plan),
             precision=cast(Any, LIGHTNING_PRECISION[plan.precision]),
             accumulate_grad_batches=training.accumulate,
             gradient_clip_val=training.gradient_clip,
@@ -234,6 +240,29 @@ def _fit(loop: TrainingLoop, plan: Plan) -> None:
             raise TrainingError(
                 f"{plan.folder.root}: a training process ended ({error}); the same command goes on from the last state"
             ) from None
+
+
+def _choose_strategy(network: nn.Module, plan: Plan) -> str:
+    """How processes share gradients: they must be told where a weight gets none, as a loss of weight 0 may leave it."""
+    recipe = plan.recipe
+    if recipe.training.devices == 1:
+        return "auto"
+    loader = build_train_loader(
+        plan.train,
+        augment=augment_options(recipe),
+        sampler=sampler_options(recipe),
+        seed=recipe.seed,
+        world=recipe.training.devices,
+        parts=recipe.training.accumulate,
+        **(picture_settings(recipe.data) | {"cache": "none"}),
+    )
+    batch = next(iter(loader))
+    trial = copy.deepcopy(network).train()
+    with torch.random.fork_rng(devices=[]):
+        output = trial(batch.images, batch.modalities, batch.camids)
+        torch.stack(list(cast(Method, trial).losses(output, batch).values())).sum().backward()
+    every = all(parameter.grad is not None for parameter in trial.parameters() if parameter.requires_grad)
+    return "ddp_spawn" if every else "ddp_spawn_find_unused_parameters_true"
 
 
 def error_of_worker(error: ProcessRaisedException) -> Exception:
