@@ -8,7 +8,7 @@ from typing import Literal
 
 from tapetum.core.types import Modality
 
-JunkRule = Literal["same_pid_same_camid", "sysu_camera_2_for_3", "none"]
+JunkRule = Literal["same_pid_same_camid", "none"]
 CMCRule = Literal["pictures", "identities"]
 APRule = Literal["step", "trapezoid"]
 UnmatchedRule = Literal["drop", "count"]
@@ -23,8 +23,9 @@ class Protocol:
         name: as reported beside every number, e.g. "night600" or "llcm_nir_to_vis".
         query_modality, gallery_modality: restrict a side to one modality; None takes every picture of that side.
         junk: gallery entries that are taken out of a query's ranking. "same_pid_same_camid": the query's person
-            under the query's camera. "sysu_camera_2_for_3": every entry of camera 2 for a query of camera 3
-            (SYSU-MM01: both stand in one place). "none": nothing.
+            under the query's camera. "none": nothing.
+        junk_camera_pairs: (query camera, gallery camera) whose entries are taken out as well, whoever they show, e.g.
+            because both cameras stand in one place.
         ignored_pids: gallery pids that are taken out of every ranking (-1: badly detected boxes).
         cmc: "pictures" counts ranks over pictures; "identities" keeps each identity's best picture only.
         ap: "step" takes the precision at each hit; "trapezoid" averages it with the one a rank before.
@@ -39,6 +40,7 @@ class Protocol:
     query_modality: Modality | None = None
     gallery_modality: Modality | None = None
     junk: JunkRule = "same_pid_same_camid"
+    junk_camera_pairs: tuple[tuple[int, int], ...] = ()
     ignored_pids: tuple[int, ...] = (-1,)
     cmc: CMCRule = "pictures"
     ap: APRule = "step"

@@ -16,8 +16,6 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.core.vectors import normalise, similarity_blocks, smallest
 
-SYSU_QUERY_CAMERA, SYSU_JUNK_CAMERA = 3, 2  # both stand in one place (SYSU-MM01)
-
 
 @dataclass(frozen=True)
 class Candidates:
@@ -63,12 +61,9 @@ class Candidates:
         position = torch.arange(len(rows), device=counts.device) - before[rows] + start[rows]
         columns = self.order[position]
         cameras, theirs = self.query_camids[first:last][rows], self.camids[columns]
+        junk = self._is_camera_junk(cameras, theirs)
         if self.protocol.junk == "same_pid_same_camid":
-            junk = cameras == theirs
-        elif self.protocol.junk == "sysu_camera_2_for_3":
-            junk = (cameras == SYSU_QUERY_CAMERA) & (theirs == SYSU_JUNK_CAMERA)
-        else:
-            junk = torch.zeros_like(rows, dtype=torch.bool)
+            junk |= cameras == theirs
         return rows, columns, junk
 
     def remove_junk(self, distances: Tensor, first: int) -> Tensor:
@@ -82,15 +77,21 @@ class Candidates:
         """
         last = first + len(distances)
         rows, columns, junk = self.pairs(first, last)
-        if self.protocol.junk == "sysu_camera_2_for_3":
-            affected = self.query_camids[first:last] == SYSU_QUERY_CAMERA
-            removed = self.camids == SYSU_JUNK_CAMERA
-            distances.masked_fill_(affected.unsqueeze(1) & removed.unsqueeze(0), torch.inf)
-            counts = affected * removed.sum()
-        else:
-            distances[rows[junk], columns[junk]] = torch.inf
-            counts = torch.bincount(rows[junk], minlength=len(distances))
+        distances[rows[junk], columns[junk]] = torch.inf
+        counts = torch.bincount(rows[junk], minlength=len(distances))
+        if self.protocol.junk_camera_pairs:  # other people as well
+            removed = self._is_camera_junk(self.query_camids[first:last].unsqueeze(1), self.camids.unsqueeze(0))
+            distances.masked_fill_(removed, torch.inf)
+            removed[rows[junk], columns[junk]] = True
+            counts = removed.sum(1)
         return distances.shape[1] - counts
+
+    def _is_camera_junk(self, query_camids: Tensor, camids: Tensor) -> Tensor:
+        """Which pairs of cameras (of shapes that broadcast) the protocol takes out."""
+        junk = torch.zeros_like(query_camids == camids)
+        for ours, theirs in self.protocol.junk_camera_pairs:
+            junk |= (query_camids == ours) & (camids == theirs)
+        return junk
 
 
 def find_candidates(

@@ -13,7 +13,7 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Metrics
 from tapetum.evaluation.metrics import Evaluation, evaluate, summarise
-from tapetum.evaluation.ranking import SYSU_JUNK_CAMERA, SYSU_QUERY_CAMERA, by_modality
+from tapetum.evaluation.ranking import by_modality
 
 
 def subset(evaluation: Evaluation, query_mask: Tensor) -> Metrics:
@@ -84,9 +84,8 @@ def by_camera_pair(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protoco
         for theirs in sorted(set(entries.camids.tolist())):
             asking = queries.select(queries.camids == ours)
             asked = entries.select(entries.camids == theirs)
-            junk = (protocol.junk == "same_pid_same_camid" and ours == theirs) or (
-                protocol.junk == "sysu_camera_2_for_3" and (ours, theirs) == (SYSU_QUERY_CAMERA, SYSU_JUNK_CAMERA)
-            )
+            own = protocol.junk == "same_pid_same_camid" and ours == theirs
+            junk = own or (ours, theirs) in protocol.junk_camera_pairs
             if not junk and torch.isin(asking.pids, asked.pids).any():
                 found[f"camera {ours} to camera {theirs}"] = evaluate(asking, asked, protocol).metrics
     return found

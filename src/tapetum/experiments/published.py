@@ -1,7 +1,8 @@
 """The figures that the IDF paper prints (TMM 2023). They are the paper's, never ours.
 
-Percent as printed. Which AP rule a row used is inferred from the number of printed decimals: the code bases behind
-the rows with two decimals use the trapezoid, those with one decimal the step rule.
+Percent as printed. The paper does not say by which AP rule a row was counted; it is inferred from the code behind the
+row. The rows below are IDF's and the IDE+ baseline's, whose code has the trapezoid. Decimals are a hint, no rule: the
+code behind rows with one decimal has the step rule, but so has that of ABD-Net, which the paper prints with two.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ CROSS = golden_files.load("metrics_cross_modality")
 STEP = Protocol("step", ignored_pids=(), max_rank=20)
 TRAPEZOID = Protocol("trapezoid", ap="trapezoid", unmatched="count", ties="larger_index_first", max_rank=20)
 CROSS_RULES = {
-    "sysu": Protocol("sysu", ignored_pids=(), junk="sysu_camera_2_for_3", cmc="identities", max_rank=20),
+    "sysu": Protocol("sysu", ignored_pids=(), junk="none", junk_camera_pairs=((3, 2),), cmc="identities", max_rank=20),
     "llcm": Protocol("llcm", ignored_pids=(), cmc="identities", max_rank=20),
     "regdb": Protocol("regdb", ignored_pids=(), junk="none", max_rank=20),
 }

@@ -71,3 +71,5 @@ def test_camera_slices_name_query_and_gallery_camera(searched: Sides) -> None:
     assert pairs["camera 2 to camera 4"].mean_ap == one.mean_ap
     everything = by_camera_pair(query, gallery, Protocol("none", junk="none"))
     assert len(everything) == 16
+    without = by_camera_pair(query, gallery, Protocol("two places", junk_camera_pairs=((2, 4),)))
+    assert set(pairs) - set(without) == {"camera 2 to camera 4"}
