@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from tapetum.cli import main
@@ -116,7 +117,7 @@ def test_another_dataset_protocol_and_mirror_are_options_of_an_evaluation(
         "--set data.options.holdout_first=true --quiet"
     )
     assert outcome.status == 0, outcome.err
-    assert "night600_night600_step_no_mirror.json" in outcome.out
+    assert "night600_holdout-first-True_night600_step_no_mirror.json" in outcome.out
 
 
 def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: Path) -> None:
@@ -149,10 +150,20 @@ def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: 
         ("train recipe.yaml --data night600=runs --out new", ["runs", "night600"]),
         ("evaluate runs/ide --set schedule.epochs=3", ["--set schedule.epochs=3", "only data.name, data.root"]),
         ("evaluate runs/ide --set data.size=[8,4]", ["takes data.size from the checkpoint"]),
+        ("evaluate runs/ide --precision foo", ["--precision is 'foo', expected fp32, bf16, fp16 or auto"]),
         ("extract runs/ide empty --out x", ["empty: no picture in this folder or below it"]),
         ("evaluate runs/nothing", ["runs/nothing: no such run folder or checkpoint file"]),
         ("evaluate recipe.yaml", ["recipe.yaml: not a readable safetensors file"]),
         ("evaluate runs/ide --protocol night60", ["protocol 'night60' is unknown; did you mean night600?"]),
+        (
+            "train recipe.yaml --set init.weights=runs/ide --set 'method={name: zero_dce}' "
+            "--set optimiser.group_lr={} --out new",
+            ["last.safetensors: method is 'ide', expected 'zero_dce'"],
+        ),
+        (
+            "train recipe.yaml --set init.weights=runs/ide --set 'selection={rule: holdout, ids: 3}' --out new",
+            ["last.safetensors: trained on 8 identities, expected 5"],
+        ),
         ("extract runs/ide folder --out x", ["data.root is not given"]),
         ("search runs/ide --query no.jpg --gallery recipe.yaml", ["recipe.yaml: cannot be read as embeddings"]),
         ("convert --from idf-official recipe.yaml out.safetensors", ["recipe.yaml"]),
@@ -230,6 +241,31 @@ def test_convert_wants_one_direction(call: Call, trained: Path) -> None:
         outcome = call(f"tapetum convert {options} a b")
         assert outcome.status == 2
         assert "give either --from LAYOUT or --to LAYOUT" in outcome.err
+
+
+def test_a_checkpoint_of_the_same_method_and_people_is_where_a_training_begins(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    rate = "optimiser.lr=1e-12 --set optimiser.group_lr={}"
+    outcome = call(
+        f"tapetum train recipe.yaml --set init.weights=runs/ide --set {rate} --out {tmp_path / 'run'} --quiet"
+    )
+    assert outcome.status == 0, outcome.err
+    before, after = (load_file(RunFolder(place).last) for place in (Path("runs/ide"), tmp_path / "run"))
+    name = next(name for name in before if name.startswith("branch.") and name.endswith("weight"))
+    torch.testing.assert_close(after[name], before[name])
+
+
+def test_ctrl_c_while_pictures_are_prepared_leaves_a_hint_and_status_130(
+    call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tapetum.engine.sources.open_data", interrupt)
+    outcome = call(f"tapetum train recipe.yaml --out {tmp_path / 'run'} --quiet")
+    assert outcome.status == 130
+    assert outcome.err == "tapetum: stopped before the training began; the same command goes on\n"
 
 
 def test_ctrl_c_leaves_a_state_a_hint_and_status_130(trained: Path, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def command(
         found = evaluate_run(
             run,
             dataset=opened.dataset,
+            data=section,
             protocol=protocol,
             mirror=mirror,
             rerank=RerankOptions() if rerank else None,

@@ -44,13 +44,16 @@ def command(
     from tapetum.engine.train import TrainingInterrupted, train
 
     folder = out or Path("runs") / resolved.name
-    with showing_pictures("preparing pictures", quiet=quiet) as progress:
-        opened = open_data(resolved.data, progress=progress)
     reporter = Silence() if quiet else ProgressBar()
     try:
+        with showing_pictures("preparing pictures", quiet=quiet) as progress:
+            opened = open_data(resolved.data, progress=progress)
         result = train(resolved, folder, dataset=opened.dataset, skipped=opened.skipped, reporter=reporter)
     except TrainingInterrupted as stop:
         typer.echo(f"tapetum: {stop}", err=True)
+        raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        typer.echo("tapetum: stopped before the training began; the same command goes on", err=True)
         raise typer.Exit(130) from None
     echo_skipped(result.skipped)
     typer.echo(f"{result.checkpoint}: {result.chosen_by} ({result.num_ids} identities, {result.seconds:.0f} s)")

@@ -140,6 +140,19 @@ def read_header(path: Path) -> Header:
         raise CheckpointError(f"{path}: damaged header ({error}); use another copy of the file") from None
 
 
+def is_checkpoint(place: Path) -> bool:
+    """Whether this is a checkpoint of ours, or a run folder that holds one.
+
+    Args:
+        place: a folder or a file of any kind.
+    """
+    try:
+        read_header(find_checkpoint(place))
+    except CheckpointError:
+        return False
+    return True
+
+
 def load_checkpoint(
     path: Path, *, method: str | None = None, num_ids: int | None = None, device: torch.device | str = "cpu"
 ) -> Checkpoint:

@@ -12,6 +12,11 @@ from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.layers.weights import read_state
 from tapetum.methods import build_method, convert_from, convert_to
 
+RECIPES = {
+    "idf-official": "idf_official",
+    "ide-official": "ide_night600",
+}  # under which a layout's weights were trained
+
 
 def import_checkpoint(layout: str, source: Path, target: Path) -> Header:
     """Turn a checkpoint of released code into one of ours; it gives the same features.
@@ -33,7 +38,7 @@ def import_checkpoint(layout: str, source: Path, target: Path) -> Header:
     network = build_method(converted.method, converted.options, converted.num_ids)
     fill(network, converted.state, source)
     # How the released code prepares pictures is part of what its weights mean.
-    content = load_recipe("idf_official").model_dump(mode="json")
+    content = load_recipe(RECIPES[layout]).model_dump(mode="json")
     content["method"] = {"name": converted.method, **converted.options}
     content |= {"name": layout.replace("-", "_"), "about": f"settings under which {layout} weights were trained"}
     recipe = check_recipe(content, layout)

@@ -33,7 +33,8 @@ class Describer:
         self.device = choose_device(self.recipe.training.accelerator)
         self.checkpoint.network.to(self.device)
         self.mirror = self.recipe.evaluation.mirror if mirror is None else mirror
-        self.precision = resolve_precision(precision or self.recipe.evaluation.precision, self.device)
+        setting = "--precision" if precision else "evaluation.precision"
+        self.precision = resolve_precision(precision or self.recipe.evaluation.precision, self.device, setting)
         self.digest = _digest(self.checkpoint.path)
 
     @property

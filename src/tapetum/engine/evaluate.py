@@ -4,6 +4,8 @@ Embeddings are kept beside the card; an evaluation by other rules takes them fro
 arithmetic are the same.
 """
 
+import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 
 from tapetum.core.atomic import make_folder
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.catalog import Dataset, fingerprint
@@ -22,6 +24,8 @@ from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictu
 from tapetum.data.loader import Progress
 from tapetum.engine.describer import Describer
 from tapetum.engine.extract import read_embeddings, save_embeddings
+from tapetum.engine.precision import resolve_precision
+from tapetum.engine.recipe import DataSection
 from tapetum.engine.run_folder import RunFolder
 from tapetum.engine.sources import CACHE, list_split, open_data
 from tapetum.evaluation.card import Card, build_card, write_card
@@ -32,6 +36,7 @@ from tapetum.evaluation.slices import by_camera_pair, thirds, worst_queries
 
 WORST = 10
 DRAWS = 1000
+LONGEST = 100  # letters of options in a file name
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def evaluate_run(
     place: Path,
     *,
     dataset: Dataset | None = None,
+    data: DataSection | None = None,
     protocol: str | None = None,
     mirror: bool | None = None,
     rerank: RerankOptions | None = None,
@@ -75,6 +81,7 @@ def evaluate_run(
     Args:
         place: a run folder, or a checkpoint file.
         dataset: None opens the one that the run's recipe names.
+        data: how `dataset` was opened; options other than the recipe's become part of the card's name.
         protocol: one of the dataset's; None takes the recipe's choice, else the dataset's default.
         mirror: None takes the recipe's choice.
         rerank: report re-ranked numbers as well; None takes the recipe's choice.
@@ -95,16 +102,22 @@ def evaluate_run(
     checkpoint, recipe = describer.checkpoint, describer.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
     rules = dataset.protocol(protocol or (recipe.evaluation.protocol if dataset.name == recipe.data.name else None))
+    if rules.trials > 1:
+        raise ProtocolError(
+            f"protocol {rules.name} wants {rules.trials} trials, but no galleries are drawn yet; "
+            "choose a protocol of one trial"
+        )
     if rerank is None and recipe.evaluation.rerank is not None:
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     folder = out or (RunFolder(place).evaluation if place.is_dir() else place.with_suffix(".evaluation"))
     make_folder(folder)
+    stem = "_".join([dataset.name, *_variant(describer, data)])
 
     begun = time.monotonic()
-    query = _embed(describer, dataset, "query", folder, progress)
-    gallery = _embed(describer, dataset, "gallery", folder, progress)
+    query = _embed(describer, dataset, "query", folder / stem, progress)
+    gallery = _embed(describer, dataset, "gallery", folder / stem, progress)
     if multi_query:
-        query = join_queries(query, _embed(describer, dataset, "multi_query", folder, progress))
+        query = join_queries(query, _embed(describer, dataset, "multi_query", folder / stem, progress))
     evaluation = evaluate(query, gallery, rules)
     reranked = evaluate(query, gallery, rules, rerank=rerank) if rerank is not None else None
     seconds = time.monotonic() - begun
@@ -127,6 +140,7 @@ def evaluate_run(
         data={
             "name": dataset.name,
             "fingerprint": fingerprint([*records, *dataset.split("gallery")]),
+            "pictures": {split: fingerprint(dataset.split(split)) for split in ("query", "gallery")},
             "query": len(query),
             "gallery": len(gallery),
             "multi_query": multi_query,
@@ -144,16 +158,16 @@ def evaluate_run(
         draws=draws,
     )
     card["worst_queries"] = _worst(evaluation, query)
-    path = folder / f"{_card_name(dataset.name, rules, describer.mirror, rerank, multi_query)}.json"
+    path = folder / f"{_card_name(stem, dataset.name, rules, describer.mirror, rerank, multi_query)}.json"
     write_card(path, card)
     return Evaluated(card, path, query, gallery, evaluation, rules, statistics)
 
 
-def _embed(describer: Describer, dataset: Dataset, split: str, folder: Path, progress: Progress | None) -> EmbeddingSet:
+def _embed(describer: Describer, dataset: Dataset, split: str, stem: Path, progress: Progress | None) -> EmbeddingSet:
     """Embeddings of one split, from an earlier evaluation where nothing that matters has changed."""
     records = list_split(dataset, split)
     facts = {**describer.facts, "pictures": fingerprint(records)}
-    path = folder / f"{dataset.name}_{split}{'' if describer.mirror else '_no_mirror'}.safetensors"
+    path = stem.with_name(f"{stem.name}_{split}{'' if describer.mirror else '_no_mirror'}.safetensors")
     kept = _read_kept(path, facts, records)
     if kept is not None:
         return kept
@@ -199,7 +213,23 @@ def _worst(evaluation: Evaluation, query: EmbeddingSet) -> list[dict[str, Any]]:
     ]
 
 
-def _card_name(dataset: str, rules: Protocol, mirror: bool, rerank: RerankOptions | None, multi_query: bool) -> str:
-    parts = [dataset] if rules.name == dataset else [dataset, rules.name]
+def _variant(describer: Describer, data: DataSection | None) -> list[str]:
+    """In what pictures and arithmetic are others than the recipe's, as parts of a file name."""
+    own, parts = describer.recipe.data, []
+    if data is not None:
+        now = {**data.options, **data.scene}
+        before = {**own.options, **own.scene} if data.name == own.name else {}
+        changed = [name for name in sorted(now | before) if now.get(name) != before.get(name) and name != "multi_query"]
+        parts = [re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-{now.get(name, 'default')}").strip("-") for name in changed]
+        if sum(map(len, parts)) > LONGEST:
+            parts = [hashlib.sha256("_".join(parts).encode()).hexdigest()[:12]]
+    usual = resolve_precision(describer.recipe.evaluation.precision, describer.device)
+    return parts + [describer.precision] * (describer.precision != usual)
+
+
+def _card_name(
+    stem: str, dataset: str, rules: Protocol, mirror: bool, rerank: RerankOptions | None, multi_query: bool
+) -> str:
+    parts = [stem] if rules.name == dataset else [stem, rules.name]
     parts += ["multi_query"] * multi_query + ["no_mirror"] * (not mirror) + ["rerank"] * (rerank is not None)
     return "_".join(parts)

@@ -27,21 +27,22 @@ def choose_device(accelerator: str = "auto") -> torch.device:
     return torch.device("cpu")
 
 
-def resolve_precision(name: str, device: torch.device) -> Precision:
+def resolve_precision(name: str, device: torch.device, place: str = "training.precision") -> Precision:
     """What a recipe's precision means on this device.
 
     Args:
         name: "fp32", "bf16", "fp16", or "auto": bf16 where the hardware computes it fast, else fp32.
         device: where the network runs.
+        place: which setting it is, for the message.
     Raises:
-        RecipeError: fp16 on a CPU.
+        RecipeError: no such arithmetic, or fp16 on a CPU.
     """
     if name == "auto":
         return "bf16" if _has_fast_bf16(device) else "fp32"
     if name == "fp16" and device.type == "cpu":
-        raise RecipeError("training.precision is 'fp16', which needs a GPU; use 'bf16' or 'auto'")
+        raise RecipeError(f"{place} is 'fp16', which needs a GPU; use 'bf16' or 'auto'")
     if name not in ("fp32", "bf16", "fp16"):
-        raise RecipeError(f"training.precision is {name!r}, expected fp32, bf16, fp16 or auto")
+        raise RecipeError(f"{place} is {name!r}, expected fp32, bf16, fp16 or auto")
     return name  # type: ignore[return-value]
 
 

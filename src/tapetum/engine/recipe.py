@@ -59,7 +59,7 @@ class DataSection(Section):
         size: (height, width) in pixels.
         interpolation, backend: the resize filter is part of the model; "pil" reproduces published checkpoints.
         cache: resized pictures kept in memory, on disk, or not at all.
-        workers: processes that read pictures; 0 reads in the main process.
+        workers: threads that read pictures; 0 reads in the thread that trains.
         options: the dataset's own reading options, e.g. holdout_first of night600 or subset of knight.
         skip_corrupt: count damaged pictures and go on instead of stopping.
         scene: settings of the generated night scene, for "synth".

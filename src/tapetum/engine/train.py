@@ -34,7 +34,7 @@ from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import build_train_loader, class_labels
 from tapetum.data.sampler import build_sampler
-from tapetum.engine.checkpoint import find_checkpoint, read_header
+from tapetum.engine.checkpoint import fill, find_checkpoint, is_checkpoint, load_checkpoint, read_header
 from tapetum.engine.holdout import Holdout, split_holdout
 from tapetum.engine.logs import read_history
 from tapetum.engine.loop import TALKATIVE, Interrupted, Plan, TrainingLoop, silence_lightning
@@ -124,7 +124,7 @@ def train(
         TrainingInterrupted: Ctrl-C; typed again, it goes on.
     """
     folder = RunFolder(run_dir)
-    with folder.held():
+    with folder.held(), contextlib.ExitStack() as stack:
         _check_same_recipe(folder, recipe)
         if dataset is None:
             opened = open_data(recipe.data, cache=cache)
@@ -134,6 +134,7 @@ def train(
         if facts.get("finished"):
             return _read_result(folder, facts)
         begun = facts.get("started")
+        stack.enter_context(_computing_with(facts.get("threads")))
         plan = _make_plan(recipe, folder, dataset, pictures, facts.get("precision"))
         state = load_state(folder.state) if folder.state.is_file() else None
         network = _build_network(recipe, len(plan.pids), state)
@@ -197,6 +198,9 @@ def _build_network(recipe: Recipe, num_ids: int, state: State | None) -> nn.Modu
         raise RecipeError(f"recipe {recipe.name}: {error}") from None
     if state is not None:
         network.load_state_dict(state.network)
+    elif is_checkpoint(Path(recipe.init.weights)):
+        begun = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=num_ids)
+        fill(network, begun.network.state_dict(), begun.path)
     else:  # "none" leaves backbones as they are and fills what a method's own options name
         method.load_pretrained("none" if recipe.init.weights == "random" else recipe.init.weights)
     if recipe.training.channels_last:
@@ -260,8 +264,9 @@ def _choose_strategy(network: nn.Module, plan: Plan) -> str:
     trial = copy.deepcopy(network).train()
     with torch.random.fork_rng(devices=[]):
         output = trial(batch.images, batch.modalities, batch.camids)
-        torch.stack(list(cast(Method, trial).losses(output, batch).values())).sum().backward()
-    every = all(parameter.grad is not None for parameter in trial.parameters() if parameter.requires_grad)
+        total = torch.stack(list(cast(Method, trial).losses(output, batch).values())).sum()
+    weights = [weight for weight in trial.parameters() if weight.requires_grad]
+    every = all(gradient is not None for gradient in torch.autograd.grad(total, weights, allow_unused=True))
     return "ddp_spawn" if every else "ddp_spawn_find_unused_parameters_true"
 
 
@@ -288,6 +293,17 @@ def _quiet_lightning() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _computing_with(threads: int | None) -> Iterator[None]:
+    """The number of threads a training was begun with, since another one adds numbers up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.engine.checkpoint import load_checkpoint
@@ -112,14 +112,32 @@ def read_test(folder: RunFolder, card: Mapping[str, Any]) -> Kept | None:
     """
     data = card["data"]
     ending = "" if card["mirror"] else "_no_mirror"
-    query, gallery = (
-        folder.evaluation / f"{data['name']}_{split}{ending}.safetensors" for split in ("query", "gallery")
-    )
-    if data.get("multi_query") or not (query.is_file() and gallery.is_file()):
+    galleries = sorted(folder.evaluation.glob(f"{data['name']}*_gallery{ending}.safetensors"))
+    pairs = [(path.with_name(path.name.replace("_gallery", "_query")), path) for path in galleries]
+    pairs = [pair for pair in pairs if pair[0].is_file()]
+    if data.get("multi_query") or not pairs:
         return None
-    sides = read_embeddings(query)[0], read_embeddings(gallery)[0]
-    protocol = read_protocol(card)
-    return Kept(*sides, evaluate(*sides, protocol), protocol)
+    for query, gallery in pairs:
+        sides = read_embeddings(query), read_embeddings(gallery)
+        if all(_made_for(card, split, facts) for split, (_, facts) in zip(("query", "gallery"), sides, strict=True)):
+            protocol = read_protocol(card)
+            kept = sides[0][0], sides[1][0]
+            return Kept(*kept, evaluate(*kept, protocol), protocol)
+    raise ProtocolError(
+        f"{folder.evaluation}: the embeddings are of other weights, pictures or precision than the result card of "
+        f"{data['name']}; make both again with `tapetum evaluate {folder.root}`"
+    )
+
+
+def _made_for(card: Mapping[str, Any], split: str, facts: Mapping[str, Any]) -> bool:
+    """Whether embeddings with these facts are those behind a card; a card that does not say decides nothing."""
+    checkpoint = card["checkpoint"]
+    wanted = {
+        "checkpoint": checkpoint.get("digest"),
+        "precision": checkpoint.get("precision"),
+        "pictures": card["data"].get("pictures", {}).get(split),
+    }
+    return all(value is None or facts.get(name) == value for name, value in wanted.items())
 
 
 def read_protocol(card: Mapping[str, Any]) -> Protocol:

@@ -6,6 +6,7 @@ import torch
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.engine.checkpoint import Header, save_checkpoint
 from tapetum.engine.convert import export_checkpoint, import_checkpoint
+from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.methods import build_method, convert_to
 
 
@@ -29,6 +30,17 @@ def test_a_released_checkpoint_comes_in_and_goes_out_unchanged(released: Path, t
     before, after = (torch.load(path, weights_only=True) for path in (released, tmp_path / "theirs.pth"))
     assert len(after) == 689
     assert all(torch.equal(before[name], after[name]) for name in before if ".fc." not in name)
+
+
+def test_each_layout_brings_the_recipe_of_its_own_method(tmp_path: Path) -> None:
+    options = {"width": 16}
+    torch.save(
+        convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), tmp_path / "net_last.pth"
+    )
+    header = import_checkpoint("ide-official", tmp_path / "net_last.pth", tmp_path / "ours.safetensors")
+    recipe, usual = check_recipe(header.recipe, "converted"), load_recipe("ide_night600")
+    assert (recipe.name, recipe.method.name) == ("ide_official", "ide")
+    assert (recipe.data, recipe.optimiser, recipe.sampler) == (usual.data, usual.optimiser, usual.sampler)
 
 
 def test_a_file_or_layout_that_does_not_fit_is_refused(released: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tapetum.engine.sources import list_pictures, list_split
 from tapetum.engine.train import train
 from tapetum.evaluation.card import diff_cards, read_card
 from tapetum.evaluation.rerank import RerankOptions
+from tapetum.report.runs import read_test
 
 Build = Callable[..., Recipe]
 
@@ -77,10 +79,41 @@ def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothin
     evaluate_run(run, mirror=False, draws=10)
     evaluate_run(run, precision="bf16", draws=10)
     assert described == [8, 32, 8, 32]
-    kept = RunFolder(run).evaluation / "night600_query.safetensors"
+    kept = RunFolder(run).evaluation / "night600_bf16_query.safetensors"
     kept.write_bytes(kept.read_bytes()[:100])
     evaluate_run(run, precision="bf16", draws=10)
     assert described == [8, 32, 8, 32, 8]
+
+
+def test_other_options_and_precision_have_cards_and_embeddings_of_their_own(
+    run: Path, people: Path, tmp_path: Path
+) -> None:
+    own = Describer(run).recipe.data
+    usual = evaluate_run(run, data=own, out=tmp_path, draws=10)
+    other = own.model_copy(update={"options": {"holdout_first": True}})
+    options = evaluate_run(
+        run, dataset=open_dataset("night600", people, options=other.options), data=other, out=tmp_path, draws=10
+    )
+    precise = evaluate_run(run, precision="bf16", out=tmp_path, draws=10)
+    assert [found.path.stem for found in (usual, options, precise)] == [
+        "night600", "night600_holdout-first-True", "night600_bf16",
+    ]  # fmt: skip
+    folder = RunFolder(tmp_path / "copy")
+    shutil.copytree(tmp_path, folder.evaluation, ignore=shutil.ignore_patterns("copy"))
+    kept = [read_test(folder, found.card) for found in (usual, options, precise)]
+    for found, test in zip((usual, options, precise), kept, strict=True):
+        assert test is not None
+        assert torch.equal(test.query.vectors, found.query.vectors)
+    foreign = {**usual.card, "checkpoint": {**usual.card["checkpoint"], "digest": "0" * 16}}
+    with pytest.raises(ProtocolError, match="of other weights, pictures or precision than the result card of night600"):
+        read_test(folder, foreign)
+
+
+def test_a_protocol_of_several_trials_is_refused(run: Path, people: Path) -> None:
+    dataset = open_dataset("night600", people)
+    protocols = {"night600": replace(dataset.protocols["night600"], trials=10)}
+    with pytest.raises(ProtocolError, match="wants 10 trials, but no galleries are drawn yet"):
+        evaluate_run(run, dataset=replace(dataset, protocols=protocols), draws=10)
 
 
 def test_the_difference_of_two_cards_names_what_was_changed(run: Path) -> None:

@@ -7,17 +7,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tapetum.core.errors import CheckpointError, DataError, OutputError, RecipeError, TrainingError
+from tapetum.core.types import Batch
 from tapetum.engine.checkpoint import read_header
 from tapetum.engine.loop import in_float32
 from tapetum.engine.progress import Silence
 from tapetum.engine.recipe import Recipe, write_yaml
 from tapetum.engine.run_folder import RunFolder
+from tapetum.engine.state import State, load_state, save_state
 from tapetum.engine.train import TrainingInterrupted, train
 from tapetum.layers.branch import HeadOutput
 from tapetum.methods import ide
@@ -247,6 +251,42 @@ def test_the_best_epoch_is_chosen_on_identities_that_were_set_aside(tiny_recipe:
     assert f"on 3 held-out training identities, epoch {best} of 3" in result.chosen_by
 
 
+def test_a_kill_between_the_best_weights_and_the_state_changes_neither(
+    tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(overrides=["selection={rule: holdout, ids: 3, every: 1}", "schedule.epochs=3"])
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    train(recipe, whole.root)
+
+    def die_in_the_second_epoch(path: Path, state: State) -> None:
+        if state.place.epoch == 2:
+            raise SystemError("killed")
+        save_state(path, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tapetum.engine.loop.save_state", die_in_the_second_epoch)
+        with pytest.raises(SystemError):
+            train(recipe, killed.root)
+    assert load_state(killed.state).place.epoch == 1
+    train(recipe, killed.root)
+    for expected, found in ((whole.best, killed.best), (whole.last, killed.last)):
+        assert_same_weights(expected, found)
+        assert read_header(expected).chosen_by == read_header(found).chosen_by
+
+
+def test_a_training_goes_on_with_the_number_of_threads_it_was_begun_with(tiny_recipe: Build, tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_recipe(), tmp_path / "run", reporter=StopAfter(3))
+    begun = torch.get_num_threads()
+    torch.set_num_threads(begun + 1)
+    try:
+        train(tiny_recipe(), tmp_path / "run")
+        assert torch.get_num_threads() == begun + 1
+    finally:
+        torch.set_num_threads(begun)
+    assert RunFolder(tmp_path / "run").read_facts()["threads"] == begun
+
+
 def test_a_look_at_held_out_people_does_not_change_the_training(tiny_recipe: Build, tmp_path: Path) -> None:
     for every in (1, 2):
         train(tiny_recipe(overrides=[f"selection={{rule: holdout, ids: 2, every: {every}}}"]), tmp_path / str(every))
@@ -417,10 +457,29 @@ def test_idf_trains_in_bf16_with_every_loss_finite(tiny_recipe: Build, tmp_path:
     assert row["loss"] == pytest.approx(sum(value for name, value in row.items() if name.startswith("loss_")))
 
 
-def test_p_times_k_batches_and_clipped_gradients_train(tiny_recipe: Build, tmp_path: Path) -> None:
-    overrides = ["sampler={name: pk, ids: 4, pictures: 2}", "training.gradient_clip=1.0", "optimiser.name=adam"]
-    result = train(tiny_recipe(overrides=[*overrides, "schedule.epochs=1"]), tmp_path / "run")
-    assert result.epochs == 1
+def test_batches_hold_p_people_with_k_pictures_and_gradients_are_clipped(
+    tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[list[int]] = []
+    norms: list[float] = []
+    honest = ide.Method.losses
+
+    def counting(self: ide.Method, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        counts.append(batch.pids.unique(return_counts=True)[1].tolist())
+        return honest(self, output, batch)
+
+    def measure(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        grads = [weight.grad for group in optimiser.param_groups for weight in group["params"]]
+        norms.append(float(torch.stack([grad.norm() for grad in grads if grad is not None]).norm()))
+
+    monkeypatch.setattr(ide.Method, "losses", counting)
+    hook = register_optimizer_step_post_hook(measure)
+    overrides = ["sampler={name: pk, ids: 4, pictures: 2}", "training.gradient_clip=0.01", "optimiser.name=adam"]
+    train(tiny_recipe(overrides=[*overrides, "schedule.epochs=1"]), tmp_path / "run")
+    hook.remove()
+    assert len(counts) == len(norms) > 1
+    assert all(people == [2, 2, 2, 2] for people in counts)
+    assert norms == pytest.approx([0.01] * len(norms), rel=1e-3)
 
 
 def test_outputs_of_any_shape_reach_the_losses_in_float32() -> None:
