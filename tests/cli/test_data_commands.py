@@ -1,9 +1,12 @@
 """The commands under ``tapetum data``, as a user would type them."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +164,18 @@ def test_a_mistake_is_one_line_and_status_two(
     assert len(done.stderr.splitlines()) == 1
     assert all(word in done.stderr for word in words)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_workers_start_ends_without_a_traceback(tmp_path: Path) -> None:
+    root = tmp_path / "scene"
+    command = [sys.executable, "-c", "from tapetum.cli.main import run; run()", "data", "generate", str(root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    deadline = time.monotonic() + 60
+    while not root.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)  # the workers' common parent is importing
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in complaint

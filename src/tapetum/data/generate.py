@@ -14,8 +14,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import wait as wait_for_all
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -279,9 +282,12 @@ def _run_tasks(
     if workers <= 1 or len(tasks) <= 1:
         yield from ((name, task()) for name, task in tasks)
         return
+    workers = min(workers, len(tasks))
     context = _fresh_processes()
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_begin_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
     try:
+        with _interrupts_later():
+            wait_for_all([pool.submit(_begin_worker) for _ in range(workers)])
         futures: dict[Future[dict[str, Any]], str] = {pool.submit(task): name for name, task in tasks}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -296,6 +302,28 @@ def _fresh_processes() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # imported once, for all workers
     return context
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of the block; processes born in it are deaf to it.
+
+    Workers that are still starting when their pool goes away, and their common parent, would print tracebacks.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the workers' parent, which runs a new program
+    try:
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            forkserver.ensure_running()
+        heard: list[int] = []
+        signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def _begin_worker() -> None:
