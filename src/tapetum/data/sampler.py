@@ -8,6 +8,7 @@ left over is not used; a person with fewer than K is drawn with replacement); ba
 fewer than P have a group left.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,7 +58,7 @@ class SampledBatch:
     positions: Rows
 
 
-class Sampler:
+class Sampler(ABC):
     """Base of both samplers: iteration, slices, restoring.
 
     Args:
@@ -116,6 +117,7 @@ class Sampler:
                 positions = self.slice_positions(part * self.world + self.rank, self.world * self.parts)
                 yield SampledBatch(self.epoch, number, batches[number], positions)
 
+    @abstractmethod
     def slice_positions(self, index: int, count: int) -> Rows:
         """Positions of one of `count` slices within a global batch.
 
@@ -123,11 +125,10 @@ class Sampler:
             index: which slice.
             count: number of slices; together they hold every position once.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _draw_round(self, epoch: int, number: int) -> Rows:
         """(n, B) batches: one pass through the pictures."""
-        raise NotImplementedError
 
 
 class UniformSampler(Sampler):
