@@ -8,9 +8,11 @@ CASES = {
     "distances": "features",
     "losses_classification": "cross_entropy_label_smoothing_01 cross_entropy_plain idf_distillation_kl",
     "losses_enhancement": "colour enhancement_total exposure_16_06 spatial ssim_dissimilarity tv",
+    "gallery_selection": "llcm sysu",
     "losses_metric": (
+        "cpm_far_apart cpm_requested_margin_02 cpm_requested_margin_07 orthogonal "
         "triplet_batch_hard_m03 triplet_batch_hard_m03_shuffled_batch triplet_batch_hard_normalised_m03 "
-        "triplet_batch_hard_soft_margin"
+        "triplet_batch_hard_soft_margin triplet_weighted_regularised triplet_weighted_regularised_normalised"
     ),
     "metrics_cross_modality": (
         "deen_fusion llcm llcm_gallery_12_images_6_ids llcm_single_query_match llcm_single_query_no_match "
@@ -22,6 +24,11 @@ CASES = {
         "market market_junk market_ranks_0 market_ranks_0_2_5 market_ranks_1 market_ranks_11 market_ranks_3_9 "
         "market_single_query_only_same_camera market_ties_stable market_ties_within_role"
     ),
+    "modules_deen": (
+        "cnl_flag0_eval cnl_flag0_train cnl_flag1_eval cnl_flag1_train dee_64_eval dee_64_train_no_dropout "
+        "mfa_flag0_eval mfa_flag0_train mfa_flag1_at_init_train mfa_flag1_eval mfa_flag1_odd_width_eval "
+        "mfa_flag1_train pnl_flag0_eval pnl_flag0_train pnl_flag1_eval pnl_flag1_train"
+    ),
     "modules_enhancement": (
         "curve_iteration curve_net_dark curve_net_divided_by_255 curve_net_fill curve_net_intermediate "
         "curve_net_unit_range"
@@ -29,10 +36,15 @@ CASES = {
     "modules_idf": (
         "classifier_head_eval_no_dropout classifier_head_train_no_dropout fusion_64 reconstruction_mse test_feature"
     ),
-    "modules_other": "bnneck_eval_after bnneck_eval_before bnneck_train",
+    "modules_other": (
+        "agw_vi_neck_eval agw_vi_neck_train bnneck_eval_after bnneck_eval_before bnneck_train gem_p3 "
+        "non_local_vi_eval non_local_vi_train"
+    ),
     "reranking": "k10_1_00 k20_6_03 k20_6_10 k50_15_03",
-    "samplers": "pk_sampler_0 pk_sampler_1",
-    "schedules": "idf strong_baseline",
+    "samplers": (
+        "cross_modality_sampler_0 cross_modality_sampler_1 cross_modality_sampler_2 pk_sampler_0 pk_sampler_1"
+    ),
+    "schedules": "agw_vi caj deen idf strong_baseline",
 }
 ITERATED = {  # file -> outputs by which a test chooses its cases, and cases that tests name
     "metrics_cross_modality": (("cmc", "no_valid_query"), "deen_fusion"),

@@ -8,9 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tapetum.core import discovery
 from tapetum.core.errors import DataError, RecipeError, nearest_name
-from tapetum.core.protocol import Protocol
+from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import Record
 
 PACKAGE = "tapetum.data.datasets"
@@ -28,6 +31,9 @@ class Dataset:
         records: every picture, train, query and gallery, in the order of reading.
         protocols: its evaluation protocols by name.
         default_protocol: the name of the usual one.
+        permutations: (camid, pid) -> (trials, n) file numbers in the order in which the dataset itself wants galleries
+            drawn, where it has such a file; None: they are drawn from the trial's number.
+        permutation_file: its name, for the result card.
     """
 
     name: str
@@ -35,14 +41,30 @@ class Dataset:
     records: tuple[Record, ...]
     protocols: dict[str, Protocol]
     default_protocol: str
+    permutations: Mapping[tuple[int, int], NDArray[np.int64]] | None = None
+    permutation_file: str = ""
 
     def split(self, name: str) -> list[Record]:
         """Records of one split, in the order of reading.
 
         Args:
-            name: "train", "query" or "gallery".
+            name: "train", "query" or "gallery"; the sides of the default protocol where the dataset says "test".
         """
+        if name == "query" or name == "gallery":
+            return self.side(name)
         return [record for record in self.records if record.split == name]
+
+    def side(self, side: Side, protocol: str | None = None) -> list[Record]:
+        """Records of one side of an evaluation, before anything is drawn, in the order of reading.
+
+        Args:
+            side: "query" or "gallery".
+            protocol: None takes the dataset's default.
+        Raises:
+            RecipeError: the dataset has no such protocol.
+        """
+        rules = self.protocol(protocol)
+        return [record for record in self.records if rules.admits(record, side)]
 
     def protocol(self, name: str | None = None) -> Protocol:
         """One protocol by name.
