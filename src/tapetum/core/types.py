@@ -34,8 +34,8 @@ class Record:
         pid: identity as the dataset writes it; -1 is junk, 0 may be a distractor (the protocol says).
         camid: camera as the dataset writes it.
         modality: visible or infrared.
-        split: "train", "query" or "gallery"; "test" where the protocol's modalities and cameras say which side a picture
-            is on; a dataset without roles of its own says "train" throughout.
+        split: "train", "query" or "gallery"; "test" where the protocol's modalities and cameras say on which side a
+            picture is; a dataset without roles of its own says "train" throughout.
     """
 
     path: Path

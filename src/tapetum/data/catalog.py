@@ -50,8 +50,8 @@ class Dataset:
         Args:
             name: "train", "query" or "gallery"; the sides of the default protocol where the dataset says "test".
         """
-        if name == "query" or name == "gallery":
-            return self.side(name)
+        if name in ("query", "gallery"):
+            return self.side("query" if name == "query" else "gallery")
         return [record for record in self.records if record.split == name]
 
     def side(self, side: Side, protocol: str | None = None) -> list[Record]:
