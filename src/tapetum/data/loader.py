@@ -22,7 +22,7 @@ from tapetum.core.errors import DataError
 from tapetum.core.types import Batch, Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
-from tapetum.data.sampler import Rows, SampledBatch, SamplerOptions, build_sampler
+from tapetum.data.sampler import Rows, SampledBatch, SamplerOptions, build_sampler, find_paired
 from tapetum.data.transforms import AugmentOptions, augment_batch, to_float, to_tensor
 
 Cache = Literal["memory", "disk", "none"]
@@ -296,13 +296,37 @@ def class_labels(records: Sequence[Record]) -> tuple[Rows, list[int]]:
     return labels.astype(np.int64), pids.tolist()
 
 
+def modality_values(records: Sequence[Record]) -> Rows:
+    """(N,) values of `Modality` of the records.
+
+    Args:
+        records: pictures.
+    """
+    return np.array([int(record.modality) for record in records], dtype=np.int64)
+
+
+def drop_unpaired(records: Sequence[Record], sampler: SamplerOptions) -> list[Record]:
+    """The records that a sampler can use: "cross_modality" needs each person in both modalities.
+
+    Args:
+        records: training pictures.
+        sampler: how batches are drawn.
+    Raises:
+        DataError: a modality is missing, or people are unpaired and `sampler` does not leave them out.
+    """
+    if sampler.name != "cross_modality":
+        return list(records)
+    paired = find_paired([record.pid for record in records], modality_values(records), sampler.unpaired)
+    return [record for record, keep in zip(records, paired.tolist(), strict=True) if keep]
+
+
 class _Columns:
     """What a batch says about its pictures, as arrays over all records."""
 
     def __init__(self, records: Sequence[Record], labels: Rows | None) -> None:
         self.pids = torch.tensor([record.pid for record in records], dtype=torch.int64)
         self.camids = torch.tensor([record.camid for record in records], dtype=torch.int64)
-        self.modalities = torch.tensor([int(record.modality) for record in records], dtype=torch.int64)
+        self.modalities = torch.from_numpy(modality_values(records))
         self.labels = torch.full_like(self.pids, -1) if labels is None else torch.from_numpy(labels)
 
     def batch(self, images: torch.Tensor, rows: Rows) -> Batch:
@@ -338,7 +362,9 @@ class TrainLoader:
         self.records = list(records)
         self.labels, self.pids = class_labels(self.records)
         self.skipped = list(skipped)
-        self.sampler = build_sampler(sampler, self.labels, seed=seed, rank=rank, world=world, parts=parts)
+        self.sampler = build_sampler(
+            sampler, self.labels, modality_values(self.records), seed=seed, rank=rank, world=world, parts=parts
+        )
         self._source = source
         self._augment = augment
         self._seed = seed
@@ -436,7 +462,7 @@ def build_train_loader(
     """A loader of training batches.
 
     Args:
-        records: training pictures; class indices are positions of their sorted pids.
+        records: training pictures; class indices are positions of the sorted pids of those that are used.
         size: (height, width).
         augment: changes to the pictures.
         sampler: how batches are drawn.
@@ -452,13 +478,15 @@ def build_train_loader(
         skip_corrupt: leave out pictures that cannot be decoded (see `TrainLoader.skipped`) instead of stopping.
         progress: called with (done, total) while pictures are decoded into a cache.
     Raises:
-        DataError: no picture, an unreadable picture, or fewer identities or pictures than a batch needs.
+        DataError: no picture, an unreadable picture, or fewer identities, pictures or modalities than a batch needs.
     """
     options = PictureOptions(size, interpolation, backend, cache, cache_dir, num_workers)
     usable, skipped = _usable(records, num_workers, skip_corrupt)
     if not usable:
         raise DataError("loader: no training picture; check the dataset's root and its split")
-    build_sampler(sampler, class_labels(usable)[0], seed=seed, rank=rank, world=world, parts=parts)  # fails early
+    usable = drop_unpaired(usable, sampler)
+    labels, modalities = class_labels(usable)[0], modality_values(usable)
+    build_sampler(sampler, labels, modalities, seed=seed, rank=rank, world=world, parts=parts)  # fails early
     return TrainLoader(
         usable,
         open_pictures(usable, options, progress=progress),

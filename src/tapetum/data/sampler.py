@@ -1,4 +1,4 @@
-"""Which pictures make a batch: shuffled uniformly, or P people with K pictures of each.
+"""Which pictures make a batch: shuffled uniformly, or P people with K pictures of each (of each modality).
 
 Every process draws the same global batch and takes its slice, so the number of processes changes nothing. An epoch is
 a function of (seed, epoch): a sampler can be put back to any batch of any epoch.
@@ -6,6 +6,9 @@ a function of (seed, epoch): a sampler can be put back to any batch of any epoch
 Source: P x K as in the BoT release and torchreid. Each person's pictures are shuffled and cut into groups of K (what is
 left over is not used; a person with fewer than K is drawn with replacement); batches take P people at random until
 fewer than P have a group left.
+
+Source of "cross_modality": the releases of DEEN and AGW. Each batch draws P people at random, and of each K visible and
+K infrared pictures with replacement; an epoch has floor(N / PK) + 1 batches, N the larger modality's pictures.
 """
 
 from abc import ABC, abstractmethod
@@ -18,8 +21,11 @@ from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.seeding import numpy_generator
+from tapetum.core.types import Modality
 
 Rows = NDArray[np.int64]
+Unpaired = Literal["error", "drop"]
+_NAMED = 5  # identities that an error names
 
 
 @dataclass(frozen=True)
@@ -27,18 +33,21 @@ class SamplerOptions:
     """How batches are drawn.
 
     Attributes:
-        name: "uniform" or "pk".
+        name: "uniform", "pk" or "cross_modality".
         batch: pictures in a global batch, for "uniform".
-        ids: P, for "pk".
-        pictures: K, for "pk".
+        ids: P, for "pk" and "cross_modality".
+        pictures: K, for "pk"; K of each modality, for "cross_modality".
         steps: batches in an epoch; None takes as many as the pictures fill.
+        unpaired: what "cross_modality" does with identities that have pictures in one modality only: "error", or
+            "drop" leaves them out.
     """
 
-    name: Literal["uniform", "pk"] = "uniform"
+    name: Literal["uniform", "pk", "cross_modality"] = "uniform"
     batch: int = 32
     ids: int = 16
     pictures: int = 4
     steps: int | None = None
+    unpaired: Unpaired = "error"
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class SampledBatch:
 
 
 class Sampler(ABC):
-    """Base of both samplers: iteration, slices, restoring.
+    """Base of all samplers: iteration, slices, restoring.
 
     Args:
         seed: of the run.
@@ -221,11 +230,7 @@ class PKSampler(Sampler):
         self.ids = ids
         self.pictures = pictures
         _, self._codes, self._sizes = np.unique(self.labels, return_inverse=True, return_counts=True)
-        if len(self._sizes) < ids:
-            raise DataError(
-                f"sampler: {len(self._sizes)} training identities are fewer than P = {ids} (sampler.ids); "
-                f"lower sampler.ids to {len(self._sizes)} or add identities"
-            )
+        _check_identities(len(self._sizes), ids)
         if ids * pictures % (world * parts):
             raise RecipeError(
                 f"sampler: a batch of {ids} x {pictures} cannot be shared by {world} processes x {parts} parts; "
@@ -277,9 +282,133 @@ class PKSampler(Sampler):
         return groups[by_person], owners[by_person]
 
 
+class CrossModalitySampler(Sampler):
+    """P people and, of each, K visible and then K infrared pictures, drawn with replacement.
+
+    Slices hold whole people where each receives at least two of them and all receive as many; otherwise pairs of a
+    visible and an infrared picture of one person. So batch norm sees both modalities in equal parts in every slice.
+
+    Args:
+        labels: (N,) identity of each picture.
+        modalities: (N,) values of `Modality`.
+        ids: P.
+        pictures: K, of each modality.
+        unpaired: identities with pictures in one modality only are an "error", or left out ("drop").
+        seed: of the run.
+        steps: batches in an epoch; None: floor(n / PK) + 1 with n pictures in the larger modality.
+        rank: this process, from 0.
+        world: number of processes.
+        parts: pieces of a process's share.
+    Raises:
+        DataError: a modality is missing, an identity is unpaired, or there are fewer identities than P.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | Rows,
+        modalities: Sequence[int] | Rows,
+        ids: int,
+        pictures: int,
+        *,
+        unpaired: Unpaired = "error",
+        seed: int,
+        steps: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+    ) -> None:
+        super().__init__(seed=seed, steps=steps, rank=rank, world=world, parts=parts)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.modalities = np.asarray(modalities, dtype=np.int64)
+        self.ids = ids
+        self.pictures = pictures
+        rows = np.flatnonzero(find_paired(self.labels, self.modalities, unpaired))
+        known, codes = np.unique(self.labels[rows], return_inverse=True)
+        _check_identities(len(known), ids)
+        if ids * pictures % (world * parts):
+            raise RecipeError(
+                f"sampler: a batch of {ids} x {pictures} pairs cannot be shared by {world} processes x {parts} parts; "
+                f"choose sampler.ids as a multiple of {world * parts}"
+            )
+        # one list of rows, by modality and then by person: person c's pictures of modality m start at _starts[c, m]
+        groups = (self.modalities[rows] != Modality.VISIBLE) * len(known) + codes
+        self._order = rows[np.argsort(groups, kind="stable")]
+        sizes = np.bincount(groups, minlength=2 * len(known))
+        self._sizes = sizes.reshape(2, -1).T
+        self._starts = (np.cumsum(sizes) - sizes).reshape(2, -1).T
+
+    def slice_positions(self, index: int, count: int) -> Rows:
+        """Whole people index, index + count, ... or, where that leaves a slice fewer than two, pairs so.
+
+        Args:
+            index: which slice.
+            count: number of slices.
+        """
+        visible = np.arange(self.pictures)
+        if self.ids % count == 0 and (count == 1 or self.ids >= 2 * count):
+            people = np.arange(index, self.ids, count)
+            return (people[:, None] * 2 * self.pictures + np.arange(2 * self.pictures)).ravel()
+        people, visible = np.divmod(np.arange(index, self.ids * self.pictures, count), self.pictures)
+        first = people * 2 * self.pictures + visible
+        return np.sort(np.concatenate([first, first + self.pictures]))
+
+    def _draw_round(self, epoch: int, number: int) -> Rows:
+        generator = numpy_generator(self.seed, "sampler", "cross_modality", epoch, number)
+        steps = int(self._sizes.sum(0).max()) // (self.ids * self.pictures) + 1
+        people = np.stack([generator.choice(len(self._sizes), self.ids, replace=False) for _ in range(steps)])
+        shape = (steps, self.ids, 2, self.pictures)
+        within = generator.integers(np.broadcast_to(self._sizes[people][..., None], shape))
+        rows: Rows = self._order[self._starts[people][..., None] + within]
+        return rows.reshape(steps, -1)
+
+
+def find_paired(
+    identities: Sequence[int] | Rows, modalities: Sequence[int] | Rows, unpaired: Unpaired
+) -> NDArray[np.bool_]:
+    """Which pictures show a person of whom there are pictures in both modalities.
+
+    Args:
+        identities: (N,) identity of each picture.
+        modalities: (N,) values of `Modality`.
+        unpaired: "error" demands that all do.
+    Returns:
+        (N,) bool.
+    Raises:
+        DataError: one modality is missing altogether, or identities are unpaired and `unpaired` says "error".
+    """
+    known, codes = np.unique(np.asarray(identities, dtype=np.int64), return_inverse=True)
+    infrared = np.asarray(modalities, dtype=np.int64) != Modality.VISIBLE
+    if not infrared.any() or infrared.all():
+        there, missing = ("infrared", "visible") if infrared.any() else ("visible", "infrared")
+        raise DataError(
+            f"sampler: cross_modality needs visible and infrared training pictures, but all {len(codes)} are {there}; "
+            f"add the {missing} ones, or set sampler.name to pk"
+        )
+    sees = [np.bincount(codes[mask], minlength=len(known)) > 0 for mask in (~infrared, infrared)]
+    paired = sees[0] & sees[1]
+    alone = np.flatnonzero(~paired)
+    if len(alone) and unpaired == "error":
+        first = alone[:_NAMED].tolist()
+        named = ", ".join(f"{known[code]} ({'visible' if sees[0][code] else 'infrared'})" for code in first)
+        raise DataError(
+            f"sampler: {len(alone)} of {len(known)} training identities have pictures in one modality only: {named}"
+            f"{', ...' if len(alone) > _NAMED else ''}; set sampler.unpaired to drop to leave them out"
+        )
+    return paired[codes]
+
+
+def _check_identities(found: int, ids: int) -> None:
+    if found < ids:
+        raise DataError(
+            f"sampler: {found} training identities are fewer than P = {ids} (sampler.ids); "
+            f"lower sampler.ids to {found} or add identities"
+        )
+
+
 def build_sampler(
     options: SamplerOptions,
     labels: Sequence[int] | Rows,
+    modalities: Sequence[int] | Rows | None = None,
     *,
     seed: int,
     rank: int = 0,
@@ -291,15 +420,27 @@ def build_sampler(
     Args:
         options: name and sizes.
         labels: (N,) identity of each picture.
+        modalities: (N,) values of `Modality`, for "cross_modality"; None: all are visible.
         seed: of the run.
         rank: this process, from 0.
         world: number of processes.
         parts: pieces of a process's share.
     Raises:
-        DataError: fewer identities or pictures than a batch needs.
+        DataError: fewer identities, pictures or modalities than a batch needs.
         RecipeError: the batch cannot be shared evenly.
     """
     share = {"rank": rank, "world": world, "parts": parts}
     if options.name == "pk":
         return PKSampler(labels, options.ids, options.pictures, seed=seed, steps=options.steps, **share)
+    if options.name == "cross_modality":
+        return CrossModalitySampler(
+            labels,
+            np.zeros(len(labels), np.int64) if modalities is None else modalities,
+            options.ids,
+            options.pictures,
+            unpaired=options.unpaired,
+            seed=seed,
+            steps=options.steps,
+            **share,
+        )
     return UniformSampler(len(labels), options.batch, seed=seed, steps=options.steps, **share)

@@ -1,11 +1,12 @@
-"""Changes to training pictures, a whole batch at a time: jitter, mirror, pad and crop, erasing.
+"""Changes to training pictures, a whole batch at a time: jitter, grey, mirror, pad and crop, erasing.
 
 What happens to a picture depends on (seed, epoch, number of the global batch, position in it) alone: the random
 numbers are drawn for the global batch, and a process applies those of its own positions.
 
-Order: colour jitter, mirror, pad and crop on uint8; erasing in 0..1. The IDF release crops before it mirrors, BoT
-after; with equal padding on both sides the two have the same distribution. The methods normalise after erasing, the
-releases before it, so a filling colour is given here in 0..1 before normalisation.
+Order: colour jitter, grey, pad, crop and mirror on uint8; erasing in 0..1. The IDF and DEEN releases crop before they
+mirror, BoT after; with equal padding on both sides the two have the same distribution, and the black of the padding is
+grey already. The methods normalise after erasing, the releases before it, so a filling colour is given here in 0..1
+before normalisation: a release's constant c becomes mean + deviation * c, channel by channel.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
 Images = NDArray[np.float32]  # (B, H, W, 3) RGB in 0..1
 Fill = Literal["black", "mean", "noise"] | tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-BOT_FILL = (0.596065, 0.558144, 0.49735)  # BoT erases with the value 0.485, 0.456, 0.406 after normalisation
+BOT_FILL = (0.596065, 0.558144, 0.49735)  # BoT and DEEN erase with 0.485, 0.456, 0.406 after normalisation
+CAJ_FILL = (0.5975306, 0.5640128, 0.5064625)  # CAJ erases with 0.4914, 0.4822, 0.4465 after normalisation
+GREY_WEIGHTS = (19595, 38470, 7471)  # of 65536: Pillow's conversion to "L"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class AugmentOptions:
 
     Attributes:
         pad: black pixels on each side before cropping back to size at a random place; 0 for none.
+        grayscale: probability that a picture loses its colours.
         flip: probability of a mirror.
         erasing: random erasing.
         colour_jitter: largest change of brightness, contrast, saturation (as factors around 1) and hue (turns, up to
@@ -65,6 +69,7 @@ class AugmentOptions:
     """
 
     pad: int = 0
+    grayscale: float = 0.0
     flip: float = 0.5
     erasing: ErasingOptions = ErasingOptions()
     colour_jitter: tuple[float, float, float, float] | None = None
@@ -96,6 +101,9 @@ def augment_batch(
     if options.colour_jitter is not None:
         draws = numpy_generator(seed, "augment", epoch, number, "jitter").random((batch, 8))
         pictures = jitter_colours(pictures, options.colour_jitter, draws[positions])
+    if options.grayscale > 0:
+        draws = numpy_generator(seed, "augment", epoch, number, "grayscale").random(batch)
+        pictures = take_colours(pictures, draws[positions] < options.grayscale)
     geometry = numpy_generator(seed, "augment", epoch, number, "geometry").random((batch, 3))[positions]
     pictures = mirror_and_crop(pictures, options.pad, geometry[:, 0] < options.flip, geometry[:, 1:])
     images = to_float(pictures)
@@ -122,6 +130,26 @@ def to_tensor(images: Images) -> Tensor:
         images: (B, H, W, 3) float32.
     """
     return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def take_colours(pictures: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Make some pictures grey, by Pillow's integer weights, to the last bit.
+
+    Args:
+        pictures: (B, H, W, 3) uint8 RGB.
+        chosen: (B,) which ones.
+    Returns:
+        (B, H, W, 3) uint8, new memory where any is chosen.
+    """
+    if not chosen.any():
+        return pictures
+    changed = pictures.copy()
+    coloured = pictures[chosen]
+    grey = np.full(coloured.shape[:3], 0x8000, np.uint32)  # half of 65536, to round
+    for channel, weight in enumerate(GREY_WEIGHTS):
+        grey += coloured[..., channel] * np.uint32(weight)
+    changed[chosen] = (grey >> 16)[..., None]
+    return changed
 
 
 def mirror_and_crop(

@@ -188,6 +188,7 @@ def augment_options(recipe: Recipe) -> AugmentOptions:
     section = recipe.augment
     return AugmentOptions(
         pad=section.pad,
+        grayscale=section.grayscale,
         flip=section.flip,
         erasing=ErasingOptions(**section.erasing.model_dump()),
         colour_jitter=section.colour_jitter,
