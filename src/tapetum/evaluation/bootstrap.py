@@ -14,7 +14,8 @@ from tapetum.evaluation.metrics import Evaluation
 DRAWS_AT_ONCE = 2**20  # bounds the memory of the resampling
 
 
-QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")
+RANKS = (1, 5, 10, 20)
+QUANTITIES = (*(f"rank{k}" for k in RANKS), "mean_ap", "mean_inp")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def bootstrap(
         raise ProtocolError(f"bootstrap: draws={draws}, level={level}; draws must be at least 1, level inside 0..1")
     if len({len(trial.matched) for trial in trials}) != 1:
         raise ProtocolError("bootstrap: the trials have different numbers of queries; bootstrap each trial alone")
-    sums = torch.stack([_contributions(trial) for trial in trials]).sum(0)  # (Nq, 6)
+    sums = torch.stack([_contributions(trial) for trial in trials]).sum(0)  # (Nq, 7)
     chosen = sums[:, -1] > 0
     values = sums[chosen if mask is None else chosen & mask].numpy()
     count = len(values)
@@ -74,7 +75,7 @@ def bootstrap(
         for start in range(0, draws, step)
     ]
     totals = np.concatenate(drawn)
-    ends = np.quantile(totals[:, :-1] / totals[:, -1:], [(1 - level) / 2, (1 + level) / 2], axis=0)  # (2, 5)
+    ends = np.quantile(totals[:, :-1] / totals[:, -1:], [(1 - level) / 2, (1 + level) / 2], axis=0)  # (2, 6)
     return {
         name: Interval(float(low), float(high), level, draws)
         for name, low, high in zip(QUANTITIES, ends[0], ends[1], strict=True)
@@ -82,9 +83,9 @@ def bootstrap(
 
 
 def _contributions(evaluation: Evaluation) -> Tensor:
-    """What each query adds to the sums of `QUANTITIES`, and to the denominator: (Nq, 6)."""
+    """What each query adds to the sums of `QUANTITIES`, and to the denominator: (Nq, 7)."""
     first = evaluation.per_query_first_rank
-    hits = [(first > 0) & (first <= k) for k in (1, 5, 10)]
+    hits = [(first > 0) & (first <= k) for k in RANKS]
     columns = [*hits, evaluation.per_query_ap, evaluation.per_query_inp, evaluation.counted]
     return torch.stack([column.double() for column in columns], dim=1)
 
@@ -94,7 +95,7 @@ class Combined:
     """Several evaluations under one protocol: drawn galleries, or seeds of training.
 
     Attributes:
-        metrics: means; `num_queries` and `num_dropped` are sums.
+        metrics: means; `num_queries` and `num_dropped` as well, rounded: one trial's, where all ask the same.
         deviations: each of `QUANTITIES` to the sample standard deviation; 0 for one.
         count: how many were combined.
     """
@@ -119,7 +120,7 @@ def combine(results: Sequence[Metrics]) -> Combined:
         names = ", ".join(sorted(protocol.name for protocol in protocols))
         raise ProtocolError(f"results of different protocols ({names}) cannot be averaged; evaluate all under one")
     length = min(len(result.cmc) for result in results)
-    rows = [(result.rank(1), result.rank(5), result.rank(10), result.mean_ap, result.mean_inp) for result in results]
+    rows = [(*map(result.rank, RANKS), result.mean_ap, result.mean_inp) for result in results]
     columns = dict(zip(QUANTITIES, zip(*rows, strict=True), strict=True))
     ddof = 1 if len(results) > 1 else 0
     return Combined(
@@ -127,8 +128,8 @@ def combine(results: Sequence[Metrics]) -> Combined:
             cmc=torch.stack([result.cmc[:length] for result in results]).mean(0),
             mean_ap=float(np.mean(columns["mean_ap"])),
             mean_inp=float(np.mean(columns["mean_inp"])),
-            num_queries=sum(result.num_queries for result in results),
-            num_dropped=sum(result.num_dropped for result in results),
+            num_queries=round(float(np.mean([result.num_queries for result in results]))),
+            num_dropped=round(float(np.mean([result.num_dropped for result in results]))),
             protocol=results[0].protocol,
         ),
         deviations={name: float(np.std(values, ddof=ddof)) for name, values in columns.items()},

@@ -20,7 +20,7 @@ from tapetum.core.errors import DataError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Metrics
 from tapetum.core.versions import read_versions
-from tapetum.evaluation.bootstrap import QUANTITIES, Interval, bootstrap, combine
+from tapetum.evaluation.bootstrap import QUANTITIES, RANKS, Interval, bootstrap, combine
 from tapetum.evaluation.chance import chance_level
 from tapetum.evaluation.metrics import Evaluation
 from tapetum.evaluation.rerank import RerankOptions
@@ -222,7 +222,7 @@ def _numbers(trials: Sequence[Evaluation]) -> Card:
 
 
 def _short(metrics: Metrics) -> Card:
-    values = (metrics.rank(1), metrics.rank(5), metrics.rank(10), metrics.mean_ap, metrics.mean_inp)
+    values = (*map(metrics.rank, RANKS), metrics.mean_ap, metrics.mean_inp)
     return {**dict(zip(QUANTITIES, values, strict=True)), "num_queries": metrics.num_queries}
 
 

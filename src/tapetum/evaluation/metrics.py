@@ -6,7 +6,7 @@ rounded in another way.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -83,7 +83,9 @@ def average_precision(ranks: Tensor, valid: Tensor, rule: APRule = "step") -> Te
     if rule == "trapezoid":
         before = torch.where(place > 1, (found - 1) / (place - 1).clamp(min=1), 1.0)  # rank 0 counts as precision 1
         precision = (precision + before) / 2
-    return (precision * valid).sum(1) / valid.sum(1).clamp(min=1)
+    # a running sum: zeros behind the last match change no bit, however wide the padding is
+    total = (precision * valid).cumsum(1)[:, -1] if ranks.shape[1] else precision.sum(1)
+    return total / valid.sum(1).clamp(min=1)
 
 
 def evaluate(
@@ -173,6 +175,75 @@ class _Counts:
     tied: Tensor  # (n,) bool: a match equals another entry, so that the order of ties matters
 
 
+class Tally:
+    """Counts blocks of distances as they come and forgets them; knows what each query contributes in the end.
+
+    Args:
+        candidates: who counts.
+        query_rows: (Nq,) int64 as in `Evaluation`.
+    """
+
+    def __init__(self, candidates: Candidates, query_rows: Tensor) -> None:
+        self.candidates = candidates
+        self.query_rows = query_rows
+        count, device = len(query_rows), candidates.query_pids.device
+        self.ap_step, self.ap_trapezoid, self.inp = (
+            torch.zeros(count, dtype=torch.float64, device=device) for _ in range(3)
+        )
+        self.first_rank, self.num_matches, self.num_ranked = (
+            torch.zeros(count, dtype=torch.int64, device=device) for _ in range(3)
+        )
+
+    def add(self, start: int, distances: Tensor) -> None:
+        """Count some queries.
+
+        Args:
+            start: number of the first one.
+            distances: (n, Ng) to the kept entries; changed in place.
+        """
+        rows = piece_rows(distances.shape[1])
+        with one_thread():
+            for offset in range(0, len(distances), rows):
+                self._add_piece(start + offset, distances[offset : offset + rows])
+
+    def _add_piece(self, start: int, distances: Tensor) -> None:
+        candidates = self.candidates
+        part = slice(start, start + len(distances))
+        self.num_ranked[part] = candidates.remove_junk(distances, start)
+        columns, valid = _match_columns(candidates, start, len(distances))
+        counts = _count_rows(distances, columns, valid, candidates)
+        self._store(part, counts)
+        tied = counts.tied.nonzero().squeeze(1)
+        if len(tied):  # whole numbers in place of distances: the same order, without ties
+            keys = distinct_keys(distances[tied], candidates.protocol)
+            self._store(tied + start, _count_rows(keys, columns[tied], valid[tied], candidates))
+
+    def _store(self, rows: slice | Tensor, counts: "_Counts") -> None:
+        self.ap_step[rows], self.ap_trapezoid[rows], self.inp[rows] = counts.ap_step, counts.ap_trapezoid, counts.inp
+        self.first_rank[rows], self.num_matches[rows] = counts.first_rank, counts.num_matches
+
+    def finish(self) -> Evaluation:
+        """What was counted, once every query was added.
+
+        Raises:
+            ProtocolError: no query stands in the denominator.
+        """
+        protocol = self.candidates.protocol
+        longest = self.candidates.num_identities if protocol.cmc == "identities" else len(self.candidates.kept)
+        evaluation = Evaluation(
+            metrics=Metrics(torch.empty(0), 0.0, 0.0, 0, 0, protocol),
+            per_query_ap_step=self.ap_step.cpu(),
+            per_query_ap_trapezoid=self.ap_trapezoid.cpu(),
+            per_query_inp=self.inp.cpu(),
+            per_query_first_rank=self.first_rank.cpu(),
+            matched=(self.num_matches > 0).cpu(),
+            num_matches=self.num_matches.cpu(),
+            num_ranked=self.num_ranked.cpu(),
+            query_rows=self.query_rows.cpu(),
+        )
+        return replace(evaluation, metrics=summarise(evaluation, cmc_length=min(protocol.max_rank, longest)))
+
+
 def _count(blocks: Iterable[tuple[int, Tensor]], candidates: Candidates, query_rows: Tensor) -> Evaluation:
     """Evaluate blocks of distances; a block is changed in place.
 
@@ -181,38 +252,10 @@ def _count(blocks: Iterable[tuple[int, Tensor]], candidates: Candidates, query_r
         candidates: who counts.
         query_rows: as in `Evaluation`.
     """
-    protocol = candidates.protocol
-    num_queries = len(query_rows)
-    device = candidates.query_pids.device
-    ap_step, ap_trapezoid, inp = (torch.zeros(num_queries, dtype=torch.float64, device=device) for _ in range(3))
-    first_rank, num_matches, num_ranked = (torch.zeros(num_queries, dtype=torch.int64, device=device) for _ in range(3))
-    for start, distances in _pieces(blocks):
-        with one_thread():
-            part = slice(start, start + len(distances))
-            num_ranked[part] = candidates.remove_junk(distances, start)
-            columns, valid = _match_columns(candidates, start, len(distances))
-            counts = _count_rows(distances, columns, valid, candidates)
-            tied = counts.tied.nonzero().squeeze(1)
-            ap_step[part], ap_trapezoid[part], inp[part] = counts.ap_step, counts.ap_trapezoid, counts.inp
-            first_rank[part], num_matches[part] = counts.first_rank, counts.num_matches
-            if len(tied):  # whole numbers in place of distances: the same order, without ties
-                counts = _count_rows(distinct_keys(distances[tied], protocol), columns[tied], valid[tied], candidates)
-                rows = tied + start
-                ap_step[rows], ap_trapezoid[rows], inp[rows] = counts.ap_step, counts.ap_trapezoid, counts.inp
-                first_rank[rows] = counts.first_rank
-    longest = candidates.num_identities if protocol.cmc == "identities" else len(candidates.kept)
-    evaluation = Evaluation(
-        metrics=Metrics(torch.empty(0), 0.0, 0.0, 0, 0, protocol),
-        per_query_ap_step=ap_step.cpu(),
-        per_query_ap_trapezoid=ap_trapezoid.cpu(),
-        per_query_inp=inp.cpu(),
-        per_query_first_rank=first_rank.cpu(),
-        matched=(num_matches > 0).cpu(),
-        num_matches=num_matches.cpu(),
-        num_ranked=num_ranked.cpu(),
-        query_rows=query_rows.cpu(),
-    )
-    return replace(evaluation, metrics=summarise(evaluation, cmc_length=min(protocol.max_rank, longest)))
+    tally = Tally(candidates, query_rows)
+    for start, distances in blocks:
+        tally.add(start, distances)
+    return tally.finish()
 
 
 def summarise(evaluation: Evaluation, mask: Tensor | None = None, *, cmc_length: int | None = None) -> Metrics:
@@ -247,6 +290,22 @@ def summarise(evaluation: Evaluation, mask: Tensor | None = None, *, cmc_length:
     )
 
 
+def pick(evaluation: Evaluation, rows: Tensor) -> Evaluation:
+    """The evaluation of some of the queries, each still against the whole gallery.
+
+    Args:
+        evaluation: of all queries.
+        rows: (n,) int64, which of them, in this order.
+    Raises:
+        ProtocolError: no query stands in the denominator.
+    """
+    chosen = {
+        field.name: getattr(evaluation, field.name)[rows] for field in fields(evaluation) if field.name != "metrics"
+    }
+    found = replace(evaluation, **chosen)
+    return replace(found, metrics=summarise(found))
+
+
 def piece_rows(columns: int) -> int:
     """Rows that stay in the cache while they are sorted and searched.
 
@@ -256,20 +315,12 @@ def piece_rows(columns: int) -> int:
     return max(16, PIECE_ENTRIES // max(1, columns))
 
 
-def _pieces(blocks: Iterable[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
-    """Blocks cut to `piece_rows`."""
-    for start, block in blocks:
-        rows = piece_rows(block.shape[1])
-        for offset in range(0, len(block), rows):
-            yield start + offset, block[offset : offset + rows]
-
-
 def _match_columns(candidates: Candidates, start: int, count: int) -> tuple[Tensor, Tensor]:
     """Columns of each query's matches, (count, M) padded, and which of them are real."""
     rows, columns, junk = candidates.pairs(start, start + count)
     rows, columns = rows[~junk], columns[~junk]
     matches = torch.bincount(rows, minlength=count)
-    width = candidates.most_matches  # the same for every block: sums of another length may round differently
+    width = candidates.most_matches
     place = torch.arange(len(rows), device=rows.device) - (matches.cumsum(0) - matches)[rows]
     padded = rows.new_zeros(count, width)
     padded[rows, place] = columns

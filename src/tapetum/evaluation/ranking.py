@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
-from tapetum.core.protocol import Protocol
-from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.core.protocol import Protocol, Side
+from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise, similarity_blocks, smallest
 
 
@@ -171,18 +171,25 @@ def distinct_keys(values: Tensor, protocol: Protocol) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, torch.arange(width, device=values.device).expand_as(order))
 
 
-def by_modality(embeddings: EmbeddingSet, modality: Modality | None) -> Tensor:
-    """Rows that a protocol admits on one side.
+def admitted_rows(embeddings: EmbeddingSet, protocol: Protocol, side: Side) -> Tensor:
+    """Rows that a protocol's modality and cameras admit on one side, before anything is drawn.
 
     Args:
-        embeddings: that side.
-        modality: what the protocol asks for; None admits every row.
+        embeddings: pictures of that side, or of both where the protocol alone says on which a picture is.
+        protocol: the rules.
+        side: "query" or "gallery".
     Returns:
-        (n,) int64 row numbers.
+        (n,) int64 row numbers, ascending.
     """
-    if modality is None:
-        return torch.arange(len(embeddings), device=embeddings.pids.device)
-    return (embeddings.modalities == int(modality)).nonzero().squeeze(1)
+    modality = protocol.query_modality if side == "query" else protocol.gallery_modality
+    camids = protocol.query_camids if side == "query" else protocol.gallery_camids
+    admitted = torch.ones_like(embeddings.pids, dtype=torch.bool)
+    if modality is not None:
+        admitted &= embeddings.modalities == int(modality)
+    if camids is not None:
+        wanted = torch.tensor(camids, dtype=torch.int64, device=embeddings.camids.device)
+        admitted &= torch.isin(embeddings.camids, wanted)
+    return admitted.nonzero().squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ class Sides:
 
 
 def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> Sides:
-    """Apply a protocol's modalities and ignored pids; vectors are copied only where rows fall away.
+    """Apply a protocol's modalities, cameras and ignored pids; vectors are copied only where rows fall away.
 
     Args:
         query: the searching set.
@@ -220,8 +227,8 @@ def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol)
             f"{gallery.vectors.shape[1]}; extract both with the same checkpoint"
         )
     device = query.vectors.device
-    query_rows = by_modality(query, protocol.query_modality).to(device)
-    gallery_rows = by_modality(gallery, protocol.gallery_modality).to(device)
+    query_rows = admitted_rows(query, protocol, "query").to(device)
+    gallery_rows = admitted_rows(gallery, protocol, "gallery").to(device)
     candidates = find_candidates(
         query.pids.to(device)[query_rows],
         gallery.pids.to(device)[gallery_rows],

@@ -13,7 +13,7 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Metrics
 from tapetum.evaluation.metrics import Evaluation, evaluate, summarise
-from tapetum.evaluation.ranking import by_modality
+from tapetum.evaluation.ranking import admitted_rows
 
 
 def subset(evaluation: Evaluation, query_mask: Tensor) -> Metrics:
@@ -75,8 +75,8 @@ def by_camera_pair(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protoco
     Returns:
         "camera 2 to camera 5" and so on to metrics, for the pairs in which some query has a match.
     """
-    queries = query.select(by_modality(query, protocol.query_modality))
-    entries = gallery.select(by_modality(gallery, protocol.gallery_modality))
+    queries = query.select(admitted_rows(query, protocol, "query"))
+    entries = gallery.select(admitted_rows(gallery, protocol, "gallery"))
     ignored = torch.tensor(protocol.ignored_pids, dtype=torch.int64, device=entries.pids.device)
     entries = entries.select(~torch.isin(entries.pids, ignored))
     found = {}

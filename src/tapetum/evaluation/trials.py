@@ -1,0 +1,312 @@
+"""Drawn galleries: which pictures each trial takes, and all trials evaluated from one product.
+
+The visible-infrared data sets search in a gallery of one (or ten) pictures a person and camera, drawn anew for each of
+ten trials whose numbers are averaged. A draw is the released codes' own: `random.Random(trial)`, people in ascending
+order, cameras in the protocol's order, one `choice` (or `sample`) of the sorted file names of each person and camera.
+SYSU-MM01 also comes with permutations of its file numbers, `rand_perm_cam.mat`, which then decide instead.
+
+Source: the released codes of AGW, DEEN (one picture), CM-NAS (several) and MPANet (permutations).
+"""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tapetum.core.errors import ProtocolError
+from tapetum.core.protocol import Protocol, Side
+from tapetum.core.types import EmbeddingSet, Metrics, Record
+from tapetum.core.vectors import similarity_blocks
+from tapetum.evaluation.bootstrap import combine
+from tapetum.evaluation.metrics import Evaluation, Tally, evaluate, pick
+from tapetum.evaluation.ranking import admitted_rows, find_candidates, select_sides
+from tapetum.evaluation.rerank import RerankOptions
+
+SEEDED = "drawn by the released codes' seeded choice"
+FILE_NUMBER = re.compile(r"(\d+)\D*$")
+Permutations = Mapping[tuple[int, int], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trials of one evaluation.
+
+    Attributes:
+        metrics: means over the trials; the number of queries is that of one trial.
+        deviations: quantity -> sample standard deviation over the trials.
+        each: one evaluation a trial; its `query_rows` count in the query set as given.
+        drawn: (n,) int64 a trial: the rows it took of the drawn side as given, in the order of drawing.
+        side: the drawn side.
+    """
+
+    metrics: Metrics
+    deviations: Mapping[str, float]
+    each: tuple[Evaluation, ...]
+    drawn: tuple[Tensor, ...]
+    side: Side
+
+
+def order_rows(
+    pids: Tensor | NDArray[np.int64],
+    camids: Tensor | NDArray[np.int64],
+    names: Sequence[str],
+    cameras: Sequence[int] | None = None,
+) -> Tensor:
+    """Rows in the order of the released codes: by person, then by camera, then by file name.
+
+    Args:
+        pids: (N,) int64.
+        camids: (N,) int64.
+        names: N file names.
+        cameras: in their order; pictures of others are left out. None takes all, ascending.
+    Returns:
+        (n,) int64 row numbers.
+    """
+    people, theirs = np.asarray(pids, dtype=np.int64), np.asarray(camids, dtype=np.int64)
+    listed = sorted(set(theirs.tolist())) if cameras is None else list(cameras)
+    places = {camid: place for place, camid in enumerate(listed)}
+    place = np.array([places.get(camid, -1) for camid in theirs.tolist()], dtype=np.int64)
+    order = np.lexsort((np.asarray(names, dtype=np.str_), place, people)) if len(people) else place
+    return torch.from_numpy(order[place[order] >= 0])
+
+
+def draw_trial(
+    pids: Tensor | NDArray[np.int64],
+    camids: Tensor | NDArray[np.int64],
+    names: Sequence[str],
+    protocol: Protocol,
+    trial: int,
+    permutations: Permutations | None = None,
+) -> Tensor:
+    """The pictures that one trial takes of the drawn side.
+
+    Where a person has fewer than `protocol.shots` pictures under a camera, all of them are taken (the released codes
+    stop there), and the random numbers go on as if that camera had been skipped.
+
+    Args:
+        pids: (N,) int64 of every picture of the drawn side; one modality.
+        camids: (N,) int64.
+        names: N file names, without folders.
+        protocol: its cameras, `drawn` and `shots` decide.
+        trial: counted from 0; the seed.
+        permutations: (camid, pid) -> (trials, n) file numbers from 1, of which the first `shots` are taken; None draws
+            by the seed.
+    Returns:
+        (n,) int64 row numbers, by person, then camera.
+    Raises:
+        ProtocolError: the protocol draws nothing, there is nothing to draw from, or the permutations do not fit.
+    """
+    return _Drawing(pids, camids, names, protocol).draw(trial, permutations)
+
+
+def draw_trials(
+    pids: Tensor | NDArray[np.int64],
+    camids: Tensor | NDArray[np.int64],
+    names: Sequence[str],
+    protocol: Protocol,
+    permutations: Permutations | None = None,
+) -> tuple[Tensor, ...]:
+    """`draw_trial` for each of the protocol's trials.
+
+    Args:
+        pids: (N,) int64 of every picture of the drawn side; one modality.
+        camids: (N,) int64.
+        names: N file names, without folders.
+        protocol: the rules.
+        permutations: see `draw_trial`.
+    Raises:
+        ProtocolError: see `draw_trial`.
+    """
+    drawing = _Drawing(pids, camids, names, protocol)
+    return tuple(drawing.draw(trial, permutations) for trial in range(protocol.trials))
+
+
+def draw_records(
+    records: Sequence[Record], protocol: Protocol, permutations: Permutations | None = None
+) -> tuple[Tensor, ...]:
+    """`draw_trials` for pictures that are not yet described.
+
+    Args:
+        records: every picture of the drawn side, e.g. `Dataset.side(protocol.drawn, protocol.name)`.
+        protocol: the rules.
+        permutations: see `draw_trial`.
+    Raises:
+        ProtocolError: see `draw_trial`.
+    """
+    pids = np.array([record.pid for record in records], dtype=np.int64)
+    camids = np.array([record.camid for record in records], dtype=np.int64)
+    return draw_trials(pids, camids, [record.path.name for record in records], protocol, permutations)
+
+
+class _Drawing:
+    """The pictures of the drawn side, put in order once for all trials."""
+
+    def __init__(
+        self,
+        pids: Tensor | NDArray[np.int64],
+        camids: Tensor | NDArray[np.int64],
+        names: Sequence[str],
+        protocol: Protocol,
+    ) -> None:
+        if protocol.drawn is None:
+            raise ProtocolError(f"protocol {protocol.name} draws nothing; choose one with drawn galleries")
+        self.protocol = protocol
+        people, cameras = np.asarray(pids, dtype=np.int64), np.asarray(camids, dtype=np.int64)
+        listed = protocol.query_camids if protocol.drawn == "query" else protocol.gallery_camids
+        rows = order_rows(people, cameras, names, listed).numpy()
+        if protocol.drawn == "gallery":
+            rows = rows[~np.isin(people[rows], protocol.ignored_pids)]
+        if len(rows) == 0:
+            raise ProtocolError(
+                f"protocol {protocol.name}: there is no {protocol.drawn} picture to draw from; check the pictures of "
+                f"that modality{'' if listed is None else f' under the cameras {list(listed)}'}"
+            )
+        self.rows, self.names = rows, names
+        keys = np.stack([people[rows], cameras[rows]])
+        starts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
+        stops = np.append(starts[1:], len(rows))
+        self.groups = [
+            (int(pid), int(camid), int(start), int(stop))
+            for pid, camid, start, stop in zip(*keys[:, starts], starts, stops, strict=True)
+        ]
+
+    def draw(self, trial: int, permutations: Permutations | None) -> Tensor:
+        places = self._by_seed(trial) if permutations is None else self._by_permutation(trial, permutations)
+        return torch.from_numpy(self.rows[places])
+
+    def _by_seed(self, trial: int) -> list[int]:
+        rng, shots = random.Random(trial), self.protocol.shots  # noqa: S311  # the published draws
+        places: list[int] = []
+        for _, _, start, stop in self.groups:
+            if shots == 1:
+                places.append(rng.choice(range(start, stop)))
+            else:
+                places += rng.sample(range(start, stop), shots) if stop - start >= shots else range(start, stop)
+        return places
+
+    def _by_permutation(self, trial: int, permutations: Permutations) -> list[int]:
+        name, shots = self.protocol.name, self.protocol.shots
+        places: list[int] = []
+        for pid, camid, start, stop in self.groups:
+            orders = permutations.get((camid, pid))
+            if orders is None or len(orders) <= trial:
+                missing = "no order" if orders is None else f"{len(orders)} orders"
+                raise ProtocolError(
+                    f"protocol {name}: the permutations hold {missing} for person {pid} under camera {camid}, trial "
+                    f"{trial + 1} is wanted; remove the file of permutations to draw by seed"
+                )
+            numbers = {_file_number(self.names[self.rows[place]]): place for place in range(start, stop)}
+            for wanted in orders[trial][:shots].tolist():
+                if wanted not in numbers:
+                    raise ProtocolError(
+                        f"protocol {name}: trial {trial + 1} takes picture {wanted} of person {pid} under camera "
+                        f"{camid}, which is missing; complete the data set"
+                    )
+                places.append(numbers[wanted])
+        return places
+
+
+def _file_number(name: str) -> int:
+    found = FILE_NUMBER.search(name.rpartition(".")[0] or name)
+    return int(found[1]) if found else -1
+
+
+def evaluate_trials(
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    protocol: Protocol,
+    *,
+    permutations: Permutations | None = None,
+    drawn: Sequence[Tensor] | None = None,
+    rerank: RerankOptions | None = None,
+    chunk_size: int | None = None,
+) -> Trials:
+    """Every trial of a protocol, from one product of all queries with all pictures that some trial takes.
+
+    Args:
+        query: the searching set; `protocol` may admit one modality and some cameras of it only.
+        gallery: the searched set.
+        protocol: the rules; it draws one of the sides.
+        permutations: see `draw_trial`.
+        drawn: one (n,) int64 a trial, rows of the drawn side as given, where they were drawn before (the set may
+            then lack pictures that no trial takes); None draws them.
+        rerank: re-rank each trial alone, by its own queries and gallery; None ranks by similarity.
+        chunk_size: queries at a time; the result does not depend on it.
+    Raises:
+        ProtocolError: nothing can be drawn, a side is empty, vectors are damaged or no query has a match.
+    """
+    side = protocol.drawn
+    if side is None:
+        raise ProtocolError(f"protocol {protocol.name} draws nothing; evaluate it with `evaluate`")
+    taken = query if side == "query" else gallery
+    if drawn is None:
+        rows = admitted_rows(taken, protocol, side)
+        names = [taken.paths[row].name for row in rows.tolist()]
+        found = draw_trials(taken.pids[rows].cpu(), taken.camids[rows].cpu(), names, protocol, permutations)
+        drawn = [rows[picked.to(rows.device)] for picked in found]
+    if rerank is not None:
+        each = tuple(
+            _reindexed(evaluate(query.select(rows), gallery, protocol, rerank=rerank, chunk_size=chunk_size), rows)
+            if side == "query"
+            else evaluate(query, gallery.select(rows), protocol, rerank=rerank, chunk_size=chunk_size)
+            for rows in drawn
+        )
+    elif side == "query":
+        each = _evaluate_drawn_queries(query, gallery, protocol, drawn, chunk_size)
+    else:
+        each = _evaluate_drawn_galleries(query, gallery, protocol, drawn, chunk_size)
+    combined = combine([trial.metrics for trial in each])
+    return Trials(combined.metrics, combined.deviations, each, tuple(drawn), side)
+
+
+def _reindexed(evaluation: Evaluation, rows: Tensor) -> Evaluation:
+    """The rows of a selection counted in the set that it was taken from."""
+    return replace(evaluation, query_rows=rows.cpu()[evaluation.query_rows])
+
+
+def _evaluate_drawn_queries(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, drawn: Sequence[Tensor], chunk_size: int | None
+) -> tuple[Evaluation, ...]:
+    """A query's ranking is the same in every trial that takes it: each is ranked once."""
+    union = torch.unique(torch.cat(list(drawn)))
+    whole = evaluate(query.select(union), gallery, protocol, chunk_size=chunk_size)
+    place = torch.full((len(query),), -1)
+    place[union[whole.query_rows.to(union.device)].cpu()] = torch.arange(len(whole.query_rows))
+    found = []
+    for rows in drawn:
+        picked = place[rows.cpu()]
+        found.append(_reindexed(pick(whole, picked[picked >= 0]), union))
+    return tuple(found)
+
+
+def _evaluate_drawn_galleries(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, drawn: Sequence[Tensor], chunk_size: int | None
+) -> tuple[Evaluation, ...]:
+    union = torch.unique(torch.cat(list(drawn)))
+    sides = select_sides(query, gallery.select(union), protocol)
+    kept = union[sides.gallery_rows]
+    place = torch.full((len(gallery),), -1, device=union.device)
+    place[kept] = torch.arange(len(kept), device=union.device)
+    columns = [place[rows] for rows in drawn]
+    columns = [found[found >= 0] for found in columns]
+    candidates = [
+        find_candidates(
+            sides.candidates.query_pids,
+            gallery.pids[kept[found]],
+            sides.candidates.query_camids,
+            gallery.camids[kept[found]],
+            protocol,
+        )
+        for found in columns
+    ]
+    tallies = [Tally(who, sides.query_rows) for who in candidates]
+    for start, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
+        distances = block.neg_()
+        for tally, found in zip(tallies, columns, strict=True):
+            tally.add(start, distances[:, found])
+    return tuple(tally.finish() for tally in tallies)
