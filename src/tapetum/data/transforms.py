@@ -61,18 +61,18 @@ class AugmentOptions:
 
     Attributes:
         pad: black pixels on each side before cropping back to size at a random place; 0 for none.
-        grayscale: probability that a picture loses its colours.
         flip: probability of a mirror.
         erasing: random erasing.
         colour_jitter: largest change of brightness, contrast, saturation (as factors around 1) and hue (turns, up to
             0.5), in a random order for each picture; None for none.
+        grayscale: probability that a picture loses its colours.
     """
 
     pad: int = 0
-    grayscale: float = 0.0
     flip: float = 0.5
     erasing: ErasingOptions = ErasingOptions()
     colour_jitter: tuple[float, float, float, float] | None = None
+    grayscale: float = 0.0
 
 
 def augment_batch(

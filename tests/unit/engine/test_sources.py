@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tapetum.core.errors import DataError, OutputError, RecipeError, TrainingError
+from tapetum.core.protocol import Protocol
 from tapetum.core.types import Record
 from tapetum.data.catalog import Dataset
 from tapetum.engine.recipe import DataSection, load_recipe
@@ -94,7 +95,7 @@ def test_damaged_pictures_are_left_out_where_asked(people: Path, tmp_path: Path)
 
 def test_junk_does_not_train_and_a_dataset_without_training_pictures_is_refused() -> None:
     records = (Record(Path("a"), -1, 1), Record(Path("b"), 0, 1), Record(Path("c"), 3, 1, split="query"))
-    dataset = Dataset("folder", Path("root"), records, {}, "folder")
+    dataset = Dataset("folder", Path("root"), records, {"folder": Protocol("folder")}, "folder")
     assert [record.pid for record in training_records(dataset)] == [0]
     with pytest.raises(TrainingError, match="no training picture in root"):
         training_records(Dataset("folder", Path("root"), records[2:], {}, "folder"))
