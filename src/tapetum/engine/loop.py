@@ -1,4 +1,4 @@
-"""The training loop proper: a Lightning module that steps, notes losses, looks at held-out people, saves and stops.
+"""The training loop proper: a Lightning module that steps, notes losses, looks how good it is, saves and stops.
 
 Lightning moves data, computes in the chosen precision, averages gradients over processes and steps the optimiser. It
 is not asked to restore anything: the place in the training is ours (`tapetum.engine.state`), Lightning merely runs
@@ -26,7 +26,7 @@ from tapetum.core.types import Batch, Record
 from tapetum.data.loader import EvalLoader, TrainLoader, build_eval_loader, build_train_loader
 from tapetum.engine.checkpoint import Header, save_checkpoint
 from tapetum.engine.extract import extract
-from tapetum.engine.holdout import PROTOCOL, Holdout
+from tapetum.engine.holdout import Look
 from tapetum.engine.logs import Curves, write_history
 from tapetum.engine.optimisation import build_optimiser, set_learning_rates
 from tapetum.engine.precision import Precision
@@ -52,7 +52,7 @@ class Plan:
         recipe: resolved.
         folder: of the run.
         train: records to train on.
-        holdout: held-out identities; None for selection.rule = last.
+        look: pictures by which epochs are judged; None for selection.rule = last.
         pids: class index -> pid.
         precision: resolved.
         origin: facts about data and machine, for the checkpoints' headers.
@@ -61,7 +61,7 @@ class Plan:
     recipe: Recipe
     folder: RunFolder
     train: tuple[Record, ...]
-    holdout: Holdout | None
+    look: Look | None
     pids: tuple[int, ...]
     precision: Precision
     origin: Mapping[str, Any]
@@ -237,7 +237,7 @@ class TrainingLoop(LightningModule):
             self._save_state()
 
     def on_train_epoch_end(self) -> None:
-        """Close the epoch: look at the held-out people where due, save weights, logs and state, in this order.
+        """Close the epoch: look how good it is where due, save weights, logs and state, in this order.
 
         A process killed in between goes on from the state before and writes the same files again.
         """
@@ -337,29 +337,33 @@ class TrainingLoop(LightningModule):
             )
 
     def _look(self, row: dict[str, float]) -> None:
-        """Search for the held-out people; the epoch with the best mAP is kept."""
-        holdout, recipe, place = self.plan.holdout, self.plan.recipe, self.place
-        if holdout is None or (place.epoch % recipe.selection.every and place.epoch < recipe.schedule.epochs):
+        """Search for the held-out people and keep the epoch with the best mAP; or, on the test set, the best rank-1."""
+        look, recipe, place = self.plan.look, self.plan.recipe, self.place
+        if look is None or (place.epoch % recipe.selection.every and place.epoch < recipe.schedule.epochs):
             return
         if self._look_loaders is None:
             settings = picture_settings(recipe.data) | {"batch_size": recipe.evaluation.batch}
             self._look_loaders = (
-                build_eval_loader(holdout.query, **settings),
-                build_eval_loader(holdout.gallery, **settings),
+                build_eval_loader(look.query, **settings),
+                build_eval_loader(look.gallery, **settings),
             )
+        mirror = recipe.evaluation.mirror and not look.at_test
         query, gallery = (
-            extract(
-                self.network, loader, precision=self.plan.precision, mirror=recipe.evaluation.mirror, device=self.device
-            )
+            extract(self.network, loader, precision=self.plan.precision, mirror=mirror, device=self.device)
             for loader in self._look_loaders
         )
-        metrics = evaluate(query, gallery, PROTOCOL).metrics
-        row |= {"holdout_rank1": metrics.rank(1), "holdout_mean_ap": metrics.mean_ap}
-        if metrics.mean_ap > place.best_score:
-            place.best_score, place.best_epoch = metrics.mean_ap, place.epoch
-            people = len({record.pid for record in holdout.gallery})
-            reason = f"best mAP {metrics.mean_ap:.4f} on {people} held-out training identities, epoch {place.epoch}"
-            self._save_weights(self.plan.folder.best, f"{reason} of {recipe.schedule.epochs}")
+        metrics = evaluate(query, gallery, look.protocol).metrics
+        name = "test" if look.at_test else "holdout"
+        row |= {f"{name}_rank1": metrics.rank(1), f"{name}_mean_ap": metrics.mean_ap}
+        score = metrics.rank(1) if look.at_test else metrics.mean_ap
+        if score > place.best_score:
+            place.best_score, place.best_epoch = score, place.epoch
+            people = len({record.pid for record in look.gallery})
+            reason = f"best mAP {score:.4f} on {people} held-out training identities"
+            if look.at_test:
+                rules = f"{look.protocol.name}, trial 0, without mirror"
+                reason = f"BEST ON THE TEST SET, as the release does: rank-1 {score:.4f} by {rules}"
+            self._save_weights(self.plan.folder.best, f"{reason}, epoch {place.epoch} of {recipe.schedule.epochs}")
 
     def _save_weights(self, path: Any, chosen_by: str) -> None:
         recipe = self.plan.recipe

@@ -122,6 +122,7 @@ class ProgressBar:
         if self._console is None:
             return
         found = f"  held-out mAP {row['holdout_mean_ap']:.3f}" if "holdout_mean_ap" in row else ""
+        found += f"  rank-1 on the test set {row['test_rank1']:.3f}" if "test_rank1" in row else ""
         line = f"{self._title} epoch {row['epoch']:.0f}/{self._epochs}  loss {row['loss']:.3f}{found}"
         speed = f"{row['images_per_second']:.0f} images/s  {self._left()} left"
         if self._progress is None:

@@ -29,7 +29,8 @@ class Place:
         seconds: spent so far, over all sittings.
         epoch_seconds: of that, training steps of the current epoch.
         sums: loss name -> sum over the steps of the current epoch.
-        best_score, best_epoch: mAP on the held-out identities and the complete epochs behind it; -1 before the first.
+        best_score, best_epoch: mAP on the held-out identities (rank-1 on the test set where that chooses) and the
+            complete epochs behind it; -1 before the first.
         history: one row for each complete epoch, as in metrics.csv.
     """
 

@@ -29,13 +29,12 @@ from tapetum.core import errors
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import Method
 from tapetum.core.seeding import derive_seed
-from tapetum.core.types import Record
 from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
-from tapetum.data.loader import build_train_loader, class_labels
+from tapetum.data.loader import build_train_loader, class_labels, drop_unpaired, modality_values
 from tapetum.data.sampler import build_sampler
 from tapetum.engine.checkpoint import fill, find_checkpoint, is_checkpoint, load_checkpoint, read_header
-from tapetum.engine.holdout import Holdout, split_holdout
+from tapetum.engine.holdout import Look, look_at_test, split_holdout
 from tapetum.engine.logs import read_history
 from tapetum.engine.loop import TALKATIVE, Interrupted, Plan, TrainingLoop, silence_lightning
 from tapetum.engine.optimisation import build_optimiser
@@ -135,7 +134,7 @@ def train(
             return _read_result(folder, facts)
         begun = facts.get("started")
         stack.enter_context(_computing_with(facts.get("threads")))
-        plan = _make_plan(recipe, folder, dataset, pictures, facts.get("precision"))
+        plan = _make_plan(recipe, folder, dataset, pictures, facts)
         state = load_state(folder.state) if folder.state.is_file() else None
         network = _build_network(recipe, len(plan.pids), state)
         if not folder.recipe.is_file():
@@ -159,33 +158,48 @@ def train(
         return _read_result(folder, facts)
 
 
-def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, begun_in: Precision | None) -> Plan:
-    """What to do; a training that was begun in one precision goes on in it, wherever "auto" would lead now."""
-    records: list[Record] = training_records(dataset)
-    holdout: Holdout | None = None
-    if recipe.selection.rule == "holdout":
-        holdout = split_holdout(records, recipe.selection.ids, recipe.seed)
-        records = list(holdout.train)
+def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, begun: Mapping[str, Any]) -> Plan:
+    """What to do; a training goes on in the precision and is looked at by the protocol that it was begun with."""
+    known = training_records(dataset)
+    records = drop_unpaired(known, sampler_options(recipe))
+    unpaired = len({record.pid for record in known}) - len({record.pid for record in records})
+    look: Look | None = None
+    protocol = begun.get("selection_protocol")
+    if recipe.selection.rule != "last":
+        rules = dataset.protocol(protocol or (recipe.evaluation.protocol if dataset.name == recipe.data.name else None))
+        protocol = rules.name
+        if recipe.selection.rule == "best_on_test":
+            look = look_at_test(dataset, rules)
+        else:
+            parts = split_holdout(records, recipe.selection.ids, recipe.seed, rules)
+            records, look = list(parts.train), parts.look
     labels, pids = class_labels(records)
     training = recipe.training
     build_sampler(  # fails before anything is written
-        sampler_options(recipe), labels, seed=recipe.seed, world=training.devices, parts=training.accumulate
+        sampler_options(recipe),
+        labels,
+        modality_values(records),
+        seed=recipe.seed,
+        world=training.devices,
+        parts=training.accumulate,
     )
     device = choose_device(training.accelerator)
     if device.type == "cuda" and training.devices > torch.cuda.device_count():
         offered = torch.cuda.device_count()
         raise RecipeError(f"training.devices is {training.devices}, but this machine offers {offered} GPU(s); lower it")
-    precision = begun_in or resolve_precision(training.precision, device)
+    precision: Precision = begun.get("precision") or resolve_precision(training.precision, device)
     origin = {
         "data": pictures,
         "dataset": dataset.name,
-        "held_out_ids": len({record.pid for record in holdout.gallery}) if holdout else 0,
+        "held_out_ids": len({record.pid for record in look.gallery}) if look and not look.at_test else 0,
+        "unpaired_ids": unpaired,
+        "selection_protocol": protocol,
         "precision": precision,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "versions": read_versions(),
     }
-    return Plan(recipe, folder, tuple(records), holdout, tuple(pids), precision, origin)
+    return Plan(recipe, folder, tuple(records), look, tuple(pids), precision, origin)
 
 
 def _build_network(recipe: Recipe, num_ids: int, state: State | None) -> nn.Module:

@@ -11,9 +11,20 @@ from tapetum.engine.recipe import OptimiserSection, ScheduleSection
 GOLDEN = golden_files.load("schedules")
 
 
+def visible_infrared(*milestones: int, epochs: int) -> ScheduleSection:
+    """The releases' (e + 1) / 10 in epochs 0 to 9: a tenth at first, and nine epochs later all."""
+    return ScheduleSection(epochs=epochs, name="multistep", milestones=milestones, warmup_epochs=9, warmup_factor=0.1)
+
+
 @pytest.mark.parametrize(
     ("case", "output", "base", "schedule"),
     [
+        ("deen", "backbone_lr", 0.01, visible_infrared(20, 80, epochs=151)),
+        ("deen", "head_lr", 0.1, visible_infrared(20, 80, epochs=151)),
+        ("agw_vi", "backbone_lr", 0.01, visible_infrared(20, 50, epochs=81)),
+        ("agw_vi", "head_lr", 0.1, visible_infrared(20, 50, epochs=81)),
+        ("caj", "backbone_lr", 0.01, visible_infrared(20, 50, epochs=101)),
+        ("caj", "head_lr", 0.1, visible_infrared(20, 50, epochs=101)),
         ("idf", "head_lr", 0.05, ScheduleSection(epochs=120, name="step", step=80)),
         (
             "strong_baseline",
