@@ -32,7 +32,9 @@ HOMES = {  # library -> packages (or files) that may import it
     "av": ("data/", "synth/"),
     "cv2": ("data/", "synth/"),
     "pydantic": ("engine/",),
-    "scipy": ("evaluation/",),
+    "scipy": ("evaluation/", "data/datasets/sysu_mm01.py"),  # the latter for MATLAB's file format
+    "sklearn": ("evaluation/projection.py",),
+    "threadpoolctl": ("evaluation/projection.py",),
     "huggingface_hub": ("layers/backbones.py",),
 }
 FILES = sorted(SOURCE.rglob("*.py"))

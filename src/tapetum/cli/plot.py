@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapetum.cli._choices import Quiet
+
 if TYPE_CHECKING:
     from tapetum.plots.style import Figure
+    from tapetum.report.collect import Searched
 
 app = typer.Typer(
     help="Draw one figure of finished runs, as PNG, SVG or PDF.",
@@ -17,6 +20,10 @@ app = typer.Typer(
 
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, the baseline first.")]
 Run = Annotated[Path, typer.Argument(help="An evaluated run folder.")]
+Data = Annotated[str | None, typer.Option(help="NAME=ROOT of another dataset than the run's, or synth; described now.")]
+ProtocolName = Annotated[
+    str | None, typer.Option("--protocol", help="One of the dataset's protocols; default: of the first result card.")
+]
 Out = Annotated[Path, typer.Option(help="The picture; its ending (.png, .svg, .pdf) says the format.")]
 
 
@@ -97,34 +104,83 @@ def ranking(
     run: Run,
     out: Out = Path("runs/ranking.png"),
     count: Annotated[int, typer.Option(min=1, help="Queries shown.")] = 5,
-    depth: Annotated[int, typer.Option(min=1, help="Answers of each.")] = 10,
+    depth: Annotated[int | None, typer.Option(min=1, help="Answers of each; default: 10, across modalities 8.")] = None,
     brighten: Annotated[
         bool, typer.Option("--brighten", help="Show the square root of each value, for the eye.")
     ] = False,
     worst: Annotated[bool, typer.Option("--worst", help="The worst queries, not some from easy to hard.")] = False,
+    data: Data = None,
+    protocol: ProtocolName = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Rank lists: queries beside their first answers, right and wrong framed.
+    """Rank lists: queries beside their first answers, right and wrong framed; across modalities the query's is named.
 
     Example: tapetum plot ranking runs/idf_synth --worst --brighten --out runs/worst.png
     """
     from tapetum.evaluation.slices import worst_queries
     from tapetum.plots.ranking_list import describe_ranking_list, draw_ranking_list
-    from tapetum.report.collect import choose_queries, collect_rank_lists
-    from tapetum.report.runs import find_test
+    from tapetum.report.collect import choose_queries, collect_rank_lists, crosses_modalities
 
-    label, test = find_test(run)
+    ((label, test),) = _tests([run], data, protocol, quiet=quiet).items()
+    across = crosses_modalities(test.query, test.gallery)
     chosen = worst_queries(test.evaluation, count).tolist() if worst else choose_queries([test.evaluation], count)
-    lists = collect_rank_lists(label, test.query, test.gallery, test.protocol, rows=chosen, depth=depth)
+    lists = collect_rank_lists(
+        label, test.query, test.gallery, test.protocol, rows=chosen, depth=depth or (8 if across else 10)
+    )
     right = [[answer.right for answer in one.answers] for one in lists]
+    modalities = [one.modality for one in lists] if across else None
     figure = draw_ranking_list(
         [one.query for one in lists],
         [[answer.picture for answer in one.answers] for one in lists],
         right,
         captions=[one.caption.replace(", ", "\n") for one in lists],
+        modalities=modalities,
         title=f"{label} (shown brightened)" if brighten else label,
         exponent=0.5 if brighten else 1.0,
     )
-    _write(out, figure, describe_ranking_list(right, captions=[one.caption for one in lists]))
+    words = describe_ranking_list(right, captions=[one.caption for one in lists], modalities=modalities)
+    _write(out, figure, words)
+
+
+@app.command()
+def distances(
+    runs: Runs,
+    out: Out = Path("runs/distances.png"),
+    data: Data = None,
+    protocol: ProtocolName = None,
+    quiet: Quiet = False,
+) -> None:
+    """Cosine distances of all pairs, of one person and of two, infrared to visible where there are both.
+
+    Example: tapetum plot distances runs/ide_synth runs/idf_synth --out runs/distances.png
+    """
+    from tapetum.plots.distances import describe_distances, draw_distances
+    from tapetum.report.collect import collect_distances
+
+    found = collect_distances(_tests(runs, data, protocol, quiet=quiet))
+    _write(out, draw_distances(found), describe_distances(found))
+
+
+@app.command()
+def embedding(
+    runs: Runs,
+    out: Out = Path("runs/embedding.png"),
+    people: Annotated[int, typer.Option(min=1, help="People shown.")] = 20,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures of a person in a modality at most.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Draws people and pictures, and begins the map.")] = 0,
+    data: Data = None,
+    protocol: ProtocolName = None,
+    quiet: Quiet = False,
+) -> None:
+    """A map (t-SNE) of some people's embeddings: a colour is a person, circles are visible, triangles infrared.
+
+    Example: tapetum plot embedding runs/idf_synth --people 10 --out runs/embedding.svg
+    """
+    from tapetum.plots.embedding import describe_embedding, draw_embedding
+    from tapetum.report.collect import collect_maps
+
+    maps = collect_maps(_tests(runs, data, protocol, quiet=quiet), people=people, pictures=pictures, seed=seed)
+    _write(out, draw_embedding(maps), describe_embedding(maps))
 
 
 @app.command()
@@ -147,6 +203,25 @@ def enhancement(
     night, enhanced = [pair.night for pair in pairs], [pair.enhanced for pair in pairs]
     figure = draw_enhancement(night, enhanced, captions=[pair.caption.replace(", ", "\n") for pair in pairs])
     _write(out, figure, describe_enhancement(night, enhanced))
+
+
+def _tests(runs: list[Path], data: str | None, protocol: str | None, *, quiet: bool) -> "dict[str, Searched]":
+    """Both sides of each run's test: as evaluated, or described now where others are asked for."""
+    from tapetum.engine.progress import showing_pictures
+    from tapetum.report.runs import find_test
+    from tapetum.report.sides import describe_sides
+
+    found: dict[str, Searched] = {}
+    label: str
+    test: Searched
+    for run in runs:
+        if data is None and protocol is None:
+            label, test = find_test(run)
+        else:
+            with showing_pictures("extracting", quiet=quiet) as progress:
+                label, test = describe_sides(run, data=data, protocol=protocol, progress=progress)
+        found[label if label not in found else str(run)] = test
+    return found
 
 
 def _write(out: Path, figure: "Figure", words: str) -> None:

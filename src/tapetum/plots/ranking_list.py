@@ -21,6 +21,7 @@ def draw_ranking_list(
     right: Sequence[Sequence[bool]],
     *,
     captions: Sequence[str] | None = None,
+    modalities: Sequence[str] | None = None,
     title: str = "",
     exponent: float = 1.0,
 ) -> Figure:
@@ -31,17 +32,20 @@ def draw_ranking_list(
         answers: for each query up to K pictures, nearest first.
         right: for each query whether each answer shows the same person.
         captions: under each query, e.g. its pid and camera.
+        modalities: above each query, "visible" or "infrared"; None where all pictures are of one.
         title: above everything.
         exponent: of each value between black and white when shown; 0.5 lets the eye see what a night picture holds.
     """
     depth = max([1, *(len(row) for row in answers)])
     rows = max(1, len(queries))
-    figure = new_figure(0.62 * (depth + 1) + 0.5, 1.42 * rows + (0.3 if title else 0.05))
+    height = (1.55 if modalities else 1.42) * rows + (0.3 if title else 0.05)
+    figure = new_figure(0.62 * (depth + 1) + 0.5, height)
     grid = figure.add_gridspec(rows, depth + 2, width_ratios=[1, 0.12, *[1] * depth])
     for row, (query, found, truth) in enumerate(zip(queries, answers, right, strict=True)):
         panel = figure.add_subplot(grid[row, 0])
         _show(panel, _brightened(query, exponent), INK, "-")
-        panel.set_title("query", fontsize=8, loc="center", pad=3)
+        name = f"query\n{modalities[row]}" if modalities and modalities[row] else "query"
+        panel.set_title(name, fontsize=8, loc="center", pad=3)
         if captions:
             panel.set_xlabel(captions[row], fontsize=7, color=MUTED)
         for place, (picture, is_right) in enumerate(zip(found, truth, strict=True)):
@@ -54,16 +58,23 @@ def draw_ranking_list(
     return figure
 
 
-def describe_ranking_list(right: Sequence[Sequence[bool]], *, captions: Sequence[str] | None = None) -> str:
+def describe_ranking_list(
+    right: Sequence[Sequence[bool]],
+    *,
+    captions: Sequence[str] | None = None,
+    modalities: Sequence[str] | None = None,
+) -> str:
     """The rank lists in words: which ranks of which query are right.
 
     Args:
         right: as for `draw_ranking_list`.
         captions: as for `draw_ranking_list`.
+        modalities: as for `draw_ranking_list`.
     """
     parts = []
     for row, truth in enumerate(right):
         name = captions[row] if captions else f"query {row + 1}"
+        name += f", {modalities[row]}" if modalities and modalities[row] else ""
         parts.append(f"{name}: {describe_ranks(truth)}")
     return "Rank lists. " + "; ".join(parts) + "."
 

@@ -10,13 +10,18 @@ from torch import nn
 
 from tapetum.core.method import Enhancer
 from tapetum.core.protocol import Protocol
-from tapetum.core.types import EmbeddingSet
+from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
 from tapetum.engine.logs import read_history
 from tapetum.evaluation.metrics import Evaluation
+from tapetum.evaluation.pair_distances import PairDistances, compute_pair_distances
+from tapetum.evaluation.projection import choose_people, compute_map
 from tapetum.evaluation.ranking import top_k
 from tapetum.evaluation.slices import worst_queries
+from tapetum.plots.embedding import NAMES as MODALITIES
+from tapetum.plots.embedding import EmbeddingMap
 from tapetum.report.content import Answer, Array, EnhancedPair, Picture, RankList
+from tapetum.report.sides import join_sides, split_by_modality
 
 NAMES = {
     "epoch": "epoch",
@@ -43,8 +48,8 @@ def read_curves(metrics_csv: Path) -> dict[str, Array]:
     return {title: np.array([row.get(name, np.nan) for row in rows]) for name, title in names.items() if rows}
 
 
-class Searched(typing.Protocol):
-    """One method's test, e.g. what `tapetum.engine.evaluate.evaluate_run` returns."""
+class Tested(typing.Protocol):
+    """The pictures of one method's test."""
 
     @property
     def query(self) -> EmbeddingSet:
@@ -52,15 +57,56 @@ class Searched(typing.Protocol):
 
     @property
     def gallery(self) -> EmbeddingSet:
-        """The searched set."""
+        """The searched set, in full."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """The rules."""
+
+
+class Searched(Tested, typing.Protocol):
+    """One method's test, e.g. what `tapetum.engine.evaluate.evaluate_run` returns."""
 
     @property
     def evaluation(self) -> Evaluation:
         """Of all queries."""
 
-    @property
-    def protocol(self) -> Protocol:
-        """The rules."""
+
+def collect_distances(tests: Mapping[str, Tested]) -> dict[str, PairDistances]:
+    """Distances of every infrared to every visible picture; of queries to the gallery where there is one modality.
+
+    Args:
+        tests: label -> test.
+    Raises:
+        ProtocolError: a side is empty.
+    """
+    return {
+        label: compute_pair_distances(*split_by_modality(test.query, test.gallery, test.protocol))
+        for label, test in tests.items()
+    }
+
+
+def collect_maps(
+    tests: Mapping[str, Tested], *, people: int = 20, pictures: int = 30, seed: int = 0
+) -> dict[str, EmbeddingMap]:
+    """Maps of some people's embeddings, of the same pictures for every method.
+
+    Args:
+        tests: label -> test; those of the same pictures show the same ones.
+        people: shown at most.
+        pictures: of a person in a modality at most.
+        seed: of the choice and of the optimisation.
+    Raises:
+        ProtocolError: nobody has pictures in all modalities, or there are fewer than four pictures.
+    """
+    found = {}
+    for label, test in tests.items():
+        both = join_sides(test.query, test.gallery)
+        without = tuple(test.protocol.ignored_pids)
+        shown = both.select(choose_people(both, people=people, pictures=pictures, seed=seed, without=without))
+        points = compute_map(shown.vectors, seed=seed)
+        found[label] = EmbeddingMap(points, shown.pids.numpy(), shown.modalities.numpy())
+    return found
 
 
 def collect_searches(tests: Mapping[str, Searched], *, count: int = 6) -> tuple[RankList, ...]:
@@ -137,6 +183,7 @@ def collect_rank_lists(
     """
     chosen = query.select(torch.tensor(list(rows), dtype=torch.int64))
     found = top_k(chosen, gallery, protocol, depth)
+    across = crosses_modalities(query, gallery)
     notes = {} if evaluation is None else _notes(evaluation)
     lists = []
     for place, row in enumerate(found.query_rows.tolist()):
@@ -152,10 +199,25 @@ def collect_rank_lists(
         )
         lists.append(
             RankList(
-                label, read_picture(chosen.paths[row]), answers, _caption(chosen, row), notes.get(list(rows)[row], "")
+                label,
+                read_picture(chosen.paths[row]),
+                answers,
+                _caption(chosen, row),
+                notes.get(list(rows)[row], ""),
+                MODALITIES[Modality(int(chosen.modalities[row]))] if across else "",
             )
         )
     return tuple(lists)
+
+
+def crosses_modalities(query: EmbeddingSet, gallery: EmbeddingSet) -> bool:
+    """Whether a test has pictures of both modalities.
+
+    Args:
+        query: the searching set.
+        gallery: the searched set.
+    """
+    return len(torch.unique(torch.cat([query.modalities, gallery.modalities]))) > 1
 
 
 def collect_pairs(

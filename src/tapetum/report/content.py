@@ -86,6 +86,7 @@ class RankList:
         answers: at most ten are shown.
         caption: e.g. "person 12, camera 3".
         note: e.g. "AP 0.03, first right answer at rank 41".
+        modality: of the query, "visible" or "infrared", where the test crosses modalities; else empty.
     """
 
     method: str
@@ -93,6 +94,7 @@ class RankList:
     answers: tuple[Answer, ...]
     caption: str = ""
     note: str = ""
+    modality: str = ""
 
 
 @dataclass(frozen=True)

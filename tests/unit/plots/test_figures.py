@@ -12,10 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from tapetum.core.errors import OutputError
+from tapetum.core.types import Modality
 from tapetum.data import lighting
+from tapetum.evaluation.pair_distances import BINS, PairDistances
 from tapetum.plots import histograms
 from tapetum.plots.cmc import describe_cmc, draw_cmc
 from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
+from tapetum.plots.distances import describe_distances, draw_distances, find_limits
+from tapetum.plots.embedding import EmbeddingMap, compute_agreement, describe_embedding, draw_embedding
 from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
 from tapetum.plots.histograms import describe_histograms, draw_histograms
 from tapetum.plots.ranking_list import describe_ranking_list, describe_ranks, draw_ranking_list
@@ -45,6 +49,20 @@ def pictures(count: int) -> list[NDArray[np.uint8]]:
     return [rng.integers(0, 60, (40 + 3 * i, 20, 3), dtype=np.uint8) for i in range(count)]
 
 
+def distances(shift: int = 0) -> PairDistances:
+    rng = np.random.default_rng(2)
+    intra = np.bincount(rng.integers(400 + shift, 700 + shift, 500), minlength=BINS)
+    inter = np.bincount(rng.integers(600, 1200, 4000), minlength=BINS)
+    return PairDistances(np.linspace(0, 2, BINS + 1), intra, inter, 0.55 + shift / 1000, 0.9)
+
+
+def embedding_map() -> EmbeddingMap:
+    """Three people in the corners, two pictures of each in each modality, one infrared picture astray."""
+    points = np.repeat(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), 4, axis=0) + 0.01 * np.arange(12)[:, None] / 12
+    points[-1] = points[0]
+    return EmbeddingMap(points, np.repeat([4, 9, 11], 4), np.tile([0, 0, 1, 1], 3))
+
+
 RUNS = {
     "IDE+": {"epoch": np.arange(4.0), "loss": np.array([3.0, 2.0, np.nan, 1.0])},
     "IDF": {"epoch": np.arange(3.0), "loss": np.array([4.0, 3.0, 2.0]), "exposure": np.array([0.5, 0.4, 0.3])},
@@ -60,6 +78,11 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "ranking_list": lambda: draw_ranking_list(
         pictures(2), [pictures(3), pictures(2)], [[True, False, True], [False, False]], captions=["a", "b"], title="IDF"
     ),
+    "ranking_across": lambda: draw_ranking_list(
+        pictures(1), [pictures(3)], [[True, False, True]], captions=["a"], modalities=["infrared"]
+    ),
+    "distances": lambda: draw_distances({"two_stream": distances(), "DEEN": distances(-100)}),
+    "embedding": lambda: draw_embedding({"DEEN": embedding_map()}),
     "enhancement": lambda: draw_enhancement(pictures(3), pictures(3), captions=["a", "b", "c"]),
 }
 
@@ -118,6 +141,47 @@ def test_right_and_wrong_answers_differ_in_colour_sign_and_line() -> None:
     colours = [mpl.colors.to_hex(colour) for colour, _ in frames]
     assert colours == [RIGHT, WRONG, RIGHT, WRONG, WRONG]
     assert frames[0][1] != frames[1][1]
+
+
+def test_a_query_of_a_test_across_modalities_says_of_which_it_is() -> None:
+    titles = [axes.get_title() for axes in FIGURES["ranking_across"]().axes]
+    assert titles == ["query\ninfrared", "1 ✓", "2 ✗", "3 ✓"]
+    words = describe_ranking_list([[True]], captions=["person 4"], modalities=["infrared"])
+    assert words == "Rank lists. person 4, infrared: right at rank 1 of 1."
+
+
+def test_distances_of_all_methods_are_drawn_over_the_same_axes_with_means_and_overlap() -> None:
+    figure = FIGURES["distances"]()
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0.3 < 1.2 < high
+    for axes, found in zip(figure.axes, (distances(), distances(-100)), strict=True):
+        assert [line.get_xdata()[0] for line in axes.lines] == [found.intra_mean, found.inter_mean]
+        assert axes.texts[0].get_text().endswith(f"overlap {100 * found.overlap():.0f} %")
+    assert "500 pairs of one person at a mean of 0.550" in describe_distances({"a": distances()})
+    assert find_limits({}) == (0.0, 2.0)
+
+
+def test_on_the_map_a_colour_is_a_person_and_a_shape_a_modality() -> None:
+    circles, triangles = FIGURES["embedding"]().axes[0].collections
+    for points in (circles, triangles):
+        colours = [tuple(colour) for colour in points.get_facecolors()]
+        assert colours == [colours[0]] * 2 + [colours[2]] * 2 + [colours[4]] * 2
+        assert len(set(colours)) == 3
+    assert len(circles.get_paths()[0].vertices) > len(triangles.get_paths()[0].vertices)
+    one = EmbeddingMap(np.eye(2), np.array([1, 1]), np.full(2, int(Modality.VISIBLE)))
+    legend = draw_embedding({"a": one}).legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["visible"]
+
+
+def test_the_words_of_a_map_say_how_often_the_other_modality_is_nearest() -> None:
+    assert compute_agreement(embedding_map()) == pytest.approx(10 / 12)
+    words = describe_embedding({"DEEN": embedding_map()})
+    assert "3 people, 6 visible pictures and 6 infrared pictures" in words
+    assert "the nearest point of the other modality shows the same person for 83 %" in words
+    alone = EmbeddingMap(np.zeros((1, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert np.isnan(compute_agreement(alone))
 
 
 def test_a_night_picture_can_be_shown_brighter_and_is_shown_as_it_is_otherwise() -> None:
@@ -188,5 +252,7 @@ def test_figures_without_data_are_still_figures() -> None:
         draw_cmc({}),
         draw_slices((), (), {}),
         draw_ranking_list([], [], []),
+        draw_distances({}),
+        draw_embedding({}),
     ):
         assert figure_bytes(figure, ".png", dots_per_inch=30).startswith(b"\x89PNG")
