@@ -1,0 +1,391 @@
+"""DEEN, Diverse Embedding Expansion Network (CVPR 2023), for persons seen by visible and infrared cameras.
+
+Two stems, one for each modality, feed a shared ResNet. Between its stages the maps take up what the stage before showed
+(MFA); before the last stage every map becomes three (DEE), which two losses keep diverse (orthogonality) and close to
+the other modality (CPM). All three embeddings are searched with.
+
+Source: the paper's poster and the released code ZYK100/LLCM. Where they disagree the default is the code and the
+poster's reading is an option, marked "poster:" below.
+Differs: pictures come in any order, and CPM finds its centres by label; the two and a half ResNets that the released
+network carries unused are not built; the six similarities of the search are one inner product of unit vectors.
+Ours, off by default: a branch that brightens visible pictures, as IDF's does (`illumination`).
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tapetum.core.errors import CheckpointError
+from tapetum.core.types import Batch, Modality
+from tapetum.layers.aggregation import Aggregation, build_silent_norm
+from tapetum.layers.backbones import pool_average
+from tapetum.layers.bnneck import BNNeck
+from tapetum.layers.curve_net import CurveNet
+from tapetum.layers.expansion import Expansion
+from tapetum.layers.normalisation import Normalisation, Normalise
+from tapetum.layers.two_stream import TwoStream
+from tapetum.losses.colour import colour_constancy
+from tapetum.losses.cpm import centre_pair_mining
+from tapetum.losses.curve_smoothness import curve_smoothness
+from tapetum.losses.exposure import exposure
+from tapetum.losses.orthogonality import orthogonality
+from tapetum.losses.spatial import spatial_consistency
+from tapetum.losses.triplet import batch_hard_triplet
+from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._options import require
+from tapetum.methods._two_stream import two_stream_renaming, unused_tensors
+
+BRANCHES = 2  # embeddings made beside the original
+TEST_WEIGHTS = {"sum": (1.0, 1.0), "bn_heavy": (0.1, 0.9)}  # of the similarities before and after the neck
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``. The defaults are the released code's for SYSU-MM01 and LLCM."""
+
+    # the network
+    backbone: str = "resnet50"  # a plain ResNet of timm
+    last_stride: int = 1  # of the fourth stage; 2 halves its resolution
+    normalisation: Normalisation = "imagenet"
+    expand_after: Literal[2, 3] = 3  # the stage before the expansion; one more follows. 2: the released RegDB variant
+    expansion: bool = True  # DEE; false: one embedding, and neither CPM nor orthogonality
+    aggregation: bool = True  # MFA behind each stage up to the expansion
+    dropout: float = 0.01  # on the expanded maps, the original's too
+
+    # losses (0 switches a term off)
+    id_weight: float = 1.0
+    triplet_weight: float = 1.0
+    triplet_margin: float | None = 0.3  # null: soft margin
+    cpm_weight: float = 0.8  # lambda_1
+    cpm_margin: float = 0.2
+    cpm_form: Literal["code", "poster"] = "code"  # poster: one hinge
+    cpm_sides: Literal["mean", "sum"] = "mean"  # over the two modalities; poster: sum
+    cpm_detach: bool = True  # no gradient into the distance within a modality
+    orthogonality_weight: float = 0.01  # lambda_2
+    orthogonality_pairs: Literal["branches", "all"] = "branches"  # all: the original takes part too
+    ort_normalise: bool = False  # cosines instead of inner products
+
+    # the vector for search
+    test_score: Literal["sum", "bn_heavy"] = "sum"  # bn_heavy: 0.1 before the neck, 0.9 after it
+
+    # ours: IDF meets DEEN
+    illumination: Literal["none", "branch"] = "none"  # branch: visible pictures also enter brightened, by a second stem
+    curve_width: int = 32
+    curve_scale: float = 1.0  # 0.5 estimates the curves at half resolution
+    curve_smoothness_weight: float = 200.0
+    exposure_weight: float = 10.0
+    colour_weight: float = 5.0
+    spatial_weight: float = 1.0
+    exposure_level: float = 0.6
+    exposure_patch: int = 16
+
+    def __post_init__(self) -> None:
+        require(0 <= self.dropout < 1, f"method.dropout: {self.dropout} is out of range; use 0 up to 1, 1 excluded")
+        require(self.cpm_margin >= 0, f"method.cpm_margin: {self.cpm_margin} is negative; use 0.2")
+        require(self.curve_width > 0, f"method.curve_width: {self.curve_width} is no width; use 32 or less")
+        require(
+            0 < self.curve_scale <= 1,
+            f"method.curve_scale: {self.curve_scale} is out of range; use above 0, up to 1",
+        )
+        require(
+            self.id_weight > 0 or self.triplet_weight > 0,
+            "method.id_weight: 0 leaves nothing that tells persons apart when triplet_weight is 0; set one of them",
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network gives; G is 3 with the expansion (original, branch 1, branch 2), else 1.
+
+    Attributes:
+        features: (G, B, D) float32 pooled features, in the order of the batch.
+        embeddings: (G, B, D) float32, the same after the neck.
+        scores: (G, B, num_ids) float32 class scores.
+        pictures: (V, 3, H, W) visible pictures as the illumination branch saw them; None without it.
+        enhanced: (V, 3, H, W) the same brightened, not clipped; None without it.
+        curves: (V, 24, h, w) curve maps; None without it.
+    """
+
+    features: Tensor
+    embeddings: Tensor
+    scores: Tensor
+    pictures: Tensor | None = None
+    enhanced: Tensor | None = None
+    curves: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, num_ids) class scores of the original embeddings."""
+        return self.scores[0]
+
+
+class Method(nn.Module):
+    """DEEN and the rows of its ablation.
+
+    Args:
+        options: see `Options`.
+        num_ids: training identities.
+    """
+
+    def __init__(self, options: Options, num_ids: int) -> None:
+        super().__init__()
+        self.options = options
+        self.num_ids = num_ids
+        self.normalise = Normalise(options.normalisation)
+        self.network = TwoStream(options.backbone, last_stride=options.last_stride, num_stages=options.expand_after + 1)
+        widths = self.network.widths  # of the stem and the stages
+        stages = range(1, options.expand_after + 1) if options.aggregation else ()
+        self.aggregation = nn.ModuleList(
+            Aggregation(widths[stage], widths[stage - 1], stride=1 if stage == 1 else 2) for stage in stages
+        )
+        self.expansion = (
+            Expansion(widths[options.expand_after], dropout=options.dropout, branches=BRANCHES)
+            if options.expansion
+            else None
+        )
+        self.neck = BNNeck(widths[-1], num_ids)
+        nn.init.normal_(self.neck.norm.weight, 1.0, 0.01)
+
+        self.enhancer: CurveNet | None = None
+        if options.illumination == "branch":
+            self.enhancer = CurveNet(options.curve_width, curve_scale=options.curve_scale)
+            self.bright_stem = copy.deepcopy(self.network.stems[Modality.VISIBLE])
+            # What it sees joins the visible stem's maps through a norm that is silent at the start.
+            self.join = nn.Sequential(nn.Conv2d(widths[0], widths[0], 1, bias=False), build_silent_norm(widths[0]))
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:  # noqa: ARG002
+        """Features, embeddings and class scores of all three expansions.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: (B,) int64.
+            camids: not used.
+        """
+        maps = self.network.stem(self.normalise(images), modalities)
+        pictures = enhanced = curves = None
+        if self.enhancer is not None:
+            visible = (modalities == Modality.VISIBLE).nonzero().squeeze(1)
+            pictures = images[visible].contiguous()  # the curves are applied plane by plane
+            enhanced, curves = self.enhancer(pictures)
+            if len(visible):
+                bright = self.join(self.bright_stem(self.normalise(enhanced)))
+                maps = maps.index_add(0, visible, bright.to(maps.dtype))
+        for number, stage in enumerate(self.network.stages, start=1):
+            higher = stage(maps)
+            if number <= len(self.aggregation):
+                higher = self.aggregation[number - 1](higher, maps)
+            if self.expansion is not None and number == self.options.expand_after:
+                higher = self.expansion(higher)  # (3 B, C, H, W)
+            maps = higher
+        groups = len(maps) // len(images)
+        made = self.neck(pool_average(maps, self.network.widths[-1]))
+        return Output(
+            made.feature.reshape(groups, len(images), -1),
+            made.embedding.reshape(groups, len(images), -1),
+            made.logits.reshape(groups, len(images), -1),
+            pictures,
+            enhanced,
+            curves,
+        )
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy, triplets, CPM, orthogonality and the illumination branch's four, weighted, in float32.
+
+        Terms whose parts the options leave out are left out too.
+
+        Args:
+            output: what `forward` gave.
+            batch: the batch.
+        """
+        options = self.options
+        losses: dict[str, Tensor] = {}
+        groups = len(output.features)
+        labels = batch.labels.repeat(groups)
+        with torch.autocast(output.features.device.type, enabled=False):
+            if options.id_weight:
+                losses["id"] = options.id_weight * functional.cross_entropy(output.scores.flatten(0, 1), labels)
+            if options.triplet_weight:
+                triplet = batch_hard_triplet(output.features.flatten(0, 1), labels, margin=options.triplet_margin)
+                losses["triplet"] = options.triplet_weight * triplet
+            if groups > 1 and options.cpm_weight:
+                losses["cpm"] = options.cpm_weight * centre_pair_mining(
+                    output.features,
+                    batch.labels,
+                    batch.modalities,
+                    margin=options.cpm_margin,
+                    form=options.cpm_form,
+                    sides=options.cpm_sides,
+                    detach=options.cpm_detach,
+                )
+            if groups > 1 and options.orthogonality_weight:
+                losses["orthogonality"] = options.orthogonality_weight * orthogonality(
+                    output.features, normalise=options.ort_normalise, pairs=options.orthogonality_pairs
+                )
+            losses |= self._enhancement_losses(output)
+        return losses
+
+    def _enhancement_losses(self, output: Output) -> dict[str, Tensor]:
+        options = self.options
+        if output.pictures is None or output.enhanced is None or output.curves is None or not len(output.pictures):
+            return {}
+        # Steps between maps at 1/s of the resolution are s times those between the pictures' own pixels.
+        scale = output.curves.shape[2] / output.pictures.shape[2]
+        exposed = exposure(output.enhanced, patch=options.exposure_patch, level=options.exposure_level)
+        weighted = {
+            "curve_smoothness": (options.curve_smoothness_weight * scale**2, curve_smoothness(output.curves)),
+            "exposure": (options.exposure_weight, exposed),
+            "colour": (options.colour_weight, colour_constancy(output.enhanced)),
+            "spatial": (options.spatial_weight, spatial_consistency(output.pictures, output.enhanced)),
+        }
+        return {name: weight * value for name, (weight, value) in weighted.items() if weight}
+
+    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
+        """Vectors for search, (B, 2 G D + 2) float32 of unit length.
+
+        The inner product of a visible and an infrared picture is the released code's sum over six (G = 3) similarity
+        matrices, divided by its largest possible value; see `join_parts`.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+            modalities: (B,) int64.
+            camids: (B,) int64.
+            mirror: add the unit vectors of the horizontal mirror, part by part, without scaling the sums.
+        """
+        parts = self._describe(images, modalities, camids)  # (2 G, B, D)
+        largest, missing = 1, (1 - parts.square().sum(2)).round()  # a part of zeros lacks its whole length
+        if mirror:
+            mirrored = self._describe(images.flip(3), modalities, camids)
+            lengths = parts.square().sum(2) + mirrored.square().sum(2)
+            # |a + b|^2 = 4 - |a - b|^2 for unit vectors: exact also where picture and mirror look the same.
+            largest, missing = 4, (4 - 2 * lengths).round() + (parts - mirrored).square().sum(2)
+            parts = parts + mirrored
+        weights = parts.new_tensor(TEST_WEIGHTS[self.options.test_score]).repeat_interleave(len(parts) // 2)
+        return join_parts(parts, weights, weights @ missing, modalities, largest * float(weights.sum()))
+
+    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
+        """Unit vectors before the neck (original, branches), then after it: (2 G, B, D) float32."""
+        output = self.forward(images, modalities, camids)
+        return functional.normalize(torch.cat((output.features, output.embeddings)).float(), dim=2)
+
+    def enhance(self, images: Tensor) -> Tensor:
+        """Pictures as the illumination branch brightens them, clipped to 0..1; unchanged without it.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1.
+        """
+        if self.enhancer is None:
+            return images
+        enhanced: Tensor = self.enhancer(images)[0]
+        return enhanced.float().clamp(0, 1)
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Head (neck and classifier), enhancer (the curve network, where there is one), backbone (all the rest)."""
+        head = [parameter for parameter in self.neck.parameters() if parameter.requires_grad]
+        enhancer = list(self.enhancer.parameters()) if self.enhancer is not None else []
+        apart = {id(parameter) for parameter in (*self.neck.parameters(), *enhancer)}
+        backbone = [parameter for parameter in self.parameters() if id(parameter) not in apart]
+        groups = {"backbone": backbone, "head": head, "enhancer": enhancer}
+        return {name: parameters for name, parameters in groups.items() if parameters}
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the stems and the stages; a second visible stem starts as the first.
+
+        Args:
+            source: "imagenet", "none" or a weights file of the whole backbone.
+        """
+        self.network.load_pretrained(source)
+        if self.enhancer is not None:
+            self.bright_stem.load_state_dict(self.network.stems[Modality.VISIBLE].state_dict())
+
+
+def join_parts(parts: Tensor, weights: Tensor, missing: Tensor, modalities: Tensor, largest: float) -> Tensor:
+    """Vectors side by side, such that inner products across modalities are the weighted sum of the parts' own.
+
+    The parts times the roots of their weights are joined. Sums with a mirror differ in length; two more numbers, one
+    used by visible and one by infrared pictures, fill each vector up to one length, by which all are divided. Across
+    modalities they meet a zero; two pictures of the same modality gain the product of what they lacked.
+
+    Args:
+        parts: (E, B, D).
+        weights: (E,) of each part's similarity.
+        missing: (B,) largest - weighted sum of the parts' squared lengths.
+        modalities: (B,) int64.
+        largest: squared length that is filled up to.
+    Returns:
+        (B, E D + 2) of unit length; inner products across modalities are sum_e weights_e <a_e, b_e> / largest.
+    """
+    joined = (parts * weights.sqrt()[:, None, None]).transpose(0, 1).flatten(1)
+    filling = functional.one_hot(modalities, len(Modality)) * missing.clamp(min=0).sqrt()[:, None]
+    return torch.cat((joined, filling), 1) / math.sqrt(largest)
+
+
+# Checkpoints of the released code: 1048 tensors (SYSU-MM01, LLCM) or 1022 (RegDB).
+FORMAT = "deen-official"
+
+
+def _renaming(expand_after: int) -> Renaming:
+    """(our prefix, their prefix) of every used tensor."""
+    letters = {"value": "g", "query": "theta", "key": "phi", "out": "W.0", "norm": "W.1"}
+    aggregation = [
+        (f"aggregation.{stage}.{block}.{ours}.", f"MFA{stage + 1}.{theirs_block}.{theirs}.")
+        for stage in range(expand_after)
+        for block, theirs_block in (("channel", "CNL"), ("position", "PNL"))
+        for ours, theirs in letters.items()
+    ]
+    expansion = [
+        (f"expansion.branches.{branch}.{ours}.", f"DEE.FC{branch + 1}{theirs}.")
+        for branch in range(BRANCHES)
+        for ours, theirs in (("dilated.0", 1), ("dilated.1", 2), ("dilated.2", 3), ("out", ""))
+    ]
+    neck = [("neck.norm.", "bottleneck."), ("neck.classifier.", "classifier.")]
+    return (*two_stream_renaming("network."), *aggregation, *expansion, *neck)
+
+
+def from_official(state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of the released code in our terms; its variant and class count are read from it.
+
+    Args:
+        state: its tensors. Those of the three ResNets that the released network never uses may be there or not.
+    Raises:
+        CheckpointError: another tensor is unknown, missing, or has another shape.
+    """
+    place = f"{FORMAT} checkpoint"
+    num_ids = read_tensor_size(state, "classifier.weight", place)
+    width = read_tensor_size(state, "DEE.FC1.weight", place)
+    options = Options(expand_after=2 if width == 512 else 3)
+    with torch.device("meta"):
+        expected = Method(options, num_ids).state_dict()
+    unused = unused_tensors(options.backbone, num_stages=options.expand_after + 1)
+    used = {name: tensor for name, tensor in state.items() if name not in unused}
+    renaming = _renaming(options.expand_after)
+    try:
+        converted = to_ours(used, expected, renaming, (), place)
+    except CheckpointError as error:
+        variant = "RegDB" if options.expand_after == 2 else "SYSU-MM01 and LLCM"
+        raise CheckpointError(f"{error} (read as the variant for {variant}, as DEE has {width} channels)") from None
+    return Converted("deen", asdict(options), num_ids, converted)
+
+
+def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of ours in the layout of the released code; the tensors which that never uses are zeros.
+
+    Args:
+        options: the method's options.
+        state: the method's state.
+    Raises:
+        CheckpointError: it is not the released network (another backbone, no expansion or aggregation, a branch more).
+    """
+    expand_after = int(options.get("expand_after", 3))
+    theirs = to_theirs(state, _renaming(expand_after), ())
+    theirs |= unused_tensors("resnet50", num_stages=expand_after + 1)
+    from_official(theirs)  # the same strict check
+    return theirs
+
+
+OFFICIAL_FORMATS = {FORMAT: OfficialFormat(read=from_official, write=to_official)}
