@@ -4,19 +4,34 @@ import pickle
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from tapetum.core.errors import CheckpointError, nearest_name
 
+STATE_KEYS = ("state_dict", "net")  # under which files keep the tensors beside other things, e.g. released scores
+# What NumPy's numbers and arrays beside the tensors are made of, under the names of NumPy 1 and 2: values, never code.
+NUMPY_VALUES: list[Any] = [
+    *(
+        (maker, f"numpy.{core}.multiarray.{maker.__name__}")
+        for maker in (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])
+        for core in ("core", "_core")
+    ),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")),
+]
+
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a weights file by name: safetensors, or a PyTorch file that holds a plain dictionary of tensors.
 
     Args:
-        path: the file; a PyTorch file may keep the dictionary under the key "state_dict".
+        path: the file; a PyTorch file may keep the dictionary under the key "state_dict" or "net", beside plain values.
     Returns:
         Tensors on the CPU.
     Raises:
@@ -28,8 +43,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
-        with warnings.catch_warnings():  # about pickles that torch did not write; they are read or refused below
-            warnings.simplefilter("ignore")
+        with torch.serialization.safe_globals(NUMPY_VALUES), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that torch did not write; they are read or refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -38,8 +53,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     except Exception as error:  # what a damaged file makes the readers raise is not bounded
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as weights ({reason}); fetch or save the file again") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    if isinstance(state, Mapping):
+        state = next((state[key] for key in STATE_KEYS if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: holds no dictionary of tensors; save the state_dict of the network")
     return dict(state)

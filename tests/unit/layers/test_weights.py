@@ -1,6 +1,9 @@
+import io
 import pickle
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -28,6 +31,34 @@ def test_a_plain_dictionary_is_read_from_either_kind_of_file(tmp_path):
         found = read_state(tmp_path / name)
         assert found.keys() == state.keys()
         assert all(torch.equal(found[key], state[key]) for key in state)
+
+
+def test_released_scores_beside_the_tensors_are_passed_over(tmp_path):
+    state = {"a.weight": torch.arange(3.0)}
+    scores = {"cmc": np.linspace(0, 1, 20), "mAP": np.float64(0.5), "mINP": np.float32(0.25), "epoch": 7}
+    torch.save({"net": state} | scores, tmp_path / "best.t")
+    found = read_state(tmp_path / "best.t")
+    assert found.keys() == state.keys()
+    assert torch.equal(found["a.weight"], state["a.weight"])
+
+
+def test_scores_written_by_the_first_numpy_are_passed_over_too(tmp_path):
+    packed = io.BytesIO()
+    torch.save({"net": {"a": torch.ones(2)}, "cmc": np.zeros(20, np.float32), "mAP": np.float64(0.5)}, packed)
+    with zipfile.ZipFile(packed) as there, zipfile.ZipFile(tmp_path / "old.t", "w") as old:
+        for name in there.namelist():
+            old.writestr(name, there.read(name).replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert torch.equal(read_state(tmp_path / "old.t")["a"], torch.ones(2))
+
+
+def test_code_beside_the_tensors_is_not_executed(tmp_path):
+    trace = tmp_path / "executed"
+    scores = np.array([Trap(trace)], dtype=object)
+    for name, extra in (("plain.t", Trap(trace)), ("array.t", scores)):
+        torch.save({"net": {"a": torch.ones(2)}, "cmc": extra}, tmp_path / name)
+        with pytest.raises(CheckpointError, match="never executed"):
+            read_state(tmp_path / name)
+    assert not trace.exists()
 
 
 def test_code_in_a_weights_file_is_not_executed(tmp_path):
