@@ -15,12 +15,9 @@ from tapetum.core.errors import CheckpointError, nearest_name
 
 STATE_KEYS = ("state_dict", "net")  # under which files keep the tensors beside other things, e.g. released scores
 # What NumPy's numbers and arrays beside the tensors are made of, under the names of NumPy 1 and 2: values, never code.
+NUMPY_MAKERS: tuple[Any, Any] = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])
 NUMPY_VALUES: list[Any] = [
-    *(
-        (maker, f"numpy.{core}.multiarray.{maker.__name__}")
-        for maker in (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])
-        for core in ("core", "_core")
-    ),
+    *((maker, f"numpy.{core}.multiarray.{maker.__name__}") for maker in NUMPY_MAKERS for core in ("core", "_core")),
     np.ndarray,
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")),
