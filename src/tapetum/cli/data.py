@@ -32,7 +32,9 @@ SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave damaged
 @app.command()
 def generate(
     root: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted generation goes on.")],
-    layout: Annotated[str, typer.Option(help="Dataset whose folder layout is written.")] = "synth",
+    layout: Annotated[
+        str, typer.Option(help="Dataset whose folder layout is written; sysu_mm01, regdb and llcm bring their cameras.")
+    ] = "synth",
     people: Annotated[
         int | None, typer.Option(min=1, help="People to train on, and as many others to test on.")
     ] = None,
@@ -57,7 +59,7 @@ def generate(
     from tapetum.data.generate import generate_dataset, generate_video
     from tapetum.engine.recipe import scene_options
 
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"layout": layout}
     if people is not None:
         chosen |= {"num_train_people": people, "num_test_people": people}
     if cameras is not None:

@@ -91,6 +91,21 @@ def load_dataset_module(name: str) -> ModuleType:
     return discovery.load(PACKAGE, name)
 
 
+def load_reader(name: str, root: Path) -> ModuleType:
+    """The file that reads what lies in a folder: the dataset's own, or that of the layout which the folder is in.
+
+    Args:
+        name: of the dataset; "synth" comes in the layout of any other.
+        root: its folder.
+    Raises:
+        DataError: the folder does not say its layout.
+        RecipeError: there is no such dataset.
+    """
+    module = load_dataset_module(name)
+    layout = module.read_layout(root) if hasattr(module, "read_layout") else name
+    return module if layout == name else load_dataset_module(layout)
+
+
 def open_dataset(
     name: str, root: Path, *, options: Mapping[str, Any] | None = None, failures: list[Path] | None = None
 ) -> Dataset:
@@ -105,7 +120,7 @@ def open_dataset(
         DataError: the root is missing, holds another layout or no picture.
         RecipeError: the dataset or an option is unknown.
     """
-    module = load_dataset_module(name)
+    module = load_reader(name, Path(root))
     chosen = dict(options or {})
     known = [
         option for option in inspect.signature(module.read_records).parameters if option not in ("root", "failures")
@@ -115,7 +130,11 @@ def open_dataset(
             hint = nearest_name(option, known) if known else "it has no options"
             raise RecipeError(f"{name}: option {option!r} is unknown; {hint}")
     records = module.read_records(Path(root), failures=failures, **chosen)
-    return Dataset(name, Path(root), tuple(records), dict(module.PROTOCOLS), module.DEFAULT_PROTOCOL)
+    found = module.read_permutations(Path(root)) if hasattr(module, "read_permutations") else None
+    permutations, file = found or (None, "")
+    return Dataset(
+        name, Path(root), tuple(records), dict(module.PROTOCOLS), module.DEFAULT_PROTOCOL, permutations, file
+    )
 
 
 def fingerprint(records: Iterable[Record]) -> str:

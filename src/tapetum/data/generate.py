@@ -22,6 +22,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -30,7 +31,7 @@ from tapetum.core.atomic import make_folder, replacing, write_bytes
 from tapetum.core.errors import OutputError, RecipeError
 from tapetum.core.locks import locked
 from tapetum.core.seeding import numpy_generator
-from tapetum.core.types import Modality
+from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import load_dataset_module
 from tapetum.synth.scene import Scene, SceneOptions
 from tapetum.synth.sensor import encode_jpeg
@@ -76,6 +77,7 @@ def generate_dataset(
 
     Training and testing people are different. Of each testing person under each camera, up to `queries_per_camera`
     pictures drawn at random are queries; whether they are in the gallery as well follows the dataset (Night600: yes).
+    A dataset whose protocols choose the sides (SYSU-MM01, RegDB, LLCM) gets testing pictures without roles.
 
     Args:
         root: new or empty folder, or one in which the same generation was interrupted.
@@ -90,11 +92,13 @@ def generate_dataset(
         RecipeError: the dataset or a setting is unknown, or leaves no gallery.
     """
     module = load_dataset_module(dataset_name)
-    for camid in options.infrared_cameras:  # a layout without infrared says so before anything is written
-        module.picture_path("train", options.first_pid, camid, 0, Modality.INFRARED)
+    scene = Scene(options)
+    sides_later = "test" in _splits(module)
+    _check_cameras(module, scene)
     if queries_per_camera < 1:
         raise RecipeError(f"scene: queries_per_camera is {queries_per_camera}; it must be 1 or more")
-    if dataset_name not in _QUERIES_STAY_IN_GALLERY and options.num_test_people and options.pictures_per_camera < 2:
+    apart = not sides_later and dataset_name not in _QUERIES_STAY_IN_GALLERY
+    if apart and options.num_test_people and options.pictures_per_camera < 2:
         raise RecipeError(
             f"scene: pictures_per_camera is 1 and {dataset_name} keeps queries out of the gallery; set it to 2 or more"
         )
@@ -103,20 +107,25 @@ def generate_dataset(
         "version": 1,
         "dataset": dataset_name,
         "queries_per_camera": queries_per_camera,
-        "options": _plain(asdict(options)),
+        "options": scene_settings(options),
     }
-    scene = Scene(options)
     pids = [*options.train_pids, *options.test_pids]
     tasks = [partial(_render_person, root, dataset_name, options, queries_per_camera, pid) for pid in pids]
-    sizes = [len(scene.cameras_of(pid)) * options.pictures_per_camera for pid in pids]
+    sizes = [len(scene.pictures_of(pid)) for pid in pids]
     job = _Job(root, SCENE_FILE, plan, [f"{pid:05d}" for pid in pids], sizes, progress, resume)
 
     def finish(parts: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
+        pictures = [picture for part in parts for picture in part["files"]]
+        pairs = {str(c): _camera_facts(scene, c, Modality.INFRARED) for c in sorted(set(options.paired_cameras))}
+        facts = {
             "people": {str(pid): _plain(scene.person(pid).attributes()) for pid in pids},
             "cameras": {str(c): _camera_facts(scene, c) for c in range(1, options.cameras + 1)},
-            "pictures": [picture for part in parts for picture in part["files"]],
+            **({"paired_cameras": pairs} if pairs else {}),
+            "pictures": pictures,
         }
+        if hasattr(module, "write_index"):
+            facts["index"] = [path.as_posix() for path in module.write_index(root, [_record(p) for p in pictures])]
+        return facts
 
     return job.run(tasks, workers, finish)
 
@@ -155,7 +164,7 @@ def generate_video(
         "version": 1,
         "seconds": seconds,
         "video": _plain(asdict(settings)),
-        "options": _plain(asdict(options)),
+        "options": scene_settings(options),
     }
     scene = Scene(options)
     camids = range(1, options.cameras + 1)
@@ -243,7 +252,7 @@ class _Job:
         found = _read_json(path)
         if found is None or any(found.get(key) != value for key, value in self.plan.items()):
             raise OutputError(f"{self.root}: holds another scene ({self.manifest} differs); choose another folder")
-        complete = all((self.root / name).is_file() for name in found["digests"])
+        complete = all((self.root / name).is_file() for name in (*found["digests"], *found.get("index", ())))
         return found if complete and self.resume else None
 
     def _begin(self) -> None:
@@ -351,30 +360,65 @@ def _render_person(
 ) -> dict[str, Any]:
     """Every picture of one person; returns the facts."""
     scene, module = _scene(options), load_dataset_module(dataset_name)
-    testing = pid in options.test_pids
+    testing, sides_later = pid in options.test_pids, "test" in _splits(module)
     shared = dataset_name in _QUERIES_STAY_IN_GALLERY
     files: list[dict[str, Any]] = []
     part: dict[str, Any] = {"files": files, "digests": {}, "bytes": {}}
-    for camid in scene.cameras_of(pid):
-        count = options.pictures_per_camera
-        queries = set()
-        if testing:
-            rng = numpy_generator(options.time_seed, "query", pid, camid)
-            queries = set(rng.permutation(count)[: min(queries_per_camera, count if shared else count - 1)].tolist())
-        for index in range(count):
-            shot = scene.shot(pid, camid, index)
-            content = encode_jpeg(shot.picture, scene.camera(camid).sensor.jpeg_quality)
-            splits = ["train"] if not testing else ["query"] * (index in queries)
-            if testing and (shared or index not in queries):
-                splits.append("gallery")
-            facts = {"pid": pid, "camid": camid, "index": index, "modality": shot.modality.name.lower(), **shot.facts}
-            for split in splits:
-                path = module.picture_path(split, pid, camid, index, shot.modality)
-                _write_picture(root / path, content)
-                part["digests"][path.as_posix()] = hashlib.sha256(content).hexdigest()[:16]
-                part["bytes"][path.as_posix()] = len(content)
-                files.append({"path": path.as_posix(), "split": split, **facts})
+    count = options.pictures_per_camera
+    queries: dict[int, set[int]] = {}  # camera -> numbers of its pictures
+    if testing and not sides_later:
+        for camid in scene.cameras_of(pid):
+            order = numpy_generator(options.time_seed, "query", pid, camid).permutation(count)
+            queries[camid] = set(order[: min(queries_per_camera, count if shared else count - 1)].tolist())
+    for camid, modality, index in scene.pictures_of(pid):
+        shot = scene.shot(pid, camid, index, modality)
+        content = encode_jpeg(shot.picture, scene.camera(camid, modality).sensor.jpeg_quality)
+        if not testing or sides_later:
+            splits = ["test" if testing else "train"]
+        else:
+            asked = index % count in queries[camid]
+            splits = ["query"] * asked + ["gallery"] * (shared or not asked)
+        facts = {"pid": pid, "camid": camid, "index": index, "modality": shot.modality.name.lower(), **shot.facts}
+        for split in splits:
+            path = module.picture_path(split, pid, camid, index, shot.modality)
+            _write_picture(root / path, content)
+            part["digests"][path.as_posix()] = hashlib.sha256(content).hexdigest()[:16]
+            part["bytes"][path.as_posix()] = len(content)
+            files.append({"path": path.as_posix(), "split": split, **facts})
     return part
+
+
+def scene_settings(options: SceneOptions) -> dict[str, Any]:
+    """The options as plain values; without pairs as they were before there were any, so that old scenes stay known.
+
+    Args:
+        options: the scene.
+    """
+    return {name: value for name, value in _plain(asdict(options)).items() if name != "paired_cameras" or value}
+
+
+def _splits(module: ModuleType) -> tuple[str, ...]:
+    splits: tuple[str, ...] = getattr(module, "SPLITS", ("train", "query", "gallery"))
+    return splits
+
+
+def _check_cameras(module: ModuleType, scene: Scene) -> None:
+    """A layout without a place for one of the cameras, or that needs others, says so before anything is written."""
+    for split in _splits(module):
+        for camid, modality in scene.views():
+            module.picture_path(split, scene.options.first_pid, camid, 0, modality)
+    wanted = {rules.query_modality for rules in module.PROTOCOLS.values()} - {None}
+    for modality in sorted(wanted - {modality for _, modality in scene.views()}):
+        raise RecipeError(
+            f"scene: the layout {module.NAME} wants {modality.name.lower()} cameras too and has none; "
+            "set infrared_cameras or paired_cameras"
+        )
+
+
+def _record(picture: dict[str, Any]) -> Record:
+    """A line of the ground truth as a record, its path from the root."""
+    modality = Modality[picture["modality"].upper()]
+    return Record(Path(picture["path"]), picture["pid"], picture["camid"], modality, picture["split"])
 
 
 def _render_video(root: Path, options: SceneOptions, video: VideoOptions, seconds: float, camid: int) -> dict[str, Any]:
@@ -403,8 +447,8 @@ def _write_picture(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def _camera_facts(scene: Scene, camid: int) -> dict[str, Any]:
-    camera = scene.camera(camid)
+def _camera_facts(scene: Scene, camid: int, modality: Modality | None = None) -> dict[str, Any]:
+    camera = scene.camera(camid, modality)
     facts = asdict(camera)
     facts["modality"] = camera.modality.name.lower()
     return _plain(facts)

@@ -1,6 +1,7 @@
 """What the dataset files share: published counts, finding a root, listing pictures, parsing names into records."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Modality, Record
@@ -25,10 +27,27 @@ class Counts:
     Attributes:
         pictures: number of picture files.
         ids: number of identities; None where the source does not say.
+        certain: False where the number is from hearsay: a dataset that differs is not thereby wrong.
     """
 
     pictures: int
     ids: int | None = None
+    certain: bool = True
+
+
+@dataclass(frozen=True)
+class ListedPicture:
+    """One line of a list such as LLCM's ``idx/train_vis.txt``.
+
+    Attributes:
+        path: of the picture, which exists.
+        label: the number beside it.
+        line: where it stands, counted from 1.
+    """
+
+    path: Path
+    label: int
+    line: int
 
 
 def visible_protocol(
@@ -157,6 +176,125 @@ def require_pictures(records: Sequence[Record], root: Path, *, dataset: str, fai
         )
 
 
+def read_numbers(path: Path, *, dataset: str) -> list[int]:
+    """The numbers of a file whose first line holds them, separated by commas; the rest of the file is not read.
+
+    Args:
+        path: e.g. ``exp/test_id.txt``.
+        dataset: the dataset's name, for the error.
+    Raises:
+        DataError: the file is missing, or holds something else.
+    """
+    first = (_read_lines(path, dataset=dataset) or [""])[0]
+    pieces = [piece.strip() for piece in first.split(",")]
+    wrong = [piece for piece in pieces if piece and not piece.isdecimal()]
+    if wrong:
+        raise DataError(
+            f"{dataset}: {path} holds {wrong[0][:40]!r} where a person's number is expected; "
+            "its first line must be like 1,2,5; copy the file from the dataset again"
+        )
+    return sorted({int(piece) for piece in pieces if piece})
+
+
+def read_list(base: Path, name: str, *, dataset: str) -> list[ListedPicture]:
+    """The pictures that a list names, one a line: path from the dataset's folder, blank, number. Sorted by path.
+
+    A line that stands twice counts once.
+
+    Args:
+        base: the dataset's folder.
+        name: of the list, from there.
+        dataset: the dataset's name, for the errors.
+    Raises:
+        DataError: the list is missing, a line is malformed, or pictures that it names are absent.
+    """
+    place = base / name
+    found: dict[Path, ListedPicture] = {}
+    absent: list[ListedPicture] = []
+    for number, line in enumerate(_read_lines(place, dataset=dataset), start=1):
+        if not line.strip():
+            continue
+        words = line.rsplit(maxsplit=1)
+        relative = Path(words[0].strip())
+        if len(words) != 2 or not words[1].isdecimal() or relative.is_absolute() or ".." in relative.parts:
+            raise DataError(
+                f"{dataset}: line {number} of {place} is {line.strip()[:80]!r}, expected a path inside the dataset, "
+                "a blank and a number; copy the file from the dataset again"
+            )
+        entry = ListedPicture(base / relative, int(words[1]), number)
+        known = found.setdefault(entry.path, entry)
+        if known.label != entry.label:
+            raise DataError(
+                f"{dataset}: {place} gives {relative} the number {known.label} in line {known.line} and {entry.label} "
+                f"in line {number}; copy the file from the dataset again"
+            )
+        if known is entry and not entry.path.is_file():
+            absent.append(entry)
+    if absent:
+        first = absent[0]
+        count = "no picture" if len(absent) == len(found) else f"{len(absent)} of {len(found)} pictures"
+        verb = "is there" if len(absent) == len(found) else "are missing"
+        raise DataError(
+            f"{dataset}: {count} named by {place} {verb}, first {first.path.relative_to(base)} in line {first.line}; "
+            "unpack the dataset in full"
+        )
+    return [found[path] for path in sorted(found)]
+
+
+def _read_lines(path: Path, *, dataset: str) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{dataset}: {path} cannot be read ({error.strerror}); it comes with the dataset, copy it from there"
+        ) from None
+    except UnicodeDecodeError:
+        raise DataError(f"{dataset}: {path} is no text; copy it from the dataset again") from None
+
+
+def write_list(path: Path, entries: Iterable[tuple[Path, int]]) -> None:
+    """Write a list as `read_list` reads it.
+
+    Args:
+        path: of the list; folders are made.
+        entries: picture, from the dataset's folder, and number.
+    """
+    make_folder(path.parent)
+    write_bytes(path, "".join(f"{picture.as_posix()} {number}\n" for picture, number in entries).encode())
+
+
+def write_numbers(path: Path, numbers: Iterable[int]) -> None:
+    """Write people's numbers as `read_numbers` reads them.
+
+    Args:
+        path: of the file; folders are made.
+        numbers: in the order in which they shall stand.
+    """
+    make_folder(path.parent)
+    write_bytes(path, (",".join(map(str, numbers)) + "\n").encode())
+
+
+def require_modalities(records: Sequence[Record], root: Path, *, dataset: str) -> None:
+    """Refuse a visible-infrared dataset of which one side is missing.
+
+    Args:
+        records: what was read.
+        root: where it was read.
+        dataset: the dataset's name.
+    Raises:
+        DataError: a split has no picture of one modality.
+    """
+    counts = Counter((record.split, record.modality) for record in records)
+    for split in sorted({record.split for record in records}):
+        for modality in Modality:
+            if not counts[split, modality]:
+                other = Modality(1 - modality)
+                raise DataError(
+                    f"{dataset}: no {modality.name.lower()} picture of split {split!r} in {root} "
+                    f"({counts[split, other]} {other.name.lower()} ones); unpack both modalities there"
+                )
+
+
 def visible_only(modality: Modality, *, dataset: str) -> None:
     """Refuse an infrared picture in the layout of a visible-light dataset.
 
@@ -168,6 +306,20 @@ def visible_only(modality: Modality, *, dataset: str) -> None:
     """
     if modality != Modality.VISIBLE:
         raise DataError(f"{dataset}: its layout holds visible pictures only, not {Modality(modality).name.lower()}")
+
+
+def require_split(split: str, splits: Sequence[str], *, dataset: str) -> None:
+    """Refuse a split that a layout does not have.
+
+    Args:
+        split: of the picture to be placed.
+        splits: of the layout.
+        dataset: the dataset's name.
+    Raises:
+        DataError: the layout has no such split.
+    """
+    if split not in splits:
+        raise DataError(f"{dataset}: its layout has the splits {' and '.join(splits)}, not {split!r}; choose one")
 
 
 def write_sample_picture(path: Path, rng: np.random.Generator, *, size: tuple[int, int] = (64, 32)) -> None:

@@ -368,7 +368,8 @@ def scene_options(settings: Mapping[str, Any]) -> tuple[SceneOptions, int]:
     """Options of the generated night scene, and the number of queries of a person under one camera.
 
     Args:
-        settings: fields of `SceneOptions`, and queries_per_camera.
+        settings: fields of `SceneOptions`, queries_per_camera, and layout: the dataset whose folders are written, which
+            may bring cameras and numbers of its own for what is not named.
     Raises:
         RecipeError: a setting is unknown, of a wrong type or out of range.
     """
@@ -376,13 +377,21 @@ def scene_options(settings: Mapping[str, Any]) -> tuple[SceneOptions, int]:
     fields: dict[str, Any] = {
         field.name: (hints[field.name], field.default) for field in dataclasses.fields(SceneOptions)
     }
-    checker = create_model("Scene", __base__=Section, queries_per_camera=(Count, 3), **fields)
+    others: dict[str, Any] = {"queries_per_camera": (Count, 3), "layout": (str, "synth")}
+    checker = create_model("Scene", __base__=Section, **others, **fields)
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
         values = dict(checker.model_validate(plain))
     except ValidationError as error:
-        raise RecipeError(_explain(error, "data.scene.", [*fields, "queries_per_camera"])) from None
+        raise RecipeError(_explain(error, "data.scene.", [*fields, *others])) from None
     queries_per_camera: int = values.pop("queries_per_camera")
+    if (layout := values.pop("layout")) != "synth":
+        from tapetum.data.catalog import load_dataset_module  # imports OpenCV; most recipes have no need of it
+
+        module = load_dataset_module(layout)
+        if hasattr(module, "scene_defaults"):
+            chosen = {name: values[name] for name in fields if name in plain}
+            values = module.scene_defaults(plain.get("cameras")) | chosen
     return SceneOptions(**values), queries_per_camera
 
 

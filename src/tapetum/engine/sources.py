@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.locks import locked
 from tapetum.core.types import Record
-from tapetum.data.catalog import Dataset, open_dataset
-from tapetum.data.generate import SCENE_FILE, generate_dataset
+from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset
+from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
 from tapetum.data.layout import SUFFIXES
 from tapetum.data.loader import Progress, drop_corrupt
 from tapetum.data.sampler import SamplerOptions
@@ -55,6 +55,8 @@ def parse_source(text: str) -> tuple[str, str | None]:
 def source_overrides(text: str, section: DataSection | None = None) -> list[str]:
     """What ``--data NAME=ROOT`` changes in a recipe; another dataset also forgets the options of the one before.
 
+    A night scene in place of a visible-infrared dataset is one in that dataset's layout.
+
     Args:
         text: as typed.
         section: of the recipe, where one is at hand; a root that is not given stays for the same name.
@@ -64,8 +66,14 @@ def source_overrides(text: str, section: DataSection | None = None) -> list[str]
         return []
     changes = [f"data.name={name}", f"data.root={json.dumps(root)}"]
     if section is not None and name != section.name:
-        changes += ["data.options={}", "data.scene={}"]
+        changes += ["data.options={}", f"data.scene={json.dumps(_scene_in_place_of(section.name, name))}"]
     return changes
+
+
+def _scene_in_place_of(before: str, name: str) -> dict[str, str]:
+    """Settings of the scene that stands in for a dataset: the layout, where it decides who searches whom."""
+    stands_in = name == SYNTH and before != SYNTH and hasattr(load_dataset_module(before), "scene_defaults")
+    return {"layout": before} if stands_in else {}
 
 
 def records_of(source: str, section: DataSection, split: str, *, progress: Progress | None = None) -> list[Record]:
@@ -85,7 +93,7 @@ def records_of(source: str, section: DataSection, split: str, *, progress: Progr
     same = name == section.name
     values: dict[str, Any] = {"name": name, "root": root or (section.root if same else None)}
     if not same:
-        values |= {"options": {}, "scene": {}}
+        values |= {"options": {}, "scene": _scene_in_place_of(section.name, name)}
     return list_split(open_data(section.model_copy(update=values), progress=progress).dataset, split)
 
 
@@ -101,7 +109,8 @@ def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress |
         DataError: the dataset cannot be read.
     """
     if section.name == SYNTH:
-        dataset = open_scene(section.scene, Path(section.root) if section.root else None, cache, progress)
+        place = Path(section.root) if section.root else None
+        dataset = open_scene(section.scene, place, cache, progress, options=section.options)
     else:
         if section.scene:
             raise RecipeError(f"data.scene is for data.name = {SYNTH}, not for {section.name}; remove it")
@@ -131,35 +140,48 @@ def training_records(dataset: Dataset) -> list[Record]:
 
 
 def open_scene(
-    settings: Mapping[str, Any], root: Path | None = None, cache: Path = CACHE, progress: Progress | None = None
+    settings: Mapping[str, Any],
+    root: Path | None = None,
+    cache: Path = CACHE,
+    progress: Progress | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """The generated night scene; it is generated once, and an interrupted generation is completed.
 
     Args:
-        settings: of `tapetum.synth.scene.SceneOptions`, and queries_per_camera; what is not named keeps its default.
+        settings: of `tapetum.synth.scene.SceneOptions`, queries_per_camera and layout; what is not named keeps its
+            default, or the layout's.
         root: where it lies or shall lie; None takes a folder of `cache` named after the settings.
         cache: folder for generated scenes.
         progress: called with (done, total) pictures.
+        options: reading options of the layout, e.g. {"trial": 2} for regdb.
     Raises:
         RecipeError: a setting is unknown or cannot work.
+        DataError: a scene that lies there is in another layout.
         OutputError: the folder cannot be written, or holds something else.
     """
-    options, queries_per_camera = scene_options(settings)
-    if root is not None and not settings and (root / SCENE_FILE).is_file():
-        return open_dataset(SYNTH, root)  # somebody's own scene, whatever its settings
-    text = json.dumps([asdict(options), queries_per_camera], sort_keys=True)
-    root = root or cache / f"{SYNTH}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    scene, queries_per_camera = scene_options(settings)
+    layout = settings.get("layout", SYNTH)
+    if root is not None and not set(settings) - {"layout"} and (root / SCENE_FILE).is_file():
+        found = load_reader(SYNTH, root).NAME  # somebody's own scene, whatever its settings
+        if settings and found != layout:
+            raise DataError(f"{root}: holds a scene in the layout {found}, wanted is {layout}; give another folder")
+        return open_dataset(SYNTH, root, options=options)
+    text = json.dumps([scene_settings(scene), queries_per_camera], sort_keys=True)
+    stem = SYNTH if layout == SYNTH else f"{SYNTH}-{layout}"
+    root = root or cache / f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     make_folder(root.parent)
     with locked(root.with_name(f".{root.name}.lock"), refusal=None):  # two runs may want the same scene
         generate_dataset(
             root,
-            SYNTH,
-            options,
+            layout,
+            scene,
             queries_per_camera=queries_per_camera,
             workers=os.cpu_count() or 1,
             progress=progress,
         )
-    return open_dataset(SYNTH, root)
+    return open_dataset(SYNTH, root, options=options)
 
 
 def picture_settings(section: DataSection) -> dict[str, Any]:

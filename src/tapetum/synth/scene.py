@@ -47,6 +47,7 @@ class SceneOptions:
         badly_cut_share: pictures whose box misses or dwarfs the person.
         headlight_share: pictures taken while a car passes.
         infrared_cameras: camera numbers that see infrared.
+        paired_cameras: camera numbers at which an infrared camera hangs beside the visible one, with the same number.
         infrared_band: "near" (with an illuminator) or "thermal".
         first_pid: smallest pid.
     """
@@ -67,6 +68,7 @@ class SceneOptions:
     badly_cut_share: float = 0.10
     headlight_share: float = 0.15
     infrared_cameras: tuple[int, ...] = ()
+    paired_cameras: tuple[int, ...] = ()
     infrared_band: InfraredBand = "near"
     first_pid: int = 1
 
@@ -82,8 +84,11 @@ class SceneOptions:
         _require(self.difficulty >= 0, "difficulty", self.difficulty, "0 or more")
         for name in ("occluded_share", "badly_cut_share", "headlight_share"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0..1")
-        inside = all(1 <= camid <= self.cameras for camid in self.infrared_cameras)
-        _require(inside, "infrared_cameras", self.infrared_cameras, f"camera numbers in 1..{self.cameras}")
+        for name in ("infrared_cameras", "paired_cameras"):
+            inside = all(1 <= camid <= self.cameras for camid in getattr(self, name))
+            _require(inside, name, getattr(self, name), f"camera numbers in 1..{self.cameras}")
+        apart = not set(self.infrared_cameras) & set(self.paired_cameras)
+        _require(apart, "paired_cameras", self.paired_cameras, "visible cameras, none of infrared_cameras")
         _require(self.infrared_band in ("near", "thermal"), "infrared_band", self.infrared_band, "near or thermal")
         if self.cameras_per_person is not None:
             allowed = f"in 1..{self.cameras}"
@@ -216,6 +221,28 @@ class Scene:
             return tuple(range(1, self.options.cameras + 1))
         rng = numpy_generator(self.options.time_seed, "visits", pid)
         return tuple(sorted((rng.permutation(self.options.cameras)[:count] + 1).tolist()))
+
+    def views(self) -> list[tuple[int, Modality]]:
+        """Every camera with its modality; a pair is two entries of one number."""
+        infrared = [(camid, Modality.INFRARED) for camid in sorted(set(self.options.paired_cameras))]
+        return sorted([(camid, self.camera(camid).modality) for camid in range(1, self.options.cameras + 1)] + infrared)
+
+    def pictures_of(self, pid: int) -> list[tuple[int, Modality, int]]:
+        """(camera, modality, index) of each picture of a person, camera by camera.
+
+        The infrared camera of a pair takes other moments than the visible one, so that nobody is recognised by a step.
+
+        Args:
+            pid: identity.
+        """
+        count, met = self.options.pictures_per_camera, set(self.cameras_of(pid))
+        paired = set(self.options.paired_cameras)
+        return [
+            (camid, modality, count * (camid in paired and modality is Modality.INFRARED) + index)
+            for camid, modality in self.views()
+            if camid in met
+            for index in range(count)
+        ]
 
     def picture(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> Picture:
         """One picture, (H, W, 3) uint8 RGB before JPEG; a pure function of the options and these arguments.

@@ -17,7 +17,16 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_every_dataset_is_listed() -> None:
-    assert list_names(PACKAGE) == ["folder", "knight", "market1501", "night600", "synth"]
+    assert list_names(PACKAGE) == [
+        "folder",
+        "knight",
+        "llcm",
+        "market1501",
+        "night600",
+        "regdb",
+        "synth",
+        "sysu_mm01",
+    ]
 
 
 def test_misspelt_dataset_is_answered_with_the_nearest_name(root: Path) -> None:

@@ -1,11 +1,13 @@
-"""The generated night scene: Night600's flat layout, with the scene's settings beside it in ``scene.json``.
+"""The generated night scene: Night600's flat layout or another dataset's, with its settings in ``scene.json``.
 
-Written by `tapetum data generate`; evaluated by Night600's protocols, so that numbers are counted alike. That the
-pictures are generated is said by the name of the data, which stands beside the protocol on every result card.
+Written by `tapetum data generate`; evaluated by the protocols of its layout (Night600's, if no other was asked for), so
+that numbers are counted alike. That the pictures are generated is said by the name of the data, which stands beside the
+protocol on every result card.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,15 +37,33 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
     Raises:
         DataError: the scene is missing or was not written to its end.
     """
+    _read_scene(root)
+    return night600.read_records(root, failures=failures)
+
+
+def read_layout(root: Path) -> str:
+    """The dataset in whose layout a scene was written; "synth" for Night600's under the scene's own name.
+
+    Args:
+        root: the folder that holds ``scene.json``.
+    Raises:
+        DataError: the scene is missing or was not written to its end.
+    """
+    return str(_read_scene(root).get("dataset", NAME))
+
+
+def _read_scene(root: Path) -> dict[str, Any]:
     base = find_base(root, dataset=NAME, names=(), obtain=OBTAIN)
     scene = base / SCENE_FILE
     if not scene.is_file():
         raise wrong_layout(base, dataset=NAME, layouts=LAYOUTS)
     try:
-        json.loads(scene.read_text(encoding="utf-8"))
+        found = json.loads(scene.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{NAME}: {scene} is no valid JSON ({error}); generate the scene again") from None
-    return night600.read_records(base, failures=failures)
+    if not isinstance(found, dict):
+        raise DataError(f"{NAME}: {scene} is not the file of a scene; generate the scene again")
+    return found
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
