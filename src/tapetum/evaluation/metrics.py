@@ -376,6 +376,7 @@ def minima_by_identity(distances: Tensor, candidates: Candidates) -> Tensor:
     Returns:
         (n, num_identities).
     """
-    best = distances.new_empty(len(distances), candidates.num_identities)
-    identities = candidates.identities.expand_as(distances)
-    return best.scatter_reduce_(1, identities, distances, "amin", include_self=False)
+    columns = distances.T.contiguous()  # many times faster to reduce row by row than inside a row
+    best = columns.new_empty(candidates.num_identities, len(distances))
+    identities = candidates.identities.unsqueeze(1).expand_as(columns)
+    return best.scatter_reduce_(0, identities, columns, "amin", include_self=False).T

@@ -308,5 +308,5 @@ def _evaluate_drawn_galleries(
     for start, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
         distances = block.neg_()
         for tally, found in zip(tallies, columns, strict=True):
-            tally.add(start, distances[:, found])
+            tally.add(start, distances.index_select(1, found))
     return tuple(tally.finish() for tally in tallies)
