@@ -374,7 +374,8 @@ def find_paired(
     Returns:
         (N,) bool.
     Raises:
-        DataError: one modality is missing altogether, or identities are unpaired and `unpaired` says "error".
+        DataError: one modality is missing altogether, nobody is in both, or identities are unpaired and `unpaired`
+            says "error".
     """
     known, codes = np.unique(np.asarray(identities, dtype=np.int64), return_inverse=True)
     infrared = np.asarray(modalities, dtype=np.int64) != Modality.VISIBLE
@@ -387,6 +388,11 @@ def find_paired(
     sees = [np.bincount(codes[mask], minlength=len(known)) > 0 for mask in (~infrared, infrared)]
     paired = sees[0] & sees[1]
     alone = np.flatnonzero(~paired)
+    if not paired.any():
+        raise DataError(
+            f"sampler: none of {len(known)} training identities has pictures in both modalities; "
+            "check that visible and infrared pictures number the people alike"
+        )
     if len(alone) and unpaired == "error":
         first = alone[:_NAMED].tolist()
         named = ", ".join(f"{known[code]} ({'visible' if sees[0][code] else 'infrared'})" for code in first)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tapetum.core.errors import DataError
-from tapetum.data.image_io import picture_size, read_picture, resize, write_picture
+from tapetum.data.image_io import Interpolation, picture_size, read_picture, resize, write_picture
 
 
 def sample(height: int = 40, width: int = 30) -> np.ndarray:
@@ -143,6 +143,8 @@ def gradients() -> np.ndarray:
         ("cv2", "bicubic", (12, 9), [[[0, 0, 255], [1, 0, 243]], [[14, 0, 254], [20, 2, 239]]]),
         ("cv2", "bicubic", (3, 2), [[[43, 11, 216], [76, 46, 123]], [[140, 46, 192], [174, 129, 100]]]),
         ("cv2", "bilinear", (5, 4), [[[14, 1, 244], [30, 7, 198]], [[73, 6, 230], [89, 43, 183]]]),
+        ("cv2", "lanczos", (5, 4), [[[10, 1, 248], [28, 5, 198]], [[72, 4, 233], [90, 44, 183]]]),
+        ("pil", "lanczos", (5, 4), [[[14, 1, 244], [30, 7, 199]], [[72, 6, 230], [89, 43, 185]]]),
         ("pil", "bicubic", (5, 4), [[[15, 1, 243], [31, 7, 199]], [[72, 7, 229], [88, 41, 185]]]),
         ("pil", "bilinear", (3, 2), [[[55, 18, 206], [82, 54, 129]], [[144, 57, 185], [167, 120, 108]]]),
     ],
@@ -155,10 +157,11 @@ def test_resize_filter_stays_what_models_were_trained_with(
     assert np.abs(resized[:2, :2].astype(int) - np.array(corner)).max() <= 1
 
 
-def test_pil_backend_equals_pillow_exactly() -> None:
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+def test_pil_backend_equals_pillow_exactly(interpolation: Interpolation) -> None:
     picture = sample(90, 50)
-    expected = np.asarray(Image.fromarray(picture).resize((32, 64), Image.Resampling.BICUBIC))
-    assert np.array_equal(resize(picture, (64, 32), backend="pil"), expected)
+    expected = np.asarray(Image.fromarray(picture).resize((32, 64), Image.Resampling[interpolation.upper()]))
+    assert np.array_equal(resize(picture, (64, 32), interpolation=interpolation, backend="pil"), expected)
 
 
 def test_resize_to_the_same_size_gives_the_picture_itself() -> None:

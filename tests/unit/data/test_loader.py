@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from tapetum.core.errors import DataError, OutputError
-from tapetum.core.types import Batch, Record
+from tapetum.core.types import Batch, Modality, Record
 from tapetum.data import loader as module
 from tapetum.data.catalog import open_dataset
 from tapetum.data.datasets import night600
@@ -222,6 +223,38 @@ def test_fewer_identities_than_p_are_refused_before_anything_is_decoded(
     monkeypatch.setattr(module, "read_picture", lambda path: pytest.fail("decoded"))
     with pytest.raises(DataError, match="2 training identities are fewer than P = 4"):
         build(train, sampler=SamplerOptions("pk", ids=4, pictures=2), cache="memory")
+
+
+@pytest.fixture
+def mixed(train: list[Record]) -> list[Record]:
+    """Every second picture of each person under each camera counts as infrared."""
+    return [replace(record, modality=Modality(row % 2)) for row, record in enumerate(train)]
+
+
+@pytest.mark.parametrize(("world", "parts"), [(1, 1), (2, 1), (1, 2)])
+def test_every_part_of_a_cross_modality_batch_shows_its_people_in_both_modalities(
+    mixed: list[Record], world: int, parts: int
+) -> None:
+    sampler = SamplerOptions("cross_modality", ids=2, pictures=2, steps=3)
+    loaders = [build(mixed, sampler=sampler, rank=rank, world=world, parts=parts) for rank in range(world)]
+    batches = [batch for loader in loaders for batch in collect(loader, epochs=1)]
+    assert len(batches) == 3 * world * parts
+    for batch in batches:
+        assert len(batch) == 8 // (world * parts)
+        visible, infrared = (sorted(batch.pids[batch.modalities == m].tolist()) for m in Modality)
+        assert visible == infrared
+        assert len(set(visible)) == 2
+
+
+def test_people_of_one_modality_are_named_by_pid_or_get_no_class(mixed: list[Record]) -> None:
+    pids = sorted({record.pid for record in mixed})
+    records = [r for r in mixed if r.pid != pids[0] or r.modality == Modality.VISIBLE]
+    sampler = SamplerOptions("cross_modality", ids=1, pictures=2)
+    with pytest.raises(DataError, match=rf"1 of {len(pids)} .* in one modality only: {pids[0]} \(visible\); set"):
+        build(records, sampler=sampler)
+    loader = build(records, sampler=replace(sampler, unpaired="drop"))
+    assert loader.pids == pids[1:]
+    assert loader.num_ids == len(pids) - 1
 
 
 def test_no_picture_at_all_is_refused() -> None:

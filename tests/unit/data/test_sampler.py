@@ -5,17 +5,33 @@ import pytest
 
 import golden_files
 from tapetum.core.errors import DataError, RecipeError
-from tapetum.data.sampler import PKSampler, Sampler, SamplerOptions, UniformSampler, build_sampler
+from tapetum.data.sampler import (
+    CrossModalitySampler,
+    PKSampler,
+    Sampler,
+    SamplerOptions,
+    UniformSampler,
+    build_sampler,
+    find_paired,
+)
 
 GOLDEN = golden_files.load("samplers")
 LABELS = np.repeat(np.arange(9), [7, 4, 2, 1, 9, 4, 5, 3, 6])
+VISIBLE, INFRARED = 0, 1
+MIXED_LABELS = np.concatenate([LABELS, np.repeat(np.arange(9), [1, 3, 2, 4, 5, 1, 1, 2, 8])])
+MIXED_MODALITIES = np.repeat([VISIBLE, INFRARED], [len(LABELS), len(MIXED_LABELS) - len(LABELS)])
 
 
-def both(**share: int) -> list[Sampler]:
+def each(**share: int) -> list[Sampler]:
     return [
         UniformSampler(len(LABELS), 8, seed=3, **share),
         PKSampler(LABELS, 4, 2, seed=3, **share),
+        mixed(2, 2, **share),
     ]
+
+
+def mixed(ids: int = 4, pictures: int = 2, *, seed: int = 3, **share: int) -> CrossModalitySampler:
+    return CrossModalitySampler(MIXED_LABELS, MIXED_MODALITIES, ids, pictures, seed=seed, **share)
 
 
 def test_uniform_shows_each_picture_at_most_once_and_leaves_the_incomplete_batch_out() -> None:
@@ -72,10 +88,10 @@ def test_people_are_drawn_equally_often_whatever_their_place() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("kind", [0, 1, 2])
 def test_one_two_and_four_processes_draw_the_same_global_batches(kind: int, world: int) -> None:
-    alone = both()[kind].batches(2)
-    shares = [list(with_epoch(both(rank=rank, world=world)[kind], 2)) for rank in range(world)]
+    alone = each()[kind].batches(2)
+    shares = [list(with_epoch(each(rank=rank, world=world)[kind], 2)) for rank in range(world)]
     for number, batch in enumerate(alone):
         parts = [share[number] for share in shares]
         positions = np.concatenate([part.positions for part in parts])
@@ -98,42 +114,45 @@ def test_processes_receive_whole_people_where_the_people_can_be_shared() -> None
 
 
 def test_parts_share_out_a_process_s_pictures_one_after_the_other() -> None:
-    whole = {tuple(part.positions) for rank in range(4) for part in [next(iter(both(rank=rank, world=4)[0]))]}
-    in_two = both(rank=0, world=2, parts=2)[0], both(rank=1, world=2, parts=2)[0]
+    whole = {tuple(part.positions) for rank in range(4) for part in [next(iter(each(rank=rank, world=4)[0]))]}
+    in_two = each(rank=0, world=2, parts=2)[0], each(rank=1, world=2, parts=2)[0]
     assert [len(sampler) for sampler in in_two] == [10, 10]
     assert {tuple(part.positions) for sampler in in_two for part in list(sampler)[:2]} == whole
 
 
-@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("kind", [0, 1, 2])
 def test_sampler_is_put_back_to_any_batch_of_any_epoch(kind: int) -> None:
-    full = [part.rows.tolist() for part in with_epoch(both()[kind], 7)]
-    restored = with_epoch(both()[kind], 7)
+    full = [part.rows.tolist() for part in with_epoch(each()[kind], 7)]
+    restored = with_epoch(each()[kind], 7)
     restored.start_batch = 2
     assert [part.rows.tolist() for part in restored] == full[2:]
     assert [part.number for part in restored] == list(range(2, len(full)))
 
 
-@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("kind", [0, 1, 2])
 def test_epochs_and_seeds_differ_and_repeat(kind: int) -> None:
-    one, again = both()[kind], both()[kind]
+    one, again = each()[kind], each()[kind]
     assert np.array_equal(one.batches(4), again.batches(4))
     assert not np.array_equal(one.batches(0)[0], one.batches(1)[0])
-    other = build_sampler(SamplerOptions(name=("uniform", "pk")[kind], batch=8, ids=4, pictures=2), LABELS, seed=99)
+    other = each()[kind]
+    other.seed = 99
     assert not np.array_equal(one.batches(0)[0], other.batches(0)[0])
 
 
-@pytest.mark.parametrize("name", ["uniform", "pk"])
+@pytest.mark.parametrize(("name", "size"), [("uniform", 8), ("pk", 8), ("cross_modality", 16)])
 @pytest.mark.parametrize("steps", [1, 3, 17])
-def test_a_number_of_steps_cuts_an_epoch_or_goes_round_again(name: str, steps: int) -> None:
+def test_a_number_of_steps_cuts_an_epoch_or_goes_round_again(name: str, size: int, steps: int) -> None:
     options = SamplerOptions(name=name, batch=8, ids=4, pictures=2, steps=steps)  # type: ignore[arg-type]
-    sampler = build_sampler(options, LABELS, seed=0)
+    sampler = build_sampler(options, MIXED_LABELS, MIXED_MODALITIES, seed=0)
     assert len(sampler) == steps == len(list(sampler))
-    assert sampler.batches(0).shape == (steps, 8)
+    assert sampler.batches(0).shape == (steps, size)
+    assert len({tuple(batch) for batch in sampler.batches(0).tolist()}) == steps
 
 
 def test_fewer_identities_than_p_are_refused_with_both_numbers() -> None:
-    with pytest.raises(DataError, match=r"9 training identities are fewer than P = 16 \(sampler.ids\); lower"):
-        PKSampler(LABELS, 16, 4, seed=0)
+    for build in (lambda: PKSampler(LABELS, 16, 4, seed=0), lambda: mixed(16, 4)):
+        with pytest.raises(DataError, match=r"9 training identities are fewer than P = 16 \(sampler.ids\); lower"):
+            build()
 
 
 def test_fewer_pictures_than_a_batch_are_refused_with_both_numbers() -> None:
@@ -146,5 +165,106 @@ def test_batch_that_cannot_be_shared_evenly_is_refused() -> None:
         UniformSampler(50, 9, seed=0, world=2)
     with pytest.raises(RecipeError, match="3 x 3 cannot be shared by 2 processes"):
         PKSampler(LABELS, 3, 3, seed=0, world=2)
+    with pytest.raises(RecipeError, match="3 x 3 pairs cannot be shared by 2 processes x 1 parts; choose"):
+        mixed(3, 3, world=2)
     with pytest.raises(RecipeError, match="rank 2 of 2"):
         UniformSampler(50, 8, seed=0, rank=2, world=2)
+
+
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_cross_modality_epochs_and_batches_are_those_of_the_published_sampler(case: int) -> None:
+    def read(name: str) -> np.ndarray:
+        return np.asarray(GOLDEN[f"cross_modality_sampler_{case}/{name}"])
+
+    visible, infrared = read("in/visible_labels"), read("in/infrared_labels")
+    labels = np.concatenate([visible, infrared])
+    modalities = np.repeat([VISIBLE, INFRARED], [len(visible), len(infrared)])
+    ids, pictures = int(read("cfg/identities_per_batch")), int(read("cfg/images_per_identity"))
+    sampler = CrossModalitySampler(labels, modalities, ids, pictures, seed=0)
+    assert len(sampler) == read("out/batches") == read("out/batches_with_full_loader_batch")
+    batches = sampler.batches(0)
+    assert batches.size == 2 * read("out/index_length") == 2 * read("out/iterated_length")
+    groups = labels[batches].reshape(len(batches), ids, 2, pictures)
+    people = groups[:, :, 0, 0]
+    assert [len(set(row)) for row in people.tolist()] == read("out/identities_per_batch").tolist()
+    assert (groups[:, :, 0] == people[..., None]).all() == read("out/same_identity_inside_group")
+    assert (groups[:, :, 0] == groups[:, :, 1]).all() == read("out/same_identity_in_both_modalities")
+    of_one_person = np.sort(batches.reshape(-1, pictures), axis=1)
+    assert (of_one_person[:, 1:] == of_one_person[:, :-1]).any() == read("out/repeats_occur_inside_group")
+
+
+def test_cross_modality_batches_hold_k_visible_and_then_k_infrared_pictures_of_each_person() -> None:
+    for epoch in range(20):
+        batches = mixed().batches(epoch).reshape(-1, 4, 2, 2)
+        assert (MIXED_MODALITIES[batches] == np.array([[VISIBLE], [INFRARED]])).all()
+        assert (MIXED_LABELS[batches] == MIXED_LABELS[batches[:, :, :1, :1]]).all()
+
+
+def test_an_epoch_is_as_long_as_the_larger_modality_has_pictures_whichever_it_is() -> None:
+    swapped = CrossModalitySampler(MIXED_LABELS, 1 - MIXED_MODALITIES, 4, 2, seed=0)
+    assert len(mixed()) == len(swapped) == 41 // 8 + 1
+
+
+def test_a_person_with_fewer_than_k_pictures_is_drawn_with_replacement() -> None:
+    batches = np.concatenate([mixed(4, 8).batches(epoch).reshape(-1, 8) for epoch in range(30)])
+    groups = MIXED_LABELS * 2 + MIXED_MODALITIES
+    for group in range(18):
+        owned = np.flatnonzero(groups == group)
+        drawn = batches[groups[batches[:, 0]] == group]
+        assert len(drawn)
+        assert set(drawn.ravel().tolist()) == set(owned.tolist())
+
+
+def test_people_and_pictures_are_drawn_equally_often() -> None:
+    labels = np.tile(np.repeat(np.arange(6), 4), 2)
+    sampler = CrossModalitySampler(labels, np.repeat([0, 1], 24), 2, 3, seed=0)
+    rows = np.concatenate([sampler.batches(epoch).ravel() for epoch in range(800)])
+    expected = len(rows) / 48
+    # a person's pictures come in groups, so the counts scatter more than single draws would
+    assert np.abs(np.bincount(rows, minlength=48) - expected).max() < 8 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize(("ids", "pictures"), [(4, 2), (6, 4), (3, 4), (2, 4)])
+@pytest.mark.parametrize(("world", "parts"), [(1, 1), (2, 1), (1, 2), (2, 2), (1, 4)])
+def test_every_slice_holds_pairs_of_both_modalities_of_several_people(
+    ids: int, pictures: int, world: int, parts: int
+) -> None:
+    shares = [list(mixed(ids, pictures, rank=rank, world=world, parts=parts)) for rank in range(world)]
+    seen = []
+    for part in (part for share in shares for part in share[:parts]):
+        rows = part.rows[part.positions]
+        by_modality = [np.sort(MIXED_LABELS[rows[MIXED_MODALITIES[rows] == m]]) for m in (VISIBLE, INFRARED)]
+        assert np.array_equal(*by_modality)
+        assert len(by_modality[0]) == ids * pictures // (world * parts)
+        assert len(set(by_modality[0].tolist())) >= 2
+        if ids >= 2 * world * parts and ids % (world * parts) == 0:
+            assert set(Counter(by_modality[0].tolist()).values()) == {pictures}  # whole people
+        seen += part.positions.tolist()
+    assert sorted(seen) == list(range(2 * ids * pictures))
+
+
+def test_one_modality_alone_is_refused_with_the_remedy() -> None:
+    options = SamplerOptions("cross_modality", ids=2, pictures=2)
+    with pytest.raises(DataError, match=r"needs visible and infrared .* all 41 are visible; add the infrared ones, or"):
+        build_sampler(options, LABELS, seed=0)
+    with pytest.raises(DataError, match="all 41 are infrared; add the visible ones"):
+        build_sampler(options, LABELS, np.ones(len(LABELS), np.int64), seed=0)
+    with pytest.raises(DataError, match="none of 4 training identities has pictures in both modalities; check"):
+        find_paired([0, 1, 2, 3], [0, 0, 1, 1], "drop")
+
+
+def test_people_of_one_modality_only_are_named_or_left_out() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 5, 6, 7, 8, 9, 10])
+    modalities = np.array([0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0])
+    with pytest.raises(
+        DataError,
+        match=r"7 of 9 training identities have pictures in one modality only: 2 \(infrared\), 5 \(visible\), "
+        r"6 \(visible\), 7 \(visible\), 8 \(visible\), \.\.\.; set sampler\.unpaired to drop",
+    ):
+        CrossModalitySampler(labels, modalities, 2, 2, seed=0)
+    sampler = CrossModalitySampler(labels, modalities, 2, 2, unpaired="drop", seed=0)
+    assert set(sampler.batches(0).ravel().tolist()) <= {0, 1, 2, 3}
+    assert len(sampler) == 2 // 4 + 1  # pictures that are left out make an epoch no longer
+    assert find_paired(labels, modalities, "drop").tolist() == [True] * 4 + [False] * 7
+    with pytest.raises(DataError, match="2 training identities are fewer than P = 3"):
+        CrossModalitySampler(labels, modalities, 3, 2, unpaired="drop", seed=0)

@@ -4,9 +4,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tapetum.data.transforms import (
     BOT_FILL,
+    CAJ_FILL,
     IMAGENET_MEAN,
     AugmentOptions,
     ErasingOptions,
@@ -15,6 +17,7 @@ from tapetum.data.transforms import (
     erase,
     jitter_colours,
     mirror_and_crop,
+    take_colours,
     to_float,
     to_tensor,
 )
@@ -22,7 +25,11 @@ from tapetum.data.transforms import (
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(1, 256, (24, 32, 16, 3), dtype=np.uint8)
 EVERYTHING = AugmentOptions(
-    pad=4, flip=0.5, erasing=ErasingOptions(0.7, fill="noise"), colour_jitter=(0.2, 0.2, 0.2, 0.1)
+    pad=4,
+    flip=0.5,
+    erasing=ErasingOptions(0.7, fill="noise"),
+    colour_jitter=(0.2, 0.2, 0.2, 0.1),
+    grayscale=0.5,
 )
 
 
@@ -90,7 +97,7 @@ def test_same_place_gives_the_same_pictures_and_another_place_others() -> None:
 @pytest.mark.parametrize("fill", ["black", "mean", "noise", BOT_FILL])
 @pytest.mark.parametrize("world", [2, 3, 24])
 def test_processes_together_make_the_pictures_that_one_process_makes(fill: object, world: int) -> None:
-    options = AugmentOptions(4, 0.5, ErasingOptions(0.7, fill=fill), (0.2, 0.2, 0.2, 0.1))  # type: ignore[arg-type]
+    options = AugmentOptions(4, 0.5, ErasingOptions(0.7, fill=fill), (0.2, 0.2, 0.2, 0.1), 0.5)  # type: ignore[arg-type]
     whole = run(options)
     for rank in range(world):
         positions = np.arange(rank, 24, world)
@@ -221,3 +228,42 @@ def test_grey_picture_has_no_hue_to_turn() -> None:
 
 def test_jitter_of_strength_zero_changes_nothing() -> None:
     assert np.array_equal(jitter_colours(PICTURES, (0, 0, 0, 0), RNG.random((24, 8))), PICTURES)
+
+
+def test_grey_pictures_are_pillow_s_to_the_last_bit_and_the_others_stay() -> None:
+    corners = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    pictures = np.concatenate([PICTURES, np.broadcast_to(corners[:, None, None], (5, 32, 16, 3))])
+    chosen = np.arange(29) % 3 > 0
+    found = take_colours(pictures, chosen)
+    for picture, result, grey in zip(pictures, found, chosen, strict=True):
+        expected = np.asarray(Image.fromarray(picture).convert("L").convert("RGB")) if grey else picture
+        assert np.array_equal(result, expected)
+
+
+def test_pictures_lose_their_colours_with_the_given_probability() -> None:
+    options = AugmentOptions(flip=0.0, grayscale=0.25)
+    grey = 0
+    for number in range(60):
+        images = run(options, number=number)
+        grey += int((images == images[:, :1]).all(dim=(1, 2, 3)).sum())
+    count = 60 * 24
+    assert abs(grey - count / 4) < 5 * math.sqrt(count * 0.25 * 0.75)
+
+
+def test_padding_and_erasing_come_after_grey() -> None:
+    red = ErasingOptions(1.0, area=(0.2, 0.3), fill=(1.0, 0.0, 0.0))
+    images = run(AugmentOptions(pad=4, flip=0.5, erasing=red, grayscale=1.0))
+    coloured = (images != images[:, :1]).any(dim=1)
+    assert coloured.any()
+    assert torch.equal(images.permute(0, 2, 3, 1)[coloured], torch.tensor([1.0, 0.0, 0.0]).expand(coloured.sum(), 3))
+
+
+@pytest.mark.parametrize(
+    ("fill", "constant"),
+    [(BOT_FILL, (0.485, 0.456, 0.406)), (CAJ_FILL, (0.4914, 0.4822, 0.4465)), (IMAGENET_MEAN, (0, 0, 0))],
+)
+def test_fills_become_the_releases_constants_after_normalisation(
+    fill: tuple[float, ...], constant: tuple[float, ...]
+) -> None:
+    normalised = (np.array(fill) - IMAGENET_MEAN) / (0.229, 0.224, 0.225)
+    np.testing.assert_allclose(normalised, constant, atol=1e-12)

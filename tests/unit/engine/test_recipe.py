@@ -39,6 +39,13 @@ def test_an_unknown_key_at_any_depth_is_refused_with_the_nearest_name(override: 
         ("training.precision=fp8", "training.precision is 'fp8', expected 'fp32', 'bf16', 'fp16' or 'auto'"),
         ("sampler=null", "sampler is None, expected a section (key: value)"),
         ("sampler.ids=4", "sampler: uniform needs batch, and neither ids nor pictures"),
+        ("sampler={name: cross_modality, ids: 4}", "sampler: cross_modality needs ids and pictures, and no batch"),
+        ("sampler={name: cross_modality, batch: 48, ids: 6, pictures: 4}", "no batch (it is 2 x ids x pictures)"),
+        ("sampler.unpaired=drop", "sampler: unpaired is for cross_modality, not for uniform; remove it"),
+        ("sampler={name: cross_modal, batch: 8}", "expected 'uniform', 'pk' or 'cross_modality'"),
+        ("augment.grayscale=1.5", "augment.grayscale is 1.5, expected less than or equal to 1"),
+        ("data.interpolation=cubic", "expected 'bicubic', 'bilinear' or 'lanczos'"),
+        ("selection.rule=best", "expected 'holdout', 'last' or 'best_on_test'"),
         ("schedule.step=null", "schedule: step needs the number of epochs between two drops"),
         ("schedule.name=multistep", "schedule: multistep needs schedule.milestones"),
         ("selection.ids=1.5", "selection.ids is 1.5, expected a fraction below 1 or a whole number"),
@@ -127,3 +134,15 @@ def test_the_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
 def test_known_keys_reach_every_depth() -> None:
     keys = set(known_keys())
     assert {"seed", "optimiser.lr", "augment.erasing.area", "evaluation.rerank.k1"} <= keys
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pictures"),
+    [
+        ("{batch: 7}", 7),
+        ("{name: pk, ids: 6, pictures: 4}", 24),
+        ("{name: cross_modality, ids: 6, pictures: 4, unpaired: drop}", 48),
+    ],
+)
+def test_the_global_batch_counts_every_picture_of_both_modalities(sampler: str, pictures: int) -> None:
+    assert load_recipe("idf_official", [f"sampler={sampler}"]).sampler.global_batch == pictures

@@ -6,6 +6,7 @@ from tapetum.core.errors import DataError, OutputError, RecipeError, TrainingErr
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Record
 from tapetum.data.catalog import Dataset
+from tapetum.data.sampler import SamplerOptions
 from tapetum.engine.recipe import DataSection, load_recipe
 from tapetum.engine.sources import (
     augment_options,
@@ -13,6 +14,7 @@ from tapetum.engine.sources import (
     list_split,
     open_data,
     parse_source,
+    picture_settings,
     records_of,
     sampler_options,
     source_overrides,
@@ -127,3 +129,8 @@ def test_sections_become_the_options_of_the_data_layer() -> None:
     assert augment.colour_jitter == (0.1, 0.1, 0.1, 0)
     assert sampler_options(recipe).batch == 32
     assert sampler_options(recipe).steps == 3
+    overrides = ["sampler={name: cross_modality, ids: 6, pictures: 4, unpaired: drop}", "augment.grayscale=0.5"]
+    recipe = load_recipe("idf_official", [*overrides, "data.interpolation=lanczos"])
+    assert sampler_options(recipe) == SamplerOptions("cross_modality", ids=6, pictures=4, unpaired="drop")
+    assert augment_options(recipe).grayscale == 0.5
+    assert picture_settings(recipe.data)["interpolation"] == "lanczos"

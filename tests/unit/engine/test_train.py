@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tapetum.core.errors import CheckpointError, DataError, OutputError, RecipeError, TrainingError
-from tapetum.core.types import Batch
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import Batch, Modality
+from tapetum.data.catalog import Dataset, open_dataset
 from tapetum.engine.checkpoint import read_header
 from tapetum.engine.loop import in_float32
 from tapetum.engine.progress import Silence
@@ -490,3 +493,102 @@ def test_outputs_of_any_shape_reach_the_losses_in_float32() -> None:
     assert nested["a"][0].dtype == nested["a"][1][0].dtype == torch.float32
     assert nested["a"][1][1].dtype == torch.int64
     assert nested["b"] is None
+
+
+INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED = (
+    Protocol(name, query_modality=one, gallery_modality=other, junk="none", trials=10, drawn="gallery")
+    for name, one, other in (
+        ("infrared_to_visible", Modality.INFRARED, Modality.VISIBLE),
+        ("visible_to_infrared", Modality.VISIBLE, Modality.INFRARED),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def two_modalities(people: Path) -> Dataset:
+    """Camera 2 counts as infrared, and a protocol says who searches."""
+    records = tuple(
+        replace(
+            record,
+            modality=Modality(record.camid - 1),
+            split="train" if record.split == "train" else "test",
+        )
+        for record in open_dataset("night600", people).records
+        if record.split in ("train", "gallery")
+    )
+    protocols = {rules.name: rules for rules in (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)}
+    return Dataset("night600", people, records, protocols, "infrared_to_visible")
+
+
+CROSS_MODALITY = "sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}"
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_every_part_of_a_training_step_sees_both_modalities(
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    counts: list[list[int]] = []
+    honest = ide.Method.losses
+
+    def counting(self: ide.Method, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        counts.extend(batch.modalities[batch.pids == pid].bincount().tolist() for pid in batch.pids.unique())
+        return honest(self, output, batch)
+
+    monkeypatch.setattr(ide.Method, "losses", counting)
+    overrides = [CROSS_MODALITY, f"training.accumulate={parts}", "schedule.epochs=1", "augment.grayscale=0.5"]
+    train(tiny_recipe(overrides=overrides), tmp_path / "run", dataset=two_modalities)
+    assert counts == [[2, 2]] * 12
+
+
+def test_an_epoch_is_chosen_by_held_out_people_across_modalities_even_after_the_protocol_changed(
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    settings = [CROSS_MODALITY, "selection={rule: holdout, ids: 3, every: 1}", "schedule.epochs=3"]
+    whole = train(tiny_recipe(overrides=settings), tmp_path / "whole", dataset=two_modalities)
+    assert "held-out training identities" in whole.chosen_by
+    assert read_header(whole.checkpoint).origin["selection_protocol"] == "infrared_to_visible"
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities, reporter=StopAfter(4))
+    changed = tiny_recipe(overrides=[*settings, "evaluation.protocol=visible_to_infrared"])
+    resumed = train(changed, tmp_path / "run", dataset=two_modalities)
+    assert resumed.chosen_by == whole.chosen_by
+    scores = [[row["holdout_mean_ap"] for row in result.history] for result in (whole, resumed)]
+    assert scores[0] == scores[1]
+
+
+def test_the_best_epoch_on_the_test_set_is_kept_where_a_recipe_says_so_and_its_card_says_so_loudly(
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    settings = [CROSS_MODALITY, "selection={rule: best_on_test, every: 2}", "schedule.epochs=3"]
+    result = train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities)
+    assert result.num_ids == 8  # nobody is set aside
+    looks = {int(row["epoch"]): row["test_rank1"] for row in result.history if row.get("test_rank1") is not None}
+    assert list(looks) == [2, 3]
+    best = max(looks, key=lambda epoch: (looks[epoch], -epoch))
+    assert read_header(result.checkpoint).epoch == best
+    assert result.checkpoint == RunFolder(tmp_path / "run").best
+    assert result.chosen_by == (
+        f"BEST ON THE TEST SET, as the release does: rank-1 {looks[best]:.4f} by infrared_to_visible, trial 0, "
+        f"without mirror, epoch {best} of 3"
+    )
+
+
+def test_people_of_one_modality_stop_a_training_or_are_left_out_and_counted(
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    pids = sorted({record.pid for record in two_modalities.split("train")})
+    kept = [r for r in two_modalities.records if r.pid != pids[0] or r.modality == Modality.VISIBLE]
+    incomplete = replace(two_modalities, records=tuple(kept))
+    settings = [CROSS_MODALITY, "sampler.steps=1", "schedule.epochs=1"]
+    with pytest.raises(DataError, match=rf"1 of 8 .* one modality only: {pids[0]} \(visible\); set sampler.unpaired"):
+        train(tiny_recipe(overrides=settings), tmp_path / "stops", dataset=incomplete)
+    assert not (tmp_path / "stops").exists()
+    result = train(
+        tiny_recipe(overrides=[*settings, "sampler.unpaired=drop"]), tmp_path / "goes_on", dataset=incomplete
+    )
+    assert result.num_ids == 7
+    assert list(read_header(result.checkpoint).pids) == pids[1:]
+    assert read_header(result.checkpoint).origin["unpaired_ids"] == 1
+    visible = replace(incomplete, records=tuple(r for r in kept if r.modality == Modality.VISIBLE))
+    with pytest.raises(DataError, match="needs visible and infrared training pictures, but all 32 are visible; add"):
+        train(tiny_recipe(overrides=settings), tmp_path / "one", dataset=visible)
