@@ -46,7 +46,7 @@ def test_help_of_every_command_shows_an_example_of_it(command: str) -> None:
 def test_generated_scene_is_whole_and_measured(scene: Path, tmp_path: Path) -> None:
     output = ran("check", "synth", scene)
     assert "no problem found" in output
-    assert re.search(r"^train +12 +2 +2 +-$", output, re.MULTILINE)
+    assert re.search(r"^train +12 +2 +2 +6 +-$", output, re.MULTILINE)
     output = ran("stats", "synth", scene, "--out", tmp_path / "stats")
     assert "light low" in output
     numbers = json.loads((tmp_path / "stats" / "stats.json").read_text())

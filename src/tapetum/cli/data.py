@@ -126,6 +126,9 @@ def check(
 ) -> None:
     """Compare a dataset with what was published: counts, names, unreadable pictures, empty people, duplicates.
 
+    "fewest" is the number of pictures of the person who has the fewest. A sampler repeats pictures of people with less
+    than it wants.
+
     Leaves with status 1 where something differs.
 
     Example: tapetum data check synth runs/scene
@@ -136,12 +139,13 @@ def check(
         report = check_dataset(
             name, root, options=_parse_pairs(options, "--option"), num_workers=workers, progress=progress
         )
-    rows = [("split", "pictures", "people", "cameras", "published")]
+    rows = [("split", "pictures", "people", "cameras", "fewest", "published")]
     for row in report.splits:
         published = "-"
         if row.published:
             published = f"{row.published.pictures} of {row.published.ids or '?'} people"
-        rows.append((row.split, str(row.pictures), str(row.ids), str(row.cameras), published))
+            published += "" if row.published.certain else " (not certain)"
+        rows.append((row.split, str(row.pictures), str(row.ids), str(row.cameras), str(row.fewest), published))
     _echo_table(rows)
     typer.echo(f"fingerprint {report.fingerprint}")
     if report.query_copies:
@@ -191,6 +195,11 @@ def stats(
     rows = [("level", "pictures")]
     rows += [(f"light {level}", str(count)) for level, count in histograms["light"]["levels"].items()]
     rows += [(f"scale {level}", str(count)) for level, count in histograms["scale"]["levels"].items()]
+    if any(" " in split for split in histograms["splits"]):
+        rows += [
+            (split, f"{count['pictures']} of {count['ids']} people" + _one_sided(count))
+            for split, count in histograms["splits"].items()
+        ]
     rows += [
         (f"camera {camid}", f"{camera['pictures']} (mean lightness {camera['mean_lightness']})")
         for camid, camera in histograms["cameras"].items()
@@ -266,6 +275,10 @@ def _parse_pairs(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
         except ValueError:
             parsed[key] = text
     return parsed
+
+
+def _one_sided(count: dict[str, int]) -> str:
+    return f", {count['one_sided']} in one modality only" if count.get("one_sided") else ""
 
 
 def _echo_table(rows: Sequence[Sequence[str]]) -> None:

@@ -1,6 +1,10 @@
-"""Is a dataset what its authors published? Counts, names, unreadable pictures, people without pictures, duplicates."""
+"""Is a dataset what its authors published? Counts, names, unreadable pictures, people without pictures, duplicates.
+
+A visible-infrared dataset is also counted by modality, and people who train in one modality only are listed.
+"""
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.core.errors import DataError
-from tapetum.core.types import Record
-from tapetum.data.catalog import fingerprint, load_dataset_module, open_dataset
-from tapetum.data.image_io import read_picture
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import Modality, Record
+from tapetum.data.catalog import Dataset, fingerprint, load_dataset_module, load_reader, open_dataset
+from tapetum.data.image_io import brightest_of_16_bits, read_picture
 from tapetum.data.layout import Counts, list_pictures
 from tapetum.data.loader import Progress, map_in_threads
 
 _REPORT_EVERY = 256
+_DARK = 4096  # largest value of a 16-bit picture that comes out as black: at most 16 of 255
 
 
 @dataclass(frozen=True)
@@ -22,10 +28,11 @@ class SplitCount:
     """One row of the table.
 
     Attributes:
-        split: its name, or "total".
+        split: its name, with the modality where there are two ("train infrared"), or "total".
         pictures, ids, cameras: what is there; junk (pid -1) and distractors (pid 0 in Market-1501) count as pictures,
             and only pids from 0 on as ids.
         published: what the authors state, or None.
+        fewest: pictures of the person who has the fewest.
     """
 
     split: str
@@ -33,11 +40,12 @@ class SplitCount:
     ids: int
     cameras: int
     published: Counts | None
+    fewest: int = 0
 
     @property
     def differs(self) -> bool:
-        """Whether a published number is not met."""
-        if self.published is None:
+        """Whether a published number is not met, of which one can be certain."""
+        if self.published is None or not self.published.certain:
             return False
         return self.pictures != self.published.pictures or self.published.ids not in (None, self.ids)
 
@@ -52,6 +60,9 @@ class CheckReport:
         name_failures: files whose names give no identity and camera.
         unreadable: one message for each picture that cannot be decoded.
         empty_ids: folders of people without any picture.
+        absent_people: people whom the dataset's own lists name and of whom there is no picture, "split person 12".
+        one_sided: training people in one modality only, "person 12 (visible)".
+        dark: one message for each picture of 16 bits that is black when scaled by the full range.
         queries_without_match: query pictures whose person no other camera's gallery shows.
         duplicates: groups of files with the same content.
         mixed_duplicates: those of the groups in which the files name different people.
@@ -65,6 +76,9 @@ class CheckReport:
     name_failures: tuple[Path, ...]
     unreadable: tuple[str, ...]
     empty_ids: tuple[Path, ...]
+    absent_people: tuple[str, ...]
+    one_sided: tuple[str, ...]
+    dark: tuple[str, ...]
     queries_without_match: tuple[Path, ...]
     duplicates: tuple[tuple[Path, ...], ...]
     mixed_duplicates: tuple[tuple[Path, ...], ...]
@@ -84,6 +98,9 @@ class CheckReport:
             ("names without identity and camera", self.name_failures),
             ("unreadable pictures", self.unreadable),
             ("people without pictures", self.empty_ids),
+            ("people named by the dataset's lists without pictures", self.absent_people),
+            ("training people in one modality only (a sampler of both leaves them out)", self.one_sided),
+            (f"pictures of 16 bits whose values end below {_DARK} and so come out black", self.dark),
             ("queries without a match", self.queries_without_match),
             ("groups of identical files", self.duplicates),
             ("groups of identical files under different people", self.mixed_duplicates),
@@ -116,24 +133,30 @@ def check_dataset(
     digests: dict[str, list[Record]] = defaultdict(list)
     readable: list[Record] = []
     unreadable: list[str] = []
-    for done, (record, (digest, problem)) in enumerate(zip(dataset.records, examined, strict=True), start=1):
+    dark: list[str] = []
+    for done, (record, (digest, problem, too_dark)) in enumerate(zip(dataset.records, examined, strict=True), start=1):
         if digest:
             digests[digest].append(record)
         if problem:
             unreadable.append(problem)
         else:
             readable.append(record)
+        if too_dark:
+            dark.append(too_dark)
         if progress and (done % _REPORT_EVERY == 0 or done == len(dataset.records)):
             progress(done, len(dataset.records))
     duplicates, copies = _find_duplicates(digests)
     return CheckReport(
         name=name,
         root=Path(root),
-        splits=_count_splits(dataset.records, published_counts(name, options)),
+        splits=_count_splits(dataset.records, published_counts(name, options), _one_person_a_number(name, root)),
         name_failures=tuple(failures),
         unreadable=tuple(unreadable),
         empty_ids=_find_empty_folders(dataset.records),
-        queries_without_match=_find_unmatched(dataset.records),
+        absent_people=_find_absent_people(dataset, root),
+        one_sided=_find_one_sided(dataset.records),
+        dark=tuple(dark),
+        queries_without_match=_find_unmatched(dataset),
         duplicates=tuple(tuple(record.path for record in group) for group in duplicates),
         mixed_duplicates=tuple(
             tuple(record.path for record in group) for group in duplicates if len({record.pid for record in group}) > 1
@@ -156,31 +179,49 @@ def published_counts(name: str, options: Mapping[str, Any] | None = None) -> dic
     return dict(published)
 
 
-def _examine(record: Record) -> tuple[str, str]:
-    """(hash of the file, "" if it cannot be read; problem, "" if there is none)."""
+def _examine(record: Record) -> tuple[str, str, str]:
+    """(hash of the file, "" if it cannot be read; problem, "" if there is none; why it comes out black, or "")."""
     try:
         digest = hashlib.blake2b(record.path.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
-        return "", f"{record.path}: cannot be read ({error.strerror})"
+        return "", f"{record.path}: cannot be read ({error.strerror})", ""
     try:
         read_picture(record.path)
+        brightest = brightest_of_16_bits(record.path)
     except DataError as error:
-        return digest, str(error)
-    return digest, ""
+        return digest, str(error), ""
+    if brightest is None or brightest >= _DARK:
+        return digest, "", ""
+    return digest, "", f"{record.path} (largest value {brightest}; convert to 8 bits with 255 for the largest one)"
 
 
-def _count_splits(records: Sequence[Record], published: Mapping[str, Counts]) -> tuple[SplitCount, ...]:
-    pictures = Counter(record.split for record in records)
-    names = [*pictures, *(split for split in published if split not in pictures and split != "total")]
-    if "total" in published or len(names) > 1:
-        names.append("total")
+def _count_splits(
+    records: Sequence[Record], published: Mapping[str, Counts], one_person_a_number: bool
+) -> tuple[SplitCount, ...]:
+    """Rows of splits, of splits by modality where there are two, and of everything."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.split].append(record)
+    if any(record.modality is Modality.INFRARED for record in records):
+        for record in records:
+            groups[f"{record.split} {record.modality.name.lower()}"].append(record)
+    for split in published:
+        groups.setdefault(split, [])
+    groups.pop("total", None)
+    if "total" in published or len(groups) > 1:
+        groups["total"] = list(records)
     rows = []
-    for name in names:
-        chosen = [record for record in records if name in (record.split, "total")]
-        ids = len({record.pid for record in chosen if record.pid >= 0})
-        cameras = len({record.camid for record in chosen})
-        rows.append(SplitCount(name, len(chosen), ids, cameras, published.get(name)))
+    for name, chosen in groups.items():
+        of_person = Counter((one_person_a_number or record.split, record.pid) for record in chosen if record.pid >= 0)
+        cameras = len({(record.camid, record.modality) for record in chosen})
+        fewest = min(of_person.values(), default=0)
+        rows.append(SplitCount(name, len(chosen), len(of_person), cameras, published.get(name), fewest))
     return tuple(rows)
+
+
+def _one_person_a_number(name: str, root: Path) -> bool:
+    """Whether a number means the same person in training and testing."""
+    return not getattr(load_reader(name, Path(root)), "PIDS_START_ANEW", False)
 
 
 def _find_duplicates(digests: Mapping[str, Sequence[Record]]) -> tuple[list[list[Record]], int]:
@@ -198,26 +239,58 @@ def _find_duplicates(digests: Mapping[str, Sequence[Record]]) -> tuple[list[list
 
 
 def _find_empty_folders(records: Sequence[Record]) -> tuple[Path, ...]:
-    """Sisters of the people's folders that hold no picture."""
+    """Sisters of the people's folders that hold no picture; not every camera (``cam1/0012``) meets everybody."""
     folders = {record.path.parent for record in records}
     parents = {folder.parent for folder in folders if folder.name.lstrip("-").isdigit()}
+    parents = {parent for parent in parents if not re.fullmatch(r"cam\d+", parent.name)}
     candidates = [child for parent in sorted(parents) for child in sorted(parent.iterdir()) if child.is_dir()]
     return tuple(child for child in candidates if child not in folders and not list_pictures(child))
 
 
-def _find_unmatched(records: Sequence[Record]) -> tuple[Path, ...]:
-    """Queries whose person is in the gallery under no other camera; nothing where there is no gallery."""
-    cameras: dict[int, set[int]] = defaultdict(set)
+def _find_absent_people(dataset: Dataset, root: Path) -> tuple[str, ...]:
+    """People of the dataset's own lists, where it has such, of whom nothing was read."""
+    module = load_reader(dataset.name, Path(root))
+    if not hasattr(module, "read_people"):
+        return ()
+    there = {(record.split, record.pid) for record in dataset.records}
+    named = [(split, pid) for split, pids in module.read_people(Path(root)).items() for pid in pids]
+    return tuple(f"{split} person {pid}" for split, pid in named if (split, pid) not in there)
+
+
+def _find_one_sided(records: Sequence[Record]) -> tuple[str, ...]:
+    """Training people with pictures of one modality, in a dataset that has both."""
+    seen: dict[int, set[Modality]] = defaultdict(set)
     for record in records:
-        if record.split == "gallery":
-            cameras[record.pid].add(record.camid)
+        if record.split == "train" and record.pid >= 0:
+            seen[record.pid].add(record.modality)
+    if len(set().union(*seen.values())) < 2:
+        return ()
+    alone = sorted((pid, modalities) for pid, modalities in seen.items() if len(modalities) == 1)
+    return tuple(f"person {pid} ({next(iter(modalities)).name.lower()})" for pid, modalities in alone)
+
+
+def _find_unmatched(dataset: Dataset) -> tuple[Path, ...]:
+    """Queries whose person is in the gallery under no camera that counts; nothing where there is no gallery.
+
+    Query, gallery and junk are those of the dataset's usual protocol.
+    """
+    rules = dataset.protocol()
+    cameras: dict[int, set[int]] = defaultdict(set)
+    for record in dataset.side("gallery"):
+        cameras[record.pid].add(record.camid)
     if not cameras:
         return ()
     return tuple(
         record.path
-        for record in records
-        if record.split == "query" and not cameras.get(record.pid, set()) - {record.camid}
+        for record in dataset.side("query")
+        if all(_is_junk(record.camid, camid, rules) for camid in cameras.get(record.pid, ()))
     )
+
+
+def _is_junk(query_camid: int, gallery_camid: int, rules: Protocol) -> bool:
+    """Whether a picture of the query's own person is taken out of the ranking."""
+    same = rules.junk == "same_pid_same_camid" and query_camid == gallery_camid
+    return same or (query_camid, gallery_camid) in rules.junk_camera_pairs
 
 
 def _example(found: object) -> str:

@@ -2,8 +2,8 @@
 
 Rules, the same everywhere:
 
-- A picture becomes uint8 RGB. A single channel is repeated; of 16 bits the upper eight are kept; an alpha channel is
-  dropped, not blended.
+- A picture becomes uint8 RGB. A single channel is repeated; 16 bits are scaled by their full range (65535 becomes 255,
+  whatever the brightest value used is); an alpha channel is dropped, not blended.
 - An EXIF orientation is applied, and `picture_size` speaks of the picture as applied.
 - The size is read from the header and checked before anything is decoded.
 - A JPEG or PNG that ends early is an error, not a picture with a grey rest.
@@ -56,13 +56,28 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     content = _read_content(path)
     _check_size(path, _read_header(path, content), max_pixels)
     _check_complete(path, content)
-    try:
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        decoded = None
-    if decoded is None:
-        raise DataError(f"{path}: the picture is damaged and cannot be decoded; replace it or use --skip-corrupt")
+    decoded = _decode(path, content)
+    if decoded.dtype == np.uint16:
+        decoded = ((decoded.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return cast(Picture, cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+
+
+def brightest_of_16_bits(path: Path) -> int | None:
+    """The largest value of a picture stored in 16 bits; None where it has eight.
+
+    Infrared cameras often use 12 or 14 of 16 bits: scaled by the full range such a picture is nearly black.
+
+    Args:
+        path: the file.
+    Raises:
+        DataError: as for `read_picture`.
+    """
+    content = _read_content(path)
+    if content.startswith(b"\xff\xd8") or (content.startswith(_PNG_SIGNATURE) and content[24:25] != b"\x10"):
+        return None
+    _check_size(path, _read_header(path, content), MAX_PIXELS)
+    decoded = _decode(path, content)
+    return int(decoded.max()) if decoded.dtype == np.uint16 else None
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -123,6 +138,22 @@ def write_picture(path: Path, picture: Picture, *, jpeg_quality: int = 95) -> No
     if not ok:
         raise DataError(f"{path}: pictures ending in {path.suffix!r} cannot be written; use .jpg or .png")
     write_bytes(path, encoded.tobytes())
+
+
+def _decode(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """(H, W, 3) BGR in 8 or 16 bits."""
+    data = np.frombuffer(content, np.uint8)
+    decoded = None
+    for flags in (cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, cv2.IMREAD_COLOR):
+        try:
+            decoded = cv2.imdecode(data, flags)
+        except cv2.error:
+            decoded = None
+        if decoded is None or decoded.dtype in (np.uint8, np.uint16):
+            break  # other kinds of number are brought to eight bits by the decoder itself
+    if decoded is None:
+        raise DataError(f"{path}: the picture is damaged and cannot be decoded; replace it or use --skip-corrupt")
+    return cast("NDArray[np.uint8] | NDArray[np.uint16]", decoded)
 
 
 def _read_content(path: Path) -> bytes:

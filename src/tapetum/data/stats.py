@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tapetum.core.types import Record
+from tapetum.core.types import Modality, Record
 from tapetum.data.lighting import (
     LIGHT_BOUNDS,
     LIGHT_LEVELS,
@@ -29,10 +29,12 @@ def compute_histograms(records: Sequence[Record], statistics: PictureStatistics)
         statistics: of these pictures, in their order.
     Returns:
         "light", "scale" and "colour": bin edges and counts (and pictures per level); "noise": quartiles;
-        "cameras": pictures and mean lightness of each; "splits": pictures and identities of each.
+        "cameras": pictures and mean lightness of each, an infrared one as "3 infrared"; "splits": pictures and
+        identities of each, by modality as well ("train infrared") where there are two, and there also "one_sided": of
+        how many people a split has one modality only.
     """
-    camids = np.array([record.camid for record in records])
-    splits = sorted({record.split for record in records})
+    cameras = np.array([_camera_name(record) for record in records])
+    order = sorted(set(zip((record.camid for record in records), cameras.tolist(), strict=True)))
     light_edges = np.arange(0, 255 + LIGHT_BIN, LIGHT_BIN)
     tallest = max(float(statistics.height.max(initial=0)), float(SIZE_BOUNDS[1]))
     size_edges = np.arange(0, tallest + 2 * SIZE_BIN_PX, SIZE_BIN_PX, dtype=float)
@@ -56,20 +58,35 @@ def compute_histograms(records: Sequence[Record], statistics: PictureStatistics)
             "quartiles": np.quantile(statistics.noise, (0.25, 0.5, 0.75)).round(3).tolist() if len(records) else []
         },
         "cameras": {
-            str(camid): {
-                "pictures": int((camids == camid).sum()),
-                "mean_lightness": round(float(statistics.lightness[camids == camid].mean()), 2),
+            camera: {
+                "pictures": int((cameras == camera).sum()),
+                "mean_lightness": round(float(statistics.lightness[cameras == camera].mean()), 2),
             }
-            for camid in np.unique(camids)
+            for _, camera in order
         },
-        "splits": {
-            split: {
-                "pictures": sum(record.split == split for record in records),
-                "ids": len({record.pid for record in records if record.split == split and record.pid >= 0}),
-            }
-            for split in splits
-        },
+        "splits": _count_splits(records),
     }
+
+
+def _camera_name(record: Record) -> str:
+    """The camera's number; with the modality where that is infrared, for both may have one number."""
+    return f"{record.camid} infrared" if record.modality is Modality.INFRARED else str(record.camid)
+
+
+def _count_splits(records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    both = len({record.modality for record in records}) > 1
+    found: dict[str, dict[str, int]] = {}
+    for split in sorted({record.split for record in records}):
+        chosen = [record for record in records if record.split == split]
+        people = {side: {r.pid for r in chosen if r.modality is side and r.pid >= 0} for side in Modality}
+        visible, infrared = people[Modality.VISIBLE], people[Modality.INFRARED]
+        found[split] = {"pictures": len(chosen), "ids": len(visible | infrared)}
+        if both:
+            found[split]["one_sided"] = len(visible ^ infrared)
+            for side in Modality:
+                count = sum(record.modality is side for record in chosen)
+                found[f"{split} {side.name.lower()}"] = {"pictures": count, "ids": len(people[side])}
+    return found
 
 
 def _histogram(values: Values, edges: Values) -> dict[str, list[float]]:
