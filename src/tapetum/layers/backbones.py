@@ -49,7 +49,7 @@ def _set_last_stride(network: nn.Module, name: str, last_stride: int) -> None:
 
 
 def pool_average(maps: Tensor, width: int) -> Tensor:
-    """Global average pooling, accumulated and given in float32.
+    """Global average pooling, accumulated and given in float32 (or better, as the map comes).
 
     Args:
         maps: (B, C, h, w) feature map.
@@ -63,7 +63,7 @@ def pool_average(maps: Tensor, width: int) -> Tensor:
         raise RecipeError(
             f"backbone output {tuple(maps.shape)} is no map of {width} channels; choose a convolutional backbone"
         )
-    return maps.mean((2, 3), dtype=torch.float32)
+    return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
 
 
 def load_backbone(network: nn.Module, name: str, source: str) -> None:

@@ -9,7 +9,7 @@ from tapetum.layers.branch import HeadOutput
 class BNNeck(nn.Module):
     """Batch norm whose bias stays zero, then a classifier without bias. The embedding is the normed feature.
 
-    Computed in float32 also under autocast.
+    Computed in float32 (or better, as given) also under autocast.
 
     Args:
         width: of the feature.
@@ -31,6 +31,6 @@ class BNNeck(nn.Module):
             feature: (B, width).
         """
         with torch.autocast(feature.device.type, enabled=False):
-            feature = feature.float()
+            feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
             embedding: Tensor = self.norm(feature)
             return HeadOutput(feature, embedding, self.classifier(embedding))
