@@ -30,6 +30,7 @@ from tapetum.layers.curve_net import CurveNet
 from tapetum.layers.expansion import Expansion
 from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.two_stream import TwoStream
+from tapetum.layers.weights import check_names, check_shapes, read_state
 from tapetum.losses.colour import colour_constancy
 from tapetum.losses.cpm import centre_pair_mining
 from tapetum.losses.curve_smoothness import curve_smoothness
@@ -297,11 +298,33 @@ class Method(nn.Module):
         """Fill the stems and the stages; a second visible stem starts as the first.
 
         Args:
-            source: "imagenet", "none" or a weights file of the whole backbone.
+            source: "imagenet", "none", a weights file of the whole backbone, or a checkpoint of the released code,
+                which fills everything but the classifier.
+        Raises:
+            CheckpointError: the weights cannot be fetched or do not fit, e.g. a checkpoint of the other variant.
         """
-        self.network.load_pretrained(source)
+        state = {} if source in ("imagenet", "none") else read_state(source)
+        if VARIANT_TENSOR in state:
+            self._load_released(state, source)
+        else:
+            self.network.load_pretrained(source)
         if self.enhancer is not None:
             self.bright_stem.load_state_dict(self.network.stems[Modality.VISIBLE].state_dict())
+
+    def _load_released(self, state: Mapping[str, Tensor], source: str) -> None:
+        converted = from_official(state)
+        theirs, own = converted.options["expand_after"], self.options.expand_after
+        if theirs != own:
+            raise CheckpointError(
+                f"{source}: is a released DEEN checkpoint of the variant for {VARIANTS[theirs]}, this network is the "
+                f"one for {VARIANTS[own]}; set method.expand_after: {theirs} or supply another file"
+            )
+        expected = self.state_dict()
+        used = {name: tensor for name, tensor in converted.state.items() if not name.startswith("neck.classifier.")}
+        released = ("network.", "aggregation.", "expansion.", "neck.norm.")
+        check_names(used, [name for name in expected if name.startswith(released)], source)
+        check_shapes(used, {name: expected[name] for name in used}, source)
+        self.load_state_dict(used, strict=False)
 
 
 def join_parts(parts: Tensor, weights: Tensor, missing: Tensor, modalities: Tensor, largest: float) -> Tensor:
@@ -327,6 +350,8 @@ def join_parts(parts: Tensor, weights: Tensor, missing: Tensor, modalities: Tens
 
 # Checkpoints of the released code: 1048 tensors (SYSU-MM01, LLCM) or 1022 (RegDB).
 FORMAT = "deen-official"
+VARIANT_TENSOR = "DEE.FC1.weight"  # whose size tells the variant
+VARIANTS = {3: "SYSU-MM01 and LLCM", 2: "RegDB"}  # by the stage before the expansion
 
 
 def _renaming(expand_after: int) -> Renaming:
@@ -357,7 +382,7 @@ def from_official(state: Mapping[str, Tensor]) -> Converted:
     """
     place = f"{FORMAT} checkpoint"
     num_ids = read_tensor_size(state, "classifier.weight", place)
-    width = read_tensor_size(state, "DEE.FC1.weight", place)
+    width = read_tensor_size(state, VARIANT_TENSOR, place)
     options = Options(expand_after=2 if width == 512 else 3)
     with torch.device("meta"):
         expected = Method(options, num_ids).state_dict()
@@ -367,7 +392,7 @@ def from_official(state: Mapping[str, Tensor]) -> Converted:
     try:
         converted = to_ours(used, expected, renaming, (), place)
     except CheckpointError as error:
-        variant = "RegDB" if options.expand_after == 2 else "SYSU-MM01 and LLCM"
+        variant = VARIANTS[options.expand_after]
         raise CheckpointError(f"{error} (read as the variant for {variant}, as DEE has {width} channels)") from None
     return Converted("deen", asdict(options), num_ids, converted)
 
