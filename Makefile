@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-real test check docs bench format clean
+.PHONY: help install demo demo-ir demo-real test check docs bench format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ install: $(STAMP)  ## create the environment
 
 demo: $(STAMP)  ## generate a night scene, train IDE+ and IDF on it, evaluate, search, write runs/demo/report.html
 	$(BIN)/tapetum demo --out runs/demo
+
+demo-ir: $(STAMP)  ## the same across visible and infrared: the two-stream baseline, AGW and DEEN, runs/demo-ir/report.html
+	$(BIN)/tapetum demo-ir --out runs/demo-ir
 
 demo-real: $(STAMP)  ## the same on a real clip: make demo-real CLIP=path/to/clip.mp4
 	@test -n "$(CLIP)" || { echo "make demo-real needs a video of a static camera: make demo-real CLIP=path/to/clip.mp4"; exit 2; }

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import tapetum
-from tapetum.cli import convert, data, demo, evaluate, extract, plot, report, reproduce, search, train
+from tapetum.cli import convert, data, demo, demo_ir, evaluate, extract, plot, report, reproduce, search, train
 from tapetum.core.errors import TapetumError
 
 OUTPUT_PROBLEMS = {
@@ -48,6 +48,7 @@ def main(
 
 
 app.command("demo")(demo.command)
+app.command("demo-ir")(demo_ir.command)
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("extract")(extract.command)

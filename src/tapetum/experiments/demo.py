@@ -5,7 +5,7 @@ Every stage leaves finished files, so an interrupted demo goes on where it stopp
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,24 @@ from tapetum.experiments.published import TABLE_V
 from tapetum.experiments.real_clip import CLIP_WEIGHT, check_clip, run_clip
 from tapetum.gallery.index import search
 from tapetum.report.build import build_report
-from tapetum.report.collect import choose_queries, collect_pairs, collect_searches, collect_worst_queries, read_curves
+from tapetum.report.collect import (
+    Tested,
+    choose_queries,
+    collect_pairs,
+    collect_searches,
+    collect_worst_queries,
+    read_curves,
+)
 from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip, ReportContent, Result
 
 METHODS = {"IDE+": "ide_synth", "IDF": "idf_synth"}  # label -> recipe; the baseline first
 QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")
+GENERATE = "generate the night scene"
 SEARCHES = 4
 PAIRS = 6
 SAMPLES = 12
+FOLDERS = ("scene", "ide", "idf", "real")
+FILES = ("statistics.npz", "metrics.json", "searches.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -62,21 +72,14 @@ class DemoOptions:
     @property
     def command(self) -> str:
         """What makes the same again."""
-        words = ["tapetum", "demo", "--out", str(self.out)]
-        default = DemoOptions(self.out)
-        for name in ("seed", "people", "epochs"):
-            if getattr(self, name) != getattr(default, name):
-                words += [f"--{name}", str(getattr(self, name))]
+        words = ["tapetum", "demo", *repeat_options(self, DemoOptions(self.out))]
         if self.clip is not None:
             words += ["--clip", str(self.clip)]
-        for override in self.overrides:
-            words += ["--set", override]
-        return shlex.join(words)
+        return shlex.join([*words, *repeat_overrides(self.overrides)])
 
     def scene(self) -> dict[str, Any]:
         """Settings of the generated scene."""
-        seeds = dict.fromkeys(("identity_seed", "camera_seed", "time_seed"), self.seed)
-        return {"num_train_people": self.people, "num_test_people": self.people, **seeds}
+        return scene_settings(self.people, self.seed)
 
     def recipe(self, name: str) -> Recipe:
         """A method's recipe on this scene.
@@ -104,7 +107,7 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
     make_folder(options.out)
     recipes = {label: options.recipe(name) for label, name in METHODS.items()}
     share = options.people / 60
-    stages = [Stage("generate the night scene", 35 * share)]
+    stages = [Stage(GENERATE, 35 * share)]
     stages += [
         Stage(f"train {label}", weight * share * options.epochs) for label, weight in zip(METHODS, (8, 18), strict=True)
     ]
@@ -113,18 +116,9 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
     stages += [Stage("write the report", 8)]
     board = Board(stages, quiet=quiet)
     with board.showing():
-        board.begin("generate the night scene")
-        begun = time.monotonic()
-        dataset = open_scene(options.scene(), options.out / "scene", progress=board.pictures)
-        board.finish_stage(at_once=time.monotonic() - begun < 1)
-
         runs = {label: options.out / name.removesuffix("_synth") for label, name in METHODS.items()}
-        seconds = {}
-        for label, recipe in recipes.items():
-            board.begin(f"train {label}")
-            finished = bool(RunFolder(runs[label]).read_facts().get("finished"))
-            seconds[label] = train(recipe, runs[label], dataset=dataset, reporter=board).seconds
-            board.finish_stage(at_once=finished)
+        dataset = make_scene(options.scene(), options.out / "scene", board)
+        seconds = train_methods(recipes, runs, dataset, board)
 
         found = {}
         for label in METHODS:
@@ -146,11 +140,83 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
 
         board.begin("write the report")
         metrics = summarise(options, found, seconds, real)
-        write_json(options.out / "searches.json", _search(found))
+        rows = choose_queries([each.evaluation for each in found.values()], SEARCHES)
+        write_json(options.out / "searches.json", search_galleries(found, rows))
         write_json(options.out / "metrics.json", metrics)
         build_report(options.out / "report.html", _collect(options, dataset, runs, found, seconds, real))
         board.finish_stage()
     return metrics
+
+
+def make_scene(settings: Mapping[str, Any], root: Path, board: Board) -> Dataset:
+    """A demo's first stage.
+
+    Args:
+        settings: of the scene.
+        root: where it lies or shall lie.
+        board: which shows the progress.
+    """
+    board.begin(GENERATE)
+    begun = time.monotonic()
+    dataset = open_scene(settings, root, progress=board.pictures)
+    board.finish_stage(at_once=time.monotonic() - begun < 1)
+    return dataset
+
+
+def train_methods(
+    recipes: Mapping[str, Recipe], runs: Mapping[str, Path], dataset: Dataset, board: Board
+) -> dict[str, float]:
+    """A demo's stages "train ...", one a method; those that are finished are left as they are.
+
+    Args:
+        recipes: label -> recipe, in order.
+        runs: label -> run folder.
+        dataset: for all of them.
+        board: which shows the progress.
+    Returns:
+        Label -> seconds of training, all sittings together.
+    """
+    seconds = {}
+    for label, recipe in recipes.items():
+        board.begin(f"train {label}")
+        finished = bool(RunFolder(runs[label]).read_facts().get("finished"))
+        seconds[label] = train(recipe, runs[label], dataset=dataset, reporter=board).seconds
+        board.finish_stage(at_once=finished)
+    return seconds
+
+
+def scene_settings(people: int, seed: int) -> dict[str, Any]:
+    """Settings of a generated scene.
+
+    Args:
+        people: for training, and as many others for testing.
+        seed: of people, cameras and time.
+    """
+    seeds = dict.fromkeys(("identity_seed", "camera_seed", "time_seed"), seed)
+    return {"num_train_people": people, "num_test_people": people, **seeds}
+
+
+def repeat_options(options: Any, default: Any) -> list[str]:
+    """The words of a command that repeat a demo's folder and what differs from the defaults.
+
+    Args:
+        options: a demo's, with out, seed, people and epochs.
+        default: the same with defaults.
+    """
+    words = ["--out", str(options.out)]
+    for name in ("seed", "people", "epochs"):
+        if getattr(options, name) != getattr(default, name):
+            words += [f"--{name}", str(getattr(options, name))]
+    return words
+
+
+def repeat_overrides(overrides: Iterable[str]) -> list[str]:
+    """The words of a command that repeat changes to the recipes.
+
+    Args:
+        overrides: "key.key=value".
+    """
+    return [word for override in overrides for word in ("--set", override)]
 
 
 def summarise(
@@ -212,19 +278,22 @@ def _numbers(card: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _search(found: Mapping[str, Evaluated]) -> dict[str, Any]:
-    """A few queries against the whole gallery, as ``tapetum search`` answers them: no rule of a protocol applies."""
-    rows = torch.tensor(choose_queries([each.evaluation for each in found.values()], SEARCHES), dtype=torch.int64)
+def search_galleries(found: Mapping[str, Tested], queries: Sequence[int]) -> dict[str, Any]:
+    """A few queries against the whole gallery, as ``tapetum search`` answers them: no rule of a protocol applies.
+
+    Args:
+        found: label -> both sides.
+        queries: their rows.
+    """
+    rows = torch.tensor(queries, dtype=torch.int64)
     return {
         label: [
             {"query": path.name, "matches": [{**asdict(match), "path": match.path.name} for match in matches]}
             for path, matches in zip(
-                evaluated.query.select(rows).paths,
-                search(evaluated.query.vectors[rows], evaluated.gallery, 10),
-                strict=True,
+                test.query.select(rows).paths, search(test.query.vectors[rows], test.gallery, 10), strict=True
             )
         ]
-        for label, evaluated in found.items()
+        for label, test in found.items()
     }
 
 
@@ -258,8 +327,7 @@ def _collect(
                 str(len(dataset.split(split))) for split in ("train", "query", "gallery")
             ),
             "queries of a person under a camera": queries_per_camera,
-            "light (low / medium / high)": _shares(light_levels(statistics.lightness), ("low", "medium", "high")),
-            "size (small / medium / big)": _shares(size_levels(statistics.height), ("small", "medium", "big")),
+            **picture_facts(statistics),
             "seed": options.seed,
             "epochs": options.epochs,
         },
@@ -269,7 +337,7 @@ def _collect(
         pairs=_pairs(runs, found[idf], options),
         worst_queries=collect_worst_queries(idf, found[idf], count=SEARCHES),
         pictures=statistics,
-        samples=_samples(dataset),
+        samples=sample_pictures(dataset),
         real=real,
         published=tuple(
             PublishedRow(
@@ -296,6 +364,18 @@ def _collect(
     )
 
 
+def picture_facts(statistics: PictureStatistics) -> dict[str, str]:
+    """What a report says about light and size of its pictures.
+
+    Args:
+        statistics: of all of them.
+    """
+    return {
+        "light (low / medium / high)": _shares(light_levels(statistics.lightness), ("low", "medium", "high")),
+        "size (small / medium / big)": _shares(size_levels(statistics.height), ("small", "medium", "big")),
+    }
+
+
 def _shares(levels: Any, names: tuple[str, ...]) -> str:
     return " / ".join(f"{100 * float((levels == name).mean()):.0f} %" for name in names)
 
@@ -318,24 +398,29 @@ def _pairs(runs: Mapping[str, Path], evaluated: Evaluated, options: DemoOptions)
     )
 
 
-def _samples(dataset: Dataset) -> tuple[tuple[Picture, str], ...]:
-    """Pictures of a few training people under different cameras."""
+def sample_pictures(dataset: Dataset) -> tuple[tuple[Picture, str], ...]:
+    """Pictures of a few training people under different cameras.
+
+    Args:
+        dataset: of the demo.
+    """
     records = dataset.split("train")
     step = max(1, len(records) // SAMPLES)
     chosen = records[::step][:SAMPLES]
     return tuple((read_picture(record.path), f"person {record.pid}, camera {record.camid}") for record in chosen)
 
 
-def check_out(out: Path) -> None:
-    """Refuse a folder that holds something which is not a demo.
+def check_out(out: Path, folders: Iterable[str] = FOLDERS) -> None:
+    """Refuse a folder that holds something which is not this demo.
 
     Args:
         out: folder given by the user.
+        folders: that the demo makes.
     Raises:
         OutputError: it holds other things.
     """
-    known = {"scene", "ide", "idf", "real", "statistics.npz", "metrics.json", "searches.json", "report.html"}
+    known = {*folders, *FILES}
     if out.is_dir():
         strange = sorted(entry.name for entry in out.iterdir() if entry.name not in known and entry.name[0] != ".")
         if strange:
-            raise OutputError(f"{out}: holds {strange[0]}, which no demo writes; choose another --out")
+            raise OutputError(f"{out}: holds {strange[0]}, which this demo does not write; choose another --out")

@@ -20,7 +20,7 @@ def draw_distances(
     *,
     columns: int = 2,
     titles: bool = True,
-    limits: tuple[float, float] | None = None,
+    beside: Mapping[str, PairDistances] | None = None,
 ) -> Figure:
     """Two filled histograms a method, each of area one, their means as lines; all panels have the same axes.
 
@@ -28,16 +28,17 @@ def draw_distances(
         found: label of a method -> its distances.
         columns: panels in a row.
         titles: whether each panel names its method.
-        limits: ends of the distance axis; None takes what the pairs of all methods reach.
+        beside: what figures next to this one show, whose axes it shares; None takes `found` alone.
     """
     columns = max(1, min(columns, len(found)))
     rows = max(1, -(-len(found) // columns))
     figure = new_figure(WIDTH if columns == 1 else 3.6 * columns, 2.9 * rows + 0.3)
     axes = panels(figure, rows, columns, len(found))
-    low, high = limits or find_limits(found)
-    curves = [distances.densities(BIN) for distances in found.values()]
+    low, high = find_limits(beside or found)
+    curves = [distances.densities(BIN) for distances in (beside or found).values()]
     ceiling = max((float(values.max()) for _, *both in curves for values in both), default=1.0)
-    for panel, (label, distances), (edges, intra, inter) in zip(axes, found.items(), curves, strict=True):
+    for panel, (label, distances) in zip(axes, found.items(), strict=True):
+        edges, intra, inter = distances.densities(BIN)
         for values, mean, colour, dash, name in (
             (intra, distances.intra_mean, RIGHT, "-", "one person (intra-class)"),
             (inter, distances.inter_mean, WRONG, (0, (3, 2)), "two people (inter-class)"),

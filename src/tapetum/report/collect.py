@@ -28,11 +28,13 @@ NAMES = {
     "loss": "loss, all terms",
     "holdout_mean_ap": "held-out people: mAP",
     "holdout_rank1": "held-out people: rank-1",
+    "test_mean_ap": "test set: mAP",
+    "test_rank1": "test set: rank-1",
 }
 
 
 def read_curves(metrics_csv: Path) -> dict[str, Array]:
-    """The losses and the looks at held-out people of one run, for the training curves.
+    """The losses and the looks at held-out people or the test set of one run, for the training curves.
 
     Args:
         metrics_csv: the run's ``logs/metrics.csv``.
@@ -41,7 +43,7 @@ def read_curves(metrics_csv: Path) -> dict[str, Array]:
     """
     rows = read_history(metrics_csv)
     columns = dict.fromkeys(name for row in rows for name in row)
-    shown = [name for name in columns if name.startswith(("loss", "holdout_"))]
+    shown = [name for name in columns if name.startswith(("loss", "holdout_", "test_"))]
     names = {
         name: NAMES.get(name, f"loss: {name.removeprefix('loss_').replace('_', ' ')}") for name in ["epoch", *shown]
     }
@@ -138,6 +140,19 @@ def collect_worst_queries(label: str, test: Searched, *, count: int = 4) -> tupl
     """
     rows = worst_queries(test.evaluation, count).tolist()
     return collect_rank_lists(label, test.query, test.gallery, test.protocol, rows=rows, evaluation=test.evaluation)
+
+
+def collect_across(
+    tests: Mapping[str, Tested], *, people: int = 20
+) -> tuple[dict[str, PairDistances], dict[str, EmbeddingMap]]:
+    """Distances and maps of tests with pictures of both modalities; nothing where there is one.
+
+    Args:
+        tests: label -> test.
+        people: shown on the maps at most.
+    """
+    across = {label: test for label, test in tests.items() if crosses_modalities(test.query, test.gallery)}
+    return collect_distances(across), collect_maps(across, people=people)
 
 
 def choose_queries(evaluations: Sequence[Evaluation], count: int) -> list[int]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.evaluation.pair_distances import PairDistances
+from tapetum.plots.embedding import EmbeddingMap
 from tapetum.plots.histograms import PictureArrays
 
 Picture = NDArray[np.uint8]
@@ -28,12 +30,14 @@ class Result:
         card: its result card, as `tapetum.evaluation.card` builds or reads it.
         seconds: of training, None where not known.
         note: one line for the reader, e.g. "baseline".
+        method: what the method is called where it has several results, one a protocol; empty takes the recipe's name.
     """
 
     label: str
     card: Mapping[str, Any]
     seconds: float | None = None
     note: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,11 +193,14 @@ class ReportContent:
         command: which makes the report again; shown first and last.
         lead: a sentence or two under the title.
         facts: name -> value about the pictures, e.g. people, cameras, seed.
-        results: one a method, the baseline first.
+        results: one a method, the baseline first; several a method where they search one modality with the other in
+            both directions: the figures then show the first direction.
         chance: rank1, mean_ap and so on of a ranking by lot; None takes the first card's.
         curves: label of a run -> quantity -> (E,) values ("epoch" is the common axis).
         breakdowns: by light, size, noise, camera; None takes those of the cards.
         rank_lists: searches; those of one query by several methods are shown under each other.
+        distances: label of a method -> distances of all pairs across modalities.
+        maps: label of a method -> map of some people's embeddings.
         pairs: night beside enhanced.
         worst_slices: where it fails, worst first; None takes those of the cards.
         worst_queries: the queries with the lowest AP.
@@ -213,6 +220,8 @@ class ReportContent:
     curves: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     breakdowns: tuple[Breakdown, ...] | None = None
     rank_lists: tuple[RankList, ...] = ()
+    distances: Mapping[str, PairDistances] = field(default_factory=dict)
+    maps: Mapping[str, EmbeddingMap] = field(default_factory=dict)
     pairs: tuple[EnhancedPair, ...] = ()
     worst_slices: tuple[WorstSlice, ...] | None = None
     worst_queries: tuple[RankList, ...] = ()

@@ -13,6 +13,8 @@ from PIL import Image
 from tapetum import __version__
 from tapetum.plots.cmc import describe_cmc, draw_cmc
 from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
+from tapetum.plots.distances import describe_distances, draw_distances
+from tapetum.plots.embedding import describe_embedding, draw_embedding
 from tapetum.plots.histograms import PANELS, Panel, PictureArrays, describe_histograms, draw_histograms
 from tapetum.plots.ranking_list import describe_ranks
 from tapetum.plots.slices import describe_slices, draw_slices
@@ -32,7 +34,9 @@ from tapetum.report.content import (
     Result,
     WorstSlice,
 )
+from tapetum.report.directions import Direction, compare_methods, find_directions
 from tapetum.report.views import (
+    Across,
     Breakdowns,
     CardView,
     Cell,
@@ -86,11 +90,14 @@ def compose_page(content: ReportContent) -> Page:
         content: what the report shows.
     """
     charts = Charts()
-    sliced = cards.breakdowns(content.results) if content.breakdowns is None else content.breakdowns
-    worst = cards.worst_slices(content.results) if content.worst_slices is None else content.worst_slices
-    results = _results(content, _chance(content.chance, content.results), charts) if content.results else None
-    breakdowns = _breakdowns(sliced, content.results, charts) if sliced else None
+    directions = find_directions(content.results)
+    main = directions[0].results if directions else content.results
+    sliced = cards.breakdowns(main) if content.breakdowns is None else content.breakdowns
+    worst = cards.worst_slices(main) if content.worst_slices is None else content.worst_slices
+    results = _results(main, directions, _chance(content.chance, main), charts) if main else None
+    breakdowns = _breakdowns(sliced, main, charts) if sliced else None
     searches = _searches(content.rank_lists)
+    across = _across(content, charts)
     pairs = _pairs(content.pairs)
     failures = _failures(worst, content.worst_queries)
     curves = _curves(content.curves, charts)
@@ -101,6 +108,7 @@ def compose_page(content: ReportContent) -> Page:
         ("results", "Results", results),
         ("breakdown", breakdowns.title if breakdowns else "", breakdowns),
         ("searches", "Searching", searches),
+        ("across", "Across modalities", across),
         ("enhancement", "Enhancement", pairs),
         ("failures", "Where it fails", failures),
         ("training", "Training", curves),
@@ -120,6 +128,7 @@ def compose_page(content: ReportContent) -> Page:
         results=results,
         breakdowns=breakdowns,
         searches=searches,
+        across=across,
         pairs=pairs,
         failures=failures,
         curves=curves,
@@ -133,8 +142,10 @@ def compose_page(content: ReportContent) -> Page:
     )
 
 
-def _results(content: ReportContent, chance: Mapping[str, float], charts: Charts) -> Results:
-    first = content.results[0].card
+def _results(
+    results: Sequence[Result], directions: Sequence[Direction], chance: Mapping[str, float], charts: Charts
+) -> Results:
+    first = results[0].card
     level = first.get("bootstrap", {}).get("level")
     explain = "Percent; higher is better."
     if level is not None:
@@ -142,14 +153,24 @@ def _results(content: ReportContent, chance: Mapping[str, float], charts: Charts
     if "mean_ap" in chance:
         explain += f" A ranking by lot would reach {numbers.percent(chance['mean_ap'])}\u00a0% mAP"
         explain += f" and {numbers.percent(chance['rank1'])}\u00a0% rank-1." if "rank1" in chance else "."
-    curves = {result.label: cards.cmc(result.card) for result in content.results}
+    if len(directions) > 1:
+        explain += f" Tiles and figures are those of {directions[0].name}, {directions[0].protocol}."
+    curves = {result.label: cards.cmc(result.card) for result in results}
     ranks = min(20, max(len(curve) for curve in curves.values()))
-    names = dict.fromkeys(cards.circumstances(result.card)["protocol"] for result in content.results)
+    names = dict.fromkeys(cards.circumstances(result.card)["protocol"] for result in results)
     cmc = charts.add(
         draw_cmc(curves, ranks=ranks), describe_cmc(curves), "CMC: found by rank k", f"Protocol {', '.join(names)}."
     )
-    table = _result_table("Every measure, percent", content.results, chance)
-    return Results(explain, _tiles(content.results, chance), table, [_overview(content.results, charts), cmc])
+    figures = [_overview(results, charts), cmc]
+    if not directions:
+        tables, details = [_result_table("Every measure, percent", results, chance)], []
+    else:
+        tables = [compare_methods(directions)]
+        details = [
+            _result_table(f"Every measure, percent: {each.name}", each.results, cards.chance(each.results[0].card))
+            for each in directions
+        ]
+    return Results(explain, _tiles(results, chance), tables, details, figures)
 
 
 def _overview(results: Sequence[Result], charts: Charts) -> Chart:
@@ -276,6 +297,32 @@ def _matrix(result: Result) -> Matrix | None:
     )
 
 
+def _across(content: ReportContent, charts: Charts) -> Across | None:
+    """One chart a method, all over the same axes."""
+    if not content.distances and not content.maps:
+        return None
+    distances = [
+        charts.add(
+            draw_distances({label: found}, columns=1, titles=False, beside=content.distances),
+            describe_distances({label: found}),
+            f"{label}: distances of all pairs",
+            f"One person {found.intra_mean:.3f}, two people {found.inter_mean:.3f} on average; "
+            f"{100 * found.overlap():.1f} % of the areas overlap.",
+        )
+        for label, found in content.distances.items()
+    ]
+    maps = [
+        charts.add(
+            draw_embedding({label: found}, columns=1, titles=False),
+            words := describe_embedding({label: found}),
+            f"{label}: map of embeddings",
+            words.partition(". ")[2].removeprefix(f"{label}: "),
+        )
+        for label, found in content.maps.items()
+    ]
+    return Across(distances, maps)
+
+
 def _searches(lists: Sequence[RankList]) -> list[Search]:
     """Rankings of the same query stand together, in order of first appearance."""
     groups: dict[tuple[str, bytes], list[RankList]] = {}
@@ -290,7 +337,8 @@ def _searches(lists: Sequence[RankList]) -> list[Search]:
 def _ranking(ranking: RankList) -> ShownList:
     answers = ranking.answers[:ANSWERS]
     found = describe_ranks([answer.right for answer in answers])
-    query = _shown(ranking.query, f"query: {ranking.caption}" if ranking.caption else "query")
+    asked = f"query, {ranking.modality}" if ranking.modality else "query"
+    query = _shown(ranking.query, f"{asked}: {ranking.caption}" if ranking.caption else asked, ranking.modality)
     note = f"{found}. {ranking.note}" if ranking.note else found
     return ShownList(ranking.method, note, query, [_answer(answer, place) for place, answer in enumerate(answers, 1)])
 

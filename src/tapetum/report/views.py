@@ -74,7 +74,8 @@ class Results:
 
     explain: str
     tiles: Sequence[Tile]
-    table: Table
+    tables: Sequence[Table]
+    details: Sequence[Table]  # folded away
     figures: Sequence[Chart]
 
 
@@ -114,6 +115,14 @@ class Search:
     title: str
     lists: Sequence[ShownList]
     small: str = ""
+
+
+@dataclass(frozen=True)
+class Across:
+    """How people and modalities lie among the embeddings."""
+
+    distances: Sequence[Chart]
+    maps: Sequence[Chart]
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,7 @@ class Page:
     results: Results | None
     breakdowns: Breakdowns | None
     searches: Sequence[Search]
+    across: Across | None
     pairs: Pairs | None
     failures: Failures | None
     curves: Sequence[Chart]

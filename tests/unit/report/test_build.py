@@ -18,6 +18,8 @@ from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
 from tapetum.evaluation.card import build_card
 from tapetum.evaluation.metrics import evaluate
+from tapetum.evaluation.pair_distances import BINS, PairDistances
+from tapetum.plots.embedding import EmbeddingMap
 from tapetum.report import content as plain
 from tapetum.report.build import build_report, render_report
 from tapetum.report.content import Answer, Breakdown, EnhancedPair, RankList, RealClip, ReportContent, Result
@@ -140,6 +142,44 @@ def full_content() -> ReportContent:
         ),
         published=(plain.PublishedRow("IDF_IDE+", "Table II, Night600", 13.63, 30.05, 38.95, 6.63),),
         notes=("One run each of <i> `idf_synth`.",),
+    )
+
+
+def across(mean_ap: float, query: str, gallery: str) -> dict[str, Any]:
+    """A card of ten drawn galleries in one direction."""
+    found = card(mean_ap)
+    name = f"llcm_{query}_to_{gallery}"
+    found["rules"] = {
+        "name": name,
+        "ap": "step",
+        "cmc": "identities",
+        "query_modality": query,
+        "gallery_modality": gallery,
+    }
+    found |= {"protocol": name, "reranked": None, "recipe": {"name": "somebody"}}
+    found["metrics"]["rank20"] = mean_ap + 0.4
+    deviation = dict.fromkeys(("rank1", "rank5", "rank10", "rank20", "mean_inp"), 0.011) | {"mean_ap": 0.022}
+    found["trials"] = {"count": 10, "deviation": deviation}
+    return found
+
+
+def content_across() -> ReportContent:
+    places = np.linspace(0, 2, BINS + 1)
+    counts = np.bincount(np.arange(300, 500), minlength=BINS)
+    distances = PairDistances(places, counts, np.roll(counts, 300), 0.4, 0.7)
+    points = EmbeddingMap(np.eye(4)[:, :2], np.array([1, 1, 2, 2]), np.array([0, 1, 0, 1]))
+    ways = (("infrared", "visible", 0.0), ("visible", "infrared", 0.05))
+    return ReportContent(
+        title="Across",
+        command="tapetum demo-ir",
+        results=tuple(
+            Result(f"{label}, {query}", across(mean_ap + more, query, gallery), seconds=60.0, method=label)
+            for query, gallery, more in ways
+            for label, mean_ap in (("AGW", 0.3), ("DEEN", 0.4))
+        ),
+        rank_lists=(dataclasses.replace(ranking("DEEN"), modality="infrared"),),
+        distances={"AGW": distances, "DEEN": distances},
+        maps={"DEEN": points},
     )
 
 
@@ -306,6 +346,38 @@ def test_right_and_wrong_answers_are_told_by_class_and_by_sign_and_at_most_ten_a
 def test_rankings_of_one_query_by_several_methods_share_a_frame(page: Page) -> None:
     frames = list(page.attributes("article"))
     assert len(frames) == 2 + 1 + 1  # two queries searched, one worst query, one of the clip
+
+
+def test_across_modalities_one_table_has_a_row_a_method_and_its_numbers_in_both_directions() -> None:
+    page = Page(render_report(content_across()))
+    caption = "both directions, percent, mean ± deviation of 10 trials; llcm_infrared_to_visible and llcm_visible_to_"
+    assert caption in page.text
+    columns = [cell["data-label"] for cell in page.attributes("td") if "IR→VIS" in (cell.get("data-label") or "")]
+    assert columns[:5] == [f"IR→VIS {name}" for name in ("rank-1", "rank-10", "rank-20", "mAP", "mINP")]
+    start = page.text.index(caption)
+    row = page.text[page.text.index("DEEN", start) :]
+    there = "50.0 ± 1.1 70.0 ± 1.1 80.0 ± 1.1 40.0 ± 2.2 10.0 ± 1.1"
+    back = "55.0 ± 1.1 75.0 ± 1.1 85.0 ± 1.1 45.0 ± 2.2 10.0 ± 1.1"
+    assert row.startswith(f"DEEN {there} {back} 1 min")
+    assert "Tiles and figures are those of IR→VIS, llcm_infrared_to_visible." in page.text
+    tiles = [attributes for attributes in page.attributes("div") if attributes.get("class") == "tile"]
+    assert len(tiles) == 2, "a tile a method, not one a result"
+
+
+def test_across_modalities_the_page_shows_distances_map_and_the_modality_of_a_query() -> None:
+    page = Page(render_report(content_across()))
+    headings = [title for title in page.words if title.endswith((": distances of all pairs", ": map of embeddings"))]
+    assert headings == ["AGW: distances of all pairs", "DEEN: distances of all pairs", "DEEN: map of embeddings"]
+    assert "One person 0.400, two people 0.700 on average; 0.0 % of the areas overlap." in page.text
+    assert "2 people, 2 visible pictures and 2 infrared pictures" in page.text
+    assert "query infrared 1" in page.text
+    assert any((image["alt"] or "").startswith("query, infrared: person 0") for image in page.attributes("img"))
+
+
+def test_results_of_one_modality_stay_as_they_were(page: Page) -> None:
+    assert "Every measure, percent" in page.text
+    assert "both directions" not in page.text
+    assert "across" not in [attributes.get("id") for attributes in page.attributes("section")]
 
 
 def test_published_figures_are_marked_as_the_papers(page: Page) -> None:

@@ -1,0 +1,263 @@
+"""The demo across modalities: a night scene under visible and near-infrared cameras, DEEN beside AGW and the baseline.
+
+Every method is trained on the same pictures and evaluated in both directions by LLCM's rules, with ten drawn galleries
+each. Like the first demo it goes on where it was stopped.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tapetum.core.atomic import make_folder
+from tapetum.core.types import Modality
+from tapetum.data.catalog import Dataset
+from tapetum.data.lighting import measure_pictures
+from tapetum.engine.evaluate import Evaluated, evaluate_run
+from tapetum.engine.recipe import Recipe, load_recipe, scene_options
+from tapetum.engine.run_folder import RunFolder, write_json
+from tapetum.experiments.board import Board, Stage
+from tapetum.experiments.demo import (
+    GENERATE,
+    QUANTITIES,
+    SEARCHES,
+    make_scene,
+    picture_facts,
+    repeat_options,
+    repeat_overrides,
+    sample_pictures,
+    scene_settings,
+    search_galleries,
+    train_methods,
+)
+from tapetum.report.build import build_report
+from tapetum.report.collect import (
+    choose_queries,
+    collect_across,
+    collect_searches,
+    collect_worst_queries,
+    read_curves,
+)
+from tapetum.report.content import ReportContent, Result
+from tapetum.report.sides import Sides
+
+LAYOUT = "llcm"
+DIRECTIONS = {"IR→VIS": "llcm_revised_nir_to_vis", "VIS→IR": "llcm_revised_vis_to_nir"}  # figures show the first
+METHODS = {"two-stream": "two_stream_synth", "AGW": "agw_synth", "DEEN": "deen_synth"}  # the baseline first
+ENHANCED = {"IDF + DEEN": "idf_deen_synth"}
+WEIGHTS = {"two-stream": 7.0, "AGW": 9.0, "DEEN": 14.0, "IDF + DEEN": 20.0}  # seconds an epoch of 40 people, two cores
+PEOPLE_ON_MAP = 20
+
+
+@dataclass(frozen=True)
+class InfraredDemoOptions:
+    """Settings of the demo across modalities.
+
+    Attributes:
+        out: folder of everything it writes.
+        seed: of scene and trainings.
+        people: for training, and as many others for testing.
+        epochs: of each training.
+        enhanced: also train DEEN with IDF's enhancement before its visible stream.
+        overrides: "key.key=value" for all recipes.
+    """
+
+    out: Path
+    seed: int = 2021
+    people: int = 40
+    epochs: int = 12
+    enhanced: bool = False
+    overrides: tuple[str, ...] = field(default=())
+
+    @property
+    def command(self) -> str:
+        """What makes the same again."""
+        words = ["tapetum", "demo-ir", *repeat_options(self, InfraredDemoOptions(self.out))]
+        words += ["--enhanced"] * self.enhanced
+        return shlex.join([*words, *repeat_overrides(self.overrides)])
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Label -> recipe, the baseline first."""
+        return METHODS | (ENHANCED if self.enhanced else {})
+
+    def scene(self) -> dict[str, Any]:
+        """Settings of the generated scene."""
+        return {"layout": LAYOUT, **scene_settings(self.people, self.seed)}
+
+    def recipe(self, name: str) -> Recipe:
+        """A method's recipe on this scene.
+
+        Args:
+            name: of the recipe.
+        """
+        return load_recipe(name, [f"seed={self.seed}", f"schedule.epochs={self.epochs}", *self.overrides])
+
+
+def list_folders() -> list[str]:
+    """Every folder that the demo may make in its own."""
+    return ["scene", *(_folder(name) for name in (METHODS | ENHANCED).values())]
+
+
+def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> dict[str, Any]:
+    """Run the demo across modalities, or go on with it.
+
+    Args:
+        options: its settings.
+        quiet: show no progress.
+    Returns:
+        What ``metrics.json`` holds.
+    Raises:
+        TapetumError: the folder holds something else or cannot be written, or a stage failed.
+        KeyboardInterrupt: stopped by the user; the same call goes on.
+    """
+    make_folder(options.out)
+    recipes = {label: options.recipe(name) for label, name in options.methods.items()}
+    runs = {label: options.out / _folder(name) for label, name in options.methods.items()}
+    share = options.people / 40
+    stages = [Stage(GENERATE, 40 * share)]
+    stages += [Stage(f"train {label}", WEIGHTS[label] * share * options.epochs) for label in recipes]
+    stages += [Stage(f"evaluate {label}", 12 * share) for label in recipes]
+    stages += [Stage("write the report", 20)]
+    board = Board(stages, quiet=quiet)
+    with board.showing():
+        dataset = make_scene(options.scene(), options.out / "scene", board)
+        seconds = train_methods(recipes, runs, dataset, board)
+        found: dict[str, dict[str, Evaluated]] = {}
+        for label, place in runs.items():
+            board.begin(f"evaluate {label}")
+            found[label] = {
+                way: evaluate_run(place, dataset=dataset, protocol=protocol, progress=board.pictures)
+                for way, protocol in DIRECTIONS.items()
+            }
+            board.finish_stage()
+        board.begin("write the report")
+        metrics = summarise(options, found, seconds)
+        tests = {label: whole_gallery(next(iter(ways.values()))) for label, ways in found.items()}
+        rows = choose_queries([test.evaluation for test in tests.values()], SEARCHES)
+        write_json(options.out / "searches.json", search_galleries(tests, rows))
+        write_json(options.out / "metrics.json", metrics)
+        build_report(options.out / "report.html", _collect(options, dataset, runs, found, tests, seconds))
+        board.finish_stage()
+    return metrics
+
+
+def whole_gallery(evaluated: Evaluated) -> Sides:
+    """A test without draws: every query against every picture of the other side.
+
+    Args:
+        evaluated: with both sides in full.
+    """
+    return Sides(evaluated.query, evaluated.gallery, replace(evaluated.protocol, trials=1, drawn=None))
+
+
+def summarise(
+    options: InfraredDemoOptions, found: Mapping[str, Mapping[str, Evaluated]], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """The numbers of ``metrics.json``: fractions, per method and direction, with protocol, trials and seed.
+
+    Args:
+        options: of the demo.
+        found: label -> direction -> evaluation.
+        seconds: label -> training time.
+    """
+    first = next(iter(found.values()))
+    return {
+        "command": options.command,
+        "seed": options.seed,
+        "scene": options.scene(),
+        "chance": {way: evaluated.card["chance"] for way, evaluated in first.items()},
+        "protocols": dict(DIRECTIONS),
+        "methods": {  # seconds: of training
+            label: {
+                "seconds": seconds[label],
+                **{way: _numbers(evaluated.card) for way, evaluated in ways.items()},
+            }
+            for label, ways in found.items()
+        },
+    }
+
+
+def _numbers(card: Mapping[str, Any]) -> dict[str, Any]:
+    names = (*QUANTITIES, "rank20")
+    return {
+        **{name: card["metrics"][name] for name in names},
+        "mean_ap_step": card["metrics"]["mean_ap_step"],
+        "mean_ap_trapezoid": card["metrics"]["mean_ap_trapezoid"],
+        "trials": card["trials"]["count"],
+        "deviation": {name: card["trials"]["deviation"][name] for name in names},
+        "num_queries": card["metrics"]["num_queries"],
+        "protocol": card["protocol"],
+        "ap": card["ap"],
+        "seed": card["seed"],
+        "recipe": card["recipe"]["name"],
+    }
+
+
+def _folder(recipe: str) -> str:
+    return recipe.removesuffix("_synth")
+
+
+def _collect(
+    options: InfraredDemoOptions,
+    dataset: Dataset,
+    runs: Mapping[str, Path],
+    found: Mapping[str, Mapping[str, Evaluated]],
+    tests: Mapping[str, Sides],
+    seconds: Mapping[str, float],
+) -> ReportContent:
+    results = tuple(
+        Result(
+            f"{label}, {way}",
+            ways[way].card,
+            seconds=seconds[label],
+            note="baseline" if place == 0 else "",
+            method=label,
+        )
+        for way in DIRECTIONS
+        for place, (label, ways) in enumerate(found.items())
+    )
+    statistics = measure_pictures(dataset.records, cache_file=options.out / "statistics.npz")
+    settings, _ = scene_options(options.scene())
+    distances, maps = collect_across(tests, people=PEOPLE_ON_MAP)
+    last = list(tests)[-1]
+    return ReportContent(
+        title="A night across visible and infrared",
+        command=options.command,
+        lead=(
+            "Generated people under visible cameras in the dark and under near-infrared ones. Every method learnt from "
+            "some people's pictures in both kinds of light; others, whom it has never seen, are searched in one kind "
+            "with a picture of the other. DEEN expands each embedding into several, so that the two kinds meet."
+        ),
+        facts={
+            "people (training / testing)": f"{settings.num_train_people} / {settings.num_test_people}",
+            "cameras": settings.cameras,
+            "training pictures (visible / infrared)": _count(dataset, "train"),
+            "testing pictures (visible / infrared)": _count(dataset, "test"),
+            **picture_facts(statistics),
+            "seed": options.seed,
+            "epochs": options.epochs,
+        },
+        results=results,
+        curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
+        rank_lists=collect_searches(tests, count=SEARCHES),
+        worst_queries=collect_worst_queries(last, tests[last], count=SEARCHES),
+        distances=distances,
+        maps=maps,
+        pictures=statistics,
+        samples=sample_pictures(dataset),
+        notes=(
+            "The pictures are generated: figures tell methods apart under known conditions, they do not say how a "
+            "method does on a real street.",
+            "One seed a method. The deviation is that of the drawn galleries, not that of trainings: a difference "
+            "within the intervals is no difference.",
+            "The weights are those of the last epoch; the testing people had no part in any choice. Searches, "
+            "distances and maps show every testing picture, not one trial's draw.",
+        ),
+    )
+
+
+def _count(dataset: Dataset, split: str) -> str:
+    modalities = [record.modality for record in dataset.records if record.split == split]
+    return " / ".join(str(modalities.count(modality)) for modality in Modality)

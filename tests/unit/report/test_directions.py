@@ -1,0 +1,52 @@
+"""Which results belong to one direction, and what a method is called there."""
+
+from typing import Any
+
+import pytest
+
+from tapetum.report.content import Result
+from tapetum.report.directions import compare_methods, find_directions
+
+
+def result(label: str, protocol: str, query: str | None, gallery: str | None, *, recipe: str = "deen") -> Result:
+    card: dict[str, Any] = {
+        "rules": {"name": protocol, "ap": "step", "query_modality": query, "gallery_modality": gallery},
+        "metrics": {"rank1": 0.5, "mean_ap": 0.25},
+        "recipe": {"name": recipe},
+    }
+    return Result(label, card)
+
+
+def test_results_are_grouped_by_protocol_and_named_after_their_recipe() -> None:
+    directions = find_directions(
+        [
+            result("a there", "there", "infrared", "visible", recipe="agw"),
+            result("a back", "back", "visible", "infrared", recipe="agw"),
+            result("d there", "there", "infrared", "visible"),
+        ]
+    )
+    assert [(each.name, [one.label for one in each.results]) for each in directions] == [
+        ("IR→VIS", ["agw", "deen"]),
+        ("VIS→IR", ["agw"]),
+    ]
+    table = compare_methods(directions)
+    assert [row.cells[0].text for row in table.rows] == ["agw", "deen"]
+    assert [cell.text for cell in table.rows[1].cells[1:6]] == ["50.0", "–", "–", "25.0", "–"]
+    assert {cell.text for cell in table.rows[1].cells[6:]} == {"–"}, "it was not evaluated in that direction"
+
+
+def test_two_protocols_of_one_direction_are_told_apart_by_their_names() -> None:
+    results = [result("x", name, "infrared", "visible") for name in ("standard", "released_script")]
+    assert [each.name for each in find_directions(results)] == ["IR→VIS, standard", "IR→VIS, released_script"]
+
+
+def test_one_recipe_twice_in_a_direction_keeps_the_labels_of_its_results() -> None:
+    results = [result(f"seed {seed}", "there", "infrared", "visible") for seed in (1, 2)]
+    (direction,) = find_directions(results)
+    assert [each.label for each in direction.results] == ["seed 1", "seed 2"]
+
+
+@pytest.mark.parametrize("modalities", [(None, None), ("visible", "visible"), ("infrared", None)])
+def test_results_within_a_modality_have_no_direction(modalities: tuple[str | None, str | None]) -> None:
+    results = [result("a", "there", "infrared", "visible"), result("b", "within", *modalities)]
+    assert find_directions(results) == ()
