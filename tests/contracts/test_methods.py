@@ -23,6 +23,9 @@ SMALL = {
     "idf": {"extractor_options": {"backbone": "test_resnet", "width": 16, "dropout": 0.0}, "curve_width": 4},
     "bnneck": {"backbone": "test_resnet", "last_stride": 2},
     "zero_dce": {"curve_width": 4},
+    "deen": {"backbone": "test_resnet", "last_stride": 2, "dropout": 0.0},
+    "two_stream": {"backbone": "test_resnet", "last_stride": 2},
+    "agw_vi": {"backbone": "test_resnet", "last_stride": 2},
 }
 NUM_IDS = 5
 METHODS = list_names("tapetum.methods")
@@ -41,7 +44,7 @@ def make_batch(seed: int = 0, size: int = 10) -> Batch:
         labels=labels,
         pids=100 + labels,
         camids=torch.arange(size) % 3,
-        modalities=torch.zeros(size, dtype=torch.int64),
+        modalities=torch.arange(size) % 2,
     )
 
 

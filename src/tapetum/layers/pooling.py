@@ -1,0 +1,21 @@
+"""Generalised-mean pooling: between the average of a map and its largest value."""
+
+import torch
+from torch import Tensor
+
+EPS = 1e-12  # under the root: the gradient of an all-zero channel is finite
+
+
+def pool_gem(maps: Tensor, power: float = 3.0) -> Tensor:
+    """Generalised mean over all places, accumulated and given in float32 (float64 stays float64).
+
+    Args:
+        maps: (B, C, h, w), not negative, as behind a ReLU.
+        power: 1 is the average; the larger, the nearer to the maximum. Fixed, not learned.
+    Returns:
+        (B, C): (mean over places of maps^power + 1e-12)^(1 / power).
+    Source: the visible-infrared release of AGW, which fixes the power at 3.
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        values = maps if maps.dtype == torch.float64 else maps.float()
+        return (values.pow(power).mean((2, 3)) + EPS).pow(1 / power)

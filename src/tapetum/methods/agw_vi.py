@@ -1,0 +1,158 @@
+"""AGW for visible and infrared pictures: non-local blocks, generalised-mean pooling, weighted regularised triplets.
+
+Source: "Deep Learning for Person Re-identification: A Survey and Outlook" (Ye et al., TPAMI 2021) and its
+visible-infrared release.
+Differs: pictures of both modalities come in one batch in any order; non-local blocks never form the affinity of all
+places with all places; the two ResNets of which the release uses the stem alone are kept in exported checkpoints only,
+as zeros. Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tapetum.core.types import Batch
+from tapetum.layers.branch import HeadOutput
+from tapetum.layers.non_local import InnerWidth, NonLocal
+from tapetum.layers.normalisation import Normalisation
+from tapetum.layers.two_stream import STAGES
+from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
+from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._options import require
+from tapetum.methods._two_stream import Pooling, TestFeature, TwoStreamMethod, two_stream_renaming, unused_tensors
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``."""
+
+    backbone: str = "resnet50"  # a plain ResNet of timm
+    last_stride: int = 1  # 2 halves the last stage's resolution
+    non_local: tuple[int, int, int, int] = (0, 2, 3, 0)  # blocks of each stage that one follows, counted from its end
+    non_local_width: InnerWidth = "one"  # the release's; "half": of the stage's channels, as in the paper
+    pooling: Pooling = "gem"  # generalised mean of power 3; or "average"
+    label_smoothing: float = 0.0
+    triplet_weight: float = 1.0  # 0 switches the term off
+    triplet_numerics: Numerics = "released"  # "stable": a softmax that stays one at large distances
+    normalisation: Normalisation = "imagenet"
+    test_feature: TestFeature = "head"  # "head": behind the neck; "backbone": before it; "both": one beside the other
+
+    def __post_init__(self) -> None:
+        require(
+            all(count >= 0 for count in self.non_local),
+            f"method.non_local: {list(self.non_local)} has a negative number; use 0 for a stage without blocks",
+        )
+        require(
+            0 <= self.label_smoothing < 1,
+            f"method.label_smoothing: {self.label_smoothing} is out of range; use 0 up to 1, 1 excluded",
+        )
+        require(self.triplet_weight >= 0, f"method.triplet_weight: {self.triplet_weight} is negative; use 0 or more")
+
+
+class Method(TwoStreamMethod):
+    """Two stems, one trunk with non-local blocks, BNNeck.
+
+    Attributes:
+        non_local: for each stage, the blocks that follow its last residual blocks; a stage with fewer residual blocks
+            than the options say has one after each.
+
+    Args:
+        options: see `Options`.
+        num_ids: training identities.
+    """
+
+    options: Options
+
+    def __init__(self, options: Options, num_ids: int) -> None:
+        super().__init__(options, num_ids)
+        network = self.network
+        self.non_local = nn.ModuleList(
+            nn.ModuleList(NonLocal(width, options.non_local_width) for _ in list(stage.children())[:count])
+            for stage, width, count in zip(network.stages, network.widths[1:], options.non_local, strict=True)
+        )
+
+    def compute_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """The last feature maps.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            modalities: (B,) int64.
+        """
+        maps = self.network.stem(images, modalities)
+        for stage, blocks in zip(self.network.stages, self.non_local, strict=True):
+            residuals, followers = list(stage.children()), list(blocks.children())
+            first = len(residuals) - len(followers)
+            for number, residual in enumerate(residuals):
+                maps = residual(maps)
+                if number >= first:
+                    maps = followers[number - first](maps)
+        return maps
+
+    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy behind the neck, weighted triplets before it, over pictures of both modalities.
+
+        Args:
+            output: what `forward` gave.
+            batch: the batch, in any order.
+        """
+        options = self.options
+        smoothing = options.label_smoothing
+        losses = {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
+        if options.triplet_weight:
+            triplet = weighted_triplet(output.feature, batch.labels, numerics=options.triplet_numerics)
+            losses["triplet"] = options.triplet_weight * triplet
+        return losses
+
+
+# Checkpoints of the visible-infrared release.
+PARTS = (("g.", "g.0."), ("theta.", "theta."), ("phi.", "phi."), ("out.", "W.0."), ("norm.", "W.1."))
+RENAMING: Renaming = (
+    *two_stream_renaming("network."),
+    *(
+        (f"non_local.{stage}.{number}.{ours}", f"NL_{stage + 1}.{number}.{theirs}")
+        for stage in range(len(STAGES))
+        for number in range(Options.non_local[stage])
+        for ours, theirs in PARTS
+    ),
+    ("head.norm.", "bottleneck."),
+    ("head.classifier.", "classifier."),
+)
+
+
+def from_official(state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of the release in our terms.
+
+    Args:
+        state: its tensors; the class count is read from them, and what the release never uses is left out.
+    Raises:
+        CheckpointError: a tensor is unknown, missing, or has another shape.
+    """
+    place = "agw-vi-official checkpoint"
+    options = Options()
+    num_ids = read_tensor_size(state, "classifier.weight", place)
+    unused = unused_tensors(options.backbone)
+    used = {name: tensor for name, tensor in state.items() if name not in unused}
+    with torch.device("meta"):
+        expected = Method(options, num_ids).state_dict()
+    return Converted("agw_vi", asdict(options), num_ids, to_ours(used, expected, RENAMING, (), place))
+
+
+def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG001
+    """A state of ours in the layout of the release; what that carries and never uses is zero.
+
+    Args:
+        options: the method's options.
+        state: the method's state.
+    Raises:
+        CheckpointError: it is not the released network (another backbone, other non-local blocks).
+    """
+    theirs = to_theirs(state, RENAMING, ()) | unused_tensors(Options.backbone)
+    from_official(theirs)  # the same strict check
+    return theirs
+
+
+OFFICIAL_FORMATS = {"agw-vi-official": OfficialFormat(read=from_official, write=to_official)}

@@ -1,0 +1,69 @@
+"""The plain visible-infrared baseline: a stem for each modality, one trunk, BNNeck, cross-entropy and triplets.
+
+Source: method "base" of the visible-infrared AGW release (Ye et al., TPAMI 2021), from which the baselines of DDAG
+(ECCV 2020) and DEEN (CVPR 2023) descend.
+Differs: pictures of both modalities come in one batch in any order, routed by each picture's modality; the released
+code wants all visible ones first. The two ResNets of which it uses the stem alone are not kept.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from tapetum.core.types import Batch
+from tapetum.layers.branch import HeadOutput
+from tapetum.layers.normalisation import Normalisation
+from tapetum.losses.triplet import batch_hard_triplet
+from tapetum.methods._options import require
+from tapetum.methods._two_stream import Pooling, TestFeature, TwoStreamMethod
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``."""
+
+    backbone: str = "resnet50"  # a plain ResNet of timm
+    last_stride: int = 1  # 2 halves the last stage's resolution
+    pooling: Pooling = "average"  # "gem": generalised mean of power 3
+    label_smoothing: float = 0.0
+    triplet_weight: float = 1.0  # 0 switches the term off
+    triplet_margin: float | None = 0.3  # null: soft margin
+    normalisation: Normalisation = "imagenet"
+    test_feature: TestFeature = "head"  # "head": behind the neck; "backbone": before it; "both": one beside the other
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.label_smoothing < 1,
+            f"method.label_smoothing: {self.label_smoothing} is out of range; use 0 up to 1, 1 excluded",
+        )
+        require(self.triplet_weight >= 0, f"method.triplet_weight: {self.triplet_weight} is negative; use 0 or more")
+
+
+class Method(TwoStreamMethod):
+    """Two stems, one trunk, BNNeck.
+
+    Args:
+        options: see `Options`.
+        num_ids: training identities.
+    """
+
+    options: Options
+
+    def __init__(self, options: Options, num_ids: int) -> None:
+        super().__init__(options, num_ids)
+
+    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy behind the neck, batch-hard triplets before it, over pictures of both modalities.
+
+        Args:
+            output: what `forward` gave.
+            batch: the batch, in any order.
+        """
+        options = self.options
+        smoothing = options.label_smoothing
+        losses = {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
+        if options.triplet_weight:
+            triplet = batch_hard_triplet(output.feature, batch.labels, margin=options.triplet_margin)
+            losses["triplet"] = options.triplet_weight * triplet
+        return losses

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from tapetum.layers.pooling import pool_gem
+
+
+def test_generalised_mean_pooling_equals_the_original(golden, assert_matches):
+    case = golden("modules_other", "gem_p3")
+    (x,) = case.leaves("x")
+    pooled = pool_gem(x)
+    (pooled * case.inputs["probe_y"].flatten(1)).sum().backward()
+    assert_matches(pooled, case.out["y"].flatten(1), 2e-4)
+    assert_matches(x.grad, case.grad["x"], 1e-3)
+
+
+def test_generalised_mean_pooling_equals_a_slow_loop(rng):
+    maps = torch.rand(2, 3, 4, 5, generator=rng, dtype=torch.float64)
+    for picture in range(2):
+        for channel in range(3):
+            cubes = [value**3 for value in maps[picture, channel].flatten().tolist()]
+            expected = (sum(cubes) / len(cubes) + 1e-12) ** (1 / 3)
+            assert float(pool_gem(maps)[picture, channel]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_larger_power_moves_from_the_average_to_the_maximum(rng):
+    maps = 0.5 + torch.rand(2, 3, 4, 5, generator=rng, dtype=torch.float64)
+    torch.testing.assert_close(pool_gem(maps, 1.0), maps.mean((2, 3)))
+    torch.testing.assert_close(pool_gem(maps, 400.0), maps.amax((2, 3)), rtol=0.01, atol=0)
+
+
+def test_an_empty_channel_has_a_finite_gradient():
+    maps = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    pool_gem(maps).sum().backward()
+    assert torch.isfinite(maps.grad).all()
+
+
+def test_under_autocast_the_mean_is_taken_in_float32(rng):
+    maps = torch.rand(2, 3, 8, 8, generator=rng)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = pool_gem(maps)
+    assert torch.equal(inside, pool_gem(maps))
