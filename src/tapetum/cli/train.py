@@ -31,7 +31,7 @@ def command(
     if data is not None:
         from tapetum.engine.sources import source_overrides
 
-        overrides = [*source_overrides(data, load_recipe(recipe).data), *overrides]
+        overrides = [*source_overrides(data, load_recipe(recipe, overrides).data), *overrides]
     if skip_corrupt:
         overrides.append("data.skip_corrupt=true")
     resolved = load_recipe(recipe, overrides)

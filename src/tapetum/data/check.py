@@ -99,7 +99,7 @@ class CheckReport:
             ("unreadable pictures", self.unreadable),
             ("people without pictures", self.empty_ids),
             ("people named by the dataset's lists without pictures", self.absent_people),
-            ("training people in one modality only (a sampler of both leaves them out)", self.one_sided),
+            ("training people in one modality only (sampler.unpaired=drop trains without them)", self.one_sided),
             (f"pictures of 16 bits whose values end below {_DARK} and so come out black", self.dark),
             ("queries without a match", self.queries_without_match),
             ("groups of identical files", self.duplicates),
