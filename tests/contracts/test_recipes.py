@@ -4,10 +4,12 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tapetum.core.errors import CheckpointError
+from tapetum.data.datasets.regdb import write_miniature
 from tapetum.engine.optimisation import build_optimiser
 from tapetum.engine.recipe import Recipe, list_recipes, load_recipe
 from tapetum.engine.sources import augment_options, sampler_options
@@ -21,6 +23,8 @@ SMALL = {  # settings that make a method's network small
     "bnneck": ("backbone=test_resnet", "last_stride=2"),
     "idf": ("extractor_options={backbone: test_resnet, width: 16}", "curve_width=4"),
     "zero_dce": ("curve_width=4",),
+    "two_stream": ("backbone=test_resnet", "last_stride=2"),
+    "agw_vi": ("backbone=test_resnet", "last_stride=2"),
 }
 TABLE_V = ("ide", "mb_mb", "ieb", "mb_ieb", "mb_ieb_idm")
 
@@ -66,7 +70,13 @@ def test_a_recipe_takes_training_steps_on_small_pictures(
     overrides += ["data.name=night600", f"data.root={people}", "data.size=[64, 32]", "data.workers=0", "data.scene={}"]
     overrides += ["sampler.steps=2", "schedule.epochs=1", "schedule.warmup_epochs=0", "selection.rule=last"]
     overrides += ["init.weights=random", "training.accelerator=cpu", "data.cache=none"]
-    overrides += ["sampler.ids=4", "sampler.pictures=2"] if recipe.sampler.name == "pk" else ["sampler.batch=8"]
+    if recipe.sampler.name == "cross_modality":
+        write_miniature(tmp_path / "both", np.random.default_rng(1))
+        overrides += ["data.name=regdb", f"data.root={tmp_path / 'both'}", "sampler.ids=2", "sampler.pictures=2"]
+    elif recipe.sampler.name == "pk":
+        overrides += ["sampler.ids=4", "sampler.pictures=2"]
+    else:
+        overrides += ["sampler.batch=8"]
     result = train(load_recipe(name, overrides), tmp_path / "run")
     assert result.epochs == 1
     assert result.history[0]["loss"] > 0

@@ -15,6 +15,7 @@ from tapetum.methods import build_method, convert_from, convert_to
 RECIPES = {
     "idf-official": "idf_official",
     "ide-official": "ide_night600",
+    "agw-vi-official": "agw_sysu",
 }  # under which a layout's weights were trained
 
 
