@@ -179,3 +179,15 @@ def test_ctrl_c_while_workers_start_ends_without_a_traceback(tmp_path: Path) -> 
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize("layout", ["llcm", "regdb", "sysu_mm01"])
+def test_a_scene_in_a_visible_infrared_layout_is_checked_and_measured_by_modality(tmp_path: Path, layout: str) -> None:
+    small = ["--people", "2", "--pictures", "2", "--set", "size=[32,16]", "--workers", "1"]
+    assert f"next: tapetum data stats {layout}" in ran("generate", tmp_path / "scene", "--layout", layout, *small)
+    output = ran("check", "synth", tmp_path / "scene")
+    assert re.search(r"^test infrared +\d+ +2 +\d ", output, re.MULTILINE)
+    assert "no problem found" in output
+    output = ran("stats", layout, tmp_path / "scene", "--out", tmp_path / "stats")
+    assert re.search(r"^train visible +\d+ of 2 people$", output, re.MULTILINE)
+    assert re.search(r"^camera \d infrared ", output, re.MULTILINE)

@@ -142,17 +142,14 @@ def write_picture(path: Path, picture: Picture, *, jpeg_quality: int = 95) -> No
 
 def _decode(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """(H, W, 3) BGR in 8 or 16 bits."""
-    data = np.frombuffer(content, np.uint8)
-    decoded = None
-    for flags in (cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, cv2.IMREAD_COLOR):
-        try:
-            decoded = cv2.imdecode(data, flags)
-        except cv2.error:
-            decoded = None
-        if decoded is None or decoded.dtype in (np.uint8, np.uint16):
-            break  # other kinds of number are brought to eight bits by the decoder itself
+    try:
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:
+        decoded = None
     if decoded is None:
         raise DataError(f"{path}: the picture is damaged and cannot be decoded; replace it or use --skip-corrupt")
+    if decoded.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: holds numbers of type {decoded.dtype}; convert it to 8 bits or use --skip-corrupt")
     return cast("NDArray[np.uint8] | NDArray[np.uint16]", decoded)
 
 

@@ -1,11 +1,12 @@
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from tapetum.data.check import check_dataset, published_counts
-from tapetum.data.datasets import folder, knight, night600
+from tapetum.data.datasets import folder, knight, llcm, night600
 from tapetum.data.layout import Counts, write_sample_picture
 
 RNG = np.random.default_rng(0)
@@ -106,3 +107,30 @@ def test_progress_reaches_the_total_and_workers_change_nothing(root: Path) -> No
     report = check_dataset("folder", root, num_workers=0, progress=lambda *state: seen.append(state))
     assert seen[-1] == (30, 30)
     assert report == check_dataset("folder", root, num_workers=3)
+
+
+def test_a_number_from_hearsay_that_is_not_met_is_shown_but_no_problem() -> None:
+    from tapetum.data.check import SplitCount
+
+    assert not SplitCount("train", 5, 3, 2, Counts(6, 3, certain=False)).differs
+    assert SplitCount("train", 5, 3, 2, Counts(6, 3)).differs
+
+
+def test_a_dataset_of_one_modality_is_not_counted_by_modality(root: Path) -> None:
+    report = check_dataset("folder", root)
+    assert not [row.split for row in report.splits if "visible" in row.split]
+    assert report.one_sided == report.absent_people == report.dark == ()
+    assert [row.fewest for row in report.splits] == [6, 2, 4, 6]
+
+
+def test_infrared_pictures_of_sixteen_bits_that_come_out_black_are_listed_with_the_remedy(tmp_path: Path) -> None:
+    llcm.write_miniature(tmp_path, RNG)
+    pictures = sorted((tmp_path / "test_nir").rglob("*.jpg"))
+    for path, largest in zip(pictures, (800, 4095, 4096, 65535), strict=False):
+        deep = np.linspace(0, largest, 64 * 32).astype(np.uint16).reshape(64, 32)
+        path.write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+    report = check_dataset("llcm", tmp_path)
+    assert [line.split(" ")[0] for line in report.dark] == [str(path) for path in pictures[:2]]
+    assert "largest value 800; convert to 8 bits with 255 for the largest one" in report.dark[0]
+    assert any("pictures of 16 bits whose values end below 4096" in line for line in report.problems)
+    assert report.unreadable == ()

@@ -1,6 +1,7 @@
 """Generation: layouts that are read back, the same bytes with any number of workers, resumable, refused politely."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ from tapetum.core.types import Modality
 from tapetum.data import generate
 from tapetum.data.catalog import fingerprint, open_dataset
 from tapetum.data.generate import generate_dataset, generate_video
+from tapetum.engine.recipe import scene_options
 from tapetum.synth.scene import SceneOptions
 from tapetum.synth.video import VideoOptions
 
@@ -196,3 +198,62 @@ def test_a_layout_without_infrared_says_so_before_anything_is_written(tmp_path: 
 def test_pictures_may_be_rendered_for_an_infrared_camera_in_the_other_band() -> None:
     options = SceneOptions(num_train_people=1, num_test_people=0, cameras=1, infrared_cameras=(1,), size=(48, 24))
     assert generate._scene(options).shot(1, 1, 0).modality is Modality.INFRARED
+
+
+PAIRED = SceneOptions(
+    num_train_people=2, num_test_people=2, cameras=2, pictures_per_camera=2, paired_cameras=(1, 2), size=(48, 24)
+)
+
+
+def test_a_pair_of_cameras_writes_both_modalities_under_one_number_at_different_moments(tmp_path: Path) -> None:
+    result = generate_dataset(tmp_path / "scene", "llcm", PAIRED)
+    assert result.total == 4 * 2 * 2 * 2
+    scene = json.loads((tmp_path / "scene" / "scene.json").read_text())
+    assert set(scene["cameras"]) == set(scene["paired_cameras"]) == {"1", "2"}
+    assert {camera["modality"] for camera in scene["cameras"].values()} == {"visible"}
+    assert {camera["modality"] for camera in scene["paired_cameras"].values()} == {"infrared"}
+    moments = {(p["pid"], p["camid"], p["index"]) for p in scene["pictures"]}
+    assert len(moments) == len(scene["pictures"])
+    assert {p["split"] for p in scene["pictures"]} == {"train", "test"}
+    records = open_dataset("llcm", tmp_path / "scene").records
+    assert {tmp_path / "scene" / p["path"] for p in scene["pictures"]} == {record.path for record in records}
+    assert {(r.camid, r.modality) for r in records} == {(c, m) for c in (1, 2) for m in Modality}
+
+
+def test_lists_that_were_lost_are_written_again_without_rendering_anew(tmp_path: Path) -> None:
+    root = tmp_path / "scene"
+    whole = generate_dataset(root, "llcm", PAIRED)
+    before = contents(root)
+    (root / "idx" / "train_nir.txt").unlink()
+    again = generate_dataset(root, "llcm", PAIRED)
+    assert again.digest == whole.digest
+    assert contents(root) == before
+    assert generate_dataset(root, "llcm", PAIRED).written == 0
+
+
+@pytest.mark.parametrize("name", ["llcm", "regdb", "sysu_mm01"])
+def test_the_number_of_workers_changes_no_byte_of_a_layout_with_lists(tmp_path: Path, name: str) -> None:
+    settings = {"num_train_people": 2, "num_test_people": 2, "pictures_per_camera": 1, "size": [32, 16]}
+    options, _ = scene_options({"layout": name, **settings})
+    generate_dataset(tmp_path / "one", name, options)
+    generate_dataset(tmp_path / "two", name, options, workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("llcm", {"paired_cameras": ()}, "the layout llcm wants infrared cameras too and has none"),
+        ("llcm", {"infrared_cameras": (1, 2), "paired_cameras": ()}, "wants visible cameras too and has none"),
+        ("llcm", {"cameras": 3, "paired_cameras": (1, 3)}, "infrared cameras 1, 2, 4, 5, 6, 7, 8, 9, not 3"),
+        ("sysu_mm01", {}, "there is no infrared camera 1"),
+        ("regdb", {"infrared_cameras": (2,), "paired_cameras": (), "cameras": 3}, "there is no visible camera 3"),
+        ("night600", {}, "visible pictures only, not infrared"),
+    ],
+)
+def test_cameras_without_a_place_in_the_layout_are_refused_before_anything_is_written(
+    tmp_path: Path, name: str, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TapetumError, match=message):
+        generate_dataset(tmp_path / "scene", name, replace(PAIRED, **change))
+    assert not (tmp_path / "scene").exists()

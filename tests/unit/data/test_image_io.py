@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from tapetum.core.errors import DataError
-from tapetum.data.image_io import Interpolation, picture_size, read_picture, resize, write_picture
+from tapetum.data.image_io import (
+    Interpolation,
+    brightest_of_16_bits,
+    picture_size,
+    read_picture,
+    resize,
+    write_picture,
+)
 
 
 def sample(height: int = 40, width: int = 30) -> np.ndarray:
@@ -57,12 +64,37 @@ def test_single_channel_is_repeated(tmp_path: Path) -> None:
     assert np.array_equal(read, np.repeat(grey[..., None], 3, axis=2))
 
 
-def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
-    deep = (np.arange(12 * 10, dtype=np.uint16).reshape(12, 10) * 500).astype(np.uint16)
-    cv2.imwrite(str(tmp_path / "a.png"), deep)
-    read = read_picture(tmp_path / "a.png")
-    assert np.abs(read[..., 0].astype(int) - (deep >> 8)).max() <= 1
-    assert read.shape == (12, 10, 3)
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_scaled_by_their_full_range_whatever_is_used_of_it(
+    tmp_path: Path, ending: str, channels: int
+) -> None:
+    deep = np.linspace(0, 65535, 12 * 10).astype(np.uint16).reshape(12, 10)
+    for picture in (deep, deep // 64):
+        stored = picture if channels == 1 else np.repeat(picture[..., None], 3, axis=2)
+        cv2.imwrite(str(tmp_path / f"a.{ending}"), stored)
+        read = read_picture(tmp_path / f"a.{ending}")
+        assert read.dtype == np.uint8
+        assert np.array_equal(read, np.repeat(np.rint(picture / 257)[..., None], 3, axis=2))
+        assert brightest_of_16_bits(tmp_path / f"a.{ending}") == picture.max()
+    assert read.max() == 4  # 1023 of 65535: nearly black, as 'tapetum data check' says
+
+
+def test_pictures_of_eight_bits_have_no_sixteen_bit_maximum(tmp_path: Path) -> None:
+    for ending in ("png", "jpg", "tiff", "bmp"):
+        cv2.imwrite(str(tmp_path / f"a.{ending}"), sample())
+        assert brightest_of_16_bits(tmp_path / f"a.{ending}") is None
+        grey = sample()[..., 0]
+        cv2.imwrite(str(tmp_path / f"grey.{ending}"), grey)
+        read = read_picture(tmp_path / f"grey.{ending}")
+        assert np.array_equal(read[..., 0], read[..., 1])
+        assert np.array_equal(read[..., 0], read[..., 2])
+
+
+def test_numbers_that_are_neither_eight_nor_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.tiff"), np.full((6, 4, 3), 0.5, np.float32))
+    with pytest.raises(DataError, match=r"a\.tiff: holds numbers of type float32; convert it to 8 bits"):
+        read_picture(tmp_path / "a.tiff")
 
 
 def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tapetum.core.types import Record
+from tapetum.core.types import Modality, Record
 from tapetum.data.lighting import PictureStatistics
 from tapetum.data.stats import compute_histograms
 
@@ -40,4 +40,26 @@ def test_dark_cameras_and_splits_are_named() -> None:
 
 def test_numbers_are_plain_json() -> None:
     found = compute_histograms(RECORDS, STATISTICS)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_two_modalities_are_counted_apart_even_under_one_camera_s_number() -> None:
+    seen = [(1, 1, 0, "train"), (1, 1, 1, "train"), (2, 1, 1, "train"), (7, 2, 0, "test"), (7, 1, 1, "test")]
+    records = [
+        Record(Path(f"{i}.jpg"), pid, camid, Modality(side), split) for i, (pid, camid, side, split) in enumerate(seen)
+    ]
+    found = compute_histograms(records, STATISTICS)
+    assert {name: camera["pictures"] for name, camera in found["cameras"].items()} == {
+        "1": 1,
+        "1 infrared": 3,
+        "2": 1,
+    }
+    assert found["splits"] == {
+        "train": {"pictures": 3, "ids": 2, "one_sided": 1},
+        "train visible": {"pictures": 1, "ids": 1},
+        "train infrared": {"pictures": 2, "ids": 2},
+        "test": {"pictures": 2, "ids": 1, "one_sided": 0},
+        "test visible": {"pictures": 1, "ids": 1},
+        "test infrared": {"pictures": 1, "ids": 1},
+    }
     assert json.loads(json.dumps(found)) == found

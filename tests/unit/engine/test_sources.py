@@ -134,3 +134,58 @@ def test_sections_become_the_options_of_the_data_layer() -> None:
     assert sampler_options(recipe) == SamplerOptions("cross_modality", ids=6, pictures=4, unpaired="drop")
     assert augment_options(recipe).grayscale == 0.5
     assert picture_settings(recipe.data)["interpolation"] == "lanczos"
+
+
+SMALL_LAYOUT = {"num_train_people": 2, "num_test_people": 2, "pictures_per_camera": 1, "size": [32, 16]}
+
+
+@pytest.mark.parametrize("name", ["llcm", "regdb", "sysu_mm01"])
+def test_the_scene_in_place_of_a_visible_infrared_dataset_keeps_its_layout(name: str) -> None:
+    section = DataSection(name=name, root="/data", options={"trial": 2} if name == "regdb" else {})
+    changes = source_overrides("synth", section)
+    recipe = load_recipe("ide_night600", changes)
+    assert (recipe.data.name, recipe.data.root, recipe.data.options) == ("synth", None, {})
+    assert recipe.data.scene == {"layout": name}
+    assert source_overrides("synth", recipe.data) == []
+    assert "data.scene={}" in source_overrides(f"{name}=/data", recipe.data)
+
+
+def test_a_scene_in_a_layout_is_generated_once_and_goes_by_the_scene_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    settings = {"layout": "regdb", **SMALL_LAYOUT}
+    section = DataSection(name="synth", scene=settings, options={"trial": 2})
+    dataset = open_data(section, cache=tmp_path).dataset
+    assert dataset.name == "synth"
+    assert dataset.root.name.startswith("synth-regdb-")
+    assert dataset.default_protocol == "regdb_vis_to_ir"
+    assert len(dataset.split("query")) == len(dataset.split("gallery")) == 2
+    first = open_data(section.model_copy(update={"options": {}}), cache=tmp_path).dataset
+    assert first.root == dataset.root
+    assert {r.path.parent.name for r in first.split("train")} == {"1", "2"}
+    with pytest.raises(RecipeError, match="it must be a whole number from 1 to 10"):
+        open_data(section.model_copy(update={"options": {"trial": 11}}), cache=tmp_path)
+    section = DataSection(name="synth", root=str(dataset.root), scene={"layout": "regdb"})
+    assert open_data(section).dataset.records == first.records
+    assert records_of(f"synth={dataset.root}", DataSection(name="regdb"), "query") == first.split("query")
+    with pytest.raises(DataError, match="holds a scene in the layout regdb, wanted is llcm"):
+        open_data(section.model_copy(update={"scene": {"layout": "llcm"}}))
+
+
+def test_a_layout_brings_its_cameras_and_what_is_named_comes_before_them() -> None:
+    from tapetum.engine.recipe import scene_options
+
+    llcm, _ = scene_options({"layout": "llcm", "cameras": 3, "num_test_people": 7})
+    assert (llcm.cameras, llcm.paired_cameras, llcm.num_test_people) == (3, (1, 2), 7)
+    sysu, _ = scene_options({"layout": "sysu_mm01"})
+    assert (sysu.cameras, sysu.infrared_cameras, sysu.infrared_band) == (6, (3, 6), "near")
+    regdb, _ = scene_options({"layout": "regdb", "pictures_per_camera": 4})
+    assert (regdb.infrared_cameras, regdb.infrared_band, regdb.pictures_per_camera) == ((2,), "thermal", 4)
+    assert scene_options({"layout": "market1501"}) == scene_options({})
+    for options in (llcm, sysu, regdb):
+        assert options.num_train_people >= 60
+    with pytest.raises(RecipeError, match=r"dataset 'lcm' is unknown; did you mean llcm\?"):
+        load_recipe("ide_synth", ["data.scene.layout=lcm"])
+    with pytest.raises(RecipeError, match=r"data\.scene\.layout is 3, expected string"):
+        load_recipe("ide_synth", ["data.scene.layout=3"])

@@ -10,6 +10,7 @@ from tapetum.core.types import Modality
 from tapetum.synth.scene import Scene, SceneOptions, contact_sheet
 from tapetum.synth.sensor import mean_lightness
 
+VISIBLE, INFRARED = Modality.VISIBLE, Modality.INFRARED
 SMALL = SceneOptions(num_train_people=3, num_test_people=2, cameras=3, size=(96, 48))
 
 
@@ -157,3 +158,27 @@ def test_an_impossible_setting_is_named(change: dict[str, object]) -> None:
 def test_an_unknown_camera_is_named(small: Scene) -> None:
     with pytest.raises(RecipeError, match="camera 4 is unknown"):
         small.camera(4)
+
+
+def test_a_pair_of_cameras_shows_a_person_twice_and_never_at_the_same_moment() -> None:
+    scene = Scene(replace(SMALL, paired_cameras=(1, 3), pictures_per_camera=2))
+    assert scene.views() == [(1, VISIBLE), (1, INFRARED), (2, VISIBLE), (3, VISIBLE), (3, INFRARED)]
+    pictures = scene.pictures_of(1)
+    assert len(pictures) == 5 * 2
+    assert len({(camid, index) for camid, _, index in pictures}) == 5 * 2
+    assert {index for camid, modality, index in pictures if modality is VISIBLE} == {0, 1}
+    assert scene.moment(1, 1, 0) != scene.moment(1, 1, 2)
+    assert scene.shot(1, 1, 2, INFRARED).modality is INFRARED
+    assert Scene(SMALL).pictures_of(2) == [(camid, VISIBLE, index) for camid in (1, 2, 3) for index in range(3)]
+
+
+def test_pairs_change_no_picture_of_the_visible_cameras(small: Scene) -> None:
+    paired = Scene(replace(SMALL, paired_cameras=(1, 2, 3)))
+    assert paired.jpeg(2, 1, 1) == small.jpeg(2, 1, 1)
+
+
+def test_a_camera_that_sees_infrared_alone_is_not_half_of_a_pair() -> None:
+    with pytest.raises(RecipeError, match=r"paired_cameras is \(2,\); it must be visible cameras"):
+        replace(SMALL, infrared_cameras=(2,), paired_cameras=(2,))
+    with pytest.raises(RecipeError, match=r"paired_cameras is \(4,\); it must be camera numbers in 1..3"):
+        replace(SMALL, paired_cameras=(4,))
