@@ -92,7 +92,7 @@ def test_pictures_of_eight_bits_have_no_sixteen_bit_maximum(tmp_path: Path) -> N
 
 
 def test_numbers_that_are_neither_eight_nor_sixteen_bits_are_refused(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.tiff"), np.full((6, 4, 3), 0.5, np.float32))
+    cv2.imwrite(str(tmp_path / "a.tiff"), np.full((6, 4), 0.5, np.float32))
     with pytest.raises(DataError, match=r"a\.tiff: holds numbers of type float32; convert it to 8 bits"):
         read_picture(tmp_path / "a.tiff")
 
