@@ -452,10 +452,10 @@ def build_released(num_ids, expand_after):
     return network
 
 
-def make_pairs(seed):
+def make_pairs(seed, height=64):
     """Two identities, two visible and two infrared pictures of each, in the released order."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(4, 3, 64, 32, generator=generator), torch.rand(4, 3, 64, 32, generator=generator)
+    return torch.rand(4, 3, height, 32, generator=generator), torch.rand(4, 3, height, 32, generator=generator)
 
 
 def normalised(pairs):
@@ -507,9 +507,9 @@ def convert(network, **changes):
     return method
 
 
-def make_official_batch(seed):
+def make_official_batch(seed, height=64):
     """The same pictures for both: ours in another order."""
-    pairs = make_pairs(seed)
+    pairs = make_pairs(seed, height)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(9))
     labels = torch.tensor([3, 3, 1, 1, 3, 3, 1, 1])
     modalities = torch.arange(8) // 4
@@ -529,7 +529,7 @@ def test_a_released_checkpoint_gives_the_released_features(released):
 
 def test_a_training_step_has_the_released_losses_and_gradients(released):
     """In float64, where nothing but a difference of the formulas is left of rounding, flipped ReLUs included."""
-    pairs, _, batch, labels = make_official_batch(4)
+    pairs, _, batch, labels = make_official_batch(4, height=32)
     theirs, ours = copy.deepcopy(released).double().train(), convert(released, dropout=0.0).double().train()
     batch = dataclasses.replace(batch, images=batch.images.double())
     pooled, _, scores = theirs(*normalised([pictures.double() for pictures in pairs]))
