@@ -92,9 +92,9 @@ def test_pictures_of_eight_bits_have_no_sixteen_bit_maximum(tmp_path: Path) -> N
 
 
 def test_numbers_that_are_neither_eight_nor_sixteen_bits_are_refused(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.tiff"), np.full((6, 4), 0.5, np.float32))
-    with pytest.raises(DataError, match=r"a\.tiff: holds numbers of type float32; convert it to 8 bits"):
-        read_picture(tmp_path / "a.tiff")
+    cv2.imwrite(str(tmp_path / "a.pfm"), np.full((6, 4), 0.5, np.float32))
+    with pytest.raises(DataError, match=r"a\.pfm: holds numbers of type float32; convert it to 8 bits"):
+        read_picture(tmp_path / "a.pfm")
 
 
 def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
