@@ -1,13 +1,15 @@
 """``tapetum evaluate``: a result card for a run or a checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_skipped
 from tapetum.core.errors import RecipeError
 
+TABLE = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mean_ap": "mAP", "mean_inp": "mINP"}
 SETTABLE = ("data.name", "data.root", "data.options", "data.scene", "data.skip_corrupt")
 
 
@@ -23,7 +25,11 @@ def command(
         ),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="One of the dataset's protocols; default: its usual one.")
+        list[str] | None,
+        typer.Option(
+            help="One of the dataset's protocols, or all that differ; repeatable, each picture is described once. "
+            "Default: its usual one.",
+        ),
     ] = None,
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Report k-reciprocal re-ranking (20, 6, 0.3) as well.")
@@ -40,13 +46,13 @@ def command(
     """Evaluate a trained method and write a result card that holds every rule and circumstance of its numbers.
 
     Example: tapetum evaluate runs/ide_synth --rerank
+    Example: tapetum evaluate runs/deen_llcm --protocol all
     """
     from tapetum.engine.checkpoint import find_checkpoint, read_header
-    from tapetum.engine.evaluate import evaluate_run
+    from tapetum.engine.evaluate import evaluate_protocols
     from tapetum.engine.progress import showing_pictures
     from tapetum.engine.recipe import check_recipe, override_recipe
     from tapetum.engine.sources import open_data, source_overrides
-    from tapetum.evaluation.bootstrap import QUANTITIES
     from tapetum.evaluation.rerank import RerankOptions
 
     for change in set_ or []:
@@ -62,11 +68,11 @@ def command(
     section = override_recipe(recipe, overrides, str(run)).data
     with showing_pictures("evaluating", quiet=quiet) as progress:
         opened = open_data(section, progress=progress)
-        found = evaluate_run(
+        found = evaluate_protocols(
             run,
+            protocol or [],
             dataset=opened.dataset,
             data=section,
-            protocol=protocol,
             mirror=mirror,
             rerank=RerankOptions() if rerank else None,
             multi_query=multi_query,
@@ -75,13 +81,47 @@ def command(
             progress=progress,
         )
     echo_skipped(opened.skipped)
-    card = found.card
+    if len(found) == 1:
+        _echo_card(found[0].card)
+    else:
+        _echo_table([each.card for each in found])
+    for each in found:
+        typer.echo(str(each.path))
+
+
+def _echo_card(card: dict[str, Any]) -> None:
+    """Every number of one protocol and what must stand beside it."""
+    from tapetum.evaluation.bootstrap import QUANTITIES
+
     for name, numbers in (("", card["metrics"]), ("re-ranked ", card["reranked"])):
         if numbers:
             values = [f"{key} {100 * numbers[key]:.2f}" for key in QUANTITIES]
             typer.echo(f"{name}{'  '.join(values)}  (percent)")
+    if card["galleries"]:
+        deviations = card["trials"]["deviation"]
+        values = [f"{key} ±{100 * deviations[key]:.2f}" for key in QUANTITIES]
+        typer.echo(f"{'  '.join(values)}  (over {card['trials']['count']} trials, {card['galleries']})")
     typer.echo(
         f"protocol {card['protocol']}, AP {card['ap']}, {card['metrics']['num_queries']} queries, "
         f"chance mAP {100 * card['chance']['mean_ap']:.2f}, weights: {card['checkpoint']['chosen_by']}"
     )
-    typer.echo(str(found.path))
+
+
+def _echo_table(cards: Sequence[dict[str, Any]]) -> None:
+    """The numbers of several protocols under each other, each mean with its deviation over trials."""
+    rows = [["protocol", *TABLE.values(), "queries", "gallery"]]
+    for card in cards:
+        for name, numbers in (("", card["metrics"]), (" re-ranked", card["reranked"])):
+            if numbers:
+                spread = card["trials"]["deviation"] if card["galleries"] and not name else {}
+                cells = [_cell(numbers[key], spread.get(key)) for key in TABLE]
+                gallery = f"{card['trials']['count']} x {card['galleries']}" if card["galleries"] else "whole"
+                rows.append([card["protocol"] + name, *cells, str(numbers["num_queries"]), gallery])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    typer.echo(f"percent, mean and deviation over trials; weights: {cards[0]['checkpoint']['chosen_by']}")
+
+
+def _cell(value: float, deviation: float | None) -> str:
+    return f"{100 * value:.2f}" + ("" if deviation is None else f" ±{100 * deviation:.2f}")

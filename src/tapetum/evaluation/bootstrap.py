@@ -38,19 +38,21 @@ def bootstrap(
     evaluations: Evaluation | Sequence[Evaluation],
     *,
     rng: np.random.Generator,
-    mask: Tensor | None = None,
+    mask: Tensor | Sequence[Tensor] | None = None,
     draws: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Interval]:
     """Intervals of the reported numbers, had other queries of the same kind been drawn.
 
     The gallery and the checkpoint stay as they are: neither another gallery nor another training is covered. With
-    several trials a query is drawn together with its results in all of them.
+    several trials a query is drawn together with its results in all of them, so that its numbers are averages over
+    trials. Where the trials draw the queries, the i-th of each shows one person under one camera: such a pair is then
+    what is drawn.
 
     Args:
-        evaluations: one, or one a trial, of the same queries in the same order.
+        evaluations: one, or one a trial, of the same queries (or people and cameras) in the same order.
         rng: source of the draws, e.g. `core.seeding.numpy_generator(seed, "bootstrap")`.
-        mask: (Nq,) bool, the queries of a slice; None takes all.
+        mask: (Nq,) bool, the queries of a slice, or one mask a trial; None takes all.
         draws: resamplings with replacement.
         level: share of the resampled values inside.
     Returns:
@@ -63,9 +65,9 @@ def bootstrap(
         raise ProtocolError(f"bootstrap: draws={draws}, level={level}; draws must be at least 1, level inside 0..1")
     if len({len(trial.matched) for trial in trials}) != 1:
         raise ProtocolError("bootstrap: the trials have different numbers of queries; bootstrap each trial alone")
-    sums = torch.stack([_contributions(trial) for trial in trials]).sum(0)  # (Nq, 7)
-    chosen = sums[:, -1] > 0
-    values = sums[chosen if mask is None else chosen & mask].numpy()
+    masks = [mask] * len(trials) if mask is None or isinstance(mask, Tensor) else mask
+    sums = torch.stack([_contributions(trial, one) for trial, one in zip(trials, masks, strict=True)]).sum(0)
+    values = sums[sums[:, -1] > 0].numpy()  # (queries, 7)
     count = len(values)
     if count == 0:
         raise ProtocolError("bootstrap: no query has a match in the gallery; check the slice or the protocol")
@@ -82,12 +84,13 @@ def bootstrap(
     }
 
 
-def _contributions(evaluation: Evaluation) -> Tensor:
+def _contributions(evaluation: Evaluation, mask: Tensor | None) -> Tensor:
     """What each query adds to the sums of `QUANTITIES`, and to the denominator: (Nq, 7)."""
     first = evaluation.per_query_first_rank
+    counted = evaluation.counted if mask is None else evaluation.counted & mask
     hits = [(first > 0) & (first <= k) for k in RANKS]
-    columns = [*hits, evaluation.per_query_ap, evaluation.per_query_inp, evaluation.counted]
-    return torch.stack([column.double() for column in columns], dim=1)
+    columns = [*hits, evaluation.per_query_ap, evaluation.per_query_inp, counted]
+    return torch.stack([column.double() for column in columns], dim=1) * counted.unsqueeze(1)
 
 
 @dataclass(frozen=True)

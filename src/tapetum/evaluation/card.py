@@ -29,7 +29,7 @@ from tapetum.evaluation.slices import by_label
 Card = dict[str, Any]
 FORMAT = 1
 GROUPS = {  # which part of a difference each field of a card belongs to
-    "protocol": ("rules", "trials.count", "mirror", "rerank", "bootstrap.level", "bootstrap.draws"),
+    "protocol": ("rules", "trials.count", "galleries", "mirror", "rerank", "bootstrap.level", "bootstrap.draws"),
     "data": ("data",),
     "model": ("method", "recipe", "checkpoint", "seed", "versions"),
 }
@@ -51,6 +51,7 @@ def build_card(
     rerank: RerankOptions | None = None,
     labels: Mapping[str, Sequence[str]] | None = None,
     slices: Mapping[str, Mapping[str, Metrics]] | None = None,
+    galleries: str | None = None,
     draws: int = 1000,
 ) -> Card:
     """Everything about one result.
@@ -66,8 +67,10 @@ def build_card(
         seconds: of extraction and evaluation.
         reranked: the same after re-ranking.
         rerank: settings of the re-ranking; None where there was none.
-        labels: property -> Nq names of levels, e.g. {"light": ["low", ...]}; metrics and interval of each level.
+        labels: property -> names of levels, one a query as given, e.g. {"light": ["low", ...]}; metrics and interval of
+            each level.
         slices: property -> level -> metrics that were computed elsewhere, e.g. by camera pair.
+        galleries: how the trials drew their pictures; None where the dataset fixes them.
         draws: resamplings of the bootstrap.
     """
     trials = [evaluations] if isinstance(evaluations, Evaluation) else list(evaluations)
@@ -87,6 +90,7 @@ def build_card(
             "deviation": combined.deviations,
             "each": [_short(trial.metrics) for trial in trials],
         },
+        "galleries": galleries,
         "bootstrap": {
             "level": intervals["rank1"].level,
             "draws": draws,
@@ -232,13 +236,14 @@ def _ends(interval: Interval) -> Card:
 
 def _levels(trials: Sequence[Evaluation], names: Sequence[str], *, rng: np.random.Generator, draws: int) -> Card:
     """Metrics of every level, averaged over the trials in which it has a match, and the interval of its mean AP."""
-    found = [by_label(trial, names) for trial in trials]
+    asked = [[names[row] for row in trial.query_rows.tolist()] for trial in trials]
+    found = [by_label(trial, own) for trial, own in zip(trials, asked, strict=True)]
     levels = {}
-    for level in dict.fromkeys(names):
+    for level in dict.fromkeys(name for own in asked for name in own):
         results = [trial[level] for trial in found if level in trial]
         if results:
-            mask = torch.tensor([name == level for name in names])
-            interval = bootstrap(trials, rng=rng, mask=mask, draws=draws)["mean_ap"]
+            masks = [torch.tensor([name == level for name in own]) for own in asked]
+            interval = bootstrap(trials, rng=rng, mask=masks, draws=draws)["mean_ap"]
             levels[level] = {**_short(combine(results).metrics), "mean_ap_interval": _ends(interval)}
     return levels
 

@@ -14,6 +14,7 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Metrics
 from tapetum.evaluation.metrics import Evaluation, evaluate, summarise
 from tapetum.evaluation.ranking import admitted_rows
+from tapetum.evaluation.trials import evaluate_trials
 
 
 def subset(evaluation: Evaluation, query_mask: Tensor) -> Metrics:
@@ -65,30 +66,56 @@ def thirds(values: Tensor) -> list[str]:
     return [("low", "medium", "high")[level] for level in torch.bucketize(measure, edges).tolist()]
 
 
-def by_camera_pair(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> dict[str, Metrics]:
+def by_camera_pair(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, drawn: Sequence[Tensor] | None = None
+) -> dict[str, Metrics]:
     """Metrics of each query camera against each gallery camera alone; all pairs cost as much as one evaluation.
 
     Args:
         query: the searching set.
         gallery: the searched set.
         protocol: the rules.
+        drawn: one (n,) int64 a trial, the rows it took of the side that the protocol draws; None where it draws none.
     Returns:
         "camera 2 to camera 5" and so on to metrics, for the pairs in which some query has a match.
     """
-    queries = query.select(admitted_rows(query, protocol, "query"))
-    entries = gallery.select(admitted_rows(gallery, protocol, "gallery"))
-    ignored = torch.tensor(protocol.ignored_pids, dtype=torch.int64, device=entries.pids.device)
-    entries = entries.select(~torch.isin(entries.pids, ignored))
+    asks = _mask(admitted_rows(query, protocol, "query"), len(query))
+    asked = _mask(admitted_rows(gallery, protocol, "gallery"), len(gallery))
+    asked &= ~torch.isin(gallery.pids.cpu(), torch.tensor(protocol.ignored_pids, dtype=torch.int64))
+    if drawn is not None:
+        taken = _mask(torch.cat(list(drawn)), len(asks if protocol.drawn == "query" else asked))
+        asks, asked = (asks & taken, asked) if protocol.drawn == "query" else (asks, asked & taken)
+    query_pids, query_camids = query.pids.cpu(), query.camids.cpu()
+    gallery_pids, gallery_camids = gallery.pids.cpu(), gallery.camids.cpu()
     found = {}
-    for ours in sorted(set(queries.camids.tolist())):
-        for theirs in sorted(set(entries.camids.tolist())):
-            asking = queries.select(queries.camids == ours)
-            asked = entries.select(entries.camids == theirs)
+    for ours in sorted(set(query_camids[asks].tolist())):
+        for theirs in sorted(set(gallery_camids[asked].tolist())):
             own = protocol.junk == "same_pid_same_camid" and ours == theirs
-            junk = own or (ours, theirs) in protocol.junk_camera_pairs
-            if not junk and torch.isin(asking.pids, asked.pids).any():
-                found[f"camera {ours} to camera {theirs}"] = evaluate(asking, asked, protocol).metrics
+            queries, entries = asks & (query_camids == ours), asked & (gallery_camids == theirs)
+            if own or (ours, theirs) in protocol.junk_camera_pairs:
+                continue
+            if not torch.isin(query_pids[queries], gallery_pids[entries]).any():
+                continue
+            sides = query.select(queries.to(query.pids.device)), gallery.select(entries.to(gallery.pids.device))
+            if drawn is None:
+                metrics = evaluate(*sides, protocol).metrics
+            else:
+                rows = [_among(each.cpu(), queries if protocol.drawn == "query" else entries) for each in drawn]
+                metrics = evaluate_trials(*sides, protocol, drawn=rows).metrics
+            found[f"camera {ours} to camera {theirs}"] = metrics
     return found
+
+
+def _mask(rows: Tensor, size: int) -> Tensor:
+    """(size,) bool, true at the rows; on the CPU."""
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[rows.cpu()] = True
+    return mask
+
+
+def _among(rows: Tensor, mask: Tensor) -> Tensor:
+    """The rows that a mask keeps, counted among those that it keeps."""
+    return (mask.cumsum(0) - 1)[rows[mask[rows]]]
 
 
 def worst_queries(evaluation: Evaluation, count: int) -> Tensor:
@@ -100,6 +127,21 @@ def worst_queries(evaluation: Evaluation, count: int) -> Tensor:
     Returns:
         (n,) int64 row numbers in the query set as given, worst first; only queries that have a match.
     """
-    candidates = evaluation.matched.nonzero().squeeze(1)
-    order = evaluation.per_query_ap[candidates].argsort(stable=True)
-    return evaluation.query_rows[candidates[order[:count]]]
+    return mean_precisions([evaluation])[0][:count]
+
+
+def mean_precisions(trials: Sequence[Evaluation]) -> tuple[Tensor, Tensor]:
+    """Each query's average precision, meaned over the trials that asked it.
+
+    Args:
+        trials: one evaluation a trial, or a single one.
+    Returns:
+        (rows, precisions): (n,) int64 row numbers in the query set as given, and (n,) float64, worst first; only
+        queries that have a match.
+    """
+    rows = torch.cat([trial.query_rows[trial.matched] for trial in trials])
+    values = torch.cat([trial.per_query_ap[trial.matched] for trial in trials])
+    asked, place, counts = torch.unique(rows, return_inverse=True, return_counts=True)
+    means = torch.zeros(len(asked), dtype=torch.float64).index_add_(0, place, values) / counts
+    order = means.argsort(stable=True)
+    return asked[order], means[order]

@@ -166,7 +166,7 @@ class _Drawing:
                 f"protocol {protocol.name}: there is no {protocol.drawn} picture to draw from; check the pictures of "
                 f"that modality{'' if listed is None else f' under the cameras {list(listed)}'}"
             )
-        self.rows, self.names = rows, names
+        self.rows, self.names, self.listed = rows, names, listed or ()
         keys = np.stack([people[rows], cameras[rows]])
         starts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
         stops = np.append(starts[1:], len(rows))
@@ -192,6 +192,14 @@ class _Drawing:
     def _by_permutation(self, trial: int, permutations: Permutations) -> list[int]:
         name, shots = self.protocol.name, self.protocol.shots
         places: list[int] = []
+        there = {(camid, pid) for pid, camid, _, _ in self.groups}
+        people = {pid for pid, _, _, _ in self.groups}
+        for camid, pid in sorted(permutations.keys() - there):
+            if pid in people and camid in self.listed and permutations[camid, pid].size:
+                raise ProtocolError(
+                    f"protocol {name}: the permutations name pictures of person {pid} under camera {camid}, and there "
+                    "is none; complete the data set"
+                )
         for pid, camid, start, stop in self.groups:
             orders = permutations.get((camid, pid))
             if orders is None or len(orders) <= trial:

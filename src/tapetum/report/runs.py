@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
@@ -103,6 +105,9 @@ def read_training(folders: Sequence[Path]) -> dict[str, dict[str, Array]]:
 def read_test(folder: RunFolder, card: Mapping[str, Any]) -> Kept | None:
     """The embeddings behind a card, evaluated again; None where they were not kept or stand for several pictures.
 
+    Where galleries are drawn, the gallery is every picture that some trial takes, searched as one: the numbers of the
+    trials stand on the card.
+
     Args:
         folder: of the run.
         card: one of its result cards.
@@ -115,14 +120,24 @@ def read_test(folder: RunFolder, card: Mapping[str, Any]) -> Kept | None:
     galleries = sorted(folder.evaluation.glob(f"{data['name']}*_gallery{ending}.safetensors"))
     pairs = [(path.with_name(path.name.replace("_gallery", "_query")), path) for path in galleries]
     pairs = [pair for pair in pairs if pair[0].is_file()]
-    if data.get("multi_query") or not pairs:
+    stores = sorted(folder.evaluation.glob(f"{data['name']}*_test{ending}.safetensors"))
+    if data.get("multi_query") or not (pairs or stores):
         return None
+    protocol = replace(read_protocol(card), trials=1, drawn=None)
     for query, gallery in pairs:
         sides = read_embeddings(query), read_embeddings(gallery)
         if all(_made_for(card, split, facts) for split, (_, facts) in zip(("query", "gallery"), sides, strict=True)):
-            protocol = read_protocol(card)
             kept = sides[0][0], sides[1][0]
             return Kept(*kept, evaluate(*kept, protocol), protocol)
+    for path in stores:
+        store, facts = read_embeddings(path)
+        rows = facts.get("sides", {}).get(protocol.name)
+        if rows is None or not all(
+            _made_for(card, side, {**facts, "pictures": rows[side]["pictures"]}) for side in rows
+        ):
+            continue
+        kept = store.select(torch.tensor(rows["query"]["rows"])), store.select(torch.tensor(rows["gallery"]["rows"]))
+        return Kept(*kept, evaluate(*kept, protocol), protocol)
     raise ProtocolError(
         f"{folder.evaluation}: the embeddings are of other weights, pictures or precision than the result card of "
         f"{data['name']}; make both again with `tapetum evaluate {folder.root}`"
@@ -150,7 +165,9 @@ def read_protocol(card: Mapping[str, Any]) -> Protocol:
     for side in ("query_modality", "gallery_modality"):
         name = rules.get(side)
         rules[side] = None if name is None else Modality[name.upper()]
-    rules["ignored_pids"] = tuple(rules["ignored_pids"])
+    for name, value in rules.items():
+        if isinstance(value, list):
+            rules[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
     return Protocol(**rules)
 
 

@@ -4,20 +4,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tapetum.core.errors import CheckpointError, DataError, ProtocolError, RecipeError
-from tapetum.data.catalog import open_dataset
+from tapetum.core.seeding import numpy_generator
+from tapetum.core.types import Modality, Record
+from tapetum.data.catalog import Dataset, open_dataset
+from tapetum.data.datasets import llcm
+from tapetum.data.layout import write_sample_picture
 from tapetum.engine import evaluate as module
 from tapetum.engine.describer import Describer
-from tapetum.engine.evaluate import evaluate_run
+from tapetum.engine.evaluate import evaluate_protocols, evaluate_run
 from tapetum.engine.recipe import Recipe
 from tapetum.engine.run_folder import RunFolder
 from tapetum.engine.search import search_pictures
 from tapetum.engine.sources import list_pictures, list_split
 from tapetum.engine.train import train
 from tapetum.evaluation.card import diff_cards, read_card
+from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.report.runs import read_test
 
@@ -109,10 +115,10 @@ def test_other_options_and_precision_have_cards_and_embeddings_of_their_own(
         read_test(folder, foreign)
 
 
-def test_a_protocol_of_several_trials_is_refused(run: Path, people: Path) -> None:
+def test_several_trials_of_nothing_drawn_are_refused(run: Path, people: Path) -> None:
     dataset = open_dataset("night600", people)
     protocols = {"night600": replace(dataset.protocols["night600"], trials=10)}
-    with pytest.raises(ProtocolError, match="wants 10 trials, but no galleries are drawn yet"):
+    with pytest.raises(ProtocolError, match="wants 10 trials and draws nothing"):
         evaluate_run(run, dataset=replace(dataset, protocols=protocols), draws=10)
 
 
@@ -126,7 +132,6 @@ def test_the_difference_of_two_cards_names_what_was_changed(run: Path) -> None:
 
 
 def test_another_dataset_may_be_evaluated_and_gets_its_own_card(run: Path, people: Path, tmp_path: Path) -> None:
-    from tapetum.core.seeding import numpy_generator
     from tapetum.data.datasets.market1501 import write_miniature
 
     write_miniature(tmp_path, numpy_generator(0))
@@ -190,3 +195,103 @@ def test_the_card_is_plain_json_without_paths_of_the_machine(run: Path, people: 
     content["recipe"]["data"].pop("root")  # the recipe says where its pictures were
     assert str(people) not in json.dumps(content)
     assert module.WORST == 10
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """LLCM's layout with six testing people, three pictures each under two cameras of both modalities."""
+    root = tmp_path_factory.mktemp("llcm")
+    rng = numpy_generator(3)
+    entries = []
+    for pid, camid, modality, index in np.ndindex(8, 2, 2, 3):
+        split = "train" if pid < 2 else "test"
+        path = llcm.picture_path(split, pid + 1, camid + 1, index, Modality(modality))
+        write_sample_picture(root / path, rng)
+        entries.append(Record(path, pid + 1, camid + 1, Modality(modality), split))
+    llcm.write_index(root, entries)
+    return open_dataset("llcm", root)
+
+
+LLCM = [f"llcm_revised_{name}" for name in ("nir_to_vis", "vis_to_nir", "vis_to_nir_released_script")]
+
+
+def test_drawn_galleries_stand_on_the_card_with_their_source_and_every_trial(
+    run: Path, crossed: Dataset, tmp_path: Path
+) -> None:
+    found = evaluate_run(run, dataset=crossed, out=tmp_path, draws=50)
+    card = read_card(found.path)
+    assert card["galleries"] == "drawn by the released codes' seeded choice"
+    assert card["trials"]["count"] == len(card["trials"]["each"]) == 10
+    each = [trial["mean_ap"] for trial in card["trials"]["each"]]
+    assert card["metrics"]["mean_ap"] == pytest.approx(np.mean(each))
+    assert card["trials"]["deviation"]["mean_ap"] == pytest.approx(np.std(each, ddof=1))
+    assert card["metrics"]["num_queries"] == card["data"]["query"] == 36
+    assert set(card["slices"]["camera_pair"]) == {"camera 1 to camera 2", "camera 2 to camera 1"}
+    assert sum(level["num_queries"] for level in card["slices"]["light"].values()) == 36
+    assert all(
+        level["mean_ap_interval"]["low"] <= level["mean_ap"] <= level["mean_ap_interval"]["high"]
+        for level in card["slices"]["camera"].values()
+    )
+    assert card["bootstrap"]["mean_ap"]["low"] < card["metrics"]["mean_ap"] < card["bootstrap"]["mean_ap"]["high"]
+    assert card["chance"]["rank1"] == pytest.approx(1 / 11)  # one of twelve, without the own camera
+    assert len(found.gallery) <= card["data"]["gallery"] == 36
+    alone = evaluate(found.query, found.gallery.select(found.drawn[4]), crossed.protocol())
+    assert torch.equal(alone.per_query_ap, found.trials[4].per_query_ap)
+    means = torch.stack([trial.per_query_ap for trial in found.trials]).mean(0)
+    assert [worst["ap"] for worst in card["worst_queries"]] == pytest.approx(means.sort().values[:10].tolist())
+
+
+def test_several_protocols_describe_each_picture_once(
+    run: Path, crossed: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[str] = []
+    honest = Describer.describe
+
+    def counting(self: Describer, records: list[Record], **settings: object) -> object:
+        described.extend(record.path.name for record in records)
+        return honest(self, records, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Describer, "describe", counting)
+    first = evaluate_run(run, dataset=crossed, protocol=LLCM[0], out=tmp_path, draws=10)
+    assert len(described) == len(set(described)) == len(first.query) + len(first.gallery)
+    found = evaluate_protocols(run, ["all"], dataset=crossed, out=tmp_path, draws=10)
+    assert [each.card["protocol"] for each in found] == LLCM
+    assert len(described) == len(set(described)) == 72
+    assert torch.equal(found[0].trials[3].per_query_ap, first.trials[3].per_query_ap)
+    released = found[2]
+    assert (len(released.trials[0].matched), released.card["data"]["gallery"]) == (12, 36)  # a person under a camera
+    evaluate_protocols(run, [*LLCM, LLCM[0]], dataset=crossed, out=tmp_path, draws=10)
+    assert len(described) == 72
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *sorted(f"llcm_{name}.json" for name in LLCM), "llcm_test.safetensors",
+    ]  # fmt: skip
+    folder = RunFolder(tmp_path / "copy")
+    shutil.copytree(tmp_path, folder.evaluation, ignore=shutil.ignore_patterns("copy"))
+    for each in found:
+        kept = read_test(folder, read_card(each.path))
+        assert kept is not None
+        assert torch.equal(kept.gallery.vectors, each.gallery.vectors)
+        assert torch.equal(kept.evaluation.per_query_ap, each.evaluation.per_query_ap)
+
+
+def test_another_source_of_galleries_is_a_difference_of_protocol(run: Path, crossed: Dataset, tmp_path: Path) -> None:
+    drawn = {}
+    for record in crossed.side("gallery"):
+        drawn.setdefault((record.camid, record.pid), []).append(int(record.path.stem[-5]))
+    orders = {key: np.tile(np.array(numbers)[::-1], (10, 1)) for key, numbers in drawn.items()}
+    assert all(0 in order for order in orders.values())  # the frames are counted from 0 here
+    seeded = evaluate_run(run, dataset=crossed, out=tmp_path / "a", draws=10).card
+    ordered = replace(crossed, permutations=orders, permutation_file="rand_perm_cam.mat")
+    permuted = evaluate_run(run, dataset=ordered, out=tmp_path / "b", draws=10).card
+    assert permuted["galleries"] == "rand_perm_cam.mat"
+    assert permuted["trials"]["deviation"]["mean_ap"] == pytest.approx(0)  # every trial takes the same here
+    groups = diff_cards(seeded, permuted)
+    assert [difference.name for difference in groups["protocol"]] == ["galleries"]
+    assert groups["data"] == groups["model"] == []
+
+
+def test_a_missing_modality_is_named_with_the_data_set(run: Path, crossed: Dataset, tmp_path: Path) -> None:
+    visible = tuple(record for record in crossed.records if record.modality == Modality.VISIBLE)
+    with pytest.raises(DataError, match=r"llcm: no infrared picture as query for protocol llcm_revised_nir_to_vis in .*"
+                       "it has 36 test visible, 12 train"):  # fmt: skip
+        evaluate_run(run, dataset=replace(crossed, records=visible), out=tmp_path, draws=10)
