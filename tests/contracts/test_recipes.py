@@ -10,12 +10,13 @@ import torch
 
 from tapetum.core.errors import CheckpointError
 from tapetum.data.datasets.regdb import write_miniature
-from tapetum.engine.optimisation import build_optimiser
+from tapetum.engine.optimisation import build_optimiser, compute_lr_factor
 from tapetum.engine.recipe import Recipe, list_recipes, load_recipe
 from tapetum.engine.sources import augment_options, sampler_options
 from tapetum.engine.train import train
 from tapetum.layers.curve_net import CurveNet
-from tapetum.methods import build_method
+from tapetum.layers.normalisation import STATISTICS
+from tapetum.methods import build_method, build_options
 
 NAMES = list_recipes()
 SMALL = {  # settings that make a method's network small
@@ -25,8 +26,18 @@ SMALL = {  # settings that make a method's network small
     "zero_dce": ("curve_width=4",),
     "two_stream": ("backbone=test_resnet", "last_stride=2"),
     "agw_vi": ("backbone=test_resnet", "last_stride=2"),
+    "deen": ("backbone=test_resnet", "last_stride=2", "curve_width=4"),
 }
 TABLE_V = ("ide", "mb_mb", "ieb", "mb_ieb", "mb_ieb_idm")
+TABLE_4 = {  # DEEN's ablation: expansion, CPM, orthogonality, aggregation
+    "deen_baseline_llcm": (False, False, False, False),
+    "deen_dee_llcm": (True, False, False, False),
+    "deen_dee_cpm_llcm": (True, True, False, False),
+    "deen_dee_ort_llcm": (True, False, True, False),
+    "deen_dee_cpm_ort_llcm": (True, True, True, False),
+    "deen_mfa_llcm": (False, False, False, True),
+    "deen_llcm": (True, True, True, True),
+}
 
 
 def read(name: str) -> str:
@@ -103,6 +114,45 @@ def test_the_paper_s_training_numbers_are_those_of_the_fact_sheet() -> None:
         assert recipe.optimiser.group_lr["backbone"] == 0.005
         assert recipe.optimiser.group_lr.get("enhancer", 1e-4) == 1e-4
         assert recipe.seed == 2021
+
+
+@pytest.mark.parametrize(("name", "parts"), TABLE_4.items())
+def test_each_row_of_deens_ablation_has_a_recipe_with_its_parts_and_the_same_training(
+    name: str, parts: tuple[bool, ...]
+) -> None:
+    recipe, whole = load_recipe(name), load_recipe("deen_llcm")
+    options = build_options("deen", recipe.method.options)
+    expansion, cpm, ort, aggregation = parts
+    assert (options.expansion, options.aggregation) == (expansion, aggregation)
+    assert (options.expansion and options.cpm_weight > 0) is cpm
+    assert (options.expansion and options.orthogonality_weight > 0) is ort
+    left_out = {"name", "about", "method"}
+    assert recipe.model_dump(exclude=left_out) == whole.model_dump(exclude=left_out)
+
+
+def test_deens_training_numbers_are_those_of_the_fact_sheet() -> None:
+    rates = {0: 0.1, 4: 0.5, 9: 1.0, 10: 1.0, 19: 1.0, 20: 0.1, 79: 0.1, 80: 0.01, 119: 0.01, 120: 0.01, 150: 0.01}
+    for data in ("llcm", "sysu", "regdb"):
+        recipe = load_recipe(f"deen_{data}")
+        assert recipe.data.size == (384, 144)
+        assert (recipe.data.interpolation, recipe.data.backend) == ("lanczos", "pil")
+        assert (recipe.augment.pad, recipe.augment.grayscale, recipe.augment.flip) == (10, 0.5, 0.5)
+        assert recipe.augment.erasing.area == ((0.2, 0.8) if data == "sysu" else (0.02, 0.4))
+        means, deviations = STATISTICS["imagenet"]
+        fill = [mean + mean * deviation for mean, deviation in zip(means, deviations, strict=True)]
+        assert recipe.augment.erasing.fill == pytest.approx(fill, abs=5e-4)
+        assert (recipe.sampler.ids, recipe.sampler.pictures, recipe.sampler.global_batch) == (6, 4, 48)
+        assert (recipe.optimiser.lr, recipe.optimiser.group_lr) == (0.1, {"backbone": 0.01})
+        assert (recipe.optimiser.momentum, recipe.optimiser.nesterov, recipe.optimiser.weight_decay) == (
+            0.9,
+            True,
+            5e-4,
+        )
+        assert recipe.schedule.epochs == 151
+        for epoch, rate in rates.items():
+            assert compute_lr_factor(recipe.schedule, epoch) == pytest.approx(rate), epoch
+        assert recipe.method.options.get("expand_after", 3) == (2 if data == "regdb" else 3)
+        assert recipe.evaluation.mirror
 
 
 def test_where_imagenet_weights_cannot_be_fetched_the_run_stops_and_says_how_to_supply_a_file(

@@ -16,6 +16,7 @@ RECIPES = {
     "idf-official": "idf_official",
     "ide-official": "ide_night600",
     "agw-vi-official": "agw_sysu",
+    "deen-official": "deen_llcm",
 }  # under which a layout's weights were trained
 
 
