@@ -203,7 +203,7 @@ def _count_splits(
     for record in records:
         groups[record.split].append(record)
     if any(record.modality is Modality.INFRARED for record in records):
-        for record in records:
+        for record in sorted(records, key=lambda record: record.modality):
             groups[f"{record.split} {record.modality.name.lower()}"].append(record)
     for split in published:
         groups.setdefault(split, [])
