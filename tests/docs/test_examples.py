@@ -207,6 +207,15 @@ def test_the_option_table_of_idf_holds_every_option_with_its_default() -> None:
         assert written == expected, f"idf.md says {name} is {text}, the code {expected!r}"
 
 
+def test_the_option_table_of_the_two_stream_methods_holds_every_option_with_its_defaults() -> None:
+    text = (DOCS / "two_stream.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|[^|]*\|$", text, re.MULTILINE)
+    for column, method in enumerate(("two_stream", "agw_vi"), start=1):
+        written = {row[0]: yaml.safe_load(row[column].strip(" `")) for row in cells if row[column].strip()}
+        defaults = dataclasses.asdict(method_options(method)())
+        assert written == {n: list(value) if isinstance(value, tuple) else value for n, value in defaults.items()}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_an_option_named_as_method_dot_option_exists(page: Path) -> None:
     methods = [method_options(name) for name in list_names("tapetum.methods")]
