@@ -1,4 +1,4 @@
-"""``tapetum reproduce``: the paper's tables, ours beside theirs."""
+"""``tapetum reproduce``: the papers' tables, ours beside theirs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from tapetum.cli._choices import Quiet
 
 
 def command(
-    table: Annotated[str, typer.Argument(help="table3, table5, table6 or table7 of the IDF paper.")],
+    table: Annotated[str, typer.Argument(help="table3, table5, table6 or table7 of the IDF paper, or deen-table4.")],
     data: Annotated[
         list[str] | None,
         typer.Option(help="NAME=ROOT of a dataset that the rows need, repeatable; synth for the generated scene."),
@@ -60,4 +60,4 @@ def command(
         typer.echo("tapetum: stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     typer.echo(render_table(content), nl=False)
-    typer.echo(f"{folder / table}.md and .json: written ({TABLES[table][0]})")
+    typer.echo(f"{folder / table}.md and .json: written ({TABLES[table].title})")

@@ -1,4 +1,4 @@
-"""The IDF paper's tables, row by row: train, evaluate, and print ours beside the paper's.
+"""The tables of the IDF paper and of DEEN's poster, row by row: train, evaluate, print ours beside theirs.
 
 Each row and seed has a run folder of its own, so a table goes on where it was interrupted. On the generated scene the
 rows run with recipes made for it; the paper's figures are then shown for the order of the rows only.
@@ -19,7 +19,7 @@ from tapetum.engine.sources import CACHE, open_data
 from tapetum.engine.train import train
 from tapetum.evaluation.card import Card
 from tapetum.experiments.board import Board, Stage
-from tapetum.experiments.published import TABLE_III, TABLE_V, TABLE_VI, TABLE_VII, Published
+from tapetum.experiments.published import DEEN_TABLE_4, TABLE_III, TABLE_V, TABLE_VI, TABLE_VII, Published
 
 QUANTITIES = {"rank1": "R-1", "rank5": "R-5", "rank10": "R-10", "mean_ap": "mAP"}
 SYNTH = "synth"
@@ -32,7 +32,7 @@ class Domain:
 
     Attributes:
         data: name of the dataset, as in ``--data NAME=ROOT``.
-        overrides: changes to a recipe's data section beyond name and root.
+        overrides: changes that these pictures bring to a recipe beyond name and root.
         title: as printed.
     """
 
@@ -136,14 +136,89 @@ def _idf(scene: bool) -> str:
     return "idf_synth" if scene else "idf_official"
 
 
-TABLES: dict[str, tuple[str, Callable[[bool], list[Row]]]] = {
-    "table3": ("Table III, offline enhancement (rows that IDE+ and DCE-Net make)", _table3),
-    "table5": ("Table V, ablation", _table5),
-    "table6": (
+@dataclass(frozen=True)
+class _Ablation:
+    """A row of DEEN's ablation.
+
+    Attributes:
+        label: the parts that are on.
+        recipe: on LLCM; on the night scene it is DEEN's with `off`.
+        off: settings that switch parts of DEEN off.
+    """
+
+    label: str
+    recipe: str
+    off: tuple[str, ...] = ()
+
+
+_NO_DEE, _NO_MFA = "method.expansion=false", "method.aggregation=false"
+_NO_CPM, _NO_ORT = "method.cpm_weight=0.0", "method.orthogonality_weight=0.0"
+DEEN_ROWS = (
+    _Ablation("baseline", "deen_baseline_llcm", (_NO_DEE, _NO_MFA)),
+    _Ablation("DEE", "deen_dee_llcm", (_NO_CPM, _NO_ORT, _NO_MFA)),
+    _Ablation("DEE, CPM", "deen_dee_cpm_llcm", (_NO_ORT, _NO_MFA)),
+    _Ablation("DEE, ort", "deen_dee_ort_llcm", (_NO_CPM, _NO_MFA)),
+    _Ablation("DEE, CPM, ort", "deen_dee_cpm_ort_llcm", (_NO_MFA,)),
+    _Ablation("MFA", "deen_mfa_llcm", (_NO_DEE,)),
+    _Ablation("DEE, CPM, ort, MFA", "deen_llcm"),
+)
+
+
+def _deen_table4(scene: bool) -> list[Row]:
+    llcm = Domain("llcm", title="LLCM IR→VIS")
+    # The release erases larger parts of SYSU-MM01's pictures, and changes nothing else.
+    sysu = Domain("sysu_mm01", ("augment.erasing.area=[0.2, 0.8]",), "SYSU-MM01 all-search")
+    rows = []
+    for domain in [Domain(SYNTH)] if scene else [llcm, sysu]:
+        for number, part in enumerate(DEEN_ROWS, start=1):
+            label = f"{domain.title} {number}: {part.label}".strip()
+            stem = part.recipe.removesuffix("_llcm")
+            published = DEEN_TABLE_4["llcm" if scene else domain.data, number]
+            if scene:
+                rows.append(Row(label, stem, "deen_synth", domain, domain, part.off, published))
+            else:
+                run = f"{stem}_{domain.data}"
+                rows.append(Row(label, run, part.recipe, domain, domain, published=published))
+    return rows
+
+
+@dataclass(frozen=True)
+class Table:
+    """A printed table.
+
+    Attributes:
+        paper: where it is printed.
+        title: what it shows.
+        pictures: what its figures were counted on.
+        rows: its rows; given True, those on the generated scene.
+        remark: what holds for the printed table as a whole.
+    """
+
+    paper: str
+    title: str
+    pictures: str
+    rows: Callable[[bool], list[Row]]
+    remark: str = ""
+
+
+IDF_PAPER, DEEN_POSTER = "IDF paper (TMM 2023)", "DEEN poster (CVPR 2023)"
+TABLES: dict[str, Table] = {
+    "table3": Table(IDF_PAPER, "Table III, offline enhancement (rows that IDE+ and DCE-Net make)", "Night600", _table3),
+    "table5": Table(IDF_PAPER, "Table V, ablation", "Night600", _table5),
+    "table6": Table(
+        IDF_PAPER,
         "Table VI, weights of reconstruction (lambda1) and distillation (lambda2); the paper prints R-1",
+        "Night600",
         _table6,
     ),
-    "table7": ("Table VII, trained on one dataset and tested on another", _table7),
+    "table7": Table(IDF_PAPER, "Table VII, trained on one dataset and tested on another", "Night600", _table7),
+    "deen-table4": Table(
+        DEEN_POSTER,
+        "Table 4, ablation on LLCM (infrared queries, visible gallery) and SYSU-MM01 (all-search)",
+        "LLCM, infrared queries",
+        _deen_table4,
+        "Paper: LLCM's figures are of the pictures as first released; the authors have corrected them since",
+    ),
 }
 
 
@@ -151,14 +226,14 @@ def rows_of(table: str, *, scene: bool) -> list[Row]:
     """The rows of a table.
 
     Args:
-        table: "table3", "table5", "table6" or "table7".
+        table: one of `TABLES`.
         scene: on the generated scene instead of the paper's data.
     Raises:
         RecipeError: there is no such table.
     """
     if table not in TABLES:
         raise RecipeError(f"table {table!r} is unknown; {nearest_name(table, TABLES)}")
-    return TABLES[table][1](scene)
+    return TABLES[table].rows(scene)
 
 
 @dataclass(frozen=True)
@@ -196,7 +271,7 @@ def row_recipe(row: Row, domain: Domain, roots: Mapping[str, str | None], overri
         RecipeError: the root of a dataset is not given, or an override is wrong.
     """
     if domain.data not in roots:
-        raise RecipeError(f"row {row.label!r} needs --data {domain.data}=ROOT; add it")
+        raise RecipeError(f"row {row.label!r} needs --data {domain.data}=ROOT; add it, or choose rows with --only")
     data = [f"data.name={domain.data}", f"data.root={json.dumps(roots[domain.data])}", *domain.overrides]
     return load_recipe(row.recipe, [*data, *row.overrides, *overrides])
 
@@ -216,7 +291,7 @@ def run_table(
     """Run a table's rows, or go on with them, and write ``TABLE.json`` and ``TABLE.md``.
 
     Args:
-        table: "table3", "table5", "table6" or "table7".
+        table: one of `TABLES`.
         roots: dataset -> root; {"synth": None} runs the rows on the generated scene.
         out: folder of the table.
         seeds: of the trainings; none takes each recipe's own.
@@ -254,7 +329,6 @@ def run_table(
         for row in rows
         for seed in (seeds or [row_recipe(row, row.train_on, roots, overrides).seed])
     ]
-    title = TABLES[table][0]
     results: dict[str, list[Card]] = {row.label: [] for row in rows}
     board = Board([stage for plan in plans for stage in plan.stages()], quiet=quiet)
     with board.showing():
@@ -274,7 +348,7 @@ def run_table(
             found = evaluate_run(plan.folder, dataset=target, out=place, progress=board.pictures)
             results[row.label].append(found.card)
             board.finish_stage()
-            content = _summarise(table, title, rows, results, scene)
+            content = _summarise(table, rows, results, scene)
             write_json(out / f"{table}.json", content)  # after every row, so that a stop loses nothing
             write_text(out / f"{table}.md", render_table(content))
     return content
@@ -310,11 +384,18 @@ def _slug(title: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in title.lower()).strip("_")
 
 
-def _summarise(
-    table: str, title: str, rows: Sequence[Row], results: Mapping[str, Sequence[Card]], scene: bool
-) -> dict[str, Any]:
+def _summarise(table: str, rows: Sequence[Row], results: Mapping[str, Sequence[Card]], scene: bool) -> dict[str, Any]:
     """Mean and deviation over seeds for each row, beside the paper's figures."""
-    content: dict[str, Any] = {"table": table, "title": title, "pictures": "generated" if scene else "real", "rows": []}
+    printed = TABLES[table]
+    content: dict[str, Any] = {
+        "table": table,
+        "paper": printed.paper,
+        "title": printed.title,
+        "pictures": "generated" if scene else "real",
+        "paper_pictures": printed.pictures,
+        "paper_remark": printed.remark,
+        "rows": [],
+    }
     for row in rows:
         cards = results[row.label]
         if not cards:
@@ -352,18 +433,20 @@ def render_table(content: Mapping[str, Any]) -> str:
     """
     names = list(QUANTITIES.values())
     header = ["row", *(f"{name} ours" for name in names), *(f"{name} paper" for name in names), "seeds"]
-    lines = [f"IDF paper (TMM 2023), {content['title']}; percent", ""]
+    lines = [f"{content['paper']}, {content['title']}; percent", ""]
     if content["pictures"] == "generated":
-        lines += ["Ours: generated night scene. Paper: Night600. Compare the order of the rows, never the figures.", ""]
+        place = content["paper_pictures"]
+        lines += [f"Ours: generated night scene. Paper: {place}. Compare the order of the rows, never the figures.", ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in content["rows"]:
         ours = [_cell(row["ours_percent"][name]["mean"], row["ours_percent"][name]["deviation"]) for name in QUANTITIES]
         paper = [_cell((row["paper_percent"] or {}).get(name)) for name in QUANTITIES]
         cells = [row["label"], *ours, *paper, ", ".join(map(str, row["seeds"]))]
         lines.append("| " + " | ".join(cells) + " |")
-    remarks = [f"{row['label']}: {row['paper_remark']}" for row in content["rows"] if row["paper_remark"]]
+    remarks = [f"Paper, {row['label']}: {row['paper_remark']}." for row in content["rows"] if row["paper_remark"]]
+    remarks += [f"{content['paper_remark']}."] if content["paper_remark"] else []
     rules = sorted({f"protocol {row['protocol']}, AP {row['ap']}, {row['checkpoint']}" for row in content["rows"]})
-    return "\n".join([*lines, "", *(f"Ours: {rule}." for rule in rules), *(f"Paper, {text}." for text in remarks), ""])
+    return "\n".join([*lines, "", *(f"Ours: {rule}." for rule in rules), *remarks, ""])
 
 
 def _cell(value: float | None, deviation: float | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Tables of the paper: rows, recipes, and ours kept apart from theirs."""
+"""Tables of the papers: rows, recipes, and ours kept apart from theirs."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 
 from tapetum.core.errors import RecipeError
-from tapetum.engine.recipe import list_recipes
-from tapetum.experiments.published import TABLE_V, TABLE_VI
+from tapetum.engine.recipe import list_recipes, load_recipe
+from tapetum.experiments.published import DEEN_TABLE_4, TABLE_V, TABLE_VI
 from tapetum.experiments.reproduce import TABLES, render_table, row_recipe, rows_of, run_table
+from tapetum.methods import build_options
 
-REAL = {"night600": "/data/Night600", "knight": "/data/Knight"}
+REAL = {
+    "night600": "/data/Night600",
+    "knight": "/data/Knight",
+    "llcm": "/data/LLCM",
+    "sysu_mm01": "/data/SYSU-MM01",
+}
 SCENE = {"synth": None}
 TINY_SCENE = "data.scene={num_train_people: 4, num_test_people: 3, cameras: 2, size: [64, 32]}"
 TINY = [TINY_SCENE, "data.size=[64, 32]", "schedule.epochs=1", "schedule.warmup_epochs=0", "sampler.batch=8"]
@@ -20,7 +26,9 @@ TINY = [TINY_SCENE, "data.size=[64, 32]", "schedule.epochs=1", "schedule.warmup_
 @pytest.mark.parametrize("scene", [False, True], ids=["paper", "scene"])
 def test_every_row_has_a_recipe_that_can_be_read(table: str, scene: bool) -> None:
     rows = rows_of(table, scene=scene)
-    assert len(rows) == {"table3": 2, "table5": 6, "table6": 25, "table7": 2 if scene else 6}[table]
+    counts = {"table3": 2, "table5": 6, "table6": 25, "table7": 2 if scene else 6, "deen-table4": 7 if scene else 14}
+    assert len(rows) == counts[table]
+    assert len({row.label for row in rows}) == len(rows)
     for row in rows:
         assert row.recipe in list_recipes()
         weights = ("method.enhancer_weights=curves.safetensors",) if row.enhancer else ()
@@ -48,6 +56,46 @@ def test_the_two_scenes_of_the_cross_domain_table_differ_in_people_cameras_and_n
     assert {second[f"{stream}_seed"] for stream in ("identity", "camera", "time")} == {1}
 
 
+DEEN_PARTS = {  # number of the row -> DEE, CPM, orthogonality, MFA
+    1: (False, False, False, False),
+    2: (True, False, False, False),
+    3: (True, True, False, False),
+    4: (True, False, True, False),
+    5: (True, True, True, False),
+    6: (False, False, False, True),
+    7: (True, True, True, True),
+}
+
+
+@pytest.mark.parametrize("scene", [False, True], ids=["paper", "scene"])
+def test_each_row_of_deens_ablation_has_the_parts_that_the_poster_ticks(scene: bool) -> None:
+    roots = SCENE if scene else REAL
+    for number, row in enumerate(rows_of("deen-table4", scene=scene)):
+        method = row_recipe(row, row.train_on, roots, ()).method
+        assert method.name == "deen"
+        options = build_options("deen", method.options)
+        expansion, centres, orthogonality, aggregation = DEEN_PARTS[number % 7 + 1]
+        assert options.expansion == expansion
+        assert options.aggregation == aggregation
+        if expansion:  # without it there is nothing that the two losses could be taken of
+            assert (options.cpm_weight > 0, options.orthogonality_weight > 0) == (centres, orthogonality)
+        assert row.published == DEEN_TABLE_4[row.train_on.data if not scene else "llcm", number % 7 + 1]
+
+
+def test_rows_of_deens_ablation_differ_in_the_method_alone_and_on_sysu_in_the_erasing() -> None:
+    recipes = [row_recipe(row, row.train_on, REAL, ()) for row in rows_of("deen-table4", scene=False)]
+    for first, second in zip(recipes[:7], recipes[7:], strict=True):
+        assert first.augment.erasing.area == (0.02, 0.4)
+        assert second.augment.erasing.area == (0.2, 0.8)
+        assert first.method == second.method
+        assert (second.data.name, second.data.size) == ("sysu_mm01", first.data.size)
+    complete, usual = recipes[-1].model_dump(), load_recipe("deen_sysu").model_dump()
+    assert [key for key in usual if complete[key] != usual[key]] == ["name", "about", "data"]
+    assert complete["data"] | {"root": None} == usual["data"]
+    for same in ("augment", "sampler", "optimiser", "schedule", "selection", "evaluation"):
+        assert len({str(getattr(recipe, same)) for recipe in recipes[:7]}) == 1
+
+
 def test_a_missing_root_is_named_with_the_remedy() -> None:
     with pytest.raises(RecipeError, match="needs --data night600=ROOT"):
         row_recipe(rows_of("table5", scene=False)[0], rows_of("table5", scene=False)[0].train_on, {}, ())
@@ -61,6 +109,21 @@ def test_an_unknown_table_is_named_with_the_nearest() -> None:
 def test_a_filter_that_fits_no_row_names_the_rows(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"fits no row of table5; rows: MB, MB\+MB"):
         run_table("table5", SCENE, tmp_path, only=["nothing"])
+
+
+@pytest.mark.slow
+def test_rows_of_deens_ablation_run_on_a_scene_with_both_modalities(tmp_path: Path) -> None:
+    scene = "data.scene={layout: llcm, num_train_people: 4, num_test_people: 3, cameras: 2, size: [64, 32]}"
+    small = [scene, "data.size=[64, 32]", "schedule.epochs=1", "schedule.warmup_epochs=0", "sampler.steps=1"]
+    small += ["sampler.ids=2", "sampler.pictures=2", "method.backbone=test_resnet", "method.last_stride=2"]
+    content = run_table(
+        "deen-table4", SCENE, tmp_path, overrides=small, only=["1: ", "7: "], cache=tmp_path / "data", quiet=True
+    )
+    baseline, complete = content["rows"]
+    assert (baseline["label"], complete["label"]) == ("1: baseline", "7: DEE, CPM, ort, MFA")
+    assert baseline["protocol"].startswith("llcm_")
+    assert complete["paper_percent"] == {"rank1": 54.9, "rank5": None, "rank10": None, "mean_ap": 62.9}
+    assert "Paper: LLCM, infrared queries" in (tmp_path / "deen-table4.md").read_text()
 
 
 @pytest.mark.slow
@@ -84,8 +147,11 @@ def test_rows_run_on_the_scene_and_a_second_call_trains_nothing(tmp_path: Path) 
 
 def test_the_rendered_table_keeps_ours_and_the_papers_apart() -> None:
     content = {
+        "paper": "IDF paper (TMM 2023)",
         "title": "Table V, ablation",
         "pictures": "generated",
+        "paper_pictures": "Night600",
+        "paper_remark": "Paper: printed in small type",
         "rows": [
             {
                 "label": "MB",
@@ -108,4 +174,6 @@ def test_the_rendered_table_keeps_ours_and_the_papers_apart() -> None:
     assert "R-1 paper" in text
     assert "| MB | 50.00 ± 1.50 |" in text
     assert "| 7.75 | 20.09 | 27.43 | 3.38 | 1, 2 |" in text
-    assert "never the figures" in text
+    assert "Paper: Night600. Compare the order of the rows, never the figures" in text
+    assert text.startswith("IDF paper (TMM 2023), Table V, ablation; percent")
+    assert text.rstrip().endswith("Paper: printed in small type.")
