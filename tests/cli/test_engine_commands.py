@@ -109,6 +109,16 @@ def test_an_evaluation_prints_the_numbers_with_their_rules_and_the_card(call: Ca
     assert Path("runs/ide/evaluation/night600_rerank.json").is_file()
 
 
+def test_several_protocols_stand_in_one_table(call: Call, trained: Path) -> None:
+    outcome = call("tapetum evaluate runs/ide --protocol night600 --protocol night600_step --quiet")
+    assert outcome.status == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["protocol", "rank-1", "rank-10", "rank-20", "mAP", "mINP", "queries", "gallery"]
+    assert [line.split()[0] for line in lines[1:3]] == ["night600", "night600_step"]
+    assert [line.split()[-1] for line in lines[1:3]] == ["whole", "whole"]
+    assert lines[-2:] == ["runs/ide/evaluation/night600.json", "runs/ide/evaluation/night600_night600_step.json"]
+
+
 def test_another_dataset_protocol_and_mirror_are_options_of_an_evaluation(
     call: Call, trained: Path, people: Path
 ) -> None:

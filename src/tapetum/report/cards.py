@@ -31,7 +31,7 @@ def number(card: Card, quantity: str) -> float | None:
 
     Args:
         card: a result card.
-        quantity: "rank1", "rank5", "rank10", "mean_ap" or "mean_inp".
+        quantity: "rank1", "rank5", "rank10", "rank20", "mean_ap" or "mean_inp".
     """
     value = card["metrics"].get(quantity)
     return None if value is None else float(value)
@@ -81,8 +81,15 @@ def circumstances(card: Card) -> dict[str, str]:
         "re-ranking": "off" if card.get("rerank") is None else "also",
         "pictures": str(card["data"].get("name", "")),
         "fingerprint": str(card["data"].get("fingerprint", "")),
+        "galleries": _galleries(card),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _galleries(card: Card) -> str:
+    """How the trials drew their pictures, e.g. "10 x rand_perm_cam.mat"; nothing where the data set fixes them."""
+    source = card.get("galleries")
+    return f"{card['trials']['count']} x {source}" if source else ""
 
 
 def other_rule(card: Card) -> str:

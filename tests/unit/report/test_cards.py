@@ -108,3 +108,10 @@ def test_several_trials_show_their_deviation() -> None:
     card = {"trials": {"count": 10, "deviation": {"rank1": 0.0123}}}
     assert cards.trials(card, "rank1") == "± 1.2 over 10 trials"
     assert cards.trials({"trials": {"count": 1, "deviation": {"rank1": 0.0}}}, "rank1") == ""
+
+
+def test_drawn_galleries_stand_among_the_circumstances() -> None:
+    card = dark_camera_card()
+    assert "galleries" not in cards.circumstances(card)
+    drawn = {**card, "galleries": "rand_perm_cam.mat", "trials": {**card["trials"], "count": 10}}
+    assert cards.circumstances(drawn)["galleries"] == "10 x rand_perm_cam.mat"
