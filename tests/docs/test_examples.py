@@ -196,15 +196,15 @@ def option_rows(page: Path) -> dict[str, str]:
     return rows
 
 
-def test_the_option_table_of_idf_holds_every_option_with_its_default() -> None:
-    rows = option_rows(DOCS / "idf.md")
-    options = method_options("idf")
-    defaults = dataclasses.asdict(options())
+@pytest.mark.parametrize("method", ["idf", "deen"])
+def test_the_option_table_of_a_method_holds_every_option_with_its_default(method: str) -> None:
+    rows = option_rows(DOCS / f"{method}.md")
+    defaults = dataclasses.asdict(method_options(method)())
     assert set(rows) == set(defaults)
     for name, text in rows.items():
         expected = defaults[name]
         written = float(fractions.Fraction(text)) if isinstance(expected, float) else yaml.safe_load(text)
-        assert written == expected, f"idf.md says {name} is {text}, the code {expected!r}"
+        assert written == expected, f"{method}.md says {name} is {text}, the code {expected!r}"
 
 
 def test_the_option_table_of_the_two_stream_methods_holds_every_option_with_its_defaults() -> None:
