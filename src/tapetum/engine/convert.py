@@ -10,7 +10,7 @@ from tapetum.core.errors import CheckpointError
 from tapetum.engine.checkpoint import Header, fill, load_checkpoint, save_checkpoint
 from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.layers.weights import read_state
-from tapetum.methods import build_method, convert_from, convert_to
+from tapetum.methods import build_method, convert_from, convert_to, official_formats
 
 RECIPES = {
     "idf-official": "idf_official",
@@ -61,7 +61,7 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     Args:
         layout: e.g. "idf-official".
         source: a run folder or a checkpoint of ours.
-        target: the file to write, a plain dictionary of tensors saved by PyTorch.
+        target: the file to write, a dictionary of tensors saved by PyTorch, under the key that the layout has for it.
     Raises:
         RecipeError: the layout is unknown.
         CheckpointError: the source is none of ours, or its network does not fit the layout.
@@ -73,7 +73,8 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     except CheckpointError as error:
         raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
+    key = official_formats()[layout].key
     make_folder(target.parent)
     packed = io.BytesIO()
-    torch.save(plain, packed)
+    torch.save({key: plain} if key else plain, packed)
     write_bytes(target, packed.getvalue())

@@ -40,10 +40,12 @@ class OfficialFormat:
     Attributes:
         read: from its tensors to ours; refuses unknown and missing ones.
         write: from our options and state to its tensors.
+        key: under which its files keep the tensors; empty where they are the file.
     """
 
     read: Callable[[Mapping[str, Tensor]], Converted]
     write: Callable[[Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]
+    key: str = ""
 
 
 def head_renaming(ours: str, theirs: str) -> Renaming:

@@ -155,4 +155,4 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {"agw-vi-official": OfficialFormat(read=from_official, write=to_official)}
+OFFICIAL_FORMATS = {"agw-vi-official": OfficialFormat(read=from_official, write=to_official, key="net")}

@@ -413,4 +413,4 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {FORMAT: OfficialFormat(read=from_official, write=to_official)}
+OFFICIAL_FORMATS = {FORMAT: OfficialFormat(read=from_official, write=to_official, key="net")}

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +42,23 @@ def test_each_layout_brings_the_recipe_of_its_own_method(tmp_path: Path) -> None
     recipe, usual = check_recipe(header.recipe, "converted"), load_recipe("ide_night600")
     assert (recipe.name, recipe.method.name) == ("ide_official", "ide")
     assert (recipe.data, recipe.optimiser, recipe.sampler) == (usual.data, usual.optimiser, usual.sampler)
+
+
+def test_a_visible_infrared_release_keeps_scores_beside_the_tensors(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = build_method("agw_vi", {}, 3)
+    theirs = convert_to("agw-vi-official", {}, network.state_dict())
+    used = {name: value for name, value in theirs.items() if ".layer" not in name or name.startswith("base_resnet")}
+    saved = {"net": used, "cmc": np.array([0.5, 0.75]), "mAP": np.float64(0.5), "mINP": 0.25, "epoch": 7}
+    torch.save(saved, tmp_path / "sysu_agw_best.t")
+    header = import_checkpoint("agw-vi-official", tmp_path / "sysu_agw_best.t", tmp_path / "ours.safetensors")
+    assert (header.method, header.num_ids, header.recipe["data"]["size"]) == ("agw_vi", 3, [288, 144])
+    assert header.recipe["data"]["interpolation"] == "lanczos"
+    export_checkpoint("agw-vi-official", tmp_path / "ours.safetensors", tmp_path / "theirs.t")
+    again = torch.load(tmp_path / "theirs.t", weights_only=True)
+    assert again.keys() == {"net"}
+    assert again["net"].keys() == theirs.keys()
+    assert all(torch.equal(again["net"][name], value) for name, value in used.items())
 
 
 def test_a_file_or_layout_that_does_not_fit_is_refused(released: Path, tmp_path: Path) -> None:
