@@ -100,6 +100,14 @@ def test_the_resolved_recipe_is_printed_and_nothing_else_happens(call: Call, peo
     assert not Path("runs/idf_official").exists()
 
 
+def test_the_night_scene_in_place_of_a_visible_infrared_dataset_keeps_its_layout(call: Call, tmp_path: Path) -> None:
+    outcome = call("tapetum train agw_regdb --data synth --set data.scene.num_train_people=9 --print-config")
+    assert outcome.status == 0, outcome.err
+    (tmp_path / "printed.yaml").write_text(outcome.out)
+    data = load_recipe(tmp_path / "printed.yaml").data
+    assert (data.name, data.options, data.scene) == ("synth", {}, {"layout": "regdb", "num_train_people": 9})
+
+
 def test_an_evaluation_prints_the_numbers_with_their_rules_and_the_card(call: Call, trained: Path) -> None:
     outcome = call("tapetum evaluate runs/ide --rerank --quiet")
     assert outcome.status == 0, outcome.err

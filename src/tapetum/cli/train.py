@@ -29,9 +29,11 @@ def command(
 
     overrides = list(set_ or [])
     if data is not None:
-        from tapetum.engine.sources import source_overrides
+        from tapetum.engine.sources import parse_source, source_overrides
 
-        overrides = [*source_overrides(data, load_recipe(recipe, overrides).data), *overrides]
+        own = load_recipe(recipe, overrides).data
+        other = own if parse_source(data)[0] != own.name else None  # the recipe's own name asks for its root anew
+        overrides = [*source_overrides(data, other), *overrides]
     if skip_corrupt:
         overrides.append("data.skip_corrupt=true")
     resolved = load_recipe(recipe, overrides)
