@@ -18,6 +18,12 @@ RECIPES = {
     "agw-vi-official": "agw_sysu",
     "deen-official": "deen_llcm",
 }  # under which a layout's weights were trained
+RECIPES_BY_IDS = {
+    ("agw-vi-official", 206): "agw_regdb",
+    ("agw-vi-official", 713): "agw_llcm",
+    ("deen-official", 206): "deen_regdb",
+    ("deen-official", 395): "deen_sysu",
+}  # where the number of identities tells the data set
 
 
 def import_checkpoint(layout: str, source: Path, target: Path) -> Header:
@@ -40,7 +46,8 @@ def import_checkpoint(layout: str, source: Path, target: Path) -> Header:
     network = build_method(converted.method, converted.options, converted.num_ids)
     fill(network, converted.state, source)
     # How the released code prepares pictures is part of what its weights mean.
-    content = load_recipe(RECIPES[layout]).model_dump(mode="json")
+    usual = RECIPES_BY_IDS.get((layout, converted.num_ids), RECIPES[layout])
+    content = load_recipe(usual).model_dump(mode="json")
     content["method"] = {"name": converted.method, **converted.options}
     content |= {"name": layout.replace("-", "_"), "about": f"settings under which {layout} weights were trained"}
     recipe = check_recipe(content, layout)

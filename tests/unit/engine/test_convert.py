@@ -6,7 +6,7 @@ import torch
 
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.engine.checkpoint import Header, save_checkpoint
-from tapetum.engine.convert import export_checkpoint, import_checkpoint
+from tapetum.engine.convert import RECIPES, RECIPES_BY_IDS, export_checkpoint, import_checkpoint
 from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.methods import build_method, convert_to
 
@@ -59,6 +59,20 @@ def test_a_visible_infrared_release_keeps_scores_beside_the_tensors(tmp_path: Pa
     assert again.keys() == {"net"}
     assert again["net"].keys() == theirs.keys()
     assert all(torch.equal(again["net"][name], value) for name, value in used.items())
+
+
+def test_where_the_number_of_identities_tells_the_data_set_its_recipe_is_brought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for (layout, _), name in RECIPES_BY_IDS.items():
+        usual, chosen = load_recipe(RECIPES[layout]), load_recipe(name)
+        assert chosen.method.name == usual.method.name
+        assert chosen.data.name != usual.data.name
+    options = {"width": 16}
+    torch.save(convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), tmp_path / "net.pth")
+    monkeypatch.setitem(RECIPES_BY_IDS, ("ide-official", 3), "ide_synth")
+    header = import_checkpoint("ide-official", tmp_path / "net.pth", tmp_path / "ours.safetensors")
+    assert header.recipe["data"]["name"] == "synth"
 
 
 def test_a_file_or_layout_that_does_not_fit_is_refused(released: Path, tmp_path: Path) -> None:
