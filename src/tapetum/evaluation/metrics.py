@@ -209,8 +209,9 @@ class Tally:
     def _add_piece(self, start: int, distances: Tensor) -> None:
         candidates = self.candidates
         part = slice(start, start + len(distances))
-        self.num_ranked[part] = candidates.remove_junk(distances, start)
-        columns, valid = _match_columns(candidates, start, len(distances))
+        pairs = candidates.pairs(start, start + len(distances))
+        self.num_ranked[part] = candidates.remove_junk(distances, start, pairs)
+        columns, valid = _match_columns(candidates, pairs, len(distances))
         counts = _count_rows(distances, columns, valid, candidates)
         self._store(part, counts)
         tied = counts.tied.nonzero().squeeze(1)
@@ -315,9 +316,9 @@ def piece_rows(columns: int) -> int:
     return max(16, PIECE_ENTRIES // max(1, columns))
 
 
-def _match_columns(candidates: Candidates, start: int, count: int) -> tuple[Tensor, Tensor]:
+def _match_columns(candidates: Candidates, pairs: tuple[Tensor, Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
     """Columns of each query's matches, (count, M) padded, and which of them are real."""
-    rows, columns, junk = candidates.pairs(start, start + count)
+    rows, columns, junk = pairs
     rows, columns = rows[~junk], columns[~junk]
     matches = torch.bincount(rows, minlength=count)
     width = candidates.most_matches

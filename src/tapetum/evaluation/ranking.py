@@ -66,29 +66,32 @@ class Candidates:
             junk |= cameras == theirs
         return rows, columns, junk
 
-    def remove_junk(self, distances: Tensor, first: int) -> Tensor:
+    def remove_junk(self, distances: Tensor, first: int, pairs: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """Put junk at infinity, in place.
 
         Args:
             distances: (n, Ng) of the queries first..first+n-1.
             first: number of the first query.
+            pairs: of these queries, where they are at hand.
         Returns:
             (n,) int64 entries left to rank.
         """
         last = first + len(distances)
-        rows, columns, junk = self.pairs(first, last)
+        rows, columns, junk = pairs or self.pairs(first, last)
         distances[rows[junk], columns[junk]] = torch.inf
-        counts = torch.bincount(rows[junk], minlength=len(distances))
-        if self.protocol.junk_camera_pairs:  # other people as well
-            removed = self._is_camera_junk(self.query_camids[first:last].unsqueeze(1), self.camids.unsqueeze(0))
-            distances.masked_fill_(removed, torch.inf)
-            removed[rows[junk], columns[junk]] = True
-            counts = removed.sum(1)
-        return distances.shape[1] - counts
+        cameras = self.query_camids[first:last]
+        others = torch.zeros_like(cameras)  # entries that the cameras alone take out, whoever they show
+        for ours, theirs in set(self.protocol.junk_camera_pairs):
+            asking, asked = cameras == ours, self.camids == theirs
+            distances.masked_fill_(asking.unsqueeze(1) & asked, torch.inf)
+            others += asking * asked.sum()
+        if self.protocol.junk_camera_pairs:
+            junk = junk & ~self._is_camera_junk(cameras[rows], self.camids[columns])
+        return distances.shape[1] - others - torch.bincount(rows[junk], minlength=len(distances))
 
     def _is_camera_junk(self, query_camids: Tensor, camids: Tensor) -> Tensor:
-        """Which pairs of cameras (of shapes that broadcast) the protocol takes out."""
-        junk = torch.zeros_like(query_camids == camids)
+        """(n,) which pairs of cameras the protocol takes out."""
+        junk = torch.zeros_like(camids, dtype=torch.bool)
         for ours, theirs in self.protocol.junk_camera_pairs:
             junk |= (query_camids == ours) & (camids == theirs)
         return junk

@@ -9,7 +9,7 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.evaluation.metrics import evaluate
-from tapetum.evaluation.ranking import distinct_keys, multi_query, top_k
+from tapetum.evaluation.ranking import distinct_keys, find_candidates, multi_query, top_k
 
 Sides = tuple[EmbeddingSet, EmbeddingSet]
 
@@ -98,3 +98,21 @@ def test_multi_query_helps_when_pictures_are_noisy(make_set: Callable[..., Embed
     gallery = make_set(pids, np.tile([3, 4], 120), noise=2.5, seed=2)
     single = evaluate(query, gallery, Protocol("p")).metrics.mean_ap
     assert evaluate(multi_query(query, extra), gallery, Protocol("p")).metrics.mean_ap > single + 0.05
+
+
+@pytest.mark.parametrize("pairs", [((3, 2),), ((3, 2), (1, 1), (3, 1), (3, 2))])
+@pytest.mark.parametrize("junk", ["none", "same_pid_same_camid"])
+def test_entries_left_to_rank_are_counted_once_whatever_rules_take_them_out(
+    searched: tuple[EmbeddingSet, EmbeddingSet], pairs: tuple[tuple[int, int], ...], junk: str
+) -> None:
+    query, gallery = searched
+    rules = Protocol("p", junk=junk, junk_camera_pairs=pairs)
+    candidates = find_candidates(query.pids, gallery.pids, query.camids, gallery.camids, rules)
+    distances = torch.zeros(len(query), len(gallery))
+    left = candidates.remove_junk(distances, 0)
+    for row, (pid, camid) in enumerate(zip(query.pids.tolist(), query.camids.tolist(), strict=True)):
+        own = (gallery.pids == pid) & (gallery.camids == camid) & (junk != "none")
+        for theirs in [theirs for ours, theirs in pairs if ours == camid]:
+            own |= gallery.camids == theirs
+        assert torch.equal(distances[row].isinf(), own)
+        assert int(left[row]) == int((~own).sum())
