@@ -181,13 +181,12 @@ def test_ctrl_c_while_workers_start_ends_without_a_traceback(tmp_path: Path) -> 
     assert "Traceback" not in complaint
 
 
-@pytest.mark.parametrize("layout", ["llcm", "regdb", "sysu_mm01"])
-def test_a_scene_in_a_visible_infrared_layout_is_checked_and_measured_by_modality(tmp_path: Path, layout: str) -> None:
+def test_a_scene_in_a_visible_infrared_layout_is_checked_and_measured_by_modality(tmp_path: Path) -> None:
     small = ["--people", "2", "--pictures", "2", "--set", "size=[32,16]", "--workers", "1"]
-    assert f"next: tapetum data stats {layout}" in ran("generate", tmp_path / "scene", "--layout", layout, *small)
+    assert "next: tapetum data stats regdb" in ran("generate", tmp_path / "scene", "--layout", "regdb", *small)
     output = ran("check", "synth", tmp_path / "scene")
     assert re.search(r"^test infrared +\d+ +2 +\d ", output, re.MULTILINE)
     assert "no problem found" in output
-    output = ran("stats", layout, tmp_path / "scene", "--out", tmp_path / "stats")
+    output = ran("stats", "regdb", tmp_path / "scene", "--out", tmp_path / "stats")
     assert re.search(r"^train visible +\d+ of 2 people$", output, re.MULTILINE)
     assert re.search(r"^camera \d infrared ", output, re.MULTILINE)

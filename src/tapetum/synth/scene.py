@@ -368,6 +368,7 @@ def contact_sheet(
     pids: Iterable[int],
     *,
     camids: Iterable[int] | None = None,
+    modality: Modality | None = None,
     size: tuple[int, int] = (192, 96),
     brighten: float = 1.0,
 ) -> Picture:
@@ -377,6 +378,7 @@ def contact_sheet(
         options: the scene.
         pids: the rows.
         camids: the columns; None is every camera.
+        modality: None is each camera's own; otherwise what a camera of that modality sees in its place.
         size: (height, width) of a cell in pixels.
         brighten: factor of the pixel values, to see what is in the dark.
     Returns:
@@ -386,7 +388,8 @@ def contact_sheet(
     columns = list(camids) if camids is not None else list(range(1, options.cameras + 1))
     rows = []
     for pid in pids:
-        cells = [cv2.resize(scene.picture(pid, c, 0), size[::-1], interpolation=cv2.INTER_AREA) for c in columns]
+        pictures = [scene.picture(pid, camid, 0, modality) for camid in columns]
+        cells = [cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA) for picture in pictures]
         rows.append(np.concatenate(cells, axis=1))
     sheet = np.asarray(np.concatenate(rows, axis=0), np.float32) * np.float32(brighten)
     return np.asarray(np.clip(sheet, 0, 255), np.uint8)
