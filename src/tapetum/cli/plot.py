@@ -208,18 +208,22 @@ def enhancement(
 def _tests(runs: list[Path], data: str | None, protocol: str | None, *, quiet: bool) -> "dict[str, Searched]":
     """Both sides of each run's test: as evaluated, or described now where others are asked for."""
     from tapetum.engine.progress import showing_pictures
-    from tapetum.report.runs import find_test
+    from tapetum.report.runs import find_test, read_runs
     from tapetum.report.sides import describe_sides
 
     found: dict[str, Searched] = {}
     label: str
     test: Searched
     for run in runs:
+        wanted = protocol
         if data is None and protocol is None:
             label, test = find_test(run)
-        else:
+            rules = [result.card["rules"] for result in read_runs([run])[0].results]
+            drawn = {each["name"] for each in rules if each.get("drawn")}
+            wanted = test.protocol.name if test.protocol.name in drawn else None  # kept is what some trial takes
+        if data is not None or wanted is not None:
             with showing_pictures("extracting", quiet=quiet) as progress:
-                label, test = describe_sides(run, data=data, protocol=protocol, progress=progress)
+                label, test = describe_sides(run, data=data, protocol=wanted, progress=progress)
         found[label if label not in found else str(run)] = test
     return found
 

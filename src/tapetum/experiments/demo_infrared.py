@@ -14,7 +14,7 @@ from tapetum.core.atomic import make_folder
 from tapetum.core.types import Modality
 from tapetum.data.catalog import Dataset
 from tapetum.data.lighting import measure_pictures
-from tapetum.engine.evaluate import Evaluated, evaluate_run
+from tapetum.engine.evaluate import Evaluated, evaluate_protocols
 from tapetum.engine.recipe import Recipe, load_recipe, scene_options
 from tapetum.engine.run_folder import RunFolder, write_json
 from tapetum.experiments.board import Board, Stage
@@ -127,29 +127,29 @@ def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> d
         found: dict[str, dict[str, Evaluated]] = {}
         for label, place in runs.items():
             board.begin(f"evaluate {label}")
-            found[label] = {
-                way: evaluate_run(place, dataset=dataset, protocol=protocol, progress=board.pictures)
-                for way, protocol in DIRECTIONS.items()
-            }
+            names = list(DIRECTIONS.values())
+            tests = evaluate_protocols(place, names, dataset=dataset, progress=board.pictures)
+            found[label] = dict(zip(DIRECTIONS, tests, strict=True))
             board.finish_stage()
         board.begin("write the report")
         metrics = summarise(options, found, seconds)
-        tests = {label: whole_gallery(next(iter(ways.values()))) for label, ways in found.items()}
-        rows = choose_queries([test.evaluation for test in tests.values()], SEARCHES)
-        write_json(options.out / "searches.json", search_galleries(tests, rows))
+        sides = {label: undrawn(*ways.values()) for label, ways in found.items()}
+        rows = choose_queries([side.evaluation for side in sides.values()], SEARCHES)
+        write_json(options.out / "searches.json", search_galleries(sides, rows))
         write_json(options.out / "metrics.json", metrics)
-        build_report(options.out / "report.html", _collect(options, dataset, runs, found, tests, seconds))
+        build_report(options.out / "report.html", _collect(options, dataset, runs, found, sides, seconds))
         board.finish_stage()
     return metrics
 
 
-def whole_gallery(evaluated: Evaluated) -> Sides:
-    """A test without draws: every query against every picture of the other side.
+def undrawn(there: Evaluated, back: Evaluated) -> Sides:
+    """Every testing picture: those of the gallery, of which trials take some, are the queries on the way back.
 
     Args:
-        evaluated: with both sides in full.
+        there: the direction to show.
+        back: the other one.
     """
-    return Sides(evaluated.query, evaluated.gallery, replace(evaluated.protocol, trials=1, drawn=None))
+    return Sides(there.query, back.query, replace(there.protocol, trials=1, drawn=None))
 
 
 def summarise(
@@ -232,7 +232,7 @@ def _collect(
         ),
         facts={
             "people (training / testing)": f"{settings.num_train_people} / {settings.num_test_people}",
-            "cameras": settings.cameras,
+            "cameras (visible / infrared)": f"{settings.cameras} / {len(settings.paired_cameras)}",
             "training pictures (visible / infrared)": _count(dataset, "train"),
             "testing pictures (visible / infrared)": _count(dataset, "test"),
             **picture_facts(statistics),

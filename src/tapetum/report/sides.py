@@ -13,6 +13,7 @@ from tapetum.core.types import EmbeddingSet, Modality, Record
 from tapetum.data.catalog import fingerprint
 from tapetum.data.loader import Progress
 from tapetum.engine.describer import Describer
+from tapetum.engine.evaluate import join_embeddings
 from tapetum.engine.extract import read_embeddings
 from tapetum.engine.recipe import override_recipe
 from tapetum.engine.run_folder import RunFolder
@@ -43,7 +44,7 @@ class Sides:
 def describe_sides(
     place: Path, *, data: str | None = None, protocol: str | None = None, progress: Progress | None = None
 ) -> tuple[str, Sides]:
-    """Embeddings of both sides; those that an evaluation of the run has kept are taken from there.
+    """Embeddings of both sides in full; what evaluations of the run have kept is taken from there.
 
     Args:
         place: a run folder or a checkpoint file.
@@ -68,7 +69,14 @@ def describe_sides(
         records = dataset.side(side, rules.name)
         if not records:
             raise DataError(f"{dataset.name}: no {side} picture of protocol {rules.name} in {dataset.root}")
-        return _kept(folder, describer, records) or describer.describe(records, progress=progress)[0]
+        known = [record for record in dataset.records if record.split in (side, "test")]
+        kept = _read_kept(folder, describer, known)
+        have = {path for part in kept for path in part.paths}
+        missing = [record for record in records if record.path not in have]
+        parts = [*kept, *([describer.describe(missing, progress=progress)[0]] if missing else [])]
+        everything = join_embeddings(parts)
+        rows = {path: row for row, path in enumerate(everything.paths)}
+        return everything.select(torch.tensor([rows[record.path] for record in records], dtype=torch.int64))
 
     return recipe.name, Sides(describe("query"), describe("gallery"), replace(rules, trials=1, drawn=None))
 
@@ -101,24 +109,23 @@ def join_sides(query: EmbeddingSet, gallery: EmbeddingSet) -> EmbeddingSet:
     """
     known = set(query.paths)
     rest = gallery.select(torch.tensor([path not in known for path in gallery.paths], dtype=torch.bool))
-    return EmbeddingSet(
-        vectors=torch.cat([query.vectors, rest.vectors]),
-        paths=query.paths + rest.paths,
-        pids=torch.cat([query.pids, rest.pids]),
-        camids=torch.cat([query.camids, rest.camids]),
-        modalities=torch.cat([query.modalities, rest.modalities]),
-    )
+    return join_embeddings([query, rest])
 
 
-def _kept(folder: Path, describer: Describer, records: Sequence[Record]) -> EmbeddingSet | None:
-    """What an evaluation made of these very pictures with these very weights."""
-    wanted = {**describer.facts, "pictures": fingerprint(records)}
-    names = [record.path.name for record in records]
+def _read_kept(folder: Path, describer: Describer, known: Sequence[Record]) -> list[EmbeddingSet]:
+    """What evaluations of these weights kept of these pictures, wherever the pictures lie now."""
+    records = {(each.pid, each.camid, int(each.modality), each.path.name): each for each in known}
+    found = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
             embeddings, facts = read_embeddings(path)
         except DataError:
             continue  # damaged: made anew
-        if facts == wanted and [each.name for each in embeddings.paths] == names:
-            return replace(embeddings, paths=tuple(record.path for record in records))
-    return None
+        columns = (embeddings.pids, embeddings.camids, embeddings.modalities)
+        names = [each.name for each in embeddings.paths]
+        pictures = [records.get(key) for key in zip(*(column.tolist() for column in columns), names, strict=True)]
+        there = [picture for picture in pictures if picture is not None]
+        same = all(facts.get(name) == value for name, value in describer.facts.items())
+        if same and there and len(there) == len(names) and facts.get("pictures") == fingerprint(there):
+            found.append(replace(embeddings, paths=tuple(picture.path for picture in there)))
+    return found
