@@ -13,7 +13,7 @@ Ours, off by default: a branch that brightens visible pictures, as IDF's does (`
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -129,10 +129,15 @@ class Output:
 class Method(nn.Module):
     """DEEN and the rows of its ablation.
 
+    Attributes:
+        enhance: there with the illumination branch only, which makes this an `Enhancer`.
+
     Args:
         options: see `Options`.
         num_ids: training identities.
     """
+
+    enhance: Callable[[Tensor], Tensor]
 
     def __init__(self, options: Options, num_ids: int) -> None:
         super().__init__()
@@ -156,6 +161,7 @@ class Method(nn.Module):
         self.enhancer: CurveNet | None = None
         if options.illumination == "branch":
             self.enhancer = CurveNet(options.curve_width, curve_scale=options.curve_scale)
+            self.enhance = self._brighten
             self.bright_stem = copy.deepcopy(self.network.stems[Modality.VISIBLE])
             # What it sees joins the visible stem's maps through a norm that is silent at the start.
             self.join = nn.Sequential(nn.Conv2d(widths[0], widths[0], 1, bias=False), build_silent_norm(widths[0]))
@@ -274,15 +280,13 @@ class Method(nn.Module):
         output = self.forward(images, modalities, camids)
         return functional.normalize(torch.cat((output.features, output.embeddings)).float(), dim=2)
 
-    def enhance(self, images: Tensor) -> Tensor:
-        """Pictures as the illumination branch brightens them, clipped to 0..1; unchanged without it.
+    def _brighten(self, images: Tensor) -> Tensor:
+        """Pictures as the illumination branch brightens them, clipped to 0..1.
 
         Args:
             images: (B, 3, H, W) float32 in 0..1.
         """
-        if self.enhancer is None:
-            return images
-        enhanced: Tensor = self.enhancer(images)[0]
+        enhanced: Tensor = self.get_submodule("enhancer")(images)[0]
         return enhanced.float().clamp(0, 1)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:

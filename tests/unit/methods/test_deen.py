@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from tapetum.core.errors import CheckpointError, RecipeError
+from tapetum.core.method import Enhancer
 from tapetum.core.types import Batch, Modality
 from tapetum.losses.cpm import centre_pair_mining
 from tapetum.losses.orthogonality import orthogonality
@@ -331,7 +332,11 @@ def test_enhance_shows_what_the_second_stem_sees():
     with torch.no_grad():
         expected = method.enhancer(batch.images)[0].clamp(0, 1)
         assert torch.equal(method.enhance(batch.images), expected)
-        assert torch.equal(build().enhance(batch.images), batch.images)
+        another = copy.deepcopy(method)
+        another.enhancer.e_conv7.weight.mul_(2)
+        assert not torch.equal(another.enhance(batch.images), expected)
+    assert isinstance(method, Enhancer)
+    assert not isinstance(build(), Enhancer)
 
 
 def test_pretrained_weights_fill_both_visible_stems(tmp_path):
