@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from tapetum.cli import main
+from tapetum.core.seeding import numpy_generator
+from tapetum.data.datasets.llcm import write_miniature
 from tapetum.engine.recipe import Recipe, load_recipe, write_yaml
 from tapetum.engine.run_folder import RunFolder
 from tapetum.engine.train import train
@@ -125,6 +127,23 @@ def test_several_protocols_stand_in_one_table(call: Call, trained: Path) -> None
     assert [line.split()[0] for line in lines[1:3]] == ["night600", "night600_step"]
     assert [line.split()[-1] for line in lines[1:3]] == ["whole", "whole"]
     assert lines[-2:] == ["runs/ide/evaluation/night600.json", "runs/ide/evaluation/night600_night600_step.json"]
+
+
+def test_both_readings_of_llcm_stand_side_by_side_with_their_deviation(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+
+    write_miniature(tmp_path / "llcm", numpy_generator(0))
+    outcome = call(f"tapetum evaluate runs/ide --data llcm={tmp_path / 'llcm'} --protocol all --quiet")
+    assert outcome.status == 0, outcome.err
+    rows = [re.split(r"  +", line) for line in outcome.out.splitlines()[:4]]
+    assert [row[0] for row in rows[1:]] == [
+        f"llcm_revised_{name}" for name in ("nir_to_vis", "vis_to_nir", "vis_to_nir_released_script")
+    ]
+    assert all(re.fullmatch(r"\d+\.\d\d ±\d+\.\d\d", cell) for row in rows[1:] for cell in row[1:6])
+    assert {row[-1] for row in rows[1:]} == {"10 x drawn by the released codes' seeded choice"}
+    single = call(f"tapetum evaluate runs/ide --data llcm={tmp_path / 'llcm'} --quiet")
+    assert "(over 10 trials, drawn by the released codes' seeded choice)" in single.out
 
 
 def test_another_dataset_protocol_and_mirror_are_options_of_an_evaluation(

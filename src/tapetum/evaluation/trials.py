@@ -253,10 +253,11 @@ def evaluate_trials(
         raise ProtocolError(f"protocol {protocol.name} draws nothing; evaluate it with `evaluate`")
     taken = query if side == "query" else gallery
     if drawn is None:
-        rows = admitted_rows(taken, protocol, side)
+        rows = admitted_rows(taken, protocol, side).cpu()
         names = [taken.paths[row].name for row in rows.tolist()]
-        found = draw_trials(taken.pids[rows].cpu(), taken.camids[rows].cpu(), names, protocol, permutations)
-        drawn = [rows[picked.to(rows.device)] for picked in found]
+        found = draw_trials(taken.pids.cpu()[rows], taken.camids.cpu()[rows], names, protocol, permutations)
+        drawn = [rows[picked] for picked in found]
+    drawn = [rows.cpu() for rows in drawn]
     if rerank is not None:
         each = tuple(
             _reindexed(evaluate(query.select(rows), gallery, protocol, rerank=rerank, chunk_size=chunk_size), rows)
@@ -274,7 +275,7 @@ def evaluate_trials(
 
 def _reindexed(evaluation: Evaluation, rows: Tensor) -> Evaluation:
     """The rows of a selection counted in the set that it was taken from."""
-    return replace(evaluation, query_rows=rows.cpu()[evaluation.query_rows])
+    return replace(evaluation, query_rows=rows[evaluation.query_rows])
 
 
 def _evaluate_drawn_queries(
@@ -284,12 +285,9 @@ def _evaluate_drawn_queries(
     union = torch.unique(torch.cat(list(drawn)))
     whole = evaluate(query.select(union), gallery, protocol, chunk_size=chunk_size)
     place = torch.full((len(query),), -1)
-    place[union[whole.query_rows.to(union.device)].cpu()] = torch.arange(len(whole.query_rows))
-    found = []
-    for rows in drawn:
-        picked = place[rows.cpu()]
-        found.append(_reindexed(pick(whole, picked[picked >= 0]), union))
-    return tuple(found)
+    place[union[whole.query_rows]] = torch.arange(len(whole.query_rows))
+    picked = [place[rows] for rows in drawn]
+    return tuple(_reindexed(pick(whole, rows[rows >= 0]), union) for rows in picked)
 
 
 def _evaluate_drawn_galleries(
@@ -297,21 +295,14 @@ def _evaluate_drawn_galleries(
 ) -> tuple[Evaluation, ...]:
     union = torch.unique(torch.cat(list(drawn)))
     sides = select_sides(query, gallery.select(union), protocol)
-    kept = union[sides.gallery_rows]
-    place = torch.full((len(gallery),), -1, device=union.device)
-    place[kept] = torch.arange(len(kept), device=union.device)
-    columns = [place[rows] for rows in drawn]
-    columns = [found[found >= 0] for found in columns]
-    candidates = [
-        find_candidates(
-            sides.candidates.query_pids,
-            gallery.pids[kept[found]],
-            sides.candidates.query_camids,
-            gallery.camids[kept[found]],
-            protocol,
-        )
-        for found in columns
-    ]
+    device = sides.gallery.device
+    kept = union[sides.gallery_rows.cpu()]
+    pids, camids = gallery.pids.to(device)[kept], gallery.camids.to(device)[kept]
+    place = torch.full((len(gallery),), -1)
+    place[kept] = torch.arange(len(kept))
+    columns = [found[found >= 0].to(device) for found in (place[rows] for rows in drawn)]
+    asking = sides.candidates.query_pids, sides.candidates.query_camids
+    candidates = [find_candidates(asking[0], pids[found], asking[1], camids[found], protocol) for found in columns]
     tallies = [Tally(who, sides.query_rows) for who in candidates]
     for start, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
         distances = block.neg_()
