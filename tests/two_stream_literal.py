@@ -31,14 +31,13 @@ class Bottleneck(nn.Module):
         return (y + (x if self.downsample is None else self.downsample(x))).relu()
 
 
-class ResNet(nn.Module):
-    def __init__(self, depths: tuple[int, ...]) -> None:
+class ResNet50(nn.Module):
+    def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         into = 64
-        shapes = zip((64, 128, 256, 512), depths, (1, 2, 2, 1), strict=True)
-        for stage, (width, blocks, stride) in enumerate(shapes, start=1):
+        for stage, (width, blocks, stride) in enumerate([(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 1)], start=1):
             layers = []
             for block in range(blocks):
                 layers.append(Bottleneck(into, width, stride if block == 0 else 1))
@@ -65,26 +64,23 @@ class NonLocal(nn.Module):
 
 
 class Holder(nn.Module):
-    def __init__(self, name: str, depths: tuple[int, ...]) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.add_module(name, ResNet(depths))
+        self.add_module(name, ResNet50())
 
 
 class Released(nn.Module):
-    """Visible pictures, then infrared ones; ``agw`` adds non-local blocks and generalised-mean pooling.
+    """Visible pictures, then infrared ones; ``agw`` adds non-local blocks and generalised-mean pooling."""
 
-    ``depths`` are ResNet-50's, or fewer for a quick look.
-    """
-
-    def __init__(self, num_ids: int, *, agw: bool, depths: tuple[int, ...] = (3, 4, 6, 3)) -> None:
+    def __init__(self, num_ids: int, *, agw: bool) -> None:
         super().__init__()
         self.agw = agw
-        self.thermal_module = Holder("thermal", depths)
-        self.visible_module = Holder("visible", depths)
-        self.base_resnet = Holder("base", depths)
+        self.thermal_module = Holder("thermal")
+        self.visible_module = Holder("visible")
+        self.base_resnet = Holder("base")
         if agw:
-            self.NL_2 = nn.ModuleList(NonLocal(512) for _ in range(min(2, depths[1])))
-            self.NL_3 = nn.ModuleList(NonLocal(1024) for _ in range(min(3, depths[2])))
+            self.NL_2 = nn.ModuleList(NonLocal(512) for _ in range(2))
+            self.NL_3 = nn.ModuleList(NonLocal(1024) for _ in range(3))
         self.bottleneck = nn.BatchNorm1d(2048)
         self.bottleneck.bias.requires_grad_(False)
         self.classifier = nn.Linear(2048, num_ids, bias=False)
@@ -101,14 +97,12 @@ class Released(nn.Module):
         x = base.layer1(x)
         for number, block in enumerate(base.layer2):
             x = block(x)
-            place = number - len(base.layer2) + 2  # after the last two
-            if self.agw and place >= 0:
-                x = self.NL_2[place](x)
+            if self.agw and number in (2, 3):
+                x = self.NL_2[number - 2](x)
         for number, block in enumerate(base.layer3):
             x = block(x)
-            place = number - len(base.layer3) + len(self.NL_3 if self.agw else ())  # after the last three
-            if self.agw and place >= 0:
-                x = self.NL_3[place](x)
+            if self.agw and number in (3, 4, 5):
+                x = self.NL_3[number - 3](x)
         x = base.layer4(x)
         pooled = (x.flatten(2).pow(3).mean(2) + 1e-12).pow(1 / 3) if self.agw else x.flatten(2).mean(2)
         normed = self.bottleneck(pooled)
@@ -116,8 +110,8 @@ class Released(nn.Module):
 
 
 def normalise_pictures(images: Tensor) -> Tensor:
-    mean = torch.tensor([0.485, 0.456, 0.406], dtype=images.dtype).view(1, 3, 1, 1)
-    deviation = torch.tensor([0.229, 0.224, 0.225], dtype=images.dtype).view(1, 3, 1, 1)
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     return (images - mean) / deviation
 
 
