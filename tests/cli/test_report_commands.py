@@ -130,6 +130,9 @@ def test_the_words_of_a_figure_are_printed_for_whoever_cannot_see_it(here: Path)
     assert "mAP" in output("plot slices runs/idf_synth --by camera --out slices.svg")
     assert "Rank lists. person" in output("plot ranking runs/idf_synth --count 2 --depth 3 --out ranking.png")
     assert "goes from" in output("plot curves runs/idf_synth --quantity exposure --out curves.pdf")
+    assert "pairs of one person at a mean of" in output("plot distances runs/ide_synth --out distances.svg")
+    assert "; idf_paper: " in output("plot cmc runs/ide_synth runs/idf_synth --out cmc.png")
+    assert "3 people, " in output("plot embedding runs/idf_synth --people 3 --pictures 4 --out map.svg")
     assert "2 night pictures" in output("plot enhancement runs/idf_synth --count 2 --out enhancement.png")
 
 
@@ -146,12 +149,25 @@ def test_the_words_of_a_figure_are_printed_for_whoever_cannot_see_it(here: Path)
         ("plot curves runs/ide_synth --quantity exposrue", "--quantity exposrue: nothing logged is called so"),
         ("plot curves runs/none", "no complete epoch"),
         ("plot enhancement runs/ide_synth", "its method has no enhancer"),
+        ("plot distances runs/ide_synth --protocol nihgt600", "protocol 'nihgt600' is unknown; did you mean night600?"),
+        ("plot embedding runs/idf_synth --data night600=none", "none"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line_with_place_value_and_remedy(command: str, words: str, here: Path) -> None:
     before = {path for path in here.rglob("*") if path.is_file()}
     assert words in complaint(command)
     assert {path for path in here.rglob("*") if path.is_file()} == before
+
+
+def test_a_figure_of_other_rules_or_pictures_describes_what_was_not_kept(here: Path) -> None:
+    said = output("plot distances runs/ide_synth --out kept.svg")
+    again = output("plot distances runs/ide_synth --protocol night600_step --quiet --out rules.svg")
+    assert again.splitlines()[0] == said.splitlines()[0]
+    for path in here.glob("runs/ide_synth/evaluation/*.safetensors"):
+        path.unlink()
+    anew = output("plot distances runs/ide_synth --protocol night600 --quiet --out anew.svg")
+    assert anew.splitlines()[0] == said.splitlines()[0]
+    assert not list(here.glob("runs/ide_synth/evaluation/*.safetensors"))
 
 
 def test_a_run_that_was_not_evaluated_is_told_to_be(here: Path) -> None:

@@ -14,7 +14,8 @@ def command(
     people: Annotated[int, typer.Option(min=2, help="People for training, and as many others for testing.")] = 40,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 12,
     enhanced: Annotated[
-        bool, typer.Option("--enhanced", help="Also train DEEN with IDF's enhancement before its visible stream.")
+        bool,
+        typer.Option("--enhanced", help="Also train DEEN whose visible pictures also enter brightened, as in IDF."),
     ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of all recipes; repeatable.")

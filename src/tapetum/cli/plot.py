@@ -215,15 +215,16 @@ def _tests(runs: list[Path], data: str | None, protocol: str | None, *, quiet: b
     label: str
     test: Searched
     for run in runs:
-        wanted = protocol
+        wanted, card = protocol, None
         if data is None and protocol is None:
             label, test = find_test(run)
-            rules = [result.card["rules"] for result in read_runs([run])[0].results]
-            drawn = {each["name"] for each in rules if each.get("drawn")}
-            wanted = test.protocol.name if test.protocol.name in drawn else None  # kept is what some trial takes
+            found_cards = [result.card for result in read_runs([run])[0].results]
+            card = next(each for each in found_cards if each["rules"]["name"] == test.protocol.name)
+            if card["rules"].get("drawn"):  # of the drawn side, only what some trial takes is kept
+                wanted = test.protocol.name
         if data is not None or wanted is not None:
             with showing_pictures("extracting", quiet=quiet) as progress:
-                label, test = describe_sides(run, data=data, protocol=wanted, progress=progress)
+                label, test = describe_sides(run, data=data, protocol=wanted, card=card, progress=progress)
         found[label if label not in found else str(run)] = test
     return found
 

@@ -79,7 +79,7 @@ def compute_pair_distances(first: EmbeddingSet, second: EmbeddingSet) -> PairDis
 
     Args:
         first: e.g. all infrared pictures of a test.
-        second: e.g. all visible pictures; where both sets hold one file, its pair with itself is left out.
+        second: e.g. all visible pictures; where both sets hold one picture, its pair with itself is left out.
     Returns:
         Both histograms; the memory in use does not grow with the number of pairs.
     Raises:
@@ -92,8 +92,8 @@ def compute_pair_distances(first: EmbeddingSet, second: EmbeddingSet) -> PairDis
             f"one side's vectors have {first.vectors.shape[1]} numbers, the other's {second.vectors.shape[1]}; "
             "extract both with the same checkpoint"
         )
-    places = {path: place for place, path in enumerate(second.paths)}
-    itself = torch.tensor([places.get(path, -1) for path in first.paths])
+    places = {key: place for place, key in enumerate(picture_keys(second))}
+    itself = torch.tensor([places.get(key, -1) for key in picture_keys(first)])
     counts = torch.zeros(2 * BINS, dtype=torch.int64)
     sums = torch.zeros(2, dtype=torch.float64)
     rows = max(1, PAIRS_AT_ONCE // len(second))
@@ -117,6 +117,18 @@ def compute_pair_distances(first: EmbeddingSet, second: EmbeddingSet) -> PairDis
     inter_mean, intra_mean = (sums / totals).tolist()  # 0 / 0 is NaN
     inter, intra = counts.view(2, BINS).numpy()
     return PairDistances(np.linspace(0, 2, BINS + 1), intra, inter, intra_mean, inter_mean)
+
+
+def picture_keys(embeddings: EmbeddingSet) -> list[tuple[int, int, int, str]]:
+    """What tells the pictures of a test apart; a query of which the gallery holds a copy has the copy's key.
+
+    Args:
+        embeddings: of N pictures.
+    Returns:
+        N times person, camera, modality and file name.
+    """
+    columns = (embeddings.pids.tolist(), embeddings.camids.tolist(), embeddings.modalities.tolist())
+    return list(zip(*columns, [path.name for path in embeddings.paths], strict=True))
 
 
 def _count(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:

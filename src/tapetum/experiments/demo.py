@@ -19,7 +19,7 @@ from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
 from tapetum.engine.checkpoint import load_checkpoint
 from tapetum.engine.evaluate import Evaluated, evaluate_run
-from tapetum.engine.recipe import Recipe, load_recipe, scene_options
+from tapetum.engine.recipe import DataSection, Recipe, load_recipe, scene_options
 from tapetum.engine.run_folder import RunFolder, write_json
 from tapetum.engine.sources import open_scene
 from tapetum.engine.train import train
@@ -334,7 +334,7 @@ def _collect(
         results=results,
         curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
         rank_lists=collect_searches(found, count=SEARCHES),
-        pairs=_pairs(runs, found[idf], options),
+        pairs=pair_queries(runs[idf], found[idf], options.recipe(METHODS[idf]).data),
         worst_queries=collect_worst_queries(idf, found[idf], count=SEARCHES),
         pictures=statistics,
         samples=sample_pictures(dataset),
@@ -380,13 +380,18 @@ def _shares(levels: Any, names: tuple[str, ...]) -> str:
     return " / ".join(f"{100 * float((levels == name).mean()):.0f} %" for name in names)
 
 
-def _pairs(runs: Mapping[str, Path], evaluated: Evaluated, options: DemoOptions) -> tuple[EnhancedPair, ...]:
-    """Some query pictures beside their enhancement, from the darkest to the brightest."""
+def pair_queries(place: Path, evaluated: Evaluated, data: DataSection) -> tuple[EnhancedPair, ...]:
+    """Some query pictures beside their enhancement, from the darkest to the brightest; nothing without an enhancer.
+
+    Args:
+        place: run folder of the method.
+        evaluated: whose queries are shown.
+        data: of the method's recipe.
+    """
     statistics: PictureStatistics = evaluated.statistics
     order = statistics.lightness.argsort(kind="stable")
     rows = [int(order[round(place * (len(order) - 1) / (PAIRS - 1))]) for place in range(PAIRS)]
-    checkpoint = load_checkpoint(runs[list(runs)[-1]])
-    data = options.recipe(list(METHODS.values())[-1]).data
+    checkpoint = load_checkpoint(place)
     paths = [evaluated.query.paths[row] for row in rows]
     return collect_pairs(
         checkpoint.network,

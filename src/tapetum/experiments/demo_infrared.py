@@ -4,6 +4,7 @@ Every method is trained on the same pictures and evaluated in both directions by
 each. Like the first demo it goes on where it was stopped.
 """
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from tapetum.experiments.demo import (
     QUANTITIES,
     SEARCHES,
     make_scene,
+    pair_queries,
     picture_facts,
     repeat_options,
     repeat_overrides,
@@ -59,7 +61,7 @@ class InfraredDemoOptions:
         seed: of scene and trainings.
         people: for training, and as many others for testing.
         epochs: of each training.
-        enhanced: also train DEEN with IDF's enhancement before its visible stream.
+        enhanced: also train DEEN whose visible pictures also enter brightened, as in IDF.
         overrides: "key.key=value" for all recipes.
     """
 
@@ -92,7 +94,8 @@ class InfraredDemoOptions:
         Args:
             name: of the recipe.
         """
-        return load_recipe(name, [f"seed={self.seed}", f"schedule.epochs={self.epochs}", *self.overrides])
+        scene = f"data.root={json.dumps(str(self.out / 'scene'))}"  # so that other commands find the pictures
+        return load_recipe(name, [scene, f"seed={self.seed}", f"schedule.epochs={self.epochs}", *self.overrides])
 
 
 def list_folders() -> list[str]:
@@ -243,6 +246,7 @@ def _collect(
         curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
         rank_lists=collect_searches(tests, count=SEARCHES),
         worst_queries=collect_worst_queries(last, tests[last], count=SEARCHES),
+        pairs=pair_queries(runs[last], found[last]["VIS→IR"], options.recipe(options.methods[last]).data),
         distances=distances,
         maps=maps,
         pictures=statistics,
@@ -254,6 +258,8 @@ def _collect(
             "within the intervals is no difference.",
             "The weights are those of the last epoch; the testing people had no part in any choice. Searches, "
             "distances and maps show every testing picture, not one trial's draw.",
+            "DEEN joins each testing picture's embedding with that of its mirror, as its release does; AGW and the "
+            "baseline do not, as in theirs.",
         ),
     )
 

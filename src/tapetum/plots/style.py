@@ -126,7 +126,9 @@ def legend_below(figure: Figure, axes: Sequence[Axes], *, columns: int = 3) -> N
     """
     found = {label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     if found:
-        places = min(columns, len(found))
+        longest = max(len(label) for label in found)
+        fitting = int(figure.get_figwidth() / (0.5 + 0.085 * longest))  # inches of a handle, and of a letter
+        places = max(1, min(columns, len(found), fitting))
         figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=places, handlelength=1.6)
 
 

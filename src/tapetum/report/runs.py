@@ -17,8 +17,16 @@ from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.engine.run_folder import RunFolder
 from tapetum.evaluation.card import Card, read_card
 from tapetum.evaluation.metrics import Evaluation, evaluate
-from tapetum.report.collect import choose_queries, collect_pairs, collect_searches, collect_worst_queries, read_curves
+from tapetum.report.collect import (
+    choose_queries,
+    collect_across,
+    collect_pairs,
+    collect_searches,
+    collect_worst_queries,
+    read_curves,
+)
 from tapetum.report.content import Array, EnhancedPair, ReportContent, Result
+from tapetum.report.sides import Sides
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Kept:
     gallery: EmbeddingSet
     evaluation: Evaluation
     protocol: Protocol
+    everything: EmbeddingSet | None = None  # every picture kept, where the protocol decides on the sides
 
     def asks_like(self, other: "Kept") -> bool:
         """Whether both search with the same pictures in the same order.
@@ -72,6 +81,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunResults]:
                 card,
                 seconds=float(seconds) if isinstance(seconds, int | float) else None,
                 note=path.stem,
+                method=_label(card, place),
             )
             for path in find_cards(place)
             for card in (read_card(path),)
@@ -137,7 +147,7 @@ def read_test(folder: RunFolder, card: Mapping[str, Any]) -> Kept | None:
         ):
             continue
         kept = store.select(torch.tensor(rows["query"]["rows"])), store.select(torch.tensor(rows["gallery"]["rows"]))
-        return Kept(*kept, evaluate(*kept, protocol), protocol)
+        return Kept(*kept, evaluate(*kept, protocol), protocol, store)
     raise ProtocolError(
         f"{folder.evaluation}: the embeddings are of other weights, pictures or precision than the result card of "
         f"{data['name']}; make both again with `tapetum evaluate {folder.root}`"
@@ -191,6 +201,7 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
         if test is not None and all(test.asks_like(other) for other in tests.values()):
             tests[run.results[0].label] = test
     label, method = list(tests.items())[-1] if tests else ("", None)
+    distances, maps = collect_across({label: _whole(test) for label, test in tests.items()})
     return ReportContent(
         title=title,
         command=command,
@@ -200,8 +211,17 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
         curves={run.results[0].label: run.curves for run in runs if run.curves},
         rank_lists=collect_searches(tests, count=searches) if tests else (),
         worst_queries=collect_worst_queries(label, method) if method else (),
+        distances=distances,
+        maps=maps,
         pairs=_last_pairs(runs) if tests else (),
     )
+
+
+def _whole(test: Kept) -> Sides:
+    """What was kept of both sides: of a drawn one also the pictures that another direction asked with."""
+    if test.everything is None:
+        return Sides(test.query, test.gallery, test.protocol)
+    return Sides(test.everything, test.everything, test.protocol)
 
 
 def find_test(place: Path) -> tuple[str, Kept]:

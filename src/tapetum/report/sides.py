@@ -1,9 +1,10 @@
 """All pictures of both sides of a test as a run describes them: what the figures across modalities show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from tapetum.engine.recipe import override_recipe
 from tapetum.engine.run_folder import RunFolder
 from tapetum.engine.sources import open_data, source_overrides
 from tapetum.evaluation.metrics import Evaluation, evaluate
+from tapetum.evaluation.pair_distances import picture_keys
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,12 @@ class Sides:
 
 
 def describe_sides(
-    place: Path, *, data: str | None = None, protocol: str | None = None, progress: Progress | None = None
+    place: Path,
+    *,
+    data: str | None = None,
+    protocol: str | None = None,
+    card: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[str, Sides]:
     """Embeddings of both sides in full; what evaluations of the run have kept is taken from there.
 
@@ -50,12 +57,13 @@ def describe_sides(
         place: a run folder or a checkpoint file.
         data: NAME=ROOT of another dataset than the run's; None for the run's.
         protocol: one of the dataset's; None takes the recipe's choice, else the dataset's default.
+        card: a result card that the pictures must be those of; None takes any.
         progress: called with (done, total) pictures.
     Returns:
         The recipe's name, and the sides.
     Raises:
         CheckpointError: no checkpoint, or it is damaged.
-        DataError: pictures are missing, or a side has none.
+        DataError: pictures are missing, are not those of the card, or a side has none.
         RecipeError: the dataset has no such protocol.
     """
     describer = Describer(place)
@@ -69,6 +77,11 @@ def describe_sides(
         records = dataset.side(side, rules.name)
         if not records:
             raise DataError(f"{dataset.name}: no {side} picture of protocol {rules.name} in {dataset.root}")
+        if card is not None and rules.drawn != side and not _is_of(card, side, records):
+            raise DataError(
+                f"{place}: the pictures in {dataset.root} are not those of its result card; "
+                f"name the right ones, e.g. --data {dataset.name}=ROOT"
+            )
         known = [record for record in dataset.records if record.split in (side, "test")]
         kept = _read_kept(folder, describer, known)
         have = {path for part in kept for path in part.paths}
@@ -79,6 +92,12 @@ def describe_sides(
         return everything.select(torch.tensor([rows[record.path] for record in records], dtype=torch.int64))
 
     return recipe.name, Sides(describe("query"), describe("gallery"), replace(rules, trials=1, drawn=None))
+
+
+def _is_of(card: Mapping[str, Any], side: Side, records: Sequence[Record]) -> bool:
+    """Whether a card was computed on these pictures, in whatever order; a card that does not say decides nothing."""
+    expected = card["data"].get("pictures", {}).get(side)
+    return expected is None or expected == fingerprint(records)
 
 
 def split_by_modality(
@@ -107,8 +126,8 @@ def join_sides(query: EmbeddingSet, gallery: EmbeddingSet) -> EmbeddingSet:
         query: the searching set.
         gallery: the searched set.
     """
-    known = set(query.paths)
-    rest = gallery.select(torch.tensor([path not in known for path in gallery.paths], dtype=torch.bool))
+    known = set(picture_keys(query))
+    rest = gallery.select(torch.tensor([key not in known for key in picture_keys(gallery)], dtype=torch.bool))
     return join_embeddings([query, rest])
 
 
@@ -121,11 +140,9 @@ def _read_kept(folder: Path, describer: Describer, known: Sequence[Record]) -> l
             embeddings, facts = read_embeddings(path)
         except DataError:
             continue  # damaged: made anew
-        columns = (embeddings.pids, embeddings.camids, embeddings.modalities)
-        names = [each.name for each in embeddings.paths]
-        pictures = [records.get(key) for key in zip(*(column.tolist() for column in columns), names, strict=True)]
+        pictures = [records.get(key) for key in picture_keys(embeddings)]
         there = [picture for picture in pictures if picture is not None]
         same = all(facts.get(name) == value for name, value in describer.facts.items())
-        if same and there and len(there) == len(names) and facts.get("pictures") == fingerprint(there):
+        if same and there and len(there) == len(embeddings) and facts.get("pictures") == fingerprint(there):
             found.append(replace(embeddings, paths=tuple(picture.path for picture in there)))
     return found

@@ -202,6 +202,15 @@ def test_the_legend_names_every_run_even_one_that_the_first_panel_lacks() -> Non
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"IDE+", "IDF"}
 
 
+def test_a_legend_of_long_names_stays_within_its_figure() -> None:
+    names = ("two-stream baseline", "AGW", "DEEN", "IDF + DEEN, brightened")
+    figure = draw_cmc({name: np.linspace(0.5, 1, 20) for name in names})
+    figure_bytes(figure, ".png", dots_per_inch=100)
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
 def test_epochs_in_which_nothing_was_logged_are_left_out_of_a_curve() -> None:
     line = draw_curves(RUNS, quantities=["loss"]).axes[0].lines[0]
     assert line.get_xdata().tolist() == [0.0, 1.0, 3.0]

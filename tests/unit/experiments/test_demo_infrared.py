@@ -1,0 +1,147 @@
+"""The demo across modalities on a tiny scene: both directions, one table, figures of every testing picture."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tapetum.core.errors import DataError, OutputError
+from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.engine.recipe import list_recipes
+from tapetum.experiments.demo import QUANTITIES, check_out
+from tapetum.experiments.demo_infrared import (
+    DIRECTIONS,
+    ENHANCED,
+    METHODS,
+    InfraredDemoOptions,
+    list_folders,
+    run_infrared_demo,
+)
+from tapetum.report.collect import collect_across, crosses_modalities
+from tapetum.report.runs import collect_content, find_test, read_runs
+from tapetum.report.sides import describe_sides, join_sides, split_by_modality
+
+TINY = ("data.size=[64, 32]", "sampler.ids=2", "sampler.pictures=2", "schedule.warmup_epochs=0", "sampler.steps=2")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> InfraredDemoOptions:
+    out = tmp_path_factory.mktemp("demo") / "out"
+    return InfraredDemoOptions(out, seed=3, people=4, epochs=1, enhanced=True, overrides=TINY)
+
+
+@pytest.fixture(scope="module")
+def metrics(options: InfraredDemoOptions, one_thread: None) -> dict:
+    return run_infrared_demo(options, quiet=True)
+
+
+def test_every_method_has_its_numbers_in_both_directions_over_ten_trials(
+    options: InfraredDemoOptions, metrics: dict
+) -> None:
+    assert json.loads((options.out / "metrics.json").read_text()) == metrics
+    assert list(metrics["methods"]) == ["two-stream", "AGW", "DEEN", "IDF + DEEN"]
+    for label, ways in metrics["methods"].items():
+        assert ways["seconds"] > 0
+        for way, protocol in DIRECTIONS.items():
+            numbers = ways[way]
+            assert all(0 <= numbers[name] <= 1 for name in (*QUANTITIES, "rank20"))
+            assert (numbers["protocol"], numbers["trials"], numbers["ap"]) == (protocol, 10, "step")
+            assert numbers["recipe"] == (METHODS | ENHANCED)[label]
+    assert all(0 < metrics["chance"][way]["mean_ap"] < 1 for way in DIRECTIONS)
+
+
+def test_its_report_holds_one_table_of_both_directions_and_the_figures(
+    options: InfraredDemoOptions, metrics: dict
+) -> None:
+    page = (options.out / "report.html").read_text(encoding="utf-8")
+    assert "Every method, both directions, percent, mean ± deviation of 10 trials" in page
+    for label in metrics["methods"]:
+        assert f"{label}: distances of all pairs" in page
+        assert f"{label}: map of embeddings" in page
+    assert "<small>infrared</small>" in page, "a query says of which modality it is"
+    assert "tapetum demo-ir --out" in page
+
+
+def test_searches_go_from_infrared_to_every_visible_picture(options: InfraredDemoOptions, metrics: dict) -> None:
+    searches = json.loads((options.out / "searches.json").read_text())
+    for answers in searches.values():
+        for answer in answers:
+            assert len(answer["matches"]) == 10
+            assert answer["query"] not in {match["path"] for match in answer["matches"]}
+
+
+def test_typed_again_it_trains_nothing_and_gives_the_same_numbers(options: InfraredDemoOptions, metrics: dict) -> None:
+    weights = options.out / "deen" / "checkpoints" / "last.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert run_infrared_demo(options, quiet=True) == metrics
+    assert weights.stat().st_mtime_ns == written
+
+
+def test_sides_are_described_in_full_whatever_the_trials_drew(options: InfraredDemoOptions, metrics: dict) -> None:
+    place = options.out / "deen"
+    label, sides = describe_sides(place, protocol=DIRECTIONS["IR→VIS"])
+    assert label == "deen_synth"
+    assert (len(sides.query), len(sides.gallery)) == (4 * 3 * 3, 4 * 4 * 3)  # people, cameras, pictures
+    assert set(sides.query.modalities.tolist()) == {int(Modality.INFRARED)}
+    assert (sides.protocol.trials, sides.protocol.drawn) == (1, None)
+    _, kept = find_test(place)
+    rows = torch.tensor([sides.gallery.paths.index(path) for path in kept.gallery.paths])
+    assert torch.equal(sides.gallery.vectors[rows], kept.gallery.vectors), "kept embeddings are used again"
+
+
+def test_pictures_that_were_not_kept_are_described_alike(
+    options: InfraredDemoOptions, metrics: dict, tmp_path: Path, one_thread: None
+) -> None:
+    _, kept = describe_sides(options.out / "agw")
+    (weights,) = (options.out / "agw" / "checkpoints").glob("last.safetensors")
+    copy = tmp_path / "agw.safetensors"
+    copy.write_bytes(weights.read_bytes())
+    _, anew = describe_sides(copy)
+    assert anew.query.paths == kept.query.paths
+    assert torch.allclose(anew.query.vectors, kept.query.vectors, atol=1e-5)
+
+
+def test_other_pictures_than_those_of_the_card_are_refused(options: InfraredDemoOptions, metrics: dict) -> None:
+    card = json.loads(json.dumps(read_runs([options.out / "agw"])[0].results[0].card))
+    describe_sides(options.out / "agw", card=card)
+    card["data"]["pictures"]["query"] = "0123456789abcdef"
+    with pytest.raises(DataError, match=r"not those of its result card; .*--data synth=ROOT"):
+        describe_sides(options.out / "agw", card=card)
+
+
+def test_a_report_of_the_runs_shows_the_same_table_and_figures(options: InfraredDemoOptions, metrics: dict) -> None:
+    places = [options.out / "agw", options.out / "deen"]
+    content = collect_content(places, title="Two", command="tapetum report build", searches=1)
+    assert [result.method for result in content.results] == ["agw_synth", "agw_synth", "deen_synth", "deen_synth"]
+    assert len(content.distances) == len(content.maps) == 2
+    for found in content.distances.values():
+        assert int(found.intra.sum() + found.inter.sum()) == (4 * 3 * 3) * (4 * 4 * 3), "a pair is missing"
+
+
+def test_with_one_modality_there_is_nothing_across(options: InfraredDemoOptions, metrics: dict) -> None:
+    _, sides = describe_sides(options.out / "agw")
+    visible: EmbeddingSet = sides.gallery
+    test = replace(sides, query=visible)
+    assert not crosses_modalities(test.query, test.gallery)
+    assert collect_across({"AGW": test}) == ({}, {})
+    assert len(join_sides(visible, visible)) == len(visible)
+    first, second = split_by_modality(visible, visible, sides.protocol)
+    assert first.paths == second.paths == visible.paths
+
+
+def test_a_folder_of_the_other_demo_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ide").mkdir()
+    check_out(tmp_path)
+    with pytest.raises(OutputError, match="holds ide"):
+        check_out(tmp_path, list_folders())
+
+
+def test_the_command_repeats_what_differs_from_the_defaults() -> None:
+    options = InfraredDemoOptions(Path("runs/x"), people=9, enhanced=True, overrides=("training.precision=fp32",))
+    assert options.command == "tapetum demo-ir --out runs/x --people 9 --enhanced --set training.precision=fp32"
+
+
+def test_its_recipes_exist() -> None:
+    assert set((METHODS | ENHANCED).values()) <= set(list_recipes())
