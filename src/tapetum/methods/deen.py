@@ -15,6 +15,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.curve_net import CurveNet
 from tapetum.layers.expansion import Expansion
 from tapetum.layers.normalisation import Normalisation, Normalise
+from tapetum.layers.recompute import recompute
 from tapetum.layers.two_stream import TwoStream
 from tapetum.layers.weights import check_names, check_shapes, read_state
 from tapetum.losses.colour import colour_constancy
@@ -58,6 +60,7 @@ class Options:
     expansion: bool = True  # DEE; false: one embedding, and neither CPM nor orthogonality
     aggregation: bool = True  # MFA behind each stage up to the expansion
     dropout: float = 0.01  # on the expanded maps, the original's too
+    recompute: bool = True  # the stages up to the expansion again in the backward pass: less memory, same results
 
     # losses (0 switches a term off)
     id_weight: float = 1.0
@@ -174,7 +177,7 @@ class Method(nn.Module):
             modalities: (B,) int64.
             camids: not used.
         """
-        maps = self.network.stem(self.normalise(images), modalities)
+        maps = self._run(lambda pixels: self.network.stem(pixels, modalities), self.normalise(images))
         pictures = enhanced = curves = None
         if self.enhancer is not None:
             visible = (modalities == Modality.VISIBLE).nonzero().squeeze(1)
@@ -183,13 +186,13 @@ class Method(nn.Module):
             if len(visible):
                 bright = self.join(self.bright_stem(self.normalise(enhanced)))
                 maps = maps.index_add(0, visible, bright.to(maps.dtype))
-        for number, stage in enumerate(self.network.stages, start=1):
-            higher = stage(maps)
-            if number <= len(self.aggregation):
-                higher = self.aggregation[number - 1](higher, maps)
+        for number, stage in enumerate(self.network.stages):
+            if number < self.options.expand_after:
+                maps = self._run(partial(self._climb, number), maps)
+                continue
             if self.expansion is not None and number == self.options.expand_after:
-                higher = self.expansion(higher)  # (3 B, C, H, W)
-            maps = higher
+                maps = self.expansion(maps)  # (3 B, C, H, W)
+            maps = stage(maps)
         groups = len(maps) // len(images)
         made = self.neck(pool_average(maps, self.network.widths[-1]))
         return Output(
@@ -200,6 +203,14 @@ class Method(nn.Module):
             enhanced,
             curves,
         )
+
+    def _climb(self, number: int, maps: Tensor) -> Tensor:
+        """A stage before the expansion, and what its maps take up of those before it."""
+        higher: Tensor = self.network.stages[number](maps)
+        return self.aggregation[number](higher, maps) if len(self.aggregation) else higher
+
+    def _run(self, part: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+        return recompute(part, self, maps) if self.options.recompute and self.training else part(maps)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy, triplets, CPM, orthogonality and the illumination branch's four, weighted, in float32.

@@ -57,6 +57,30 @@ def settle(method, batch):
 # Data flow
 
 
+def test_computing_the_stages_again_changes_neither_gradients_nor_statistics():
+    batch, methods = make_batch(), [build(recompute=recompute) for recompute in (True, False)]
+    for method in methods:
+        output = run(method.train(), batch)
+        sum(method.losses(output, batch).values()).backward()
+    expected, found = ({name: p.grad for name, p in method.named_parameters()} for method in methods)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert gradient is None or torch.equal(gradient, found[name]), name
+    states = [method.state_dict() for method in methods]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_with_recomputing_the_inner_maps_of_the_early_stages_are_not_kept():
+    kept = []
+    batch = make_batch()
+    for recompute in (True, False):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            run(build(recompute=recompute).train(), batch)
+        kept.append(sum(sizes))
+    assert kept[0] < 0.7 * kept[1]
+
+
 def test_each_modality_goes_through_its_own_stem_and_all_through_one_trunk():
     method, batch = settle(build(), make_batch()).eval(), make_batch()
     other = copy.deepcopy(method)

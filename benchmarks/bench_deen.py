@@ -1,0 +1,211 @@
+"""DEEN at its published size against its equations written plainly (`literal_deen`), with equal weights.
+
+A training step of 6 people x 4 pictures x 2 modalities at 384 x 144, in seconds and peak memory, in either precision;
+and extraction with the mirror. Each side runs in a process of its own, which keeps its peak memory apart, and the
+sides take turns. Before anything is timed, both must find the same losses (dropout off) and the same similarities.
+"""
+
+import gc
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.literal_deen import LiteralDEEN
+from benchmarks.measure import build_row
+from tapetum.core.types import Batch, Modality
+from tapetum.methods import build_method, convert_to
+
+SIZE = (384, 144)
+PEOPLE, PICTURES = 6, 4
+NUM_IDS = 395
+ROUNDS = 2
+EXTRACTED = 32
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+SCALE = (4 * 6) ** 0.5  # the root of the largest possible sum of six similarities of sums of two unit vectors
+
+
+def draw_pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    """(24, 3, H, W) visible pictures and as many infrared ones; person after person."""
+    generator = torch.Generator().manual_seed(1)
+    people = torch.rand(2, PEOPLE, 1, 3, 12, 6, generator=generator).expand(-1, -1, PICTURES, -1, -1, -1)
+    coarse = (people + 0.3 * torch.rand(people.shape, generator=generator)).flatten(1, 2) / 1.3
+    visible, infrared = (nn.functional.interpolate(part, SIZE, mode="bilinear") for part in coarse)
+    return visible, infrared
+
+
+def build_ours() -> Any:
+    torch.manual_seed(0)
+    method: Any = build_method("deen", {}, NUM_IDS)
+    for module in method.modules():  # the silent norms of the aggregation speak, so that a wrong one is noticed
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+            nn.init.constant_(module.weight, 0.2)
+    return method
+
+
+class Ours:
+    """Our network as `tapetum train` and `tapetum extract` run it."""
+
+    def __init__(self) -> None:
+        self.method = build_ours().to(memory_format=torch.channels_last)
+        images = torch.cat(draw_pictures()).contiguous(memory_format=torch.channels_last)
+        labels = torch.arange(PEOPLE).repeat_interleave(PICTURES).repeat(2)
+        modalities = torch.tensor([Modality.VISIBLE, Modality.INFRARED]).repeat_interleave(PEOPLE * PICTURES)
+        self.batch = Batch(images, labels, labels, modalities, modalities)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.method.parameters()
+
+    def set_dropout(self, probability: float) -> None:
+        self.method.expansion.dropout.p = probability
+
+    def loss(self) -> torch.Tensor:
+        output = self.method.train()(self.batch.images, self.batch.modalities, self.batch.camids)
+        return torch.stack(list(self.method.losses(output, self.batch).values())).sum()
+
+    @torch.inference_mode()
+    def extract(self, repeats: int) -> torch.Tensor:
+        self.method.eval()
+        images = self.batch.images[:EXTRACTED].contiguous(memory_format=torch.channels_last)
+        modalities = self.batch.modalities[:EXTRACTED]
+        for _ in range(repeats):
+            vectors = self.method.embed(images, modalities, modalities, mirror=True)
+        return vectors[:, :-2] * SCALE  # without the two coordinates that fill up to unit length
+
+
+class Literal:
+    """The transcription as it stands: default memory layout, pictures in batches of 4 at test time."""
+
+    def __init__(self) -> None:
+        ours = build_ours()
+        self.network = LiteralDEEN(NUM_IDS)
+        self.network.load_state_dict(convert_to("deen-official", asdict(ours.options), ours.state_dict()))
+        self.visible, self.infrared = ((part - MEAN) / DEVIATION for part in draw_pictures())
+        self.labels = torch.arange(PEOPLE).repeat_interleave(PICTURES)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.network.parameters()
+
+    def set_dropout(self, probability: float) -> None:
+        self.network.DEE.dropout.p = probability
+
+    def loss(self) -> torch.Tensor:
+        return self.network.train().loss(self.visible, self.infrared, self.labels, PEOPLE)
+
+    @torch.inference_mode()
+    def extract(self, repeats: int) -> torch.Tensor:
+        self.network.eval()
+        mixed = [(self.visible[i : i + 4], False) for i in range(0, 24, 4)]
+        mixed += [(self.infrared[i : i + 4], True) for i in range(0, EXTRACTED - 24, 4)]
+        for _ in range(repeats):
+            vectors = torch.cat([self.network.embed(images, infrared=flag) for images, flag in mixed])
+        return vectors
+
+
+def serve(connection: Connection, side: str, precision: str) -> None:
+    """One process: does what it is told and answers with seconds and a result."""
+    network: Any = Ours() if side == "ours" else Literal()
+    gc.collect()
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    low = precision == "bf16"
+    while (command := connection.recv()) != "stop":
+        begun = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            if command == "compare":
+                network.set_dropout(0.0)
+                network.loss()  # running statistics for the extraction
+                result: Any = float(network.loss()), network.extract(1).float().numpy()
+                network.set_dropout(0.01)
+            elif command == "extract":
+                network.extract(1)
+                result = None
+            else:
+                loss = network.loss()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                result = float(loss)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        connection.send((time.perf_counter() - begun, peak, result))
+
+
+@contextmanager
+def worker(side: str, precision: str) -> Iterator[Connection]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, side, precision))
+    process.start()
+    try:
+        yield here
+        here.send("stop")
+    finally:
+        process.join(10)
+        process.kill()
+
+
+def ask(connection: Connection, command: str) -> tuple[float, float, Any]:
+    connection.send(command)
+    answer: tuple[float, float, Any] = connection.recv()
+    return answer
+
+
+def run() -> Iterator[dict[str, Any]]:
+    yield from measure_extraction()
+    steps = {}
+    for precision in PRECISIONS:
+        with worker("ours", precision) as ours, worker("literal", precision) as literal:
+            sides = {"ours": ours, "literal": literal}
+            seconds: dict[str, list[float]] = {side: [] for side in sides}
+            peaks = {}
+            for turn in range(ROUNDS + 1):
+                for side, connection in sides.items():
+                    taken, peaks[side], _ = ask(connection, "step")
+                    if turn:
+                        seconds[side].append(taken)
+            steps[precision] = {side: statistics.median(values) for side, values in seconds.items()}
+        ours_seconds, literal_seconds = steps[precision]["ours"], steps[precision]["literal"]
+        name = f"DEEN training step, 384 x 144, 6 x 4 x 2, {precision}"
+        yield build_row(f"{name}: against the plain one, {precision}", ours_seconds, literal_seconds, "s", target=2.0)
+        yield build_row(f"{name}: peak memory", peaks["ours"], peaks["literal"], "GiB", target=1 / 0.6)
+    name = "DEEN training step, 384 x 144, 6 x 4 x 2: bf16, against the plain one in fp32"
+    yield build_row(name, steps["bf16"]["ours"], steps["fp32"]["literal"], "s")
+
+
+def measure_extraction() -> Iterator[dict[str, Any]]:
+    """Our bf16 against the plain network in fp32; on the way, both must agree in fp32."""
+    with worker("ours", "fp32") as ours, worker("literal", "fp32") as literal:
+        _, _, (our_loss, our_vectors) = ask(ours, "compare")
+        _, _, (their_loss, their_vectors) = ask(literal, "compare")
+        if abs(our_loss - their_loss) > 1e-3 * abs(their_loss):
+            raise AssertionError(f"losses differ: ours {our_loss}, plain {their_loss}")
+        split = PEOPLE * PICTURES
+        similarities = [vectors[:split] @ vectors[split:].T for vectors in (our_vectors, their_vectors)]
+        difference = float(abs(similarities[0] - similarities[1]).max())
+        if difference > 1e-3:
+            raise AssertionError(f"similarities differ by up to {difference} of 24")
+        with worker("ours", "bf16") as fast:
+            seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+            for turn in range(ROUNDS + 1):
+                for side, connection in (("ours", fast), ("plain", literal)):
+                    taken, _, _ = ask(connection, "extract")
+                    if turn:
+                        seconds[side].append(taken)
+        rates = {side: EXTRACTED / statistics.median(values) for side, values in seconds.items()}
+    yield build_row(
+        "DEEN extraction with mirror: bf16, against the plain one, fp32, batch 4",
+        rates["ours"],
+        rates["plain"],
+        "pictures/s",
+        target=3.0,
+        note=f"both in fp32 first: similarities of two modalities agree within {difference:.0e} of 24",
+    )
