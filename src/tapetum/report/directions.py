@@ -65,7 +65,8 @@ def compare_methods(directions: Sequence[Direction]) -> Table:
         cells = [
             _cell(found.get((direction.name, label)), name, direction) for direction in directions for name in COMPARED
         ]
-        note = next(each.note for each in results if each.label == label)
+        notes = {each.note for each in results if each.label == label}
+        note = notes.pop() if len(notes) == 1 else ""  # what is said of one direction does not go for the row
         time = [Cell(numbers.duration(seconds.get(label)))] if seconds else []
         rows.append(Row([Cell(label, note), *cells, *time]))
     chances = [cards.chance(direction.results[0].card) for direction in directions]

@@ -195,11 +195,13 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
     """
     runs = read_runs(folders)
     results = tuple(result for run in runs for result in run.results)
+    methods = [run.results[0].method for run in runs]
+    names = methods if len(set(methods)) == len(runs) else [run.results[0].label for run in runs]
     tests: dict[str, Kept] = {}
-    for run in runs:
+    for name, run in zip(names, runs, strict=True):
         test = read_test(run.folder, run.results[0].card)
         if test is not None and all(test.asks_like(other) for other in tests.values()):
-            tests[run.results[0].label] = test
+            tests[name] = test
     label, method = list(tests.items())[-1] if tests else ("", None)
     distances, maps = collect_across({label: _whole(test) for label, test in tests.items()})
     return ReportContent(
@@ -208,7 +210,7 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
         lead=" ".join(dict.fromkeys(str(result.card["recipe"].get("about", "")) for result in results)).strip(),
         facts=_facts(results),
         results=results,
-        curves={run.results[0].label: run.curves for run in runs if run.curves},
+        curves={name: run.curves for name, run in zip(names, runs, strict=True) if run.curves},
         rank_lists=collect_searches(tests, count=searches) if tests else (),
         worst_queries=collect_worst_queries(label, method) if method else (),
         distances=distances,

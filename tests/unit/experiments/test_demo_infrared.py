@@ -115,7 +115,7 @@ def test_a_report_of_the_runs_shows_the_same_table_and_figures(options: Infrared
     places = [options.out / "agw", options.out / "deen"]
     content = collect_content(places, title="Two", command="tapetum report build", searches=1)
     assert [result.method for result in content.results] == ["agw_synth", "agw_synth", "deen_synth", "deen_synth"]
-    assert len(content.distances) == len(content.maps) == 2
+    assert list(content.distances) == list(content.maps) == list(content.curves) == ["agw_synth", "deen_synth"]
     for found in content.distances.values():
         assert int(found.intra.sum() + found.inter.sum()) == (4 * 3 * 3) * (4 * 4 * 3), "a pair is missing"
 

@@ -14,7 +14,7 @@ def result(label: str, protocol: str, query: str | None, gallery: str | None, *,
         "metrics": {"rank1": 0.5, "mean_ap": 0.25},
         "recipe": {"name": recipe},
     }
-    return Result(label, card)
+    return Result(label, card, note=protocol)
 
 
 def test_results_are_grouped_by_protocol_and_named_after_their_recipe() -> None:
@@ -31,6 +31,7 @@ def test_results_are_grouped_by_protocol_and_named_after_their_recipe() -> None:
     ]
     table = compare_methods(directions)
     assert [row.cells[0].text for row in table.rows] == ["agw", "deen"]
+    assert [row.cells[0].small for row in table.rows] == ["", "there"], "a note on one direction is none on the row"
     assert [cell.text for cell in table.rows[1].cells[1:6]] == ["50.0", "–", "–", "25.0", "–"]
     assert {cell.text for cell in table.rows[1].cells[6:]} == {"–"}, "it was not evaluated in that direction"
 
