@@ -1,4 +1,4 @@
-"""What an index knows about one crop: who took it, when, where in the frame, and how well a person can be told on it."""
+"""What an index knows about one crop: who took it, when, where, and how well a person can be told on it."""
 
 from dataclasses import dataclass
 
