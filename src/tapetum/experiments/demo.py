@@ -3,6 +3,7 @@
 Every stage leaves finished files, so an interrupted demo goes on where it stopped when it is called again.
 """
 
+import json
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,7 +88,8 @@ class DemoOptions:
         Args:
             name: of the recipe.
         """
-        return load_recipe(name, [f"seed={self.seed}", f"schedule.epochs={self.epochs}", *self.overrides])
+        scene = f"data.root={json.dumps(str(self.out / 'scene'))}"  # so that other commands find the pictures
+        return load_recipe(name, [scene, f"seed={self.seed}", f"schedule.epochs={self.epochs}", *self.overrides])
 
 
 def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
