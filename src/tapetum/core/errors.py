@@ -31,6 +31,14 @@ class TrainingError(TapetumError):
     """Training cannot go on (loss became NaN, too few identities, ...)."""
 
 
+class GalleryError(TapetumError):
+    """A gallery cannot be opened, belongs to another model or version, or refuses a row or a question."""
+
+
+class FilterError(GalleryError):
+    """A filter names an unknown field, compares what cannot be compared, or cannot be read."""
+
+
 class OutputError(TapetumError):
     """A result cannot be written (folder not writable, disk full, in use by another run)."""
 
