@@ -44,7 +44,7 @@ class ChannelAggregation(nn.Module):
         query = self.query(high).flatten(2)  # (B, l, N)
         key, value = _project(low, self.key, self.value, stride=self.stride)
         affinity = _scaled_product(query, key.flatten(2).mT, 1 / query.shape[1])  # (B, l, l)
-        seen = torch.bmm(affinity, value.flatten(2)).reshape(len(high), -1, *high.shape[2:])
+        seen = torch.bmm(affinity, value.flatten(2)).reshape(high.shape[0], -1, *high.shape[2:])
         aggregated: Tensor = self.norm(self.out(seen)) + high
         return aggregated
 
@@ -88,7 +88,7 @@ class PositionAggregation(nn.Module):
         query = _join_halves(self.query(high))  # (B, l, N / 2)
         key, value = (_join_halves(part) for part in _project(low, self.key, self.value))
         affinity = _scaled_product(value, key.mT, 1 / key.shape[2])  # (B, l, l)
-        seen = torch.bmm(affinity, query).reshape(len(high), -1, *high.shape[2:])
+        seen = torch.bmm(affinity, query).reshape(high.shape[0], -1, *high.shape[2:])
         aggregated: Tensor = self.norm(self.out(seen)) + high
         return aggregated
 
@@ -140,7 +140,7 @@ def _project(maps: Tensor, *convolutions: nn.Conv2d, stride: int = 1) -> tuple[T
 
 def _join_halves(maps: Tensor) -> Tensor:
     """(B, c, H, W) -> (B, 2 c, H W / 2): row 2 k + s is half s (upper, lower) of channel k."""
-    return maps.reshape(len(maps), 2 * maps.shape[1], -1)
+    return maps.reshape(maps.shape[0], 2 * maps.shape[1], -1)
 
 
 def _scaled_product(a: Tensor, b: Tensor, scale: float) -> Tensor:

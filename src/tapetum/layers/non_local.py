@@ -49,6 +49,6 @@ class NonLocal(nn.Module):
             theta, phi, g = (projected if projected.dtype == torch.float64 else projected.float()).chunk(3, dim=1)
             context = torch.bmm(g, phi.transpose(1, 2)) / maps[0, 0].numel()  # (B, inner of g, inner of phi)
             heard = torch.bmm(context, theta)
-        heard = heard.to(projected.dtype).view(len(maps), -1, *maps.shape[2:])
+        heard = heard.to(projected.dtype).view(maps.shape[0], -1, *maps.shape[2:])
         residual: Tensor = self.norm(self.out(heard))
         return residual + maps

@@ -52,6 +52,9 @@ class TwoStream(nn.Module):
         Returns:
             (B, C, H / 4, W / 4).
         """
+        if is_being_exported():
+            infrared = (modalities == Modality.INFRARED)[:, None, None, None]
+            return torch.where(infrared, self.stems[Modality.INFRARED](images), self.stems[Modality.VISIBLE](images))
         rows = [(modalities == modality).nonzero().squeeze(1) for modality in Modality]
         present = [(modality, own) for modality, own in zip(Modality, rows, strict=True) if len(own)]
         if len(present) == 1:
@@ -90,6 +93,14 @@ class TwoStream(nn.Module):
                 own.load_state_dict(network.get_submodule(name).state_dict())
         for stage, name in zip(self.stages, STAGES, strict=False):
             stage.load_state_dict(network.get_submodule(name).state_dict())
+
+
+def is_being_exported() -> bool:
+    """Whether a graph is being recorded. It cannot pick rows by their modality: all go both ways, and a mask chooses.
+
+    A stem is a few hundredths of a network, and each picture's numbers are the same on either way.
+    """
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def _build(backbone: str, last_stride: int) -> nn.Module:

@@ -31,7 +31,7 @@ from tapetum.layers.curve_net import CurveNet
 from tapetum.layers.expansion import Expansion
 from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.recompute import recompute
-from tapetum.layers.two_stream import TwoStream
+from tapetum.layers.two_stream import TwoStream, is_being_exported
 from tapetum.layers.weights import check_names, check_shapes, read_state
 from tapetum.losses.colour import colour_constancy
 from tapetum.losses.cpm import centre_pair_mining
@@ -180,12 +180,19 @@ class Method(nn.Module):
         maps = self._run(lambda pixels: self.network.stem(pixels, modalities), self.normalise(images))
         pictures = enhanced = curves = None
         if self.enhancer is not None:
-            visible = (modalities == Modality.VISIBLE).nonzero().squeeze(1)
-            pictures = images[visible].contiguous()  # the curves are applied plane by plane
-            enhanced, curves = self.enhancer(pictures)
-            if len(visible):
+            seen = modalities == Modality.VISIBLE
+            if is_being_exported():  # every picture is brightened, and a mask keeps what it does to the visible ones
+                pictures = images.contiguous()
+                enhanced, curves = self.enhancer(pictures)
                 bright = self.join(self.bright_stem(self.normalise(enhanced)))
-                maps = maps.index_add(0, visible, bright.to(maps.dtype))
+                maps = torch.where(seen[:, None, None, None], maps + bright.to(maps.dtype), maps)
+            else:
+                visible = seen.nonzero().squeeze(1)
+                pictures = images[visible].contiguous()  # the curves are applied plane by plane
+                enhanced, curves = self.enhancer(pictures)
+                if len(visible):
+                    bright = self.join(self.bright_stem(self.normalise(enhanced)))
+                    maps = maps.index_add(0, visible, bright.to(maps.dtype))
         for number, stage in enumerate(self.network.stages):
             if number < self.options.expand_after:
                 maps = self._run(partial(self._climb, number), maps)
@@ -193,12 +200,12 @@ class Method(nn.Module):
             if self.expansion is not None and number == self.options.expand_after:
                 maps = self.expansion(maps)  # (3 B, C, H, W)
             maps = stage(maps)
-        groups = len(maps) // len(images)
+        groups = 1 if self.expansion is None else 1 + BRANCHES
         made = self.neck(pool_average(maps, self.network.widths[-1]))
         return Output(
-            made.feature.reshape(groups, len(images), -1),
-            made.embedding.reshape(groups, len(images), -1),
-            made.logits.reshape(groups, len(images), -1),
+            made.feature.reshape(groups, images.shape[0], -1),
+            made.embedding.reshape(groups, images.shape[0], -1),
+            made.logits.reshape(groups, images.shape[0], -1),
             pictures,
             enhanced,
             curves,
@@ -283,8 +290,9 @@ class Method(nn.Module):
             # |a + b|^2 = 4 - |a - b|^2 for unit vectors: exact also where picture and mirror look the same.
             largest, missing = 4, (4 - 2 * lengths).round() + (parts - mirrored).square().sum(2)
             parts = parts + mirrored
-        weights = parts.new_tensor(TEST_WEIGHTS[self.options.test_score]).repeat_interleave(len(parts) // 2)
-        return join_parts(parts, weights, weights @ missing, modalities, largest * float(weights.sum()))
+        pair, repeats = TEST_WEIGHTS[self.options.test_score], len(parts) // 2
+        weights = parts.new_tensor(pair).repeat_interleave(repeats)
+        return join_parts(parts, weights, weights @ missing, modalities, largest * repeats * sum(pair))
 
     def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         """Unit vectors before the neck (original, branches), then after it: (2 G, B, D) float32."""
