@@ -19,7 +19,9 @@ LAYERS = {
     "methods": 2,
     "plots": 2,
     "engine": 3,
+    "footage": 3,
     "report": 4,
+    "runtime": 4,
     "experiments": 5,
     "cli": 6,
 }
@@ -29,12 +31,18 @@ HOMES = {  # library -> packages (or files) that may import it
     "matplotlib": ("plots/",),
     "jinja2": ("report/",),
     "typer": ("cli/",),
-    "av": ("data/", "synth/"),
-    "cv2": ("data/", "synth/"),
+    "av": ("data/", "synth/", "footage/"),
+    "cv2": ("data/", "synth/", "footage/"),
     "pydantic": ("engine/",),
-    "scipy": ("evaluation/", "data/datasets/sysu_mm01.py"),  # the latter for MATLAB's file format
-    "sklearn": ("evaluation/projection.py",),
+    "lancedb": ("gallery/lance.py",),
+    "pyarrow": ("gallery/lance.py",),
+    "pymilvus": ("gallery/milvus.py",),
+    "scipy": ("evaluation/", "footage/track.py", "data/datasets/sysu_mm01.py"),  # the last for MATLAB's file format
+    "sklearn": ("evaluation/projection.py", "evaluation/calibration.py"),
     "threadpoolctl": ("evaluation/projection.py",),
+    "onnx": ("runtime/",),
+    "onnxruntime": ("runtime/", "footage/onnx.py"),
+    "openvino": ("runtime/",),
     "huggingface_hub": ("layers/backbones.py",),
 }
 FILES = sorted(SOURCE.rglob("*.py"))

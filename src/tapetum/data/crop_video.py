@@ -198,8 +198,12 @@ def read_frames(clip: Path, *, wanted: Collection[int] | None = None) -> Iterato
         raise DataError(f"{clip}: holds no frame; give a whole video file")
 
 
-def _count_frames(clip: Path) -> int:
-    """Frames as the container states them, or an estimate; 0 where it tells nothing."""
+def count_frames(clip: Path) -> int:
+    """Frames as the container states them, or an estimate; 0 where it tells nothing.
+
+    Args:
+        clip: a video file.
+    """
     try:
         with av.open(str(clip)) as container:
             stream = container.streams.video[0]
@@ -215,8 +219,8 @@ def _follow(
     clip: Path, options: CropVideoOptions, progress: Progress | None
 ) -> tuple[list[_Track], int, tuple[int, int]]:
     """Boxes of all frames joined into tracks, the number of frames and their (height, width)."""
-    total = 2 * _count_frames(clip)
-    detector = _Detector(options)
+    total = 2 * count_frames(clip)
+    detector = MotionDetector(options)
     done: list[_Track] = []
     active: list[_Track] = []
     frames, size = 0, (0, 0)
@@ -232,8 +236,12 @@ def _follow(
     return sorted(done + active, key=lambda track: track.frames[0]), frames, size
 
 
-class _Detector:
-    """Boxes of what stands before the background; holds the background and the brightness of the empty scene."""
+class MotionDetector:
+    """Boxes of what stands before the background; holds the background and the brightness of the empty scene.
+
+    Args:
+        options: settings; of these, the learning rates and the height for detection.
+    """
 
     def __init__(self, options: CropVideoOptions) -> None:
         self._options = options
@@ -242,7 +250,11 @@ class _Detector:
         self._seen = False
 
     def detect(self, picture: Picture) -> list[Box]:
-        """Boxes in pixels of the picture."""
+        """Boxes in pixels of the picture.
+
+        Args:
+            picture: the next frame, (H, W, 3) uint8 RGB.
+        """
         height, width = picture.shape[:2]
         scale = min(1.0, self._options.detection_height / height)
         target = (round(width * scale), round(height * scale))
@@ -419,7 +431,7 @@ def _write_crops(
     crops = []
     for number, _, picture in read_frames(clip, wanted=plan):
         for planned in plan[number]:
-            box = _widen(planned.box, margin, (picture.shape[0], picture.shape[1]))
+            box = widen_box(planned.box, margin, (picture.shape[0], picture.shape[1]))
             split = "query" if planned.camid == 1 else "gallery"
             path = picture_path(split, planned.appearance, planned.camid, number)
             left, top, width, height = box
@@ -431,8 +443,14 @@ def _write_crops(
     return tuple(sorted(crops, key=lambda crop: (crop.appearance, crop.frame)))
 
 
-def _widen(box: Box, margin: float, size: tuple[int, int]) -> Box:
-    """The box with its margin, inside a frame of (height, width)."""
+def widen_box(box: Box, margin: float, size: tuple[int, int]) -> Box:
+    """The box with its margin, inside a frame.
+
+    Args:
+        box: left, top, width, height.
+        margin: added on each side, as a fraction of the box.
+        size: (height, width) of the frame.
+    """
     left, top, width, height = box
     across, down = round(margin * width), round(margin * height)
     first = (max(0, left - across), max(0, top - down))

@@ -1,0 +1,90 @@
+"""Which crops of a tracklet are kept: the best of each stretch of time, with memory for a few at any length."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tapetum.core.sighting import Box
+from tapetum.core.types import Modality
+from tapetum.footage.quality import Quality
+
+_CLEARLY_BETTER = 1.05  # a kept crop is replaced by one that is better by this factor; saves encoding
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A crop that may be kept.
+
+    Attributes:
+        frame, time, box: of the sighting.
+        modality: of its frame.
+        quality: as measured.
+        jpeg: the crop, encoded.
+    """
+
+    frame: int
+    time: float
+    box: Box
+    modality: Modality
+    quality: Quality
+    jpeg: bytes
+
+
+class CropChooser:
+    """Candidates of one tracklet.
+
+    Time is divided into stretches of equal length, each keeps its best; where there are more than twice as many
+    stretches as crops wanted, neighbours are joined and stretches are twice as long from then on.
+
+    Args:
+        wanted: crops to be kept of the tracklet.
+        shortest_seconds: length of the first stretches; crops are not closer than needed.
+    """
+
+    def __init__(self, wanted: int, shortest_seconds: float) -> None:
+        self._wanted = wanted
+        self._length = shortest_seconds
+        self._start: float | None = None
+        self._kept: dict[int, Candidate] = {}
+
+    def wants(self, time: float, value: float) -> bool:
+        """Whether a crop of this time and quality would be kept now.
+
+        Args:
+            time: seconds.
+            value: of the quality.
+        """
+        best = self._kept.get(self._stretch(time))
+        return best is None or value > _CLEARLY_BETTER * best.quality.value
+
+    def add(self, candidate: Candidate) -> None:
+        """Keep a crop in place of the one its stretch has.
+
+        Args:
+            candidate: for which `wants` said yes.
+        """
+        self._kept[self._stretch(candidate.time)] = candidate
+        while len(self._kept) > 2 * self._wanted:
+            joined: dict[int, Candidate] = {}
+            for stretch, each in self._kept.items():
+                before = joined.get(stretch // 2)
+                if before is None or each.quality.value > before.quality.value:
+                    joined[stretch // 2] = each
+            self._kept, self._length = joined, 2 * self._length
+
+    def choose(self, least_share: float) -> list[Candidate]:
+        """The crops to be kept, in order of time.
+
+        Args:
+            least_share: crops below this share of the best one's quality are left out.
+        """
+        best = max((each.quality.value for each in self._kept.values()), default=0.0)
+        ordered = [self._kept[stretch] for stretch in sorted(self._kept)]
+        good = [each for each in ordered if each.quality.value >= least_share * best]
+        groups = np.array_split(np.arange(len(good)), min(self._wanted, len(good))) if good else []
+        return [max((good[place] for place in group.tolist()), key=lambda each: each.quality.value) for group in groups]
+
+    def _stretch(self, time: float) -> int:
+        if self._start is None:
+            self._start = time
+        return int((time - self._start) / self._length)

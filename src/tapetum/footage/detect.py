@@ -1,0 +1,275 @@
+"""Finding people in a picture: what a detector is, boxes and their overlaps, and the detectors that need no file.
+
+A detector is anything with `name`, `key`, `moving_only`, `start` and `detect`; `OnnxDetector` is in `footage.onnx`.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.core.errors import DataError, RecipeError, nearest_name
+from tapetum.data.crop_video import CropVideoOptions, MotionDetector
+from tapetum.data.image_io import Picture
+
+FloatArray = NDArray[np.float32]
+_MOST_CANDIDATES = 2000  # boxes that enter suppression, the best first
+_PADDING = 114  # grey value around a letterboxed picture, as YOLO networks are trained with
+TORCHVISION_DETECTORS = (
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fcos_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large",
+)
+_COCO_CLASSES, _COCO_PERSON = 91, 1  # of torchvision's detectors; 0 is background
+
+
+@dataclass(frozen=True)
+class Detections:
+    """People found in one picture.
+
+    Attributes:
+        boxes: (N, 4) float32 left, top, right, bottom in pixels of the picture, inside it.
+        scores: (N,) float32 in 0..1.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+class Detector(Protocol):
+    """What extraction asks of a detector."""
+
+    @property
+    def name(self) -> str:
+        """For people: which detector found something; a fallback says that it is one."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Names everything that decides its answers, to know finished work again."""
+        ...
+
+    @property
+    def moving_only(self) -> bool:
+        """Whether it takes whatever moves for a person, so that what never walks is nobody."""
+        ...
+
+    def start(self) -> None:
+        """A new source begins: forget the one before."""
+        ...
+
+    def detect(self, picture: Picture) -> Detections:
+        """People in the next picture of the source.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+        """
+        ...
+
+
+class BackgroundDetector:
+    """The built-in fallback for static cameras: slow-learning background subtraction (MOG2).
+
+    It takes whatever moves in front of a still background for a person, so it needs a static camera that first sees
+    the empty scene; people who overlap are one box. A trained detector is better everywhere else.
+
+    Args:
+        min_height: smallest box, as a fraction of the frame's height.
+        aspect: smallest and largest height over width of a box; a person cut by the frame's edge may be narrower.
+        options: of the background's learning; None takes the defaults of `tapetum.data.crop_video`.
+    """
+
+    name = "background subtraction (MOG2, fallback for static cameras; give a trained detector for anything else)"
+    moving_only = True
+
+    def __init__(
+        self,
+        *,
+        min_height: float = 0.1,
+        aspect: tuple[float, float] = (1.0, 7.0),
+        options: CropVideoOptions | None = None,
+    ) -> None:
+        self._options = options or CropVideoOptions()
+        self._min_height, self._aspect = min_height, aspect
+        self._motion = MotionDetector(self._options)
+        self.key = f"mog2 {min_height} {aspect} {sorted(asdict(self._options).items())}"
+
+    def start(self) -> None:
+        """Forget the background."""
+        self._motion = MotionDetector(self._options)
+
+    def detect(self, picture: Picture) -> Detections:
+        """What stands before the background in the next frame.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+        """
+        boxes = np.array(self._motion.detect(picture), np.float32).reshape(-1, 4)
+        ratio = boxes[:, 3] / np.maximum(boxes[:, 2], 1)
+        person = (boxes[:, 3] >= self._min_height * picture.shape[0]) & (ratio >= self._aspect[0])
+        boxes = boxes[person & (ratio <= self._aspect[1])]
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        return keep_inside(corners, np.ones(len(corners), np.float32), picture.shape[:2])
+
+
+class TorchvisionDetector:
+    """One of torchvision's own detectors, trained on COCO.
+
+    Args:
+        model: e.g. "fasterrcnn_mobilenet_v3_large_320_fpn"; see `TORCHVISION_DETECTORS`.
+        weights: a file of torchvision's weights for this model; None takes torchvision's own, downloaded once.
+        min_score: weaker detections are dropped.
+    """
+
+    moving_only = False
+
+    def __init__(
+        self,
+        model: str = "fasterrcnn_mobilenet_v3_large_320_fpn",
+        weights: Path | None = None,
+        *,
+        min_score: float = 0.5,
+    ) -> None:
+        import torch
+        from torchvision.models import detection
+
+        if model not in TORCHVISION_DETECTORS:
+            raise RecipeError(f"detector {model!r} is unknown; {nearest_name(model, TORCHVISION_DETECTORS)}")
+        self.name = f"torchvision {model}"
+        self._min_score = min_score
+        build = getattr(detection, model)
+        if weights is None:
+            try:
+                network = build(weights="DEFAULT")
+            except OSError as error:
+                raise DataError(
+                    f"detector {model}: its weights cannot be downloaded ({error}); give them as a file"
+                ) from None
+            self.key = f"{model} default {min_score}"
+        else:
+            network = build(weights=None, weights_backbone=None, num_classes=_COCO_CLASSES)
+            try:
+                content = weights.read_bytes()
+                state: dict[str, Any] = torch.load(weights, map_location="cpu", weights_only=True)
+                network.load_state_dict(state)
+            except Exception as error:  # every way in which a file can be no weights of this network
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise DataError(f"{weights}: no weights of {model} ({reason}); give the file of this model") from None
+            self.key = f"{model} {hashlib.sha256(content).hexdigest()[:16]} {min_score}"
+        self._network = network.eval()
+
+    def start(self) -> None:
+        """Nothing to forget: each picture stands for itself."""
+
+    def detect(self, picture: Picture) -> Detections:
+        """People in one picture.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+        """
+        import torch
+
+        image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+        with torch.inference_mode():
+            found = self._network([image])[0]
+        chosen = (found["labels"] == _COCO_PERSON) & (found["scores"] >= self._min_score)
+        return keep_inside(found["boxes"][chosen].numpy(), found["scores"][chosen].numpy(), picture.shape[:2])
+
+
+def keep_inside(boxes: FloatArray, scores: FloatArray, size: tuple[int, ...]) -> Detections:
+    """Boxes clipped to the picture, without the empty and the unreadable ones.
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom.
+        scores: (N,).
+        size: (height, width) of the picture.
+    """
+    limit = np.array([size[1], size[0], size[1], size[0]], np.float32)
+    finite = np.isfinite(boxes).all(1) & np.isfinite(scores)
+    clipped = np.clip(np.where(finite[:, None], boxes, 0), 0, limit)
+    kept = finite & (clipped[:, 2] - clipped[:, 0] >= 2) & (clipped[:, 3] - clipped[:, 1] >= 2)
+    return Detections(clipped[kept].astype(np.float32), scores[kept].astype(np.float32))
+
+
+def compute_iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Intersection over union of all pairs.
+
+    Args:
+        a: (N, 4) left, top, right, bottom.
+        b: (M, 4).
+    Returns:
+        (N, M) in 0..1.
+    """
+    common = compute_intersection(a, b)
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a, b)]
+    union = areas[0][:, None] + areas[1][None] - common
+    return np.asarray(common / np.maximum(union, 1e-9), np.float32)
+
+
+def compute_intersection(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Common area of all pairs, pixels.
+
+    Args:
+        a: (N, 4) left, top, right, bottom.
+        b: (M, 4).
+    Returns:
+        (N, M).
+    """
+    corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    return np.asarray(np.maximum(corner, 0).prod(2), np.float32)
+
+
+def suppress_overlaps(boxes: FloatArray, scores: FloatArray, max_iou: float) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression without a loop over boxes: a box goes if a better one that stays overlaps it.
+
+    The rule is applied to all boxes at once until nothing changes; after n rounds the n best are final, and a few
+    rounds do in practice.
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom.
+        scores: (N,).
+        max_iou: overlap up to which both stay.
+    Returns:
+        Rows of the boxes that stay, the best first.
+    """
+    order = np.argsort(-scores, kind="stable")[:_MOST_CANDIDATES]
+    chosen = boxes[order]
+    beats = np.triu(compute_iou(chosen, chosen) > max_iou, 1)
+    stays = np.ones(len(order), bool)
+    while True:
+        after = np.asarray(~(beats & stays[:, None]).any(0))
+        if (after == stays).all():
+            return order[stays]
+        stays = after
+
+
+def letterbox(picture: Picture, size: tuple[int, int]) -> tuple[Picture, float, tuple[int, int]]:
+    """A picture inside a given size: shrunk or enlarged as a whole, grey bars around it.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        size: (height, width).
+    Returns:
+        The picture of that size, the factor it was scaled with, and (left, top) of its place in there.
+    """
+    height, width = picture.shape[:2]
+    factor = min(size[0] / height, size[1] / width)
+    inner = (max(1, round(height * factor)), max(1, round(width * factor)))
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    canvas = np.full((*size, 3), _PADDING, np.uint8)
+    filter_ = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    canvas[top : top + inner[0], left : left + inner[1]] = cv2.resize(picture, inner[::-1], interpolation=filter_)
+    return canvas, factor, (left, top)

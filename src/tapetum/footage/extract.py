@@ -1,0 +1,502 @@
+"""Footage to crops: detect, follow, choose, write; source by source, so that a stopped run goes on where it was.
+
+Below the output folder:
+
+- ``crops/KEY/...jpg``: the crops of one source. KEY names its content, camera, start and all settings.
+- ``sources/KEY.jsonl``: one line a sighting, written when the source is finished; its presence says so.
+
+Crops are written whole or not at all, before their sighting is given out. What a stopped run leaves are whole crops
+without a list; the next run writes the same ones again under the same names and ids.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.core.atomic import make_folder, replacing, write_bytes
+from tapetum.core.errors import DataError, RecipeError
+from tapetum.core.locks import locked
+from tapetum.core.sighting import Box, Sighting
+from tapetum.core.types import Modality
+from tapetum.data.crop_video import widen_box
+from tapetum.data.image_io import Picture, read_picture
+from tapetum.data.loader import Progress, map_in_threads
+from tapetum.footage.choose import Candidate, CropChooser
+from tapetum.footage.clock import format_time
+from tapetum.footage.detect import Detections, Detector, compute_intersection
+from tapetum.footage.frames import Frame, Limits, count_units, read_source_frames
+from tapetum.footage.quality import QualityOptions, measure_quality, tell_modality, touches_edge
+from tapetum.footage.report import FootageReport
+from tapetum.footage.sources import LoosePicture, Source, fingerprint_source, picture_time
+from tapetum.footage.track import Tracker, TrackerOptions, Tracklet
+from tapetum.synth.sensor import encode_jpeg
+
+FORMAT = 1  # another number wherever the same footage gives other crops
+_REPORT_EVERY = 20
+_CROPS, _LISTS = "crops", "sources"
+_KEPT_AS_THEY_ARE = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
+_SIGHTING = "sighting"
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How footage becomes crops.
+
+    Attributes:
+        crops_per_tracklet: most crops kept of one tracklet.
+        every_seconds: least time between two of them, about.
+        margin: added on each side of a box, as a fraction of it.
+        min_detections: tracklets with fewer are dropped.
+        min_seconds: shorter tracklets are dropped; those of a folder of frames are kept from `min_detections` on.
+        min_travel: with a detector that takes what moves for a person, a tracklet must move by this fraction of its
+            own height.
+        least_quality_share: crops of a tracklet below this share of its best one's quality are left out.
+        max_people: boxes used of one frame, the best first.
+        max_crop_height: pixels; higher crops are shrunk to that when they are stored.
+        rate: most frames a second that are looked at; None looks at all.
+        jpeg_quality: of stored crops.
+        modality: of everything; None decides by each frame.
+        workers: threads that decode loose pictures.
+        tracker: when boxes belong together.
+        quality: limits of the remarks.
+        limits: how much a stranger's file may ask for.
+    """
+
+    crops_per_tracklet: int = 8
+    every_seconds: float = 0.5
+    margin: float = 0.05
+    min_detections: int = 3
+    min_seconds: float = 0.5
+    min_travel: float = 0.5
+    least_quality_share: float = 0.5
+    max_people: int = 100
+    max_crop_height: int = 1024
+    rate: float | None = None
+    jpeg_quality: int = 95
+    modality: Modality | None = None
+    workers: int = 2
+    tracker: TrackerOptions = field(default_factory=TrackerOptions)
+    quality: QualityOptions = field(default_factory=QualityOptions)
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name, holds, allowed in (
+            ("crops_per_tracklet", self.crops_per_tracklet >= 1, "1 or more"),
+            ("every_seconds", self.every_seconds > 0, "above 0"),
+            ("margin", 0 <= self.margin <= 1, "in 0..1"),
+            ("max_people", self.max_people >= 1, "1 or more"),
+            ("max_crop_height", self.max_crop_height >= 16, "16 or more"),
+            ("rate", self.rate is None or self.rate > 0, "above 0"),
+            ("jpeg_quality", 1 <= self.jpeg_quality <= 100, "in 1..100"),
+        ):
+            if not holds:
+                raise RecipeError(f"footage: {name} is {getattr(self, name)}; it must be {allowed}")
+
+
+def extract_all(
+    sources: Sequence[Source],
+    out: Path,
+    detector: Detector | None,
+    *,
+    options: ExtractOptions | None = None,
+    report: FootageReport | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Sighting]:
+    """The sightings of many sources; one that cannot be read is noted and passed over.
+
+    Args:
+        sources: from `find_sources`.
+        out: the folder, as for `extract_sightings`.
+        detector: as for `extract_sightings`.
+        options: settings; None takes the defaults.
+        report: is added to.
+        progress: called with (done, total) frames and pictures of all sources.
+    Raises:
+        OutputError: the folder cannot be written, or another run writes the same source.
+    """
+    told = report if report is not None else FootageReport()
+    counts = [count_units(source) for source in sources] if progress else [0] * len(sources)
+    total, before = sum(counts), 0
+    for source, count in zip(sources, counts, strict=True):
+        here = None if progress is None else _shifted(progress, before, total)
+        yield from extract_sightings(source, out, detector, options=options, report=told, progress=here)
+        before += count
+        if progress:
+            progress(before, total)
+
+
+def extract_sightings(
+    source: Source,
+    out: Path,
+    detector: Detector | None,
+    *,
+    options: ExtractOptions | None = None,
+    report: FootageReport | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Sighting]:
+    """Find the people of one source, write their crops, and give out their sightings as tracklets end.
+
+    A source that was finished earlier with the same settings gives nothing; `read_sightings` has its list. The list is
+    written when the last sighting has been taken. A crop lies on disk before its sighting is given out.
+
+    Args:
+        source: from `find_sources`.
+        out: the folder below which crops are written; a gallery's folder.
+        detector: finds people in frames; loose crops need none.
+        options: settings; None takes the defaults.
+        report: is added to; then a source of which nothing can be read is noted there.
+        progress: called with (done, total) frames or pictures; total is 0 where the source does not tell.
+    Raises:
+        DataError: nothing of the source can be read, and there is no report to note it in.
+        RecipeError: frames without a detector.
+        OutputError: the folder cannot be written, or another run writes the same source.
+    """
+    settings = options or ExtractOptions()
+    told = report if report is not None else FootageReport()
+    try:
+        key = source_key(source, detector, settings)
+        if source.kind != "crops":
+            if detector is None:
+                raise RecipeError(f"{source.name}: holds frames, and no detector is given; name one")
+            told.detector = detector.name
+        if (out / _LISTS / f"{key}.jsonl").is_file():
+            told.finished_before += 1
+            return
+        told.sources += 1
+        make_folder(out / _LISTS)
+        make_folder(out / _CROPS / key)
+        with locked(out / _LISTS / f".{key}.lock", f"{source.name}: another run is reading this source"):
+            yield from _extract(source, out, key, detector, settings, told, progress)
+    except DataError as error:
+        if report is None:
+            raise
+        told.failed += 1
+        told.note(source.name, str(error))
+
+
+def read_sightings(
+    source: Source, out: Path, detector: Detector | None, options: ExtractOptions | None = None
+) -> Iterator[Sighting]:
+    """The sightings of a finished source, from its list; nothing where it is not finished.
+
+    Args:
+        source: as given to `extract_sightings`.
+        out: likewise.
+        detector: likewise.
+        options: likewise.
+    Raises:
+        DataError: the source is gone, or its list is damaged.
+    """
+    path = out / _LISTS / f"{source_key(source, detector, options or ExtractOptions())}.jsonl"
+    yield from _read_list(path)
+
+
+def read_all_sightings(out: Path) -> Iterator[Sighting]:
+    """The sightings of every finished source below a folder.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+    Raises:
+        DataError: a list is damaged.
+    """
+    for path in sorted((out / _LISTS).glob("*.jsonl")):
+        yield from _read_list(path)
+
+
+def source_key(source: Source, detector: Detector | None, options: ExtractOptions) -> str:
+    """Names a source's content with everything that decides its crops; 20 hexadecimal digits.
+
+    Args:
+        source: the source.
+        detector: finds people in its frames.
+        options: settings.
+    Raises:
+        DataError: the source is gone.
+    """
+    deciding = {
+        "format": FORMAT,
+        "content": fingerprint_source(source),
+        "camera": source.camera,
+        "cameras": sorted({picture.camera for picture in source.pictures}),
+        "start": source.start if source.start_origin != "mtime" else None,  # a copy is the same footage
+        "source": asdict(source.options),
+        "options": {**asdict(options), "workers": 0},
+        "detector": "" if source.kind == "crops" or detector is None else detector.key,
+    }
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def _extract(
+    source: Source,
+    out: Path,
+    key: str,
+    detector: Detector | None,
+    options: ExtractOptions,
+    report: FootageReport,
+    progress: Progress | None,
+) -> Iterator[Sighting]:
+    """Give out the sightings and write them down; the list appears when all is done."""
+    written: set[str] = set()
+    if source.kind == "crops" or detector is None:
+        found = _copy_pictures(source, key, out, options, report, progress)
+    else:
+        found = _follow_people(source, key, out, detector, options, report, progress)
+    with replacing(out / _LISTS / f"{key}.jsonl") as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+            head = {"source": source.name, "kind": source.kind, "camera": source.camera}
+            if source.start is not None:
+                head |= {"start": format_time(source.start), "start_origin": str(source.start_origin)}
+            file.write(json.dumps(head | {"detector": report.detector}) + "\n")
+            for sighting in found:
+                written.add(Path(sighting.crop).name)
+                report.crops += 1
+                report.remarks.update(filter(None, sighting.remark.split("; ")))
+                file.write(json.dumps({_SIGHTING: asdict(sighting)}) + "\n")
+                yield sighting
+            file.write(json.dumps({"end": len(written)}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        for stale in (out / _CROPS / key).iterdir():  # of a run that was killed while it wrote
+            if stale.name not in written:
+                stale.unlink(missing_ok=True)
+    if not written:
+        report.without_person.append(source.name)
+
+
+def _read_list(path: Path) -> Iterator[Sighting]:
+    if not path.is_file():
+        return
+    ended = False
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                content = json.loads(line)
+                ended = "end" in content
+                if _SIGHTING in content:
+                    fields = content[_SIGHTING]
+                    fields |= {"box": tuple(fields["box"]), "modality": Modality(fields["modality"])}
+                    yield Sighting(**fields)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it, and the source is read again") from None
+    if not ended:
+        raise DataError(f"{path}: ends too early; delete it, and the source is read again")
+
+
+def _follow_people(
+    source: Source,
+    key: str,
+    out: Path,
+    detector: Detector,
+    options: ExtractOptions,
+    report: FootageReport,
+    progress: Progress | None,
+) -> Iterator[Sighting]:
+    """The sightings of a video or of a folder of frames, as its tracklets end."""
+    total = count_units(source)
+    content = fingerprint_source(source)
+    choosers: dict[int, CropChooser] = {}
+    for frame, found, owners, ended in follow_frames(source, detector, options, report):
+        if frame is not None:
+            _offer_crops(frame, found, owners, choosers, source, options)
+            if progress and (frame.number + 1) % _REPORT_EVERY == 0:
+                progress(min(frame.number + 1, total) if total else frame.number + 1, total)
+        for tracklet in ended:
+            chooser = choosers.pop(tracklet.number)
+            if not is_walk(tracklet, source, detector, options):
+                report.dropped_tracklets += 1
+                continue
+            report.tracklets += 1
+            for candidate in chooser.choose(options.least_quality_share):
+                crop = f"{_CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg"
+                write_bytes(out / crop, candidate.jpeg)
+                report.time_origins[str(source.start_origin)] += 1
+                yield Sighting(
+                    id=_make_id(content, candidate.frame, candidate.box),
+                    source=source.name,
+                    camera=source.camera,
+                    time=round(candidate.time, 6),
+                    frame=candidate.frame,
+                    box=candidate.box,
+                    tracklet=f"{key}-{tracklet.number:06d}",
+                    modality=candidate.modality,
+                    light=candidate.quality.light,
+                    quality=candidate.quality.value,
+                    remark=candidate.quality.remark,
+                    crop=crop,
+                )
+
+
+def follow_frames(
+    source: Source, detector: Detector, options: ExtractOptions, report: FootageReport
+) -> Iterator[tuple[Frame | None, Detections, NDArray[np.int64], list[Tracklet]]]:
+    """Detection and tracking through a source, a picture at a time.
+
+    Args:
+        source: of kind "video" or "frames".
+        detector: finds people.
+        options: settings.
+        report: is added to.
+    Returns:
+        For each frame: the frame, its detections, the number of each one's tracklet (-1: none), and the tracklets that
+        ended before it. At the end once without a frame, with everybody still followed.
+    Raises:
+        DataError: nothing of the source can be read, or the detector does not fit.
+    """
+    detector.start()
+    tracker = Tracker(options.tracker)
+    frames = read_source_frames(
+        source, lambda message: report.note(source.name, message), limits=options.limits, rate=options.rate
+    )
+    for frame in frames:
+        found = detector.detect(frame.picture)
+        if len(found) > options.max_people:
+            best = np.sort(np.argsort(-found.scores, kind="stable")[: options.max_people])
+            found = replace(found, boxes=found.boxes[best], scores=found.scores[best])
+        owners, ended = tracker.update(frame.number, frame.time, found, broken=frame.broken)
+        report.frames += 1
+        report.detections += len(found)
+        yield frame, found, owners, ended
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    yield None, nothing, np.zeros(0, np.int64), tracker.finish()
+
+
+def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: ExtractOptions) -> bool:
+    """Whether a tracklet is kept: long enough, and where the detector takes all that moves for a person, it walked.
+
+    Args:
+        tracklet: ended.
+        source: it was seen in.
+        detector: that saw it.
+        options: settings.
+    """
+    if len(tracklet.frames) < (options.min_detections if source.kind == "video" else 1):
+        return False
+    if source.kind == "video" and tracklet.seconds < options.min_seconds:
+        return False
+    return not detector.moving_only or tracklet.travel >= options.min_travel
+
+
+def _offer_crops(
+    frame: Frame,
+    found: Detections,
+    owners: NDArray[np.int64],
+    choosers: dict[int, CropChooser],
+    source: Source,
+    options: ExtractOptions,
+) -> None:
+    """Measure each detection and keep its crop where it is the best of its stretch of time."""
+    if not len(found):
+        return
+    size = (frame.picture.shape[0], frame.picture.shape[1])
+    modality = options.modality if options.modality is not None else source.options.modality
+    hidden = _hidden_shares(found)
+    for row, owner in enumerate(owners.tolist()):
+        if owner < 0:
+            continue
+        left, top, right, bottom = np.rint(found.boxes[row]).astype(int).tolist()
+        tight: Box = (left, top, right - left, bottom - top)
+        box = widen_box(tight, options.margin, size)
+        crop = frame.picture[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
+        quality = measure_quality(
+            crop, cut=touches_edge(tight, size), hidden_share=float(hidden[row]), options=options.quality
+        )
+        chooser = choosers.setdefault(owner, CropChooser(options.crops_per_tracklet, options.every_seconds))
+        if not chooser.wants(frame.time, quality.value):
+            continue
+        if modality is None:
+            modality = tell_modality(frame.picture)  # once a frame, and only where a crop is kept
+        stored = encode_jpeg(_shrink(crop, options.max_crop_height), options.jpeg_quality)
+        chooser.add(Candidate(frame.number, frame.time, box, modality, quality, stored))
+
+
+def _hidden_shares(found: Detections) -> NDArray[np.float32]:
+    """(N,) largest share of each box that a nearer one covers; who stands lower in the frame is nearer."""
+    boxes = found.boxes
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    nearer = boxes[None, :, 3] > boxes[:, None, 3]
+    share = np.where(nearer, compute_intersection(boxes, boxes) / area[:, None], 0)
+    return np.asarray(share.max(1), np.float32)
+
+
+def _shrink(crop: Picture, max_height: int) -> Picture:
+    height, width = crop.shape[:2]
+    if height <= max_height:
+        return np.ascontiguousarray(crop)
+    target = (max(1, round(width * max_height / height)), max_height)
+    return np.asarray(cv2.resize(crop, target, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _copy_pictures(
+    source: Source, key: str, out: Path, options: ExtractOptions, report: FootageReport, progress: Progress | None
+) -> Iterator[Sighting]:
+    """The sightings of loose crops; a picture that cannot be read is noted and passed over."""
+    readable = 0
+
+    def prepare(picture: LoosePicture) -> Sighting | str:
+        try:
+            return _copy_picture(picture, source, key, out, options, report)
+        except DataError as error:
+            return str(error)
+
+    total = len(source.pictures)
+    for number, made in enumerate(map_in_threads(prepare, source.pictures, options.workers)):
+        report.frames += 1
+        if progress and ((number + 1) % _REPORT_EVERY == 0 or number + 1 == total):
+            progress(number + 1, total)
+        if isinstance(made, str):
+            report.note(source.name, made)
+            continue
+        readable += 1
+        report.tracklets += 1
+        yield made
+    if not readable:
+        raise DataError(f"{source.name}: none of its {total} pictures can be read; correct the folder")
+
+
+def _copy_picture(
+    picture: LoosePicture, source: Source, key: str, out: Path, options: ExtractOptions, report: FootageReport
+) -> Sighting:
+    decoded = read_picture(picture.path, max_pixels=options.limits.max_pixels)
+    height, width = decoded.shape[:2]
+    box = (0, 0, width, height)
+    quality = measure_quality(decoded, options=options.quality)
+    time, origin = picture_time(picture.path, source.options)
+    report.time_origins[origin] += 1
+    modality = options.modality if options.modality is not None else picture.modality
+    relative = os.path.relpath(picture.path, source.path) if source.path.is_dir() else picture.path.name
+    name = _make_id(f"{relative} {hashlib.sha256(decoded.tobytes()).hexdigest()}", 0, box)
+    content = picture.path.read_bytes()
+    suffix = next((suffix for mark, suffix in _KEPT_AS_THEY_ARE.items() if content.startswith(mark)), None)
+    if suffix is None or height > options.max_crop_height:
+        suffix, content = ".jpg", encode_jpeg(_shrink(decoded, options.max_crop_height), options.jpeg_quality)
+    crop = f"{_CROPS}/{key}/{name}{suffix}"
+    write_bytes(out / crop, content)
+    return Sighting(
+        id=name,
+        source=picture.name,
+        camera=picture.camera,
+        time=round(time, 6),
+        frame=0,
+        box=box,
+        tracklet=f"{key}-{name[:12]}",
+        modality=modality if modality is not None else tell_modality(decoded),
+        light=quality.light,
+        quality=quality.value,
+        remark=quality.remark,
+        crop=crop,
+    )
+
+
+def _make_id(content: str, frame: int, box: Box) -> str:
+    return hashlib.sha256(f"{content} {frame} {box}".encode()).hexdigest()[:24]
+
+
+def _shifted(progress: Progress, before: int, total: int) -> Callable[[int, int], None]:
+    return lambda done, _: progress(before + done, total)

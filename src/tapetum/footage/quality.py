@@ -1,0 +1,165 @@
+"""How well a person can be told on a crop, and whether a picture was taken in infrared.
+
+Quality is a product of factors in 0..1, one for each thing that spoils a crop: darkness, size, the frame's edge, blur,
+somebody in front. A remark says in words what spoils it most; it is there whenever a factor is below its limit.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.core.types import Modality
+from tapetum.data.image_io import Picture
+from tapetum.data.lighting import estimate_noise
+from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
+
+TOO_DARK = "too dark to match"
+TOO_SMALL = "too small"
+CUT = "cut by the frame's edge"
+BLURRED = "blurred"
+HIDDEN = "hidden in part"
+REMARKS = (TOO_DARK, TOO_SMALL, CUT, BLURRED, HIDDEN)
+
+_MEASURED_HEIGHT = 128  # pixels; larger crops are measured at this height
+_CELLS = (16, 8)  # (rows, columns) whose means show the person without the noise
+_COLOUR_CELLS = (24, 32)
+_COLOUR_SHARE = 90  # percentile: what is burnt into the picture (time, name of the camera) covers less than a tenth
+_EDGE_PX = 2
+_CUT_WORTH = 0.7  # of a crop at the frame's edge that has the shape of a whole body; less where it is shorter
+_WHOLE_BODY = 2.2  # height over width
+_JPEG_CHROMA = 1.5  # grey values of colour that encoders add to a grey picture
+
+
+@dataclass(frozen=True)
+class QualityOptions:
+    """Limits of the remarks, and where a factor reaches 1.
+
+    Attributes:
+        dark_contrast: deviation of the crop's cells, grey values, below which nobody can be told.
+        good_contrast: from which it is as good as any.
+        dark_signal: contrast over what noise leaves of itself in the cells; below, the noise hides the person.
+        small_height: pixels, below which a crop is too small.
+        good_height: from which size is no hindrance.
+        blur: measure of blur (see `measure_blur`) above which a crop is blurred.
+        sharp: below which it is as sharp as any.
+        hidden: share of the box behind somebody nearer from which a person is hidden in part.
+    """
+
+    dark_contrast: float = 2.0
+    good_contrast: float = 12.0
+    dark_signal: float = 1.5
+    small_height: int = 48
+    good_height: int = 128
+    blur: float = 0.75
+    sharp: float = 0.45
+    hidden: float = 0.4
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured on one crop.
+
+    Attributes:
+        value: 0..1.
+        remark: what spoils it, most first, joined by "; "; empty where nothing does.
+        light: mean lightness, 0..255.
+    """
+
+    value: float
+    remark: str
+    light: float
+
+
+def measure_quality(
+    crop: Picture,
+    *,
+    cut: bool = False,
+    hidden_share: float = 0.0,
+    options: QualityOptions | None = None,
+) -> Quality:
+    """How well a person can be told on a crop.
+
+    Args:
+        crop: (H, W, 3) uint8 RGB.
+        cut: whether the person reaches the edge of the frame.
+        hidden_share: of the box that somebody nearer covers.
+        options: limits; None takes the defaults.
+    """
+    limits = options or QualityOptions()
+    height, width = crop.shape[:2]
+    scale = min(1.0, _MEASURED_HEIGHT / height)
+    target = (max(4, round(width * scale)), max(4, round(height * scale)))
+    small = np.asarray(cv2.resize(crop, target, interpolation=cv2.INTER_AREA), np.uint8)
+    grey = small.astype(np.float32) @ np.array(LIGHTNESS_WEIGHTS, np.float32)
+    cells = cv2.resize(grey, _CELLS[::-1], interpolation=cv2.INTER_AREA)
+    contrast = float(cells.std())
+    left_of_noise = estimate_noise(small) / np.sqrt(max(1.0, grey.size / cells.size))
+    signal = contrast / max(left_of_noise, 0.25)
+    blur = measure_blur(grey)
+    dark = contrast < limits.dark_contrast or signal < limits.dark_signal
+    factors = {
+        TOO_DARK: (min(_ramp(contrast, 0, limits.good_contrast), _ramp(signal, 0, 4 * limits.dark_signal)), dark),
+        TOO_SMALL: (_ramp(height, 0, limits.good_height), height < limits.small_height),
+        CUT: (_CUT_WORTH * _ramp(height / width, 0.5, _WHOLE_BODY) if cut else 1.0, cut),
+        BLURRED: (1 - 0.7 * _ramp(blur, limits.sharp, limits.blur), blur > limits.blur and not dark),
+        HIDDEN: (1 - 0.8 * min(1.0, hidden_share), hidden_share >= limits.hidden),
+    }
+    value = float(np.prod([factor for factor, _ in factors.values()]))
+    said = sorted((factor, name) for name, (factor, remarked) in factors.items() if remarked)
+    light = float(np.dot(crop.reshape(-1, 3).mean(0), LIGHTNESS_WEIGHTS))
+    return Quality(round(value, 4), "; ".join(name for _, name in said), round(light, 2))
+
+
+def measure_blur(grey: NDArray[np.float32]) -> float:
+    """How little another blur changes: 0 for the sharpest edges, towards 1 for a picture without any.
+
+    The noise is smoothed away first, so that it does not pass for sharpness.
+
+    Args:
+        grey: (H, W) float32.
+    """
+    smooth = cv2.GaussianBlur(grey, (3, 3), 0.7)
+    again = cv2.GaussianBlur(smooth, (7, 7), 2.0)
+    energy = left = 0.0
+    for axis in (0, 1):
+        before, after = (np.diff(picture, axis=axis) ** 2 for picture in (smooth, again))
+        energy, left = energy + float(before.sum()), left + float(after.sum())
+    return left / energy if energy > 1e-6 else 1.0
+
+
+def tell_modality(picture: Picture) -> Modality:
+    """Infrared where a picture has no colour beyond noise and encoding, visible otherwise.
+
+    Colour is the difference of red and blue to green in the means of 24 x 32 cells, in which noise is small; nine
+    tenths of the cells must lack it, so that a coloured time burnt into the picture does not count. Below a lightness
+    of about 10 colour drowns in the encoding: such a picture counts as visible unless its channels agree throughout.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB, best the whole frame.
+    """
+    height, width = picture.shape[:2]
+    rows, columns = min(_COLOUR_CELLS[0], height), min(_COLOUR_CELLS[1], width)
+    cells = cv2.resize(picture.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    colour = np.abs(cells[:, (0, 2)] - cells[:, 1:2]).max(1)
+    # A share of the lightness, so that dim pictures need less; noise leaves its deviation over the root of a cell.
+    noise = estimate_noise(picture) / np.sqrt(max(1.0, height * width / (rows * columns)))
+    light = float(cells.mean())
+    limit = min(_JPEG_CHROMA, 0.15 * light) + 2 * min(noise, 0.05 * light)
+    return Modality.INFRARED if np.percentile(colour, _COLOUR_SHARE) <= limit else Modality.VISIBLE
+
+
+def touches_edge(box: tuple[int, int, int, int], size: tuple[int, ...]) -> bool:
+    """Whether a box reaches the edge of its frame.
+
+    Args:
+        box: left, top, width, height.
+        size: (height, width) of the frame.
+    """
+    left, top, width, height = box
+    return min(left, top) <= _EDGE_PX or left + width >= size[1] - _EDGE_PX or top + height >= size[0] - _EDGE_PX
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    return float(np.clip((value - low) / (high - low), 0, 1))

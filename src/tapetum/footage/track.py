@@ -1,0 +1,152 @@
+"""Joining boxes of successive pictures into tracklets: where each was expected, and who fits best to whom."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from tapetum.footage.detect import Detections, FloatArray, compute_iou
+
+_VELOCITY_MEMORY = 0.6  # share of the old velocity in the new one
+_LARGEST_SIZE_CHANGE = 1.8  # height of a box against the tracklet's last one
+_NEAR_WEIGHT = 0.5  # worth of being near against overlapping
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """When boxes belong together.
+
+    Attributes:
+        min_iou: overlap with the expected box from which a box fits.
+        max_distance: or distance of the middles in heights of the box up to which it fits, for few pictures a second.
+        max_gap_seconds: somebody unseen for longer is a new tracklet.
+        max_seconds: longer tracklets are divided.
+        start_score: weaker detections continue tracklets but begin none.
+    """
+
+    min_iou: float = 0.2
+    max_distance: float = 0.8
+    max_gap_seconds: float = 1.5
+    max_seconds: float = 600.0
+    start_score: float = 0.0
+
+
+@dataclass
+class Tracklet:
+    """One walk through a camera's view.
+
+    Attributes:
+        number: from 0, in the order of first sight.
+        frames, times, boxes, scores: of each detection; boxes as (4,) left, top, right, bottom.
+    """
+
+    number: int
+    frames: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    boxes: list[FloatArray] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """From first to last sight."""
+        return self.times[-1] - self.times[0]
+
+    @property
+    def travel(self) -> float:
+        """Largest way of the middle from side to side and up and down, in its own median height."""
+        boxes = np.stack(self.boxes)
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        return float(np.hypot(*np.ptp(middles, axis=0)) / np.median(boxes[:, 3] - boxes[:, 1]))
+
+
+class Tracker:
+    """Follows everybody through one source: constant velocity, overlap, and the best assignment of all together.
+
+    Args:
+        options: when boxes belong together; None takes the defaults.
+    """
+
+    def __init__(self, options: TrackerOptions | None = None) -> None:
+        self._options = options or TrackerOptions()
+        self._active: list[Tracklet] = []
+        self._velocities = np.zeros((0, 2))  # of the middles, pixels a second
+        self._begun = 0
+
+    def update(
+        self, frame: int, time: float, found: Detections, *, broken: bool = False
+    ) -> tuple[NDArray[np.int64], list[Tracklet]]:
+        """Take in one picture.
+
+        Args:
+            frame: its number.
+            time: seconds, not before the one of the picture before.
+            found: who is seen.
+            broken: whether what came before does not connect to this picture (the camera's clock jumped).
+        Returns:
+            (N,) number of each detection's tracklet, -1 for a weak one that belongs to none; and the tracklets that
+            ended before this picture.
+        """
+        ended = self._end_old(time, broken)
+        owners = np.full(len(found), -1, np.int64)
+        for place, row in self._assign(time, found):
+            owners[row] = self._active[place].number
+            self._continue(place, frame, time, found, row)
+        for row in np.flatnonzero((owners < 0) & (found.scores >= self._options.start_score)).tolist():
+            self._active.append(Tracklet(self._begun, [frame], [time], [found.boxes[row]], [float(found.scores[row])]))
+            self._velocities = np.concatenate([self._velocities, np.zeros((1, 2))])
+            owners[row] = self._begun
+            self._begun += 1
+        return owners, ended
+
+    def finish(self) -> list[Tracklet]:
+        """The source is at its end: everybody still followed."""
+        ended, self._active, self._velocities = self._active, [], np.zeros((0, 2))
+        return ended
+
+    def _end_old(self, time: float, broken: bool) -> list[Tracklet]:
+        options = self._options
+        over = np.array(
+            [
+                broken or time - tracklet.times[-1] > options.max_gap_seconds or tracklet.seconds > options.max_seconds
+                for tracklet in self._active
+            ],
+            bool,
+        )
+        ended = [tracklet for tracklet, ends in zip(self._active, over, strict=True) if ends]
+        self._active = [tracklet for tracklet, ends in zip(self._active, over, strict=True) if not ends]
+        self._velocities = self._velocities[~over]
+        return ended
+
+    def _assign(self, time: float, found: Detections) -> list[tuple[int, int]]:
+        """(place among the active, row among the detections) of the best assignment of all together."""
+        if not self._active or not len(found):
+            return []
+        last = np.stack([tracklet.boxes[-1] for tracklet in self._active]).astype(np.float64)
+        passed = np.array([time - tracklet.times[-1] for tracklet in self._active])
+        moved = self._velocities * passed[:, None]
+        expected = last + np.concatenate([moved, moved], 1)
+        heights = expected[:, 3] - expected[:, 1]
+        new_heights = found.boxes[:, 3] - found.boxes[:, 1]
+        middles, new_middles = ((boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (expected, found.boxes))
+        iou = compute_iou(expected.astype(np.float32), found.boxes)
+        distance = np.linalg.norm(middles[:, None] - new_middles[None], axis=2) / np.maximum(heights, 1)[:, None]
+        change = new_heights[None] / np.maximum(heights, 1)[:, None]
+        similar = (change < _LARGEST_SIZE_CHANGE) & (change > 1 / _LARGEST_SIZE_CHANGE)
+        fits = (iou >= self._options.min_iou) | ((distance <= self._options.max_distance) & similar)
+        worth = iou + _NEAR_WEIGHT * np.maximum(0, 1 - distance)
+        places, rows = linear_sum_assignment(np.where(fits, worth + 1, 0), maximize=True)
+        return [(int(place), int(row)) for place, row in zip(places, rows, strict=True) if fits[place, row]]
+
+    def _continue(self, place: int, frame: int, time: float, found: Detections, row: int) -> None:
+        tracklet, box = self._active[place], found.boxes[row]
+        passed = time - tracklet.times[-1]
+        if passed > 0:
+            before = tracklet.boxes[-1]
+            velocity = (box[:2] + box[2:] - before[:2] - before[2:]) / 2 / passed
+            old = _VELOCITY_MEMORY if len(tracklet.times) > 1 else 0.0
+            self._velocities[place] = old * self._velocities[place] + (1 - old) * velocity
+        tracklet.frames.append(frame)
+        tracklet.times.append(time)
+        tracklet.boxes.append(box)
+        tracklet.scores.append(float(found.scores[row]))
