@@ -1,0 +1,148 @@
+"""``tapetum calibrate``: from which similarity on is it the same person, and how sure is that?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_skipped
+
+if TYPE_CHECKING:
+    from tapetum.evaluation.calibration import Calibration
+
+HEAD = ("pair", "of", "wanted", "threshold", "seen", "95 %", "found", "95 %")
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint file.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="NAME=ROOT with people the run was never trained on; default: the run's own data."),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Whose junk is left out; default: the dataset's usual one.")
+    ] = None,
+    people: Annotated[
+        str, typer.Option(help="test: the test people; holdout: training people that the run set aside.")
+    ] = "test",
+    prior: Annotated[
+        float, typer.Option(help="Probability, before looking, that two pictures show one person; inside 0..1.")
+    ] = 0.5,
+    method: Annotated[str, typer.Option(help="isotonic, or logistic for few people.")] = "isotonic",
+    rate: Annotated[
+        list[float] | None,
+        typer.Option("--rate", help="False-alarm rate to state; repeatable; default: 0.1 0.01 0.001."),
+    ] = None,
+    gallery_size: Annotated[
+        list[int] | None,
+        typer.Option("--gallery-size", min=1, help="Pictures in a searched gallery, beside 10, 100, ...; repeatable."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the cut into halves; default: the recipe's.")] = None,
+    mirror: Mirror = None,
+    precision: Precision = None,
+    out: Annotated[Path | None, typer.Option(help="The file; default: RUN/calibration.json.")] = None,
+    skip_corrupt: SkipCorrupt = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit probability and thresholds on half of the held-out people, check them on the other half, and keep them.
+
+    Example: tapetum calibrate runs/idf_synth --prior 0.01
+    """
+    from tapetum.engine.calibrate import RATES, CalibrationOptions, calibrate_run
+    from tapetum.engine.checkpoint import find_checkpoint, read_header
+    from tapetum.engine.progress import showing_pictures
+    from tapetum.engine.recipe import check_recipe, override_recipe
+    from tapetum.engine.sources import open_data, source_overrides
+
+    options = CalibrationOptions(
+        prior=prior,
+        method=method,  # type: ignore[arg-type]  # checked there
+        rates=tuple(rate or RATES),
+        galleries=tuple(gallery_size or ()),
+    )
+    recipe = check_recipe(read_header(find_checkpoint(run)).recipe, f"in {run}")
+    overrides = source_overrides(data, recipe.data) if data else []
+    overrides += ["data.skip_corrupt=true"] if skip_corrupt else []
+    section = override_recipe(recipe, overrides, str(run)).data
+    with showing_pictures("calibrating", quiet=quiet) as progress:
+        opened = open_data(section, progress=progress)
+        found = calibrate_run(
+            run,
+            options=options,
+            dataset=opened.dataset,
+            protocol=protocol,
+            people=people,  # type: ignore[arg-type]  # checked there
+            seed=seed,
+            mirror=mirror,
+            precision=precision,
+            out=out,
+            progress=progress,
+        )
+    echo_skipped(opened.skipped)
+    _echo_tables(found.calibration)
+    for reason in found.skipped.values():
+        typer.echo(f"left out: {reason}", err=True)
+    for path in _write_figures(found.path, found.calibration):
+        typer.echo(str(path))
+    typer.echo(str(found.path))
+
+
+def _echo_tables(calibration: "Calibration") -> None:
+    """What the check found: calibration error, and every threshold with what it does."""
+    rows: list[tuple[str, ...]] = []
+    for name, checked in calibration.checked.items():
+        fitted = calibration.pairs[name].counts
+        low, high = (100 * end for end in checked["calibration_error_interval"])
+        typer.echo(
+            f"{name}: fitted on {fitted['people']} people, checked on {checked['people']} others "
+            f"({checked['same']:,} pairs of one person, {checked['different']:,} of two): "
+            f"calibration error {100 * checked['calibration_error']:.1f} % ({low:.1f} to {high:.1f})"
+        )
+        rows += [_threshold_row(name, row) for row in checked["thresholds"]]
+        stated = {(row["gallery"], row["rate"]) for row in checked["thresholds"]}
+        for gallery in (None, *calibration.pairs[name].searches):
+            lost = [rate for rate in calibration.rates if (gallery, rate) not in stated]
+            if lost:
+                what = "comparisons" if gallery is None else f"searches in {gallery} pictures"
+                typer.echo(f"  too few people for {', '.join(f'{rate:g}' for rate in lost)} of {what}")
+    table = [HEAD, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+    typer.echo(
+        f"probabilities assume {100 * calibration.prior:g} % before looking; wanted and seen: false alarms in percent, "
+        f"found: of true pairs or searches; junk by {calibration.protocol}, seed {calibration.seed}"
+    )
+    chosen_by = calibration.data.get("weights_chosen_by", "")
+    if chosen_by:
+        typer.echo(f"weights: {chosen_by}")
+
+
+def _threshold_row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+    of = "comparisons" if row["gallery"] is None else f"searches in {row['gallery']}"
+    cells = [f"{100 * row['rate']:g}", f"{row['threshold']:.4f}"]
+    for key in ("observed", "found"):
+        low, high = (100 * end for end in row[f"{key}_interval"])
+        cells += [f"{100 * row[key]:.3g}", f"{low:.3g} to {high:.3g}"]
+    return name, of, *cells
+
+
+def _write_figures(path: Path, calibration: "Calibration") -> list[Path]:
+    """The three figures beside the file."""
+    from tapetum.core.atomic import write_bytes
+    from tapetum.plots.reliability import draw_reliability
+    from tapetum.plots.style import figure_bytes
+    from tapetum.plots.verification import draw_open_set, draw_verification
+
+    checked = calibration.checked
+    figures = {
+        "reliability": draw_reliability(checked),
+        "verification": draw_verification(checked),
+        "open_set": draw_open_set(checked),
+    }
+    written = []
+    for name, figure in figures.items():
+        place = path.with_name(f"{path.stem}_{name}.svg")
+        write_bytes(place, figure_bytes(figure, ".svg"))
+        written.append(place)
+    return written

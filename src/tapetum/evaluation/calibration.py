@@ -1,0 +1,407 @@
+"""What a similarity means: the probability of one person, and thresholds with a stated rate of false alarms.
+
+Both are fitted on pairs of people that the model was never trained on, for each pair of modalities by itself. Stored
+is the evidence (how much likelier a similarity is for one person than for two), so that any prior can be put to it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.errors import CheckpointError, ProtocolError
+from tapetum.evaluation.open_set import SearchCounts
+from tapetum.evaluation.verification import (
+    FEWEST,
+    PAIR_NAMES,
+    Array,
+    PairCounts,
+    Tail,
+    bin_centres,
+    build_tail,
+)
+
+FORMAT = 1
+METHODS = ("isotonic", "logistic")
+KNOTS = 256  # of a stored logistic curve
+Method = Literal["isotonic", "logistic"]
+Level = float | Array | Tensor
+
+
+@dataclass(frozen=True)
+class PairCalibration:
+    """What was fitted for one pair of modalities.
+
+    Attributes:
+        similarities: (n,) ascending; the curve is straight in between and flat outside.
+        probabilities: (n,) of one person, were it as likely as not beforehand; inside 0..1.
+        comparisons: thresholds by the rate of false alarms of one comparison of two people.
+        searches: gallery size in pictures -> thresholds by the rate of false alarms of one search for a stranger.
+        counts: people, pairs and searches behind it.
+    """
+
+    similarities: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    comparisons: Tail
+    searches: Mapping[int, Tail]
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Turns similarities of one model into probabilities and decisions.
+
+    Attributes:
+        model: facts that two sets of vectors must agree on to be compared; of the model it belongs to.
+        data: of what people: dataset, fingerprint, which half of them.
+        protocol: whose junk was left out.
+        seed: of the cut into halves.
+        prior: probability before looking that a pair shows one person, where nobody says otherwise.
+        method: of the fit.
+        rates: false-alarm rates that the check states.
+        pairs: name of a pair of modalities -> what was fitted.
+        checked: name -> what it was worth on the other half of the people.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    protocol: str
+    seed: int
+    prior: float
+    method: str
+    rates: tuple[float, ...]
+    pairs: Mapping[str, PairCalibration]
+    checked: Mapping[str, Any] = field(default_factory=dict)
+
+    def probability(self, similarity: Level, pair: str, *, prior: float | None = None) -> Any:
+        """The probability that two pictures show one person.
+
+        Args:
+            similarity: cosine, or an array of them.
+            pair: of which modalities, e.g. "visible-infrared".
+            prior: the same before looking; None takes the calibration's own.
+        Returns:
+            A float for a float, else float64 values in an array of the same shape.
+        Raises:
+            ProtocolError: no such pair was fitted, or the prior is not inside 0..1.
+        """
+        fitted = self._pair(pair)
+        chosen = self.prior if prior is None else prior
+        check_prior(chosen)
+        values = np.interp(np.asarray(similarity, dtype=np.float64), fitted.similarities, fitted.probabilities)
+        for_one = chosen * values
+        found = for_one / (for_one + (1 - chosen) * (1 - values))
+        return float(found) if np.ndim(found) == 0 else found
+
+    def threshold(self, rate: float, pair: str, *, gallery: int | None = None) -> float:
+        """The similarity from which a match is declared.
+
+        Args:
+            rate: of false alarms: of comparisons of two people, or of searches for somebody who is not there.
+            pair: of which modalities.
+            gallery: pictures in the searched gallery; None asks for single comparisons. A gallery larger than those
+                calibrated is taken as several, whose false alarms add up.
+        Returns:
+            A similarity; above 1 where even a copy would be a false alarm.
+        Raises:
+            ProtocolError: no such pair was fitted, or it has too few people for so low a rate.
+        """
+        fitted = self._pair(pair)
+        tail, parts = _tail_for(fitted, gallery)
+        if not 0 < rate <= 1:
+            raise ProtocolError(f"false-alarm rate {rate:g}: must be above 0 and at most 1")
+        if rate < self.lowest_rate(pair, gallery=gallery) * (1 - 1e-9):
+            lowest = self.lowest_rate(pair, gallery=gallery)
+            what = "comparisons" if gallery is None else f"searches in {gallery} pictures"
+            can = f"ask for {lowest:.3g} or more" if lowest <= 1 else "ask for a rate of single comparisons"
+            raise ProtocolError(
+                f"{pair}: {fitted.counts['people']} people are too few for a false-alarm rate of {rate:g} of {what}; "
+                f"{can}, or calibrate with more people"
+            )
+        return tail.threshold(max(rate / parts, tail.lowest))
+
+    def lowest_rate(self, pair: str, *, gallery: int | None = None) -> float:
+        """The lowest rate that `threshold` can answer for; above 1 where there is none.
+
+        Args:
+            pair: of which modalities.
+            gallery: as for `threshold`.
+        Raises:
+            ProtocolError: no such pair was fitted.
+        """
+        tail, parts = _tail_for(self._pair(pair), gallery)
+        return tail.lowest * parts
+
+    def check_model(self, facts: Mapping[str, Any], place: str = "calibration") -> None:
+        """Refuse to speak about the similarities of another model.
+
+        Args:
+            facts: of the model in use.
+            place: where this calibration lies, for the message.
+        Raises:
+            ProtocolError: a fact differs.
+        """
+        for name, value in self.model.items():
+            if facts.get(name) != value:
+                raise ProtocolError(
+                    f"{place}: made for {name} {value!r}, the model in use has {facts.get(name)!r}; its similarities "
+                    "mean something else: run `tapetum calibrate` for this model"
+                )
+
+    def _pair(self, pair: str) -> PairCalibration:
+        if pair not in self.pairs:
+            known = ", ".join(self.pairs)
+            raise ProtocolError(
+                f"{pair}: not calibrated, the people looked at had no such pairs; there is {known}: calibrate with "
+                "data that has both modalities"
+            )
+        return self.pairs[pair]
+
+
+def check_prior(prior: float) -> None:
+    """Refuse a prior that no evidence could change.
+
+    Args:
+        prior: a probability.
+    Raises:
+        ProtocolError: it is not inside 0..1.
+    """
+    if not 0 < prior < 1:
+        raise ProtocolError(f"prior {prior:g}: must lie inside 0..1, e.g. 0.5, or 0.01 for one person in a hundred")
+
+
+def check_people(pairs: PairCounts, pair: str) -> None:
+    """Refuse too few people.
+
+    Args:
+        pairs: of one half of them.
+        pair: its name, for the message.
+    Raises:
+        ProtocolError: fewer than `FEWEST` have two pictures that make a pair.
+    """
+    if pairs.matched_people < FEWEST or not pairs.different.any():
+        raise ProtocolError(
+            f"{pair}: {pairs.matched_people} people of one half of the held-out people have two pictures that count as "
+            f"a pair, at least {FEWEST} are wanted; calibrate with more people, or with people seen by two cameras"
+        )
+
+
+def _tail_for(fitted: PairCalibration, gallery: int | None) -> tuple[Tail, int]:
+    """The thresholds to look in, and into how many galleries of that size the asked one is taken apart."""
+    if gallery is None:
+        return fitted.comparisons, 1
+    sizes = sorted(size for size, tail in fitted.searches.items() if tail.rates)
+    if not sizes:
+        return Tail((), ()), 1
+    enough = [size for size in sizes if size >= gallery]
+    size = enough[0] if enough else sizes[-1]
+    return fitted.searches[size], max(1, -(-gallery // size))
+
+
+def fit_pair(
+    pairs: PairCounts,
+    searches: SearchCounts,
+    pair: str,
+    *,
+    method: Method = "isotonic",
+    rates: Sequence[float] = (),
+) -> PairCalibration:
+    """Fit one pair of modalities.
+
+    Args:
+        pairs: of pictures, by similarity.
+        searches: by their best answer.
+        pair: its name, for messages.
+        method: "isotonic" follows the data and only keeps the order; "logistic" is one smooth curve, for few people.
+        rates: false-alarm rates that shall be stored exactly.
+    Raises:
+        ProtocolError: too few people, an unknown method, or a model whose similarities say nothing.
+    """
+    check_people(pairs, pair)
+    if method not in METHODS:
+        raise ProtocolError(f"method {method!r} is unknown; known: {', '.join(METHODS)}")
+    similarities, probabilities = (_fit_isotonic if method == "isotonic" else _fit_logistic)(pairs, pair)
+    return PairCalibration(
+        tuple(similarities.tolist()),
+        tuple(probabilities.tolist()),
+        build_tail(pairs.different, pairs.lowest_rate, rates),
+        {size: build_tail(found, searches.lowest_rate, rates) for size, found in searches.strangers.items()},
+        {
+            "people": pairs.people,
+            "matched_people": pairs.matched_people,
+            "same": int(pairs.same.sum()),
+            "different": int(pairs.different.sum()),
+            "searches": searches.searches,
+        },
+    )
+
+
+def _samples(pairs: PairCounts) -> tuple[Array, Array, Array]:
+    """Similarity, whether of one person, and weight; both kinds weigh the same together.
+
+    One more pair is put at either end, of one person at the least similarity and of two at the greatest, weighing as
+    much as half a person of those seen: nothing is impossible because it was not seen.
+    """
+    centres = bin_centres()
+    parts = []
+    for counts, label, people in ((pairs.different, 0.0, pairs.people_pairs), (pairs.same, 1.0, pairs.matched_people)):
+        (filled,) = counts.nonzero()
+        weights = counts[filled] / counts.sum()
+        end = 1.0 if label == 0 else -1.0
+        parts.append(
+            (np.append(centres[filled], end), np.full(len(filled) + 1, label), np.append(weights, 0.5 / people))
+        )
+    similarity, label_of, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return similarity, label_of, weight
+
+
+def _mirrored_samples(pairs: PairCounts) -> tuple[Array, Array, Array]:
+    """Like `_samples`, but the half a person more lies wherever the others do: an end would tilt a smooth curve.
+
+    Source: the smoothed targets of Platt, with people in place of samples.
+    """
+    centres = bin_centres()
+    parts = []
+    for counts, label, people in ((pairs.different, 0.0, pairs.people_pairs), (pairs.same, 1.0, pairs.matched_people)):
+        (filled,) = counts.nonzero()
+        weights, doubt = counts[filled] / counts.sum(), 0.5 / people
+        labels = np.full(len(filled), label)
+        parts += [(centres[filled], labels, weights * (1 - doubt)), (centres[filled], 1 - labels, weights * doubt)]
+    similarity, label_of, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return similarity, label_of, weight
+
+
+def _fit_isotonic(pairs: PairCounts, pair: str) -> tuple[Array, Array]:
+    from sklearn.isotonic import IsotonicRegression
+
+    similarity, label, weight = _samples(pairs)
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(similarity, label, weight)
+    knots, values = np.asarray(fitted.X_thresholds_), np.asarray(fitted.y_thresholds_)
+    _refuse_flat(values, pair)
+    return knots, np.clip(values, 1e-9, 1 - 1e-9)
+
+
+def _fit_logistic(pairs: PairCounts, pair: str) -> tuple[Array, Array]:
+    from sklearn.linear_model import LogisticRegression
+
+    similarity, label, weight = _mirrored_samples(pairs)
+    middle, spread = np.average(similarity, weights=weight), np.sqrt(np.cov(similarity, aweights=weight))
+    scaled = ((similarity - middle) / spread)[:, None]
+    fitted = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(scaled, label, sample_weight=weight * 1000)
+    knots = np.unique(1 - np.linspace(2, 0, KNOTS) ** 2 / 2)
+    values = fitted.predict_proba(((knots - middle) / spread)[:, None])[:, 1]
+    if fitted.coef_[0, 0] <= 0:
+        values = np.full_like(values, 0.5)
+    _refuse_flat(values, pair)
+    return knots, np.clip(values, 1e-9, 1 - 1e-9)
+
+
+def _refuse_flat(values: Array, pair: str) -> None:
+    if values[-1] - values[0] < 0.05:
+        raise ProtocolError(
+            f"{pair}: pairs of one person are no more similar than pairs of two, so that a similarity says nothing; "
+            "train the model first"
+        )
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a calibration as JSON, whole or not at all.
+
+    Args:
+        path: the file; folders above it are made.
+        calibration: what it shall hold.
+    Raises:
+        OutputError: it cannot be written.
+    """
+    make_folder(path.parent)
+    write_bytes(path, (json.dumps(to_content(calibration), indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `write_calibration` wrote.
+
+    Args:
+        path: the file.
+    Raises:
+        CheckpointError: there is none, it is damaged, or a newer version wrote it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no calibration; make one with `tapetum calibrate`") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); run `tapetum calibrate` again") from None
+    return from_content(content, str(path))
+
+
+def to_content(calibration: Calibration) -> dict[str, Any]:
+    """A calibration as plain values, with a digest over them; for a file of its own or inside an artefact.
+
+    Args:
+        calibration: any.
+    """
+    content = {"format": FORMAT, **json.loads(json.dumps(asdict(calibration)))}  # keys become text, tuples lists
+    return {**content, "digest": _digest(content)}
+
+
+def from_content(content: Any, place: str) -> Calibration:
+    """A calibration from plain values.
+
+    Args:
+        content: of `to_content`.
+        place: where they come from, for the message.
+    Raises:
+        CheckpointError: they are damaged, or of a newer version.
+    """
+    if not isinstance(content, dict) or "format" not in content:
+        raise CheckpointError(f"{place}: is no calibration; run `tapetum calibrate` again")
+    if content["format"] != FORMAT:
+        raise CheckpointError(f"{place}: format {content['format']}, this version reads {FORMAT}; update tapetum")
+    values = {name: value for name, value in content.items() if name != "digest"}
+    if content.get("digest") != _digest(values):
+        raise CheckpointError(
+            f"{place}: damaged, its digest is not that of what it holds; run `tapetum calibrate` again"
+        )
+    values.pop("format")
+    try:
+        pairs = {name: _pair_from(values["pairs"][name]) for name in PAIR_NAMES if name in values["pairs"]}
+        return Calibration(**{**values, "rates": tuple(values["rates"]), "pairs": pairs})
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{place}: damaged ({error!r}); run `tapetum calibrate` again") from None
+
+
+def _pair_from(content: Mapping[str, Any]) -> PairCalibration:
+    return PairCalibration(
+        tuple(content["similarities"]),
+        tuple(content["probabilities"]),
+        _tail_from(content["comparisons"]),
+        {int(size): _tail_from(tail) for size, tail in content["searches"].items()},
+        dict(content["counts"]),
+    )
+
+
+def _tail_from(content: Mapping[str, Any]) -> Tail:
+    return Tail(tuple(content["rates"]), tuple(content["thresholds"]))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """A name for plain values, 16 hexadecimal digits."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def probabilities_of_bins(fitted: PairCalibration, prior: float) -> Array:
+    """The probability said at the middle of each bin, (BINS,).
+
+    Args:
+        fitted: of one pair of modalities.
+        prior: probability before looking.
+    """
+    values = np.interp(bin_centres(), fitted.similarities, fitted.probabilities)
+    return prior * values / (prior * values + (1 - prior) * (1 - values))

@@ -1,0 +1,236 @@
+"""Is this person in the gallery at all? False alarms and misses of whole searches.
+
+A search compares one picture with a gallery and answers with whoever reaches a threshold. Here each person in turn is
+not enrolled: all pictures of him or her are taken out of the gallery, and whatever reaches the threshold is a false
+alarm (FPIR, the false positive identification rate). With them left in, a search in which no picture of the person
+reaches it is a miss (FNIR, the false negative identification rate). What the protocol calls junk takes part in neither.
+
+The chance of a false alarm grows with the gallery. For a gallery of n pictures it is the mean over all ways to draw n
+of the other people's pictures, exactly: where K of M pictures reach the threshold, a draw holds none of them with
+probability C(M - K, n) / C(M, n), so nothing is drawn at all.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tapetum.core.types import EmbeddingSet
+from tapetum.core.vectors import similarity_blocks
+from tapetum.evaluation.bootstrap import Interval
+from tapetum.evaluation.verification import (
+    ALARMS,
+    BINS,
+    PAIRS_AT_ONCE,
+    PEOPLE,
+    Array,
+    Comparison,
+    Counts,
+    find_bins,
+    interval,
+)
+
+NEGLIGIBLE = 1e-7  # of a search's weight
+
+
+@dataclass(frozen=True)
+class SearchBlock:
+    """Some searches; row i of every field is one of them.
+
+    Attributes:
+        pids: (n,) int64 who is searched for.
+        others: (n, Ng) similarity to pictures of other people, -inf where there is none.
+        available: (n,) int64 pictures of other people.
+        own: (n,) similarity to the person's nearest picture, -inf where there is none.
+    """
+
+    pids: Tensor
+    others: Tensor
+    available: Tensor
+    own: Tensor
+
+
+def search_blocks(comparison: Comparison) -> Iterator[SearchBlock]:
+    """Every picture searches in the pictures of the other side, across modalities in both directions.
+
+    Args:
+        comparison: of what.
+    """
+    yield from _directed(comparison, comparison.first, comparison.second)
+    if not comparison.within:
+        yield from _directed(comparison, comparison.second, comparison.first)
+
+
+def _directed(comparison: Comparison, asking: EmbeddingSet, asked: EmbeddingSet) -> Iterator[SearchBlock]:
+    step = max(1, PAIRS_AT_ONCE // len(asked))
+    numbers = torch.arange(len(asked))
+    for start, block in similarity_blocks(asking.vectors, asked.vectors):
+        for top in range(0, len(block), step):
+            own = slice(start + top, start + min(top + step, len(block)))
+            similarities = block[top : top + step]
+            same = asking.pids[own].unsqueeze(1) == asked.pids
+            junk = comparison.camera_junk(asking.camids[own], asked.camids)
+            mine = same & ~junk
+            if comparison.junk:
+                mine &= asking.camids[own].unsqueeze(1) != asked.camids
+            if comparison.within:
+                mine &= numbers[own].unsqueeze(1) != numbers
+            other = ~same & ~junk
+            yield SearchBlock(
+                asking.pids[own],
+                similarities.masked_fill(~other, -torch.inf),
+                other.sum(1),
+                similarities.masked_fill(~mine, -torch.inf).amax(1),
+            )
+
+
+def available_pictures(comparison: Comparison) -> int:
+    """The largest gallery that every search can have: pictures of other people.
+
+    Args:
+        comparison: of what.
+    """
+    return min(int(block.available.min()) for block in search_blocks(comparison))
+
+
+@dataclass(frozen=True)
+class SearchCounts:
+    """Searches by the best similarity that they found.
+
+    Attributes:
+        strangers: gallery size -> (BINS,) share of searches whose best answer in such a gallery is that similar.
+        enrolled: (BINS,) searches for people in the gallery, by their own nearest picture.
+        searches: of strangers.
+        people: who were searched for.
+    """
+
+    strangers: dict[int, Array]
+    enrolled: Counts
+    searches: int
+    people: int
+
+    @property
+    def lowest_rate(self) -> float:
+        """The lowest rate of false alarms that these searches can support."""
+        return max(ALARMS / max(1, self.searches), PEOPLE / max(1, self.people))
+
+
+def count_searches(comparison: Comparison, sizes: Sequence[int]) -> SearchCounts:
+    """Count searches by the similarity of their best answer.
+
+    Args:
+        comparison: of what.
+        sizes: galleries of how many pictures, each at most `available_pictures`.
+    """
+    strangers = {size: torch.zeros(BINS, dtype=torch.float64) for size in sizes}
+    enrolled = torch.zeros(BINS, dtype=torch.int64)
+    searches = 0
+    for block in search_blocks(comparison):
+        searches += len(block.pids)
+        enrolled += torch.bincount(find_bins(block.own[block.own.isfinite()]), minlength=BINS)
+        most = max((_depth(int(block.available.max()), size) for size in sizes), default=0)
+        nearest = block.others.topk(most, dim=1).values if most else block.others
+        for size in sizes:
+            weights = _best_of_draw(block.available, size, _depth(int(block.available.max()), size))
+            bins = find_bins(nearest[:, : weights.shape[1]])
+            there = weights > 0
+            strangers[size] += torch.bincount(bins[there], weights=weights[there], minlength=BINS)
+    return SearchCounts(
+        {size: (counted / max(1, searches)).numpy() for size, counted in strangers.items()},
+        enrolled.numpy(),
+        searches,
+        len(comparison.pids),
+    )
+
+
+def _depth(available: int, size: int) -> int:
+    """How many nearest pictures can matter: whether any of them is in a draw is as good as certain."""
+    if size >= available:
+        return available
+    return min(available, int(np.ceil(np.log(NEGLIGIBLE) / np.log1p(-size / available))) + 1)
+
+
+def _best_of_draw(available: Tensor, size: int, depth: int) -> Tensor:
+    """How likely each of the nearest pictures is to be the nearest in a draw of `size`: (n, depth), nearest first.
+
+    It is size / M for the first, and (M - k - size + 1) / (M - k) of the one before for each after.
+    """
+    pictures = available.double().unsqueeze(1)
+    place = torch.arange(1, depth, dtype=torch.float64)
+    ratios = ((pictures - place - size + 1) / (pictures - place).clamp(min=1)).clamp(min=0)
+    return torch.cat([size / pictures, ratios], dim=1).cumprod(1)
+
+
+@dataclass(frozen=True)
+class SearchRates:
+    """What a threshold does on the searches of a check.
+
+    Attributes:
+        false_alarms: FPIR at each threshold.
+        found: 1 - FNIR at each threshold.
+        false_alarm_intervals, found_intervals: had other people searched; the gallery's people stay.
+    """
+
+    false_alarms: tuple[float, ...]
+    found: tuple[float, ...]
+    false_alarm_intervals: tuple[Interval, ...]
+    found_intervals: tuple[Interval, ...]
+
+
+def check_searches(
+    comparison: Comparison,
+    thresholds: Sequence[tuple[int, float]],
+    *,
+    rng: np.random.Generator,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> SearchRates:
+    """False alarms and misses at given thresholds.
+
+    Args:
+        comparison: the pictures of the check.
+        thresholds: (pictures in the gallery, similarity).
+        rng: source of the draws of people.
+        draws: resamplings.
+        level: share of the resampled values inside.
+    """
+    pids = comparison.pids
+    sums = torch.zeros(4, len(thresholds), len(pids), dtype=torch.float64)  # alarms, searches, found, enrolled
+    for block in search_blocks(comparison):
+        owner = torch.searchsorted(pids, block.pids)
+        there = block.own.isfinite().double()
+        for number, (size, threshold) in enumerate(thresholds):
+            reached = (block.others >= threshold).sum(1)
+            columns = (
+                1 - _draw_holds_none(block.available, reached, size),
+                torch.ones_like(there),
+                (block.own >= threshold).double(),
+                there,
+            )
+            for place, values in enumerate(columns):
+                sums[place, number].index_add_(0, owner, values)
+    weights = torch.from_numpy(rng.multinomial(len(pids), np.full(len(pids), 1 / len(pids)), size=draws)).double()
+    drawn = torch.einsum("stp,dp->std", sums, weights)
+    totals = sums.sum(2)
+    rates, resampled = (
+        (values[0] / values[1].clamp(min=1), values[2] / values[3].clamp(min=1)) for values in (totals, drawn)
+    )
+    return SearchRates(
+        tuple(rates[0].tolist()),
+        tuple(rates[1].tolist()),
+        tuple(interval(row.numpy(), level) for row in resampled[0]),
+        tuple(interval(row.numpy(), level) for row in resampled[1]),
+    )
+
+
+def _draw_holds_none(available: Tensor, reached: Tensor, size: int) -> Tensor:
+    """C(M - K, n) / C(M, n) of each search, float64; 0 where fewer than n pictures are left."""
+    pictures, above = available.double(), reached.double()
+    left = (pictures - above - size + 1).clamp(min=1)
+    logarithm = (
+        torch.lgamma(pictures - above + 1) - torch.lgamma(left) - torch.lgamma(pictures + 1)
+        + torch.lgamma(pictures - size + 1)
+    )  # fmt: skip
+    return torch.where(pictures - above >= size, logarithm.exp(), 0.0)

@@ -1,0 +1,454 @@
+"""Are these two pictures of one person? Pairs counted by similarity, the curve of found against false alarms.
+
+A pair is two different pictures; pairs of one modality count once. Taken out is what the protocol calls junk, and
+within one modality always the pictures of one person under one camera, which show one moment. Similarities are counted
+into fine bins as they are computed, so that no matrix of all pairs is kept. The bins are equally wide in the distance
+of two unit vectors, sqrt(2 - 2s), and therefore finest in similarity where similarities crowd, near 1.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tapetum.core.errors import ProtocolError
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.core.vectors import similarity_blocks
+from tapetum.evaluation.bootstrap import Interval
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+BINS = 2**14
+WIDTH = 2 / BINS  # of a bin, in distance; 0.0001 in similarity at 0, ten times less at 0.99
+PAIRS_AT_ONCE = 2**21  # bounds the memory beside one tile of the product
+MOST_GROUPS = 256  # of people that a bootstrap draws; more people share groups
+RELIABILITY_BINS = 15
+ALARMS = 30  # false alarms that a threshold must have been seen with, on pairs or searches
+PEOPLE = 3  # ... and how many pairs of people, or people, must make up a rate
+PER_DECADE = 32  # points of a stored curve
+FEWEST = 5  # people seen by pairs of pictures of their own, below which nothing is fitted
+
+
+def pair_name(first: Modality | int, second: Modality | int) -> str:
+    """The name of a pair of modalities, e.g. "visible-infrared"; the order does not matter.
+
+    Args:
+        first: of one picture.
+        second: of the other.
+    """
+    low, high = sorted((Modality(first), Modality(second)))
+    return f"{low.name}-{high.name}".lower()
+
+
+PAIR_NAMES = tuple(
+    pair_name(first, second) for first, second in ((0, 0), (0, 1), (1, 1))
+)  # visible-visible, visible-infrared, infrared-infrared
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pictures that are compared with each other.
+
+    Attributes:
+        pair: the name of their modalities.
+        first: pictures of one modality.
+        second: pictures of the other; `first` itself where there is one.
+        junk: pairs of one person under one camera do not count.
+        camera_pairs: (query camera, gallery camera) whose pairs do not count either.
+    """
+
+    pair: str
+    first: EmbeddingSet
+    second: EmbeddingSet
+    junk: bool
+    camera_pairs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def within(self) -> bool:
+        """Both sides are the same pictures."""
+        return self.first is self.second
+
+    @property
+    def pids(self) -> Tensor:
+        """Every person on either side once, ascending."""
+        pids: Tensor = torch.unique(torch.cat([self.first.pids, self.second.pids]))
+        return pids
+
+    def camera_junk(self, first: Tensor, second: Tensor) -> Tensor:
+        """(n, m) pairs of cameras that do not count, for a search from `first` in `second`.
+
+        Args:
+            first: (n,) cameras.
+            second: (m,) cameras.
+        """
+        junk = torch.zeros(len(first), len(second), dtype=torch.bool)
+        for ours, theirs in self.camera_pairs:
+            junk |= (first == ours).unsqueeze(1) & (second == theirs)
+        return junk
+
+
+def build_comparisons(embeddings: EmbeddingSet, protocol: Protocol) -> dict[str, Comparison]:
+    """What can be compared with what, by the modalities that there are.
+
+    Args:
+        embeddings: pictures of people, each once.
+        protocol: its junk rules hold across modalities; within one, one person under one camera is junk in any case.
+    Returns:
+        Name of a pair of modalities -> its comparison.
+    Raises:
+        ProtocolError: a vector holds NaN or infinity.
+    """
+    if not embeddings.vectors.isfinite().all():
+        raise ProtocolError("the embeddings hold NaN or infinity; extract them again")
+    ignored = torch.tensor(protocol.ignored_pids, dtype=torch.int64)
+    kept = embeddings.select(~torch.isin(embeddings.pids, ignored))
+    sides = {each: kept.select(kept.modalities == int(each)) for each in Modality}
+    found = {}
+    for first, second in ((0, 0), (0, 1), (1, 1)):
+        one, other = sides[Modality(first)], sides[Modality(second)]
+        if len(one) and len(other):
+            name = pair_name(first, second)
+            junk = first == second or protocol.junk == "same_pid_same_camid"
+            found[name] = Comparison(name, one, other, junk, protocol.junk_camera_pairs)
+    return found
+
+
+def similarity_edges() -> Array:
+    """(BINS + 1,) ends of the bins, from similarity 1 down to -1."""
+    return 1 - (np.arange(BINS + 1) * WIDTH) ** 2 / 2
+
+
+def bin_centres() -> Array:
+    """(BINS,) the similarity in the middle of each bin."""
+    return 1 - ((np.arange(BINS) + 0.5) * WIDTH) ** 2 / 2
+
+
+def find_bins(similarities: Tensor) -> Tensor:
+    """The bin of each similarity, int64; bin 0 holds the greatest.
+
+    Args:
+        similarities: any shape.
+    """
+    return ((2 - 2 * similarities).clamp_(min=0).sqrt_() / WIDTH).long().clamp_(max=BINS - 1)
+
+
+@dataclass(frozen=True)
+class PairBlock:
+    """Some pairs: those of one person, and those of two.
+
+    Attributes:
+        same_rows, same_columns: (s,) int64 picture numbers on both sides.
+        same_bins: (s,) int64.
+        rows, columns: (d,) int64 picture numbers of the pairs of two people, or None where nobody asked.
+        bins: (d,) int64.
+    """
+
+    same_rows: Tensor
+    same_columns: Tensor
+    same_bins: Tensor
+    rows: Tensor | None
+    columns: Tensor | None
+    bins: Tensor
+
+
+def pair_blocks(comparison: Comparison, *, places: bool = False) -> Iterator[PairBlock]:
+    """Every pair that counts, once, some rows at a time.
+
+    Args:
+        comparison: of what.
+        places: also say which pictures a pair of two people is of.
+    """
+    first, second = comparison.first, comparison.second
+    step = max(1, PAIRS_AT_ONCE // len(second))
+    numbers = torch.arange(len(second))
+    for start, block in similarity_blocks(first.vectors, second.vectors):
+        for top in range(0, len(block), step):
+            own = slice(start + top, start + min(top + step, len(block)))
+            bins = find_bins(block[top : top + step])
+            same = first.pids[own].unsqueeze(1) == second.pids
+            counted = torch.ones_like(same)
+            if comparison.within:
+                counted = numbers > numbers[own].unsqueeze(1)
+            if comparison.camera_pairs:
+                counted &= ~comparison.camera_junk(first.camids[own], second.camids)
+                counted &= ~comparison.camera_junk(second.camids, first.camids[own]).T
+            mine = same & counted
+            if comparison.junk:
+                mine &= first.camids[own].unsqueeze(1) != second.camids
+            other = counted & ~same
+            rows, columns = mine.nonzero(as_tuple=True)
+            their_rows, their_columns = other.nonzero(as_tuple=True) if places else (None, None)
+            yield PairBlock(
+                rows + own.start,
+                columns,
+                bins[mine],
+                None if their_rows is None else their_rows + own.start,
+                their_columns,
+                bins[other],
+            )
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Pairs by similarity.
+
+    Attributes:
+        same: (BINS,) pairs of one person, from the most similar to the least.
+        different: (BINS,) pairs of two people.
+        people: people on either side.
+        matched_people: those of whom there is a pair.
+    """
+
+    same: Counts
+    different: Counts
+    people: int
+    matched_people: int
+
+    @property
+    def people_pairs(self) -> int:
+        """How many pairs of two people there are."""
+        return self.people * (self.people - 1) // 2
+
+    @property
+    def lowest_rate(self) -> float:
+        """The lowest false-alarm rate that these pairs can support."""
+        return max(ALARMS / max(1, int(self.different.sum())), PEOPLE / max(1, self.people_pairs))
+
+
+def count_pairs(comparison: Comparison) -> PairCounts:
+    """Count every pair by its similarity; the memory in use does not grow with the number of pairs.
+
+    Args:
+        comparison: of what.
+    """
+    same, different = (torch.zeros(BINS, dtype=torch.int64) for _ in range(2))
+    pids = comparison.pids
+    matched = torch.zeros(len(pids), dtype=torch.bool)
+    for block in pair_blocks(comparison):
+        same += torch.bincount(block.same_bins, minlength=BINS)
+        different += torch.bincount(block.bins, minlength=BINS)
+        matched[torch.searchsorted(pids, comparison.first.pids[block.same_rows])] = True
+    return PairCounts(same.numpy(), different.numpy(), len(pids), int(matched.sum()))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Thresholds by the rate of false alarms, as far down as the data support them.
+
+    Attributes:
+        rates: ascending, the last is 1.
+        thresholds: one a rate, descending; a similarity of at least this counts as a match.
+    """
+
+    rates: tuple[float, ...]
+    thresholds: tuple[float, ...]
+
+    def threshold(self, rate: float) -> float:
+        """The similarity that a stranger reaches at this rate; between stored rates by their logarithms.
+
+        Args:
+            rate: in lowest..1; see `lowest`.
+        """
+        return float(np.interp(np.log(rate), np.log(self.rates), self.thresholds))
+
+    @property
+    def lowest(self) -> float:
+        """The lowest rate that there is a threshold for; above 1 where there is none."""
+        return self.rates[0] if self.rates else np.inf
+
+
+def build_tail(weights: Array | Counts, lowest: float, stated: Sequence[float] = ()) -> Tail:
+    """Thresholds from the similarities of strangers.
+
+    Args:
+        weights: (BINS,) of their similarities.
+        lowest: rate below which the data are too few.
+        stated: rates that shall be among the stored ones.
+    """
+    if not weights.sum() or lowest > 1:
+        return Tail((), ())
+    decades = np.log10(1 / lowest)
+    rates = np.union1d(np.geomspace(lowest, 1, max(2, int(np.ceil(decades * PER_DECADE)) + 1)), stated)
+    rates = rates[(rates >= lowest * (1 - 1e-12)) & (rates <= 1)]
+    rates[-1] = 1.0
+    share = weights.cumsum() / weights.sum()
+    reached = np.searchsorted(share, rates * (1 + 1e-12), side="right")  # bins that stay within the rate
+    thresholds = similarity_edges()[reached]
+    thresholds[reached == 0] = 1 + 1e-6  # nobody, not even a copy
+    return Tail(tuple(rates.tolist()), tuple(thresholds.tolist()))
+
+
+def rates_above(weights: Array | Counts, thresholds: Sequence[float] | Array) -> Array:
+    """The share of similarities at or above each threshold, to within a bin.
+
+    Args:
+        weights: (BINS,) of the similarities.
+        thresholds: similarities.
+    """
+    return np.concatenate([[0.0], weights.cumsum() / max(1.0, weights.sum())])[_bins_above(thresholds)]
+
+
+def _bins_above(thresholds: Sequence[float] | Array) -> Counts:
+    """How many bins lie wholly at or above each threshold, to within rounding."""
+    distance = np.sqrt(np.clip(2 - 2 * np.asarray(thresholds, dtype=np.float64), 0, 4))
+    return np.rint(distance / WIDTH).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Said against seen: pairs by the probability that was said.
+
+    Attributes:
+        predicted: (RELIABILITY_BINS,) mean probability said, NaN where no pair is.
+        observed: (RELIABILITY_BINS,) share of pairs of one person.
+        share: (RELIABILITY_BINS,) of all pairs, weighted by the prior.
+        error: expected calibration error, the mean of |observed - predicted| over all pairs.
+    """
+
+    predicted: Array
+    observed: Array
+    share: Array
+    error: float
+
+
+def compute_reliability(counts: PairCounts, probabilities: Array, prior: float) -> Reliability:
+    """How well probabilities keep their word on pairs, of which `prior` are of one person.
+
+    Args:
+        counts: of pairs that were not fitted.
+        probabilities: (BINS,) said at each similarity.
+        prior: weight of all pairs of one person together.
+    """
+    place = _reliability_bins(probabilities)
+    same = prior * counts.same / max(1, counts.same.sum())
+    mass = same + (1 - prior) * counts.different / max(1, counts.different.sum())
+    observed, said, share = (
+        np.bincount(place, weights=weights, minlength=RELIABILITY_BINS).astype(np.float64)
+        for weights in (same, mass * probabilities, mass)
+    )
+    with np.errstate(invalid="ignore"):
+        return Reliability(said / share, observed / share, share, float(np.abs(observed - said).sum()))
+
+
+def _reliability_bins(probabilities: Array) -> Counts:
+    return np.minimum((probabilities * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
+
+
+@dataclass(frozen=True)
+class VerificationIntervals:
+    """How far the numbers of a check would move, had other people been seen.
+
+    Attributes:
+        error: of the expected calibration error.
+        false_alarms: of the rate at each threshold.
+        found: of the share of pairs of one person at or above it.
+    """
+
+    error: Interval
+    false_alarms: tuple[Interval, ...]
+    found: tuple[Interval, ...]
+
+
+def bootstrap_pairs(
+    comparison: Comparison,
+    probabilities: Array,
+    thresholds: Sequence[float],
+    prior: float,
+    *,
+    rng: np.random.Generator,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> VerificationIntervals:
+    """Intervals from drawing people, not pairs: a person drawn twice brings all of his or her pairs twice.
+
+    Args:
+        comparison: the pairs of the check.
+        probabilities: (BINS,) said at each similarity.
+        thresholds: similarities.
+        prior: weight of all pairs of one person together.
+        rng: source of the draws.
+        draws: resamplings of the people; more than `MOST_GROUPS` people are drawn in groups.
+        level: share of the resampled values inside.
+    """
+    pids = comparison.pids
+    groups = min(len(pids), MOST_GROUPS)
+    group_of = torch.from_numpy(rng.permutation(len(pids)) % groups)
+    first, second = (group_of[torch.searchsorted(pids, side.pids)] for side in (comparison.first, comparison.second))
+    reliability = torch.from_numpy(_reliability_bins(probabilities))
+    said = torch.from_numpy(probabilities)
+    passed = np.sort(_bins_above(thresholds))
+    level_of = torch.from_numpy(np.searchsorted(passed, np.arange(BINS), side="right"))
+    tables = {"bin": reliability, "level": level_of}
+    sizes = {"bin": RELIABILITY_BINS, "level": len(passed) + 1}
+    same = {name: torch.zeros(groups * size, dtype=torch.float64) for name, size in sizes.items()}
+    same["said"] = torch.zeros_like(same["bin"])
+    other = {name: torch.zeros(groups * groups * size, dtype=torch.float64) for name, size in sizes.items()}
+    other["said"] = torch.zeros_like(other["bin"])
+    for block in pair_blocks(comparison, places=True):
+        assert block.rows is not None  # noqa: S101  # asked for
+        assert block.columns is not None  # noqa: S101
+        mine, theirs = first[block.same_rows], first[block.rows] * groups + second[block.columns]
+        for sums, owner, bins in ((same, mine, block.same_bins), (other, theirs, block.bins)):
+            for name, size in sizes.items():
+                key = owner * size + tables[name][bins]
+                sums[name] += torch.bincount(key, minlength=len(sums[name]))
+                if name == "bin":
+                    sums["said"] += torch.bincount(key, weights=said[bins], minlength=len(sums["said"]))
+    weights = torch.from_numpy(rng.multinomial(groups, np.full(groups, 1 / groups), size=draws)).double()
+    drawn_same = {name: weights @ values.view(groups, -1) for name, values in same.items()}
+    drawn_other = {name: _weigh_pairs(weights, values.view(groups, groups, -1)) for name, values in other.items()}
+    same_total = drawn_same["bin"].sum(1, keepdim=True).clamp(min=1)
+    other_total = drawn_other["bin"].sum(1, keepdim=True).clamp(min=1)
+    seen = prior * drawn_same["bin"] / same_total
+    promised = prior * drawn_same["said"] / same_total + (1 - prior) * drawn_other["said"] / other_total
+    above = [
+        (sums["level"].cumsum(1)[:, :-1] / total).numpy()
+        for sums, total in ((drawn_other, other_total), (drawn_same, same_total))
+    ]
+    order = np.argsort(np.argsort(_bins_above(thresholds), kind="stable"), kind="stable")
+    alarms, found = (values[:, order] for values in above)
+    return VerificationIntervals(
+        interval((seen - promised).abs().sum(1).numpy(), level),
+        tuple(interval(column, level) for column in alarms.T),
+        tuple(interval(column, level) for column in found.T),
+    )
+
+
+def _weigh_pairs(weights: Tensor, values: Tensor) -> Tensor:
+    """Sums over pairs of groups, each pair with the product of its groups' weights: (draws, size)."""
+    groups, _, size = values.shape
+    parts = [
+        torch.einsum("dhs,dh->ds", (part @ values.view(groups, -1)).view(len(part), groups, size), part)
+        for part in torch.split(weights, 64)
+    ]
+    return torch.cat(parts)
+
+
+def interval(values: Array, level: float) -> Interval:
+    """The percentile interval of resampled values.
+
+    Args:
+        values: (draws,).
+        level: share of them inside.
+    """
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level, len(values))
+
+
+def thin(rates: Array, values: Array, points: int = 200) -> Mapping[str, list[float]]:
+    """A curve by its points at rates spread evenly by their logarithms.
+
+    Args:
+        rates: ascending false-alarm rates, 0 at first.
+        values: one a rate.
+        points: kept at most.
+    """
+    lowest = rates[rates > 0].min() if (rates > 0).any() else 1.0
+    grid = np.geomspace(lowest, 1, points) if lowest < 1 else np.ones(1)
+    places = np.unique(np.searchsorted(rates, grid * (1 + 1e-12), side="right") - 1)
+    return {"rates": rates[places].tolist(), "values": values[places].tolist()}

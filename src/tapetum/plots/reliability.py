@@ -1,0 +1,61 @@
+"""The reliability diagram: of the pairs that were given a probability, how many show one person?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tapetum.plots.style import DASHES, MARKERS, MUTED, SERIES, WIDTH, legend_below, new_figure, styled
+
+
+@styled
+def draw_reliability(checked: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Share of pairs of one person against the probability that was said; the nearer to the diagonal the better.
+
+    Args:
+        checked: label -> what the check of a calibration found; a marker's area is its share of the pairs.
+    """
+    figure = new_figure(WIDTH, 3.8)
+    panel = figure.add_subplot()
+    panel.plot([0, 100], [0, 100], color=MUTED, linestyle=":", linewidth=1.5, label="as promised")
+    for number, (label, found) in enumerate(checked.items()):
+        curve = found["reliability"]
+        said, seen, share = (
+            np.array([np.nan if value is None else value for value in curve[name]], dtype=np.float64)
+            for name in ("predicted", "observed", "share")
+        )
+        there = ~np.isnan(said)
+        colour = SERIES[number % len(SERIES)]
+        panel.plot(
+            100 * said[there],
+            100 * seen[there],
+            color=colour,
+            linestyle=DASHES[number % len(DASHES)],
+            linewidth=1.2,
+            label=f"{label}, error {100 * found['calibration_error']:.1f} %",
+        )
+        marker = MARKERS[number % len(MARKERS)]
+        panel.scatter(100 * said[there], 100 * seen[there], s=12 + 200 * share[there], color=colour, marker=marker)
+    panel.set_xlim(-3, 103)
+    panel.set_ylim(-3, 103)
+    panel.set_xlabel("probability said, %")
+    panel.set_ylabel("pairs of one person, %")
+    legend_below(figure, [panel], columns=2)
+    return figure
+
+
+def describe_reliability(checked: Mapping[str, Mapping[str, Any]]) -> str:
+    """The diagram in words: the expected calibration error of each.
+
+    Args:
+        checked: as for `draw_reliability`.
+    """
+    parts = []
+    for label, found in checked.items():
+        low, high = (100 * end for end in found["calibration_error_interval"])
+        parts.append(
+            f"{label}: calibration error {100 * found['calibration_error']:.1f} % ({low:.1f} to {high:.1f}) "
+            f"on {found['people']} people"
+        )
+    return "Reliability diagram. " + "; ".join(parts) + "."
