@@ -1,0 +1,466 @@
+"""A gallery in a folder: a LanceDB table, the vectors once more as blocks for exact search, and the crops.
+
+    gallery.json   format and model          erasing.json   a deletion that is under way
+    rows.lance/    the table                 exact/         vectors for exact search
+    crops/         pictures                  approximate.json   the approximate index and its measured recall
+
+The table decides what the gallery holds. Its old versions and its deletion marks keep vectors on disk, so deleting
+writes every data file anew that holds a dead row, and checks that no mark is left.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.errors import GalleryError, OutputError
+from tapetum.core.types import Modality
+from tapetum.gallery.exact import Matrix
+from tapetum.gallery.filters import Among, And, Coded, Compare, Filter, Not, Or, Value, rows_passing
+from tapetum.gallery.schema import FIELDS, REALS, TEXTS, WHOLES, Hit, ModelInfo, Row, flatten, unflatten
+from tapetum.gallery.store import (
+    RECALL_AT,
+    RECALL_QUERIES,
+    WANTED_RECALL,
+    Store,
+    check_model,
+    read_about,
+    recall_at_ten,
+    write_about,
+)
+
+TABLE = "rows"
+IDS_AT_ONCE = 5_000  # in one question to the table
+ROWS_AT_ONCE = 20_000  # read and written again when a deletion cleans a data file
+READ_ATTEMPTS = 8  # a reader whose version was cleaned away under it starts again with the newest
+EFFORTS = ((20, 10), (50, 20), (200, 50))  # (probed partitions, refinement) until the wanted recall is reached
+T = TypeVar("T")
+
+
+class LanceStore(Store):
+    """See the module and `Store`; opened by `open_folder`.
+
+    Args:
+        folder: of the gallery.
+        info: its model.
+        approximate_above: rows from which compacting builds an approximate index.
+    """
+
+    def __init__(self, folder: Path, info: ModelInfo, approximate_above: int) -> None:
+        super().__init__(str(folder), info, folder, approximate_above)
+        self._folder = folder
+        self._matrix = Matrix(folder / "exact", info.dimension)
+        self._seen = -1  # version of the table that the fields below describe
+        self._stamps = np.empty(0, dtype=np.int64)
+        self._row_ids = np.empty(0, dtype=np.int64)
+        self._columns: dict[str, NDArray[np.float64] | Coded] = {}
+        self._ready = False  # the matrix is at the version seen
+        try:
+            self._table = connect(folder).open_table(TABLE)
+        except Exception as error:
+            raise GalleryError(
+                f"{folder}: its table cannot be opened ({_first_line(error)}); restore a backup"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the vectors in memory."""
+        with self._guard:
+            self._matrix = Matrix(self._folder / "exact", self.info.dimension)
+            self._seen = -1
+
+    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
+        columns = flatten(rows)
+        columns["stamp"] = list(range(first := time.time_ns(), first + len(rows)))
+        self._merge(to_arrow(columns, vectors))
+
+    def _merge(self, batch: Any) -> None:
+        with self._failing("cannot be written to; nothing of this batch was stored"):
+            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(batch)
+
+    def _delete(self, ids: Sequence[str]) -> None:
+        with self._failing("the deletion did not finish; the next writer does it"):
+            for some in chunks(ids):
+                self._table.delete(render_sql(Among("id", tuple(some))))
+            self._drop_index()
+            self._clean()
+        self._write_matrix()
+
+    def _compact(self) -> float | None:
+        with self._failing("cannot be compacted; nothing is lost"):
+            self._clean()
+        self._write_matrix()
+        if self._count(None) <= self.approximate_above:
+            self._drop_index()
+            return None
+        return self._build_index()
+
+    def _clean(self) -> None:
+        """Make the table one version without deletion marks: then no data file holds a dead row."""
+        for attempt in range(5):
+            time.sleep(0.002 * (attempt + 1))  # versions older than a millisecond go; zero would print a warning
+            self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+            self._table.checkout_latest()
+            marks = self._path("_deletions").glob("*") if self._path("_deletions").is_dir() else ()
+            marked = sorted({int(path.name.split("-")[0]) for path in marks})
+            if marked:  # files with few dead rows, which optimising leaves alone: move their living rows elsewhere
+                self._move_rows(marked)
+            elif len(list(self._path("_versions").glob("*.manifest"))) == 1:
+                return
+        raise GalleryError(f"{self.where}: deleted rows could not be cleaned from its files; compact it again")
+
+    def _move_rows(self, fragments: list[int]) -> None:
+        found = self._table.search().select(["id", "_rowaddr"]).to_arrow()
+        inside = np.isin(found["_rowaddr"].to_numpy() >> 32, fragments)
+        ids = [name for name, moved in zip(found["id"].to_pylist(), inside.tolist(), strict=True) if moved]
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            some = ids[start : start + ROWS_AT_ONCE]
+            self._merge(self._table.search().where(render_sql(Among("id", tuple(some)))).to_arrow())
+
+    def _search(
+        self, queries: Tensor, k: int, chosen: Filter | None, exact: bool | None
+    ) -> tuple[list[tuple[Hit, ...]], float | None]:
+        def answer() -> tuple[list[tuple[Hit, ...]], float | None]:
+            self._look()
+            passing = None if chosen is None else rows_passing(chosen, self._column)
+            share = len(self._stamps) if passing is None else int(passing.sum())
+            about = self._about_index() if exact is not True else None
+            if about is not None and (exact is False or share > self.approximate_above):
+                hits = self._approximate(queries, k, chosen, about["probes"], about["refine"])
+                return hits, float(about["recall_at_10"])
+            self._load()
+            values, rows = self._matrix.search(queries, min(k, max(share, 1)), passing)
+            return self._hits(values, rows), None
+
+        return self._reading(answer)
+
+    def _hits(self, values: NDArray[np.float32], rows: NDArray[np.int64]) -> list[tuple[Hit, ...]]:
+        if rows.size == 0:
+            return [()] * len(rows)
+        wanted = np.unique(rows)
+        taken = self._take(wanted, [*TEXTS, *WHOLES, *REALS, "stamp"])
+        by_stamp = {values["stamp"]: unflatten(values) for values in taken.to_pylist()}
+        stamps = self._stamps[rows]
+        return [
+            tuple(
+                Hit(by_stamp[stamp], similarity, rank)
+                for rank, (stamp, similarity) in enumerate(zip(row, line, strict=True), start=1)
+            )
+            for row, line in zip(stamps.tolist(), values.tolist(), strict=True)
+        ]
+
+    def _approximate(
+        self, queries: Tensor, k: int, chosen: Filter | None, probes: int, refine: int
+    ) -> list[tuple[Hit, ...]]:
+        answers = []
+        for query in queries.numpy():
+            question = self._table.search(query, vector_column_name="vector").distance_type("cosine").nprobes(probes)
+            question = question.refine_factor(refine).ef(max(10 * k, 200)).limit(k)
+            if chosen is not None:
+                question = question.where(render_sql(chosen), prefilter=True)
+            found = question.select([*TEXTS, *WHOLES, *REALS, "_distance"]).to_list()
+            answers.append(
+                tuple(
+                    Hit(unflatten(values), min(1.0, max(-1.0, 1.0 - values["_distance"])), rank)
+                    for rank, values in enumerate(found, start=1)
+                )
+            )
+        return answers
+
+    def _fetch(self, ids: Sequence[str]) -> tuple[list[Row], NDArray[np.float32]]:
+        def answer() -> tuple[list[Row], NDArray[np.float32]]:
+            self._table.checkout_latest()
+            rows: list[Row] = []
+            vectors = [np.empty((0, self.info.dimension), dtype=np.float32)]
+            for some in chunks(ids):
+                found = self._table.search().where(render_sql(Among("id", tuple(some)))).to_arrow()
+                rows += [unflatten(values) for values in found.drop_columns("vector").to_pylist()]
+                vectors.append(_matrix_of(found, self.info.dimension))
+            return rows, np.concatenate(vectors)
+
+        return self._reading(answer)
+
+    def _fetch_rows(self, ids: Sequence[str]) -> list[Row]:
+        return [row for some in chunks(ids) for row in self._find(Among("id", tuple(some)))]
+
+    def _find(self, chosen: Filter | None) -> list[Row]:
+        def answer() -> list[Row]:
+            self._table.checkout_latest()
+            question = self._table.search().select([*TEXTS, *WHOLES, *REALS])
+            if chosen is not None:
+                question = question.where(render_sql(chosen))
+            return [unflatten(values) for values in question.to_arrow().to_pylist()]
+
+        return self._reading(answer)
+
+    def _crops(self) -> set[str]:
+        return set(self._table.search().select(["crop"]).to_arrow()["crop"].to_pylist())
+
+    def _count(self, chosen: Filter | None) -> int:
+        def answer() -> int:
+            self._table.checkout_latest()
+            return int(self._table.count_rows(None if chosen is None else render_sql(chosen)))
+
+        return self._reading(answer)
+
+    def _look(self) -> None:
+        """See the newest version of the table."""
+        self._table.checkout_latest()
+        if self._table.version != self._seen:
+            self._seen = -1
+            found = self._table.search().select(["stamp"]).with_row_id(True).to_arrow()
+            self._stamps = found["stamp"].to_numpy().astype(np.int64)
+            self._row_ids = found["_rowid"].to_numpy().astype(np.int64)
+            self._columns, self._ready = {}, False
+            self._seen = self._table.version
+
+    def _load(self) -> None:
+        """Bring the vectors to the version seen."""
+        if not self._ready:
+            self._matrix.refresh(self._stamps, self._read_vectors)
+            self._ready = True
+
+    def _read_vectors(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = self._take(positions, ["stamp", "vector"])
+        order = np.argsort(found["stamp"].to_numpy())
+        vectors = _matrix_of(found, self.info.dimension)[order]
+        back = np.empty(len(positions), dtype=np.int64)
+        back[np.argsort(self._stamps[positions])] = np.arange(len(positions))
+        return vectors[back]
+
+    def _take(self, positions: NDArray[np.int64], columns: list[str]) -> Any:
+        found = self._table.take_row_ids(self._row_ids[positions].tolist()).select(columns).to_arrow()
+        if found.num_rows != len(positions):
+            raise LookupError("not found: rows of a version that was cleaned away")
+        return found
+
+    def _column(self, field: str) -> NDArray[np.float64] | Coded:
+        if field not in self._columns:
+            found = self._table.search().select([field, "stamp"]).to_arrow()
+            if not np.array_equal(found["stamp"].to_numpy(), self._stamps):
+                raise LookupError("not found: the version that was seen")
+            if FIELDS[field] == "text":
+                coded = found[field].combine_chunks().dictionary_encode()
+                self._columns[field] = Coded(coded.indices.to_numpy(), tuple(coded.dictionary.to_pylist()))
+            else:
+                self._columns[field] = found[field].to_numpy().astype(np.float64)
+        return self._columns[field]
+
+    def _write_matrix(self) -> None:
+        def answer() -> None:
+            self._look()
+            self._load()
+
+        self._reading(answer)
+        self._matrix.write()
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{TABLE}.lance" / name
+
+    def _about_index(self) -> dict[str, Any] | None:
+        path = self._folder / "approximate.json"
+        try:
+            about: dict[str, Any] = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return about if "vector_idx" in {index.name for index in self._table.list_indices()} else None
+
+    def _drop_index(self) -> None:
+        """An index keeps codes of deleted vectors: it goes with them, and compacting builds the next."""
+        (self._folder / "approximate.json").unlink(missing_ok=True)
+        for index in self._table.list_indices():
+            self._table.drop_index(index.name)
+
+    def _build_index(self) -> float:
+        about = self._about_index()
+        if about is not None and about["stamps"] == _fingerprint(self._stamps):
+            return float(about["recall_at_10"])
+        from lancedb.index import HnswSq
+
+        with self._failing("the approximate index cannot be built; exact search works as before"):
+            self._drop_index()
+            self._table.create_index("vector", config=HnswSq(distance_type="cosine"))
+            self._clean()
+        self._write_matrix()
+        picked = np.linspace(0, len(self._stamps) - 1, RECALL_QUERIES).astype(np.int64)
+        queries = torch.from_numpy(self._read_vectors(np.unique(picked)))
+        noise = torch.randn(queries.shape, generator=torch.Generator().manual_seed(0))
+        queries = torch.nn.functional.normalize(queries + 0.5 * noise / self.info.dimension**0.5)
+        right = self._hits(*self._matrix.search(queries, RECALL_AT, None))
+        recall = 0.0
+        for probes, refine in EFFORTS:
+            recall = recall_at_ten(self._approximate(queries, RECALL_AT, None, probes, refine), right)
+            if recall >= WANTED_RECALL:
+                break
+        content = {"recall_at_10": recall, "probes": probes, "refine": refine, "stamps": _fingerprint(self._stamps)}
+        write_bytes(self._folder / "approximate.json", json.dumps(content).encode())
+        return recall
+
+    def _reading(self, answer: Callable[[], T]) -> T:
+        """Read one version; a writer may clean it away meanwhile, then the newest is read instead."""
+        with self._guard:
+            for attempt in range(READ_ATTEMPTS):
+                try:
+                    return answer()
+                except (OSError, RuntimeError, ValueError, LookupError) as error:
+                    self._seen = -1
+                    if attempt == READ_ATTEMPTS - 1 or not _vanished(error):
+                        raise GalleryError(
+                            f"{self.where}: cannot be read ({_first_line(error)}); check its disk or restore a backup"
+                        ) from error
+                    time.sleep(0.01 * 2**attempt)
+        raise AssertionError
+
+    @contextlib.contextmanager
+    def _failing(self, consequence: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OutputError(
+                f"{self.where}: {consequence} ({_first_line(error)}); free space and check the folder"
+            ) from error
+
+
+def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) -> LanceStore:
+    """A gallery in a folder; see `store.open_gallery`.
+
+    Args:
+        folder: of the gallery.
+        create: make it for this model where there is none.
+        approximate_above: rows from which compacting builds an approximate index.
+    """
+    about = folder / "gallery.json"
+    if not about.is_file():
+        if create is None:
+            raise GalleryError(f"{folder}: no gallery is there; make one with: tapetum index SOURCE --gallery {folder}")
+        check_model(create, str(folder))
+        make_folder(folder)
+        from tapetum.core.locks import locked
+
+        with locked(folder / "writer.lock", f"{folder}: another process is writing to this gallery"):
+            if not about.is_file():
+                try:
+                    connect(folder).create_table(TABLE, schema=table_schema(create.dimension), mode="overwrite")
+                except (OSError, RuntimeError, ValueError) as error:
+                    raise OutputError(
+                        f"{folder}: the gallery cannot be made ({_first_line(error)}); choose another folder"
+                    ) from error
+                write_bytes(about, write_about(create).encode())  # last: now it is a gallery
+    try:
+        info = read_about(about.read_bytes(), str(folder))
+    except OSError as error:
+        raise GalleryError(f"{about}: cannot be read ({error.strerror}); allow it") from None
+    store = LanceStore(folder, info, approximate_above)
+    if create is not None:
+        store.expect(create)
+    return store
+
+
+def connect(folder: Path) -> Any:
+    """A LanceDB connection that keeps to itself.
+
+    Args:
+        folder: of the gallery.
+    """
+    os.environ.setdefault("LANCEDB_LOG", "error")  # read at import: otherwise lines of advice on the terminal
+    import lancedb
+
+    return lancedb.connect(str(folder))
+
+
+def table_schema(dimension: int) -> Any:
+    """Columns of the table.
+
+    Args:
+        dimension: D.
+    """
+    import pyarrow as pa
+
+    fields = [pa.field(name, pa.string(), nullable=False) for name in TEXTS]
+    fields += [pa.field(name, pa.int32(), nullable=False) for name in WHOLES]
+    fields += [pa.field(name, pa.float64(), nullable=False) for name in REALS]
+    fields.append(pa.field("stamp", pa.int64(), nullable=False))
+    fields.append(pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False))
+    return pa.schema(fields)
+
+
+def to_arrow(columns: dict[str, list[Any]], vectors: NDArray[np.float32]) -> Any:
+    """A batch of rows for the table.
+
+    Args:
+        columns: of `schema.flatten`, and the stamps.
+        vectors: (N, D).
+    """
+    import pyarrow as pa
+
+    schema = table_schema(vectors.shape[1])
+    arrays = [pa.array(columns[field.name], type=field.type) for field in schema if field.name != "vector"]
+    arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def render_sql(given: Filter) -> str:
+    """A checked filter in the table's SQL.
+
+    Args:
+        given: the filter.
+    """
+    match given:
+        case Compare(field, sign, value):
+            return f"{field} {'=' if sign == '==' else sign} {_literal(value)}"
+        case Among(field, values):
+            return f"{field} IN ({', '.join(map(_literal, values))})"
+        case And(parts):
+            return "(" + " AND ".join(map(render_sql, parts)) + ")"
+        case Or(parts):
+            return "(" + " OR ".join(map(render_sql, parts)) + ")"
+        case Not(part):
+            return f"(NOT {render_sql(part)})"
+
+
+def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Some ids at a time.
+
+    Args:
+        ids: all of them.
+    """
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield ids[start : start + IDS_AT_ONCE]
+
+
+def _literal(value: Value) -> str:
+    if isinstance(value, Modality):
+        return str(int(value))
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return f"CAST('{value!r}' AS DOUBLE)"
+
+
+def _matrix_of(found: Any, dimension: int) -> NDArray[np.float32]:
+    if found.num_rows == 0:
+        return np.empty((0, dimension), dtype=np.float32)
+    flat = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(flat.reshape(found.num_rows, dimension), dtype=np.float32)
+
+
+def _fingerprint(stamps: NDArray[np.int64]) -> list[int]:
+    return [len(stamps), int(np.bitwise_xor.reduce(stamps)) if len(stamps) else 0]
+
+
+def _vanished(error: Exception) -> bool:
+    text = str(error).lower()
+    return "not found" in text or "no such file" in text or "notfound" in text
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -1,0 +1,481 @@
+"""A gallery on a Milvus server, or in a file of Milvus Lite: the same interface as a folder.
+
+The collection `name` holds the rows; the collection `name_about` holds one row, the format and the model, written last.
+Dynamic fields are off: with them a misspelt field would be an empty answer. Crops stay in a folder on this side.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tapetum.core.atomic import make_folder
+from tapetum.core.errors import GalleryError, OutputError
+from tapetum.core.types import Modality
+from tapetum.core.vectors import smallest
+from tapetum.gallery.filters import Among, And, Compare, Filter, Not, Or, Value
+from tapetum.gallery.schema import (
+    LONGEST,
+    LONGEST_TEXT,
+    REALS,
+    TEXTS,
+    WHOLES,
+    Hit,
+    ModelInfo,
+    Row,
+    flatten,
+    unflatten,
+)
+from tapetum.gallery.store import (
+    RECALL_AT,
+    RECALL_QUERIES,
+    WANTED_RECALL,
+    Store,
+    check_model,
+    read_about,
+    recall_at_ten,
+    write_about,
+)
+
+PATIENCE_SECONDS = 3.0  # for a connection
+ROWS_AT_ONCE = 1_000  # in one message: 1000 x 2048 floats are 8 MiB, a message may have 64
+EFFORTS = (100, 200, 400, 800)  # ef of HNSW until the wanted recall is reached
+FOUND = [*TEXTS, *WHOLES, *REALS]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a Milvus gallery is.
+
+    Attributes:
+        text: without a password, for messages.
+        uri: for the client: http://host:port, or a file.
+        token: user:password, or empty.
+        name: of the collection.
+        host, port: of the server; an empty host for a file.
+    """
+
+    text: str
+    uri: str
+    token: str
+    name: str
+    host: str
+    port: int
+
+
+class MilvusStore(Store):
+    """See the module and `Store`; opened by `open_milvus`.
+
+    Args:
+        address: of the gallery.
+        client: connected.
+        info: the model.
+        folder: of crops, lock and journal; None for none.
+        approximate_above: rows from which compacting builds an approximate index.
+    """
+
+    def __init__(
+        self, address: Address, client: Any, info: ModelInfo, folder: Path | None, approximate_above: int
+    ) -> None:
+        super().__init__(address.text, info, folder, approximate_above)
+        self._address = address
+        self._client = client
+        self._name = address.name
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._guard, contextlib.suppress(Exception):
+            self._client.close()
+
+    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
+        columns = flatten(rows)
+        names = list(columns)
+        lines = list(zip(*columns.values(), strict=True))
+        with self._asking(OutputError):
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                batch = [
+                    {**dict(zip(names, line, strict=True)), "vector": vector}
+                    for line, vector in zip(
+                        lines[start : start + ROWS_AT_ONCE], vectors[start : start + ROWS_AT_ONCE], strict=True
+                    )
+                ]
+                self._client.upsert(self._name, batch)
+
+    def _delete(self, ids: Sequence[str]) -> None:
+        with self._asking(OutputError):
+            for some in chunks(ids):
+                self._client.delete(self._name, filter=render_expression(Among("id", tuple(some))))
+            self._client.flush(self._name)
+            self._client.compact(self._name)
+
+    def _compact(self) -> float | None:
+        with self._asking(OutputError):
+            self._client.flush(self._name)
+            self._client.compact(self._name)
+        large = self._count(None) > self.approximate_above
+        if large != (self._index() == "HNSW"):
+            with self._asking(OutputError):
+                self._client.release_collection(self._name)
+                self._client.drop_index(self._name, "vector")
+                self._client.create_index(self._name, index_of(self._client, "HNSW" if large else "FLAT"))
+                self._client.load_collection(self._name)
+        if not large:
+            self._client.upsert(self._name + "_about", [_note("recall", "")])
+            return None
+        return self._measure_recall()
+
+    def _measure_recall(self) -> float:
+        ids = sorted(row.sighting.id for row in self._find(None))
+        picked = [
+            ids[place] for place in sorted(set(np.linspace(0, len(ids) - 1, RECALL_QUERIES).astype(int).tolist()))
+        ]
+        queries = torch.from_numpy(self._fetch(picked)[1])
+        noise = torch.randn(queries.shape, generator=torch.Generator().manual_seed(0))
+        queries = torch.nn.functional.normalize(queries + 0.5 * noise / self.info.dimension**0.5)
+        right = self._scan(queries, RECALL_AT, None)
+        recall = 0.0
+        for effort in EFFORTS:
+            recall = recall_at_ten(self._ask(queries, RECALL_AT, None, effort), right)
+            if recall >= WANTED_RECALL:
+                break
+        with self._asking(OutputError):
+            note = _note("recall", json.dumps({"recall_at_10": recall, "ef": effort}))
+            self._client.upsert(self._name + "_about", [note])
+        return recall
+
+    def _search(
+        self, queries: Tensor, k: int, chosen: Filter | None, exact: bool | None
+    ) -> tuple[list[tuple[Hit, ...]], float | None]:
+        if self._index() != "HNSW":
+            return self._ask(queries, k, chosen, None), None
+        if exact or (exact is None and self._count(chosen) <= self.approximate_above):
+            return self._scan(queries, k, chosen), None
+        with self._asking(GalleryError):
+            notes = self._client.get(self._name + "_about", ids=["recall"], output_fields=["text"])
+        measured = (
+            json.loads(notes[0]["text"]) if notes and notes[0]["text"] else {"recall_at_10": 0.0, "ef": EFFORTS[-1]}
+        )
+        return self._ask(queries, k, chosen, max(int(measured["ef"]), k)), float(measured["recall_at_10"])
+
+    def _ask(self, queries: Tensor, k: int, chosen: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
+        with self._asking(GalleryError):
+            answers = self._client.search(
+                self._name,
+                queries.numpy(),
+                limit=k,
+                filter="" if chosen is None else render_expression(chosen),
+                search_params={"metric_type": "IP", "params": {} if effort is None else {"ef": max(effort, k)}},
+                output_fields=FOUND,
+                anns_field="vector",
+            )
+        return [
+            tuple(
+                Hit(unflatten({**hit["entity"], "id": hit["id"]}), min(1.0, max(-1.0, hit["distance"])), rank)
+                for rank, hit in enumerate(answer, start=1)
+            )
+            for answer in answers
+        ]
+
+    def _scan(self, queries: Tensor, k: int, chosen: Filter | None) -> list[tuple[Hit, ...]]:
+        """Exact search where the server only has an approximate index: every vector that passes comes here once."""
+        values = torch.empty(len(queries), 0)
+        found = torch.empty(len(queries), 0, dtype=torch.int64)
+        ids: list[str] = []
+        for batch in self._batches(chosen, ["id", "vector"]):
+            vectors = torch.from_numpy(np.array([line["vector"] for line in batch], dtype=np.float32))
+            rows = torch.arange(len(ids), len(ids) + len(batch)).expand(len(queries), -1)
+            ids += [line["id"] for line in batch]
+            values = torch.cat([values, -(queries @ vectors.T)], dim=1)
+            found = torch.cat([found, rows], dim=1)
+            values, columns = smallest(values, min(k, values.shape[1]))
+            found = found.gather(1, columns)
+        wanted = sorted({ids[place] for place in np.unique(found.numpy()).tolist()})
+        by_id = {row.sighting.id: row for row in self._fetch_rows(wanted)}
+        return [
+            tuple(
+                Hit(by_id[ids[place]], min(1.0, max(-1.0, -distance)), rank)
+                for rank, (place, distance) in enumerate(zip(places, distances, strict=True), start=1)
+            )
+            for places, distances in zip(found.tolist(), values.tolist(), strict=True)
+        ]
+
+    def _fetch(self, ids: Sequence[str]) -> tuple[list[Row], NDArray[np.float32]]:
+        lines = self._get(ids, [*FOUND, "vector"])
+        vectors = np.array([line["vector"] for line in lines], dtype=np.float32)
+        return [unflatten(line) for line in lines], vectors.reshape(len(lines), self.info.dimension)
+
+    def _fetch_rows(self, ids: Sequence[str]) -> list[Row]:
+        return [unflatten(line) for line in self._get(ids, FOUND)]
+
+    def _get(self, ids: Sequence[str], columns: list[str]) -> list[dict[str, Any]]:
+        with self._asking(GalleryError):
+            return [
+                line
+                for some in chunks(ids)
+                for line in self._client.get(self._name, ids=list(some), output_fields=columns)
+            ]
+
+    def _find(self, chosen: Filter | None) -> list[Row]:
+        return [unflatten(line) for batch in self._batches(chosen, FOUND) for line in batch]
+
+    def _crops(self) -> set[str]:
+        return {line["crop"] for batch in self._batches(None, ["crop"]) for line in batch}
+
+    def _batches(self, chosen: Filter | None, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+        with self._asking(GalleryError):
+            expression = 'id != ""' if chosen is None else render_expression(chosen)
+            pages = self._client.query_iterator(
+                self._name, filter=expression, output_fields=columns, batch_size=ROWS_AT_ONCE
+            )
+            try:
+                while batch := pages.next():
+                    yield batch
+            finally:
+                pages.close()
+
+    def _count(self, chosen: Filter | None) -> int:
+        with self._asking(GalleryError):
+            expression = "" if chosen is None else render_expression(chosen)
+            return int(self._client.query(self._name, filter=expression, output_fields=["count(*)"])[0]["count(*)"])
+
+    def _index(self) -> str:
+        with self._asking(GalleryError):
+            return str(self._client.describe_index(self._name, "vector")["index_type"])
+
+    @contextmanager
+    def _asking(self, kind: type[GalleryError] | type[OutputError]) -> Iterator[None]:
+        with asking(self._address, kind):
+            yield
+
+
+def open_milvus(where: str, create: ModelInfo | None, folder: Path | None, approximate_above: int) -> MilvusStore:
+    """A gallery on a Milvus server; see `store.open_gallery`.
+
+    Args:
+        where: milvus://[user:password@]host:port/name, or milvus:///file.db/name for Milvus Lite.
+        create: make it for this model where there is none.
+        folder: of crops, lock and journal.
+        approximate_above: rows from which compacting builds an approximate index.
+    """
+    address = read_address(where)
+    client = connect(address)
+    try:
+        with asking(address, GalleryError):
+            info = read_model(client, address, create)
+            client.load_collection(address.name)
+        if folder is not None:
+            make_folder(folder)
+        store = MilvusStore(address, client, info, folder, approximate_above)
+        if create is not None:
+            store.expect(create)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            client.close()
+        raise
+    return store
+
+
+def read_model(client: Any, address: Address, create: ModelInfo | None) -> ModelInfo:
+    """The model of a gallery, which is made where there is none.
+
+    Args:
+        client: connected.
+        address: of the gallery.
+        create: make it for this model where there is none.
+    Raises:
+        GalleryError: there is none, or it is half made.
+    """
+    if not client.has_collection(address.name + "_about"):
+        if create is None:
+            raise GalleryError(
+                f"{address.text}: no gallery is there; make one with: tapetum index SOURCE --gallery {address.text}"
+            )
+        check_model(create, address.text)
+        make_collections(client, address, create)
+    notes = client.get(address.name + "_about", ids=["about"], output_fields=["text"])
+    if not notes:
+        raise GalleryError(
+            f"{address.text}: the gallery is half made; drop {address.name} and {address.name}_about in Milvus, "
+            "or take another name"
+        )
+    return read_about(notes[0]["text"], address.text)
+
+
+def read_address(where: str) -> Address:
+    """Where a Milvus gallery is.
+
+    Args:
+        where: as the operator wrote it.
+    Raises:
+        GalleryError: no such address.
+    """
+    try:
+        parts = urlsplit(where)
+        host, port = parts.hostname or "", parts.port or 19530
+    except ValueError:
+        raise GalleryError(f"{where.rpartition('@')[2]}: no address; write milvus://host:port/name") from None
+    file, _, name = unquote(parts.path).rpartition("/")
+    shown = f"milvus://{host}:{port}/{name}" if host else f"milvus://{file}/{name}"
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", name) or (host and file) or not (host or file):
+        raise GalleryError(f"{shown}: no address; write milvus://host:port/name, name of letters, digits and '_'")
+    token = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+    token = token or os.environ.get("TAPETUM_MILVUS_TOKEN", "")
+    return Address(shown, f"http://{host}:{port}" if host else file, token, name, host, port)
+
+
+def connect(address: Address) -> Any:
+    """A connected client.
+
+    Args:
+        address: of the gallery.
+    Raises:
+        GalleryError: pymilvus is not installed, or nothing answers within some seconds.
+    """
+    try:
+        from pymilvus import MilvusClient
+    except ImportError:
+        raise GalleryError(
+            f"{address.text}: galleries on Milvus need pymilvus; install it with: pip install tapetum[milvus]"
+        ) from None
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises, with a stack
+    remedy = "is the server running, and the address right?"
+    if address.host:
+        try:
+            socket.create_connection((address.host, address.port), PATIENCE_SECONDS).close()
+        except OSError as error:
+            raise GalleryError(f"{address.text}: Milvus is unreachable ({error.strerror or error}); {remedy}") from None
+    elif not Path(address.uri).parent.is_dir():
+        raise GalleryError(f"{address.text}: no folder {Path(address.uri).parent}; make it first")
+    try:
+        return MilvusClient(address.uri, token=address.token, timeout=PATIENCE_SECONDS)
+    except Exception as error:  # pymilvus raises whatever its transport does
+        if not address.host:
+            raise GalleryError(
+                f"{address.text}: cannot be opened ({_first_line(error)}); Milvus Lite lets one process in at a time, "
+                "and needs: pip install milvus-lite"
+            ) from None
+        raise GalleryError(f"{address.text}: Milvus is unreachable ({_first_line(error)}); {remedy}") from None
+
+
+@contextmanager
+def asking(address: Address, kind: type[GalleryError] | type[OutputError]) -> Iterator[None]:
+    """Say in one line what a server did not do.
+
+    Args:
+        address: of the gallery.
+        kind: of the error.
+    """
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        yield
+    except (MilvusException, OSError, RuntimeError) as error:
+        raise kind(
+            f"{address.text}: Milvus did not answer ({_first_line(error)}); check the server and repeat"
+        ) from error
+
+
+def make_collections(client: Any, address: Address, info: ModelInfo) -> None:
+    """The two collections of a gallery.
+
+    Args:
+        client: connected.
+        address: of the gallery.
+        info: its model.
+    Raises:
+        GalleryError: a collection of that name is no gallery.
+    """
+    from pymilvus import DataType
+
+    if client.has_collection(address.name):
+        raise GalleryError(f"{address.text}: a collection of that name is there and is no gallery; take another name")
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    for name in TEXTS:
+        schema.add_field(name, DataType.VARCHAR, is_primary=name == "id", max_length=LONGEST.get(name, LONGEST_TEXT))
+    for name in WHOLES:
+        schema.add_field(name, DataType.INT32)
+    for name in REALS:
+        schema.add_field(name, DataType.DOUBLE)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=info.dimension)
+    client.create_collection(
+        address.name, schema=schema, index_params=index_of(client, "FLAT"), consistency_level="Strong"
+    )
+    about = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    about.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+    about.add_field("text", DataType.VARCHAR, max_length=8192)
+    about.add_field("vector", DataType.FLOAT_VECTOR, dim=2)  # every collection must have one
+    client.create_collection(
+        address.name + "_about", schema=about, index_params=index_of(client, "FLAT"), consistency_level="Strong"
+    )
+    client.upsert(address.name + "_about", [_note("about", write_about(info))])
+
+
+def index_of(client: Any, kind: str) -> Any:
+    """Parameters of an index on the vectors.
+
+    Args:
+        client: connected.
+        kind: "FLAT", which is exact, or "HNSW".
+    """
+    parameters = client.prepare_index_params()
+    options = {"M": 24, "efConstruction": 300} if kind == "HNSW" else {}
+    parameters.add_index("vector", index_type=kind, metric_type="IP", params=options)
+    return parameters
+
+
+def render_expression(given: Filter) -> str:
+    """A checked filter in Milvus's language.
+
+    Args:
+        given: the filter.
+    """
+    match given:
+        case Compare(field, sign, value):
+            return f"({field} {sign} {_literal(value)})"
+        case Among(field, values):
+            return f"({field} in [{', '.join(map(_literal, values))}])"
+        case And(parts):
+            return "(" + " and ".join(map(render_expression, parts)) + ")"
+        case Or(parts):
+            return "(" + " or ".join(map(render_expression, parts)) + ")"
+        case Not(part):
+            return f"(not {render_expression(part)})"
+
+
+def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Some ids at a time.
+
+    Args:
+        ids: all of them.
+    """
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        yield ids[start : start + ROWS_AT_ONCE]
+
+
+def _literal(value: Value) -> str:
+    if isinstance(value, Modality):
+        return str(int(value))
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(float(value))
+
+
+def _note(name: str, text: str) -> dict[str, Any]:
+    return {"id": name, "text": text, "vector": [1.0, 0.0]}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -1,0 +1,432 @@
+"""One narrow interface to a gallery of sightings, whatever keeps it: a folder (LanceDB) or a Milvus server."""
+
+import contextlib
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tapetum.core.atomic import write_bytes
+from tapetum.core.errors import GalleryError, OutputError
+from tapetum.core.locks import locked
+from tapetum.core.vectors import normalise
+from tapetum.gallery.filters import Compare, Filter, as_filter
+from tapetum.gallery.schema import CROPS, FORMAT, Answer, Entries, Hit, ModelInfo, Row, check_rows
+
+APPROXIMATE_ABOVE = 200_000  # rows from which compacting builds an approximate index
+MOST_ANSWERS = 10_000  # of one query; Milvus has such a limit too
+ORPHAN_SECONDS = 86_400.0  # a crop without a row is removed when it is older: an indexer may be about to add its row
+RECALL_AT = 10
+RECALL_QUERIES = 100
+WANTED_RECALL = 0.98
+SECONDS_A_DAY = 86_400.0
+
+
+class Store(ABC):
+    """A gallery. Searching needs no lock; one process at a time may write.
+
+    Args:
+        where: the gallery as the operator names it.
+        info: the model whose embeddings it holds.
+        folder: where its crops, its lock and its journal are; None keeps no crops.
+        approximate_above: rows from which compacting builds an approximate index.
+    """
+
+    def __init__(self, where: str, info: ModelInfo, folder: Path | None, approximate_above: int) -> None:
+        self.where = where
+        self.info = info
+        self.folder = folder
+        self.approximate_above = approximate_above
+        self._guard = threading.RLock()
+        self._writers = 0
+        self._lock = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def expect(self, info: ModelInfo) -> None:
+        """Refuse to compare with another model's embeddings.
+
+        Args:
+            info: the model about to be used.
+        Raises:
+            GalleryError: the gallery was made by another one.
+        """
+        if (info.id, info.dimension) != (self.info.id, self.info.dimension):
+            raise GalleryError(
+                f"{self.where}: holds embeddings of model {self.info.id!r} ({self.info.dimension}-d), not of "
+                f"{info.id!r} ({info.dimension}-d); use the gallery's model, or index into another gallery"
+            )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the gallery's only writer for a while; every writing method does this by itself for its own duration.
+
+        Raises:
+            OutputError: another process, or another open gallery of this one, is writing.
+        """
+        with self._guard:
+            if self._writers == 0:
+                if self.folder is not None:
+                    refusal = f"{self.where}: another process is writing to this gallery"
+                    self._lock.enter_context(locked(self.folder / "writer.lock", refusal))
+                try:
+                    self._finish_erasure()
+                except BaseException:
+                    self._lock.close()
+                    raise
+            self._writers += 1
+            try:
+                yield
+            finally:
+                self._writers -= 1
+                if self._writers == 0:
+                    self._lock.close()
+
+    def upsert(self, rows: Sequence[Row], vectors: Tensor) -> int:
+        """Add rows, or replace those with the same id; when this returns, they are stored.
+
+        Args:
+            rows: N rows; the crop that a row names is already in the gallery's folder.
+            vectors: (N, D), scaled to unit norm here.
+        Returns:
+            N.
+        Raises:
+            GalleryError: another model's rows, a field or vector that cannot be kept, a crop that is not there.
+            OutputError: another writer, or the disk is full; nothing of these rows was stored then.
+        """
+        check_rows(rows, self.info, self.where)
+        matrix = self._check_vectors(vectors)
+        if len(matrix) != len(rows):
+            raise GalleryError(f"{self.where}: {len(rows)} rows but {len(matrix)} vectors; give one a row")
+        if not rows:
+            return 0
+        for row in rows:
+            if row.sighting.crop and not (self.folder and (self.folder / row.sighting.crop).is_file()):
+                remedy = (
+                    "write the crop before its row" if self.folder else "open the gallery with folder=... for crops"
+                )
+                raise GalleryError(f"{self.where}: row {row.sighting.id!r}: no crop at {row.sighting.crop}; {remedy}")
+        ids = [row.sighting.id for row in rows]
+        with self.writing():
+            before = {row.sighting.crop for row in self._fetch_rows(ids)}
+            self._upsert(rows, matrix.numpy())
+            self._unlink_crops(before - {row.sighting.crop for row in rows})
+        return len(rows)
+
+    def delete(self, filter: str | Filter) -> int:  # noqa: A002
+        """Remove rows, their vectors and their crops for good.
+
+        Args:
+            filter: which; there is no way to say "all" by leaving it out.
+        Returns:
+            How many rows there were.
+        Raises:
+            FilterError: the filter is wrong; nothing is removed.
+            OutputError: another writer, or a file cannot be removed; the next writer finishes then.
+        """
+        chosen = as_filter(filter)
+        if chosen is None:
+            raise GalleryError(f"{self.where}: delete needs a filter; name the rows to remove")
+        with self.writing():
+            rows = self._find(chosen)
+            if rows:
+                self._erase(
+                    sorted({row.sighting.id for row in rows}), sorted({row.sighting.crop for row in rows} - {""})
+                )
+        return len(rows)
+
+    def drop_older_than(self, days: float, now: float) -> int:
+        """Retention: remove what was seen more than some days ago.
+
+        Args:
+            days: to keep.
+            now: seconds since 1970-01-01 UTC.
+        Returns:
+            How many rows were removed.
+        """
+        if not days > 0:
+            raise GalleryError(f"{self.where}: keep {days} days; want more than 0")
+        return self.delete(Compare("time", "<", now - days * SECONDS_A_DAY))
+
+    def search(
+        self,
+        vectors: Tensor,
+        k: int = 10,
+        filter: str | Filter | None = None,  # noqa: A002
+        *,
+        exact: bool | None = None,
+    ) -> Answer:
+        """The k most similar rows of each query.
+
+        Args:
+            vectors: (Nq, D), scaled to unit norm here.
+            k: answers a query; fewer where fewer rows pass.
+            filter: only rows that pass are searched.
+            exact: True compares every row, False uses the approximate index where there is one, None decides by size.
+        Raises:
+            FilterError: the filter is wrong.
+            GalleryError: vectors of another dimension, NaN, or k out of range.
+        """
+        chosen = as_filter(filter)
+        matrix = self._check_vectors(vectors)
+        if not 1 <= k <= MOST_ANSWERS:
+            raise GalleryError(f"{self.where}: k={k}; ask for 1 to {MOST_ANSWERS} answers")
+        if len(matrix) == 0:
+            return Answer((), True, None)
+        with self._guard:
+            hits, recall = self._search(matrix, k, chosen, exact)
+        return Answer(tuple(hits), recall is None, recall)
+
+    def fetch(self, ids: Sequence[str]) -> Entries:
+        """Rows and embeddings by id, in the order asked; an id that the gallery does not have is left out.
+
+        Args:
+            ids: of rows.
+        """
+        with self._guard:
+            rows, vectors = self._fetch(list(dict.fromkeys(ids)))
+        place = {row.sighting.id: position for position, row in enumerate(rows)}
+        order = [place[name] for name in ids if name in place]
+        return Entries(tuple(rows[position] for position in order), torch.from_numpy(vectors)[order])
+
+    def find(self, filter: str | Filter | None = None, limit: int | None = None) -> list[Row]:  # noqa: A002
+        """Rows that pass, by time and id.
+
+        Args:
+            filter: which; None for all.
+            limit: at most so many, the earliest.
+        """
+        chosen = as_filter(filter)
+        with self._guard:
+            rows = self._find(chosen)
+        return sorted(rows, key=lambda row: (row.sighting.time, row.sighting.id))[:limit]
+
+    def count(self, filter: str | Filter | None = None) -> int:  # noqa: A002
+        """How many rows pass.
+
+        Args:
+            filter: which; None for all.
+        """
+        chosen = as_filter(filter)
+        with self._guard:
+            return self._count(chosen)
+
+    def compact(self) -> float | None:
+        """Put the files in order: replaced and deleted vectors leave the disk, the indices are brought up to date.
+
+        Returns:
+            The measured recall@10 of the approximate index; None where the gallery is too small for one.
+        """
+        with self.writing():
+            recall = self._compact()
+            self._unlink_orphans()
+            return recall
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+    @abstractmethod
+    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
+        """Add or replace checked rows, each whole or not at all."""
+
+    @abstractmethod
+    def _delete(self, ids: Sequence[str]) -> None:
+        """Remove rows and their vectors from disk; ids without a row are no error."""
+
+    @abstractmethod
+    def _search(
+        self, queries: Tensor, k: int, chosen: Filter | None, exact: bool | None
+    ) -> tuple[list[tuple[Hit, ...]], float | None]:
+        """Hits of each query, and the recall where the search was approximate."""
+
+    @abstractmethod
+    def _fetch(self, ids: Sequence[str]) -> tuple[list[Row], NDArray[np.float32]]:
+        """Rows and vectors of the ids there are, in any order."""
+
+    @abstractmethod
+    def _fetch_rows(self, ids: Sequence[str]) -> list[Row]:
+        """Rows of the ids there are, in any order."""
+
+    @abstractmethod
+    def _find(self, chosen: Filter | None) -> list[Row]:
+        """Rows that pass, in any order."""
+
+    @abstractmethod
+    def _crops(self) -> set[str]:
+        """Every crop that a row names."""
+
+    @abstractmethod
+    def _count(self, chosen: Filter | None) -> int:
+        """How many rows pass."""
+
+    @abstractmethod
+    def _compact(self) -> float | None:
+        """Put the files in order; the recall of the approximate index where there is one."""
+
+    def _check_vectors(self, vectors: Tensor) -> Tensor:
+        if vectors.ndim != 2 or vectors.shape[1] != self.info.dimension:
+            raise GalleryError(
+                f"{self.where}: vectors are {tuple(vectors.shape)}, model {self.info.id!r} makes (N, "
+                f"{self.info.dimension}); extract them with that model"
+            )
+        matrix = vectors.detach().to("cpu", torch.float32)
+        norms = matrix.norm(dim=1)
+        if not (matrix.isfinite().all() and norms.isfinite().all() and (norms > 0).all()):
+            raise GalleryError(f"{self.where}: a vector holds NaN, infinity or only zeros; extract it again")
+        unit = (norms - 1).abs() <= 1e-6  # stays as it is, bit for bit
+        return torch.where(unit.unsqueeze(1), matrix, normalise(matrix)).contiguous()
+
+    def _journal(self) -> Path | None:
+        return self.folder / "erasing.json" if self.folder else None
+
+    def _erase(self, ids: list[str], crops: list[str]) -> None:
+        """Rows first, crops second; a journal lets the next writer finish what a killed one began."""
+        journal = self._journal()
+        if journal is not None:
+            write_bytes(journal, json.dumps({"ids": ids, "crops": crops}).encode())
+        self._delete(ids)
+        self._unlink_crops(crops)
+        if journal is not None:
+            journal.unlink(missing_ok=True)
+
+    def _finish_erasure(self) -> None:
+        journal = self._journal()
+        if journal is None or not journal.is_file():
+            return
+        try:
+            content = json.loads(journal.read_bytes())
+            ids, crops = list(content["ids"]), list(content["crops"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise GalleryError(
+                f"{journal}: a deletion was interrupted and its journal cannot be read; remove it and delete again"
+            ) from None
+        self._erase(ids, crops)
+
+    def _unlink_crops(self, crops: Iterable[str]) -> None:
+        wanted = {crop for crop in crops if crop}
+        if self.folder is None or not wanted:
+            return
+        for crop in wanted - self._crops():
+            try:
+                (self.folder / crop).unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder / crop}: cannot be removed ({error.strerror}); allow it and repeat the command"
+                ) from None
+
+    def _unlink_orphans(self) -> None:
+        """Crops that no row names any more: a run was killed between a crop and its row."""
+        if self.folder is None or not (self.folder / CROPS).is_dir():
+            return
+        newest = (self.folder / "writer.lock").stat().st_mtime - ORPHAN_SECONDS  # touched when the lock was taken
+        known = self._crops()
+        for path in (self.folder / CROPS).rglob("*"):
+            with contextlib.suppress(OSError):
+                old = path.is_file() and path.stat().st_mtime < newest
+                if old and path.relative_to(self.folder).as_posix() not in known:
+                    path.unlink()
+
+
+def open_gallery(
+    where: str | Path,
+    create: ModelInfo | None = None,
+    *,
+    folder: Path | None = None,
+    approximate_above: int = APPROXIMATE_ABOVE,
+) -> Store:
+    """Open a gallery, or make one.
+
+    Args:
+        where: a folder; or milvus://[user:password@]host:port/name; or milvus:///file.db/name for Milvus Lite.
+        create: make it for this model where there is none; where there is one, it must be this model's.
+        folder: where a Milvus gallery keeps its crops; None keeps none.
+        approximate_above: rows from which compacting builds an approximate index.
+    Raises:
+        GalleryError: there is none, it is damaged, of a newer version or another model, or the server does not answer.
+    """
+    if str(where).startswith("milvus:"):
+        from tapetum.gallery.milvus import open_milvus
+
+        return open_milvus(str(where), create, folder, approximate_above)
+    if "://" in str(where):
+        raise GalleryError(f"{where}: unknown kind of gallery; give a folder or milvus://host:port/name")
+    from tapetum.gallery.lance import open_folder
+
+    return open_folder(Path(where), create, approximate_above)
+
+
+def write_about(info: ModelInfo) -> str:
+    """What a gallery says about itself, as JSON.
+
+    Args:
+        info: its model.
+    """
+    model = {"id": info.id, "dimension": info.dimension, "description": info.description}
+    return json.dumps({"format": FORMAT, "model": model}, indent=1)
+
+
+def read_about(text: str | bytes, where: str) -> ModelInfo:
+    """The model of a gallery.
+
+    Args:
+        text: what `write_about` made.
+        where: the gallery, for the message.
+    Raises:
+        GalleryError: damaged, or of a newer version.
+    """
+    try:
+        content: dict[str, Any] = json.loads(text)
+        version = int(content["format"])
+        if version > FORMAT:
+            raise GalleryError(
+                f"{where}: a gallery of format {version}, made by a newer Tapetum; this one reads up to {FORMAT}: "
+                "update Tapetum"
+            )
+        model = content["model"]
+        return ModelInfo(str(model["id"]), int(model["dimension"]), str(model["description"]))
+    except (ValueError, KeyError, TypeError):
+        raise GalleryError(
+            f"{where}: what the gallery says about itself is damaged; restore it from a backup"
+        ) from None
+
+
+def check_model(info: ModelInfo, where: str) -> None:
+    """Refuse to make a gallery for a model that cannot be one.
+
+    Args:
+        info: of the gallery to make.
+        where: the gallery, for the message.
+    """
+    if not info.id or not 1 <= info.dimension <= 32_768:
+        raise GalleryError(f"{where}: model {info.id!r} of {info.dimension} dimensions; want an id and 1 to 32768")
+
+
+def recall_at_ten(approximate: Sequence[Sequence[Hit]], exact: Sequence[Sequence[Hit]]) -> float:
+    """The share of the ten nearest rows that an approximate search found.
+
+    Args:
+        approximate: its hits, one sequence a query.
+        exact: those of the exact search.
+    """
+    found = wanted = 0
+    for some, right in zip(approximate, exact, strict=True):
+        ids = {hit.row.sighting.id for hit in right[:RECALL_AT]}
+        found += len(ids & {hit.row.sighting.id for hit in some[:RECALL_AT]})
+        wanted += len(ids)
+    return found / max(wanted, 1)
