@@ -100,7 +100,8 @@ def is_being_exported() -> bool:
 
     A stem is a few hundredths of a network, and each picture's numbers are the same on either way.
     """
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_exporting()
 
 
 def _build(backbone: str, last_stride: int) -> nn.Module:

@@ -1,0 +1,31 @@
+"""``tapetum export``: a run's model for other runtimes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapetum.cli._choices import Mirror
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint file.")],
+    to: Annotated[str, typer.Option("--to", help="Runtime: onnx, openvino or torchscript.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; absent or empty.")],
+    mirror: Mirror = None,
+    opset: Annotated[int, typer.Option(min=18, help="Of ONNX.")] = 20,
+) -> None:
+    """Write a self-contained model: pixels in, unit vectors out; compared with PyTorch before it is written.
+
+    Example: tapetum export runs/ide_synth --to onnx --out runs/ide_synth_onnx
+    """
+    from tapetum.runtime.export import export_run
+
+    artefact = export_run(run, to, out, mirror=mirror, opset=opset)
+    found = artefact.check
+    batches = ", ".join(map(str, found["batches"]))
+    typer.echo(
+        f"as PyTorch in batches of {batches}: largest difference {found['max_difference']:.1e}, "
+        f"smallest cosine {found['min_cosine']:.7f}"
+    )
+    typer.echo(f"{out}: {artefact.runtime}, {artefact.dimension} numbers a picture, model {artefact.model}")

@@ -1,0 +1,263 @@
+"""An exported model: a folder with the network's file and ``artefact.json``, which says all that its user must know.
+
+The folder is written whole or not at all. Every file's digest stands in ``artefact.json`` and is checked on opening.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.errors import CheckpointError, OutputError, TapetumError
+from tapetum.data.image_io import Backend, Interpolation
+
+FORMAT = 1
+CARD = "artefact.json"
+PROBE = "probe.safetensors"
+Runtime = Literal["onnx", "openvino", "torchscript"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+
+
+class ArtefactError(CheckpointError):
+    """An exported model is damaged, of another version, or needs something that is not there."""
+
+
+class ExportError(TapetumError):
+    """A model cannot be exported, or what came out differs from it."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How a model sees pictures: two models with equal weights and equal settings give comparable vectors.
+
+    Attributes:
+        method, options: the network.
+        size: (height, width) of its pictures.
+        interpolation, backend: the resize filter.
+        mirror: each picture is joined with its mirror, inside the model.
+        normalisation: what the model does to pictures by itself, by name; nothing is left to its user.
+        colours: order of the channels.
+        value_range: of the numbers that the model takes.
+        metric: by which vectors are compared; they have unit length.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    size: tuple[int, int]
+    interpolation: Interpolation
+    backend: Backend
+    mirror: bool
+    normalisation: str
+    colours: str = "RGB"
+    value_range: tuple[float, float] = (0.0, 1.0)
+    metric: str = "cosine"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What ``artefact.json`` says.
+
+    Attributes:
+        model: id, see `model_id`; the same for a run and everything exported from it.
+        runtime: which library reads the network's file.
+        settings: how it sees pictures.
+        dimension: length of a vector.
+        files: name -> SHA-256 of every other file of the folder.
+        precision: of the stored weights.
+        opset: of an ONNX file, or of that from which the OpenVINO files were made.
+        check: what the comparison with PyTorch found when it was exported.
+        calibration: what `tapetum calibrate` found, by pair of modalities; empty before.
+        versions: of what wrote it.
+        format: version of this layout.
+    """
+
+    model: str
+    runtime: Runtime
+    settings: ModelSettings
+    dimension: int
+    files: Mapping[str, str]
+    precision: str = "fp32"
+    opset: int | None = None
+    check: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=lambda: {"pairs": {}})
+    versions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def model_id(state: Mapping[str, Tensor], settings: ModelSettings) -> str:
+    """A name for a model's weights and settings, 16 hexadecimal digits; runtime and precision have no part in it.
+
+    Args:
+        state: of the network.
+        settings: how it sees pictures.
+    """
+    digest = hashlib.sha256(_to_json(dataclasses.asdict(settings)))
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def is_artefact(place: Path) -> bool:
+    """Whether a folder claims to be an exported model; it may be damaged.
+
+    Args:
+        place: a folder or a file of any kind.
+    """
+    return (place / CARD).is_file()
+
+
+def read_artefact(folder: Path) -> Artefact:
+    """What an exported model says about itself, after checking that its files are those that were written.
+
+    Args:
+        folder: of the artefact.
+    Raises:
+        ArtefactError: no artefact, damaged, or of another version.
+    """
+    path = folder / CARD
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read ({error.strerror}); make it with `tapetum export`") from None
+    except ValueError as error:
+        raise ArtefactError(f"{path}: damaged ({error}); export the model again") from None
+    artefact = _parse(content, path)
+    for name, expected in artefact.files.items():
+        _check_file(folder / name, expected)
+    return artefact
+
+
+def write_artefact(folder: Path, artefact: Artefact) -> None:
+    """Write ``artefact.json``.
+
+    Args:
+        folder: where the other files are.
+        artefact: what to say.
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_bytes(folder / CARD, _to_json(dataclasses.asdict(artefact)))
+
+
+def replace_calibration(folder: Path, calibration: Mapping[str, Any]) -> Artefact:
+    """Store a calibration in an artefact; everything else stays.
+
+    Args:
+        folder: of the artefact.
+        calibration: plain values: {"pairs": {...}}.
+    Raises:
+        ArtefactError: no artefact, or damaged.
+        OutputError: it cannot be written.
+    """
+    artefact = dataclasses.replace(read_artefact(folder), calibration=dict(calibration))
+    write_artefact(folder, artefact)
+    return artefact
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Args:
+        path: the file.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_is_free(folder: Path) -> None:
+    """Refuse a place where something lies already.
+
+    Args:
+        folder: where an artefact shall be.
+    Raises:
+        OutputError: it is a file, or a folder with something in it.
+    """
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise OutputError(f"{folder}: is there already; remove it or choose another folder")
+
+
+@contextmanager
+def writing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` when the block ends well, and vanishes otherwise.
+
+    Args:
+        folder: the final name; absent, or an empty folder.
+    Raises:
+        OutputError: something lies there, or it cannot be written.
+    """
+    check_is_free(folder)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    make_folder(temporary)
+    try:
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            _flush(path)
+        temporary.replace(folder)
+        _flush(folder.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{folder}: cannot be written ({reason}); free space or choose another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """To the disk, so that a power cut after the renaming finds whole files."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, default=list) + "\n").encode()
+
+
+def _parse(content: Any, path: Path) -> Artefact:
+    version = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise ArtefactError(f"{path}: no artefact of this project (it names no format); make it with `tapetum export`")
+    if version != FORMAT:
+        remedy = "update tapetum" if version > FORMAT else "export the model again"
+        raise ArtefactError(f"{path}: format {version}, this version reads {FORMAT}; {remedy}")
+    try:
+        settings = dict(content["settings"])
+        height, width = (int(side) for side in settings["size"])
+        low, high = (float(value) for value in settings["value_range"])
+        settings |= {"size": (height, width), "value_range": (low, high)}
+        artefact = Artefact(**content | {"settings": ModelSettings(**settings)})
+        names = [*dict(artefact.files)]
+        pairs = dict(artefact.calibration)["pairs"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{path}: damaged ({error!r}); export the model again") from None
+    if artefact.runtime not in RUNTIMES:
+        raise ArtefactError(f"{path}: runtime {artefact.runtime!r} is unknown; known: {', '.join(RUNTIMES)}")
+    strange = [name for name in names if Path(name).name != name]
+    if strange or PROBE not in names or not isinstance(pairs, dict) or artefact.dimension < 1:
+        raise ArtefactError(f"{path}: damaged (files {names}); export the model again")
+    return artefact
+
+
+def _check_file(path: Path, expected: str) -> None:
+    try:
+        found = digest_file(path)
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read ({error.strerror}); use another copy of the artefact") from None
+    if found != expected:
+        raise ArtefactError(f"{path}: is not the file that was exported (another SHA-256); use another copy")

@@ -1,0 +1,120 @@
+"""Pictures on which two computations of one model are compared: the generated night scene, in both modalities."""
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tapetum.core.atomic import write_bytes
+from tapetum.core.types import Modality
+from tapetum.core.vectors import normalise
+from tapetum.data.image_io import Picture, resize
+from tapetum.data.loader import Pictures
+from tapetum.data.transforms import to_float, to_tensor
+from tapetum.runtime.artefact import PROBE, ArtefactError, ModelSettings
+from tapetum.synth.scene import Scene, SceneOptions
+
+PEOPLE, SHOTS = 4, 4
+COUNT = PEOPLE * SHOTS * len(Modality)
+KEPT = 8  # in an artefact, with the vectors that PyTorch gave
+LIGHT = 6.0  # of the usual night: colours that a wrong channel order changes
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Pictures and the vectors that PyTorch gives in fp32.
+
+    Attributes:
+        pictures: (N, H, W, 3) uint8, visible and infrared in turn.
+        modalities: (N,) int64.
+        vectors: (N, D) float32 of unit length.
+    """
+
+    pictures: Pictures
+    modalities: Tensor
+    vectors: Tensor
+
+    @property
+    def images(self) -> Tensor:
+        """(N, 3, H, W) float32 in 0..1."""
+        return to_tensor(to_float(self.pictures))
+
+
+def draw_pictures(settings: ModelSettings, count: int = COUNT) -> tuple[Pictures, Tensor]:
+    """Pictures of the night scene at a model's size, visible and infrared in turn, and their modalities.
+
+    Args:
+        settings: of the model.
+        count: at most 32.
+    """
+    shown = [
+        resize(picture, settings.size, interpolation=settings.interpolation, backend=settings.backend)
+        for picture in _scene_pictures()[:count]
+    ]
+    return np.stack(shown), torch.arange(count) % len(Modality)
+
+
+@cache
+def _scene_pictures() -> tuple[Picture, ...]:
+    options = SceneOptions(
+        num_train_people=PEOPLE,
+        num_test_people=0,
+        cameras=len(Modality),
+        infrared_cameras=(2,),
+        pictures_per_camera=SHOTS,
+        light_scale=LIGHT,
+    )
+    scene = Scene(options)
+    shots = product(range(SHOTS), options.train_pids, (1, 2))
+    return tuple(scene.picture(pid, camid, index) for index, pid, camid in shots)
+
+
+def save_probe(folder: Path, probe: Probe) -> None:
+    """Keep some pictures and their vectors in an artefact.
+
+    Args:
+        folder: of the artefact.
+        probe: pictures and vectors.
+    Raises:
+        OutputError: they cannot be written.
+    """
+    tensors = {
+        "pictures": torch.from_numpy(probe.pictures[:KEPT].copy()),
+        "modalities": probe.modalities[:KEPT].clone(),
+        "vectors": probe.vectors[:KEPT].clone(),
+    }
+    write_bytes(folder / PROBE, save(tensors))
+
+
+def read_probe(folder: Path) -> Probe:
+    """The pictures and vectors of an artefact.
+
+    Args:
+        folder: of the artefact.
+    Raises:
+        ArtefactError: they cannot be read.
+    """
+    path = folder / PROBE
+    try:
+        tensors = load_file(path)
+        return Probe(tensors["pictures"].numpy(), tensors["modalities"], tensors["vectors"])
+    except (SafetensorError, OSError, KeyError) as error:
+        raise ArtefactError(f"{path}: damaged ({error}); use another copy of the artefact") from None
+
+
+def compare(found: Tensor, expected: Tensor) -> tuple[float, float]:
+    """Largest absolute difference of an element, and smallest cosine of a row; NaN counts as the worst.
+
+    Args:
+        found: (N, D).
+        expected: (N, D) of unit length.
+    """
+    difference = (found - expected).abs().max().nan_to_num(torch.inf)
+    cosine = (normalise(found.double()) * expected.double()).sum(1).min().nan_to_num(-1)
+    return float(difference), float(cosine)
