@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import tapetum
-from tapetum.cli import convert, data, demo, demo_ir, evaluate, extract, plot, report, reproduce, search, train
+from tapetum.cli import convert, data, demo, demo_ir, evaluate, export, extract, plot, report, reproduce, search, train
 from tapetum.core.errors import TapetumError
 
 OUTPUT_PROBLEMS = {
@@ -52,6 +52,7 @@ app.command("demo-ir")(demo_ir.command)
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("extract")(extract.command)
+app.command("export")(export.command)
 app.command("search")(search.command)
 app.command("reproduce")(reproduce.command)
 app.command("convert")(convert.command)
