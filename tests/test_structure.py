@@ -22,7 +22,6 @@ LAYERS = {
     "footage": 3,
     "report": 4,
     "runtime": 4,
-    "runtime": 4,
     "experiments": 5,
     "cli": 6,
 }
@@ -43,9 +42,6 @@ HOMES = {  # library -> packages (or files) that may import it
     "threadpoolctl": ("evaluation/projection.py",),
     "onnx": ("runtime/",),
     "onnxruntime": ("runtime/", "footage/onnx.py"),
-    "openvino": ("runtime/",),
-    "onnx": ("runtime/",),
-    "onnxruntime": ("runtime/",),
     "openvino": ("runtime/",),
     "huggingface_hub": ("layers/backbones.py",),
 }
