@@ -301,6 +301,7 @@ class CrossModalitySampler(Sampler):
         parts: pieces of a process's share.
     Raises:
         DataError: a modality is missing, an identity is unpaired, or there are fewer identities than P.
+        RecipeError: the batch cannot be shared, or a slice would show one person only.
     """
 
     def __init__(
@@ -330,6 +331,7 @@ class CrossModalitySampler(Sampler):
                 f"sampler: a batch of {ids} x {pictures} pairs cannot be shared by {world} processes x {parts} parts; "
                 f"choose sampler.ids as a multiple of {world * parts}"
             )
+        self._check_slices(world, parts)
         # one list of rows, by modality and then by person: person c's pictures of modality m start at _starts[c, m]
         groups = (self.modalities[rows] != Modality.VISIBLE) * len(known) + codes
         self._order = rows[np.argsort(groups, kind="stable")]
@@ -351,6 +353,20 @@ class CrossModalitySampler(Sampler):
         people, visible = np.divmod(np.arange(index, self.ids * self.pictures, count), self.pictures)
         first = people * 2 * self.pictures + visible
         return np.sort(np.concatenate([first, first + self.pictures]))
+
+    def _check_slices(self, world: int, parts: int) -> None:
+        """A loss compares the people of one slice, so each must show two of them."""
+        count = world * parts
+        shares = [self.slice_positions(index, count) // (2 * self.pictures) for index in range(count)]
+        if any(len(np.unique(people)) < 2 for people in shares):
+            where, less = "is a batch of one person", ""
+            if count > 1:
+                where = f"leaves one person to some of {count} slices (training.devices {world} x accumulate {parts})"
+                less = ", or lower training.accumulate or training.devices"
+            raise RecipeError(
+                f"sampler: sampler.ids {self.ids} with sampler.pictures {self.pictures} {where}, but losses compare "
+                f"people; set sampler.ids to {2 * count}{less}"
+            )
 
     def _draw_round(self, epoch: int, number: int) -> Rows:
         generator = numpy_generator(self.seed, "sampler", "cross_modality", epoch, number)

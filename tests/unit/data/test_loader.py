@@ -248,8 +248,10 @@ def test_every_part_of_a_cross_modality_batch_shows_its_people_in_both_modalitie
 
 def test_people_of_one_modality_are_named_by_pid_or_get_no_class(mixed: list[Record]) -> None:
     pids = sorted({record.pid for record in mixed})
+    mixed += [replace(record, pid=pids[-1] + 1) for record in mixed if record.pid == pids[-1]]
+    pids.append(pids[-1] + 1)
     records = [r for r in mixed if r.pid != pids[0] or r.modality == Modality.VISIBLE]
-    sampler = SamplerOptions("cross_modality", ids=1, pictures=2)
+    sampler = SamplerOptions("cross_modality", ids=2, pictures=2)
     with pytest.raises(DataError, match=rf"1 of {len(pids)} .* in one modality only: {pids[0]} \(visible\); set"):
         build(records, sampler=sampler)
     loader = build(records, sampler=replace(sampler, unpaired="drop"))

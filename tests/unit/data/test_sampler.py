@@ -26,7 +26,7 @@ def each(**share: int) -> list[Sampler]:
     return [
         UniformSampler(len(LABELS), 8, seed=3, **share),
         PKSampler(LABELS, 4, 2, seed=3, **share),
-        mixed(2, 2, **share),
+        mixed(2, 4, **share),
     ]
 
 
@@ -95,7 +95,7 @@ def test_one_two_and_four_processes_draw_the_same_global_batches(kind: int, worl
     for number, batch in enumerate(alone):
         parts = [share[number] for share in shares]
         positions = np.concatenate([part.positions for part in parts])
-        assert sorted(positions.tolist()) == list(range(8))
+        assert sorted(positions.tolist()) == list(range(len(batch)))
         assert all(np.array_equal(part.rows, batch) for part in parts)
         assert len({len(part.positions) for part in parts}) == 1
 
@@ -251,6 +251,21 @@ def test_one_modality_alone_is_refused_with_the_remedy() -> None:
         build_sampler(options, LABELS, np.ones(len(LABELS), np.int64), seed=0)
     with pytest.raises(DataError, match="none of 4 training identities has pictures in both modalities; check"):
         find_paired([0, 1, 2, 3], [0, 0, 1, 1], "drop")
+
+
+@pytest.mark.parametrize(
+    ("ids", "pictures", "world", "parts", "words"),
+    [
+        (2, 2, 1, 4, r"4 slices \(training\.devices 1 x accumulate 4\).*set sampler\.ids to 8, or lower training\.acc"),
+        (2, 4, 2, 4, r"8 slices \(training\.devices 2 x accumulate 4\).*sampler\.ids to 16, or lower training\.acc"),
+        (1, 4, 1, 1, r"sampler\.ids 1 with sampler\.pictures 4 is a batch of one person.*set sampler\.ids to 2$"),
+    ],
+)
+def test_a_slice_that_would_show_one_person_is_refused_before_anything_is_drawn(
+    ids: int, pictures: int, world: int, parts: int, words: str
+) -> None:
+    with pytest.raises(RecipeError, match=words):
+        CrossModalitySampler(MIXED_LABELS, MIXED_MODALITIES, ids, pictures, seed=0, world=world, parts=parts)
 
 
 def test_people_of_one_modality_only_are_named_or_left_out() -> None:
