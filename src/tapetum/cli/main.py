@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 import tapetum
-from tapetum.cli import convert, data, demo, demo_ir, evaluate, export, extract, plot, report, reproduce, search, train
+from tapetum.cli import (
+    calibrate,
+    convert,
+    data,
+    demo,
+    demo_ir,
+    evaluate,
+    export,
+    extract,
+    plot,
+    report,
+    reproduce,
+    search,
+    train,
+)
 from tapetum.core.errors import TapetumError
 
 OUTPUT_PROBLEMS = {
@@ -51,6 +65,7 @@ app.command("demo")(demo.command)
 app.command("demo-ir")(demo_ir.command)
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
+app.command("calibrate")(calibrate.command)
 app.command("extract")(extract.command)
 app.command("export")(export.command)
 app.command("search")(search.command)

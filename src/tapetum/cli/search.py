@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def command(
     run: Annotated[Path, typer.Argument(help="Run folder or checkpoint file.")],
-    query: Annotated[list[Path], typer.Option(help="Picture of the person searched for; repeatable.")],
+    query: Annotated[
+        list[Path], typer.Option(help="Picture of the person searched for, or a folder of such; repeatable.")
+    ],
     gallery: Annotated[
         str, typer.Option(help="Where to search: a file of `tapetum extract`, NAME=ROOT of a dataset, or a folder.")
     ],
@@ -49,7 +51,7 @@ def command(
     from tapetum.engine.describer import Describer
     from tapetum.engine.progress import showing_pictures
     from tapetum.engine.search import build_judge, search_pictures
-    from tapetum.engine.sources import records_of
+    from tapetum.engine.sources import list_pictures, records_of
 
     names = {each.name.lower(): each for each in Modality}
     if modality not in names:
@@ -69,8 +71,9 @@ def command(
     if calibrated is not None:
         judge = build_judge(calibrated, searched, modality=names[modality], rate=false_alarms, prior=prior)
         typer.echo(f"match from {judge.words}; probabilities assume {100 * judge.prior:g} % before looking")
-    found = search_pictures(describer, query, searched, k, modality=names[modality])
-    for picture, answers in zip(query, found, strict=True):
+    pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
+    found = search_pictures(describer, pictures, searched, k, modality=names[modality])
+    for picture, answers in zip(pictures, found, strict=True):
         typer.echo(f"query {picture}")
         _echo_answers(answers, judge)
 

@@ -29,6 +29,7 @@ from tapetum.evaluation.verification import (
 
 FORMAT = 1
 METHODS = ("isotonic", "logistic")
+BLIND = 0.55  # of comparisons that a pair of one person must win against one of two
 KNOTS = 256  # of a stored logistic curve
 Method = Literal["isotonic", "logistic"]
 Level = float | Array | Tensor
@@ -226,7 +227,8 @@ def fit_pair(
     check_people(pairs, pair)
     if method not in METHODS:
         raise ProtocolError(f"method {method!r} is unknown; known: {', '.join(METHODS)}")
-    similarities, probabilities = (_fit_isotonic if method == "isotonic" else _fit_logistic)(pairs, pair)
+    _refuse_blind(pairs, pair)
+    similarities, probabilities = (_fit_isotonic if method == "isotonic" else _fit_logistic)(pairs)
     return PairCalibration(
         tuple(similarities.tolist()),
         tuple(probabilities.tolist()),
@@ -277,17 +279,16 @@ def _mirrored_samples(pairs: PairCounts) -> tuple[Array, Array, Array]:
     return similarity, label_of, weight
 
 
-def _fit_isotonic(pairs: PairCounts, pair: str) -> tuple[Array, Array]:
+def _fit_isotonic(pairs: PairCounts) -> tuple[Array, Array]:
     from sklearn.isotonic import IsotonicRegression
 
     similarity, label, weight = _samples(pairs)
     fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(similarity, label, weight)
     knots, values = np.asarray(fitted.X_thresholds_), np.asarray(fitted.y_thresholds_)
-    _refuse_flat(values, pair)
     return knots, np.clip(values, 1e-9, 1 - 1e-9)
 
 
-def _fit_logistic(pairs: PairCounts, pair: str) -> tuple[Array, Array]:
+def _fit_logistic(pairs: PairCounts) -> tuple[Array, Array]:
     from sklearn.linear_model import LogisticRegression
 
     similarity, label, weight = _mirrored_samples(pairs)
@@ -296,17 +297,17 @@ def _fit_logistic(pairs: PairCounts, pair: str) -> tuple[Array, Array]:
     fitted = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(scaled, label, sample_weight=weight * 1000)
     knots = np.unique(1 - np.linspace(2, 0, KNOTS) ** 2 / 2)
     values = fitted.predict_proba(((knots - middle) / spread)[:, None])[:, 1]
-    if fitted.coef_[0, 0] <= 0:
-        values = np.full_like(values, 0.5)
-    _refuse_flat(values, pair)
     return knots, np.clip(values, 1e-9, 1 - 1e-9)
 
 
-def _refuse_flat(values: Array, pair: str) -> None:
-    if values[-1] - values[0] < 0.05:
+def _refuse_blind(pairs: PairCounts, pair: str) -> None:
+    """Where two pairs drawn by lot, one of each kind, are as good as never told apart, a curve would follow noise."""
+    same, different = pairs.same / pairs.same.sum(), pairs.different / pairs.different.sum()
+    closer = float((same * (1 - different.cumsum() + different / 2)).sum())
+    if closer < BLIND:
         raise ProtocolError(
-            f"{pair}: pairs of one person are no more similar than pairs of two, so that a similarity says nothing; "
-            "train the model first"
+            f"{pair}: a pair of one person is more similar than a pair of two in {100 * closer:.0f} % of comparisons, so "
+            "that a similarity says nothing; train the model first"
         )
 
 
