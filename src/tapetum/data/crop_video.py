@@ -241,26 +241,30 @@ class MotionDetector:
 
     Args:
         options: settings; of these, the learning rates and the height for detection.
+        shadows: whether what is merely darker than the background is a shadow and nobody; at night, shadows are too
+            faint to matter and dark clothes are not.
     """
 
-    def __init__(self, options: CropVideoOptions) -> None:
+    def __init__(self, options: CropVideoOptions, *, shadows: bool = True) -> None:
         self._options = options
-        self._subtractor = cv2.createBackgroundSubtractorMOG2(history=500, varThreshold=25, detectShadows=True)
+        self._subtractor = cv2.createBackgroundSubtractorMOG2(history=500, varThreshold=25, detectShadows=shadows)
         self._reference: NDArray[np.float32] | None = None
         self._seen = False
 
-    def detect(self, picture: Picture) -> list[Box]:
+    def detect(self, picture: Picture, *, learning_rate: float | None = None) -> list[Box]:
         """Boxes in pixels of the picture.
 
         Args:
             picture: the next frame, (H, W, 3) uint8 RGB.
+            learning_rate: of this frame; None takes that of the options.
         """
         height, width = picture.shape[:2]
         scale = min(1.0, self._options.detection_height / height)
         target = (round(width * scale), round(height * scale))
         small = np.asarray(cv2.resize(picture, target, interpolation=cv2.INTER_AREA), np.uint8)
         balanced, thumbnail = self._balance(small)
-        rate = self._options.learning_rate * (self._options.seen_factor if self._seen else 1.0)
+        usual = self._options.learning_rate * (self._options.seen_factor if self._seen else 1.0)
+        rate = usual if learning_rate is None else learning_rate
         mask = np.asarray(self._subtractor.apply(balanced, learningRate=rate))
         blobs = _find_blobs((mask == 255).astype(np.uint8))  # 127 is shadow
         if blobs:

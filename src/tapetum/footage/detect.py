@@ -30,6 +30,16 @@ TORCHVISION_DETECTORS = (
     "ssd300_vgg16",
     "ssdlite320_mobilenet_v3_large",
 )
+_DARK = (
+    50.0  # median lightness below which the fallback brightens a scene: the background model has a fixed least noise
+)
+_BRIGHTENED = 0.45  # where that median goes, of 0..1
+_TOE = 3.0  # grey values: keeps the curve from tearing the darkest ones apart
+_OTHER_LIGHT = 2.0  # factor of the median
+_CHANGED_FRAMES = 50
+_FIRST_FRAMES = (
+    15  # in which the background is learnt as a running mean: who walks through the first frame leaves no ghost
+)
 _COCO_CLASSES, _COCO_PERSON = 91, 1  # of torchvision's detectors; 0 is background
 
 
@@ -104,12 +114,16 @@ class BackgroundDetector:
     ) -> None:
         self._options = options or CropVideoOptions()
         self._min_height, self._aspect = min_height, aspect
-        self._motion = MotionDetector(self._options)
         self.key = f"mog2 {min_height} {aspect} {sorted(asdict(self._options).items())}"
+        self.start()
 
     def start(self) -> None:
         """Forget the background."""
         self._motion = MotionDetector(self._options)
+        self._light: float | None = None  # median lightness of the scene that the background was learnt in
+        self._curve = np.arange(256, dtype=np.uint8)
+        self._seen_frames = 0
+        self._changed = 0  # frames in a row in another light
 
     def detect(self, picture: Picture) -> Detections:
         """What stands before the background in the next frame.
@@ -117,12 +131,36 @@ class BackgroundDetector:
         Args:
             picture: (H, W, 3) uint8 RGB.
         """
-        boxes = np.array(self._motion.detect(picture), np.float32).reshape(-1, 4)
+        height, width = picture.shape[:2]
+        scale = min(1.0, self._options.detection_height / height)
+        target = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = np.asarray(cv2.resize(picture, target, interpolation=cv2.INTER_AREA), np.uint8)
+        self._follow_light(float(np.median(small[::4, ::4])))
+        if self._curve[1] != 1:
+            small = np.asarray(cv2.LUT(cv2.GaussianBlur(small, (3, 3), 0), self._curve), np.uint8)
+        self._seen_frames += 1
+        rate = 1 / self._seen_frames if self._seen_frames <= _FIRST_FRAMES else None
+        boxes = np.array(self._motion.detect(small, learning_rate=rate), np.float32).reshape(-1, 4) / np.float32(scale)
         ratio = boxes[:, 3] / np.maximum(boxes[:, 2], 1)
-        person = (boxes[:, 3] >= self._min_height * picture.shape[0]) & (ratio >= self._aspect[0])
-        boxes = boxes[person & (ratio <= self._aspect[1])]
+        person = (boxes[:, 3] >= self._min_height * height) & (ratio >= self._aspect[0]) & (ratio <= self._aspect[1])
+        boxes = boxes[person]
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-        return keep_inside(corners, np.ones(len(corners), np.float32), picture.shape[:2])
+        return keep_inside(corners, np.ones(len(corners), np.float32), (height, width))
+
+    def _follow_light(self, light: float) -> None:
+        """Begin anew where the scene is in another light for good (lamps, day and night); brighten what is dark."""
+        if self._light is not None:
+            ratio = (light + 1) / (self._light + 1)
+            self._changed = self._changed + 1 if ratio > _OTHER_LIGHT or ratio < 1 / _OTHER_LIGHT else 0
+            if self._changed < _CHANGED_FRAMES:
+                return
+        self.start()
+        self._light = light
+        if light < _DARK:
+            power = np.log(_BRIGHTENED) / np.log((light + _TOE) / (255 + _TOE))
+            values = (np.arange(256) + _TOE) / (255 + _TOE)
+            self._curve = np.rint(255 * values**power).astype(np.uint8)
+            self._motion = MotionDetector(self._options, shadows=False)
 
 
 class TorchvisionDetector:

@@ -1,6 +1,7 @@
 """Joining boxes of successive pictures into tracklets: where each was expected, and who fits best to whom."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,8 +136,7 @@ class Tracker:
         similar = (change < _LARGEST_SIZE_CHANGE) & (change > 1 / _LARGEST_SIZE_CHANGE)
         fits = (iou >= self._options.min_iou) | ((distance <= self._options.max_distance) & similar)
         worth = iou + _NEAR_WEIGHT * np.maximum(0, 1 - distance)
-        places, rows = linear_sum_assignment(np.where(fits, worth + 1, 0), maximize=True)
-        return [(int(place), int(row)) for place, row in zip(places, rows, strict=True) if fits[place, row]]
+        return assign_best(worth, fits)
 
     def _continue(self, place: int, frame: int, time: float, found: Detections, row: int) -> None:
         tracklet, box = self._active[place], found.boxes[row]
@@ -150,3 +150,15 @@ class Tracker:
         tracklet.times.append(time)
         tracklet.boxes.append(box)
         tracklet.scores.append(float(found.scores[row]))
+
+
+def assign_best(worth: NDArray[np.floating[Any]], fits: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """The pairs of rows and columns that are worth most together; each is in one pair at most.
+
+    Args:
+        worth: (N, M) of each pair, 0 or more.
+        fits: (N, M) whether the pair is allowed. One more pair counts for more than a better one.
+    """
+    rows, columns = linear_sum_assignment(np.where(fits, worth + 1, 0), maximize=True)
+    chosen = fits[rows, columns]
+    return list(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True))

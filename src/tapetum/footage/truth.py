@@ -1,0 +1,171 @@
+"""Detection and tracking against ground truth, such as a generated scene's video brings with it."""
+
+import csv
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.core.errors import DataError
+from tapetum.footage.detect import Detections, Detector, FloatArray, compute_iou
+from tapetum.footage.extract import ExtractOptions, follow_frames, is_walk
+from tapetum.footage.report import FootageReport
+from tapetum.footage.sources import Source
+from tapetum.footage.track import assign_best
+
+
+@dataclass(frozen=True)
+class TruthOptions:
+    """Who counts.
+
+    Attributes:
+        min_iou: overlap from which a detection shows a person.
+        min_visible: share of a person that nobody hides, from which the person must be found.
+        min_height: share of the frame's height from which a person must be found.
+    """
+
+    min_iou: float = 0.5
+    min_visible: float = 0.5
+    min_height: float = 0.1
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Who is where in a video.
+
+    Attributes:
+        boxes: frame -> (N, 4) left, top, right, bottom, pixels.
+        pids: frame -> (N,) who.
+        visible: frame -> (N,) share that nobody hides.
+    """
+
+    boxes: dict[int, FloatArray]
+    pids: dict[int, NDArray[np.int64]]
+    visible: dict[int, FloatArray]
+
+
+@dataclass(frozen=True)
+class FollowingScore:
+    """How well people were found and followed.
+
+    Attributes:
+        recall: share of the people in all frames, of those who count, that a detection shows.
+        precision: share of the detections that show somebody.
+        purity: share of the detections in kept tracklets that show the person whom their tracklet shows most, of those
+            that show anybody.
+        people_found: share of the people who count in at least `min_detections` frames of whom a kept tracklet
+            shows most.
+        false_tracklets: kept tracklets in which fewer than half of the detections show anybody.
+        tracklets: kept tracklets.
+        people: people who count.
+        boxes: of ground truth that count.
+    """
+
+    recall: float
+    precision: float
+    purity: float
+    people_found: float
+    false_tracklets: int
+    tracklets: int
+    people: int
+    boxes: int
+
+
+def read_truth(path: Path) -> Truth:
+    """The ground truth of a generated video, ``cam1.csv``.
+
+    Args:
+        path: the file.
+    Raises:
+        DataError: it is missing or something else.
+    """
+    rows: dict[int, list[tuple[int, float, float, float, float, float]]] = defaultdict(list)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                x, y, width, height = (float(row[name]) for name in ("x", "y", "width", "height"))
+                rows[int(row["frame"])].append((int(row["pid"]), x, y, x + width, y + height, float(row["visible"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: no ground truth of a video ({error}); generate the video again") from None
+    arrays = {frame: np.array(each, np.float64) for frame, each in rows.items()}
+    return Truth(
+        boxes={frame: each[:, 1:5].astype(np.float32) for frame, each in arrays.items()},
+        pids={frame: each[:, 0].astype(np.int64) for frame, each in arrays.items()},
+        visible={frame: each[:, 5].astype(np.float32) for frame, each in arrays.items()},
+    )
+
+
+def measure_following(
+    source: Source,
+    truth: Truth,
+    detector: Detector,
+    *,
+    options: ExtractOptions | None = None,
+    counting: TruthOptions | None = None,
+) -> FollowingScore:
+    """Detect and follow people through a video and compare with ground truth.
+
+    Args:
+        source: the video.
+        truth: who is where in it.
+        detector: finds people.
+        options: of the extraction; None takes the defaults.
+        counting: who counts; None takes the defaults.
+    Raises:
+        DataError: the video cannot be read.
+    """
+    settings, rules = options or ExtractOptions(), counting or TruthOptions()
+    shown: dict[int, Counter[int]] = defaultdict(Counter)  # tracklet -> pid -> detections; -1 is nobody
+    appears: Counter[int] = Counter()
+    kept: list[int] = []
+    wanted = hit = detections = right = 0
+    for frame, found, owners, ended in follow_frames(source, detector, settings, FootageReport()):
+        kept += [tracklet.number for tracklet in ended if is_walk(tracklet, source, detector, settings)]
+        if frame is None:
+            continue
+        people = truth.pids.get(frame.number, np.zeros(0, np.int64))
+        partner, matched = _match(truth.boxes.get(frame.number), found, rules.min_iou)
+        if len(people):
+            boxes = truth.boxes[frame.number]
+            tall = boxes[:, 3] - boxes[:, 1] >= rules.min_height * frame.picture.shape[0]
+            counts = tall & (truth.visible[frame.number] >= rules.min_visible)
+            wanted += int(counts.sum())
+            hit += int((counts & matched).sum())
+            appears.update(people[counts].tolist())
+        seen = np.where(partner >= 0, people[partner], -1) if len(people) else np.full(len(found), -1)
+        detections += len(found)
+        right += int((seen >= 0).sum())
+        for owner, pid in zip(owners.tolist(), seen.tolist(), strict=True):
+            shown[owner][pid] += 1
+    counters = [shown[number] for number in kept]
+    real = [Counter({pid: count for pid, count in each.items() if pid >= 0}) for each in counters]
+    most = [each.most_common(1)[0] for each in real if each]
+    people_counted = {pid for pid, count in appears.items() if count >= settings.min_detections}
+    return FollowingScore(
+        recall=_share(hit, wanted),
+        precision=_share(right, detections),
+        purity=_share(sum(count for _, count in most), sum(each.total() for each in real)),
+        people_found=_share(len(people_counted & {pid for pid, _ in most}), len(people_counted)),
+        false_tracklets=sum(2 * each[-1] > each.total() for each in counters),
+        tracklets=len(kept),
+        people=len(people_counted),
+        boxes=wanted,
+    )
+
+
+def _match(boxes: FloatArray | None, found: Detections, min_iou: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(N,) row of ground truth for each detection, -1 for none; and which rows of ground truth were met."""
+    partner = np.full(len(found), -1, np.int64)
+    matched = np.zeros(0 if boxes is None else len(boxes), bool)
+    if boxes is not None and len(found):
+        iou = compute_iou(boxes, found.boxes)
+        for row, detection in assign_best(iou, iou >= min_iou):
+            partner[detection] = row
+            matched[row] = True
+    return partner, matched
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
