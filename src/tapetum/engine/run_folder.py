@@ -62,6 +62,11 @@ class RunFolder:
         """Result cards and the embeddings they were computed from."""
         return self.root / "evaluation"
 
+    @property
+    def holds_training(self) -> bool:
+        """Whether there is something to go on from, or a result; a run that failed before has left words only."""
+        return any(file.is_file() for file in (self.best, self.last, self.state))
+
     def read_facts(self) -> dict[str, Any]:
         """`facts`, or nothing where the run has not begun."""
         try:

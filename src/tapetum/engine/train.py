@@ -109,7 +109,8 @@ def train(
 
     Args:
         recipe: what to do.
-        run_dir: the run's folder; it may hold an unfinished run of the same recipe and data.
+        run_dir: the run's folder; it may hold an unfinished run of the same recipe and data, or one that failed before
+            it saved anything.
         dataset: already opened; None opens the one the recipe names.
         skipped: one message for each damaged picture that was left out of `dataset`.
         reporter: hears of the progress; None is silent.
@@ -124,12 +125,14 @@ def train(
     """
     folder = RunFolder(run_dir)
     with folder.held(), contextlib.ExitStack() as stack:
-        _check_same_recipe(folder, recipe)
+        begins = not folder.holds_training
+        if not begins:
+            _check_same_recipe(folder, recipe)
         if dataset is None:
             opened = open_data(recipe.data, cache=cache)
             dataset, skipped = opened.dataset, opened.skipped
         pictures = fingerprint(dataset.records)
-        facts = _check_same_data(folder, dataset, pictures)
+        facts = {} if begins else _check_same_data(folder, dataset, pictures)
         if facts.get("finished"):
             return _read_result(folder, facts)
         begun = facts.get("started")
@@ -137,7 +140,7 @@ def train(
         plan = _make_plan(recipe, folder, dataset, pictures, facts)
         state = load_state(folder.state) if folder.state.is_file() else None
         network = _build_network(recipe, len(plan.pids), state)
-        if not folder.recipe.is_file():
+        if begins or not folder.recipe.is_file():
             write_text(folder.recipe, write_yaml(recipe))
         facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
         facts |= {"started": begun or _now(), "finished": False}
@@ -164,9 +167,10 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: st
     records = drop_unpaired(known, sampler_options(recipe))
     unpaired = len({record.pid for record in known}) - len({record.pid for record in records})
     look: Look | None = None
+    tested_by = dataset.protocol(recipe.evaluation.protocol if dataset.name == recipe.data.name else None)
     protocol = begun.get("selection_protocol")
     if recipe.selection.rule != "last":
-        rules = dataset.protocol(protocol or (recipe.evaluation.protocol if dataset.name == recipe.data.name else None))
+        rules = dataset.protocol(protocol or tested_by.name)
         protocol = rules.name
         if recipe.selection.rule == "best_on_test":
             look = look_at_test(dataset, rules)

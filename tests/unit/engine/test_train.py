@@ -231,6 +231,31 @@ def test_a_folder_holds_one_recipe_but_may_move_its_data_and_be_tested_otherwise
     train(tiny_recipe(overrides=[f"data.root={elsewhere}", "evaluation.rerank={k1: 9}"]), undisturbed)
 
 
+def test_a_folder_whose_training_failed_at_its_first_step_is_free_for_another_recipe_and_other_data(
+    undisturbed: Path, tiny_recipe: Build, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    def fail(self: ide.Method, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        raise TrainingError("the pictures are of a size that the method cannot divide; change data.size")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ide.Method, "losses", fail)
+        with pytest.raises(TrainingError, match="cannot divide"):
+            train(tiny_recipe(overrides=["data.size=[34, 16]"]), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").recipe.is_file()
+    result = train(tiny_recipe(), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").recipe.read_text() == write_yaml(tiny_recipe())
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert_same_weights(RunFolder(undisturbed).last, result.checkpoint)
+    other = tmp_path / "other"
+    shutil.copytree(people, other)
+    next((other / "bounding_box_train").glob("0003*")).unlink()
+    for weights in (RunFolder(tmp_path / "run").last, RunFolder(tmp_path / "run").state):
+        weights.unlink(missing_ok=True)
+    train(tiny_recipe(overrides=[f"data.root={other}", "schedule.epochs=1"]), tmp_path / "run")
+
+
 def test_other_pictures_than_those_a_run_began_with_are_refused(
     undisturbed: Path, tiny_recipe: Build, people: Path, tmp_path: Path
 ) -> None:
@@ -410,6 +435,11 @@ def test_a_write_that_fails_half_way_leaves_no_half_file(tiny_recipe: Build, tmp
         (["selection={rule: holdout, ids: 7}"], TrainingError, "leave fewer than 2 to train on"),
         (["training.precision=fp16"], RecipeError, "needs a GPU"),
         (["data.scene={cameras: 3}"], RecipeError, "data.scene is for data.name = synth"),
+        (
+            ["evaluation.protocol=nigth600_step"],
+            RecipeError,
+            r"protocol 'nigth600_step' is unknown; did you mean night600_s",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(
