@@ -54,14 +54,14 @@ def draw_pictures(settings: ModelSettings, count: int = COUNT) -> tuple[Pictures
         count: at most 32.
     """
     shown = [
-        resize(picture, settings.size, interpolation=settings.interpolation, backend=settings.backend)
-        for picture in _scene_pictures()[:count]
+        resize(_scene_picture(row), settings.size, interpolation=settings.interpolation, backend=settings.backend)
+        for row in range(count)
     ]
     return np.stack(shown), torch.arange(count) % len(Modality)
 
 
 @cache
-def _scene_pictures() -> tuple[Picture, ...]:
+def _scene() -> Scene:
     options = SceneOptions(
         num_train_people=PEOPLE,
         num_test_people=0,
@@ -70,9 +70,15 @@ def _scene_pictures() -> tuple[Picture, ...]:
         pictures_per_camera=SHOTS,
         light_scale=LIGHT,
     )
-    scene = Scene(options)
-    shots = product(range(SHOTS), options.train_pids, (1, 2))
-    return tuple(scene.picture(pid, camid, index) for index, pid, camid in shots)
+    return Scene(options)
+
+
+@cache
+def _scene_picture(row: int) -> Picture:
+    """Cameras change fastest, then people."""
+    scene = _scene()
+    index, pid, camid = list(product(range(SHOTS), scene.options.train_pids, (1, 2)))[row]
+    return scene.picture(pid, camid, index)
 
 
 def save_probe(folder: Path, probe: Probe) -> None:
@@ -116,5 +122,5 @@ def compare(found: Tensor, expected: Tensor) -> tuple[float, float]:
         expected: (N, D) of unit length.
     """
     difference = (found - expected).abs().max().nan_to_num(torch.inf)
-    cosine = (normalise(found.double()) * expected.double()).sum(1).min().nan_to_num(-1)
+    cosine = (normalise(found.double()) * normalise(expected.double())).sum(1).min().nan_to_num(-1)
     return float(difference), float(cosine)

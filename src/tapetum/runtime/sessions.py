@@ -436,18 +436,18 @@ def _open_run(place: Path, precision: str, device: Device, mirror: bool | None) 
     identity = model_id(checkpoint.network.state_dict(), settings)
     where = choose_device(device)
     wanted = resolve_precision(precision, where, "precision")
-    plain = TorchSession(checkpoint.network, "fp32", where, settings.mirror)
-    pictures, modalities = draw_pictures(settings, KEPT)
-    probe = Probe(pictures, modalities, torch.empty(0))
-    probe = Probe(pictures, modalities, plain.run(probe.images, modalities))
-    session, cosine = plain, 1.0
+    session = plain = TorchSession(checkpoint.network, "fp32", where, settings.mirror)
+    dimension = plain.run(torch.zeros(1, 3, *settings.size), torch.zeros(1, dtype=torch.int64)).shape[1]
+    cosine = 1.0
     if wanted != "fp32":
+        pictures, modalities = draw_pictures(settings, KEPT)
+        vectors = plain.run(to_tensor(to_float(pictures)), modalities)
         session = TorchSession(checkpoint.network, wanted, where, settings.mirror)
-        cosine = _cosine(session, probe)
+        cosine = _cosine(session, Probe(pictures, modalities, vectors))
         if cosine <= MIN_COSINE:
             _refuse_unless_auto(precision, cosine, str(place))
             session, cosine = plain, 1.0
-    return Model(identity, settings, "torch", probe.vectors.shape[1], session, cosine)
+    return Model(identity, settings, "torch", dimension, session, cosine)
 
 
 def _resolve(precision: str, runtime: Runtime, place: str) -> Precision:
