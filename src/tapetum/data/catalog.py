@@ -2,8 +2,8 @@
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +34,8 @@ class Dataset:
         permutations: (camid, pid) -> (trials, n) file numbers in the order in which the dataset itself wants galleries
             drawn, where it has such a file; None: they are drawn from the trial's number.
         permutation_file: its name, for the result card.
+        options: reading options other than the usual ones.
+        division: the reading options that decide who trains and who tests, e.g. {"trial": 1}.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Dataset:
     default_protocol: str
     permutations: Mapping[tuple[int, int], NDArray[np.int64]] | None = None
     permutation_file: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    division: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> list[Record]:
         """Records of one split, in the order of reading.
@@ -122,19 +126,49 @@ def open_dataset(
     """
     module = load_reader(name, Path(root))
     chosen = dict(options or {})
-    known = [
-        option for option in inspect.signature(module.read_records).parameters if option not in ("root", "failures")
-    ]
+    usual = _usual_options(module.read_records)
+    drawing = _usual_options(module.read_permutations) if hasattr(module, "read_permutations") else {}
+    known = usual | drawing
     for option in chosen:
         if option not in known:
             hint = nearest_name(option, known) if known else "it has no options"
             raise RecipeError(f"{name}: option {option!r} is unknown; {hint}")
-    records = module.read_records(Path(root), failures=failures, **chosen)
-    found = module.read_permutations(Path(root)) if hasattr(module, "read_permutations") else None
-    permutations, file = found or (None, "")
-    return Dataset(
-        name, Path(root), tuple(records), dict(module.PROTOCOLS), module.DEFAULT_PROTOCOL, permutations, file
+    records = module.read_records(
+        Path(root), failures=failures, **{option: value for option, value in chosen.items() if option in usual}
     )
+    found = None
+    if hasattr(module, "read_permutations"):
+        found = module.read_permutations(Path(root), **{name: chosen[name] for name in drawing if name in chosen})
+    permutations, file = found or (None, "")
+    division = read_division(module, chosen)
+    return Dataset(
+        name,
+        Path(root),
+        tuple(records),
+        dict(module.PROTOCOLS),
+        module.DEFAULT_PROTOCOL,
+        permutations,
+        file,
+        options={name: chosen[name] for name in chosen if chosen[name] != known[name] and name not in division},
+        division=division,
+    )
+
+
+def read_division(module: ModuleType, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The reading options that decide who trains and who tests, with their values.
+
+    Args:
+        module: the file of a dataset.
+        options: those given; one that is not has its usual value.
+    """
+    usual = _usual_options(module.read_records)
+    return {name: options.get(name, usual[name]) for name in getattr(module, "DIVIDED_BY", ())}
+
+
+def _usual_options(read: Callable[..., Any]) -> dict[str, Any]:
+    """Reading options and their defaults, from the signature of a dataset's function."""
+    parameters = inspect.signature(read).parameters.values()
+    return {each.name: each.default for each in parameters if each.name not in ("root", "failures")}
 
 
 def fingerprint(records: Iterable[Record]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.locks import locked
+from tapetum.core.protocol import Protocol
 from tapetum.core.types import Record
 from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset
 from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
@@ -123,6 +124,23 @@ def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress |
         return OpenedData(dataset)
     good, skipped = drop_corrupt(dataset.records, num_workers=max(1, section.workers), progress=progress)
     return OpenedData(replace(dataset, records=tuple(good)), tuple(skipped))
+
+
+def list_protocols(section: DataSection) -> dict[str, Protocol]:
+    """The protocols that the dataset of a recipe will have; nothing is generated and no picture is listed.
+
+    Args:
+        section: of the recipe.
+    Raises:
+        RecipeError: there is no such dataset.
+        DataError: a scene that lies there cannot be read.
+    """
+    root = Path(section.root) if section.root else None
+    if section.name == SYNTH and root is not None and (root / SCENE_FILE).is_file():
+        module = load_reader(SYNTH, root)
+    else:
+        module = load_dataset_module(section.scene.get("layout", section.name))
+    return dict(module.PROTOCOLS)
 
 
 def training_records(dataset: Dataset) -> list[Record]:

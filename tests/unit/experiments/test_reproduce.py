@@ -7,6 +7,7 @@ import pytest
 
 from tapetum.core.errors import RecipeError
 from tapetum.engine.recipe import list_recipes, load_recipe
+from tapetum.experiments import reproduce
 from tapetum.experiments.published import DEEN_TABLE_4, TABLE_V, TABLE_VI
 from tapetum.experiments.reproduce import TABLES, render_table, row_recipe, rows_of, run_table
 from tapetum.methods import build_options
@@ -91,9 +92,35 @@ def test_rows_of_deens_ablation_differ_in_the_method_alone_and_on_sysu_in_the_er
         assert (second.data.name, second.data.size) == ("sysu_mm01", first.data.size)
     complete, usual = recipes[-1].model_dump(), load_recipe("deen_sysu").model_dump()
     assert [key for key in usual if complete[key] != usual[key]] == ["name", "about", "data"]
-    assert complete["data"] | {"root": None} == usual["data"]
+    assert complete["data"] | {"root": None, "options": {}} == usual["data"]
     for same in ("augment", "sampler", "optimiser", "schedule", "selection", "evaluation"):
         assert len({str(getattr(recipe, same)) for recipe in recipes[:7]}) == 1
+
+
+def test_deens_ablation_is_tested_on_the_release_and_the_draws_of_its_figures() -> None:
+    recipes = [row_recipe(row, row.test_on, REAL, ()) for row in rows_of("deen-table4", scene=False)]
+    assert {recipe.evaluation.protocol for recipe in recipes[:7]} == {"llcm_original_nir_to_vis"}
+    assert {recipe.evaluation.protocol for recipe in recipes[7:]} == {None}
+    assert [recipe.data.options for recipe in recipes] == [{}] * 7 + [{"permutations": "seed"}] * 7
+
+
+def test_a_protocol_that_a_row_does_not_have_is_refused_before_the_first_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise AssertionError("a training was begun")
+
+    monkeypatch.setattr(reproduce, "train", train)
+    chosen = "evaluation.protocol=llcm_original_nir_to_vis"
+    with pytest.raises(
+        RecipeError, match=r"row 'SYSU-MM01 all-search 1: baseline': sysu_mm01 has no protocol 'llcm_.*"
+    ):
+        run_table("deen-table4", REAL, tmp_path, overrides=[chosen], quiet=True)
+    with pytest.raises(RecipeError, match=r"synth has no protocol 'bogus' .*rows of one data set with --only"):
+        run_table("deen-table4", SCENE, tmp_path, overrides=["evaluation.protocol=bogus"], quiet=True)
+    with pytest.raises(RecipeError, match=r"row 'MB': synth has no protocol 'night60' \(did you mean night600\?\)"):
+        run_table("table5", SCENE, tmp_path, overrides=["evaluation.protocol=night60"], only=["MB"], quiet=True)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_missing_root_is_named_with_the_remedy() -> None:

@@ -33,6 +33,7 @@ OBTAIN = "RegDB is sent by the laboratory that made it (Dongguk University) afte
 SPLITS = ("train", "test")
 CAMERAS = {Modality.VISIBLE: (1,), Modality.INFRARED: (2,)}
 PIDS_START_ANEW = True  # equal numbers in training and testing are different people
+DIVIDED_BY = ("trial",)
 TRIALS = 10
 _SOURCE = "DEEN release, eval_metrics.py: every picture of the other modality, CMC over pictures; a trial is a split"
 PROTOCOLS = {

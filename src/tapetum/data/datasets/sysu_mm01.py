@@ -3,7 +3,8 @@
 Source: the AGW and DEEN releases. Training people are those of ``exp/train_id.txt`` and ``exp/val_id.txt``, testing
 people those of ``exp/test_id.txt``; of each file the first line counts. Cameras 1, 2, 4, 5 see visible light, 3 and 6
 infrared. Cameras 2 and 3 stand in one place, so for a query of camera 3 nothing of camera 2 is ranked. Published
-galleries are drawn ten times: by the dataset's own ``exp/rand_perm_cam.mat`` where it is there.
+galleries are drawn ten times: by the dataset's own ``exp/rand_perm_cam.mat`` where it is there. AGW and DEEN draw
+theirs by a seed instead.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Modality, Record
 from tapetum.data.layout import (
     Counts,
     find_base,
     list_pictures_by_folder,
+    nobody_shown,
     read_numbers,
     require_modalities,
     require_pictures,
@@ -34,6 +36,7 @@ OBTAIN = "SYSU-MM01 is sent by its authors after a signed agreement (github.com/
 SPLITS = ("train", "test")
 CAMERAS = {Modality.VISIBLE: (1, 2, 4, 5), Modality.INFRARED: (3, 6)}
 PERMUTATIONS = "rand_perm_cam"
+DRAWN_BY = ("file", "seed")
 _SHOTS = {"single": 1, "multi": 10}
 PROTOCOLS = {
     f"sysu_{search}_{kind}": Protocol(
@@ -77,7 +80,8 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
         failures: collects files whose names cannot be parsed, instead of an error.
     """
     base = _find_base(root)
-    split_of = {pid: split for split, pids in read_people(base).items() for pid in pids}
+    people = read_people(base)
+    split_of = {pid: split for split, pids in people.items() for pid in pids}
     records: dict[str, list[Record]] = {split: [] for split in SPLITS}
     for modality, camids in CAMERAS.items():
         for camid in camids:
@@ -99,9 +103,8 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
     for split, found in records.items():
         found.sort(key=lambda record: record.path)
         if not found and not failures:
-            raise DataError(
-                f"{NAME}: no picture of the people in {base / 'exp' / _FILES[split][0]}; unpack cam1/ to cam6/ there"
-            )
+            files = [base / "exp" / name for name in _FILES[split]]
+            raise nobody_shown(files, len(people[split]), folders="cam1/ to cam6/", dataset=NAME)
     everything = [record for found in records.values() for record in found]
     require_pictures(everything, base, dataset=NAME, failures=failures)
     require_modalities(everything, base, dataset=NAME)
@@ -127,20 +130,29 @@ def read_people(root: Path) -> dict[str, list[int]]:
     return people
 
 
-def read_permutations(root: Path) -> tuple[dict[tuple[int, int], NDArray[np.int64]], str] | None:
+def read_permutations(
+    root: Path, *, permutations: str = "file"
+) -> tuple[dict[tuple[int, int], NDArray[np.int64]], str] | None:
     """The order in which the dataset wants galleries drawn, from ``exp/rand_perm_cam.mat``.
 
     Args:
         root: the dataset's folder, or the one that holds ``SYSU-MM01``.
+        permutations: "file" reads it where it is there; "seed" leaves it aside, as the releases of AGW and DEEN do.
     Returns:
-        ((camid, pid) -> (trials, n) file numbers counted from 1, the file's name); None where there is no such file.
+        ((camid, pid) -> (trials, n) file numbers counted from 1, the file's name); None where there is no such file, or
+        it is left aside.
     Raises:
         DataError: the file is damaged or holds something else.
+        RecipeError: `permutations` is neither.
     """
+    if permutations not in DRAWN_BY:
+        raise RecipeError(f"{NAME}: permutations is {permutations!r}; it must be {' or '.join(DRAWN_BY)}")
+    if permutations == "seed":
+        return None
     path = _find_base(root) / "exp" / f"{PERMUTATIONS}.mat"
     if not path.is_file():
         return None
-    remedy = "copy it from the dataset again, or remove it to draw galleries from the trial's number"
+    remedy = "copy it from the dataset again, or set data.options.permutations to seed to draw galleries without it"
     if path.stat().st_size > _MAX_BYTES:
         raise DataError(f"{NAME}: {path} is larger than {_MAX_BYTES // 2**20} MiB; {remedy}")
     from scipy.io import loadmat  # here: the only place that needs it

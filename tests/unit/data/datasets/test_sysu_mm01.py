@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.types import Modality
 from tapetum.data.catalog import open_dataset
 from tapetum.data.check import check_dataset
@@ -107,9 +107,19 @@ def test_a_person_without_pictures_is_reported_by_the_check_and_empty_folders_un
     assert report.empty_ids == ()
 
 
-def test_a_split_without_any_picture_is_refused(root: Path) -> None:
-    (root / "exp" / "test_id.txt").write_text("60\n")
-    with pytest.raises(DataError, match=r"no picture of the people in .*test_id\.txt"):
+@pytest.mark.parametrize(
+    ("line", "people"), [("60,61", "2 people, none of whom has a picture in cam1/ to cam6/"), ("", "nobody")]
+)
+def test_a_file_of_people_none_of_whom_has_a_picture_is_named(root: Path, line: str, people: str) -> None:
+    (root / "exp" / "test_id.txt").write_text(line + "\n")
+    with pytest.raises(DataError, match=rf"sysu_mm01: .*test_id\.txt names {people}; copy the file"):
+        sysu_mm01.read_records(root)
+
+
+def test_both_files_of_training_people_are_named_where_none_has_a_picture(root: Path) -> None:
+    for name in ("train_id.txt", "val_id.txt"):
+        (root / "exp" / name).write_text("60,61\n")
+    with pytest.raises(DataError, match=r"exp/train_id\.txt and val_id\.txt name 2 people, none of whom"):
         sysu_mm01.read_records(root)
 
 
@@ -143,10 +153,21 @@ def test_the_dataset_s_own_order_of_drawing_is_read_where_it_has_one(root: Path)
         np.testing.assert_array_equal(dataset.permutations[key], table)
 
 
+def test_the_dataset_s_own_order_may_be_left_aside_as_the_releases_do(root: Path) -> None:
+    write_permutations(root / "exp" / "rand_perm_cam.mat", {(1, 5): np.array([[2, 1]] * 10)})
+    usual, released = (open_dataset("sysu_mm01", root, options={"permutations": choice}) for choice in ("file", "seed"))
+    assert (usual.permutation_file, usual.options) == ("rand_perm_cam.mat", {})
+    assert (released.permutations, released.permutation_file) == (None, "")
+    assert released.options == {"permutations": "seed"}
+    assert released.records == usual.records
+    with pytest.raises(RecipeError, match="permutations is 'seeds'; it must be file or seed"):
+        open_dataset("sysu_mm01", root, options={"permutations": "seeds"})
+
+
 def test_a_damaged_order_of_drawing_is_an_error_and_not_left_aside(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = root / "exp" / "rand_perm_cam.mat"
     path.write_bytes(b"MATLAB 5.0 MAT-file" + bytes(300))
-    with pytest.raises(DataError, match=r"rand_perm_cam\.mat cannot be read .*remove it to draw galleries"):
+    with pytest.raises(DataError, match=r"rand_perm_cam\.mat cannot be read .*set data.options.permutations to seed"):
         open_dataset("sysu_mm01", root)
     savemat(path, {"something_else": np.arange(3)})
     with pytest.raises(DataError, match="cannot be read"):
