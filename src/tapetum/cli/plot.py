@@ -1,7 +1,8 @@
 """``tapetum plot``: one figure of finished runs, as PNG, SVG or PDF."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -203,6 +204,54 @@ def enhancement(
     night, enhanced = [pair.night for pair in pairs], [pair.enhanced for pair in pairs]
     figure = draw_enhancement(night, enhanced, captions=[pair.caption.replace(", ", "\n") for pair in pairs])
     _write(out, figure, describe_enhancement(night, enhanced))
+
+
+@app.command()
+def reliability(runs: Runs, out: Out = Path("runs/reliability.png")) -> None:
+    """Of the pairs that `tapetum calibrate` gave a probability, how many show one person.
+
+    Example: tapetum plot reliability runs/idf_synth --out runs/reliability.png
+    """
+    from tapetum.plots.reliability import describe_reliability, draw_reliability
+
+    checked = _calibrations(runs)
+    _write(out, draw_reliability(checked), describe_reliability(checked))
+
+
+@app.command()
+def verification(runs: Runs, out: Out = Path("runs/verification.png")) -> None:
+    """Pairs of one person found against false alarms of comparisons, with the thresholds of `tapetum calibrate`.
+
+    Example: tapetum plot verification runs/ide_synth runs/idf_synth --out runs/verification.png
+    """
+    from tapetum.plots.verification import describe_verification, draw_verification
+
+    checked = _calibrations(runs)
+    _write(out, draw_verification(checked), describe_verification(checked))
+
+
+@app.command("open-set")
+def open_set(runs: Runs, out: Out = Path("runs/open_set.png")) -> None:
+    """People missed against false alarms of whole searches, FNIR at FPIR, with the thresholds of `tapetum calibrate`.
+
+    Example: tapetum plot open-set runs/ide_synth runs/idf_synth --out runs/open_set.png
+    """
+    from tapetum.plots.verification import describe_verification, draw_open_set
+
+    checked = _calibrations(runs)
+    _write(out, draw_open_set(checked), describe_verification(checked))
+
+
+def _calibrations(runs: list[Path]) -> "dict[str, Mapping[str, Any]]":
+    """What the calibration of each run was worth on people it was not fitted on, one entry a pair of modalities."""
+    from tapetum.engine.calibrate import calibration_path
+    from tapetum.evaluation.calibration import read_calibration
+
+    return {
+        f"{run.name}, {pair}" if len(runs) > 1 else pair: found
+        for run in runs
+        for pair, found in read_calibration(calibration_path(run)).checked.items()
+    }
 
 
 def _tests(runs: list[Path], data: str | None, protocol: str | None, *, quiet: bool) -> "dict[str, Searched]":

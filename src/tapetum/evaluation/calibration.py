@@ -306,8 +306,8 @@ def _refuse_blind(pairs: PairCounts, pair: str) -> None:
     closer = float((same * (1 - different.cumsum() + different / 2)).sum())
     if closer < BLIND:
         raise ProtocolError(
-            f"{pair}: a pair of one person is more similar than a pair of two in {100 * closer:.0f} % of comparisons, so "
-            "that a similarity says nothing; train the model first"
+            f"{pair}: a pair of one person is more similar than a pair of two in {100 * closer:.0f} % of comparisons, "
+            "so that a similarity says nothing; train the model first"
         )
 
 

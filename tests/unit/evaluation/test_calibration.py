@@ -122,7 +122,7 @@ def test_too_low_rates_unknown_pairs_and_impossible_priors_are_refused(calibrati
 
 def test_too_few_people_are_refused() -> None:
     few = draw(0, same=50, different=1000, people=4)
-    with pytest.raises(ProtocolError, match="4 people of one half .* at least 5"):
+    with pytest.raises(ProtocolError, match=r"4 people of one half .* at least 5"):
         fit_pair(few, searches_of(few), PAIR)
 
 
@@ -152,7 +152,7 @@ def test_what_is_written_is_read_again(calibration: Calibration, tmp_path: Path)
 
 def test_another_model_is_refused_by_the_fact_that_differs(calibration: Calibration) -> None:
     calibration.check_model({**MODEL, "device": "cuda"})
-    with pytest.raises(ProtocolError, match="x.json: made for mirror False, the model in use has True"):
+    with pytest.raises(ProtocolError, match=r"x.json: made for mirror False, the model in use has True"):
         calibration.check_model({**MODEL, "mirror": True}, "x.json")
 
 

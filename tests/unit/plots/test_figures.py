@@ -23,8 +23,10 @@ from tapetum.plots.embedding import EmbeddingMap, compute_agreement, describe_em
 from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
 from tapetum.plots.histograms import describe_histograms, draw_histograms
 from tapetum.plots.ranking_list import describe_ranking_list, describe_ranks, draw_ranking_list
+from tapetum.plots.reliability import describe_reliability, draw_reliability
 from tapetum.plots.slices import describe_slices, draw_slices
 from tapetum.plots.style import RIGHT, VARIABLES, WRONG, Figure, figure_bytes, svg_text
+from tapetum.plots.verification import describe_verification, draw_open_set, draw_verification
 
 Values = NDArray[np.float64]
 
@@ -70,6 +72,22 @@ RUNS = {
 LEVELS = ("low", "medium", "high")
 VALUES = {"IDE+": np.array([0.3, 0.5, np.nan]), "IDF": np.array([0.35, 0.55, 0.6])}
 INTERVALS = {"IDF": np.array([[0.3, 0.4], [0.5, 0.6], [np.nan, np.nan]])}
+CHECKED = {  # what the check of a calibration found
+    pair: {
+        "people": 30,
+        "calibration_error": 0.031,
+        "calibration_error_interval": [0.02, 0.05],
+        "reliability": {"predicted": [0.1, None, 0.9], "observed": [0.12, None, 0.8], "share": [0.7, 0.0, 0.3]},
+        "verification": {"rates": [0.0, 0.001, 0.01, 0.1, 1.0], "values": [0.1, 0.3, 0.5, 0.8, 1.0]},
+        "open_set": {"gallery": 120, "rates": [0.01, 0.1, 1.0], "values": [0.7, 0.4, 0.0]},
+        "thresholds": [
+            {"gallery": None, "rate": 0.01, "observed": 0.011, "found": 0.52},
+            {"gallery": None, "rate": 0.001, "observed": 0.0, "found": 0.3},
+            {"gallery": 120, "rate": 0.1, "observed": 0.09, "found": 0.58},
+        ],
+    }
+    for pair in ("visible-visible", "visible-infrared")
+}
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: draw_curves(RUNS),
     "cmc": lambda: draw_cmc({"IDE+": np.linspace(0.5, 1, 50), "IDF": np.linspace(0.6, 1, 10)}, chance=np.full(50, 0.1)),
@@ -83,6 +101,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     ),
     "distances": lambda: draw_distances({"two_stream": distances(), "DEEN": distances(-100)}),
     "embedding": lambda: draw_embedding({"DEEN": embedding_map()}),
+    "reliability": lambda: draw_reliability(CHECKED),
+    "verification": lambda: draw_verification(CHECKED),
+    "open_set": lambda: draw_open_set(CHECKED),
     "enhancement": lambda: draw_enhancement(pictures(3), pictures(3), captions=["a", "b", "c"]),
 }
 
@@ -161,6 +182,19 @@ def test_distances_of_all_methods_are_drawn_over_the_same_axes_with_means_and_ov
         assert axes.texts[0].get_text().endswith(f"overlap {100 * found.overlap():.0f} %")
     assert "500 pairs of one person at a mean of 0.550" in describe_distances({"a": distances()})
     assert find_limits({}) == (0.0, 2.0)
+
+
+def test_the_figures_of_a_calibration_leave_out_what_is_empty_and_mark_the_stated_thresholds() -> None:
+    diagonal, *curves = FIGURES["reliability"]().axes[0].lines
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata())
+    assert [list(curve.get_xdata()) for curve in curves] == [[10.0, 90.0]] * 2
+    lines = FIGURES["verification"]().axes[0].lines
+    assert [np.round(line.get_xdata(), 6).tolist() for line in lines[:2]] == [[0.1, 1.0, 10.0, 100.0], [1.1]]
+    missed = FIGURES["open_set"]().axes[0].lines[1]
+    assert (missed.get_xdata()[0], round(missed.get_ydata()[0], 6)) == (9.0, 42.0)
+    assert "visible-visible: calibration error 3.1 % (2.0 to 5.0) on 30 people" in describe_reliability(CHECKED)
+    words = describe_verification(CHECKED)
+    assert "58.0 % found where 9 % of searches in 120 pictures are false alarms (wanted 10 %)" in words
 
 
 def test_on_the_map_a_colour_is_a_person_and_a_shape_a_modality() -> None:
