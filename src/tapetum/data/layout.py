@@ -176,6 +176,21 @@ def require_pictures(records: Sequence[Record], root: Path, *, dataset: str, fai
         )
 
 
+def nobody_shown(files: Sequence[Path], people: int, *, folders: str, dataset: str) -> DataError:
+    """The error for files of people none of whom has a picture, although others may.
+
+    Args:
+        files: that name the people, all in one folder.
+        people: how many they name.
+        folders: where their pictures were looked for, e.g. "cam1/ to cam6/".
+        dataset: the dataset's name.
+    """
+    names = " and ".join([str(files[0]), *(file.name for file in files[1:])])
+    verb, it = ("names", "the file") if len(files) == 1 else ("name", "the files")
+    who = f"{people} people, none of whom has a picture in {folders}" if people else "nobody"
+    return DataError(f"{dataset}: {names} {verb} {who}; copy {it} from the dataset again, or unpack their pictures")
+
+
 def read_numbers(path: Path, *, dataset: str) -> list[int]:
     """The numbers of a file whose first line holds them, separated by commas; the rest of the file is not read.
 

@@ -24,6 +24,7 @@ from tapetum.data.layout import (
     Counts,
     find_base,
     list_pictures_by_folder,
+    nobody_shown,
     read_list,
     read_numbers,
     require_modalities,
@@ -109,16 +110,20 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
             else:
                 failures.append(entry.path)
     people = set(read_people(base)["test"])
-    testing = [
+    tree = [
         Record(path, int(path.parent.name), camid, modality, "test")
         for modality, short in _SHORT.items()
         for camid, folder in _camera_folders(base / f"test_{short}")
         for path in list_pictures_by_folder(folder)
-        if path.parent.name.isdecimal() and int(path.parent.name) in people
+        if path.parent.name.isdecimal()
     ]
+    testing = [record for record in tree if record.pid in people]
     records = sorted(training, key=lambda record: record.path) + sorted(testing, key=lambda record: record.path)
     require_pictures(records, base, dataset=NAME, failures=failures)
     require_modalities(records, base, dataset=NAME)
+    if tree and not testing:
+        file = base / "idx" / "test_id.txt"
+        raise nobody_shown([file], len(people), folders="test_vis/ or test_nir/", dataset=NAME)
     if not testing:
         raise DataError(f"{NAME}: no picture in test_vis/ and test_nir/ of {base}; unpack them there")
     return records

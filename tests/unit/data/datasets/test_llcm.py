@@ -85,6 +85,25 @@ def test_a_person_of_the_list_without_pictures_is_reported_by_the_check(root: Pa
     assert any("named by the dataset's lists without pictures, e.g. test person 99" in line for line in report.problems)
 
 
+@pytest.mark.parametrize(
+    ("line", "people"), [("98,99", "2 people, none of whom has a picture in test_vis/ or test_nir/"), ("", "nobody")]
+)
+def test_a_list_of_people_none_of_whom_has_a_picture_is_named_and_not_the_folders(
+    root: Path, line: str, people: str
+) -> None:
+    (root / "idx" / "test_id.txt").write_text(line + "\n")
+    expected = rf"llcm: .*test_id\.txt names {people}; copy the file from the dataset again"
+    with pytest.raises(DataError, match=expected):
+        llcm.read_records(root)
+
+
+def test_empty_folders_of_the_test_are_named(root: Path) -> None:
+    for folder in ("test_vis", "test_nir"):
+        shutil.rmtree(root / folder)
+    with pytest.raises(DataError, match=r"llcm: no picture in test_vis/ and test_nir/ of .*; unpack them there"):
+        llcm.read_records(root)
+
+
 @pytest.mark.parametrize("name", ["train_vis.txt", "train_nir.txt", "test_id.txt"])
 def test_a_missing_list_is_named(root: Path, name: str) -> None:
     (root / "idx" / name).unlink()
