@@ -38,6 +38,9 @@ _PIL_FILTER = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
+_TIFF_BITS, _TIFF_FORMAT = 258, 339  # tags: bits of a number, and its kind
+_TIFF_KINDS = {2: "int", 3: "float", 5: "complex int", 6: "complex"}  # others are without a sign
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..SOF15; without DHT, JPG, DAC
 _ORIENTATION_TAG = 0x0112
 
@@ -149,8 +152,12 @@ def _decode(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16
     if decoded is None:
         raise DataError(f"{path}: the picture is damaged and cannot be decoded; replace it or use --skip-corrupt")
     if decoded.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{path}: holds numbers of type {decoded.dtype}; convert it to 8 bits or use --skip-corrupt")
+        raise _wrong_numbers(path, str(decoded.dtype))
     return cast("NDArray[np.uint8] | NDArray[np.uint16]", decoded)
+
+
+def _wrong_numbers(path: Path, kind: str) -> DataError:
+    return DataError(f"{path}: holds numbers of type {kind}; convert it to 8 bits or use --skip-corrupt")
 
 
 def _read_content(path: Path) -> bytes:
@@ -186,7 +193,28 @@ def _read_header(path: Path, content: bytes) -> tuple[int, int]:
         size, _ = _scan_jpeg(content)
         if size:
             return size
+    if content.startswith(_TIFF_SIGNATURES):
+        _check_numbers_of_tiff(path, content)
     return _read_header_by_pillow(path, content)
+
+
+def _check_numbers_of_tiff(path: Path, content: bytes) -> None:
+    """Refuse all but 8 and 16 bits without a sign before a decoder sees them: decoders call such files damaged."""
+    order = "<" if content.startswith(b"II") else ">"
+    found = {_TIFF_BITS: 1, _TIFF_FORMAT: 1}  # where a file says nothing
+    try:
+        (start,) = struct.unpack_from(f"{order}I", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, start)
+        entries = content[start + 2 : start + 2 + 12 * count]
+        for tag, _, length, value in struct.iter_unpack(f"{order}HHI4s", entries):
+            if tag in found:  # one 16-bit number a channel: here where two have room, else elsewhere
+                place, within = (value, 0) if length <= 2 else (content, struct.unpack(f"{order}I", value)[0])
+                (found[tag],) = struct.unpack_from(f"{order}H", place, within)
+    except struct.error:
+        return  # damaged, as the readers will say
+    bits, kind = found[_TIFF_BITS], _TIFF_KINDS.get(found[_TIFF_FORMAT], "uint")
+    if bits > 16 or kind != "uint":
+        raise _wrong_numbers(path, f"{kind}{bits}")
 
 
 def _read_header_by_pillow(path: Path, content: bytes) -> tuple[int, int]:

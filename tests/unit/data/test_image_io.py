@@ -97,6 +97,28 @@ def test_numbers_that_are_neither_eight_nor_sixteen_bits_are_refused(tmp_path: P
         read_picture(tmp_path / "a.pfm")
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["float32", "float64", "int32", "uint32", "int16", "int8"])
+def test_a_tiff_of_other_numbers_is_refused_for_its_type_and_nothing_else_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, channels: int
+) -> None:
+    path = tmp_path / "warm.tiff"
+    cv2.imwrite(str(path), np.ones((6, 4, channels), kind))
+    for read in (read_picture, brightest_of_16_bits, picture_size):
+        with pytest.raises(DataError, match=rf"warm\.tiff: holds numbers of type {kind}; convert it to 8 bits"):
+            read(path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+@pytest.mark.parametrize("kept", [4, 8, 9, 60, 150, 1000])
+def test_every_short_beginning_of_a_tiff_is_refused(tmp_path: Path, kept: int) -> None:
+    cv2.imwrite(str(tmp_path / "a.tiff"), sample())
+    (tmp_path / "a.tiff").write_bytes((tmp_path / "a.tiff").read_bytes()[:kept])
+    with pytest.raises(DataError, match="--skip-corrupt"):
+        read_picture(tmp_path / "a.tiff")
+
+
 def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
     picture = sample()
     faint = np.concatenate([picture, np.full((*picture.shape[:2], 1), 10, np.uint8)], axis=2)
