@@ -14,7 +14,7 @@ Ours, off by default: a branch that brightens visible pictures, as IDF's does (`
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, Literal
 
@@ -97,6 +97,10 @@ class Options:
             0 < self.curve_scale <= 1,
             f"method.curve_scale: {self.curve_scale} is out of range; use above 0, up to 1",
         )
+        for field in fields(self):
+            if field.name.endswith("_weight"):
+                weight = getattr(self, field.name)
+                require(weight >= 0, f"method.{field.name}: {weight} is negative; use 0 or more")
         require(
             self.id_weight > 0 or self.triplet_weight > 0,
             "method.id_weight: 0 leaves nothing that tells persons apart when triplet_weight is 0; set one of them",
@@ -375,6 +379,7 @@ def join_parts(parts: Tensor, weights: Tensor, missing: Tensor, modalities: Tens
 FORMAT = "deen-official"
 VARIANT_TENSOR = "DEE.FC1.weight"  # whose size tells the variant
 VARIANTS = {3: "SYSU-MM01 and LLCM", 2: "RegDB"}  # by the stage before the expansion
+RELEASED = ("backbone", "expansion", "aggregation", "illumination")  # options of which the layout holds one value only
 
 
 def _renaming(expand_after: int) -> Renaming:
@@ -429,6 +434,12 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     Raises:
         CheckpointError: it is not the released network (another backbone, no expansion or aggregation, a branch more).
     """
+    for name in RELEASED:
+        value, released = options.get(name, getattr(Options, name)), getattr(Options, name)
+        if value != released:
+            raise CheckpointError(
+                f"method.{name}: {value!r} has no place in the released layout; only {released!r} fits it"
+            )
     expand_after = int(options.get("expand_after", 3))
     theirs = to_theirs(state, _renaming(expand_after), ())
     theirs |= unused_tensors("resnet50", num_stages=expand_after + 1)

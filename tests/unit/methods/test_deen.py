@@ -148,6 +148,14 @@ def test_pictures_whose_maps_have_no_two_halves_are_refused_with_the_remedy():
     assert torch.isfinite(run(build(aggregation=False), narrow).features).all()
 
 
+@pytest.mark.parametrize(("size", "expand_after"), [((62, 31), 3), ((48, 48), 2), ((48, 16), 2)])
+def test_pictures_of_other_sizes_pass_where_their_maps_have_two_halves(size, expand_after):
+    batch = make_batch()
+    images = functional.interpolate(batch.images, size)
+    output = run(build(expand_after=expand_after), dataclasses.replace(batch, images=images))
+    assert torch.isfinite(output.features).all()
+
+
 # Losses
 
 
@@ -230,6 +238,11 @@ def test_the_reading_of_the_gradient_changes_gradients_only():
         ({"dropout": 1.0}, "method.dropout: 1.0 is out of range"),
         ({"cpm_margin": -1.0}, "method.cpm_margin: -1.0 is negative"),
         ({"id_weight": 0.0, "triplet_weight": 0.0}, "method.id_weight: 0 leaves nothing"),
+        ({"cpm_weight": -1.0}, "method.cpm_weight: -1.0 is negative; use 0 or more"),
+        ({"id_weight": -1.0}, "method.id_weight: -1.0 is negative"),
+        ({"triplet_weight": -0.5}, "method.triplet_weight: -0.5 is negative"),
+        ({"orthogonality_weight": -0.01}, "method.orthogonality_weight: -0.01 is negative"),
+        ({"exposure_weight": -10.0}, "method.exposure_weight: -10.0 is negative"),
         ({"curve_width": 0}, "method.curve_width: 0 is no width"),
         ({"curve_scale": 0.0}, "method.curve_scale: 0.0 is out of range"),
         ({"expand_after": 4}, "method.expand_after: 4 is none of 3, 2|method.expand_after: 4 is none of 2, 3"),
@@ -651,6 +664,22 @@ def test_another_network_has_no_place_in_the_released_layout():
     for options in ({}, {"expansion": False}, {"illumination": "branch", "curve_width": 4}):
         with pytest.raises(CheckpointError, match=r"released layout|deen-official"):
             convert_to("deen-official", SMALL | options, build(**options).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"backbone": "resnet18"}, "method.backbone: 'resnet18' has no place .* layout; only 'resnet50' fits it"),
+        ({"expansion": False}, "method.expansion: False has no place"),
+        ({"aggregation": False}, "method.aggregation: False has no place"),
+        ({"illumination": "branch"}, "method.illumination: 'branch' has no place"),
+    ],
+)
+def test_an_export_names_the_option_by_which_a_network_is_not_the_released_one(options, complaint):
+    with torch.device("meta"):
+        state = build_method("deen", options, 5).state_dict()
+    with pytest.raises(CheckpointError, match=complaint):
+        convert_to("deen-official", options, state)
 
 
 def test_training_can_start_from_a_released_checkpoint_but_not_from_the_other_variants(released, tmp_path):
