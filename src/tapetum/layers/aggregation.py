@@ -83,7 +83,8 @@ class PositionAggregation(nn.Module):
             if maps.shape[2] * maps.shape[3] % 2:
                 raise RecipeError(
                     f"aggregation: a map of {maps.shape[2]} x {maps.shape[3]} pixels has no two halves; choose a "
-                    "data.size whose height or width is a multiple of 32, or set method.aggregation: false"
+                    "data.size whose height or width is a multiple of 32, which always works (16 with "
+                    "method.expand_after: 2), or set method.aggregation: false"
                 )
         query = _join_halves(self.query(high))  # (B, l, N / 2)
         key, value = (_join_halves(part) for part in _project(low, self.key, self.value))
