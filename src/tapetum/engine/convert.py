@@ -24,6 +24,7 @@ RECIPES_BY_IDS = {
     ("deen-official", 206): "deen_regdb",
     ("deen-official", 395): "deen_sysu",
 }  # where the number of identities tells the data set
+NO_SCORES = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # what releases keep beside a network, and print
 
 
 def import_checkpoint(layout: str, source: Path, target: Path) -> Header:
@@ -68,7 +69,8 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     Args:
         layout: e.g. "idf-official".
         source: a run folder or a checkpoint of ours.
-        target: the file to write, a dictionary of tensors saved by PyTorch, under the key that the layout has for it.
+        target: the file to write, a dictionary of tensors saved by PyTorch. Where the layout has a key for it, epoch and
+            scores stand beside; the scores are zeros, as none are known of these weights.
     Raises:
         RecipeError: the layout is unknown.
         CheckpointError: the source is none of ours, or its network does not fit the layout.
@@ -83,5 +85,6 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     key = official_formats()[layout].key
     make_folder(target.parent)
     packed = io.BytesIO()
-    torch.save({key: plain} if key else plain, packed)
+    epoch = checkpoint.header.epoch
+    torch.save({key: plain, **NO_SCORES, "epoch": epoch} if key else plain, packed)
     write_bytes(target, packed.getvalue())

@@ -56,9 +56,17 @@ def test_a_visible_infrared_release_keeps_scores_beside_the_tensors(tmp_path: Pa
     assert header.recipe["data"]["interpolation"] == "lanczos"
     export_checkpoint("agw-vi-official", tmp_path / "ours.safetensors", tmp_path / "theirs.t")
     again = torch.load(tmp_path / "theirs.t", weights_only=True)
-    assert again.keys() == {"net"}
+    assert again.keys() == saved.keys(), "test scripts of the release print what lies beside the tensors"
+    assert (again["cmc"].tolist(), again["mAP"], again["mINP"], again["epoch"]) == ([0.0] * 20, 0.0, 0.0, 0)
     assert again["net"].keys() == theirs.keys()
     assert all(torch.equal(again["net"][name], value) for name, value in used.items())
+
+
+def test_an_export_says_after_how_many_epochs_its_weights_were_taken(tmp_path: Path) -> None:
+    header = Header("agw_vi", {}, 3, epoch=12)
+    save_checkpoint(tmp_path / "ours.safetensors", build_method("agw_vi", {}, 3), header)
+    export_checkpoint("agw-vi-official", tmp_path / "ours.safetensors", tmp_path / "theirs.t")
+    assert torch.load(tmp_path / "theirs.t", weights_only=True)["epoch"] == 12
 
 
 def test_where_the_number_of_identities_tells_the_data_set_its_recipe_is_brought(
