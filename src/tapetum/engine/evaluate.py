@@ -30,7 +30,7 @@ from tapetum.engine.extract import read_embeddings, save_embeddings
 from tapetum.engine.precision import resolve_precision
 from tapetum.engine.recipe import DataSection
 from tapetum.engine.run_folder import RunFolder
-from tapetum.engine.sources import CACHE, list_split, open_data
+from tapetum.engine.sources import CACHE, check_division, list_split, open_data
 from tapetum.evaluation.card import Card, build_card, write_card
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.evaluation.ranking import multi_query as join_queries
@@ -109,7 +109,7 @@ def evaluate_run(
         CheckpointError: no checkpoint, or it is damaged.
         DataError: pictures are missing or damaged.
         ProtocolError: the protocol cannot be carried out on these pictures.
-        RecipeError: the dataset has no such protocol.
+        RecipeError: the dataset has no such protocol, or tests people whom the weights may have been trained on.
         OutputError: the result cannot be written.
     """
     (found,) = evaluate_protocols(
@@ -170,6 +170,7 @@ def evaluate_protocols(
     describer = Describer(place, mirror=mirror, precision=precision)
     recipe = describer.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
+    check_division(dataset, recipe.data, place, data)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
     tests = [_plan_test(dataset, rules) for rules in choose_protocols(dataset, protocols or [usual])]
     if rerank is None and recipe.evaluation.rerank is not None:
@@ -346,6 +347,8 @@ def _evaluate_test(
             "fingerprint": test.fingerprint,
             "pictures": {side: content for side, (content, _) in test.whole.items()},
             **{side: count for side, (_, count) in test.whole.items()},
+            "options": dataset.options,
+            "division": dataset.division,
             "multi_query": multi_query,
             "size": recipe.data.size,
             "interpolation": recipe.data.interpolation,

@@ -13,7 +13,7 @@ from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.locks import locked
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Record
-from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset
+from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset, read_division
 from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
 from tapetum.data.layout import SUFFIXES
 from tapetum.data.loader import Progress, drop_corrupt
@@ -141,6 +141,29 @@ def list_protocols(section: DataSection) -> dict[str, Protocol]:
     else:
         module = load_dataset_module(section.scene.get("layout", section.name))
     return dict(module.PROTOCOLS)
+
+
+def check_division(dataset: Dataset, own: DataSection, place: Path, data: DataSection | None = None) -> None:
+    """Refuse a division of the people that may test, or hold out, somebody whom weights were trained on.
+
+    Args:
+        dataset: opened.
+        own: the data section of the recipe that the weights were trained by.
+        place: where the weights are, for the message.
+        data: how `dataset` was opened; a generated scene of other settings shows other people.
+    Raises:
+        RecipeError: the same dataset is divided in another way.
+    """
+    if dataset.name != own.name or not dataset.division or (data is not None and data.scene != own.scene):
+        return
+    begun = read_division(load_reader(dataset.name, dataset.root), own.options)
+    for name, value in dataset.division.items():
+        if begun[name] != value:
+            raise RecipeError(
+                f"{place}: was trained with data.options.{name} = {begun[name]!r}; {dataset.name} with {name} = {value!r}"
+                f" divides the people anew, so some of those trained on would be tested: keep {begun[name]!r}, or take "
+                f"weights that were trained with {value!r}"
+            )
 
 
 def training_records(dataset: Dataset) -> list[Record]:

@@ -45,6 +45,7 @@ from tapetum.engine.run_folder import RunFolder, write_json, write_text
 from tapetum.engine.sources import (
     CACHE,
     augment_options,
+    check_division,
     open_data,
     picture_settings,
     sampler_options,
@@ -139,7 +140,7 @@ def train(
         stack.enter_context(_computing_with(facts.get("threads")))
         plan = _make_plan(recipe, folder, dataset, pictures, facts)
         state = load_state(folder.state) if folder.state.is_file() else None
-        network = _build_network(recipe, len(plan.pids), state)
+        network = _build_network(recipe, dataset, len(plan.pids), state)
         if begins or not folder.recipe.is_file():
             write_text(folder.recipe, write_yaml(recipe))
         facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
@@ -206,7 +207,7 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: st
     return Plan(recipe, folder, tuple(records), look, tuple(pids), precision, origin)
 
 
-def _build_network(recipe: Recipe, num_ids: int, state: State | None) -> nn.Module:
+def _build_network(recipe: Recipe, dataset: Dataset, num_ids: int, state: State | None) -> nn.Module:
     torch.manual_seed(derive_seed(recipe.seed, "weights"))
     network = build_method(recipe.method.name, recipe.method.options, num_ids)
     method = cast(Method, network)
@@ -218,6 +219,9 @@ def _build_network(recipe: Recipe, num_ids: int, state: State | None) -> nn.Modu
         network.load_state_dict(state.network)
     elif is_checkpoint(Path(recipe.init.weights)):
         begun = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=num_ids)
+        if begun.header.recipe:
+            own = check_recipe(begun.header.recipe, f"in {begun.path}")
+            check_division(dataset, own.data, begun.path, recipe.data)
         fill(network, begun.network.state_dict(), begun.path)
     else:  # "none" leaves backbones as they are and fills what a method's own options name
         method.load_pretrained("none" if recipe.init.weights == "random" else recipe.init.weights)

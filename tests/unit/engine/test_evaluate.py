@@ -12,7 +12,7 @@ from tapetum.core.errors import CheckpointError, DataError, ProtocolError, Recip
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset, open_dataset
-from tapetum.data.datasets import llcm
+from tapetum.data.datasets import llcm, regdb
 from tapetum.data.layout import write_sample_picture
 from tapetum.engine import evaluate as module
 from tapetum.engine.describer import Describer
@@ -295,3 +295,48 @@ def test_a_missing_modality_is_named_with_the_data_set(run: Path, crossed: Datas
     with pytest.raises(DataError, match=r"llcm: no infrared picture as query for protocol llcm_revised_nir_to_vis in .*"
                        "it has 36 test visible, 12 train"):  # fmt: skip
         evaluate_run(run, dataset=replace(crossed, records=visible), out=tmp_path, draws=10)
+
+
+CROSSED = ["sampler={name: cross_modality, ids: 2, pictures: 2, steps: 1}", "schedule.epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RegDB's miniature: four people, in ten divisions."""
+    root = tmp_path_factory.mktemp("divided")
+    regdb.write_miniature(root, numpy_generator(0))
+    return root
+
+
+def test_another_division_of_the_people_than_was_trained_on_is_not_tested(
+    tiny_recipe: Build, divided: Path, tmp_path: Path
+) -> None:
+    settings = [*CROSSED, "data.name=regdb", f"data.root={divided}"]
+    recipe = tiny_recipe(overrides=[*settings, "data.options={trial: 3}"])
+    checkpoint = train(recipe, tmp_path / "run").checkpoint
+    other = recipe.data.model_copy(update={"options": {"trial": 2}})
+    second = open_dataset("regdb", divided, options=other.options)
+    words = r"trained with data\.options\.trial = 3; regdb with trial = 2 .* would be tested: keep 3, or take weights"
+    for place in (tmp_path / "run", checkpoint):
+        with pytest.raises(RecipeError, match=words):
+            evaluate_run(place, dataset=second, data=other, draws=10)
+    first = recipe.data.model_copy(update={"options": {}})
+    with pytest.raises(RecipeError, match=r"= 3; regdb with trial = 1 "):
+        evaluate_run(tmp_path / "run", dataset=open_dataset("regdb", divided), data=first, draws=10)
+    assert not (tmp_path / "run" / "evaluation").exists()
+    card = evaluate_run(tmp_path / "run", draws=10).card
+    assert (card["data"]["division"], card["data"]["options"]) == ({"trial": 3}, {})
+    further = [*settings, "data.options={trial: 4}", f"init.weights={checkpoint}"]
+    with pytest.raises(RecipeError, match=r"trained with data\.options\.trial = 3; regdb with trial = 4 "):
+        train(tiny_recipe(overrides=further), tmp_path / "further")
+
+
+def test_weights_of_other_pictures_may_be_tested_on_any_division(run: Path, divided: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("regdb", divided, options={"trial": 7})
+    assert evaluate_run(run, dataset=dataset, out=tmp_path, draws=10).card["data"]["division"] == {"trial": 7}
+
+
+def test_reading_options_other_than_the_usual_ones_stand_on_the_card(run: Path, people: Path, tmp_path: Path) -> None:
+    for given, expected in (({"holdout_first": False}, {}), ({"holdout_first": True}, {"holdout_first": True})):
+        card = evaluate_run(run, dataset=open_dataset("night600", people, options=given), out=tmp_path, draws=10).card
+        assert (card["data"]["options"], card["data"]["division"]) == (expected, {})
