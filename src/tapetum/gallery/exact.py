@@ -23,6 +23,7 @@ from tapetum.core.vectors import smallest
 BLOCK_ROWS = 65_536  # at most, in one file: what one deleted vector costs to write again
 QUERIES_AT_ONCE = 256
 HEADER_BYTES = 4096
+MOST_SMALL = 8  # blocks in memory before they are joined
 GATHER_BELOW = 0.25  # share of a block's rows under which copying them out beats multiplying all
 
 Bits = NDArray[np.bool_]
@@ -58,7 +59,6 @@ class Matrix:
         self.dimension = dimension
         self.blocks: list[Block] = []
         self.rows: list[Whole] = []  # of each block: the table's row, or -1 where it is dead
-        self.count = 0
 
     def refresh(self, stamps: Whole, read: Callable[[Whole], Real]) -> None:
         """Take over another state of the table.
@@ -86,7 +86,8 @@ class Matrix:
             positions = absent[start : start + BLOCK_ROWS]
             blocks.append(Block(stamps[positions], read(positions), None))
             rows.append(positions)
-        self.blocks, self.rows, self.count = blocks, rows, len(stamps)
+        self.blocks, self.rows = blocks, rows
+        self._join_small()
 
     def search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
         """The k most similar rows of each query among those that pass; equal ones in the order of their stamps.
@@ -124,6 +125,23 @@ class Matrix:
         for path in self.folder.iterdir():  # leavings of a run that was killed; one may hold a deleted vector
             if path not in known:
                 path.unlink(missing_ok=True)
+
+    def _join_small(self) -> None:
+        """A reader beside a busy writer meets a few new rows at a time: keep them together in memory."""
+        pairs = list(zip(self.blocks, self.rows, strict=True))
+        small = [pair for pair in pairs if pair[0].path is None and 2 * len(pair[1]) < BLOCK_ROWS]
+        if len(small) <= MOST_SMALL:
+            return
+        alive = [np.flatnonzero(rows >= 0) for _, rows in small]
+        stamps = np.concatenate([block.stamps[some] for (block, _), some in zip(small, alive, strict=True)])
+        vectors = np.concatenate([block.vectors[some] for (block, _), some in zip(small, alive, strict=True)])
+        rows = np.concatenate([rows[some] for (_, rows), some in zip(small, alive, strict=True)])
+        order = np.argsort(stamps, kind="stable")
+        pairs = [pair for pair in pairs if pair[0].path is not None or 2 * len(pair[1]) >= BLOCK_ROWS]
+        for start in range(0, len(order), BLOCK_ROWS):
+            some = order[start : start + BLOCK_ROWS]
+            pairs.append((Block(stamps[some], vectors[some], None), rows[some]))
+        self.blocks, self.rows = [block for block, _ in pairs], [rows for _, rows in pairs]
 
     def _write_again(self, pooled: list[tuple[Block, Whole]]) -> list[tuple[Block, Whole]]:
         written: list[tuple[Block, Whole]] = []
@@ -188,12 +206,11 @@ class Matrix:
             values = torch.cat([values, distances], dim=1)
             found = torch.cat([found, block_rows[columns]], dim=1)
             stamps = torch.cat([stamps, block_stamps[columns]], dim=1)
-            if values.shape[1] > k:
-                order = stamps.argsort(dim=1)
-                values, found, stamps = values.gather(1, order), found.gather(1, order), stamps.gather(1, order)
-                values, order = values.sort(dim=1, stable=True)
-                values = values[:, :k]
-                found, stamps = found.gather(1, order[:, :k]), stamps.gather(1, order[:, :k])
+            order = stamps.argsort(dim=1)
+            values, found, stamps = values.gather(1, order), found.gather(1, order), stamps.gather(1, order)
+            values, order = values.sort(dim=1, stable=True)
+            values, order = values[:, :k], order[:, :k]
+            found, stamps = found.gather(1, order), stamps.gather(1, order)
         return values.neg().clamp_(-1, 1).numpy(), found.numpy()
 
     def _read_folder(self) -> None:

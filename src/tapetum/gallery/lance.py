@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import GalleryError, OutputError
+from tapetum.core.locks import locked
 from tapetum.core.types import Modality
 from tapetum.gallery.exact import Matrix
 from tapetum.gallery.filters import Among, And, Coded, Compare, Filter, Not, Or, Value, rows_passing
@@ -66,7 +67,9 @@ class LanceStore(Store):
         self._columns: dict[str, NDArray[np.float64] | Coded] = {}
         self._ready = False  # the matrix is at the version seen
         try:
-            self._table = connect(folder).open_table(TABLE)
+            database = connect(folder)
+            self._table = database.open_table(TABLE)  # stays at the version that a reader looks at
+            self._written = database.open_table(TABLE)  # for the writer: each write moves it on
         except Exception as error:
             raise GalleryError(
                 f"{folder}: its table cannot be opened ({_first_line(error)}); restore a backup"
@@ -85,18 +88,20 @@ class LanceStore(Store):
 
     def _merge(self, batch: Any) -> None:
         with self._failing("cannot be written to; nothing of this batch was stored"):
-            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge = self._written.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(batch)
 
     def _delete(self, ids: Sequence[str]) -> None:
+        self._written.checkout_latest()
         with self._failing("the deletion did not finish; the next writer does it"):
             for some in chunks(ids):
-                self._table.delete(render_sql(Among("id", tuple(some))))
+                self._written.delete(render_sql(Among("id", tuple(some))))
             self._drop_index()
             self._clean()
         self._write_matrix()
 
     def _compact(self) -> float | None:
+        self._written.checkout_latest()
         with self._failing("cannot be compacted; nothing is lost"):
             self._clean()
         self._write_matrix()
@@ -109,8 +114,7 @@ class LanceStore(Store):
         """Make the table one version without deletion marks: then no data file holds a dead row."""
         for attempt in range(5):
             time.sleep(0.002 * (attempt + 1))  # versions older than a millisecond go; zero would print a warning
-            self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
-            self._table.checkout_latest()
+            self._written.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
             marks = self._path("_deletions").glob("*") if self._path("_deletions").is_dir() else ()
             marked = sorted({int(path.name.split("-")[0]) for path in marks})
             if marked:  # files with few dead rows, which optimising leaves alone: move their living rows elsewhere
@@ -120,12 +124,12 @@ class LanceStore(Store):
         raise GalleryError(f"{self.where}: deleted rows could not be cleaned from its files; compact it again")
 
     def _move_rows(self, fragments: list[int]) -> None:
-        found = self._table.search().select(["id", "_rowaddr"]).to_arrow()
+        found = self._written.search().select(["id", "_rowaddr"]).to_arrow()
         inside = np.isin(found["_rowaddr"].to_numpy() >> 32, fragments)
         ids = [name for name, moved in zip(found["id"].to_pylist(), inside.tolist(), strict=True) if moved]
         for start in range(0, len(ids), ROWS_AT_ONCE):
             some = ids[start : start + ROWS_AT_ONCE]
-            self._merge(self._table.search().where(render_sql(Among("id", tuple(some)))).to_arrow())
+            self._merge(self._written.search().where(render_sql(Among("id", tuple(some)))).to_arrow())
 
     def _search(
         self, queries: Tensor, k: int, chosen: Filter | None, exact: bool | None
@@ -204,7 +208,11 @@ class LanceStore(Store):
         return self._reading(answer)
 
     def _crops(self) -> set[str]:
-        return set(self._table.search().select(["crop"]).to_arrow()["crop"].to_pylist())
+        def answer() -> set[str]:
+            self._table.checkout_latest()
+            return set(self._table.search().select(["crop"]).to_arrow()["crop"].to_pylist())
+
+        return self._reading(answer)
 
     def _count(self, chosen: Filter | None) -> int:
         def answer() -> int:
@@ -261,8 +269,9 @@ class LanceStore(Store):
             self._look()
             self._load()
 
-        self._reading(answer)
-        self._matrix.write()
+        with self._guard:
+            self._reading(answer)
+            self._matrix.write()
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{TABLE}.lance" / name
@@ -278,8 +287,8 @@ class LanceStore(Store):
     def _drop_index(self) -> None:
         """An index keeps codes of deleted vectors: it goes with them, and compacting builds the next."""
         (self._folder / "approximate.json").unlink(missing_ok=True)
-        for index in self._table.list_indices():
-            self._table.drop_index(index.name)
+        for index in self._written.list_indices():
+            self._written.drop_index(index.name)
 
     def _build_index(self) -> float:
         about = self._about_index()
@@ -289,7 +298,7 @@ class LanceStore(Store):
 
         with self._failing("the approximate index cannot be built; exact search works as before"):
             self._drop_index()
-            self._table.create_index("vector", config=HnswSq(distance_type="cosine"))
+            self._written.create_index("vector", config=HnswSq(distance_type="cosine"))
             self._clean()
         self._write_matrix()
         picked = np.linspace(0, len(self._stamps) - 1, RECALL_QUERIES).astype(np.int64)
@@ -345,8 +354,6 @@ def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) 
             raise GalleryError(f"{folder}: no gallery is there; make one with: tapetum index SOURCE --gallery {folder}")
         check_model(create, str(folder))
         make_folder(folder)
-        from tapetum.core.locks import locked
-
         with locked(folder / "writer.lock", f"{folder}: another process is writing to this gallery"):
             if not about.is_file():
                 try:

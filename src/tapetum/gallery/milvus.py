@@ -127,13 +127,14 @@ class MilvusStore(Store):
             self._client.compact(self._name)
         large = self._count(None) > self.approximate_above
         if large != (self._index() == "HNSW"):
-            with self._asking(OutputError):
+            with self._guard, self._asking(OutputError):  # no search of this process while there is no index
                 self._client.release_collection(self._name)
                 self._client.drop_index(self._name, "vector")
                 self._client.create_index(self._name, index_of(self._client, "HNSW" if large else "FLAT"))
                 self._client.load_collection(self._name)
         if not large:
-            self._client.upsert(self._name + "_about", [_note("recall", "")])
+            with self._asking(OutputError):
+                self._client.upsert(self._name + "_about", [_note("recall", "")])
             return None
         return self._measure_recall()
 

@@ -46,7 +46,8 @@ class Store(ABC):
         self.info = info
         self.folder = folder
         self.approximate_above = approximate_above
-        self._guard = threading.RLock()
+        self._guard = threading.RLock()  # of everything that reads through this object
+        self._pen = threading.RLock()  # of its writers: a thread that writes does not keep others from searching
         self._writers = 0
         self._lock = ExitStack()
 
@@ -79,7 +80,7 @@ class Store(ABC):
         Raises:
             OutputError: another process, or another open gallery of this one, is writing.
         """
-        with self._guard:
+        with self._pen:
             if self._writers == 0:
                 if self.folder is not None:
                     refusal = f"{self.where}: another process is writing to this gallery"
@@ -123,7 +124,8 @@ class Store(ABC):
                 raise GalleryError(f"{self.where}: row {row.sighting.id!r}: no crop at {row.sighting.crop}; {remedy}")
         ids = [row.sighting.id for row in rows]
         with self.writing():
-            before = {row.sighting.crop for row in self._fetch_rows(ids)}
+            with self._guard:
+                before = {row.sighting.crop for row in self._fetch_rows(ids)}
             self._upsert(rows, matrix.numpy())
             self._unlink_crops(before - {row.sighting.crop for row in rows})
         return len(rows)
@@ -143,7 +145,7 @@ class Store(ABC):
         if chosen is None:
             raise GalleryError(f"{self.where}: delete needs a filter; name the rows to remove")
         with self.writing():
-            rows = self._find(chosen)
+            rows = self.find(chosen)
             if rows:
                 self._erase(
                     sorted({row.sighting.id for row in rows}), sorted({row.sighting.crop for row in rows} - {""})
@@ -322,7 +324,9 @@ class Store(ABC):
         wanted = {crop for crop in crops if crop}
         if self.folder is None or not wanted:
             return
-        for crop in wanted - self._crops():
+        with self._guard:
+            used = self._crops()
+        for crop in wanted - used:
             try:
                 (self.folder / crop).unlink(missing_ok=True)
             except OSError as error:
@@ -335,7 +339,8 @@ class Store(ABC):
         if self.folder is None or not (self.folder / CROPS).is_dir():
             return
         newest = (self.folder / "writer.lock").stat().st_mtime - ORPHAN_SECONDS  # touched when the lock was taken
-        known = self._crops()
+        with self._guard:
+            known = self._crops()
         for path in (self.folder / CROPS).rglob("*"):
             with contextlib.suppress(OSError):
                 old = path.is_file() and path.stat().st_mtime < newest

@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gallery_rows import some_vectors
+from tapetum.gallery import exact
+from tapetum.gallery.exact import Matrix, read_block, write_block
+
+
+class Table:
+    """Stands for the table that a matrix follows: stamps and vectors, and how many it was asked for."""
+
+    def __init__(self, count: int, dimension: int = 16) -> None:
+        self.stamps = np.random.default_rng(0).permutation(count * 7)[:count].astype(np.int64)
+        self.vectors = some_vectors(count, dimension=dimension).numpy()
+        self.read = 0
+
+    def give(self, rows: np.ndarray) -> np.ndarray:
+        self.read += len(rows)
+        return self.vectors[rows]
+
+    def keep(self, rows: np.ndarray) -> None:
+        self.stamps, self.vectors = self.stamps[rows], self.vectors[rows]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "BLOCK_ROWS", 50)
+
+
+def check_search(matrix: Matrix, table: Table, passing: np.ndarray | None = None, k: int = 7) -> None:
+    queries = some_vectors(9, seed=1, dimension=16)
+    values, rows = matrix.search(queries, k, passing)
+    products = queries @ torch.from_numpy(table.vectors).T
+    if passing is not None:
+        products[:, torch.from_numpy(~passing)] = -2
+    expected = products.topk(min(k, len(table.stamps) if passing is None else int(passing.sum())))
+    assert rows.tolist() == expected.indices.tolist()
+    np.testing.assert_allclose(values, expected.values.numpy(), atol=1e-6)
+
+
+def test_search_in_blocks_equals_search_in_one_matrix(tmp_path: Path) -> None:
+    table, matrix = Table(333), Matrix(tmp_path / "exact", 16)
+    matrix.refresh(table.stamps, table.give)
+    for passing in (None, np.arange(333) % 2 == 0, np.arange(333) % 29 == 0, np.arange(333) < 3):
+        check_search(matrix, table, passing)
+
+
+def test_written_blocks_are_mapped_and_not_read_from_the_table_again(tmp_path: Path) -> None:
+    table, matrix = Table(120), Matrix(tmp_path / "exact", 16)
+    matrix.refresh(table.stamps, table.give)
+    matrix.write()
+    check_search(matrix, table)
+    assert sorted(len(block.stamps) for block in matrix.blocks) == [20, 50, 50]
+    other = Matrix(tmp_path / "exact", 16)
+    other.refresh(table.stamps, table.give)
+    check_search(other, table)
+    assert table.read == 120
+    assert all(isinstance(block.vectors, np.memmap) for block in other.blocks)
+
+
+def test_a_deleted_vector_leaves_answers_at_once_and_the_files_with_the_next_write(tmp_path: Path) -> None:
+    table, matrix = Table(120), Matrix(tmp_path / "exact", 16)
+    matrix.refresh(table.stamps, table.give)
+    matrix.write()
+    gone = table.vectors[60].tobytes()
+    untouched = {path for path in tmp_path.rglob("*.block") if gone not in path.read_bytes()}
+    assert len(untouched) == 2
+    table.keep(np.delete(np.arange(120), 60))
+    matrix.refresh(table.stamps, table.give)
+    check_search(matrix, table)
+    matrix.write()
+    check_search(matrix, table)
+    assert not [path for path in tmp_path.rglob("*.block") if gone in path.read_bytes()]
+    assert len(untouched & set(tmp_path.rglob("*.block"))) >= 1  # full blocks without it stay as they were
+    assert table.read == 120
+
+
+def test_rows_that_came_after_the_files_are_kept_in_memory_until_the_next_write(tmp_path: Path) -> None:
+    table, matrix = Table(130), Matrix(tmp_path / "exact", 16)
+    whole = Table(130)
+    table.keep(np.arange(70))
+    matrix.refresh(table.stamps, table.give)
+    matrix.write()
+    other = Matrix(tmp_path / "exact", 16)
+    other.refresh(whole.stamps, whole.give)
+    assert whole.read == 60
+    check_search(other, whole)
+    other.write()
+    assert sum(len(block.stamps) for block in other.blocks) == 130
+    matrix.refresh(whole.stamps, whole.give)
+    assert whole.read == 60  # found the files of the other
+    check_search(matrix, whole)
+
+
+def test_damaged_doubled_and_foreign_files_cost_time_but_no_answer(tmp_path: Path) -> None:
+    table, matrix = Table(100), Matrix(tmp_path / "exact", 16)
+    matrix.refresh(table.stamps, table.give)
+    matrix.write()
+    first, second = sorted(tmp_path.rglob("*.block"))
+    first.write_bytes(first.read_bytes()[:-1])
+    order = np.argsort(table.stamps)[:30]
+    write_block(tmp_path / "exact", table.stamps[order], table.vectors[order])  # in another block as well
+    (tmp_path / "exact" / "notes.block").write_text("{}")
+    (tmp_path / "exact" / "empty.block").write_text("")
+    other = Matrix(tmp_path / "exact", 16)
+    other.refresh(table.stamps, table.give)
+    check_search(other, table)
+    other.write()
+    check_search(other, table)
+    again = Matrix(tmp_path / "exact", 16)
+    again.refresh(table.stamps, lambda rows: pytest.fail("everything is in files"))
+    check_search(again, table)
+    assert read_block(second, 17) is None
+
+
+def test_equal_similarities_come_in_the_order_of_their_stamps(tmp_path: Path) -> None:
+    table, matrix = Table(120), Matrix(tmp_path / "exact", 16)
+    table.vectors = np.eye(16, dtype=np.float32)[np.arange(120) % 2]
+    matrix.refresh(table.stamps, table.give)
+    _, rows = matrix.search(torch.eye(16)[:1], 20, None)
+    even = np.arange(0, 120, 2)
+    assert rows[0].tolist() == even[np.argsort(table.stamps[even])][:20].tolist()
+
+
+def test_an_empty_table_has_no_answers(tmp_path: Path) -> None:
+    table, matrix = Table(3), Matrix(tmp_path / "exact", 16)
+    table.keep(np.arange(0))
+    matrix.refresh(table.stamps, table.give)
+    matrix.write()
+    assert matrix.search(torch.eye(16)[:2], 5, None)[1].shape == (2, 0)
+
+
+def test_a_few_new_rows_at_a_time_are_joined_in_memory(tmp_path: Path) -> None:
+    whole, matrix = Table(130), Matrix(tmp_path / "exact", 16)
+    for count in range(2, 132, 2):
+        table = Table(130)
+        table.keep(np.arange(count))
+        matrix.refresh(table.stamps, table.give)
+        assert table.read == 2
+    assert len(matrix.blocks) <= 12
+    check_search(matrix, whole)
+    assert whole.read == 0
