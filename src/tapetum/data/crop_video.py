@@ -243,11 +243,14 @@ class MotionDetector:
         options: settings; of these, the learning rates and the height for detection.
         shadows: whether what is merely darker than the background is a shadow and nobody; at night, shadows are too
             faint to matter and dark clothes are not.
+        least_variance: of a background pixel, grey values squared; None leaves OpenCV's.
     """
 
-    def __init__(self, options: CropVideoOptions, *, shadows: bool = True) -> None:
+    def __init__(self, options: CropVideoOptions, *, shadows: bool = True, least_variance: float | None = None) -> None:
         self._options = options
         self._subtractor = cv2.createBackgroundSubtractorMOG2(history=500, varThreshold=25, detectShadows=shadows)
+        if least_variance is not None:
+            self._subtractor.setVarMin(least_variance)
         self._reference: NDArray[np.float32] | None = None
         self._seen = False
 

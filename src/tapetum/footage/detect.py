@@ -35,6 +35,9 @@ _DARK = (
 )
 _BRIGHTENED = 0.45  # where that median goes, of 0..1
 _TOE = 3.0  # grey values: keeps the curve from tearing the darkest ones apart
+_LEAST_VARIANCE = (
+    15.0  # of a lit scene, OpenCV's first guess; below, a camera's own brightness control passes for people
+)
 _OTHER_LIGHT = 2.0  # factor of the median
 _CHANGED_FRAMES = 50
 _FIRST_FRAMES = (
@@ -119,7 +122,7 @@ class BackgroundDetector:
 
     def start(self) -> None:
         """Forget the background."""
-        self._motion = MotionDetector(self._options)
+        self._motion = MotionDetector(self._options, least_variance=_LEAST_VARIANCE)
         self._light: float | None = None  # median lightness of the scene that the background was learnt in
         self._curve = np.arange(256, dtype=np.uint8)
         self._seen_frames = 0

@@ -34,7 +34,7 @@ from tapetum.footage.detect import Detections, Detector, compute_intersection
 from tapetum.footage.frames import Frame, Limits, count_units, read_source_frames
 from tapetum.footage.quality import QualityOptions, measure_quality, tell_modality, touches_edge
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import LoosePicture, Source, fingerprint_source, picture_time
+from tapetum.footage.sources import LoosePicture, Origin, Source, fingerprint_source, picture_time
 from tapetum.footage.track import Tracker, TrackerOptions, Tracklet
 from tapetum.synth.sensor import encode_jpeg
 
@@ -207,7 +207,8 @@ def read_all_sightings(out: Path) -> Iterator[Sighting]:
         DataError: a list is damaged.
     """
     for path in sorted((out / _LISTS).glob("*.jsonl")):
-        yield from _read_list(path)
+        if not path.name.startswith("."):  # a list that a killed run had begun
+            yield from _read_list(path)
 
 
 def source_key(source: Source, detector: Detector | None, options: ExtractOptions) -> str:
@@ -244,6 +245,8 @@ def _extract(
 ) -> Iterator[Sighting]:
     """Give out the sightings and write them down; the list appears when all is done."""
     written: set[str] = set()
+    for begun in (out / _LISTS).glob(f".{key}.jsonl.*"):  # by a run that was killed
+        begun.unlink(missing_ok=True)
     if source.kind == "crops" or detector is None:
         found = _copy_pictures(source, key, out, options, report, progress)
     else:
@@ -439,9 +442,9 @@ def _copy_pictures(
     """The sightings of loose crops; a picture that cannot be read is noted and passed over."""
     readable = 0
 
-    def prepare(picture: LoosePicture) -> Sighting | str:
+    def prepare(picture: LoosePicture) -> tuple[Sighting, Origin] | str:
         try:
-            return _copy_picture(picture, source, key, out, options, report)
+            return _copy_picture(picture, source, key, out, options)
         except DataError as error:
             return str(error)
 
@@ -453,22 +456,23 @@ def _copy_pictures(
         if isinstance(made, str):
             report.note(source.name, made)
             continue
+        sighting, origin = made
         readable += 1
         report.tracklets += 1
-        yield made
+        report.time_origins[origin] += 1
+        yield sighting
     if not readable:
         raise DataError(f"{source.name}: none of its {total} pictures can be read; correct the folder")
 
 
 def _copy_picture(
-    picture: LoosePicture, source: Source, key: str, out: Path, options: ExtractOptions, report: FootageReport
-) -> Sighting:
+    picture: LoosePicture, source: Source, key: str, out: Path, options: ExtractOptions
+) -> tuple[Sighting, Origin]:
     decoded = read_picture(picture.path, max_pixels=options.limits.max_pixels)
     height, width = decoded.shape[:2]
     box = (0, 0, width, height)
     quality = measure_quality(decoded, options=options.quality)
     time, origin = picture_time(picture.path, source.options)
-    report.time_origins[origin] += 1
     modality = options.modality if options.modality is not None else picture.modality
     relative = os.path.relpath(picture.path, source.path) if source.path.is_dir() else picture.path.name
     name = _make_id(f"{relative} {hashlib.sha256(decoded.tobytes()).hexdigest()}", 0, box)
@@ -478,7 +482,7 @@ def _copy_picture(
         suffix, content = ".jpg", encode_jpeg(_shrink(decoded, options.max_crop_height), options.jpeg_quality)
     crop = f"{_CROPS}/{key}/{name}{suffix}"
     write_bytes(out / crop, content)
-    return Sighting(
+    sighting = Sighting(
         id=name,
         source=picture.name,
         camera=picture.camera,
@@ -492,6 +496,7 @@ def _copy_picture(
         remark=quality.remark,
         crop=crop,
     )
+    return sighting, origin
 
 
 def _make_id(content: str, frame: int, box: Box) -> str:

@@ -11,6 +11,7 @@ from tapetum.footage.detect import Detections, FloatArray, compute_iou
 
 _VELOCITY_MEMORY = 0.6  # share of the old velocity in the new one
 _LARGEST_SIZE_CHANGE = 1.8  # height of a box against the tracklet's last one
+_STAYED_WEIGHT = 0.9  # worth of fitting to where somebody was, against where somebody was expected
 _NEAR_WEIGHT = 0.5  # worth of being near against overlapping
 
 
@@ -126,17 +127,22 @@ class Tracker:
         last = np.stack([tracklet.boxes[-1] for tracklet in self._active]).astype(np.float64)
         passed = np.array([time - tracklet.times[-1] for tracklet in self._active])
         moved = self._velocities * passed[:, None]
-        expected = last + np.concatenate([moved, moved], 1)
-        heights = expected[:, 3] - expected[:, 1]
-        new_heights = found.boxes[:, 3] - found.boxes[:, 1]
-        middles, new_middles = ((boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (expected, found.boxes))
-        iou = compute_iou(expected.astype(np.float32), found.boxes)
-        distance = np.linalg.norm(middles[:, None] - new_middles[None], axis=2) / np.maximum(heights, 1)[:, None]
-        change = new_heights[None] / np.maximum(heights, 1)[:, None]
+        expected, expected_fits = self._compare(last + np.concatenate([moved, moved], 1), found)
+        stayed, stayed_fits = self._compare(last, found)  # a box that fell apart gives a wild velocity
+        worth = np.maximum(expected, _STAYED_WEIGHT * stayed)
+        fits = expected_fits | stayed_fits
+        return assign_best(worth, fits)
+
+    def _compare(self, boxes: NDArray[np.float64], found: Detections) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(T, N) how well each detection fits to each box, and whether it may at all."""
+        heights = np.maximum(boxes[:, 3] - boxes[:, 1], 1)[:, None]
+        change = (found.boxes[:, 3] - found.boxes[:, 1])[None] / heights
+        middles, new_middles = ((each[:, :2] + each[:, 2:]) / 2 for each in (boxes, found.boxes))
+        distance = np.linalg.norm(middles[:, None] - new_middles[None], axis=2) / heights
+        iou = compute_iou(boxes.astype(np.float32), found.boxes)
         similar = (change < _LARGEST_SIZE_CHANGE) & (change > 1 / _LARGEST_SIZE_CHANGE)
         fits = (iou >= self._options.min_iou) | ((distance <= self._options.max_distance) & similar)
-        worth = iou + _NEAR_WEIGHT * np.maximum(0, 1 - distance)
-        return assign_best(worth, fits)
+        return iou + _NEAR_WEIGHT * np.maximum(0, 1 - distance), fits
 
     def _continue(self, place: int, frame: int, time: float, found: Detections, row: int) -> None:
         tracklet, box = self._active[place], found.boxes[row]
