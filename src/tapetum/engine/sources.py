@@ -160,9 +160,9 @@ def check_division(dataset: Dataset, own: DataSection, place: Path, data: DataSe
     for name, value in dataset.division.items():
         if begun[name] != value:
             raise RecipeError(
-                f"{place}: was trained with data.options.{name} = {begun[name]!r}; {dataset.name} with {name} = {value!r}"
-                f" divides the people anew, so some of those trained on would be tested: keep {begun[name]!r}, or take "
-                f"weights that were trained with {value!r}"
+                f"{place}: was trained with data.options.{name} = {begun[name]!r}; {dataset.name} with {name} = "
+                f"{value!r} divides the people anew, so some of those trained on would be tested: keep "
+                f"{begun[name]!r}, or take weights that were trained with {value!r}"
             )
 
 

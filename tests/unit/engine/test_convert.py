@@ -83,6 +83,24 @@ def test_where_the_number_of_identities_tells_the_data_set_its_recipe_is_brought
     assert header.recipe["data"]["name"] == "synth"
 
 
+def test_the_division_of_the_people_that_a_release_was_trained_on_must_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"width": 16}
+    torch.save(convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), tmp_path / "net.pth")
+    monkeypatch.setitem(RECIPES_BY_IDS, ("ide-official", 3), "agw_regdb")
+    source, target = tmp_path / "net.pth", tmp_path / "ours.safetensors"
+    with pytest.raises(RecipeError, match=r"net\.pth: .* regdb trains on, .*; add --set data\.options\.trial=VALUE"):
+        import_checkpoint("ide-official", source, target)
+    with pytest.raises(RecipeError, match="does not say which was trained on"):
+        import_checkpoint("ide-official", source, target, ["data.options={}"])
+    with pytest.raises(RecipeError, match=r"--set optimiser\.lr: .* only data\.options can be set"):
+        import_checkpoint("ide-official", source, target, ["optimiser.lr=1"])
+    assert not target.exists()
+    header = import_checkpoint("ide-official", source, target, ["data.options.trial=3"])
+    assert header.recipe["data"]["options"] == {"trial": 3}
+
+
 def test_a_file_or_layout_that_does_not_fit_is_refused(released: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"checkpoint layout 'idf-oficial' is unknown; did you mean idf-official\?"):
         import_checkpoint("idf-oficial", released, tmp_path / "out")
