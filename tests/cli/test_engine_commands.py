@@ -123,9 +123,9 @@ def test_several_protocols_stand_in_one_table(call: Call, trained: Path) -> None
     outcome = call("tapetum evaluate runs/ide --protocol night600 --protocol night600_step --quiet")
     assert outcome.status == 0, outcome.err
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["protocol", "rank-1", "rank-10", "rank-20", "mAP", "mINP", "queries", "gallery"]
+    assert lines[0].split() == ["protocol", "rank-1", "rank-10", "rank-20", "mAP", "mINP", "queries", "trials"]
     assert [line.split()[0] for line in lines[1:3]] == ["night600", "night600_step"]
-    assert [line.split()[-1] for line in lines[1:3]] == ["whole", "whole"]
+    assert [line.split()[-1] for line in lines[1:3]] == ["1", "1"]
     assert lines[-2:] == ["runs/ide/evaluation/night600.json", "runs/ide/evaluation/night600_night600_step.json"]
 
 
@@ -141,9 +141,10 @@ def test_both_readings_of_llcm_stand_side_by_side_with_their_deviation(
         f"llcm_revised_{name}" for name in ("nir_to_vis", "vis_to_nir", "vis_to_nir_released_script")
     ]
     assert all(re.fullmatch(r"\d+\.\d\d ±\d+\.\d\d", cell) for row in rows[1:] for cell in row[1:6])
-    assert {row[-1] for row in rows[1:]} == {"10 x drawn by the released codes' seeded choice"}
+    drawn = [f"10, {side} drawn by the released codes' seeded choice" for side in ("galleries", "galleries", "queries")]
+    assert [row[-1] for row in rows[1:]] == drawn
     single = call(f"tapetum evaluate runs/ide --data llcm={tmp_path / 'llcm'} --quiet")
-    assert "(over 10 trials, drawn by the released codes' seeded choice)" in single.out
+    assert "(over 10 trials, galleries drawn by the released codes' seeded choice)" in single.out
 
 
 def test_another_dataset_protocol_and_mirror_are_options_of_an_evaluation(

@@ -109,14 +109,14 @@ def _echo_card(card: dict[str, Any]) -> None:
 
 def _echo_table(cards: Sequence[dict[str, Any]]) -> None:
     """The numbers of several protocols under each other, each mean with its deviation over trials."""
-    rows = [["protocol", *TABLE.values(), "queries", "gallery"]]
+    rows = [["protocol", *TABLE.values(), "queries", "trials"]]
     for card in cards:
         for name, numbers in (("", card["metrics"]), (" re-ranked", card["reranked"])):
             if numbers:
                 spread = card["trials"]["deviation"] if card["galleries"] and not name else {}
                 cells = [_cell(numbers[key], spread.get(key)) for key in TABLE]
-                gallery = f"{card['trials']['count']} x {card['galleries']}" if card["galleries"] else "whole"
-                rows.append([card["protocol"] + name, *cells, str(numbers["num_queries"]), gallery])
+                trials = ", ".join(filter(None, (str(card["trials"]["count"]), card["galleries"])))
+                rows.append([card["protocol"] + name, *cells, str(numbers["num_queries"]), trials])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

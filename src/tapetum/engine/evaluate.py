@@ -236,7 +236,7 @@ class _Test:
         fingerprint: of all pictures of both sides, before anything is drawn.
         whole: side -> fingerprint and number of all its pictures.
         drawn: (n,) int64 a trial, numbers among the records of the drawn side; None where nothing is drawn.
-        galleries: how they were drawn.
+        galleries: what was drawn, and how.
     """
 
     rules: Protocol
@@ -278,7 +278,9 @@ def _plan_test(dataset: Dataset, rules: Protocol) -> _Test:
         content,
         whole,
         tuple(place[rows] for rows in taken),
-        SEEDED if permutations is None else dataset.permutation_file,
+        f"{'queries' if rules.drawn == QUERY else 'galleries'} {SEEDED}"
+        if permutations is None
+        else dataset.permutation_file,
     )
 
 

@@ -70,7 +70,7 @@ def build_card(
         labels: property -> names of levels, one a query as given, e.g. {"light": ["low", ...]}; metrics and interval of
             each level.
         slices: property -> level -> metrics that were computed elsewhere, e.g. by camera pair.
-        galleries: how the trials drew their pictures; None where the dataset fixes them.
+        galleries: what the trials drew, and how, e.g. "queries drawn by ..."; None where the dataset fixes everything.
         draws: resamplings of the bootstrap.
     """
     trials = [evaluations] if isinstance(evaluations, Evaluation) else list(evaluations)

@@ -81,15 +81,15 @@ def circumstances(card: Card) -> dict[str, str]:
         "re-ranking": "off" if card.get("rerank") is None else "also",
         "pictures": str(card["data"].get("name", "")),
         "fingerprint": str(card["data"].get("fingerprint", "")),
-        "galleries": _galleries(card),
+        "trials": _trials(card),
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _galleries(card: Card) -> str:
-    """How the trials drew their pictures, e.g. "10 x rand_perm_cam.mat"; nothing where the data set fixes them."""
+def _trials(card: Card) -> str:
+    """How many trials and what they drew, e.g. "10, rand_perm_cam.mat"; nothing where the data set fixes it all."""
     source = card.get("galleries")
-    return f"{card['trials']['count']} x {source}" if source else ""
+    return f"{card['trials']['count']}, {source}" if source else ""
 
 
 def other_rule(card: Card) -> str:

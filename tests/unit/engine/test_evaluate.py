@@ -220,7 +220,7 @@ def test_drawn_galleries_stand_on_the_card_with_their_source_and_every_trial(
 ) -> None:
     found = evaluate_run(run, dataset=crossed, out=tmp_path, draws=50)
     card = read_card(found.path)
-    assert card["galleries"] == "drawn by the released codes' seeded choice"
+    assert card["galleries"] == "galleries drawn by the released codes' seeded choice"
     assert card["trials"]["count"] == len(card["trials"]["each"]) == 10
     each = [trial["mean_ap"] for trial in card["trials"]["each"]]
     assert card["metrics"]["mean_ap"] == pytest.approx(np.mean(each))
@@ -260,6 +260,7 @@ def test_several_protocols_describe_each_picture_once(
     assert torch.equal(found[0].trials[3].per_query_ap, first.trials[3].per_query_ap)
     released = found[2]
     assert (len(released.trials[0].matched), released.card["data"]["gallery"]) == (12, 36)  # a person under a camera
+    assert released.card["galleries"] == "queries drawn by the released codes' seeded choice"
     evaluate_protocols(run, [*LLCM, LLCM[0]], dataset=crossed, out=tmp_path, draws=10)
     assert len(described) == 72
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -110,8 +110,8 @@ def test_several_trials_show_their_deviation() -> None:
     assert cards.trials({"trials": {"count": 1, "deviation": {"rank1": 0.0}}}, "rank1") == ""
 
 
-def test_drawn_galleries_stand_among_the_circumstances() -> None:
+def test_what_the_trials_drew_stands_among_the_circumstances() -> None:
     card = dark_camera_card()
-    assert "galleries" not in cards.circumstances(card)
+    assert "trials" not in cards.circumstances(card)
     drawn = {**card, "galleries": "rand_perm_cam.mat", "trials": {**card["trials"], "count": 10}}
-    assert cards.circumstances(drawn)["galleries"] == "10 x rand_perm_cam.mat"
+    assert cards.circumstances(drawn)["trials"] == "10, rand_perm_cam.mat"
