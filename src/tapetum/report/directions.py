@@ -10,6 +10,7 @@ from tapetum.report.content import Result
 from tapetum.report.views import Cell, Row, Table
 
 SHORT = {"visible": "VIS", "infrared": "IR"}
+RELEASED_SCRIPT = "_released_script"  # how protocols end whose script turns round who searches whom
 COMPARED = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mean_ap": "mAP", "mean_inp": "mINP"}
 
 
@@ -18,7 +19,8 @@ class Direction:
     """All results of one protocol.
 
     Attributes:
-        name: e.g. "IR→VIS", with the protocol's where several are of one direction.
+        name: e.g. "IR→VIS", with the protocol's where several are of one direction. A released script that turns its
+            sides round is named by the direction under which its numbers are printed: "VIS→IR (released script)".
         protocol: its name.
         results: one a method, labelled by the method; the baseline first.
     """
@@ -41,8 +43,10 @@ def find_directions(results: Sequence[Result]) -> tuple[Direction, ...]:
         asking, asked = (SHORT.get(str(rules.get(f"{side}_modality"))) for side in ("query", "gallery"))
         if asking is None or asked is None or asking == asked:
             return ()
-        groups.setdefault(str(rules["name"]), []).append(result)
-        ways[str(rules["name"])] = f"{asking}→{asked}"
+        name = str(rules["name"])
+        groups.setdefault(name, []).append(result)
+        turned = name.endswith(RELEASED_SCRIPT)
+        ways[name] = f"{asked}→{asking} (released script)" if turned else f"{asking}→{asked}"
     counts = Counter(ways.values())
     return tuple(
         Direction(ways[name] if counts[ways[name]] == 1 else f"{ways[name]}, {name}", name, _by_method(group))
@@ -51,7 +55,7 @@ def find_directions(results: Sequence[Result]) -> tuple[Direction, ...]:
 
 
 def compare_methods(directions: Sequence[Direction]) -> Table:
-    """One row a method, and one for chance.
+    """One row a method, and one for chance. Where some searched with mirrored pictures too, a column says which.
 
     Args:
         directions: as `find_directions` gives them, at least one.
@@ -60,6 +64,8 @@ def compare_methods(directions: Sequence[Direction]) -> Table:
     found = {(direction.name, each.label): each for direction in directions for each in direction.results}
     results = list(found.values())
     seconds = {each.label: each.seconds for each in results if each.seconds is not None}
+    mirrors = {label: {bool(each.card.get("mirror")) for each in results if each.label == label} for label in labels}
+    mixed = len(set.union(*mirrors.values())) > 1
     rows = []
     for label in labels:
         cells = [
@@ -68,15 +74,20 @@ def compare_methods(directions: Sequence[Direction]) -> Table:
         notes = {each.note for each in results if each.label == label}
         note = notes.pop() if len(notes) == 1 else ""  # what is said of one direction does not go for the row
         time = [Cell(numbers.duration(seconds.get(label)))] if seconds else []
-        rows.append(Row([Cell(label, note), *cells, *time]))
+        mirror = (
+            [Cell(" and ".join("on" if on else "off" for on in sorted(mirrors[label], reverse=True)))] if mixed else []
+        )
+        rows.append(Row([Cell(label, note), *cells, *mirror, *time]))
     chances = [cards.chance(direction.results[0].card) for direction in directions]
     if any(chances):
         cells = [
             Cell(numbers.percent(chance[name]) if name in chance else "") for chance in chances for name in COMPARED
         ]
-        rows.append(Row([Cell("chance", "a ranking by lot"), *cells, *([Cell("")] if seconds else [])], aside=True))
+        empty = [Cell("")] * (mixed + bool(seconds))
+        rows.append(Row([Cell("chance", "a ranking by lot"), *cells, *empty], aside=True))
     columns = ["method", *(f"{direction.name} {title}" for direction in directions for title in COMPARED.values())]
-    return Table(_caption(directions), [*columns, *(["training"] if seconds else [])], rows)
+    columns += ["mirror"] * mixed + ["training"] * bool(seconds)
+    return Table(_caption(directions), columns, rows)
 
 
 def _by_method(results: Sequence[Result]) -> tuple[Result, ...]:

@@ -41,6 +41,33 @@ def test_two_protocols_of_one_direction_are_told_apart_by_their_names() -> None:
     assert [each.name for each in find_directions(results)] == ["IR→VIS, standard", "IR→VIS, released_script"]
 
 
+def test_the_released_script_of_llcm_is_headed_by_the_direction_that_it_is_printed_for() -> None:
+    names = ("llcm_revised_nir_to_vis", "llcm_revised_vis_to_nir_released_script")
+    directions = find_directions([result("x", name, "infrared", "visible") for name in names])
+    assert [each.name for each in directions] == ["IR→VIS", "VIS→IR (released script)"]
+    both = [
+        result("x", names[1].replace("revised", release), "infrared", "visible") for release in ("revised", "original")
+    ]
+    assert [each.name for each in find_directions(both)] == [
+        f"VIS→IR (released script), llcm_{release}_vis_to_nir_released_script" for release in ("revised", "original")
+    ]
+
+
+def test_methods_searched_with_and_without_their_mirror_say_so_beside_each_other() -> None:
+    def searched(label: str, protocol: str, *, mirror: bool) -> Result:
+        found = result(label, protocol, "infrared", "visible", recipe=label)
+        return Result(label, {**found.card, "mirror": mirror, "chance": {"rank1": 0.1}}, seconds=60.0)
+
+    apart = [searched("deen", "a", mirror=True), searched("agw", "a", mirror=False), searched("agw", "b", mirror=True)]
+    table = compare_methods(find_directions(apart))
+    place = table.columns.index("mirror")
+    assert table.columns[place:] == ["mirror", "training"]
+    assert [row.cells[place].text for row in table.rows] == ["on", "on and off", ""]
+    assert {len(row.cells) for row in table.rows} == {len(table.columns)}
+    alike = compare_methods(find_directions([searched(name, "a", mirror=True) for name in ("deen", "agw")]))
+    assert "mirror" not in alike.columns
+
+
 def test_one_recipe_twice_in_a_direction_keeps_the_labels_of_its_results() -> None:
     results = [result(f"seed {seed}", "there", "infrared", "visible") for seed in (1, 2)]
     (direction,) = find_directions(results)
