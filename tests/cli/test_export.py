@@ -49,6 +49,7 @@ def test_a_trained_run_is_exported_and_says_how_near_it_is(call: Call, trained: 
         r"as PyTorch in batches of 1, 2, 7, 32: largest difference \d\.\de-\d+, smallest cosine 1\.0000000\n", out
     )
     assert re.search(rf"{tmp_path / 'model'}: onnx, 16 numbers a picture, model [0-9a-f]{{16}}\n$", out)
+    assert "\ncalibration: none; `tapetum calibrate` makes one before an export\n" in out
     card = json.loads((tmp_path / "model" / "artefact.json").read_text())
     assert card["settings"]["mirror"] is False
     again, _, complaint = call(f"tapetum export {trained} --to onnx --out {tmp_path / 'model'}")

@@ -28,4 +28,6 @@ def command(
         f"as PyTorch in batches of {batches}: largest difference {found['max_difference']:.1e}, "
         f"smallest cosine {found['min_cosine']:.7f}"
     )
+    calibrated = ", ".join(artefact.calibration["pairs"]) or "none; `tapetum calibrate` makes one before an export"
+    typer.echo(f"calibration: {calibrated}")
     typer.echo(f"{out}: {artefact.runtime}, {artefact.dimension} numbers a picture, model {artefact.model}")

@@ -77,7 +77,8 @@ class Artefact:
         precision: of the stored weights.
         opset: of an ONNX file, or of that from which the OpenVINO files were made.
         check: what the comparison with PyTorch found when it was exported.
-        calibration: what `tapetum calibrate` found, by pair of modalities; empty before.
+        calibration: what `tapetum calibrate` found beside the run, as `to_content` of
+            `tapetum.evaluation.calibration` gives it; without pairs where it did not run for this model.
         versions: of what wrote it.
         format: version of this layout.
     """

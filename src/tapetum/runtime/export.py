@@ -36,7 +36,7 @@ from tapetum.runtime.artefact import (
     writing_folder,
 )
 from tapetum.runtime.probe import COUNT, Probe, compare, draw_pictures, save_probe
-from tapetum.runtime.sessions import NETWORK_FILES, import_extra, open_artefact, settings_of
+from tapetum.runtime.sessions import NETWORK_FILES, import_extra, open_artefact, settings_of, stored_calibration
 
 OPSET = 20
 INPUTS, OUTPUT = ("images", "modalities"), "vectors"
@@ -132,6 +132,7 @@ def export_run(
             dimension=probe.vectors.shape[1],
             files={name: digest_file(folder / name) for name in (*NETWORK_FILES[runtime], PROBE)},
             opset=None if runtime == "torchscript" else opset,
+            calibration=stored_calibration(place, checkpoint, settings),
             versions=read_versions(),
         )
         write_artefact(folder, artefact)

@@ -8,6 +8,7 @@ import importlib
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -24,14 +25,17 @@ from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture, resize
 from tapetum.data.loader import Pictures
 from tapetum.data.transforms import to_float, to_tensor
+from tapetum.engine.calibrate import calibration_path
 from tapetum.engine.checkpoint import Checkpoint, load_checkpoint
 from tapetum.engine.precision import Precision, choose_device, computing_in, resolve_precision
 from tapetum.engine.recipe import check_recipe
+from tapetum.evaluation.calibration import read_calibration, to_content
 from tapetum.layers.normalisation import Normalise
 from tapetum.runtime.artefact import (
     ArtefactError,
     ModelSettings,
     Runtime,
+    digest_file,
     is_artefact,
     model_id,
     read_artefact,
@@ -80,7 +84,8 @@ class Model:
         dimension: length of a vector.
         session: the network.
         cosine_to_fp32: smallest cosine of a vector to the same in fp32, found when it was opened in bf16; 1 in fp32.
-        calibration: what `tapetum calibrate` stored, by pair of modalities.
+        calibration: what `tapetum calibrate` stored, for `from_content` of `tapetum.evaluation.calibration`; without
+            pairs where it was not run for this model.
     """
 
     id: str
@@ -265,6 +270,31 @@ def settings_of(checkpoint: Checkpoint, mirror: bool | None = None) -> ModelSett
     )
 
 
+def stored_calibration(place: Path, checkpoint: Checkpoint, settings: ModelSettings) -> dict[str, Any]:
+    """What `tapetum calibrate` left beside a run, if it was for these weights and settings; else without pairs.
+
+    Args:
+        place: run folder or checkpoint file.
+        checkpoint: opened from there.
+        settings: how its model sees pictures.
+    Raises:
+        CheckpointError: the calibration is damaged.
+    """
+    path = calibration_path(place)
+    if not path.exists():
+        return {"pairs": {}}
+    calibration = read_calibration(path)
+    own = {
+        "checkpoint": digest_file(checkpoint.path)[:16],
+        "mirror": settings.mirror,
+        "size": list(settings.size),
+        "interpolation": settings.interpolation,
+        "backend": settings.backend,
+    }
+    fits = all(calibration.model.get(name) == value for name, value in own.items())
+    return to_content(calibration) if fits else {"pairs": {}}
+
+
 def has_amx() -> bool:
     """Whether this CPU multiplies bfloat16 matrices in hardware tiles."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
@@ -312,7 +342,7 @@ class TorchSession:
         device = torch.device(self.device)
         shown = images.to(device, memory_format=torch.channels_last)
         kinds = modalities.to(device)
-        with torch.inference_mode(), computing_in(self.precision, device):
+        with torch.inference_mode(), computing_in(self.precision, device), _without_tf32(device):
             vectors = cast(Method, self.network).embed(shown, kinds, torch.zeros_like(kinds), mirror=self.mirror)
         return vectors.float().cpu().clone()
 
@@ -418,7 +448,7 @@ class TorchScriptSession:
             images: (N, 3, H, W) float32 in 0..1.
             modalities: (N,) int64.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), _without_tf32(self._device):
             vectors: Tensor = self._network(images.to(self._device), modalities.to(self._device))
         return vectors.cpu().clone()
 
@@ -428,6 +458,14 @@ SESSIONS: Mapping[Runtime, Callable[[Path, Precision, Device], Session]] = {
     "openvino": OpenVinoSession,
     "torchscript": TorchScriptSession,
 }
+
+
+def _without_tf32(device: torch.device) -> AbstractContextManager[None]:
+    """On a GPU fp32 means fp32: PyTorch's convolutions would round to ten bits."""
+    if device.type != "cuda":
+        return nullcontext()
+    without: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return without
 
 
 def _open_run(place: Path, precision: str, device: Device, mirror: bool | None) -> Model:
@@ -447,7 +485,8 @@ def _open_run(place: Path, precision: str, device: Device, mirror: bool | None) 
         if cosine <= MIN_COSINE:
             _refuse_unless_auto(precision, cosine, str(place))
             session, cosine = plain, 1.0
-    return Model(identity, settings, "torch", dimension, session, cosine)
+    calibration = stored_calibration(place, checkpoint, settings)
+    return Model(identity, settings, "torch", dimension, session, cosine, calibration)
 
 
 def _resolve(precision: str, runtime: Runtime, place: str) -> Precision:

@@ -33,7 +33,7 @@ def assert_same_vectors(place: Path, run: Path, **settings: bool) -> None:
         if kinds != "mixed":
             modalities = torch.full_like(modalities, int(kinds == "infrared"))
         with torch.no_grad():
-            expected = network.embed(images, modalities, torch.zeros_like(modalities), mirror=True)
+            expected = network.embed(images, modalities, torch.zeros_like(modalities), mirror=model.settings.mirror)
         difference, cosine = compare(model.describe(images, modalities), expected)
         assert difference < 2e-5
         assert cosine > 0.999999

@@ -11,9 +11,14 @@ from torch import Tensor
 from tapetum.core.errors import CheckpointError, DataError, RecipeError
 from tapetum.core.types import Modality
 from tapetum.data.image_io import resize
+from tapetum.engine.calibrate import calibration_path
 from tapetum.engine.checkpoint import load_checkpoint
+from tapetum.engine.describer import Describer
+from tapetum.evaluation.calibration import Calibration, PairCalibration, from_content, write_calibration
+from tapetum.evaluation.verification import Tail
 from tapetum.runtime import sessions
 from tapetum.runtime.artefact import ArtefactError
+from tapetum.runtime.export import export_run
 from tapetum.runtime.probe import draw_pictures
 from tapetum.runtime.sessions import Model, open_model
 
@@ -181,6 +186,28 @@ def test_files_that_the_library_cannot_read_are_refused_in_one_line(
     with pytest.raises(ArtefactError, match=r"onnx cannot open it .*; export it again") as caught:
         open_model(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_calibration_beside_the_run_goes_with_its_model_and_with_no_other(make_run: Make, tmp_path: Path) -> None:
+    run = Path(shutil.copy(make_run("ide"), tmp_path / "run.safetensors"))
+    facts = {name: value for name, value in Describer(run).facts.items() if name != "device"}
+    tail = Tail((0.01,), (0.8,))
+    fitted = PairCalibration((0.1, 0.7), (0.2, 0.9), tail, {100: tail}, {"people": 40})
+    calibration = Calibration(
+        facts, {"name": "drawn"}, "test", 0, 0.5, "isotonic", (0.01,), {"visible-visible": fitted}
+    )
+    assert open_model(run, precision="fp32").calibration == {"pairs": {}}
+    write_calibration(calibration_path(run), calibration)
+    assert from_content(open_model(run, precision="fp32").calibration, "run") == calibration
+    assert open_model(run, precision="fp32", mirror=False).calibration == {"pairs": {}}
+    artefact = export_run(run, "torchscript", tmp_path / "exported")
+    assert from_content(artefact.calibration, "exported") == calibration
+    assert open_model(tmp_path / "exported", trust_code=True).calibration == artefact.calibration
+    shutil.copy(make_run("bnneck"), run)
+    assert open_model(run, precision="fp32").calibration == {"pairs": {}}
+    calibration_path(run).write_text("{}")
+    with pytest.raises(CheckpointError, match="is no calibration; run `tapetum calibrate` again"):
+        open_model(run, precision="fp32")
 
 
 def test_a_place_without_a_model_is_refused(tmp_path: Path) -> None:
