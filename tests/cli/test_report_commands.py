@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tapetum.core.errors import TapetumError
 from tapetum.engine.evaluate import evaluate_run
 from tapetum.engine.recipe import Recipe
 from tapetum.engine.train import train
+from tapetum.evaluation.card import read_card
+from tapetum.report.runs import find_card
 
 app = typer.Typer(rich_markup_mode=None)
 app.add_typer(plot.app, name="plot")
@@ -41,10 +44,12 @@ def complaint(command: str) -> str:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[..., Recipe]) -> Path:
-    """A folder with two trained and evaluated runs, under the names that the help's examples use."""
+    """A folder with trained and evaluated runs, under the names that the help's examples use."""
     place = tmp_path_factory.mktemp("place")
-    for name, recipe in (("ide_synth", "ide_night600"), ("idf_synth", "idf_paper")):
-        train(tiny_recipe(recipe, ["schedule.epochs=2", "sampler.steps=2"]), place / "runs" / name)
+    own = {"ide_synth": ("ide_night600", 1), "idf_synth": ("idf_paper", 1), "ide_synth_seed2": ("ide_night600", 2)}
+    for name, (recipe, seed) in own.items():
+        settings = ["schedule.epochs=2", "sampler.steps=2", f"seed={seed}"]
+        train(tiny_recipe(recipe, settings), place / "runs" / name)
         evaluate_run(place / "runs" / name, draws=20)
     return place
 
@@ -185,3 +190,25 @@ def test_a_damaged_card_is_named(here: Path) -> None:
     (card,) = (here / "runs/ide_synth/evaluation").glob("*.json")
     card.write_text("{")
     assert f"{card.relative_to(here)}: is not JSON" in complaint("report build runs/ide_synth")
+
+
+def test_an_average_over_seeds_says_over_what_and_can_be_written_down(here: Path) -> None:
+    said = output("report average runs/ide_synth runs/ide_synth_seed2 --out out/mean.json").splitlines()
+    first, second = (read_card(find_card(Path("runs") / name)) for name in ("ide_synth", "ide_synth_seed2"))
+    values = [card["metrics"]["mean_ap"] for card in (first, second)]
+    assert f"mean_ap {50 * sum(values):.2f} ±{100 * statistics.stdev(values):.2f}" in said[0]
+    assert said[1] == (
+        "mean and deviation over 2 trainings of ide on night600 (seed 1, 2), protocol night600, AP trapezoid"
+    )
+    assert said[2] == "out/mean.json: written"
+    written = json.loads(Path("out/mean.json").read_text())
+    assert written["metrics"]["mean_ap"] == pytest.approx(sum(values) / 2)
+    assert written["seeds"] == [1, 2]
+
+
+def test_results_of_several_methods_or_one_result_twice_are_not_averaged(here: Path) -> None:
+    assert "idf_synth/evaluation/night600.json: differs from" in complaint(
+        "report average runs/ide_synth runs/idf_synth"
+    )
+    assert "is named twice" in complaint("report average runs/ide_synth runs/ide_synth/evaluation/night600.json")
+    assert "needs two result cards or more, found 1" in complaint("report average runs/ide_synth")

@@ -1,12 +1,14 @@
-"""``tapetum report``: reports of run folders, and what two results differ in."""
+"""``tapetum report``: reports of run folders, what two results differ in, and means over several trainings."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tapetum.core.errors import ProtocolError
+
 app = typer.Typer(
-    help="Build reports of finished runs; say what two results differ in.",
+    help="Build reports of finished runs; say what two results differ in; average several.",
     epilog="Example: tapetum report build runs/ide_synth runs/idf_synth --out runs/report.html",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -46,3 +48,40 @@ def diff(
     from tapetum.report.runs import find_card
 
     typer.echo(describe_diff(diff_cards(read_card(find_card(a)), read_card(find_card(b))), str(a), str(b)))
+
+
+@app.command()
+def average(
+    cards: Annotated[list[Path], typer.Argument(help="Result cards, or run folders that hold one each.")],
+    out: Annotated[Path | None, typer.Option(help="Write the numbers as JSON as well.")] = None,
+) -> None:
+    """Average results of one method and protocol over seeds, or over the divisions of a dataset's people (RegDB).
+
+    Example: tapetum report average runs/ide_synth runs/ide_synth_seed2
+    """
+    from tapetum.core.atomic import make_folder
+    from tapetum.evaluation.average import average_cards
+    from tapetum.evaluation.bootstrap import QUANTITIES
+    from tapetum.evaluation.card import read_card, write_card
+    from tapetum.report.runs import find_card
+
+    places = [find_card(place) for place in cards]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise ProtocolError(f"{twice}: is named twice; name each training once")
+    found = average_cards({str(place): read_card(place) for place in places})
+    for name, means, spread in (("", "metrics", "deviation"), ("re-ranked ", "reranked", "reranked_deviation")):
+        if found[means]:
+            values = [f"{key} {100 * found[means][key]:.2f} ±{100 * found[spread][key]:.2f}" for key in QUANTITIES]
+            typer.echo(f"{name}{'  '.join(values)}  (percent)")
+    options = {name: [division[name] for division in found["divisions"]] for name in found["divisions"][0]}
+    parts = [f"{name} {', '.join(map(str, values))}" for name, values in options.items()]
+    parts.append(f"seed {', '.join(map(str, dict.fromkeys(found['seeds'])))}")
+    typer.echo(
+        f"mean and deviation over {found['count']} trainings of {found['method']} on {found['data']} "
+        f"({'; '.join(parts)}), protocol {found['protocol']}, AP {found['ap']}"
+    )
+    if out is not None:
+        make_folder(out.parent)
+        write_card(out, found)
+        typer.echo(f"{out}: written")

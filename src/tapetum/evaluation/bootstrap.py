@@ -124,17 +124,26 @@ def combine(results: Sequence[Metrics]) -> Combined:
         raise ProtocolError(f"results of different protocols ({names}) cannot be averaged; evaluate all under one")
     length = min(len(result.cmc) for result in results)
     rows = [(*map(result.rank, RANKS), result.mean_ap, result.mean_inp) for result in results]
-    columns = dict(zip(QUANTITIES, zip(*rows, strict=True), strict=True))
-    ddof = 1 if len(results) > 1 else 0
+    columns = zip(*rows, strict=True)
+    pairs = {name: mean_and_deviation(values) for name, values in zip(QUANTITIES, columns, strict=True)}
     return Combined(
         metrics=Metrics(
             cmc=torch.stack([result.cmc[:length] for result in results]).mean(0),
-            mean_ap=float(np.mean(columns["mean_ap"])),
-            mean_inp=float(np.mean(columns["mean_inp"])),
+            mean_ap=pairs["mean_ap"][0],
+            mean_inp=pairs["mean_inp"][0],
             num_queries=round(float(np.mean([result.num_queries for result in results]))),
             num_dropped=round(float(np.mean([result.num_dropped for result in results]))),
             protocol=results[0].protocol,
         ),
-        deviations={name: float(np.std(values, ddof=ddof)) for name, values in columns.items()},
+        deviations={name: deviation for name, (_, deviation) in pairs.items()},
         count=len(results),
     )
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; the deviation of a single value is 0.
+
+    Args:
+        values: at least one.
+    """
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
