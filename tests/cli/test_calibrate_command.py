@@ -105,6 +105,21 @@ def test_a_run_is_calibrated_searched_and_drawn(call: Call, run: Path, crowd: Pa
         assert (tmp_path / f"{figure}.svg").read_bytes().startswith(b"<?xml")
 
 
+def test_a_report_of_a_calibrated_run_shows_what_its_calibration_is_worth(
+    call: Call, run: Path, tmp_path: Path
+) -> None:
+    assert call(f"tapetum calibrate {run} --quiet")[0] == 0
+    assert call(f"tapetum evaluate {run} --quiet")[0] == 0
+    status, _, err = call(f"tapetum report build {run} --out {tmp_path / 'report.html'}")
+    assert status == 0, err
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'id="calibration"' in text
+    assert "Probability said and seen" in text
+    (run / "calibration.json").write_text("{}")
+    status, _, err = call(f"tapetum report build {run} --out {tmp_path / 'report.html'}")
+    assert (status, "calibration.json: is no calibration" in err) == (2, True)
+
+
 def test_nobody_in_the_gallery_is_said_to_be_no_match(call: Call, run: Path, crowd: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -92,7 +92,16 @@ def available_pictures(comparison: Comparison) -> int:
     Args:
         comparison: of what.
     """
-    return min(int(block.available.min()) for block in search_blocks(comparison))
+    first, second = comparison.first, comparison.second
+    fewest = []
+    for asking, asked in ((first, second), (second, first)):
+        step = max(1, PAIRS_AT_ONCE // len(asked))
+        for start in range(0, len(asking), step):
+            own = slice(start, start + step)
+            other = asking.pids[own].unsqueeze(1) != asked.pids
+            other &= ~comparison.camera_junk(asking.camids[own], asked.camids)
+            fewest.append(int(other.sum(1).min()))
+    return min(fewest)
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,7 @@ class ReportContent:
         rank_lists: searches; those of one query by several methods are shown under each other.
         distances: label of a method -> distances of all pairs across modalities.
         maps: label of a method -> map of some people's embeddings.
+        calibrations: label of a run, and pair of modalities -> what the check of its calibration found.
         pairs: night beside enhanced.
         worst_slices: where it fails, worst first; None takes those of the cards.
         worst_queries: the queries with the lowest AP.
@@ -222,6 +223,7 @@ class ReportContent:
     rank_lists: tuple[RankList, ...] = ()
     distances: Mapping[str, PairDistances] = field(default_factory=dict)
     maps: Mapping[str, EmbeddingMap] = field(default_factory=dict)
+    calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pairs: tuple[EnhancedPair, ...] = ()
     worst_slices: tuple[WorstSlice, ...] | None = None
     worst_queries: tuple[RankList, ...] = ()

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -17,8 +18,10 @@ from tapetum.plots.distances import describe_distances, draw_distances
 from tapetum.plots.embedding import describe_embedding, draw_embedding
 from tapetum.plots.histograms import PANELS, Panel, PictureArrays, describe_histograms, draw_histograms
 from tapetum.plots.ranking_list import describe_ranks
+from tapetum.plots.reliability import describe_reliability, draw_reliability
 from tapetum.plots.slices import describe_slices, draw_slices
 from tapetum.plots.style import SERIES, Figure, svg_text
+from tapetum.plots.verification import describe_verification, draw_open_set, draw_verification
 from tapetum.report import cards, numbers
 from tapetum.report.content import (
     QUANTITIES,
@@ -38,6 +41,7 @@ from tapetum.report.directions import Direction, compare_methods, find_direction
 from tapetum.report.views import (
     Across,
     Breakdowns,
+    Calibrated,
     CardView,
     Cell,
     Chart,
@@ -98,6 +102,7 @@ def compose_page(content: ReportContent) -> Page:
     breakdowns = _breakdowns(sliced, main, charts) if sliced else None
     searches = _searches(content.rank_lists)
     across = _across(content, charts)
+    calibrated = _calibrated(content.calibrations, charts) if content.calibrations else None
     pairs = _pairs(content.pairs)
     failures = _failures(worst, content.worst_queries)
     curves = _curves(content.curves, charts)
@@ -109,6 +114,7 @@ def compose_page(content: ReportContent) -> Page:
         ("breakdown", breakdowns.title if breakdowns else "", breakdowns),
         ("searches", "Searching", searches),
         ("across", "Across modalities", across),
+        ("calibration", "Is it the same person?", calibrated),
         ("enhancement", "Enhancement", pairs),
         ("failures", "Where it fails", failures),
         ("training", "Training", curves),
@@ -129,6 +135,7 @@ def compose_page(content: ReportContent) -> Page:
         breakdowns=breakdowns,
         searches=searches,
         across=across,
+        calibrated=calibrated,
         pairs=pairs,
         failures=failures,
         curves=curves,
@@ -321,6 +328,30 @@ def _across(content: ReportContent, charts: Charts) -> Across | None:
         for label, found in content.maps.items()
     ]
     return Across(distances, maps)
+
+
+def _calibrated(checked: Mapping[str, Mapping[str, Any]], charts: Charts) -> Calibrated:
+    """Reliability, verification, open set, and every threshold with what it does."""
+    figures = [
+        charts.add(draw_reliability(checked), describe_reliability(checked), "Probability said and seen"),
+        charts.add(draw_verification(checked), describe_verification(checked), "Comparisons of two pictures"),
+        charts.add(draw_open_set(checked), describe_verification(checked), "Whole searches"),
+    ]
+    rows = []
+    for label, found in checked.items():
+        for row in found["thresholds"]:
+            of = "comparisons" if row["gallery"] is None else f"searches in {row['gallery']:,} pictures"
+            rates = [
+                Cell(f"{100 * row[name]:.3g}", f"{100 * low:.3g} to {100 * high:.3g}")
+                for name in ("observed", "found")
+                for low, high in (row[f"{name}_interval"],)
+            ]
+            rows.append(
+                Row([Cell(label), Cell(of), Cell(f"{100 * row['rate']:g}"), Cell(f"{row['threshold']:.3f}"), *rates])
+            )
+    columns = ["pictures", "false alarms of", "wanted", "similarity from", "seen", "found"]
+    tables = [Table("Thresholds, percent", columns, rows, (0, 1))] if rows else []
+    return Calibrated(figures, tables)
 
 
 def _searches(lists: Sequence[RankList]) -> list[Search]:

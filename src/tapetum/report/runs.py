@@ -11,10 +11,12 @@ import torch
 from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.engine.calibrate import calibration_path
 from tapetum.engine.checkpoint import load_checkpoint
 from tapetum.engine.extract import read_embeddings
 from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.engine.run_folder import RunFolder
+from tapetum.evaluation.calibration import read_calibration
 from tapetum.evaluation.card import Card, read_card
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.report.collect import (
@@ -191,7 +193,7 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
         searches: queries shown.
     Raises:
         DataError: a folder holds no result card, or pictures are missing.
-        CheckpointError: a checkpoint is damaged.
+        CheckpointError: a checkpoint or a calibration is damaged.
     """
     runs = read_runs(folders)
     results = tuple(result for run in runs for result in run.results)
@@ -215,6 +217,7 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
         worst_queries=collect_worst_queries(label, method) if method else (),
         distances=distances,
         maps=maps,
+        calibrations=_calibrations(names, runs),
         pairs=_last_pairs(runs) if tests else (),
     )
 
@@ -322,6 +325,21 @@ def _facts(results: Sequence[Result]) -> dict[str, object]:
         facts |= {f"{where}query pictures": data.get("query"), f"{where}gallery pictures": data.get("gallery")}
         facts |= {f"{where}fingerprint": data.get("fingerprint")}
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _calibrations(names: Sequence[str], runs: Sequence[RunResults]) -> dict[str, Mapping[str, Any]]:
+    """What the check of each run's calibration found, where it has one."""
+    found = {
+        name: read_calibration(path).checked
+        for name, run in zip(names, runs, strict=True)
+        for path in [calibration_path(run.folder.root)]
+        if run.folder.root.is_dir() and path.is_file()
+    }
+    return {
+        f"{name}, {pair}" if len(found) > 1 else pair: values
+        for name, checked in found.items()
+        for pair, values in checked.items()
+    }
 
 
 def _last_pairs(runs: Sequence[RunResults]) -> tuple[EnhancedPair, ...]:

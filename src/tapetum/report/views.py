@@ -126,6 +126,14 @@ class Across:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What probabilities and thresholds are worth."""
+
+    figures: Sequence[Chart]
+    tables: Sequence[Table]
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two or three forms of one picture."""
 
@@ -194,6 +202,7 @@ class Page:
     breakdowns: Breakdowns | None
     searches: Sequence[Search]
     across: Across | None
+    calibrated: Calibrated | None
     pairs: Pairs | None
     failures: Failures | None
     curves: Sequence[Chart]

@@ -76,6 +76,22 @@ def test_on_people_it_was_not_fitted_on_a_calibration_keeps_its_word(calibration
     assert json.loads(json.dumps(checked)) == checked
 
 
+def test_stated_rates_are_kept_on_average_over_crowds_and_lie_in_their_intervals() -> None:
+    ratios: dict[tuple[int | None, float], list[float]] = {}
+    inside = []
+    for number in range(8):
+        halves = crowd(100, 10_000 * (number + 1)), crowd(100, 10_000 * (number + 1) + 5000)
+        found, _ = calibrate_embeddings(*halves, RULES, options=QUICK, model={}, data={}, seed=number)
+        for row in found.checked[VISIBLE]["thresholds"]:
+            ratios.setdefault((row["gallery"], row["rate"]), []).append(row["observed"] / row["rate"])
+            inside.append(row["observed_interval"][0] <= row["rate"] <= row["observed_interval"][1])
+    assert {(None, 0.1), (None, 0.01), (10, 0.1), (100, 0.1)} <= set(ratios)
+    for place, found_ratios in ratios.items():
+        assert np.mean(found_ratios) == pytest.approx(1, abs=0.15), place
+    assert all(abs(ratio - 1) <= 0.2 for place in ((None, 0.1), (None, 0.01), (10, 0.1)) for ratio in ratios[place])
+    assert np.mean(inside) > 0.6  # the interval covers the checked half, not the one that was fitted on
+
+
 @pytest.mark.parametrize("prior", [0.5, 0.01])
 def test_the_error_is_small_at_the_stated_prior(prior: float) -> None:
     checked = calibrate(150, prior=prior).checked[VISIBLE]

@@ -374,6 +374,38 @@ def test_across_modalities_the_page_shows_distances_map_and_the_modality_of_a_qu
     assert any((image["alt"] or "").startswith("query, infrared: person 0") for image in page.attributes("img"))
 
 
+def checked() -> dict[str, Any]:
+    """What the check of a calibration found, in the shape of `tapetum.engine.calibrate`."""
+    row = {"observed": 0.0123, "observed_interval": [0.01, 0.02], "found": 0.456, "found_interval": [0.4, 0.5]}
+    return {
+        "people": 30,
+        "calibration_error": 0.031,
+        "calibration_error_interval": [0.02, 0.05],
+        "reliability": {"predicted": [0.1, None], "observed": [0.2, None], "share": [1.0, 0.0]},
+        "verification": {"rates": [0.01, 1.0], "values": [0.4, 1.0]},
+        "open_set": {"gallery": 1200, "rates": [0.1, 1.0], "values": [0.5, 0.0]},
+        "thresholds": [
+            {"gallery": None, "rate": 0.01, "threshold": 0.7654, **row},
+            {"gallery": 1200, "rate": 0.1, "threshold": 0.8, **row},
+        ],
+    }
+
+
+def test_the_check_of_a_calibration_has_a_section_with_three_figures_and_every_threshold() -> None:
+    content = ReportContent(title="Sure", command="tapetum", calibrations={f"IDF{HOSTILE}": checked()})
+    text = render_report(content)
+    page = Page(text)
+    assert [attributes.get("id") for attributes in page.attributes("section")] == ["calibration", "again"]
+    for heading in ("Probability said and seen", "Comparisons of two pictures", "Whole searches"):
+        assert heading in page.words
+    assert "comparisons 1 0.765 1.23 1 to 2 45.6 40 to 50" in page.text
+    assert "searches in 1,200 pictures 10 0.800" in page.text
+    assert "<script>" not in text
+    alone = {**checked(), "thresholds": []}
+    page = Page(render_report(ReportContent(title="Few", command="tapetum", calibrations={"IDF": alone})))
+    assert "no rate is supported by so few people" in str(page.tags)
+
+
 def test_results_of_one_modality_stay_as_they_were(page: Page) -> None:
     assert "Every measure, percent" in page.text
     assert "both directions" not in page.text
