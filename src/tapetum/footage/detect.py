@@ -43,6 +43,7 @@ _CHANGED_FRAMES = 50
 _FIRST_FRAMES = (
     15  # in which the background is learnt as a running mean: who walks through the first frame leaves no ghost
 )
+_STEP, _PIECE_GAP, _PERSON_SHAPE = 0.15, 0.05, 1.5  # of the height of both pieces; height over width of both
 _COCO_CLASSES, _COCO_PERSON = 91, 1  # of torchvision's detectors; 0 is background
 
 
@@ -144,10 +145,11 @@ class BackgroundDetector:
         self._seen_frames += 1
         rate = 1 / self._seen_frames if self._seen_frames <= _FIRST_FRAMES else None
         boxes = np.array(self._motion.detect(small, learning_rate=rate), np.float32).reshape(-1, 4) / np.float32(scale)
-        ratio = boxes[:, 3] / np.maximum(boxes[:, 2], 1)
-        person = (boxes[:, 3] >= self._min_height * height) & (ratio >= self._aspect[0]) & (ratio <= self._aspect[1])
-        boxes = boxes[person]
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        corners = _join_diagonal(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1))
+        tall = corners[:, 3] - corners[:, 1]
+        ratio = tall / np.maximum(corners[:, 2] - corners[:, 0], 1)
+        person = (tall >= self._min_height * height) & (ratio >= self._aspect[0]) & (ratio <= self._aspect[1])
+        corners = corners[person]
         return keep_inside(corners, np.ones(len(corners), np.float32), (height, width))
 
     def _follow_light(self, light: float) -> None:
@@ -164,6 +166,30 @@ class BackgroundDetector:
             values = (np.arange(256) + _TOE) / (255 + _TOE)
             self._curve = np.rint(255 * values**power).astype(np.uint8)
             self._motion = MotionDetector(self._options, shadows=False)
+
+
+def _join_diagonal(boxes: FloatArray) -> FloatArray:
+    """Join a body that fell apart while it leans: trunk and legs side by side, one higher than the other.
+
+    Only where both together have the shape of one person. Two people behind each other are not diagonal: the nearer
+    one reaches both higher and lower in the frame.
+    """
+    joined = boxes.copy()
+    while len(joined) > 1:
+        upper, lower = joined[:, None], joined[None]
+        union = np.concatenate(
+            [np.minimum(upper[..., :2], lower[..., :2]), np.maximum(upper[..., 2:], lower[..., 2:])], 2
+        )
+        width, height = union[..., 2] - union[..., 0], union[..., 3] - union[..., 1]
+        gap = np.maximum(upper[..., 0], lower[..., 0]) - np.minimum(upper[..., 2], lower[..., 2])
+        apart = np.maximum(upper[..., 1], lower[..., 1]) - np.minimum(upper[..., 3], lower[..., 3])
+        diagonal = (lower[..., 1] - upper[..., 1] > _STEP * height) & (lower[..., 3] - upper[..., 3] > _STEP * height)
+        fits = diagonal & (gap <= _PIECE_GAP * height) & (apart <= 0) & (height >= _PERSON_SHAPE * width)
+        if not fits.any():
+            break
+        first, second = np.argwhere(fits)[0]
+        joined = np.concatenate([np.delete(joined, (first, second), 0), union[first, second][None]])
+    return joined
 
 
 class TorchvisionDetector:

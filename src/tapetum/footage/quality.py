@@ -28,7 +28,7 @@ _COLOUR_CELLS = (24, 32)
 _COLOUR_SHARE = 90  # percentile: what is burnt into the picture (time, name of the camera) covers less than a tenth
 _EDGE_PX = 2
 _CUT_WORTH = 0.7  # of a crop at the frame's edge that has the shape of a whole body; less where it is shorter
-_WHOLE_BODY = 2.2  # height over width
+_WHOLE_BODY = 2.2, 2.8  # height over width; less is cut above or below, more is cut at a side
 _JPEG_CHROMA = 1.5  # grey values of colour that encoders add to a grey picture
 
 
@@ -102,7 +102,7 @@ def measure_quality(
     factors = {
         TOO_DARK: (min(_ramp(contrast, 0, limits.good_contrast), _ramp(signal, 0, 4 * limits.dark_signal)), dark),
         TOO_SMALL: (_ramp(height, 0, limits.good_height), height < limits.small_height),
-        CUT: (_CUT_WORTH * _ramp(height / width, 0.5, _WHOLE_BODY) if cut else 1.0, cut),
+        CUT: (_CUT_WORTH * _body_shape(height, width) if cut else 1.0, cut),
         BLURRED: (1 - 0.7 * _ramp(blur, limits.sharp, limits.blur), blur > limits.blur and not dark),
         HIDDEN: (1 - 0.8 * min(1.0, hidden_share), hidden_share >= limits.hidden),
     }
@@ -159,6 +159,12 @@ def touches_edge(box: tuple[int, int, int, int], size: tuple[int, ...]) -> bool:
     """
     left, top, width, height = box
     return min(left, top) <= _EDGE_PX or left + width >= size[1] - _EDGE_PX or top + height >= size[0] - _EDGE_PX
+
+
+def _body_shape(height: int, width: int) -> float:
+    """1 for the shape of a whole body, towards 0 for what is far lower or far narrower."""
+    ratio = height / max(1, width)
+    return min(_ramp(ratio, 0.5, _WHOLE_BODY[0]), _ramp(1 / max(ratio, 1e-6), 0.15, 1 / _WHOLE_BODY[1]))
 
 
 def _ramp(value: float, low: float, high: float) -> float:

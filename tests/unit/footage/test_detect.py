@@ -6,6 +6,7 @@ from torchvision.ops import nms
 
 from street_clip import street
 from tapetum.core.errors import DataError, RecipeError
+from tapetum.footage import detect as module
 from tapetum.footage.detect import (
     BackgroundDetector,
     TorchvisionDetector,
@@ -58,6 +59,15 @@ def test_boxes_end_at_the_picture_and_broken_ones_go() -> None:
     boxes = np.array([[-5, -5, 20, 20], [90, 90, 300, 300], [50, 50, 50, 60], [np.nan, 0, 5, 5], [200, 0, 300, 50]])
     found = keep_inside(boxes.astype(np.float32), np.ones(5, np.float32), (100, 100))
     assert found.boxes.tolist() == [[0, 0, 20, 20], [90, 90, 100, 100]]
+
+
+def test_a_leaning_body_in_two_pieces_is_one_and_two_people_are_two() -> None:
+    pieces = np.array([[499, 155, 632, 387], [635, 0, 711, 281]], np.float32)
+    assert module._join_diagonal(pieces).tolist() == [[499, 0, 711, 387]]
+    beside = np.array([[0, 0, 100, 250], [105, 10, 205, 255]], np.float32)
+    behind = np.array([[0, 0, 100, 250], [102, 60, 140, 160]], np.float32)
+    for two in (beside, behind, np.zeros((0, 4), np.float32)):
+        assert module._join_diagonal(two).tolist() == two.tolist()
 
 
 def test_the_fallback_says_that_it_is_one_and_finds_who_walks() -> None:

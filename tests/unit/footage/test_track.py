@@ -8,9 +8,7 @@ from tapetum.footage.track import Tracker, TrackerOptions, assign_best
 
 
 def seen(*boxes: tuple[float, float, float, float], scores: tuple[float, ...] | None = None) -> Detections:
-    return Detections(
-        np.array(boxes, np.float32).reshape(-1, 4), np.array(scores or [1.0] * len(boxes), np.float32)
-    )
+    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores or [1.0] * len(boxes), np.float32))
 
 
 def person(middle: float, *, top: float = 20, height: float = 60) -> tuple[float, float, float, float]:
