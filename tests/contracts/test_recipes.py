@@ -1,5 +1,6 @@
 """One battery over every recipe of the package."""
 
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -164,3 +165,9 @@ def test_where_imagenet_weights_cannot_be_fetched_the_run_stops_and_says_how_to_
     with pytest.raises(CheckpointError, match=r"cannot be fetched, no network; .* init.weights=PATH"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "best_on_test" in read(name)])
+def test_a_recipe_that_names_the_choice_of_its_release_says_how_often_that_tests(name: str) -> None:
+    every = 1 if load_recipe(name).method.name == "deen" else 2
+    assert re.search(rf"best_on_test with every: {every}$", read(name), re.MULTILINE)
