@@ -389,12 +389,13 @@ def _render_person(
 
 
 def scene_settings(options: SceneOptions) -> dict[str, Any]:
-    """The options as plain values; without pairs as they were before there were any, so that old scenes stay known.
+    """The options as plain values; without what older scenes did not have, so that they stay known.
 
     Args:
         options: the scene.
     """
-    return {name: value for name, value in _plain(asdict(options)).items() if name != "paired_cameras" or value}
+    later = ("paired_cameras", "infrared_likeness")
+    return {name: value for name, value in _plain(asdict(options)).items() if name not in later or value}
 
 
 def _splits(module: ModuleType) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Every coloured surface has a visible albedo and a near-infrared reflectance that
 dyes that look black reflect near-infrared freely, so an infrared camera sees other contrasts.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -196,6 +196,34 @@ def draw_person(identity_seed: int, pid: int) -> Person:
         stance=float(rng.uniform(0.6, 1.1)),
         cadence_hz=float(rng.uniform(0.8, 1.1)),
         texture_seed=int(rng.integers(2**31)),
+    )
+
+
+def liken(person: Person, share: float) -> Person:
+    """The same person in clothes whose near-infrared reflectance follows their visible lightness more or less.
+
+    Args:
+        person: as drawn, where the two have nothing to do with each other.
+        share: 0 leaves it like that, 1 gives every dye the reflectance that belongs to its lightness.
+    """
+    if not share:
+        return person
+
+    def pull(dye: Dye) -> Dye:
+        lightness = float(np.sqrt(np.dot((0.2126, 0.7152, 0.0722), dye.albedo)))  # nearly as perceived, 0.1..0.95
+        return replace(dye, infrared=(1 - share) * dye.infrared + share * (0.06 + 0.8 * lightness))
+
+    def dress(garment: Garment) -> Garment:
+        return replace(garment, first=pull(garment.first), second=pull(garment.second))
+
+    return replace(
+        person,
+        hair_dye=pull(person.hair_dye),
+        hat_dye=pull(person.hat_dye),
+        upper=dress(person.upper),
+        lower=dress(person.lower),
+        shoes=pull(person.shoes),
+        bag_dye=pull(person.bag_dye),
     )
 
 

@@ -20,7 +20,7 @@ from tapetum.synth.background import Street, build_street
 from tapetum.synth.body import Figure, build_figure, pose
 from tapetum.synth.camera import FRAME_SIZE, Camera, InfraredBand, draw_camera
 from tapetum.synth.lamps import Lighting, draw_headlight
-from tapetum.synth.people import Person, draw_person
+from tapetum.synth.people import Person, draw_person, liken
 from tapetum.synth.raster import FloatArray
 from tapetum.synth.render import add_occluder, choose_window, paint_person, through_lens
 from tapetum.synth.sensor import Picture, capture, develop, encode_jpeg, mean_lightness
@@ -49,6 +49,7 @@ class SceneOptions:
         infrared_cameras: camera numbers that see infrared.
         paired_cameras: camera numbers at which an infrared camera hangs beside the visible one, with the same number.
         infrared_band: "near" (with an illuminator) or "thermal".
+        infrared_likeness: how far near-infrared reflectance follows visible lightness; 0 is not at all.
         first_pid: smallest pid.
     """
 
@@ -70,6 +71,7 @@ class SceneOptions:
     infrared_cameras: tuple[int, ...] = ()
     paired_cameras: tuple[int, ...] = ()
     infrared_band: InfraredBand = "near"
+    infrared_likeness: float = 0.0
     first_pid: int = 1
 
     def __post_init__(self) -> None:
@@ -82,7 +84,7 @@ class SceneOptions:
         _require(self.sizes in ("varying", "fixed"), "sizes", self.sizes, "varying or fixed")
         _require(self.light_scale > 0, "light_scale", self.light_scale, "above 0")
         _require(self.difficulty >= 0, "difficulty", self.difficulty, "0 or more")
-        for name in ("occluded_share", "badly_cut_share", "headlight_share"):
+        for name in ("occluded_share", "badly_cut_share", "headlight_share", "infrared_likeness"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0..1")
         for name in ("infrared_cameras", "paired_cameras"):
             inside = all(1 <= camid <= self.cameras for camid in getattr(self, name))
@@ -156,12 +158,12 @@ class Scene:
         self._figures: OrderedDict[int, Figure] = OrderedDict()
 
     def person(self, pid: int) -> Person:
-        """Attributes of a person; they depend on `identity_seed` and the pid alone.
+        """Attributes of a person; they depend on `identity_seed`, `infrared_likeness` and the pid alone.
 
         Args:
             pid: identity.
         """
-        return draw_person(self.options.identity_seed, pid)
+        return liken(draw_person(self.options.identity_seed, pid), self.options.infrared_likeness)
 
     def camera(self, camid: int, modality: Modality | None = None) -> Camera:
         """A camera, as it is or as if it saw the other modality.

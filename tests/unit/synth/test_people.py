@@ -4,8 +4,9 @@ import json
 from collections import Counter
 
 import numpy as np
+import pytest
 
-from tapetum.synth.people import draw_person
+from tapetum.synth.people import Dye, draw_person, liken
 
 CROWD = [draw_person(0, pid) for pid in range(400)]
 
@@ -55,3 +56,20 @@ def test_patterns_can_be_told_from_their_ground() -> None:
         if p.upper.pattern != "plain":
             contrast = np.abs(np.sqrt(p.upper.first.albedo) - np.sqrt(p.upper.second.albedo)).max()
             assert contrast > 0.03
+
+
+def test_near_infrared_follows_visible_lightness_as_far_as_it_is_asked_to() -> None:
+    def lightness(dye: Dye) -> float:
+        return float(np.sqrt(np.dot((0.2126, 0.7152, 0.0722), dye.albedo)))
+
+    people = [draw_person(5, pid) for pid in range(1, 200)]
+    pairs = {
+        share: [(lightness(p.upper.first), p.upper.first.infrared) for p in (liken(p, share) for p in people)]
+        for share in (0.0, 0.6, 1.0)
+    }
+    correlations = {share: float(np.corrcoef(np.array(values).T)[0, 1]) for share, values in pairs.items()}
+    assert abs(correlations[0.0]) < 0.2
+    assert 0.6 < correlations[0.6] < 0.95
+    assert correlations[1.0] == pytest.approx(1.0)
+    assert liken(people[0], 0.0) == people[0]
+    assert all(0.05 < infrared < 0.9 for values in pairs.values() for _, infrared in values)

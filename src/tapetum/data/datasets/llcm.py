@@ -212,6 +212,7 @@ def scene_defaults(cameras: int | None = None) -> dict[str, Any]:
         "pictures_per_camera": 3,
         "paired_cameras": tuple(camid for camid in range(1, places + 1) if camid in CAMERAS[Modality.INFRARED]),
         "infrared_band": "near",
+        "infrared_likeness": 0.6,  # clothes keep some of their contrasts
     }
 
 

@@ -240,6 +240,7 @@ def scene_defaults(cameras: int | None = None) -> dict[str, Any]:
         "pictures_per_camera": 3,
         "infrared_cameras": tuple(camid for camid in CAMERAS[Modality.INFRARED] if camid <= count),
         "infrared_band": "near",
+        "infrared_likeness": 0.6,  # clothes keep some of their contrasts
         "light_scale": 2.0,  # evening rather than night: SYSU-MM01 is no dataset of low light
     }
 
