@@ -9,14 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner, Result
 
 from tapetum.cli import plot, report
 from tapetum.core.errors import TapetumError
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import EmbeddingSet
+from tapetum.core.vectors import normalise
+from tapetum.engine.calibrate import CalibrationOptions, calibrate_embeddings, calibration_path
 from tapetum.engine.evaluate import evaluate_run
 from tapetum.engine.recipe import Recipe
 from tapetum.engine.train import train
+from tapetum.evaluation.calibration import Calibration, write_calibration
 from tapetum.evaluation.card import read_card
 from tapetum.report.runs import find_card
 
@@ -51,7 +57,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[..., Re
         settings = ["schedule.epochs=2", "sampler.steps=2", f"seed={seed}"]
         train(tiny_recipe(recipe, settings), place / "runs" / name)
         evaluate_run(place / "runs" / name, draws=20)
+        write_calibration(calibration_path(place / "runs" / name), drawn_calibration(seed))
     return place
+
+
+def drawn_calibration(seed: int) -> Calibration:
+    """Of forty people drawn by lot: the test people of these runs are too few."""
+    rng = torch.Generator().manual_seed(seed)
+    pids = torch.arange(40).repeat_interleave(2)
+    vectors = normalise(torch.randn(40, 16, generator=rng)[pids] + torch.randn(80, 16, generator=rng))
+    paths = tuple(Path(f"{row}.jpg") for row in range(80))
+    crowd = EmbeddingSet(vectors, paths, pids, torch.arange(80) % 2, torch.zeros_like(pids))
+    halves = crowd.select(pids < 20), crowd.select(pids >= 20)
+    options = CalibrationOptions(draws=20)
+    return calibrate_embeddings(*halves, Protocol("drawn"), options=options, model={}, data={}, seed=seed)[0]
 
 
 @pytest.fixture
