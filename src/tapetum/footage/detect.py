@@ -43,7 +43,7 @@ _CHANGED_FRAMES = 50
 _FIRST_FRAMES = (
     15  # in which the background is learnt as a running mean: who walks through the first frame leaves no ghost
 )
-_STEP, _PIECE_GAP, _PERSON_SHAPE = 0.15, 0.05, 1.5  # of the height of both pieces; height over width of both
+_STEP, _PIECE_GAPS, _PERSON_SHAPE = 0.15, (0.05, 0.15), 1.4  # of the height of both together; their height over width
 _COCO_CLASSES, _COCO_PERSON = 91, 1  # of torchvision's detectors; 0 is background
 
 
@@ -184,7 +184,12 @@ def _join_diagonal(boxes: FloatArray) -> FloatArray:
         gap = np.maximum(upper[..., 0], lower[..., 0]) - np.minimum(upper[..., 2], lower[..., 2])
         apart = np.maximum(upper[..., 1], lower[..., 1]) - np.minimum(upper[..., 3], lower[..., 3])
         diagonal = (lower[..., 1] - upper[..., 1] > _STEP * height) & (lower[..., 3] - upper[..., 3] > _STEP * height)
-        fits = diagonal & (gap <= _PIECE_GAP * height) & (apart <= 0) & (height >= _PERSON_SHAPE * width)
+        fits = (
+            diagonal
+            & (gap <= _PIECE_GAPS[0] * height)
+            & (apart <= _PIECE_GAPS[1] * height)
+            & (height >= _PERSON_SHAPE * width)
+        )
         if not fits.any():
             break
         first, second = np.argwhere(fits)[0]
