@@ -83,11 +83,12 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
     people = read_people(base)
     split_of = {pid: split for split, pids in people.items() for pid in pids}
     records: dict[str, list[Record]] = {split: [] for split in SPLITS}
+    seen = False  # a picture, be it of people whom no file names
     for modality, camids in CAMERAS.items():
         for camid in camids:
             folder = base / f"cam{camid}"
             for path in list_pictures_by_folder(folder) if folder.is_dir() else ():
-                person = path.parent.name
+                seen, person = True, path.parent.name
                 split = split_of.get(int(person)) if person.isdecimal() else None
                 if split is None:  # the dataset has folders of people whom it does not use
                     continue
@@ -102,7 +103,7 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
                     failures.append(path)
     for split, found in records.items():
         found.sort(key=lambda record: record.path)
-        if not found and not failures:
+        if seen and not found and not failures:
             files = [base / "exp" / name for name in _FILES[split]]
             raise nobody_shown(files, len(people[split]), folders="cam1/ to cam6/", dataset=NAME)
     everything = [record for found in records.values() for record in found]
