@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from tapetum.cli import main
 from tapetum.core.seeding import numpy_generator
+from tapetum.data.datasets import regdb
 from tapetum.data.datasets.llcm import write_miniature
 from tapetum.engine.recipe import Recipe, load_recipe, write_yaml
 from tapetum.engine.run_folder import RunFolder
@@ -127,6 +128,28 @@ def test_several_protocols_stand_in_one_table(call: Call, trained: Path) -> None
     assert [line.split()[0] for line in lines[1:3]] == ["night600", "night600_step"]
     assert [line.split()[-1] for line in lines[1:3]] == ["1", "1"]
     assert lines[-2:] == ["runs/ide/evaluation/night600.json", "runs/ide/evaluation/night600_night600_step.json"]
+
+
+def test_trials_of_regdb_are_averaged_and_none_is_tested_on_people_that_it_was_trained_on(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    regdb.write_miniature(tmp_path / "RegDB", numpy_generator(0))
+    sampler = "--set 'sampler={name: cross_modality, ids: 2, pictures: 2, steps: 1}'"
+    for trial in (1, 2):
+        out = tmp_path / f"run_{trial}"
+        chosen = f"--data regdb={tmp_path / 'RegDB'} --set data.options.trial={trial}"
+        assert call(f"tapetum train recipe.yaml {chosen} {sampler} --out {out} --quiet").status == 0
+        assert call(f"tapetum evaluate {out} --protocol all --quiet").status == 0
+    refused = call(f"tapetum evaluate {tmp_path / 'run_1'} --set data.options.trial=2 --quiet")
+    assert_refused(
+        refused, "data.options.trial = 1", "some of those trained on would be tested: keep 1, or take weights"
+    )
+    cards = [tmp_path / f"run_{trial}" / "evaluation" / "regdb_regdb_ir_to_vis.json" for trial in (1, 2)]
+    averaged = call(f"tapetum report average {cards[0]} {cards[1]}")
+    assert averaged.status == 0, averaged.err
+    assert "over 2 trainings of ide on regdb (trial 1, 2; seed 2021), protocol regdb_ir_to_vis" in averaged.out
+    across = call(f"tapetum report average {cards[0]} {cards[1].with_name('regdb_regdb_vis_to_ir.json')}")
+    assert_refused(across, "differs from", "rules.")
 
 
 def test_both_readings_of_llcm_stand_side_by_side_with_their_deviation(
