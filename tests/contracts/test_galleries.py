@@ -355,6 +355,20 @@ def test_an_approximate_index_states_its_recall_and_honours_filters(place: Place
         assert store.search(vectors[:1]).exact
 
 
+def test_a_low_recall_raises_the_effort_of_the_search_and_is_stated(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"tapetum.gallery.{place.kind}.WANTED_RECALL", 2.0)
+    with place.open(MODEL, approximate_above=300) as store:
+        store.upsert(some_rows(600), some_vectors(600))
+        recall = store.compact()
+        answer = store.search(some_vectors(3), 10)
+        assert recall is not None
+        assert 0.9 < recall <= 1
+        assert answer.recall == recall
+        assert [hits[0].row for hits in answer.hits] == some_rows(3)
+
+
 def test_readers_see_whole_states_while_one_writes(place: Place) -> None:
     """Every batch is one tracklet of ten rows: a reader must never see a part of it."""
     store = place.open(MODEL)

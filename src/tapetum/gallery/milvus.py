@@ -45,6 +45,7 @@ from tapetum.gallery.store import (
     WANTED_RECALL,
     Store,
     check_model,
+    near,
     read_about,
     recall_at_ten,
     write_about,
@@ -143,9 +144,7 @@ class MilvusStore(Store):
         picked = [
             ids[place] for place in sorted(set(np.linspace(0, len(ids) - 1, RECALL_QUERIES).astype(int).tolist()))
         ]
-        queries = torch.from_numpy(self._fetch(picked)[1])
-        noise = torch.randn(queries.shape, generator=torch.Generator().manual_seed(0))
-        queries = torch.nn.functional.normalize(queries + 0.5 * noise / self.info.dimension**0.5)
+        queries = near(torch.from_numpy(self._fetch(picked)[1]))
         right = self._scan(queries, RECALL_AT, None)
         recall = 0.0
         for effort in EFFORTS:

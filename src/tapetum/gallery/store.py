@@ -422,6 +422,16 @@ def check_model(info: ModelInfo, where: str) -> None:
         raise GalleryError(f"{where}: model {info.id!r} of {info.dimension} dimensions; want an id and 1 to 32768")
 
 
+def near(vectors: Tensor) -> Tensor:
+    """Queries for measuring recall: the vectors with noise of half their length, the same at each call.
+
+    Args:
+        vectors: (N, D) with unit norm.
+    """
+    noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0))
+    return normalise(vectors + 0.5 * noise / vectors.shape[1] ** 0.5)
+
+
 def recall_at_ten(approximate: Sequence[Sequence[Hit]], exact: Sequence[Sequence[Hit]]) -> float:
     """The share of the ten nearest rows that an approximate search found.
 
