@@ -1,14 +1,16 @@
 """Which crops of a tracklet are kept: the best of each stretch of time, with memory for a few at any length."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
-from tapetum.footage.quality import Quality
+from tapetum.footage.quality import CUT, Quality
 
 _CLEARLY_BETTER = 1.05  # a kept crop is replaced by one that is better by this factor; saves encoding
+_PIECE_HEIGHT = 0.6  # of the tracklet's usual height
+_PIECE_WORTH = 0.4
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class CropChooser:
         Args:
             least_share: crops below this share of the best one's quality are left out.
         """
-        best = max((each.quality.value for each in self._kept.values()), default=0.0)
-        ordered = [self._kept[stretch] for stretch in sorted(self._kept)]
+        ordered = [_judge_cut(self._kept[stretch], list(self._kept.values())) for stretch in sorted(self._kept)]
+        best = max((each.quality.value for each in ordered), default=0.0)
         good = [each for each in ordered if each.quality.value >= least_share * best]
         groups = np.array_split(np.arange(len(good)), min(self._wanted, len(good))) if good else []
         return [max((good[place] for place in group.tolist()), key=lambda each: each.quality.value) for group in groups]
@@ -88,3 +90,12 @@ class CropChooser:
         if self._start is None:
             self._start = time
         return int((time - self._start) / self._length)
+
+
+def _judge_cut(candidate: Candidate, others: list[Candidate]) -> Candidate:
+    """At the frame's edge, a box far lower than the tracklet's others is a leg or a shoulder, whatever its shape."""
+    usual = float(np.median([other.box[3] for other in others]))
+    if CUT not in candidate.quality.remark or candidate.box[3] >= _PIECE_HEIGHT * usual:
+        return candidate
+    worth = round(_PIECE_WORTH * candidate.quality.value, 4)
+    return replace(candidate, quality=replace(candidate.quality, value=worth))

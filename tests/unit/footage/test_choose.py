@@ -2,13 +2,13 @@ import numpy as np
 
 from tapetum.core.types import Modality
 from tapetum.footage.choose import Candidate, CropChooser
-from tapetum.footage.quality import Quality
+from tapetum.footage.quality import CUT, Quality
 
 
-def offer(chooser: CropChooser, frame: int, value: float) -> None:
+def offer(chooser: CropChooser, frame: int, value: float, *, height: int = 20, remark: str = "") -> None:
     if chooser.wants(frame / 10, value):
-        box = (0, 0, 10, 20)
-        chooser.add(Candidate(frame, frame / 10, box, Modality.VISIBLE, Quality(value, "", 50.0), b""))
+        box = (0, 0, 10, height)
+        chooser.add(Candidate(frame, frame / 10, box, Modality.VISIBLE, Quality(value, remark, 50.0), b""))
 
 
 def test_crops_are_the_best_of_their_time_and_spread_over_the_tracklet() -> None:
@@ -37,3 +37,13 @@ def test_a_short_tracklet_keeps_what_it_has_and_leaves_out_what_is_far_worse() -
     assert [each.frame for each in chooser.choose(0.5)] == [0, 20]
     assert [each.frame for each in chooser.choose(0.0)] == [0, 10, 20]
     assert CropChooser(8, 0.5).choose(0.5) == []
+
+
+def test_a_leg_at_the_edge_is_no_crop_of_the_person() -> None:
+    chooser = CropChooser(8, 0.5)
+    for frame in (0, 10, 20):
+        offer(chooser, frame, 0.7, height=100)
+    offer(chooser, 30, 0.6, height=90, remark=CUT)
+    offer(chooser, 40, 0.6, height=30, remark=CUT)
+    assert [each.frame for each in chooser.choose(0.5)] == [0, 10, 20, 30]
+    assert chooser.choose(0.0)[-1].quality.value == 0.24
