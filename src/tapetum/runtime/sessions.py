@@ -131,14 +131,12 @@ class Model:
         Raises:
             DataError: the pictures have another size, type or range, or the modalities are none.
         """
-        shown = images if isinstance(images, Tensor) else torch.from_numpy(images)
-        self._check_images(shown)
+        shown = images.numpy() if isinstance(images, Tensor) else images
+        self._check_shape(shown)
         kinds = _check_modalities(modalities, len(shown))
         vectors = [torch.empty(0, self.dimension)]
         for start in range(0, len(shown), BATCH):
-            part = shown[start : start + BATCH]
-            if part.dtype == torch.uint8:
-                part = to_tensor(to_float(part.numpy()))
+            part = to_images(shown[start : start + BATCH])
             vectors.append(self.session.run(part, kinds[start : start + BATCH]))
         return torch.cat(vectors)
 
@@ -154,20 +152,32 @@ class Model:
             shown[row] = resize(picture, settings.size, interpolation=settings.interpolation, backend=settings.backend)
         return shown
 
-    def _check_images(self, images: Tensor) -> None:
+    def _check_shape(self, images: NDArray[Any]) -> None:
         height, width = self.settings.size
-        kinds = {torch.uint8: (height, width, 3), torch.float32: (3, height, width)}
+        kinds: dict[Any, tuple[int, ...]] = {np.dtype("u1"): (height, width, 3), np.dtype("f4"): (3, height, width)}
         if images.dtype not in kinds:
             raise DataError(f"pictures are {images.dtype}; give uint8 (N, H, W, 3) or float32 (N, 3, H, W) in 0..1")
         if images.shape[1:] != kinds[images.dtype]:
             raise DataError(
-                f"pictures are {tuple(images.shape)}, model {self.id} takes (N, *{kinds[images.dtype]}) "
-                f"of {images.dtype}; bring them to {width} x {height} with Model.resize"
+                f"pictures are {images.shape}, model {self.id} takes (N, *{kinds[images.dtype]}) of {images.dtype}; "
+                f"bring them to {width} x {height} with Model.resize"
             )
-        if images.dtype == torch.float32 and len(images):
-            low, high = (float(value) for value in images.aminmax())
-            if not (low >= 0 and high <= 1):
-                raise DataError(f"pictures hold values from {low:g} to {high:g}; give uint8, or float32 in 0..1")
+
+
+def to_images(pictures: NDArray[Any]) -> Tensor:
+    """What a session takes, (N, 3, H, W) float32 in 0..1.
+
+    Args:
+        pictures: (N, H, W, 3) uint8, or (N, 3, H, W) float32 in 0..1; may be read-only, e.g. mapped from a file.
+    Raises:
+        DataError: floats outside 0..1.
+    """
+    if pictures.dtype == np.uint8:
+        return to_tensor(to_float(pictures))
+    low, high = float(pictures.min()), float(pictures.max())
+    if not (low >= 0 and high <= 1):
+        raise DataError(f"pictures hold values from {low:g} to {high:g}; give uint8, or float32 in 0..1")
+    return torch.from_numpy(pictures if pictures.flags.writeable else pictures.copy())
 
 
 def open_model(

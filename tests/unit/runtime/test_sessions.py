@@ -53,7 +53,9 @@ def test_uint8_and_float_pictures_arrays_and_tensors_are_one(opened: Model, pict
     kinds = [0, 1, 1, 0, 1]
     expected = opened.describe(pictures, kinds)
     floats = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
-    for images in (floats, torch.from_numpy(floats), torch.from_numpy(pictures)):
+    mapped, read_only = floats.copy(), pictures.copy()
+    mapped.flags.writeable = read_only.flags.writeable = False
+    for images in (floats, torch.from_numpy(floats), torch.from_numpy(pictures), mapped, read_only):
         torch.testing.assert_close(opened.describe(images, np.array(kinds)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -82,10 +84,10 @@ def test_pictures_of_any_size_are_brought_to_the_models_own_with_its_filter(open
     ("images", "modalities", "message"),
     [
         (np.zeros((2, 128, 64, 3), np.uint8), 0, r"pictures are \(2, 128, 64, 3\), model .* bring them to 32 x 64"),
-        (np.zeros((2, 3, 64, 32), np.uint8), 0, r"takes \(N, \*\(64, 32, 3\)\) of torch.uint8"),
-        (np.zeros((2, 64, 32, 3), np.float32), 0, r"takes \(N, \*\(3, 64, 32\)\) of torch.float32"),
+        (np.zeros((2, 3, 64, 32), np.uint8), 0, r"takes \(N, \*\(64, 32, 3\)\) of uint8"),
+        (np.zeros((2, 64, 32, 3), np.float32), 0, r"takes \(N, \*\(3, 64, 32\)\) of float32"),
         (np.zeros((64, 32, 3), np.uint8), 0, "pictures are"),
-        (np.zeros((2, 3, 64, 32), np.float64), 0, "pictures are torch.float64; give uint8"),
+        (np.zeros((2, 3, 64, 32), np.float64), 0, "pictures are float64; give uint8"),
         (np.full((2, 3, 64, 32), 255, np.float32), 0, "values from 255 to 255; give uint8, or float32 in 0..1"),
         (np.full((2, 3, 64, 32), np.nan, np.float32), 0, "values from nan to nan"),
         (np.zeros((2, 64, 32, 3), np.uint8), [0], r"2 pictures have modalities of shape \(1,\)"),
