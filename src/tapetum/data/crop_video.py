@@ -182,7 +182,7 @@ def read_frames(clip: Path, *, wanted: Collection[int] | None = None) -> Iterato
     """
     number = -1
     try:
-        with av.open(str(clip)) as container:
+        with av.open(str(clip), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise DataError(f"{clip}: holds no video; give a video file")
             for number, frame in enumerate(container.decode(container.streams.video[0])):
@@ -205,7 +205,7 @@ def count_frames(clip: Path) -> int:
         clip: a video file.
     """
     try:
-        with av.open(str(clip)) as container:
+        with av.open(str(clip), metadata_errors="replace") as container:
             stream = container.streams.video[0]
             if stream.frames:
                 return int(stream.frames)

@@ -119,7 +119,7 @@ def _decode_video(source: Source, limits: Limits, note: Note) -> Stamped:
     number, bad, origin = -1, 0, None
     start = source.start or 0.0
     try:
-        with av.open(str(source.path), options=OPEN_OPTIONS) as container:
+        with av.open(str(source.path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise DataError(f"{source.name}: holds no video; give a video file")
             stream = container.streams.video[0]
@@ -149,7 +149,7 @@ def _decode_video(source: Source, limits: Limits, note: Note) -> Stamped:
                     elif number == 0:
                         stamp = start
                     yield number, stamp, partial(_convert, frame)
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         if number < 0:
             raise DataError(
                 f"{source.name}: cannot be opened as a video ({_reason(error)}); give a whole file of a known format"

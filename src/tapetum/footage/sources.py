@@ -351,7 +351,7 @@ def _first_time(path: Path, options: SourceOptions, read_metadata: Callable[[], 
 def _read_creation_time(path: Path) -> float | None:
     """As the container states it; a damaged file states nothing here and is named when it is read."""
     try:
-        with av.open(str(path), options=OPEN_OPTIONS) as container:
+        with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             metadata = [container.metadata, *(stream.metadata for stream in container.streams.video)]
     except (av.error.FFmpegError, OSError, ValueError):
         return None

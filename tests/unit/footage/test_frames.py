@@ -130,3 +130,21 @@ def test_frames_are_counted_before_they_are_read(tmp_path: Path) -> None:
         [12, 0, 2],
         [2, 12, 0],
     )
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv", ".ts"])
+def test_a_file_damaged_anywhere_ends_in_frames_or_a_named_error(tmp_path: Path, ending: str) -> None:
+    rng = np.random.default_rng(len(ending))
+    whole = write_clip(tmp_path / f"whole{ending}", [street(number) for number in range(20, 30)]).read_bytes()
+    path = tmp_path / f"a{ending}"
+    for _ in range(25):
+        content = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(0, len(content) if rng.uniform() < 0.5 else 2000, int(rng.integers(1, 60)))
+        content[places] = rng.integers(0, 256, len(places))
+        path.write_bytes(content[: int(rng.integers(1, len(content) + 1)) if rng.uniform() < 0.3 else None].tobytes())
+        try:
+            frames, notes = read(path, limits=Limits(max_frames=100))
+        except DataError as error:
+            notes, frames = [str(error)], []
+        assert all("\n" not in note for note in notes)
+        assert np.all(np.diff([frame.time for frame in frames]) >= 0)
