@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from tapetum.cli import main
 from tapetum.data.datasets.night600 import picture_path
 from tapetum.engine.recipe import Recipe
 from tapetum.engine.train import train
+from tapetum.evaluation.calibration import read_calibration, write_calibration
 
 Call = Callable[[str], tuple[int, str, str]]
 
@@ -115,16 +117,16 @@ def test_a_report_of_a_calibrated_run_shows_what_its_calibration_is_worth(
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert 'id="calibration"' in text
     assert "Probability said and seen" in text
+    stale = read_calibration(run / "calibration.json")
+    write_calibration(run / "calibration.json", replace(stale, model={**stale.model, "checkpoint": "0" * 16}))
+    status, _, err = call(f"tapetum report build {run} --out {tmp_path / 'report.html'}")
+    assert (status, "made for checkpoint 0000000000000000, the result cards" in err) == (2, True)
     (run / "calibration.json").write_text("{}")
     status, _, err = call(f"tapetum report build {run} --out {tmp_path / 'report.html'}")
     assert (status, "calibration.json: is no calibration" in err) == (2, True)
 
 
 def test_nobody_in_the_gallery_is_said_to_be_no_match(call: Call, run: Path, crowd: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from tapetum.evaluation.calibration import read_calibration, write_calibration
-
     assert call(f"tapetum calibrate {run} --quiet")[0] == 0
     strict = read_calibration(run / "calibration.json")
     pairs = {

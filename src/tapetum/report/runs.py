@@ -194,6 +194,7 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
     Raises:
         DataError: a folder holds no result card, or pictures are missing.
         CheckpointError: a checkpoint or a calibration is damaged.
+        ProtocolError: a calibration is of other weights than the result cards.
     """
     runs = read_runs(folders)
     results = tuple(result for run in runs for result in run.results)
@@ -328,13 +329,25 @@ def _facts(results: Sequence[Result]) -> dict[str, object]:
 
 
 def _calibrations(names: Sequence[str], runs: Sequence[RunResults]) -> dict[str, Mapping[str, Any]]:
-    """What the check of each run's calibration found, where it has one."""
-    found = {
-        name: read_calibration(path).checked
-        for name, run in zip(names, runs, strict=True)
-        for path in [calibration_path(run.folder.root)]
-        if run.folder.root.is_dir() and path.is_file()
-    }
+    """What the check of each run's calibration found, where it has one.
+
+    Raises:
+        ProtocolError: a calibration is of other weights than the run's result cards.
+    """
+    found = {}
+    for name, run in zip(names, runs, strict=True):
+        path = calibration_path(run.folder.root)
+        if not (run.folder.root.is_dir() and path.is_file()):
+            continue
+        calibration = read_calibration(path)
+        made_for = calibration.model.get("checkpoint")
+        digests = {result.card["checkpoint"]["digest"] for result in run.results}
+        if made_for is not None and made_for not in digests:
+            raise ProtocolError(
+                f"{path}: made for checkpoint {made_for}, the result cards of it for {', '.join(sorted(digests))}; "
+                f"run `tapetum calibrate {run.folder.root}` again"
+            )
+        found[name] = calibration.checked
     return {
         f"{name}, {pair}" if len(found) > 1 else pair: values
         for name, checked in found.items()
