@@ -28,7 +28,7 @@ from gallery_rows import (
     some_vectors,
     with_crops,
 )
-from tapetum.core.errors import FilterError, GalleryError, OutputError
+from tapetum.core.errors import FilterError, GalleryError, OutputError, TapetumError
 from tapetum.core.types import Modality
 from tapetum.gallery.filters import And, Coded, Compare, Not, as_filter, rows_passing
 from tapetum.gallery.schema import FIELDS, FORMAT, ModelInfo, Row, flatten
@@ -83,6 +83,17 @@ def test_what_was_stored_comes_back_the_same(store: Store) -> None:
     assert store.find() == rows
     assert store.find("frame >= 10", limit=3) == rows[10:13]
     assert (store.count(), store.info) == (60, MODEL)
+
+
+def test_an_id_is_never_read_as_a_question(store: Store) -> None:
+    store.upsert(some_rows(9), some_vectors(9))
+    for name in ('x" or id != "', "x' OR '1'='1", "a\\", '"]', "')", "", "row0000%", "é"):
+        assert store.fetch([name, "row00001"]).rows == (a_row(1),)
+        assert store.count(Compare("id", "==", name)) == 0
+        assert store.delete(Compare("id", "==", name)) == 0
+        with pytest.raises(GalleryError, match="want an id of 1 to 200 letters"):
+            store.upsert([replace(a_row(1), sighting=replace(a_row(1).sighting, id=name))], some_vectors(1))
+    assert store.count() == 9
 
 
 def test_rows_with_a_known_id_are_replaced(store: Store) -> None:
@@ -291,7 +302,6 @@ def test_rows_and_vectors_that_cannot_be_kept_are_named(place: Place, store: Sto
             store.upsert(rows, some_vectors(count))
 
     refuse("comes twice in one batch", 2, id="same")
-    refuse("the id is empty", id="")
     refuse("camera='c 1'; use letters", camera="c 1")
     refuse("control characters", source="a\nb")
     refuse("no valid text", source="a\udcff")
@@ -499,6 +509,47 @@ def test_milvus_unreachable_is_said_within_seconds_without_the_password() -> Non
     assert time.monotonic() - start < 10
 
 
+def test_a_server_is_shared_by_clients_and_its_end_is_said_at_once(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(tmp_path / "data")]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    where = f"milvus://127.0.0.1:{port}/night"
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(server.kill)
+        end = time.monotonic() + 60
+        while True:
+            try:
+                first = stack.enter_context(open_gallery(where, MODEL))
+                break
+            except GalleryError:
+                assert time.monotonic() < end, (tmp_path / "log").read_text()
+                time.sleep(0.2)
+        first.upsert(some_rows(30), some_vectors(30))
+        second = stack.enter_context(open_gallery(where))
+        assert second.find() == some_rows(30)
+        assert found_by(second.search(some_vectors(4)[3:], 1, 'camera == "c1"').hits[0]) == ["row00003"]
+        server.kill()
+        server.wait()
+        start = time.monotonic()
+        for ask in (
+            second.count,
+            second.find,
+            lambda: second.search(some_vectors(1)),
+            lambda: second.fetch(["row00001"]),
+        ):
+            with pytest.raises(GalleryError, match="Milvus did not answer"):
+                ask()
+        with pytest.raises(TapetumError, match="Milvus did not answer"):
+            first.upsert(some_rows(1), some_vectors(1))
+        assert time.monotonic() - start < 30
+
+
 def test_a_collection_that_is_no_gallery_is_left_alone(tmp_path: Path) -> None:
     from pymilvus import MilvusClient
 
@@ -575,6 +626,22 @@ def with_crop_name(number: int) -> Row:
     return replace(row, sighting=replace(row.sighting, crop=crop))
 
 
+def read_meanwhile(folder: Path, seconds: float) -> None:
+    """A reader beside the writer sees whole rows with their own vectors, at every moment."""
+    end = time.monotonic() + seconds
+    vectors = some_vectors(20_000)
+    store: Store | None = None
+    while time.monotonic() < end:
+        if store is None:
+            with contextlib.suppress(GalleryError):  # not made yet
+                store = open_gallery(folder)
+            continue
+        for (hit,) in store.search(vectors[:3], 1).hits if store.count() else ():
+            assert hit.row == with_crop_name(hit.row.sighting.frame)
+        entries = store.fetch([row.sighting.id for row in store.find("frame < 40")])
+        assert torch.equal(entries.vectors, vectors[[row.sighting.frame for row in entries.rows]])
+
+
 def kill_writers(folder: Path, kills: int, seed: int) -> None:
     delays = np.random.default_rng(seed).uniform(0.0, 0.5, kills)
     told: list[str] = []
@@ -590,7 +657,7 @@ def kill_writers(folder: Path, kills: int, seed: int) -> None:
             writer.stdin.write(f"{first}\n".encode())
             writer.stdin.flush()
             writer.stdout.readline()  # the first batch is on its way
-            time.sleep(delay)
+            read_meanwhile(folder, delay)
             writer.kill()
             lines = [f"try-store {first} {first + 12}\n".encode(), *writer.stdout.read().splitlines(keepends=True)]
             told += [line.decode() for line in lines if line.endswith(b"\n")]

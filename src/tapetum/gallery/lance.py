@@ -67,6 +67,7 @@ class LanceStore(Store):
         self._stamps = np.empty(0, dtype=np.int64)
         self._row_ids = np.empty(0, dtype=np.int64)
         self._columns: dict[str, NDArray[np.float64] | Coded] = {}
+        self._next_stamp = 0  # stamps are nanoseconds of the clock, counted on within a batch
         self._ready = False  # the matrix is at the version seen
         try:
             database = connect(folder)
@@ -85,7 +86,9 @@ class LanceStore(Store):
 
     def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
         columns = flatten(rows)
-        columns["stamp"] = list(range(first := time.time_ns(), first + len(rows)))
+        first = max(time.time_ns(), self._next_stamp)
+        self._next_stamp = first + len(rows)
+        columns["stamp"] = list(range(first, self._next_stamp))
         self._merge(to_arrow(columns, vectors))
 
     def _merge(self, batch: Any) -> None:

@@ -52,6 +52,7 @@ from tapetum.gallery.store import (
 )
 
 PATIENCE_SECONDS = 3.0  # for a connection
+ANSWER_SECONDS = 60.0  # for one answer of a server that took the call
 ROWS_AT_ONCE = 1_000  # in one message: 1000 x 2048 floats are 8 MiB, a message may have 64
 EFFORTS = (100, 200, 400, 800)  # ef of HNSW until the wanted recall is reached
 FOUND = [*TEXTS, *WHOLES, *REALS]
@@ -113,12 +114,14 @@ class MilvusStore(Store):
                         lines[start : start + ROWS_AT_ONCE], vectors[start : start + ROWS_AT_ONCE], strict=True
                     )
                 ]
-                self._client.upsert(self._name, batch)
+                self._client.upsert(self._name, batch, timeout=ANSWER_SECONDS)
 
     def _delete(self, ids: Sequence[str]) -> None:
         with self._asking(OutputError):
             for some in chunks(ids):
-                self._client.delete(self._name, filter=render_expression(Among("id", tuple(some))))
+                self._client.delete(
+                    self._name, filter=render_expression(Among("id", tuple(some))), timeout=ANSWER_SECONDS
+                )
             self._client.flush(self._name)
             self._client.compact(self._name)
 
@@ -180,6 +183,7 @@ class MilvusStore(Store):
                 search_params={"metric_type": "IP", "params": {} if effort is None else {"ef": max(effort, k)}},
                 output_fields=FOUND,
                 anns_field="vector",
+                timeout=ANSWER_SECONDS,
             )
         return [
             tuple(
@@ -221,11 +225,16 @@ class MilvusStore(Store):
         return [unflatten(line) for line in self._get(ids, FOUND)]
 
     def _get(self, ids: Sequence[str], columns: list[str]) -> list[dict[str, Any]]:
-        with self._asking(GalleryError):
+        with self._asking(GalleryError):  # not the client's own call for ids: it does not quote them
             return [
                 line
                 for some in chunks(ids)
-                for line in self._client.get(self._name, ids=list(some), output_fields=columns)
+                for line in self._client.query(
+                    self._name,
+                    filter=render_expression(Among("id", tuple(some))),
+                    output_fields=columns,
+                    timeout=ANSWER_SECONDS,
+                )
             ]
 
     def _find(self, chosen: Filter | None) -> list[Row]:
@@ -238,7 +247,7 @@ class MilvusStore(Store):
         with self._asking(GalleryError):
             expression = 'id != ""' if chosen is None else render_expression(chosen)
             pages = self._client.query_iterator(
-                self._name, filter=expression, output_fields=columns, batch_size=ROWS_AT_ONCE
+                self._name, filter=expression, output_fields=columns, batch_size=ROWS_AT_ONCE, timeout=ANSWER_SECONDS
             )
             try:
                 while batch := pages.next():
@@ -249,7 +258,10 @@ class MilvusStore(Store):
     def _count(self, chosen: Filter | None) -> int:
         with self._asking(GalleryError):
             expression = "" if chosen is None else render_expression(chosen)
-            return int(self._client.query(self._name, filter=expression, output_fields=["count(*)"])[0]["count(*)"])
+            counted = self._client.query(
+                self._name, filter=expression, output_fields=["count(*)"], timeout=ANSWER_SECONDS
+            )
+            return int(counted[0]["count(*)"])
 
     def _index(self) -> str:
         with self._asking(GalleryError):
@@ -478,4 +490,5 @@ def _note(name: str, text: str) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+    text = str(getattr(error, "message", "") or error).strip()
+    return text.split("\n")[0][:200] or type(error).__name__

@@ -14,7 +14,7 @@ from tapetum.core.types import Modality
 
 FORMAT = 1  # of everything a gallery writes; a gallery of a newer one is refused
 CROPS = "crops"  # the folder in a gallery under which every crop lies
-CAMERA = re.compile(r"[A-Za-z0-9._-]{1,200}")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")  # of a camera, of a row: Milvus's client pages by id without quoting it
 LONGEST = {"id": 200}  # bytes of UTF-8 a text may have; Milvus wants it declared
 LONGEST_TEXT = 4096
 
@@ -187,16 +187,16 @@ def check_rows(rows: Iterable[Row], info: ModelInfo, where: str) -> None:
                 f"{place} was embedded by model {row.run.model!r}, the gallery holds {info.id!r}; "
                 "embeddings of two models cannot be compared: use that model or another gallery"
             )
-        if not sighting.id or sighting.id in seen:
-            raise GalleryError(
-                f"{place}: {'comes twice in one batch' if sighting.id else 'the id is empty'}; name each"
-            )
+        if not NAME.fullmatch(sighting.id):
+            raise GalleryError(f"{place}: want an id of 1 to 200 letters, digits, '.', '_' and '-'")
+        if sighting.id in seen:
+            raise GalleryError(f"{place}: comes twice in one batch; give each row its own id")
         seen.add(sighting.id)
         texts = {name: getattr(sighting, name) for name in TEXTS[:6]}
         texts |= {"run": row.run.name, "runtime": row.run.runtime, "precision": row.run.precision}
         for name, text in texts.items():
             check_text(text, LONGEST.get(name, LONGEST_TEXT), f"{place}: {name}")
-        if not CAMERA.fullmatch(sighting.camera):
+        if not NAME.fullmatch(sighting.camera):
             raise GalleryError(f"{place}: camera={sighting.camera!r}; use letters, digits, '.', '_' and '-'")
         if not (math.isfinite(sighting.time) and 0 <= sighting.light <= 255 and 0 <= sighting.quality <= 1):
             raise GalleryError(
