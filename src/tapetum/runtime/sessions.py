@@ -310,6 +310,11 @@ def has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
+def has_bf16() -> bool:
+    """Whether this CPU has any bfloat16 arithmetic of its own."""
+    return has_amx() or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
 def import_extra(library: str) -> ModuleType:
     """A library of the extra "export".
 
@@ -507,8 +512,10 @@ def _resolve(precision: str, runtime: Runtime, place: str) -> Precision:
         return "fp32"
     if precision != "bf16" or runtime != "openvino":
         raise RecipeError(f"{place}: precision {precision!r} is not available with {runtime}; use fp32 or auto")
-    if not has_amx():
-        raise RecipeError(f"{place}: precision 'bf16' needs a CPU with AMX, this one has none; use fp32 or auto")
+    if not has_bf16():
+        raise RecipeError(
+            f"{place}: precision 'bf16' needs a CPU with AMX or AVX-512 BF16, this one has neither; use fp32 or auto"
+        )
     return "bf16"
 
 

@@ -141,7 +141,8 @@ def test_openvino_is_never_left_to_choose(make_artefact: Make, monkeypatch: pyte
     monkeypatch.setattr(sessions, "has_amx", lambda: False)
     folder = make_artefact("two_stream", "openvino")
     assert open_model(folder).precision == "fp32"
-    with pytest.raises(RecipeError, match="precision 'bf16' needs a CPU with AMX, this one has none"):
+    monkeypatch.setattr(sessions, "has_bf16", lambda: False)
+    with pytest.raises(RecipeError, match="'bf16' needs a CPU with AMX or AVX-512 BF16, this one has neither"):
         open_model(folder, precision="bf16")
 
 
