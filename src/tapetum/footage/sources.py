@@ -16,7 +16,7 @@ from PIL import Image
 from tapetum.core.errors import DataError, nearest_name
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
-from tapetum.data.image_io import picture_size
+from tapetum.data.image_io import MAX_PIXELS, picture_size
 from tapetum.data.layout import SUFFIXES
 from tapetum.footage.clock import parse_time, read_time_in_name
 
@@ -361,6 +361,9 @@ def _read_creation_time(path: Path) -> float | None:
 
 def _read_exif_time(path: Path, options: SourceOptions) -> float | None:
     try:
+        height, width = picture_size(path)
+        if height * width > MAX_PIXELS:  # refused when it is read
+            return None
         with Image.open(path) as picture:
             exif = picture.getexif()
             stated = [exif.get_ifd(_EXIF_FOLDER).get(tag) for tag in _EXIF_TIMES] + [exif.get(_EXIF_CHANGED)]

@@ -1,4 +1,5 @@
 import os
+import zlib
 from pathlib import Path
 
 import av
@@ -143,3 +144,16 @@ def test_a_fingerprint_is_of_the_content_not_of_the_name(tmp_path: Path) -> None
     write_clip(tmp_path / "c.mp4", [street(frame) for frame in range(30, 35)])
     a, b, c = (fingerprint_source(find_sources([tmp_path / f"{name}.mp4"])[0]) for name in "abc")
     assert a == b != c
+
+
+def test_a_decompression_bomb_is_found_without_being_opened(tmp_path: Path) -> None:
+    """A header of 60000 x 60000 pixels; Pillow alone would warn, and a warning is an error here."""
+    small = cv2.imencode(".png", np.zeros((8, 4, 3), np.uint8))[1].tobytes()
+    header = b"IHDR" + (60000).to_bytes(4, "big") * 2 + small[24:29]
+    bomb = small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:]
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    os.utime(tmp_path / "bomb.png", (1.7e9, 1.7e9))
+    for kind in ("crops", "frames"):
+        (source,) = find_sources([tmp_path], SourceOptions(kind=kind))  # type: ignore[arg-type]
+        assert len(source.pictures) == 1
+    assert picture_time(tmp_path / "bomb.png", SourceOptions()) == (1.7e9, "mtime")
