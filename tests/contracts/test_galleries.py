@@ -494,6 +494,12 @@ def test_an_address_that_cannot_be_one_is_an_error(address: str) -> None:
         open_gallery(address)
 
 
+def test_without_pymilvus_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(GalleryError, match=r"need pymilvus; install it with: pip install tapetum\[milvus\]"):
+        open_gallery("milvus://127.0.0.1:1/night")
+
+
 def test_milvus_unreachable_is_said_within_seconds_without_the_password() -> None:
     start = time.monotonic()
     with socket.socket() as closed:
@@ -678,21 +684,45 @@ def test_twenty_killed_writers_lose_nothing_they_acknowledged(tmp_path: Path) ->
     kill_writers(tmp_path / "night", kills=20, seed=1)
 
 
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
     """A limit on the size of a file stands for a full disk: the writes fail the same way."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     with open_gallery(tmp_path / "night", MODEL) as store:
         store.upsert(some_rows(10), some_vectors(10))
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-        try:
-            with pytest.raises(OutputError, match="cannot be written to; nothing of this batch was stored"):
-                store.upsert(some_rows(2_000, 100), some_vectors(2_000))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        with (
+            full_disk(20_000),
+            pytest.raises(OutputError, match="cannot be written to; nothing of this batch was stored"),
+        ):
+            store.upsert(some_rows(2_000, 100), some_vectors(2_000))
         assert store.find() == some_rows(10)
         assert store.upsert(some_rows(20, 100), some_vectors(20)) == 20
         store.compact()
         assert store.count() == 30
+
+
+def test_a_deletion_on_a_full_disk_is_finished_when_there_is_room(tmp_path: Path) -> None:
+    folder, vectors = tmp_path / "night", some_vectors(400)
+    with open_gallery(folder, MODEL) as store:
+        store.upsert(with_crops(folder, some_rows(400)), vectors)
+        store.compact()
+        with full_disk(20_000), pytest.raises(OutputError):
+            store.delete("frame == 7")
+        assert (folder / "erasing.json").exists()
+        assert store.count("frame != 7") == 399
+    with open_gallery(folder) as store:
+        store.compact()
+        assert store.find() == [with_crop_name(number) for number in range(400) if number != 7]
+    assert not files_with(folder, vectors[7].numpy().tobytes())
+    assert not files_with(folder, crop_bytes("row00007"))
 
 
 def test_a_thread_that_writes_for_long_does_not_keep_others_from_searching(place: Place, store: Store) -> None:
