@@ -18,14 +18,15 @@ class Candidate:
     """A crop that may be kept.
 
     Attributes:
-        frame, time, box: of the sighting.
+        frame, box: of the sighting.
+        seconds: since the source began.
         modality: of its frame.
         quality: as measured.
         jpeg: the crop, encoded.
     """
 
     frame: int
-    time: float
+    seconds: float
     box: Box
     modality: Modality
     quality: Quality
@@ -65,7 +66,7 @@ class CropChooser:
         Args:
             candidate: for which `wants` said yes.
         """
-        self._kept[self._stretch(candidate.time)] = candidate
+        self._kept[self._stretch(candidate.seconds)] = candidate
         while len(self._kept) > 2 * self._wanted:
             joined: dict[int, Candidate] = {}
             for stretch, each in self._kept.items():
@@ -89,7 +90,7 @@ class CropChooser:
     def _stretch(self, time: float) -> int:
         if self._start is None:
             self._start = time
-        return int((time - self._start) / self._length)
+        return int((time - self._start) / self._length + 1e-6)
 
 
 def _judge_cut(candidate: Candidate, others: list[Candidate]) -> Candidate:

@@ -324,7 +324,7 @@ def _follow_people(
                     id=_make_id(content, candidate.frame, candidate.box),
                     source=source.name,
                     camera=source.camera,
-                    time=round(candidate.time, 6),
+                    time=round((source.start or 0.0) + candidate.seconds, 6),
                     frame=candidate.frame,
                     box=candidate.box,
                     tracklet=f"{key}-{tracklet.number:06d}",
@@ -362,7 +362,7 @@ def follow_frames(
         if len(found) > options.max_people:
             best = np.sort(np.argsort(-found.scores, kind="stable")[: options.max_people])
             found = replace(found, boxes=found.boxes[best], scores=found.scores[best])
-        owners, ended = tracker.update(frame.number, frame.time, found, broken=frame.broken)
+        owners, ended = tracker.update(frame.number, frame.seconds, found, broken=frame.broken)
         report.frames += 1
         report.detections += len(found)
         yield frame, found, owners, ended
@@ -381,7 +381,7 @@ def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: Ext
     """
     if len(tracklet.frames) < (options.min_detections if source.kind == "video" else 1):
         return False
-    if source.kind == "video" and tracklet.seconds < options.min_seconds:
+    if source.kind == "video" and tracklet.seconds < options.min_seconds - 1e-6:
         return False
     return not detector.moving_only or tracklet.travel >= options.min_travel
 
@@ -411,12 +411,12 @@ def _offer_crops(
             crop, cut=touches_edge(tight, size), hidden_share=float(hidden[row]), options=options.quality
         )
         chooser = choosers.setdefault(owner, CropChooser(options.crops_per_tracklet, options.every_seconds))
-        if not chooser.wants(frame.time, quality.value):
+        if not chooser.wants(frame.seconds, quality.value):
             continue
         if modality is None:
             modality = tell_modality(frame.picture)  # once a frame, and only where a crop is kept
         stored = encode_jpeg(_shrink(crop, options.max_crop_height), options.jpeg_quality)
-        chooser.add(Candidate(frame.number, frame.time, box, modality, quality, stored))
+        chooser.add(Candidate(frame.number, frame.seconds, box, modality, quality, stored))
 
 
 def _hidden_shares(found: Detections) -> NDArray[np.float32]:

@@ -40,12 +40,15 @@ class Frame:
     Attributes:
         number: in its source, from 0; frames that were passed over count.
         time: seconds since 1970-01-01 UTC.
+        seconds: since the source began; free of the rounding that large numbers bring, so that what is decided by it
+            hangs on the footage alone.
         picture: (H, W, 3) uint8 RGB.
         broken: whether the camera's clock jumped backwards before it.
     """
 
     number: int
     time: float
+    seconds: float
     picture: Picture
     broken: bool
 
@@ -78,25 +81,25 @@ def read_source_frames(
     bounds = limits or Limits()
     clock = SteadyClock()
     stamped = _decode_video(source, bounds, note) if source.kind == "video" else _read_pictures(source, bounds, note)
-    first: float | None = None
+    start = source.start or 0.0
     due = -np.inf
     broken = False
     for number, stamp, take in stamped:
-        time, jumped = clock.read(stamp)
+        seconds, jumped = clock.read(stamp)
+        time = start + seconds
         broken |= jumped
         if jumped and clock.jumps == 1:
             note(
                 f"{source.name}: the clock jumps back by {clock.largest_jump:.3f} s at frame {number} "
                 f"({format_time(time)}); from there on times go on from the frame before"
             )
-        first = time if first is None else first
-        if number >= bounds.max_frames or time - first > bounds.max_seconds:
+        if number >= bounds.max_frames or seconds > bounds.max_seconds:
             reached = f"{bounds.max_frames} frames" if number >= bounds.max_frames else f"{bounds.max_seconds:g} s"
             note(
                 f"{source.name}: longer than the limit of {reached}; the rest is left out, divide it or raise the limit"
             )
             break
-        if rate is not None and time < due and not broken:
+        if rate is not None and seconds < due and not broken:
             continue
         try:
             picture = take()
@@ -105,8 +108,8 @@ def read_source_frames(
             continue
         if picture is None:
             continue
-        due = time + (1 - 1e-6) / rate if rate else time
-        yield Frame(number, time, picture, broken)
+        due = seconds + 1 / rate - 1e-6 if rate else seconds
+        yield Frame(number, time, seconds, picture, broken)
         broken = False
     if clock.jumps > 1:
         note(f"{source.name}: the clock jumped back {clock.jumps} times, at most by {clock.largest_jump:.3f} s")
@@ -117,7 +120,6 @@ Stamped = Iterator[tuple[int, float | None, Callable[[], Picture | None]]]  # nu
 
 def _decode_video(source: Source, limits: Limits, note: Note) -> Stamped:
     number, bad, origin = -1, 0, None
-    start = source.start or 0.0
     try:
         with av.open(str(source.path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             if not container.streams.video:
@@ -145,9 +147,7 @@ def _decode_video(source: Source, limits: Limits, note: Note) -> Stamped:
                     stamp = frame.time
                     if stamp is not None:
                         origin = stamp if origin is None else origin
-                        stamp = start + stamp - origin
-                    elif number == 0:
-                        stamp = start
+                        stamp -= origin
                     yield number, stamp, partial(_convert, frame)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if number < 0:
@@ -183,9 +183,9 @@ def _read_pictures(source: Source, limits: Limits, note: Note) -> Stamped:
     for number, picture in enumerate(source.pictures):
         if named:
             found = read_time_in_name(picture.path.name, options.utc_offset_hours)
-            stamp = found[0] if found else None
+            stamp = found[0] - (source.start or 0.0) if found else None
         else:
-            stamp = (source.start or 0.0) + number / options.frames_per_second
+            stamp = number / options.frames_per_second
         yield number, stamp, partial(read, number)
     if not readable:
         raise DataError(f"{source.name}: none of its {len(source.pictures)} pictures can be read; correct the folder")

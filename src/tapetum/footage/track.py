@@ -11,6 +11,7 @@ from tapetum.footage.detect import Detections, FloatArray, compute_iou
 
 _VELOCITY_MEMORY = 0.6  # share of the old velocity in the new one
 _LARGEST_SIZE_CHANGE = 1.8  # height of a box against the tracklet's last one
+_ROUNDING = 1e-6  # seconds
 _STAYED_WEIGHT = 0.9  # worth of fitting to where somebody was, against where somebody was expected
 _NEAR_WEIGHT = 0.5  # worth of being near against overlapping
 
@@ -29,7 +30,7 @@ class TrackerOptions:
 
     min_iou: float = 0.2
     max_distance: float = 0.8
-    max_gap_seconds: float = 1.5
+    max_gap_seconds: float = 1.0
     max_seconds: float = 600.0
     start_score: float = 0.0
 
@@ -110,7 +111,9 @@ class Tracker:
         options = self._options
         over = np.array(
             [
-                broken or time - tracklet.times[-1] > options.max_gap_seconds or tracklet.seconds > options.max_seconds
+                broken
+                or time - tracklet.times[-1] > options.max_gap_seconds + _ROUNDING
+                or tracklet.seconds > options.max_seconds
                 for tracklet in self._active
             ],
             bool,

@@ -131,6 +131,21 @@ def test_the_same_footage_gives_the_same_ids_wherever_it_lies(source: Source, tm
     assert source_key(source, detector, ExtractOptions(workers=7)) == source_key(source, detector, ExtractOptions())
 
 
+@pytest.mark.parametrize("start", [0.1, 1795262380.094208, 1795262381.3337])
+def test_the_start_decides_nothing_but_the_time(clip: Path, tmp_path: Path, start: float) -> None:
+    """Gaps and stretches of exactly their limit are common, and large numbers round differently."""
+    found = {
+        begin: list(
+            extract_sightings(find_sources([clip], SourceOptions(start=begin))[0], tmp_path, BackgroundDetector())
+        )
+        for begin in (START, start)
+    }
+    assert [(each.id, each.frame, each.box) for each in found[start]] == [
+        (each.id, each.frame, each.box) for each in found[START]
+    ]
+    assert found[start][0].time - start == pytest.approx(found[START][0].time - START, abs=1e-5)
+
+
 def test_a_run_that_stops_in_between_leaves_whole_crops_and_no_list_and_goes_on(source: Source, tmp_path: Path) -> None:
     running = extract_sightings(source, tmp_path, BackgroundDetector())
     first = next(running)
