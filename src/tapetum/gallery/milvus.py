@@ -357,6 +357,7 @@ def connect(address: Address) -> Any:
         GalleryError: pymilvus is not installed, or nothing answers within some seconds.
     """
     try:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # otherwise its keepalive complains on the terminal
         from pymilvus import MilvusClient
     except ImportError:
         raise GalleryError(
