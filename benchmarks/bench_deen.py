@@ -124,7 +124,7 @@ def serve(connection: Connection, side: str, precision: str) -> None:
             if command == "compare":
                 network.set_dropout(0.0)
                 network.loss()  # running statistics for the extraction
-                result: Any = float(network.loss()), network.extract(1).float().numpy()
+                result: Any = float(network.loss().detach()), network.extract(1).float().numpy()
                 network.set_dropout(0.01)
             elif command == "extract":
                 network.extract(1)
@@ -134,7 +134,7 @@ def serve(connection: Connection, side: str, precision: str) -> None:
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-                result = float(loss)
+                result = float(loss.detach())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         connection.send((time.perf_counter() - begun, peak, result))
 
