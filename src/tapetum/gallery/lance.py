@@ -35,6 +35,7 @@ from tapetum.gallery.store import (
     WANTED_RECALL,
     Store,
     check_model,
+    chunks,
     near,
     read_about,
     recall_at_ten,
@@ -99,7 +100,7 @@ class LanceStore(Store):
     def _delete(self, ids: Sequence[str]) -> None:
         self._written.checkout_latest()
         with self._failing("the deletion did not finish; the next writer does it"):
-            for some in chunks(ids):
+            for some in chunks(ids, IDS_AT_ONCE):
                 self._written.delete(render_sql(Among("id", tuple(some))))
             self._drop_index()
             self._clean()
@@ -132,8 +133,7 @@ class LanceStore(Store):
         found = self._written.search().select(["id", "_rowaddr"]).to_arrow()
         inside = np.isin(found["_rowaddr"].to_numpy() >> 32, fragments)
         ids = [name for name, moved in zip(found["id"].to_pylist(), inside.tolist(), strict=True) if moved]
-        for start in range(0, len(ids), ROWS_AT_ONCE):
-            some = ids[start : start + ROWS_AT_ONCE]
+        for some in chunks(ids, ROWS_AT_ONCE):
             self._merge(self._written.search().where(render_sql(Among("id", tuple(some)))).to_arrow())
 
     def _search(
@@ -191,7 +191,7 @@ class LanceStore(Store):
             self._table.checkout_latest()
             rows: list[Row] = []
             vectors = [np.empty((0, self.info.dimension), dtype=np.float32)]
-            for some in chunks(ids):
+            for some in chunks(ids, IDS_AT_ONCE):
                 found = self._table.search().where(render_sql(Among("id", tuple(some)))).to_arrow()
                 rows += [unflatten(values) for values in found.drop_columns("vector").to_pylist()]
                 vectors.append(_matrix_of(found, self.info.dimension))
@@ -200,7 +200,7 @@ class LanceStore(Store):
         return self._reading(answer)
 
     def _fetch_rows(self, ids: Sequence[str]) -> list[Row]:
-        return [row for some in chunks(ids) for row in self._find(Among("id", tuple(some)))]
+        return [row for some in chunks(ids, IDS_AT_ONCE) for row in self._find(Among("id", tuple(some)))]
 
     def _find(self, chosen: Filter | None) -> list[Row]:
         def answer() -> list[Row]:
@@ -438,16 +438,6 @@ def render_sql(given: Filter) -> str:
             return "(" + " OR ".join(map(render_sql, parts)) + ")"
         case Not(part):
             return f"(NOT {render_sql(part)})"
-
-
-def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Some ids at a time.
-
-    Args:
-        ids: all of them.
-    """
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        yield ids[start : start + IDS_AT_ONCE]
 
 
 def _literal(value: Value) -> str:

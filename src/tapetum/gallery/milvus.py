@@ -45,6 +45,7 @@ from tapetum.gallery.store import (
     WANTED_RECALL,
     Store,
     check_model,
+    chunks,
     near,
     read_about,
     recall_at_ten,
@@ -118,7 +119,7 @@ class MilvusStore(Store):
 
     def _delete(self, ids: Sequence[str]) -> None:
         with self._asking(OutputError):
-            for some in chunks(ids):
+            for some in chunks(ids, ROWS_AT_ONCE):
                 self._client.delete(
                     self._name, filter=render_expression(Among("id", tuple(some))), timeout=ANSWER_SECONDS
                 )
@@ -228,7 +229,7 @@ class MilvusStore(Store):
         with self._asking(GalleryError):  # not the client's own call for ids: it does not quote them
             return [
                 line
-                for some in chunks(ids)
+                for some in chunks(ids, ROWS_AT_ONCE)
                 for line in self._client.query(
                     self._name,
                     filter=render_expression(Among("id", tuple(some))),
@@ -466,16 +467,6 @@ def render_expression(given: Filter) -> str:
             return "(" + " or ".join(map(render_expression, parts)) + ")"
         case Not(part):
             return f"(not {render_expression(part)})"
-
-
-def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Some ids at a time.
-
-    Args:
-        ids: all of them.
-    """
-    for start in range(0, len(ids), ROWS_AT_ONCE):
-        yield ids[start : start + ROWS_AT_ONCE]
 
 
 def _literal(value: Value) -> str:

@@ -422,6 +422,17 @@ def check_model(info: ModelInfo, where: str) -> None:
         raise GalleryError(f"{where}: model {info.id!r} of {info.dimension} dimensions; want an id and 1 to 32768")
 
 
+def chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Some ids at a time.
+
+    Args:
+        ids: all of them.
+        size: most at a time.
+    """
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
 def near(vectors: Tensor) -> Tensor:
     """Queries for measuring recall: the vectors with noise of half their length, the same at each call.
 

@@ -50,9 +50,6 @@ class Method(TwoStreamMethod):
 
     options: Options
 
-    def __init__(self, options: Options, num_ids: int) -> None:
-        super().__init__(options, num_ids)
-
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy behind the neck, batch-hard triplets before it, over pictures of both modalities.
 
