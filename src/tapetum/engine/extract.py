@@ -1,19 +1,19 @@
 """Embeddings of pictures: computed, written and read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError
 from tapetum.core.method import Method
-from tapetum.core.types import EmbeddingSet
+from tapetum.core.types import Batch, EmbeddingSet
 from tapetum.data.loader import EvalLoader, Progress
 from tapetum.engine.precision import Precision, computing_in
 
@@ -45,20 +45,39 @@ def extract(
     method = cast(Method, network)
     was_training = network.training
     network.eval()
+
+    def embed(batch: Batch) -> Tensor:
+        there = batch.to(device)
+        images = there.images.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return method.embed(images, there.modalities, there.camids, mirror=mirror)
+
+    with computing_in(precision, device):
+        embeddings = collect_embeddings(loader, embed, progress)
+    network.train(was_training)
+    return embeddings
+
+
+def collect_embeddings(
+    loader: EvalLoader, embed: Callable[[Batch], Tensor], progress: Progress | None = None
+) -> EmbeddingSet:
+    """What `embed` makes of every batch of a loader, in its order.
+
+    Args:
+        loader: pictures in order.
+        embed: a batch to its (B, D) vectors.
+        progress: called with (done, total) pictures.
+    """
     vectors, pids, camids, modalities = [], [], [], []
     done = 0
-    with torch.inference_mode(), computing_in(precision, device):
-        for batch in loader:
-            there = batch.to(device)
-            images = there.images.contiguous(memory_format=torch.channels_last)
-            vectors.append(method.embed(images, there.modalities, there.camids, mirror=mirror).float().cpu())
-            pids.append(batch.pids)
-            camids.append(batch.camids)
-            modalities.append(batch.modalities)
-            done += len(batch)
-            if progress:
-                progress(done, len(loader.records))
-    network.train(was_training)
+    for batch in loader:
+        vectors.append(embed(batch).float().cpu())
+        pids.append(batch.pids)
+        camids.append(batch.camids)
+        modalities.append(batch.modalities)
+        done += len(batch)
+        if progress:
+            progress(done, len(loader.records))
     return EmbeddingSet(
         vectors=torch.cat(vectors).clone(),
         paths=tuple(record.path for record in loader.records),

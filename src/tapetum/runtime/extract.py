@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.loader import Progress, build_eval_loader
+from tapetum.engine.extract import collect_embeddings
 from tapetum.runtime.sessions import BATCH, Model
 
 
@@ -38,21 +37,7 @@ def describe_records(
         backend=settings.backend,
         skip_corrupt=skip_corrupt,
     )
-    vectors, pids, camids, modalities = [], [], [], []
-    done = 0
-    for batch in loader:
-        vectors.append(model.session.run(batch.images, batch.modalities))
-        pids.append(batch.pids)
-        camids.append(batch.camids)
-        modalities.append(batch.modalities)
-        done += len(batch)
-        if progress:
-            progress(done, len(loader.records))
-    embeddings = EmbeddingSet(
-        vectors=torch.cat(vectors),
-        paths=tuple(record.path for record in loader.records),
-        pids=torch.cat(pids),
-        camids=torch.cat(camids),
-        modalities=torch.cat(modalities),
+    embeddings = collect_embeddings(
+        loader, lambda batch: model.session.run(batch.images, batch.modalities), progress=progress
     )
     return embeddings, loader.skipped
