@@ -48,11 +48,14 @@ class ModelInfo:
         id: names weights, picture size and normalisation together; equal ids mean comparable embeddings.
         dimension: of an embedding, D.
         description: for people.
+        place: the run or artefact it was opened from when the gallery was made, so that a search finds it; may be
+            empty, and may have moved since.
     """
 
     id: str
     dimension: int
     description: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True)

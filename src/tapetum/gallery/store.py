@@ -382,7 +382,12 @@ def write_about(info: ModelInfo) -> str:
     Args:
         info: its model.
     """
-    model = {"id": info.id, "dimension": info.dimension, "description": info.description}
+    model = {
+        "id": info.id,
+        "dimension": info.dimension,
+        "description": info.description,
+        "place": info.place,
+    }
     return json.dumps({"format": FORMAT, "model": model}, indent=1)
 
 
@@ -404,7 +409,9 @@ def read_about(text: str | bytes, where: str) -> ModelInfo:
                 "update Tapetum"
             )
         model = content["model"]
-        return ModelInfo(str(model["id"]), int(model["dimension"]), str(model["description"]))
+        return ModelInfo(
+            str(model["id"]), int(model["dimension"]), str(model["description"]), str(model.get("place", ""))
+        )
     except (ValueError, KeyError, TypeError):
         raise GalleryError(
             f"{where}: what the gallery says about itself is damaged; restore it from a backup"

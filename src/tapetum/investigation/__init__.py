@@ -1,0 +1,1 @@
+"""Footage into a gallery, and a person out of it."""

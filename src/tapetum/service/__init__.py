@@ -1,0 +1,1 @@
+"""The gallery over HTTP: an API for programs and a page for people."""
