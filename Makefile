@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-ir demo-real test check docs bench format clean
+.PHONY: help install demo demo-ir demo-real test test-slow check docs bench format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,8 +28,11 @@ demo-real: $(STAMP)  ## the same on a real clip: make demo-real CLIP=path/to/cli
 	@test -n "$(CLIP)" || { echo "make demo-real needs a video of a static camera: make demo-real CLIP=path/to/clip.mp4"; exit 2; }
 	$(BIN)/tapetum demo --out runs/demo --clip "$(CLIP)"
 
-test: $(STAMP)  ## the whole test suite, offline
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the test suite, offline
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)  ## what takes longer: kills, fuzzing, the browser, load, clusters
+	$(BIN)/python -m pytest -m slow
 
 check: $(STAMP)  ## ruff, mypy (strict), import layers, documentation build
 	$(BIN)/ruff check .
