@@ -19,6 +19,7 @@ from tapetum.cli import (
     evaluate,
     export,
     extract,
+    index,
     plot,
     report,
     reproduce,
@@ -68,6 +69,7 @@ app.command("evaluate")(evaluate.command)
 app.command("calibrate")(calibrate.command)
 app.command("extract")(extract.command)
 app.command("export")(export.command)
+app.command("index")(index.command)
 app.command("search")(search.command)
 app.command("reproduce")(reproduce.command)
 app.command("convert")(convert.command)

@@ -35,6 +35,10 @@ class GalleryError(TapetumError):
     """A gallery cannot be opened, belongs to another model or version, or refuses a row or a question."""
 
 
+class MissingGalleryError(GalleryError):
+    """There is no gallery at that place yet."""
+
+
 class FilterError(GalleryError):
     """A filter names an unknown field, compares what cannot be compared, or cannot be read."""
 

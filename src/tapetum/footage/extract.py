@@ -12,7 +12,7 @@ without a list; the next run writes the same ones again under the same names and
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ _REPORT_EVERY = 20
 _CROPS, _LISTS = "crops", "sources"
 _KEPT_AS_THEY_ARE = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
 _SIGHTING = "sighting"
+Refuse = Callable[[Sighting], str]  # why a sighting must not be kept, in a few words; empty where it may be
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,9 @@ def extract_sightings(
     options: ExtractOptions | None = None,
     report: FootageReport | None = None,
     progress: Progress | None = None,
-) -> Iterator[Sighting]:
+    refuse: Refuse | None = None,
+    before_end: Callable[[], None] | None = None,
+) -> Generator[Sighting, None, None]:
     """Find the people of one source, write their crops, and give out their sightings as tracklets end.
 
     A source that was finished earlier with the same settings gives nothing; `read_sightings` has its list. The list is
@@ -153,6 +156,9 @@ def extract_sightings(
         options: settings; None takes the defaults.
         report: is added to; then a source of which nothing can be read is noted there.
         progress: called with (done, total) frames or pictures; total is 0 where the source does not tell.
+        refuse: says why a sighting must not be kept: then neither its crop nor its line is written, and it is counted.
+        before_end: called when the last sighting has been taken and before the list says that the source is finished;
+            what it raises leaves the source unfinished.
     Raises:
         DataError: nothing of the source can be read, and there is no report to note it in.
         RecipeError: frames without a detector.
@@ -166,14 +172,14 @@ def extract_sightings(
             if detector is None:
                 raise RecipeError(f"{source.name}: holds frames, and no detector is given; name one")
             told.detector = detector.name
-        if (out / _LISTS / f"{key}.jsonl").is_file():
+        if _list_path(out, key).is_file():
             told.finished_before += 1
             return
         told.sources += 1
         make_folder(out / _LISTS)
         make_folder(out / _CROPS / key)
         with locked(out / _LISTS / f".{key}.lock", f"{source.name}: another run is reading this source"):
-            yield from _extract(source, out, key, detector, settings, told, progress)
+            yield from _extract(source, out, key, detector, settings, told, progress, refuse, before_end)
     except DataError as error:
         if report is None:
             raise
@@ -194,8 +200,21 @@ def read_sightings(
     Raises:
         DataError: the source is gone, or its list is damaged.
     """
-    path = out / _LISTS / f"{source_key(source, detector, options or ExtractOptions())}.jsonl"
-    yield from _read_list(path)
+    yield from _read_list(_list_path(out, source_key(source, detector, options or ExtractOptions())))
+
+
+def is_finished(source: Source, out: Path, detector: Detector | None, options: ExtractOptions | None = None) -> bool:
+    """Whether a run with the same settings has been through a source.
+
+    Args:
+        source: as given to `extract_sightings`.
+        out: likewise.
+        detector: likewise.
+        options: likewise.
+    Raises:
+        DataError: the source is gone.
+    """
+    return _list_path(out, source_key(source, detector, options or ExtractOptions())).is_file()
 
 
 def read_all_sightings(out: Path) -> Iterator[Sighting]:
@@ -242,16 +261,19 @@ def _extract(
     options: ExtractOptions,
     report: FootageReport,
     progress: Progress | None,
+    refuse: Refuse | None,
+    before_end: Callable[[], None] | None,
 ) -> Iterator[Sighting]:
     """Give out the sightings and write them down; the list appears when all is done."""
     written: set[str] = set()
+    refused_before = report.refused.total()
     for begun in (out / _LISTS).glob(f".{key}.jsonl.*"):  # by a run that was killed
         begun.unlink(missing_ok=True)
     if source.kind == "crops" or detector is None:
-        found = _copy_pictures(source, key, out, options, report, progress)
+        found = _copy_pictures(source, key, out, options, report, progress, refuse)
     else:
-        found = _follow_people(source, key, out, detector, options, report, progress)
-    with replacing(out / _LISTS / f"{key}.jsonl") as temporary:
+        found = _follow_people(source, key, out, detector, options, report, progress, refuse)
+    with replacing(_list_path(out, key)) as temporary:
         with temporary.open("w", encoding="utf-8") as file:
             head = {"source": source.name, "kind": source.kind, "camera": source.camera}
             if source.start is not None:
@@ -263,14 +285,20 @@ def _extract(
                 report.remarks.update(filter(None, sighting.remark.split("; ")))
                 file.write(json.dumps({_SIGHTING: asdict(sighting)}) + "\n")
                 yield sighting
+            if before_end is not None:
+                before_end()
             file.write(json.dumps({"end": len(written)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
         for stale in (out / _CROPS / key).iterdir():  # of a run that was killed while it wrote
             if stale.name not in written:
                 stale.unlink(missing_ok=True)
-    if not written:
+    if not written and report.refused.total() == refused_before:
         report.without_person.append(source.name)
+
+
+def _list_path(out: Path, key: str) -> Path:
+    return out / _LISTS / f"{key}.jsonl"
 
 
 def _read_list(path: Path) -> Iterator[Sighting]:
@@ -300,6 +328,7 @@ def _follow_people(
     options: ExtractOptions,
     report: FootageReport,
     progress: Progress | None,
+    refuse: Refuse | None,
 ) -> Iterator[Sighting]:
     """The sightings of a video or of a folder of frames, as its tracklets end."""
     total = count_units(source)
@@ -317,10 +346,7 @@ def _follow_people(
                 continue
             report.tracklets += 1
             for candidate in chooser.choose(options.least_quality_share):
-                crop = f"{_CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg"
-                write_bytes(out / crop, candidate.jpeg)
-                report.time_origins[str(source.start_origin)] += 1
-                yield Sighting(
+                sighting = Sighting(
                     id=_make_id(content, candidate.frame, candidate.box),
                     source=source.name,
                     camera=source.camera,
@@ -332,8 +358,15 @@ def _follow_people(
                     light=candidate.quality.light,
                     quality=candidate.quality.value,
                     remark=candidate.quality.remark,
-                    crop=crop,
+                    crop=f"{_CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg",
                 )
+                refusal = refuse(sighting) if refuse else ""
+                if refusal:
+                    report.refused[refusal] += 1
+                    continue
+                write_bytes(out / sighting.crop, candidate.jpeg)
+                report.time_origins[str(source.start_origin)] += 1
+                yield sighting
 
 
 def follow_frames(
@@ -437,14 +470,20 @@ def _shrink(crop: Picture, max_height: int) -> Picture:
 
 
 def _copy_pictures(
-    source: Source, key: str, out: Path, options: ExtractOptions, report: FootageReport, progress: Progress | None
+    source: Source,
+    key: str,
+    out: Path,
+    options: ExtractOptions,
+    report: FootageReport,
+    progress: Progress | None,
+    refuse: Refuse | None,
 ) -> Iterator[Sighting]:
     """The sightings of loose crops; a picture that cannot be read is noted and passed over."""
     readable = 0
 
-    def prepare(picture: LoosePicture) -> tuple[Sighting, Origin] | str:
+    def prepare(picture: LoosePicture) -> tuple[Sighting, Origin, str] | str:
         try:
-            return _copy_picture(picture, source, key, out, options)
+            return _copy_picture(picture, source, key, out, options, refuse)
         except DataError as error:
             return str(error)
 
@@ -456,8 +495,11 @@ def _copy_pictures(
         if isinstance(made, str):
             report.note(source.name, made)
             continue
-        sighting, origin = made
+        sighting, origin, refusal = made
         readable += 1
+        if refusal:
+            report.refused[refusal] += 1
+            continue
         report.tracklets += 1
         report.time_origins[origin] += 1
         yield sighting
@@ -466,8 +508,9 @@ def _copy_pictures(
 
 
 def _copy_picture(
-    picture: LoosePicture, source: Source, key: str, out: Path, options: ExtractOptions
-) -> tuple[Sighting, Origin]:
+    picture: LoosePicture, source: Source, key: str, out: Path, options: ExtractOptions, refuse: Refuse | None
+) -> tuple[Sighting, Origin, str]:
+    """The sighting of a loose crop, where its time comes from, and why it is refused."""
     decoded = read_picture(picture.path, max_pixels=options.limits.max_pixels)
     height, width = decoded.shape[:2]
     box = (0, 0, width, height)
@@ -480,8 +523,6 @@ def _copy_picture(
     suffix = next((suffix for mark, suffix in _KEPT_AS_THEY_ARE.items() if content.startswith(mark)), None)
     if suffix is None or height > options.max_crop_height:
         suffix, content = ".jpg", encode_jpeg(_shrink(decoded, options.max_crop_height), options.jpeg_quality)
-    crop = f"{_CROPS}/{key}/{name}{suffix}"
-    write_bytes(out / crop, content)
     sighting = Sighting(
         id=name,
         source=picture.name,
@@ -494,9 +535,12 @@ def _copy_picture(
         light=quality.light,
         quality=quality.value,
         remark=quality.remark,
-        crop=crop,
+        crop=f"{_CROPS}/{key}/{name}{suffix}",
     )
-    return sighting, origin
+    refusal = refuse(sighting) if refuse else ""
+    if not refusal:
+        write_bytes(out / sighting.crop, content)
+    return sighting, origin, refusal
 
 
 def _make_id(content: str, frame: int, box: Box) -> str:

@@ -35,6 +35,7 @@ class FootageReport:
         tracklets: walks that were kept.
         dropped_tracklets: walks too short, or of something that never walked.
         crops: crops written.
+        refused: why crops were not kept -> how many.
         remarks: remark -> crops that have it.
         time_origins: origin of the times -> crops.
         num_problems: how many there were.
@@ -51,6 +52,7 @@ class FootageReport:
     tracklets: int = 0
     dropped_tracklets: int = 0
     crops: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
     time_origins: Counter[str] = field(default_factory=Counter)
     num_problems: int = 0
@@ -77,6 +79,7 @@ class FootageReport:
             f"tracklets: {self.tracklets} kept, {self.dropped_tracklets} dropped; crops: {self.crops}",
         ]
         told += [f"{remark}: {count} crops" for remark, count in self.remarks.most_common()]
+        told += [f"not kept, {reason}: {count} crops" for reason, count in self.refused.most_common()]
         if self.time_origins["mtime"]:
             told.append(f"time is only that of writing the file: {self.time_origins['mtime']} crops")
         told += [f"nobody found: {name}" for name in self.without_person]
@@ -88,5 +91,5 @@ class FootageReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         plain = {name: value for name, value in vars(self).items() if name != "problems"}
-        plain |= {"remarks": dict(self.remarks), "time_origins": dict(self.time_origins)}
+        plain |= {name: dict(plain[name]) for name in ("remarks", "refused", "time_origins")}
         return plain | {"problems": [vars(problem) for problem in self.problems]}

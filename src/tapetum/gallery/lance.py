@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_bytes
-from tapetum.core.errors import GalleryError, OutputError
+from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.locks import locked
 from tapetum.core.types import Modality
 from tapetum.gallery.exact import Matrix
@@ -356,7 +356,9 @@ def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) 
     about = folder / "gallery.json"
     if not about.is_file():
         if create is None:
-            raise GalleryError(f"{folder}: no gallery is there; make one with: tapetum index SOURCE --gallery {folder}")
+            raise MissingGalleryError(
+                f"{folder}: no gallery is there; make one with: tapetum index SOURCE --gallery {folder}"
+            )
         check_model(create, str(folder))
         make_folder(folder)
         with locked(folder / "writer.lock", f"{folder}: another process is writing to this gallery"):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tapetum.core.atomic import make_folder
-from tapetum.core.errors import GalleryError, OutputError
+from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.types import Modality
 from tapetum.core.vectors import smallest
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, Or, Value
@@ -313,7 +313,7 @@ def read_model(client: Any, address: Address, create: ModelInfo | None) -> Model
     """
     if not client.has_collection(address.name + "_about"):
         if create is None:
-            raise GalleryError(
+            raise MissingGalleryError(
                 f"{address.text}: no gallery is there; make one with: tapetum index SOURCE --gallery {address.text}"
             )
         check_model(create, address.text)

@@ -206,6 +206,15 @@ class Store(ABC):
         order = [place[name] for name in ids if name in place]
         return Entries(tuple(rows[position] for position in order), torch.from_numpy(vectors)[order])
 
+    def fetch_rows(self, ids: Sequence[str]) -> list[Row]:
+        """Rows by id without their embeddings, in any order; an id that the gallery does not have is left out.
+
+        Args:
+            ids: of rows.
+        """
+        with self._guard:
+            return self._fetch_rows(list(dict.fromkeys(ids)))
+
     def find(self, filter: str | Filter | None = None, limit: int | None = None) -> list[Row]:  # noqa: A002
         """Rows that pass, by time and id.
 
