@@ -57,7 +57,7 @@ def read_records(root: Path, *, holdout_first: bool = False, failures: list[Path
         failures: collects files whose names cannot be parsed, instead of an error.
     """
     base = find_base(root, dataset=NAME, names=("night600", "pytorch_2180"), obtain=OBTAIN)
-    if (base / "bounding_box_train").is_dir() and (base / "bounding_box_test").is_dir():
+    if (base / "bounding_box_test").is_dir():  # a scene may have nobody to train on
         folders = {"train": "bounding_box_train", "query": "query_3", "gallery": "bounding_box_test"}
         if not (base / "query_3").is_dir() and (base / "query").is_dir():
             folders["query"] = "query"

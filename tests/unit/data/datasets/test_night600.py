@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,12 @@ def test_protocols_are_those_of_the_release_and_of_the_other_code_bases() -> Non
         "same_pid_same_camid",
     )
     assert (step.ap, step.unmatched, step.ties) == ("step", "drop", "smaller_index_first")
+
+
+def test_a_scene_with_nobody_to_train_on_is_read(tmp_path: Path) -> None:
+    night600.write_miniature(tmp_path, RNG)
+    shutil.rmtree(tmp_path / "bounding_box_train")
+    assert {record.split for record in night600.read_records(tmp_path)} == {"query", "gallery"}
 
 
 def test_layout_without_queries_is_a_wrong_layout(tmp_path: Path) -> None:
