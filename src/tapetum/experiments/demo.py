@@ -1,4 +1,4 @@
-"""The demo: a night scene, the baseline and IDF trained on it, evaluated, searched, and a report to look at.
+"""The demo: a night scene, the baseline and IDF trained on it, evaluated, calibrated, searched, and a report.
 
 Every stage leaves finished files, so an interrupted demo goes on where it stopped when it is called again.
 """
@@ -14,16 +14,18 @@ from typing import Any
 import torch
 
 from tapetum.core.atomic import make_folder
-from tapetum.core.errors import OutputError
+from tapetum.core.errors import OutputError, ProtocolError
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
+from tapetum.engine.calibrate import calibrate_run
 from tapetum.engine.checkpoint import load_checkpoint
 from tapetum.engine.evaluate import Evaluated, evaluate_run
 from tapetum.engine.recipe import DataSection, Recipe, load_recipe, scene_options
 from tapetum.engine.run_folder import RunFolder, write_json
 from tapetum.engine.sources import open_scene
 from tapetum.engine.train import train
+from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.published import TABLE_V
@@ -43,10 +45,12 @@ from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip
 METHODS = {"IDE+": "ide_synth", "IDF": "idf_synth"}  # label -> recipe; the baseline first
 QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")
 GENERATE = "generate the night scene"
+GENERATE_OTHERS = "generate people to calibrate with"
+OTHERS = 6  # people to calibrate with for each one to train on; docs/calibration.md says how many a rate needs
 SEARCHES = 4
 PAIRS = 6
 SAMPLES = 12
-FOLDERS = ("scene", "ide", "idf", "real")
+FOLDERS = ("scene", "ide", "idf", "others", "real")
 FILES = ("statistics.npz", "metrics.json", "searches.json", "report.html")
 
 
@@ -82,6 +86,16 @@ class DemoOptions:
         """Settings of the generated scene."""
         return scene_settings(self.people, self.seed)
 
+    def others(self) -> dict[str, Any]:
+        """Settings of the people to calibrate with: nobody of the scene, once under each of its cameras."""
+        return {
+            **scene_settings(0, self.seed),
+            "num_test_people": OTHERS * self.people,
+            "first_pid": 2 * self.people + 1,
+            "pictures_per_camera": 1,
+            "queries_per_camera": 1,
+        }
+
     def recipe(self, name: str) -> Recipe:
         """A method's recipe on this scene.
 
@@ -114,6 +128,7 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
         Stage(f"train {label}", weight * share * options.epochs) for label, weight in zip(METHODS, (8, 18), strict=True)
     ]
     stages += [Stage(f"evaluate {label}", 12 * share) for label in METHODS]
+    stages += [Stage(GENERATE_OTHERS, 20 * share), *(Stage(f"calibrate {label}", 12 * share) for label in METHODS)]
     stages += [Stage("try the real clip", CLIP_WEIGHT)] if options.clip else []
     stages += [Stage("write the report", 8)]
     board = Board(stages, quiet=quiet)
@@ -128,6 +143,9 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
             found[label] = evaluate_run(runs[label], dataset=dataset, rerank=RerankOptions(), progress=board.pictures)
             board.finish_stage()
 
+        others = make_scene(options.others(), options.out / "others", board, title=GENERATE_OTHERS)
+        calibrations = calibrate_methods(runs, others, board)
+
         real = None
         if options.clip is not None:
             board.begin("try the real clip")
@@ -141,24 +159,25 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
             board.finish_stage()
 
         board.begin("write the report")
-        metrics = summarise(options, found, seconds, real)
+        metrics = summarise(options, found, seconds, calibrations, real)
         rows = choose_queries([each.evaluation for each in found.values()], SEARCHES)
         write_json(options.out / "searches.json", search_galleries(found, rows))
         write_json(options.out / "metrics.json", metrics)
-        build_report(options.out / "report.html", _collect(options, dataset, runs, found, seconds, real))
+        build_report(options.out / "report.html", _collect(options, dataset, runs, found, seconds, calibrations, real))
         board.finish_stage()
     return metrics
 
 
-def make_scene(settings: Mapping[str, Any], root: Path, board: Board) -> Dataset:
-    """A demo's first stage.
+def make_scene(settings: Mapping[str, Any], root: Path, board: Board, *, title: str = GENERATE) -> Dataset:
+    """A demo's stage that makes pictures.
 
     Args:
         settings: of the scene.
         root: where it lies or shall lie.
         board: which shows the progress.
+        title: of the stage.
     """
-    board.begin(GENERATE)
+    board.begin(title)
     begun = time.monotonic()
     dataset = open_scene(settings, root, progress=board.pictures)
     board.finish_stage(at_once=time.monotonic() - begun < 1)
@@ -185,6 +204,27 @@ def train_methods(
         seconds[label] = train(recipe, runs[label], dataset=dataset, reporter=board).seconds
         board.finish_stage(at_once=finished)
     return seconds
+
+
+def calibrate_methods(runs: Mapping[str, Path], others: Dataset, board: Board) -> dict[str, Calibration | str]:
+    """A demo's stages "calibrate ...", one a method; the calibration lies in the run's folder.
+
+    Args:
+        runs: label -> run folder.
+        others: people whom no method has seen, trained on or tested with.
+        board: which shows the progress.
+    Returns:
+        Label -> calibration, or why there is none: after too short a training a similarity says nothing.
+    """
+    found: dict[str, Calibration | str] = {}
+    for label, place in runs.items():
+        board.begin(f"calibrate {label}")
+        try:
+            found[label] = calibrate_run(place, dataset=others, progress=board.pictures).calibration
+        except ProtocolError as error:
+            found[label] = str(error)
+        board.finish_stage()
+    return found
 
 
 def scene_settings(people: int, seed: int) -> dict[str, Any]:
@@ -225,6 +265,7 @@ def summarise(
     options: DemoOptions,
     found: Mapping[str, Evaluated],
     seconds: Mapping[str, float],
+    calibrations: Mapping[str, Calibration | str],
     real: RealClip | None = None,
 ) -> dict[str, Any]:
     """The numbers of ``metrics.json``: fractions, per method and light level, with protocol and seed.
@@ -233,6 +274,7 @@ def summarise(
         options: of the demo.
         found: label -> its evaluation.
         seconds: label -> training time.
+        calibrations: label -> its calibration, or why there is none.
         real: the same methods on a real clip.
     """
     first = next(iter(found.values())).card
@@ -246,6 +288,7 @@ def summarise(
         "methods": {  # seconds: of training
             label: {**_numbers(evaluated.card), "seconds": seconds[label]} for label, evaluated in found.items()
         },
+        "calibration": {label: summarise_calibration(each) for label, each in calibrations.items()},
     }
     if real is not None:
         content["real"] = {
@@ -258,6 +301,27 @@ def summarise(
             },
         }
     return content
+
+
+def summarise_calibration(calibration: Calibration | str) -> dict[str, Any]:
+    """What a calibration was worth on the people it was not fitted on, or why there is none.
+
+    Args:
+        calibration: of a method, or a reason.
+    """
+    if isinstance(calibration, str):
+        return {"reason": calibration}
+    return {
+        "prior": calibration.prior,
+        "seed": calibration.seed,
+        "pairs": {
+            pair: {
+                "fitted_people": calibration.pairs[pair].counts["people"],
+                **{name: checked[name] for name in ("people", "calibration_error", "thresholds")},
+            }
+            for pair, checked in calibration.checked.items()
+        },
+    }
 
 
 def _numbers(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,6 +369,7 @@ def _collect(
     runs: Mapping[str, Path],
     found: Mapping[str, Evaluated],
     seconds: Mapping[str, float],
+    calibrations: Mapping[str, Calibration | str],
     real: RealClip | None,
 ) -> ReportContent:
     results = tuple(
@@ -324,6 +389,7 @@ def _collect(
         ),
         facts={
             "people (training / testing)": f"{settings.num_train_people} / {settings.num_test_people}",
+            "people to calibrate with": options.others()["num_test_people"],
             "cameras": settings.cameras,
             "pictures (training / query / gallery)": " / ".join(
                 str(len(dataset.split(split))) for split in ("train", "query", "gallery")
@@ -335,6 +401,7 @@ def _collect(
         },
         results=results,
         curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
+        calibrations=checked_by_label(calibrations),
         rank_lists=collect_searches(found, count=SEARCHES),
         pairs=pair_queries(runs[idf], found[idf], options.recipe(METHODS[idf]).data),
         worst_queries=collect_worst_queries(idf, found[idf], count=SEARCHES),
@@ -362,8 +429,23 @@ def _collect(
             "One seed a method: a difference inside the intervals is no difference. "
             "`tapetum reproduce table5 --data synth --seeds 1,2,3` trains several.",
             "The weights are those of the last epoch; the testing people had no part in any choice.",
+            *(f"{label} is not calibrated. {each}" for label, each in calibrations.items() if isinstance(each, str)),
         ),
     )
+
+
+def checked_by_label(calibrations: Mapping[str, Calibration | str]) -> dict[str, Mapping[str, Any]]:
+    """What the check of each calibration found, as a report shows it.
+
+    Args:
+        calibrations: label of a method -> its calibration, or why there is none.
+    """
+    return {
+        f"{label}, {pair}": checked
+        for label, each in calibrations.items()
+        if not isinstance(each, str)
+        for pair, checked in each.checked.items()
+    }
 
 
 def picture_facts(statistics: PictureStatistics) -> dict[str, str]:

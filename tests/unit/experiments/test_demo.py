@@ -10,6 +10,9 @@ import pytest
 
 from street_clip import write_street
 from tapetum.core.errors import DataError, OutputError, RecipeError
+from tapetum.data.catalog import open_dataset
+from tapetum.engine.calibrate import find_calibration
+from tapetum.engine.describer import Describer
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.demo import METHODS, QUANTITIES, DemoOptions, check_out, run_demo
 
@@ -41,6 +44,23 @@ def test_the_numbers_name_protocol_seed_and_light_levels(options: DemoOptions, m
         assert "low" in numbers["per_light"]
         assert sum(level["num_queries"] for level in numbers["per_light"].values()) == numbers["num_queries"]
     assert 0 < metrics["chance"]["mean_ap"] < 1
+
+
+def test_the_models_are_calibrated_on_people_that_nobody_trained_or_tested_with(
+    options: DemoOptions, metrics: dict
+) -> None:
+    for label, place in (("IDE+", "ide"), ("IDF", "idf")):
+        found = metrics["calibration"][label]
+        calibration = find_calibration(options.out / place, Describer(options.out / place))
+        if calibration is None:  # one epoch on four people: a similarity may say nothing
+            assert "a similarity says nothing" in found["reason"]
+            continue
+        pair = found["pairs"]["visible-visible"]
+        assert (pair["fitted_people"], pair["people"]) == (12, 12)
+        assert calibration.checked["visible-visible"]["thresholds"] == pair["thresholds"]
+    scene, others = (open_dataset("synth", options.out / name) for name in ("scene", "others"))
+    assert not {record.pid for record in scene.records} & {record.pid for record in others.records}
+    assert {record.camid for record in scene.records} == {record.camid for record in others.records}
 
 
 def test_the_report_holds_both_methods_the_chance_level_and_the_command(options: DemoOptions, metrics: dict) -> None:
