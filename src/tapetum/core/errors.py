@@ -47,6 +47,10 @@ class OutputError(TapetumError):
     """A result cannot be written (folder not writable, disk full, in use by another run)."""
 
 
+class InUseError(OutputError):
+    """Another process holds what this one wants to write."""
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """A "; did you mean ...?" clause for a misspelt name, or the list of known names.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tapetum.core.errors import OutputError
+from tapetum.core.errors import InUseError, OutputError
 
 
 @contextmanager
@@ -16,7 +16,8 @@ def locked(path: Path, refusal: str | None) -> Iterator[None]:
         path: the lock file; it stays, and names the last process that held it.
         refusal: start of the error where another process holds it; None waits for that process.
     Raises:
-        OutputError: the file cannot be written, or another process holds it.
+        InUseError: another process holds it.
+        OutputError: the file cannot be written.
     """
     try:
         import fcntl
@@ -31,12 +32,12 @@ def locked(path: Path, refusal: str | None) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal is not None else 0))
             if os.fstat(descriptor).st_nlink == 0:  # its holder failed and took the folder away in between
-                raise OutputError(f"{path}: removed by another run just now; type the same command again")
+                raise InUseError(f"{path}: removed by another run just now; type the same command again")
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())
         except BlockingIOError:
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            raise OutputError(f"{refusal} (process {owner}); wait for it or choose another folder") from None
+            raise InUseError(f"{refusal} (process {owner}); wait for it or choose another folder") from None
         except OSError as error:  # e.g. a network disk without locks, or a full one
             raise OutputError(f"{path}: cannot be locked ({error.strerror}); choose another folder") from None
         yield
