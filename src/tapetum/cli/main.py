@@ -11,6 +11,7 @@ import typer
 
 import tapetum
 from tapetum.cli import (
+    audit,
     calibrate,
     convert,
     data,
@@ -24,7 +25,9 @@ from tapetum.cli import (
     report,
     reproduce,
     search,
+    serve,
     train,
+    users,
 )
 from tapetum.core.errors import TapetumError
 
@@ -73,6 +76,9 @@ app.command("index")(index.command)
 app.command("search")(search.command)
 app.command("reproduce")(reproduce.command)
 app.command("convert")(convert.command)
+app.command("serve")(serve.command)
+app.add_typer(users.app, name="users")
+app.add_typer(audit.app, name="audit")
 app.add_typer(data.app, name="data")
 app.add_typer(plot.app, name="plot")
 app.add_typer(report.app, name="report")

@@ -56,7 +56,21 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     Raises:
         DataError: missing, no picture, truncated or too large; the message names the file.
     """
-    content = _read_content(path)
+    return decode_picture(_read_content(path), path, max_pixels=max_pixels)
+
+
+def decode_picture(content: bytes, path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode one picture that is in memory.
+
+    Args:
+        content: of the file.
+        path: its name, for messages.
+        max_pixels: larger pictures are refused before decoding.
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+    Raises:
+        DataError: no picture, truncated or too large; the message names the file.
+    """
     _check_size(path, _read_header(path, content), max_pixels)
     _check_complete(path, content)
     decoded = _decode(path, content)

@@ -1,0 +1,97 @@
+"""``tapetum serve``: a gallery for people with a browser and for programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapetum.cli._serving import Folder, Gallery, require_libraries
+
+
+def command(
+    gallery: Gallery,
+    model: Annotated[
+        Path | None, typer.Option(help="Where the gallery's model is now; default: where it was at indexing.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    public_name: Annotated[
+        list[str] | None, typer.Option(help="Name by which browsers call this server; repeatable.")
+    ] = None,
+    behind_proxy: Annotated[
+        str | None, typer.Option(help="Address of a reverse proxy whose forwarded headers are believed.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Let other machines connect without TLS; passwords can be read then.")
+    ] = False,
+    footage_root: Annotated[
+        list[Path] | None, typer.Option(help="Folder below which index jobs may read; repeatable. Default: no jobs.")
+    ] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="ONNX file that finds people; default: the fallback for static cameras.")
+    ] = None,
+    keep_days: Annotated[float | None, typer.Option(help="Remove what was seen earlier, each day.")] = None,
+    requests_per_minute: Annotated[float, typer.Option(min=1, help="Of one user or key.")] = 1200,
+    precision: Annotated[str, typer.Option(help="Of the model's arithmetic: auto, fp32 or bf16.")] = "auto",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+    folder: Folder = None,
+) -> None:
+    """Serve a gallery: search, browse, index, delete, export, by page and API.
+
+    On this machine alone it prints an address with a token in it. Others can reach it only once there are users.
+
+    \b
+    Examples:
+      tapetum serve --gallery runs/night
+      tapetum serve --gallery runs/night --footage-root /data/footage --keep-days 30
+      tapetum users add anna --role administer --gallery runs/night
+      tapetum serve --gallery runs/night --behind-proxy 127.0.0.1 --public-name people.example.org
+    """
+    require_libraries()
+    from tapetum.core.errors import RecipeError
+    from tapetum.footage.detect import BackgroundDetector, Detector
+    from tapetum.footage.onnx import OnnxDetector
+    from tapetum.gallery.store import open_gallery
+    from tapetum.investigation.index import open_gallery_model
+    from tapetum.service.security import new_token
+    from tapetum.service.server import Address, bind, run_server, set_log_level
+    from tapetum.service.state import ServiceOptions, build_service, service_folder
+    from tapetum.service.users import UserBook
+
+    set_log_level(log_level)
+    if keep_days is not None and keep_days <= 0:
+        raise RecipeError(f"--keep-days {keep_days:g}: must be above 0; leave it out to keep all")
+    for root in footage_root or []:
+        if not root.is_dir():
+            raise RecipeError(f"--footage-root {root}: is no folder; name an existing one")
+    address = Address(
+        host, port, tuple(public_name or ()), behind_proxy, tls_certificate, tls_key, plain_http=plain_http
+    )
+
+    def build_detector() -> Detector:
+        return BackgroundDetector() if detector is None else OnnxDetector(detector)
+
+    build_detector()  # a wrong file is an error now, not at the first job
+    with open_gallery(gallery, folder=folder) as store:
+        place = service_folder(store, folder)
+        address.check(bool(UserBook(place).users()), gallery)
+        opened = open_gallery_model(store, model, precision=precision)
+        with bind(address) as listening:
+            token = new_token() if address.is_private else None
+            options = ServiceOptions(
+                hosts=address.hosts,
+                token=token,
+                footage_roots=tuple(footage_root or ()),
+                detector=build_detector,
+                keep_days=keep_days,
+                requests_per_minute=requests_per_minute,
+            )
+            service = build_service(store, opened, options, folder=folder)
+            url = address.url(listening.getsockname()[1])
+            typer.echo(f"{gallery}: {store.count()} rows, model {opened.id}")
+            typer.echo(f"open {url}login#token={token}" if token else f"open {url} and log in")
+            typer.echo("stop with Ctrl-C")
+            run_server(service, address, listening)
+    typer.echo("stopped")

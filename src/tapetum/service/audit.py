@@ -1,0 +1,207 @@
+"""What was done in a gallery, by whom and when: a file of lines that is only ever added to.
+
+Each line is JSON and holds the SHA-256 of the line before it, so that a line that was changed, removed or put in
+between later is noticed. Lines cut off at the end are noticed by whoever has noted a later digest (`verify_log`).
+Nothing secret is in it: no password, no key, no picture; a query is named by a hash of its thumbnail.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapetum.core.atomic import make_folder
+from tapetum.core.errors import OutputError, TapetumError
+from tapetum.core.locks import locked
+from tapetum.data.image_io import Picture, resize
+
+FILE = "audit.jsonl"
+FIRST = "0" * 64  # stands before the first line
+_THUMBNAIL = (64, 32)
+_TAIL = 1 << 16  # bytes read at the end of the file for its last line, first
+
+
+class AuditError(TapetumError):
+    """The log was changed, or cannot be read."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a look through the log says.
+
+    Attributes:
+        lines: whole lines, all linked.
+        cut_off: lines that were being written when the machine stopped; what they were to say was never done.
+        digest: SHA-256 of the last line; noted elsewhere, it proves later that nothing was cut off the end.
+    """
+
+    lines: int
+    cut_off: int
+    digest: str
+
+
+class AuditLog:
+    """The log of one gallery; several processes may write to it.
+
+    Args:
+        folder: where `audit.jsonl` is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+
+    def write(self, action: str, who: str, **facts: Any) -> None:
+        """Add a line; when this returns, it is on the disk.
+
+        Args:
+            action: e.g. "search".
+            who: name of the user.
+            facts: what else is known, plain values.
+        Raises:
+            OutputError: it cannot be written; what it was to say must not be done then.
+        """
+        make_folder(self.path.parent)
+        with locked(self.path.with_suffix(".lock"), None):
+            try:
+                self._append(action, who, facts)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.path}: cannot be written ({error.strerror}); free space, nothing is done unrecorded"
+                ) from None
+
+    def _append(self, action: str, who: str, facts: Mapping[str, Any]) -> None:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            last = read_last(descriptor, size)
+            line = {
+                "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+                "action": action,
+                "who": who,
+                **facts,
+                "before": FIRST if last is None else digest_of(last.rstrip(b"\n")),
+            }
+            text = json.dumps(line, ensure_ascii=True).encode() + b"\n"
+            if last is not None and not last.endswith(b"\n"):
+                text = b"\n" + text  # ends a line that was cut off
+            written = 0
+            while written < len(text):
+                written += os.write(descriptor, text[written:])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_last(descriptor: int, size: int) -> bytes | None:
+    """The last line of an open file, with its end where it has one; None of an empty file.
+
+    Args:
+        descriptor: open for reading.
+        size: of the file, bytes.
+    """
+    if size == 0:
+        return None
+    step = _TAIL
+    while True:
+        start = max(0, size - step)
+        tail = os.pread(descriptor, size - start, start)
+        before = tail.rfind(b"\n", 0, len(tail) - 1)
+        if before >= 0 or start == 0:
+            return tail[before + 1 :]
+        step *= 4
+
+
+def digest_of(line: bytes) -> str:
+    """SHA-256 of a line without its end.
+
+    Args:
+        line: its bytes.
+    """
+    return hashlib.sha256(line).hexdigest()
+
+
+def verify_log(path: Path, noted: str | None = None) -> Verdict:
+    """Look through a log.
+
+    Args:
+        path: the file.
+        noted: a digest that an earlier look gave; it must be that of some line.
+    Raises:
+        AuditError: a line was changed, removed or put in between, or the noted one is gone.
+    """
+    before, whole, cut_off, met = FIRST, 0, 0, noted is None
+    broken: int | None = None  # number of a line that is no JSON; one that was cut off is followed by a linked one
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            content = json.loads(line)
+            linked = content["before"]
+        except (ValueError, KeyError, TypeError):
+            if broken is not None:
+                raise _changed(path, number) from None
+            broken, before = number, digest_of(line)
+            continue
+        if linked != before:
+            raise _changed(path, number)
+        cut_off += broken is not None
+        broken = None
+        whole, before = whole + 1, digest_of(line)
+        met = met or before == noted
+    if broken is not None:
+        cut_off += 1
+    if not met:
+        raise AuditError(
+            f"{path}: no line has the digest {noted}; lines were cut off its end, or it is another gallery's: "
+            "restore a backup"
+        )
+    return Verdict(whole, cut_off, before)
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log, oldest first; a line that was cut off is left out.
+
+    Args:
+        path: the file.
+    Raises:
+        AuditError: it cannot be read.
+    """
+    for line in _lines(path):
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            yield content
+
+
+def hash_thumbnail(picture: Picture) -> str:
+    """Names a picture in the log without showing it: SHA-256 of its pixels at 64 x 32.
+
+    Args:
+        picture: (H, W, 3) uint8.
+    """
+    return hashlib.sha256(np.ascontiguousarray(resize(picture, _THUMBNAIL)).tobytes()).hexdigest()
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                yield line.rstrip(b"\n")
+    except FileNotFoundError:
+        raise AuditError(f"{path}: there is no log; nothing was done through the service yet") from None
+    except OSError as error:
+        raise AuditError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from None
+
+
+def _changed(path: Path, number: int) -> AuditError:
+    return AuditError(
+        f"{path}: line {number} does not follow from the line before; one was changed, removed or put in: "
+        "compare with a backup"
+    )

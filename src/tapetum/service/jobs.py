@@ -1,0 +1,353 @@
+"""Index jobs: footage into the gallery in the background, one at a time, known again after a restart.
+
+Each job is a small file below `jobs/`. What a job added stays whatever happens to it; a job that was interrupted is
+resumed by doing it again, because indexing passes over what is finished.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.errors import TapetumError
+from tapetum.service.errors import ConflictError, ForbiddenError, NotFoundError, OverloadError
+
+log = logging.getLogger(__name__)
+State = Literal["waiting", "running", "done", "failed", "cancelled", "interrupted"]
+ENDED = ("done", "failed", "cancelled", "interrupted")
+MOST_WAITING = 100
+MOST_KEPT = 1000  # records of ended jobs
+SAVED_EVERY_SECONDS = 2.0
+MOST_LINES = 200  # of a report, for people
+_ID = re.compile(r"[0-9]{14}-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An index job and how far it is.
+
+    Attributes:
+        id: names it; sorts by time.
+        path: below a root, as asked for.
+        settings: of the sources and the run, plain values.
+        who: asked for it.
+        made: seconds since 1970-01-01 UTC.
+        state: what it is doing.
+        started: the same as `made`; None before.
+        ended: likewise.
+        done: frames and pictures read.
+        total: of so many; 0 where footage does not tell.
+        message: one line about the end.
+        lines: the report, for people.
+        report: the report, for programs.
+    """
+
+    id: str
+    path: str
+    settings: dict[str, Any]
+    who: str
+    made: float
+    state: State = "waiting"
+    started: float | None = None
+    ended: float | None = None
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    lines: list[str] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+Progress = Callable[[int, int], None]
+Work = Callable[[Job, Path, Progress, Callable[[], bool]], tuple[list[str], dict[str, Any], bool]]
+
+
+class Jobs:
+    """The jobs of one gallery.
+
+    Args:
+        folder: where their records are.
+        roots: folders below which footage may be read.
+        work: does a job: (job, place, progress, stop) to (lines, report, whether it was stopped).
+        told: called with a job whenever it changes its state; for the audit log.
+    """
+
+    def __init__(self, folder: Path, roots: tuple[Path, ...], work: Work, told: Callable[[Job], None]) -> None:
+        self.folder = folder / "jobs"
+        self.roots = dict(name_roots(roots))
+        self._work, self._told = work, told
+        self._guard = threading.Lock()
+        self._writing = threading.Lock()  # held by whatever writes to the gallery
+        self._wake = threading.Condition(self._guard)
+        self._closing = False
+        self._cancelled: set[str] = set()
+        self._jobs = self._read()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to work on what is asked for."""
+        self._thread = threading.Thread(target=self._run, name="index-jobs", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the batch at hand; jobs that were not finished can be resumed."""
+        with self._guard:
+            self._closing = True
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        for job in self.list():
+            if job.state == "waiting":
+                self._change(job.id, state="interrupted", message="the server was stopped; resume the job")
+
+    def list(self) -> list[Job]:
+        """All jobs, the newest first."""
+        with self._guard:
+            return sorted(self._jobs.values(), key=lambda job: job.id, reverse=True)
+
+    def find(self, job_id: str) -> Job:
+        """One job.
+
+        Args:
+            job_id: its id.
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._guard:
+            if job_id not in self._jobs:
+                raise NotFoundError(f"job {job_id[:40]!r}: there is none")
+            return self._jobs[job_id]
+
+    def add(self, path: str, settings: dict[str, Any], who: str) -> Job:
+        """Ask for a job.
+
+        Args:
+            path: below a root.
+            settings: plain values.
+            who: asks.
+        Raises:
+            ForbiddenError: not below a root.
+            NotFoundError: nothing is there.
+            OverloadError: too many wait.
+        """
+        self.resolve(path)
+        now = time.time()
+        stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime(now))
+        job = Job(f"{stamp}-{secrets.token_hex(4)}", path, settings, who, now)
+        self._put(job)
+        return job
+
+    def resume(self, job_id: str) -> Job:
+        """Do a job again that did not come to its end.
+
+        Args:
+            job_id: its id.
+        Raises:
+            ConflictError: it is at work, or done.
+        """
+        job = self.find(job_id)
+        if job.state not in ("failed", "cancelled", "interrupted"):
+            raise ConflictError(f"job {job.id}: is {job.state}; only one that was interrupted, failed or cancelled")
+        self.resolve(job.path)
+        again = replace(job, state="waiting", started=None, ended=None, done=0, total=0, message="")
+        self._put(again)
+        return again
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job after the batch at hand; what it added stays.
+
+        Args:
+            job_id: its id.
+        Raises:
+            ConflictError: it has ended.
+        """
+        job = self.find(job_id)
+        if job.state in ENDED:
+            raise ConflictError(f"job {job.id}: is {job.state} already")
+        with self._guard:
+            self._cancelled.add(job.id)
+            waiting = self._jobs[job.id].state == "waiting"
+        if waiting:
+            self._change(job.id, state="cancelled", ended=time.time(), message="cancelled before it began")
+        return self.find(job.id)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write to the gallery while no job does.
+
+        Raises:
+            ConflictError: a job is at work.
+        """
+        if not self._writing.acquire(blocking=False):
+            raise ConflictError("an index job, or another deletion, writes to the gallery; wait for it or cancel it")
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    def resolve(self, path: str) -> Path:
+        """The place that a path means.
+
+        Args:
+            path: ROOT/FOLDER/..., where ROOT names a root.
+        Raises:
+            ForbiddenError: outside the roots, by a link perhaps.
+            NotFoundError: nothing is there.
+        """
+        name, _, below = path.strip("/").partition("/")
+        if "\0" in path or name not in self.roots:
+            known = ", ".join(self.roots) or "none; start the server with --footage-root"
+            raise ForbiddenError(f"footage {path[:200]!r}: begins with no known root; roots: {known}")
+        root = self.roots[name].resolve()
+        try:
+            place = (root / below).resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):
+            raise NotFoundError(f"footage {path[:200]!r}: there is no such file or folder") from None
+        if not place.is_relative_to(root):
+            raise ForbiddenError(f"footage {path[:200]!r}: leads out of its root")
+        return place
+
+    def look(self, path: str) -> "list[tuple[str, bool]]":
+        """What is at a place: path and whether it is a folder.
+
+        Args:
+            path: as for `resolve`; empty for the roots.
+        Raises:
+            ForbiddenError: as for `resolve`.
+            NotFoundError: likewise.
+        """
+        if not path.strip("/"):
+            return [(name, True) for name in self.roots]
+        place = self.resolve(path)
+        if not place.is_dir():
+            return [(path.strip("/"), False)]
+        inside = sorted(each for each in place.iterdir() if not each.name.startswith(".") and not each.is_symlink())
+        return [(f"{path.strip('/')}/{each.name}", each.is_dir()) for each in inside[:MOST_KEPT]]
+
+    def counts(self) -> dict[str, int]:
+        """State to number of jobs."""
+        told = dict.fromkeys(("waiting", "running", *ENDED), 0)
+        for job in self.list():
+            told[job.state] += 1
+        return told
+
+    def _put(self, job: Job) -> None:
+        with self._guard:
+            if self._closing:
+                raise OverloadError("the server is stopping; ask again later", retry_after=10)
+            if sum(one.state == "waiting" for one in self._jobs.values()) >= MOST_WAITING:
+                raise OverloadError(f"{MOST_WAITING} jobs wait already; try again later", retry_after=60)
+        self._save(job)
+        with self._guard:
+            self._jobs[job.id] = job
+            self._cancelled.discard(job.id)
+            self._wake.notify_all()
+        self._told(job)
+
+    def _run(self) -> None:
+        while True:
+            with self._guard:
+                while not self._closing and self._next() is None:
+                    self._wake.wait()
+                job = self._next()
+                if self._closing or job is None:
+                    return
+            with self._writing:
+                self._do(job)
+
+    def _next(self) -> Job | None:
+        waiting = [job for job in self._jobs.values() if job.state == "waiting" and job.id not in self._cancelled]
+        return min(waiting, key=lambda job: job.id, default=None)
+
+    def _do(self, job: Job) -> None:
+        saved = time.monotonic()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal saved
+            due = time.monotonic() - saved > SAVED_EVERY_SECONDS
+            saved = time.monotonic() if due else saved
+            self._change(job.id, save=due, done=done, total=total)
+
+        def stop() -> bool:
+            with self._guard:
+                return self._closing or job.id in self._cancelled
+
+        try:
+            self._change(job.id, state="running", started=time.time())
+            lines, report, stopped = self._work(job, self.resolve(job.path), progress, stop)
+            state: State = "done"
+            message = "finished"
+            if stopped:
+                with self._guard:
+                    state = "cancelled" if job.id in self._cancelled else "interrupted"
+                message = "what was added stays; resume goes on from here"
+            self._change(
+                job.id, state=state, ended=time.time(), message=message, lines=lines[:MOST_LINES], report=report
+            )
+        except TapetumError as error:
+            self._fail(job, str(error))
+        except Exception:
+            mark = secrets.token_hex(4)
+            log.exception("job %s failed, error %s", job.id, mark)
+            self._fail(job, f"unexpected error {mark}; see the server's log")
+
+    def _fail(self, job: Job, message: str) -> None:
+        try:
+            self._change(job.id, state="failed", ended=time.time(), message=message)
+        except TapetumError:  # the disk is full: it is known as failed as long as the server runs
+            log.exception("job %s: its record cannot be written", job.id)
+
+    def _change(self, job_id: str, *, save: bool = True, **changes: Any) -> None:
+        with self._guard:
+            before = self._jobs[job_id]
+            job = self._jobs[job_id] = replace(before, **changes)
+        if save:
+            self._save(job)
+        if job.state != before.state:
+            self._told(job)
+
+    def _save(self, job: Job) -> None:
+        make_folder(self.folder)
+        write_bytes(self.folder / f"{job.id}.json", json.dumps(asdict(job)).encode())
+
+    def _read(self) -> dict[str, Job]:
+        jobs: dict[str, Job] = {}
+        paths = sorted(self.folder.glob("*.json"), reverse=True) if self.folder.is_dir() else []
+        for path in paths:
+            if not _ID.fullmatch(path.stem):
+                continue
+            if len(jobs) >= MOST_KEPT:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                continue
+            try:
+                job = Job(**json.loads(path.read_bytes()))
+            except (OSError, ValueError, TypeError):
+                log.warning("%s: a damaged record of a job is passed over", path)
+                continue
+            if job.state not in ENDED:
+                job = replace(job, state="interrupted", message="the server was stopped; resume the job")
+                self._save(job)
+            jobs[job.id] = job
+        return jobs
+
+
+def name_roots(roots: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
+    """A name for each root: its folder's, with a number where two have the same.
+
+    Args:
+        roots: folders.
+    """
+    seen: dict[str, int] = {}
+    for root in roots:
+        name = root.resolve().name or "root"
+        seen[name] = seen.get(name, 0) + 1
+        yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), root

@@ -1,0 +1,242 @@
+"""Searching for a client: question in, recorded answer out; recent searches are kept for repeating and exporting."""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tapetum.core.sighting import Box
+from tapetum.core.types import Modality
+from tapetum.data.image_io import Picture, read_picture, resize
+from tapetum.evaluation.calibration import Calibration
+from tapetum.gallery.filters import write_filter
+from tapetum.gallery.store import Store
+from tapetum.investigation.find import (
+    Findings,
+    FindOptions,
+    Query,
+    find,
+    query_of_pictures,
+    query_of_rows,
+    query_of_tracklet,
+)
+from tapetum.runtime.sessions import Model
+from tapetum.service.audit import hash_thumbnail
+from tapetum.service.crops import crop_path
+from tapetum.service.errors import NotFoundError, ServiceError
+from tapetum.service.schemas import SearchOptions, SearchPictures, SearchRows
+from tapetum.service.uploads import decode_pictures
+from tapetum.synth.sensor import encode_jpeg
+
+MOST_KEPT = 64
+KEPT_SECONDS = 3600.0
+KEPT_HEIGHT = 384  # pixels of a query picture
+MODALITIES = {modality.name.lower(): modality for modality in Modality}
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that was done.
+
+    Attributes:
+        id: names it.
+        who: asked.
+        when: seconds since 1970-01-01 UTC.
+        queries: who was searched for.
+        thumbnails: hash of each query picture; for the audit log.
+        pictures: of each query the uploaded pictures, cut to the person and small, as JPEG; none where rows were the
+            question.
+        options: as asked for.
+        filter: in words.
+        findings: one a query.
+    """
+
+    id: str
+    who: str
+    when: float
+    queries: tuple[Query, ...]
+    thumbnails: tuple[str, ...]
+    pictures: tuple[tuple[bytes, ...], ...]
+    options: SearchOptions
+    filter: str
+    findings: tuple[Findings, ...]
+
+
+class Searches:
+    """Searches in one gallery, and remembers the latest.
+
+    Args:
+        store: the gallery.
+        model: its own.
+        calibration: what a similarity of it means; None where nobody calibrated it.
+    """
+
+    def __init__(self, store: Store, model: Model, calibration: Calibration | None) -> None:
+        self._store, self._model, self._calibration = store, model, calibration
+        self._kept: OrderedDict[str, Search] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def by_pictures(self, who: str, asked: SearchPictures, sent: list[tuple[str, bytes]]) -> Search:
+        """Search for the people on pictures.
+
+        Args:
+            who: asks.
+            asked: how.
+            sent: label and content of each picture.
+        Raises:
+            ServiceError: no picture, a damaged one, a box outside.
+            TapetumError: what `find` raises.
+        """
+        if not sent:
+            raise ServiceError("pictures: none was sent; send at least one")
+        pictures = decode_pictures(sent)
+        labels = [label for label, _ in sent]
+        boxes = check_boxes(asked.boxes, pictures)
+        modality = None if asked.modality is None else MODALITIES[asked.modality]
+        groups = [[place] for place in range(len(pictures))] if asked.separate else [list(range(len(pictures)))]
+        queries = [
+            query_of_pictures(
+                self._model,
+                [pictures[place] for place in group],
+                [labels[place] for place in group],
+                modality=modality,
+                boxes=[boxes[place] for place in group],
+            )
+            for group in groups
+        ]
+        shown = [_cut(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
+        thumbnails = tuple(hash_thumbnail(picture) for picture in shown)
+        kept = tuple(tuple(_shrink(shown[place]) for place in group) for group in groups)
+        return self._search(who, asked, tuple(queries), thumbnails, kept)
+
+    def by_rows(self, who: str, asked: SearchRows) -> Search:
+        """Search for the person on rows of the gallery, or repeat a search.
+
+        Args:
+            who: asks.
+            asked: how, and for whom.
+        Raises:
+            ServiceError: nothing, or more than one thing, to start from.
+            TapetumError: what `find` raises.
+        """
+        if sum((bool(asked.rows), asked.tracklet is not None, asked.search is not None)) != 1:
+            raise ServiceError("search: name one of rows, tracklet and search")
+        if asked.search is not None:
+            before = self.find(asked.search, who)
+            return self._search(who, asked, before.queries, before.thumbnails, before.pictures)
+        if asked.tracklet is not None:
+            query = query_of_tracklet(self._store, asked.tracklet)
+        else:
+            query = query_of_rows(self._store, asked.rows)
+        thumbnails = []
+        for row in query.rows:
+            path = crop_path(self._store, row)
+            if path is not None:
+                thumbnails.append(hash_thumbnail(read_picture(path)))
+        return self._search(who, asked, (query,), tuple(thumbnails), ((),))
+
+    def find(self, search_id: str, who: str) -> Search:
+        """A search of the last hour.
+
+        Args:
+            search_id: its id.
+            who: asks; only their own are found.
+        Raises:
+            NotFoundError: there is none, or it was forgotten.
+        """
+        with self._guard:
+            self._forget()
+            search = self._kept.get(search_id)
+        if search is None or search.who != who:
+            raise NotFoundError(f"search {search_id[:40]!r}: unknown or more than an hour old; search again")
+        return search
+
+    def _search(
+        self,
+        who: str,
+        asked: SearchOptions,
+        queries: tuple[Query, ...],
+        thumbnails: tuple[str, ...],
+        pictures: tuple[tuple[bytes, ...], ...],
+    ) -> Search:
+        chosen = asked.where.to_filter()
+        options = FindOptions(
+            k=asked.k,
+            filter=chosen,
+            exact=asked.exact,
+            group=asked.group,
+            exclude_seconds=asked.exclude_seconds,
+            rerank=asked.rerank,
+            false_alarms=asked.false_alarms,
+            prior=asked.prior,
+        )
+        findings = tuple(find(self._store, queries, options, self._calibration))
+        now = time.time()
+        search = Search(
+            secrets.token_urlsafe(12),
+            who,
+            now,
+            queries,
+            thumbnails,
+            pictures,
+            asked,
+            write_filter(chosen),
+            findings,
+        )
+        with self._guard:
+            self._kept[search.id] = search
+            self._forget()
+        return search
+
+    def _forget(self) -> None:
+        oldest = time.time() - KEPT_SECONDS
+        while self._kept:
+            first = next(iter(self._kept.values()))
+            if len(self._kept) <= MOST_KEPT and first.when >= oldest:
+                return
+            self._kept.popitem(last=False)
+
+
+def check_boxes(asked: Sequence[Sequence[int] | None], pictures: Sequence[Picture]) -> list[Box | None]:
+    """The boxes of people in pictures, cut to the pictures.
+
+    Args:
+        asked: one a picture, or none at all.
+        pictures: decoded.
+    Raises:
+        ServiceError: another number of boxes, or one that lies outside.
+    """
+    if not asked:
+        return [None] * len(pictures)
+    if len(asked) != len(pictures):
+        raise ServiceError(f"boxes: {len(asked)} for {len(pictures)} pictures; give one, or null, for each")
+    found: list[Box | None] = []
+    for number, (box, picture) in enumerate(zip(asked, pictures, strict=True), 1):
+        if box is None:
+            found.append(None)
+            continue
+        left, top, width, height = box
+        right, bottom = min(left + width, picture.shape[1]), min(top + height, picture.shape[0])
+        left, top = max(left, 0), max(top, 0)
+        if right - left < 2 or bottom - top < 2:
+            size = f"{picture.shape[1]} x {picture.shape[0]}"
+            raise ServiceError(
+                f"boxes: {list(box)} lies outside picture {number} ({size}); give left, top, width, height"
+            )
+        found.append((left, top, right - left, bottom - top))
+    return found
+
+
+def _cut(picture: Picture, box: Box | None) -> Picture:
+    if box is None:
+        return picture
+    left, top, width, height = box
+    return picture[top : top + height, left : left + width]
+
+
+def _shrink(picture: Picture) -> bytes:
+    factor = min(1.0, KEPT_HEIGHT / max(picture.shape[:2]))
+    size = (max(1, round(picture.shape[0] * factor)), max(1, round(picture.shape[1] * factor)))
+    return encode_jpeg(resize(picture, size), 90)

@@ -1,0 +1,249 @@
+"""Who is asking: sessions of the page, API keys, the token of a server on loopback; and what they may do."""
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from tapetum.service.errors import ForbiddenError, SignInError
+from tapetum.service.limits import RateLimit
+from tapetum.service.users import Role, UserBook
+
+COOKIE = "tapetum_session"
+SECURE_COOKIE = "__Host-tapetum_session"  # browsers take such a name over TLS only, from this host only
+CSRF_HEADER = "x-csrf-token"
+CSRF_FIELD = "csrf"
+OWNER = "owner"  # who has the token of a server on loopback
+REMEMBERED_SECONDS = 86_400.0  # an ended session is remembered so long, so that the answer says why
+MOST_SESSIONS = 10_000
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True)
+class Session:
+    """Somebody logged in on the page.
+
+    Attributes:
+        user: their name.
+        stamp: of their password when they logged in; empty for the owner's token.
+        csrf: token that every request which changes something must bring along.
+        started: seconds since 1970-01-01 UTC.
+        expires: the same.
+    """
+
+    user: str
+    stamp: str
+    csrf: str
+    started: float
+    expires: float
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who is asking.
+
+    Attributes:
+        name: of the user.
+        role: what they may do now.
+        by: "session", "token", or "key:" and the key's id; for the audit log.
+        session: theirs, where they came by one.
+    """
+
+    name: str
+    role: Role
+    by: str
+    session: Session | None = None
+
+    @property
+    def csrf(self) -> str:
+        """Token for the page's forms; empty without a session."""
+        return self.session.csrf if self.session else ""
+
+
+class Security:
+    """Logs people in and out, and tells who is asking.
+
+    Args:
+        users: of the gallery.
+        token: of a server on loopback; None where only users may enter.
+        hours: a session lasts.
+        attempts: to log in, by address and by name, in five minutes.
+    """
+
+    def __init__(self, users: UserBook, token: str | None, *, hours: float = 12.0, attempts: int = 10) -> None:
+        self.users = users
+        self._token = None if token is None else _digest(token)
+        self._seconds = hours * 3600
+        self._attempts = RateLimit(attempts / 5, attempts, "attempts to log in")
+        self._sessions: dict[str, Session] = {}  # digest of the id -> session
+        self._guard = threading.Lock()
+
+    def log_in(self, name: str, password: str, address: str) -> tuple[Session, str]:
+        """Start a session; takes a while on purpose.
+
+        Args:
+            name: of the user.
+            password: theirs.
+            address: of the client.
+        Returns:
+            The session, and its id for the cookie.
+        Raises:
+            SignInError: name or password is wrong.
+            RateError: too many attempts.
+        """
+        self._attempts.take(f"address {address}")
+        self._attempts.take(f"name {name[:64]}")
+        user = self.users.check_password(name, password)
+        if user is None:
+            raise SignInError("name or password is wrong")
+        self._attempts.forget(f"name {name[:64]}")
+        self._attempts.forget(f"address {address}")
+        return self._start(user.name, user.stamp)
+
+    def log_in_by_token(self, token: str, address: str) -> tuple[Session, str]:
+        """Start a session with the token that was printed at the start, or with an API key.
+
+        Args:
+            token: as printed.
+            address: of the client.
+        Returns:
+            As for `log_in`.
+        Raises:
+            SignInError: it is wrong, or has expired.
+            RateError: too many attempts.
+        """
+        self._attempts.take(f"address {address}")
+        if not self._is_token(token):
+            raise SignInError("the token is wrong, or of an earlier start; use the address printed at the last start")
+        self._attempts.forget(f"address {address}")
+        return self._start(OWNER, "")
+
+    def of_session(self, session: Session) -> Principal:
+        """Who a session belongs to.
+
+        Args:
+            session: of `log_in`.
+        Raises:
+            SignInError: it has ended meanwhile.
+        """
+        if session.expires <= time.time():
+            raise SignInError("the session has expired; log in again")
+        if session.user == OWNER and not session.stamp:
+            return Principal(OWNER, Role.ADMINISTER, "session", session)
+        user = self.users.find(session.user)
+        if user is None or user.stamp != session.stamp:
+            raise SignInError("the user was removed or has a new password; log in again")
+        return Principal(user.name, user.role, "session", session)
+
+    def log_out(self, session_id: str) -> None:
+        """End a session.
+
+        Args:
+            session_id: of its cookie.
+        """
+        with self._guard:
+            self._sessions.pop(_digest(session_id), None)
+
+    def find(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Principal | None:
+        """Who sent a request; None where it names nobody.
+
+        Args:
+            headers: of the request, names in small letters.
+            cookies: of the request.
+        Raises:
+            SignInError: it names somebody who may not enter: unknown, expired, removed.
+        """
+        authorization = headers.get("authorization", "")
+        if authorization:
+            kind, _, key = authorization.partition(" ")
+            if kind.lower() != "bearer" or not key.strip():
+                raise SignInError("Authorization: send `Bearer KEY`")
+            return self._by_key(key.strip())
+        session_id = cookies.get(SECURE_COOKIE) or cookies.get(COOKIE)
+        return self._by_session(session_id) if session_id else None
+
+    def _by_key(self, key: str) -> Principal:
+        if self._is_token(key):
+            return Principal(OWNER, Role.ADMINISTER, "token")
+        found = self.users.find_key(key)
+        if found is None:
+            raise SignInError("the API key is unknown or was removed; ask for a new one")
+        user, known = found
+        if known.expires is not None and known.expires <= time.time():
+            raise SignInError(f"the API key {known.id} has expired; ask for a new one")
+        return Principal(user.name, user.role, f"key:{known.id}")
+
+    def _by_session(self, session_id: str) -> Principal:
+        with self._guard:
+            session = self._sessions.get(_digest(session_id))
+        if session is None:
+            raise SignInError("the session has ended, or the server was started anew; log in again")
+        return self.of_session(session)
+
+    def _is_token(self, token: str) -> bool:
+        return self._token is not None and hmac.compare_digest(self._token, _digest(token))
+
+    def _start(self, user: str, stamp: str) -> tuple[Session, str]:
+        now = time.time()
+        session = Session(user, stamp, secrets.token_urlsafe(32), now, now + self._seconds)
+        session_id = secrets.token_urlsafe(32)
+        with self._guard:
+            old = [name for name, one in self._sessions.items() if one.expires < now - REMEMBERED_SECONDS]
+            old += list(self._sessions)[: max(0, len(self._sessions) - MOST_SESSIONS)]
+            for name in old:
+                self._sessions.pop(name, None)
+            self._sessions[_digest(session_id)] = session
+        return session, session_id
+
+
+def need(role: Role) -> Callable[[Request], Awaitable[Principal]]:
+    """A dependency: the principal, who has at least this role and sent the request themselves.
+
+    Args:
+        role: the least that may do this.
+    """
+
+    async def check(request: Request) -> Principal:
+        principal: Principal | None = getattr(request.state, "principal", None)
+        if principal is None:
+            raise SignInError(getattr(request.state, "refusal", None) or "log in first, or send an API key")
+        if principal.role < role:
+            raise ForbiddenError(f"{principal.name} may {principal.role.label}; this needs the role {role.label}")
+        if principal.session and request.method not in SAFE:
+            await check_csrf(request, principal)
+        return principal
+
+    return check
+
+
+async def check_csrf(request: Request, principal: Principal) -> None:
+    """Refuse what another site made the browser send.
+
+    Args:
+        request: with the token in a header or in the form.
+        principal: whose session it is.
+    Raises:
+        ForbiddenError: the token is missing or another session's.
+    """
+    from tapetum.service.uploads import is_form, read_form
+
+    sent = request.headers.get(CSRF_HEADER)
+    if sent is None and is_form(request):
+        field = (await read_form(request)).get(CSRF_FIELD)
+        sent = field if isinstance(field, str) else None
+    if sent is None or not hmac.compare_digest(sent.encode(), principal.csrf.encode()):
+        raise ForbiddenError(f"the request lacks this session's token ({CSRF_HEADER}); load the page again")
+
+
+def new_token() -> str:
+    """A token for a server on loopback, 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()

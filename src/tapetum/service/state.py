@@ -1,0 +1,361 @@
+"""What a server holds: the gallery, its model, the users, the log, the jobs; and how these work together."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tapetum.core.errors import GalleryError, TapetumError
+from tapetum.evaluation.calibration import Calibration
+from tapetum.footage.detect import Detector
+from tapetum.footage.sources import SourceOptions, find_sources
+from tapetum.gallery.filters import Among, Filter, parse_time, write_filter
+from tapetum.gallery.store import Store, chunks
+from tapetum.investigation.find import stored_calibration_of
+from tapetum.investigation.index import IndexOptions, index_sources
+from tapetum.runtime.sessions import Model
+from tapetum.service.audit import AuditLog
+from tapetum.service.errors import OverloadError, ServiceError, SignInError
+from tapetum.service.jobs import Job, Jobs, Progress
+from tapetum.service.limits import RateLimit, WorkPool
+from tapetum.service.metrics import Metrics
+from tapetum.service.schemas import LogIn, SearchPictures, SearchRows
+from tapetum.service.searches import MODALITIES, Search, Searches
+from tapetum.service.security import OWNER, Principal, Security
+from tapetum.service.users import UserBook
+
+log = logging.getLogger(__name__)
+FOLDER = "service"  # in the gallery's folder
+SECONDS_A_DAY = 86_400.0
+READY_SECONDS = 5.0  # a look at the gallery is good for
+MOST_LOGGED = 1000  # ids in one line of the audit log
+DELETED_AT_ONCE = 1000  # ids in one line of the audit log of a deletion
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """How a server runs.
+
+    Attributes:
+        hosts: names by which clients may call it, in small letters without a port.
+        token: that lets the owner in on loopback; None where only users may enter.
+        footage_roots: folders below which index jobs may read.
+        detector: makes the detector of a job; None finds people in loose crops only.
+        keep_days: rows seen earlier are removed; None keeps all.
+        requests_per_minute: of one principal, or of one address that is nobody yet.
+        session_hours: until somebody has to log in again.
+        searches_at_once: threads that compute and search.
+        queue: calls that may wait for them.
+    """
+
+    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
+    token: str | None = None
+    footage_roots: tuple[Path, ...] = ()
+    detector: Callable[[], Detector] | None = None
+    keep_days: float | None = None
+    requests_per_minute: float = 1200.0
+    session_hours: float = 12.0
+    searches_at_once: int = 2
+    queue: int = 64
+
+
+class Service:
+    """A running server's state; made by `build_service`.
+
+    Args:
+        store: the gallery.
+        model: its own.
+        calibration: of the model; None where nobody calibrated it.
+        folder: of users, log and jobs.
+        options: how it runs.
+    """
+
+    def __init__(
+        self, store: Store, model: Model, calibration: Calibration | None, folder: Path, options: ServiceOptions
+    ) -> None:
+        self.store, self.model, self.calibration = store, model, calibration
+        self.folder, self.options = folder, options
+        self.users = UserBook(folder)
+        self.audit = AuditLog(folder)
+        self.security = Security(self.users, options.token, hours=options.session_hours)
+        self.searches = Searches(store, model, calibration)
+        self.jobs = Jobs(folder, options.footage_roots, self._index, self._told)
+        self.metrics = Metrics()
+        self.rate = RateLimit(options.requests_per_minute, max(1, round(options.requests_per_minute / 4)), "requests")
+        self.heavy = WorkPool(options.searches_at_once, options.queue, "search")  # the model and the gallery
+        self.light = WorkPool(4, 4 * options.queue, "light")  # files, passwords
+        self._stopping = threading.Event()
+        self._keeper: threading.Thread | None = None
+        self._started = False
+        self._ready = -READY_SECONDS
+
+    def start(self) -> None:
+        """Begin with jobs and retention; a second call does nothing."""
+        if self._started:
+            return
+        self._started = True
+        self.audit.write("start", "server", gallery=self.store.where, model=self.model.id)
+        self.jobs.start()
+        if self.options.keep_days is not None:
+            self._keeper = threading.Thread(target=self._keep, name="retention", daemon=True)
+            self._keeper.start()
+
+    def close(self) -> None:
+        """Stop in good order: work at hand is finished, jobs can be resumed; a second call does nothing."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self.jobs.close()
+        if self._keeper is not None:
+            self._keeper.join()
+        self.heavy.close()
+        self.light.close()
+        self.audit.write("stop", "server")
+
+    def check_ready(self) -> None:
+        """Refuse where the gallery does not answer, or nothing can be written down.
+
+        Raises:
+            OverloadError: not now.
+        """
+        if time.monotonic() - self._ready < READY_SECONDS:
+            return
+        try:
+            self.store.count()
+        except TapetumError:
+            log.exception("not ready")
+            raise OverloadError("the gallery does not answer; see the server's log", retry_after=10) from None
+        self._ready = time.monotonic()
+
+    def log_in(self, address: str, asked: LogIn) -> tuple[Principal, str]:
+        """Log somebody in, and write it down.
+
+        Args:
+            address: of the client.
+            asked: name and password, or token.
+        Returns:
+            Who it is, and the session's id for the cookie.
+        Raises:
+            SignInError: something is wrong.
+            RateError: too many attempts.
+        """
+        who = OWNER if asked.token else asked.name
+        try:
+            if asked.token:
+                session, session_id = self.security.log_in_by_token(asked.token, address)
+            else:
+                session, session_id = self.security.log_in(asked.name, asked.password, address)
+        except SignInError:
+            self.metrics.refused.inc()
+            self.audit.write("login refused", who, address=address)
+            raise
+        self.audit.write("login", session.user, address=address)
+        principal = self.security.of_session(session)
+        return principal, session_id
+
+    def search_pictures(
+        self, who: Principal, address: str, asked: SearchPictures, sent: list[tuple[str, bytes]]
+    ) -> Search:
+        """Search for the people on pictures, and write it down.
+
+        Args:
+            who: asks.
+            address: of the client.
+            asked: how.
+            sent: label and content of each picture.
+        Raises:
+            TapetumError: what is wrong with the question.
+        """
+        search = self.searches.by_pictures(who.name, asked, sent)
+        self._record(who, address, search)
+        self.metrics.searches.labels("pictures").inc()
+        return search
+
+    def search_rows(self, who: Principal, address: str, asked: SearchRows) -> Search:
+        """Search for the person on rows, or repeat a search, and write it down.
+
+        Args:
+            who: asks.
+            address: of the client.
+            asked: how, and for whom.
+        Raises:
+            TapetumError: what is wrong with the question.
+        """
+        search = self.searches.by_rows(who.name, asked)
+        self._record(who, address, search)
+        self.metrics.searches.labels("rows").inc()
+        return search
+
+    def add_job(self, who: Principal, path: str, settings: dict[str, Any]) -> Job:
+        """Ask for an index job.
+
+        Args:
+            who: asks.
+            path: of the footage, below a root.
+            settings: plain values, as `NewJob` has them.
+        Raises:
+            TapetumError: what is wrong with them.
+        """
+        source_options(settings)
+        return self.jobs.add(path, settings, who.name)
+
+    def change_job(self, who: Principal, job_id: str, step: str) -> Job:
+        """End a job after the batch at hand, or do it again where it was left.
+
+        Args:
+            who: asks.
+            job_id: its id.
+            step: "cancel" or "resume".
+        Raises:
+            ServiceError: there is no such job, or it is not in a state for that.
+        """
+        job = self.jobs.find(job_id)
+        self.audit.write(f"job {step}", who.name, by=who.by, job=job.id, path=job.path)
+        return self.jobs.cancel(job_id) if step == "cancel" else self.jobs.resume(job_id)
+
+    def _record(self, principal: Principal, address: str, search: Search) -> None:
+        """Write a search down before its answer is given out."""
+        ids = [found.row.sighting.id for findings in search.findings for found in findings.found]
+        self.audit.write(
+            "search",
+            principal.name,
+            by=principal.by,
+            address=address,
+            search=search.id,
+            query=list(search.thumbnails),
+            rows=[row.sighting.id for query in search.queries for row in query.rows][:MOST_LOGGED],
+            filter=search.filter,
+            options=search.options.model_dump(mode="json", exclude={"where"}, exclude_defaults=True),
+            results=ids[:MOST_LOGGED],
+            count=len(ids),
+        )
+
+    def delete(self, principal: Principal, address: str, chosen: Filter | None, *, dry_run: bool = False) -> int:
+        """Remove rows with everything that belongs to them.
+
+        Args:
+            principal: asks.
+            address: of the client.
+            chosen: which.
+            dry_run: only count.
+        Returns:
+            How many.
+        Raises:
+            ServiceError: no filter, or something else writes to the gallery.
+        """
+        if chosen is None:
+            raise ServiceError("delete: say which rows; there is no way to say all of them by leaving it out")
+        if dry_run:
+            return self.store.count(chosen)
+        with self.jobs.writing():
+            ids = [row.sighting.id for row in self.store.find(chosen)]
+            about = {"by": principal.by, "address": address, "filter": write_filter(chosen), "count": len(ids)}
+            for some in chunks(ids, DELETED_AT_ONCE):  # what will be gone is written down before it goes
+                self.audit.write("delete", principal.name, **about, results=list(some))
+            removed = 0
+            for some in chunks(ids, DELETED_AT_ONCE * 5):
+                removed += self._erase(Among("id", tuple(some)))
+            self.audit.write("deleted", principal.name, **(about | {"count": removed}))
+        self.metrics.deleted.inc(removed)
+        return removed
+
+    def _erase(self, chosen: Filter) -> int:
+        return self.store.delete(chosen)
+
+    def _index(
+        self, job: Job, place: Path, progress: Progress, stop: Callable[[], bool]
+    ) -> tuple[list[str], dict[str, Any], bool]:
+        """An index job's work."""
+        options = source_options(job.settings)
+        detector = None if self.options.detector is None else self.options.detector()
+        report = index_sources(
+            find_sources([place], options),
+            self.store,
+            self.model,
+            detector,
+            options=IndexOptions(run=job.settings.get("run", "") or job.id),
+            progress=progress,
+            stop=stop,
+        )
+        return report.lines(), report.to_dict(), report.stopped
+
+    def _told(self, job: Job) -> None:
+        self.audit.write("job", job.who, job=job.id, path=job.path, state=job.state, message=job.message)
+
+    def _keep(self) -> None:
+        """Retention, at the start and once a day; while a job is at work, an hour later."""
+        while True:
+            wait = SECONDS_A_DAY
+            try:
+                with self.jobs.writing():
+                    removed = self._erase_old()
+                self.audit.write("retention", "server", days=self.options.keep_days, count=removed)
+            except ServiceError:
+                wait = SECONDS_A_DAY / 24
+            except Exception:
+                log.exception("retention failed; tried again in an hour")
+                wait = SECONDS_A_DAY / 24
+            if self._stopping.wait(wait):
+                return
+
+    def _erase_old(self) -> int:
+        days = self.options.keep_days
+        return 0 if days is None else self.store.drop_older_than(days, time.time())
+
+
+def source_options(settings: dict[str, Any]) -> SourceOptions:
+    """How the sources of a job are read.
+
+    Args:
+        settings: plain values, as `NewJob` has them.
+    Raises:
+        TapetumError: one of them will not do.
+    """
+    modality, start = settings.get("modality"), settings.get("start")
+    return SourceOptions(
+        kind=settings.get("kind"),
+        camera=settings.get("camera"),
+        start=parse_time(start) if isinstance(start, str) else start,
+        utc_offset_hours=settings.get("utc_offset_hours", 0.0),
+        frames_per_second=settings.get("frames_per_second", 10.0),
+        modality=None if modality is None else MODALITIES[modality],
+    )
+
+
+def service_folder(store: Store, folder: Path | None = None) -> Path:
+    """Where users, log and jobs of a gallery are.
+
+    Args:
+        store: the gallery.
+        folder: as the operator says; None takes the gallery's own.
+    Raises:
+        GalleryError: a gallery on a server without a folder.
+    """
+    base = folder or store.folder
+    if base is None:
+        raise GalleryError(f"{store.where}: has no folder for users and log; name one with --folder")
+    return base / FOLDER
+
+
+def build_service(
+    store: Store, model: Model, options: ServiceOptions | None = None, *, folder: Path | None = None
+) -> Service:
+    """A server's state for a gallery.
+
+    Args:
+        store: the gallery; it stays the caller's to close.
+        model: its own, of `open_gallery_model`.
+        options: None takes the defaults.
+        folder: of a gallery on a server.
+    Raises:
+        GalleryError: no folder for users and log.
+        UserError: the file of users is damaged.
+    """
+    service = Service(
+        store, model, stored_calibration_of(model), service_folder(store, folder), options or ServiceOptions()
+    )
+    service.users.users()  # refuses to start with a damaged file
+    return service

@@ -1,0 +1,166 @@
+"""What clients send: forms and pictures, looked at before anything is decoded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from tapetum.core.errors import DataError
+from tapetum.data.image_io import Picture, decode_picture
+from tapetum.service.errors import PictureError, ServiceError, TooLargeError
+
+MOST_PICTURES = 16  # of one search
+MOST_FIELDS = 64
+MOST_FIELD_BYTES = 256 * 1024
+MOST_PICTURE_BYTES = 16 * 2**20
+MOST_PICTURE_PIXELS = 25_000_000
+MOST_PIXELS = 50_000_000  # of all pictures of one search
+MOST_UPLOAD_BYTES = 64 * 2**20  # of a form with pictures
+MOST_BODY_BYTES = 2**20  # of any other request
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+def is_form(request: Request) -> bool:
+    """Whether a request carries a form.
+
+    Args:
+        request: any.
+    """
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() in FORMS
+
+
+async def read_form(request: Request) -> FormData:
+    """The form of a request; a second call gives the same one.
+
+    Args:
+        request: with a form.
+    Raises:
+        ServiceError: no form, or more parts than allowed.
+    """
+    if not is_form(request):
+        raise ServiceError(f"send a form ({FORMS[0]})")
+    try:
+        return await request.form(max_files=MOST_PICTURES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES)
+    except HTTPException as error:
+        if error.status_code == 400:  # what the parser says: too many parts, too large a part, a damaged form
+            raise ServiceError(f"the form cannot be read ({error.detail}); at most {MOST_PICTURES} pictures") from None
+        raise
+
+
+async def read_pictures(form: FormData, name: str = "pictures") -> list[tuple[str, bytes]]:
+    """The pictures of a form, not decoded: file name and content of each.
+
+    Args:
+        form: of `read_form`.
+        name: of its field.
+    Raises:
+        TooLargeError: one has too many bytes.
+        PictureError: one is empty, or the field holds text.
+    """
+    found = []
+    for part in form.getlist(name):
+        if not isinstance(part, UploadFile):
+            raise PictureError(f"{name}: holds text; send a file")
+        label = clean_label(part.filename)
+        if (part.size or 0) > MOST_PICTURE_BYTES:
+            raise TooLargeError(f"{label}: larger than {MOST_PICTURE_BYTES // 2**20} MiB; send a smaller picture")
+        content = await part.read()
+        if not content and not part.filename:  # a browser's empty file field
+            continue
+        found.append((label, content))
+    return found
+
+
+def decode_pictures(sent: list[tuple[str, bytes]]) -> list[Picture]:
+    """Decode pictures that a client sent, in order.
+
+    Args:
+        sent: label and content of each.
+    Raises:
+        PictureError: no picture, of another kind, damaged.
+        TooLargeError: too many pixels, in one or in all.
+    """
+    pictures = []
+    left = MOST_PIXELS
+    for label, content in sent:
+        pictures.append(decode_upload(label, content, min(left, MOST_PICTURE_PIXELS)))
+        left -= pictures[-1].shape[0] * pictures[-1].shape[1]
+    return pictures
+
+
+def decode_upload(label: str, content: bytes, max_pixels: int = MOST_PICTURE_PIXELS) -> Picture:
+    """Decode one picture that a client sent.
+
+    Args:
+        label: its name.
+        content: of the file.
+        max_pixels: it may have.
+    Returns:
+        (H, W, 3) uint8.
+    Raises:
+        PictureError: no picture, of another kind, damaged.
+        TooLargeError: too many pixels.
+    """
+    if not content:
+        raise PictureError(f"{label}: the file is empty; send another picture")
+    kind = tell_kind(content)
+    if kind is None:
+        raise PictureError(f"{label}: no JPEG, PNG, WebP, BMP or TIFF; send a picture of one of these kinds")
+    try:
+        return decode_picture(content, Path(label), max_pixels=max_pixels)
+    except DataError as error:
+        reason = str(error).partition(";")[0]
+        if "pixels" in reason:
+            raise TooLargeError(f"{reason}; send a smaller picture") from None
+        raise PictureError(f"{reason}; send another picture") from None
+
+
+def tell_kind(content: bytes) -> str | None:
+    """The media type of a picture by its first bytes; None of anything else.
+
+    Args:
+        content: of the file.
+    """
+    if content.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "image/webp"
+    if content.startswith((b"II*\0", b"MM\0*")):
+        return "image/tiff"
+    if content.startswith(b"BM") and len(content) > 26 and content[14:18] in _BMP_HEADERS:
+        return "image/bmp"
+    return None
+
+
+_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
+
+
+def clean_label(name: str | None) -> str:
+    """A file name as it may be shown and logged: no folders, no signs that move a cursor.
+
+    Args:
+        name: as the client sent it.
+    """
+    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    shown = "".join(letter for letter in last if letter.isprintable())[:100].strip()
+    return shown or "picture"
+
+
+def read_json(text: str, what: str) -> Any:
+    """A value that a form carries as JSON.
+
+    Args:
+        text: the field.
+        what: its name, for the message.
+    Raises:
+        ServiceError: it cannot be read.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ServiceError(f"{what}: cannot be read as JSON") from None
