@@ -12,16 +12,17 @@ without a list; the next run writes the same ones again under the same names and
 import hashlib
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.atomic import make_folder, replacing, write_bytes
-from tapetum.core.errors import DataError, RecipeError
+from tapetum.core.errors import DataError, OutputError, RecipeError
 from tapetum.core.locks import locked
 from tapetum.core.sighting import Box, Sighting
 from tapetum.core.types import Modality
@@ -187,6 +188,61 @@ def extract_sightings(
         told.note(source.name, str(error))
 
 
+def extract_part(
+    source: Source,
+    key: str,
+    out: Path,
+    *,
+    options: ExtractOptions,
+    report: FootageReport,
+    progress: Progress | None = None,
+    refuse: Refuse | None = None,
+) -> Iterator[Sighting]:
+    """The sightings of some of a source's loose crops, as `extract_sightings` gives them; `finish_parts` ends it.
+
+    Args:
+        source: with those pictures alone.
+        key: `source_key` of the whole source.
+        out: as for `extract_sightings`.
+        options: settings.
+        report: is added to; a part of which nothing can be read is noted there.
+        progress: called with (done, total) pictures.
+        refuse: as for `extract_sightings`.
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    make_folder(out / _CROPS / key)
+    try:
+        for sighting in _copy_pictures(source, key, out, options, report, progress, refuse):
+            _count_crop(sighting, report)
+            yield sighting
+    except DataError as error:
+        report.note(source.name, str(error))
+
+
+def finish_parts(source: Source, key: str, out: Path, sightings: Iterable[Sighting]) -> None:
+    """Write the list of a source whose parts were read on their own: now it is finished.
+
+    Args:
+        source: whole.
+        key: its `source_key`.
+        out: as for `extract_sightings`.
+        sightings: of all its parts, in their order.
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    make_folder(out / _LISTS)
+    with replacing(_list_path(out, key)) as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+            written = set()
+            file.write(_head(source, ""))
+            for sighting in sightings:
+                written.add(Path(sighting.crop).name)
+                file.write(_line(sighting))
+            _end_list(file, len(written))
+        _drop_stale(out, key, written)
+
+
 def read_sightings(
     source: Source, out: Path, detector: Detector | None, options: ExtractOptions | None = None
 ) -> Iterator[Sighting]:
@@ -225,9 +281,71 @@ def read_all_sightings(out: Path) -> Iterator[Sighting]:
     Raises:
         DataError: a list is damaged.
     """
-    for path in sorted((out / _LISTS).glob("*.jsonl")):
-        if not path.name.startswith("."):  # a list that a killed run had begun
-            yield from _read_list(path)
+    for path in _finished_lists(out):
+        yield from _read_list(path)
+
+
+def strike_sightings(out: Path, ids: Collection[str]) -> int:
+    """Take sightings out of the lists of finished sources, which stay finished.
+
+    A list that cannot be read goes as a whole: its source is then read again.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+        ids: of the sightings.
+    Returns:
+        Lines taken out.
+    Raises:
+        OutputError: a list cannot be written anew or removed.
+    """
+    struck = 0
+    for path in _finished_lists(out):
+        try:
+            lines = sum(sighting.id in ids for sighting in _read_list(path))
+        except DataError:
+            _remove(path)
+            continue
+        if lines:
+            struck += lines
+            _rewrite_list(path, ids)
+    return struck
+
+
+def drop_unfinished(out: Path, keep: Collection[str]) -> int:
+    """Remove what killed runs left of sources that they did not finish: the next run writes it again.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+        keep: crops that stay, relative to the folder.
+    Returns:
+        Crops removed.
+    Raises:
+        OutputError: a file cannot be removed, or another run is reading such a source.
+    """
+    removed = 0
+    begun = {path.name.split(".")[1] for path in (out / _LISTS).glob(".*.jsonl.*")}
+    for lock in sorted((out / _LISTS).glob(".*.lock")):
+        key = lock.name.split(".")[1]
+        finished = _list_path(out, key).is_file()
+        if finished and key not in begun:
+            continue
+        with locked(lock, f"{out}: another run is reading a source"):
+            for path in (out / _LISTS).glob(f".{key}.jsonl.*"):
+                _remove(path)
+            for path in [] if finished else sorted((out / _CROPS / key).glob("*")):
+                if path.relative_to(out).as_posix() not in keep:
+                    _remove(path)
+                    removed += 1
+    return removed
+
+
+def sighting_of(fields: dict[str, Any]) -> Sighting:
+    """A sighting from plain values.
+
+    Args:
+        fields: of `dataclasses.asdict`, by way of JSON or not.
+    """
+    return Sighting(**{**fields, "box": tuple(fields["box"]), "modality": Modality(fields["modality"])})
 
 
 def source_key(source: Source, detector: Detector | None, options: ExtractOptions) -> str:
@@ -275,30 +393,76 @@ def _extract(
         found = _follow_people(source, key, out, detector, options, report, progress, refuse)
     with replacing(_list_path(out, key)) as temporary:
         with temporary.open("w", encoding="utf-8") as file:
-            head = {"source": source.name, "kind": source.kind, "camera": source.camera}
-            if source.start is not None:
-                head |= {"start": format_time(source.start), "start_origin": str(source.start_origin)}
-            file.write(json.dumps(head | {"detector": report.detector}) + "\n")
+            file.write(_head(source, report.detector))
             for sighting in found:
                 written.add(Path(sighting.crop).name)
-                report.crops += 1
-                report.remarks.update(filter(None, sighting.remark.split("; ")))
-                file.write(json.dumps({_SIGHTING: asdict(sighting)}) + "\n")
+                _count_crop(sighting, report)
+                file.write(_line(sighting))
                 yield sighting
             if before_end is not None:
                 before_end()
-            file.write(json.dumps({"end": len(written)}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        for stale in (out / _CROPS / key).iterdir():  # of a run that was killed while it wrote
-            if stale.name not in written:
-                stale.unlink(missing_ok=True)
+            _end_list(file, len(written))
+        _drop_stale(out, key, written)
     if not written and report.refused.total() == refused_before:
         report.without_person.append(source.name)
 
 
+def _finished_lists(out: Path) -> list[Path]:
+    return sorted(path for path in (out / _LISTS).glob("*.jsonl") if not path.name.startswith("."))  # . is a begun one
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed ({error.strerror}); allow it and repeat the command") from None
+
+
+def _rewrite_list(path: Path, without: Collection[str]) -> None:
+    with (
+        replacing(path) as temporary,
+        path.open(encoding="utf-8") as lines,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        for line in lines:
+            content = json.loads(line)
+            if _SIGHTING not in content or content[_SIGHTING]["id"] not in without:
+                file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _list_path(out: Path, key: str) -> Path:
     return out / _LISTS / f"{key}.jsonl"
+
+
+def _head(source: Source, detector: str) -> str:
+    head = {"source": source.name, "kind": source.kind, "camera": source.camera}
+    if source.start is not None:
+        head |= {"start": format_time(source.start), "start_origin": str(source.start_origin)}
+    return json.dumps(head | {"detector": detector}) + "\n"
+
+
+def _line(sighting: Sighting) -> str:
+    return json.dumps({_SIGHTING: asdict(sighting)}) + "\n"
+
+
+def _end_list(file: TextIO, count: int) -> None:
+    file.write(json.dumps({"end": count}) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _count_crop(sighting: Sighting, report: FootageReport) -> None:
+    report.crops += 1
+    report.remarks.update(filter(None, sighting.remark.split("; ")))
+
+
+def _drop_stale(out: Path, key: str, written: set[str]) -> None:
+    """Crops of a run that was killed while it wrote."""
+    for stale in (out / _CROPS / key).iterdir():
+        if stale.name not in written:
+            stale.unlink(missing_ok=True)
 
 
 def _read_list(path: Path) -> Iterator[Sighting]:
@@ -311,9 +475,7 @@ def _read_list(path: Path) -> Iterator[Sighting]:
                 content = json.loads(line)
                 ended = "end" in content
                 if _SIGHTING in content:
-                    fields = content[_SIGHTING]
-                    fields |= {"box": tuple(fields["box"]), "modality": Modality(fields["modality"])}
-                    yield Sighting(**fields)
+                    yield sighting_of(content[_SIGHTING])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it, and the source is read again") from None
     if not ended:

@@ -69,6 +69,21 @@ class FootageReport:
         if len(self.problems) < _MOST_NAMED:
             self.problems.append(Problem(source, message))
 
+    def add(self, other: "FootageReport") -> None:
+        """Take over what another run did.
+
+        Args:
+            other: its counts.
+        """
+        for name, value in vars(other).items():
+            if isinstance(value, int):
+                setattr(self, name, getattr(self, name) + value)
+            elif isinstance(value, Counter):
+                getattr(self, name).update(value)
+        self.detector = self.detector or other.detector
+        self.without_person += other.without_person
+        self.problems += other.problems[: _MOST_NAMED - len(self.problems)]
+
     def lines(self) -> list[str]:
         """For people, one fact a line."""
         told = [
@@ -93,3 +108,14 @@ class FootageReport:
         plain = {name: value for name, value in vars(self).items() if name != "problems"}
         plain |= {name: dict(plain[name]) for name in ("remarks", "refused", "time_origins")}
         return plain | {"problems": [vars(problem) for problem in self.problems]}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "FootageReport":
+        """A report from its plain values.
+
+        Args:
+            content: of `to_dict`.
+        """
+        counters = {name: Counter(content[name]) for name in ("remarks", "refused", "time_origins")}
+        problems = [Problem(**problem) for problem in content["problems"]]
+        return cls(**{**content, **counters, "problems": problems})

@@ -212,10 +212,14 @@ class LanceStore(Store):
 
         return self._reading(answer)
 
-    def _crops(self) -> set[str]:
-        def answer() -> set[str]:
+    def _read_columns(self, names: Sequence[str], chosen: Filter | None) -> dict[str, list[Any]]:
+        def answer() -> dict[str, list[Any]]:
             self._table.checkout_latest()
-            return set(self._table.search().select(["crop"]).to_arrow()["crop"].to_pylist())
+            question = self._table.search().select(list(names))
+            if chosen is not None:
+                question = question.where(render_sql(chosen))
+            found = question.to_arrow()
+            return {name: found[name].to_pylist() for name in names}
 
         return self._reading(answer)
 

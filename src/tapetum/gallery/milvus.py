@@ -241,8 +241,9 @@ class MilvusStore(Store):
     def _find(self, chosen: Filter | None) -> list[Row]:
         return [unflatten(line) for batch in self._batches(chosen, FOUND) for line in batch]
 
-    def _crops(self) -> set[str]:
-        return {line["crop"] for batch in self._batches(None, ["crop"]) for line in batch}
+    def _read_columns(self, names: Sequence[str], chosen: Filter | None) -> dict[str, list[Any]]:
+        lines = [line for batch in self._batches(chosen, list(names)) for line in batch]
+        return {name: [line[name] for line in lines] for name in names}
 
     def _batches(self, chosen: Filter | None, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
         with self._asking(GalleryError):

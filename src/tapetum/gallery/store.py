@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tapetum.core.atomic import write_bytes
-from tapetum.core.errors import GalleryError, OutputError
+from tapetum.core.errors import FilterError, GalleryError, OutputError, nearest_name
 from tapetum.core.locks import locked
 from tapetum.core.vectors import normalise
 from tapetum.gallery.filters import Compare, Filter, as_filter
-from tapetum.gallery.schema import CROPS, FORMAT, Answer, Entries, Hit, ModelInfo, Row, check_rows
+from tapetum.gallery.schema import CROPS, FIELDS, FORMAT, Answer, Entries, Hit, ModelInfo, Row, check_rows
 
 APPROXIMATE_ABOVE = 200_000  # rows from which compacting builds an approximate index
 MOST_ANSWERS = 10_000  # of one query; Milvus has such a limit too
@@ -227,6 +227,24 @@ class Store(ABC):
             rows = self._find(chosen)
         return sorted(rows, key=lambda row: (row.sighting.time, row.sighting.id))[:limit]
 
+    def columns(self, names: Sequence[str], filter: str | Filter | None = None) -> dict[str, list[Any]]:  # noqa: A002
+        """Some fields of all rows that pass, as plain values; far quicker than whole rows.
+
+        Args:
+            names: of fields, and "crop"; modality comes as its number.
+            filter: which rows; None for all.
+        Returns:
+            Name to values, in the same order for each name.
+        Raises:
+            FilterError: the filter is wrong, or there is no such field.
+        """
+        for name in names:
+            if name not in FIELDS and name != "crop":
+                raise FilterError(f"{self.where}: {name!r} is no field; {nearest_name(name, [*FIELDS, 'crop'])}")
+        chosen = as_filter(filter)
+        with self._guard:
+            return self._read_columns(names, chosen)
+
     def count(self, filter: str | Filter | None = None) -> int:  # noqa: A002
         """How many rows pass.
 
@@ -279,8 +297,8 @@ class Store(ABC):
         """Rows that pass, in any order."""
 
     @abstractmethod
-    def _crops(self) -> set[str]:
-        """Every crop that a row names."""
+    def _read_columns(self, names: Sequence[str], chosen: Filter | None) -> dict[str, list[Any]]:
+        """Some columns of the rows that pass."""
 
     @abstractmethod
     def _count(self, chosen: Filter | None) -> int:
@@ -318,7 +336,11 @@ class Store(ABC):
 
     def _finish_erasure(self) -> None:
         journal = self._journal()
-        if journal is None or not journal.is_file():
+        if journal is None:
+            return
+        for begun in journal.parent.glob(f".{journal.name}.*"):  # by a writer that was killed
+            begun.unlink(missing_ok=True)
+        if not journal.is_file():
             return
         try:
             content = json.loads(journal.read_bytes())
@@ -334,7 +356,7 @@ class Store(ABC):
         if self.folder is None or not wanted:
             return
         with self._guard:
-            used = self._crops()
+            used = set(self._read_columns(["crop"], None)["crop"])
         for crop in wanted - used:
             try:
                 (self.folder / crop).unlink(missing_ok=True)
@@ -349,7 +371,7 @@ class Store(ABC):
             return
         newest = (self.folder / "writer.lock").stat().st_mtime - ORPHAN_SECONDS  # touched when the lock was taken
         with self._guard:
-            known = self._crops()
+            known = set(self._read_columns(["crop"], None)["crop"])
         for path in (self.folder / CROPS).rglob("*"):
             with contextlib.suppress(OSError):
                 old = path.is_file() and path.stat().st_mtime < newest

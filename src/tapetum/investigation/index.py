@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tapetum.core.errors import CheckpointError, DataError, GalleryError
 from tapetum.core.sighting import Sighting
@@ -25,12 +27,20 @@ from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store, open_gallery
-from tapetum.investigation.retention import digest_id, read_erased
+from tapetum.investigation.retention import (
+    apply_retention,
+    digest_id,
+    oldest_kept,
+    read_erased,
+    read_keep_days,
+    write_keep_days,
+)
 from tapetum.runtime.sessions import Device, Model, open_model
 
 Progress = Callable[[int, int], None]  # (done, total) frames and pictures
 LOOKED_UP_AT_ONCE = 5_000  # ids of a finished source
 ERASED_BEFORE = "erased from this gallery before"
+TOO_OLD = "older than this gallery keeps"
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,14 @@ class IndexOptions:
         extract: how it becomes crops.
         batch: crops embedded and stored at once.
         run: name of this run, so that all it brought can be found again.
+        keep_days: from now on the gallery erases what is older; None leaves its rule as it is.
         compact: put the gallery's files in order at the end, where something was added.
     """
 
     extract: ExtractOptions = field(default_factory=ExtractOptions)
     batch: int = 64
     run: str = ""
+    keep_days: float | None = None
     compact: bool = True
 
 
@@ -63,6 +75,7 @@ class IndexReport:
         precision: of that arithmetic.
         added: rows stored.
         known: sightings that the gallery had already.
+        dropped: rows erased at the end because the gallery does not keep anything so old.
         rows: in the gallery at the end.
         recall: of the approximate index, where compacting built one.
         stopped: whether the run was asked to end before all was read.
@@ -77,6 +90,7 @@ class IndexReport:
     precision: str = ""
     added: int = 0
     known: int = 0
+    dropped: int = 0
     rows: int = 0
     recall: float | None = None
     stopped: bool = False
@@ -91,6 +105,8 @@ class IndexReport:
         """For people, one fact a line."""
         told = self.footage.lines()
         told.append(f"rows: {self.added} added, {self.known} known before; {self.rows} in {self.gallery}")
+        if self.dropped:
+            told.append(f"erased because they are too old to be kept: {self.dropped} rows")
         if self.recall is not None:
             told.append(f"approximate index: finds {100 * self.recall:.1f} % of the ten nearest rows")
         if self.stopped:
@@ -141,12 +157,15 @@ def index_sources(
     store.expect(ModelInfo(model.id, model.dimension))
     try:
         with store.writing():
+            if settings.keep_days is not None:
+                write_keep_days(store, settings.keep_days)
             indexing = _Indexing(store, model, detector, settings, told, progress, stop)
             try:
                 indexing.read(sources)
             except _StopAskedError:
                 told.stopped = True
             indexing.flush()
+            told.dropped = len(apply_retention(store))
             if settings.compact and told.added and not told.stopped:
                 told.recall = store.compact()
         told.rows = store.count()
@@ -218,6 +237,45 @@ def open_gallery_model(
     return model
 
 
+def describe_crops(
+    model: Model, folder: Path, sightings: Sequence[Sighting], report: FootageReport, workers: int
+) -> tuple[list[Sighting], Tensor]:
+    """Embeddings of crops on disk; one that cannot be read is noted, one that is gone was erased meanwhile.
+
+    Args:
+        model: in use.
+        folder: of the gallery.
+        sightings: whose crops lie there.
+        report: is added to.
+        workers: threads that decode.
+    Returns:
+        The sightings that could be read, n of them, and their vectors, (n, D).
+    """
+
+    def decode(sighting: Sighting) -> Pictures | str | None:
+        path = folder / sighting.crop
+        if not path.is_file():
+            return None
+        try:
+            return model.resize([read_picture(path)])
+        except DataError as error:
+            return str(error)
+
+    usable: list[Sighting] = []
+    pictures: list[Pictures] = []
+    for sighting, picture in zip(sightings, map_in_threads(decode, sightings, workers), strict=True):
+        if isinstance(picture, str):
+            report.note(sighting.source, picture)
+        elif picture is None:
+            report.refused[ERASED_BEFORE] += 1
+        else:
+            usable.append(sighting)
+            pictures.append(picture)
+    if not usable:
+        return [], torch.empty(0, model.dimension)
+    return usable, model.describe(np.concatenate(pictures), [int(each.modality) for each in usable])
+
+
 class _Indexing:
     """One run: sightings that wait to be embedded, and where to count."""
 
@@ -237,6 +295,8 @@ class _Indexing:
         self._folder = crops_folder(store)
         self._run = Run(model.id, model.runtime, model.precision, options.run)
         self._erased = read_erased(self._folder)
+        days = read_keep_days(store)
+        self._oldest = -np.inf if days is None else oldest_kept(days)
         self._waiting: list[Sighting] = []
         self._before = self._total = 0  # frames and pictures
 
@@ -308,33 +368,16 @@ class _Indexing:
             self._embed(some)
 
     def _embed(self, sightings: Sequence[Sighting]) -> None:
-        usable: list[Sighting] = []
-        pictures: list[Pictures] = []
-        decoded = map_in_threads(self._decode, sightings, self._options.extract.workers)
-        for sighting, picture in zip(sightings, decoded, strict=True):
-            if isinstance(picture, str):
-                self._report.footage.note(sighting.source, picture)
-            elif picture is None:
-                self._report.footage.refused[ERASED_BEFORE] += 1
-            else:
-                usable.append(sighting)
-                pictures.append(picture)
+        usable, vectors = describe_crops(
+            self._model, self._folder, sightings, self._report.footage, self._options.extract.workers
+        )
         if usable:
-            vectors = self._model.describe(np.concatenate(pictures), [int(each.modality) for each in usable])
             self._report.added += self._store.upsert([Row(each, self._run) for each in usable], vectors)
 
-    def _decode(self, sighting: Sighting) -> Pictures | str | None:
-        """The crop as the model wants it, what is wrong with it, or None where it is gone."""
-        path = self._folder / sighting.crop
-        if not path.is_file():
-            return None
-        try:
-            return self._model.resize([read_picture(path)])
-        except DataError as error:
-            return str(error)
-
     def _refuse(self, sighting: Sighting) -> str:
-        return ERASED_BEFORE if digest_id(sighting.id) in self._erased else ""
+        if digest_id(sighting.id) in self._erased:
+            return ERASED_BEFORE
+        return TOO_OLD if sighting.time < self._oldest else ""
 
     def _is_finished(self, source: Source) -> bool:
         try:

@@ -1,16 +1,135 @@
 """Erasing sightings with everything that belongs to them, at request or when they are too old.
 
-Of a sighting a gallery's folder holds row, vector and crop (the store's), and a line in the list of its source. All of
-them go. What stays is a digest of its id in ``erased.txt``: from it nobody can tell who or what it was, and indexing
-the same footage again knows that this sighting must not come back.
+Of a sighting a gallery holds row, vector and crop, and its folder a line in the list of its source. All of them go.
+What stays is a digest of its id in ``erased.txt``: nobody can tell from it who or what was seen, and indexing the same
+footage again knows by it what must not come back. ``retention.json`` says for how many days a gallery keeps anything.
 """
 
 import hashlib
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from tapetum.core.errors import OutputError
+from tapetum.core.atomic import write_bytes
+from tapetum.core.errors import GalleryError
+from tapetum.footage.extract import drop_unfinished, strike_sightings
+from tapetum.gallery.filters import Compare, Filter, as_filter
+from tapetum.gallery.store import SECONDS_A_DAY, Store
 
 ERASED = "erased.txt"
+KEPT = "retention.json"
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What was removed, for an audit log.
+
+    Attributes:
+        ids: of the rows, by time.
+        lines: taken out of the lists of their sources.
+        unfinished: crops without a row that killed runs had left, removed as well.
+    """
+
+    ids: tuple[str, ...] = ()
+    lines: int = 0
+    unfinished: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
+    """Remove sightings for good: rows, vectors, crops, and their lines in the lists of footage.
+
+    Args:
+        store: the gallery.
+        filter: which; there is no way to say "all" by leaving it out.
+    Raises:
+        FilterError: the filter is wrong; nothing is removed.
+        OutputError: another writer, or a file cannot be written or removed; repeat the call then.
+    """
+    chosen = as_filter(filter)
+    if chosen is None:
+        raise GalleryError(f"{store.where}: erasing needs a filter; name the rows to remove")
+    with store.writing():
+        ids = tuple(row.sighting.id for row in store.find(chosen))
+        lines = unfinished = 0
+        if store.folder is not None:
+            if ids:
+                _remember(store.folder, ids)
+                lines = strike_sightings(store.folder, frozenset(ids))
+            unfinished = drop_unfinished(store.folder, frozenset(store.columns(["crop"])["crop"]))
+        if ids:
+            store.delete(chosen)
+    return Erasure(ids, lines, unfinished)
+
+
+def apply_retention(store: Store, now: float | None = None) -> Erasure:
+    """Erase what is older than the gallery keeps; nothing where it keeps everything.
+
+    Args:
+        store: the gallery.
+        now: seconds since 1970-01-01 UTC; None takes the clock.
+    Raises:
+        OutputError: as for `erase`.
+    """
+    days = read_keep_days(store)
+    if days is None:
+        return Erasure()
+    return erase(store, Compare("time", "<", oldest_kept(days, now)))
+
+
+def oldest_kept(days: float, now: float | None = None) -> float:
+    """From when on sightings are kept, seconds since 1970-01-01 UTC.
+
+    Args:
+        days: to keep.
+        now: as for `apply_retention`.
+    """
+    return (time.time() if now is None else now) - days * SECONDS_A_DAY
+
+
+def read_keep_days(store: Store) -> float | None:
+    """For how many days a gallery keeps what it saw; None for ever.
+
+    Args:
+        store: the gallery.
+    Raises:
+        GalleryError: the note is damaged.
+    """
+    if store.folder is None:
+        return None
+    path = store.folder / KEPT
+    try:
+        days = json.loads(path.read_bytes())["keep_days"]
+        return None if days is None else float(days)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GalleryError(
+            f"{path}: cannot be read ({error}); say again how long to keep: tapetum gallery keep"
+        ) from None
+
+
+def write_keep_days(store: Store, days: float | None) -> None:
+    """Decide for how many days a gallery keeps what it saw.
+
+    Args:
+        store: the gallery.
+        days: above 0; None for ever.
+    Raises:
+        GalleryError: days out of range, or the gallery has no folder to write it down in.
+        OutputError: another writer, or the disk is full.
+    """
+    if days is not None and not (days > 0 and math.isfinite(days)):
+        raise GalleryError(f"{store.where}: keep {days} days; want more than 0")
+    if store.folder is None:
+        raise GalleryError(f"{store.where}: has no folder to write retention down in; name one with --crops")
+    with store.writing():
+        write_bytes(store.folder / KEPT, json.dumps({"keep_days": days}).encode())
 
 
 def digest_id(name: str) -> str:
@@ -28,14 +147,19 @@ def read_erased(folder: Path) -> set[str]:
     Args:
         folder: of the gallery.
     Raises:
-        OutputError: the file cannot be read.
+        GalleryError: the file cannot be read.
     """
     try:
         return set((folder / ERASED).read_text(encoding="ascii").split())
     except FileNotFoundError:
         return set()
     except (OSError, ValueError) as error:
-        raise OutputError(
+        raise GalleryError(
             f"{folder / ERASED}: cannot be read ({error}), and without it erased sightings could come back; "
             "restore it from a backup"
         ) from None
+
+
+def _remember(folder: Path, ids: Iterable[str]) -> None:
+    digests = read_erased(folder) | {digest_id(name) for name in ids}
+    write_bytes(folder / ERASED, "".join(f"{digest}\n" for digest in sorted(digests)).encode())
