@@ -39,6 +39,15 @@ def enhance(model: Model, picture: Picture) -> tuple[Picture, str]:
     return brighten(shown), PLAIN
 
 
+def name_enhancement(model: Model) -> str:
+    """By what `enhance` would enhance, for people.
+
+    Args:
+        model: in use.
+    """
+    return enhance(model, np.zeros((16, 16, 3), np.uint8))[1]
+
+
 def brighten(picture: Picture) -> Picture:
     """A dark picture stretched to the full range, its dark half lifted.
 

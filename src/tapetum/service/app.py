@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tapetum
 from tapetum.core.errors import OutputError, TapetumError
-from tapetum.service import api
+from tapetum.service import api, pages
 from tapetum.service.errors import ForbiddenError, HostError, ServiceError, SignInError, TooLargeError
 from tapetum.service.security import SAFE, Principal
 from tapetum.service.state import Service
@@ -68,6 +68,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     app.include_router(api.router)
+    app.include_router(pages.router)
     app.add_exception_handler(TapetumError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_plainly)
@@ -206,7 +207,11 @@ def respond(request: Request, error: TapetumError) -> Response:
     return _show(request, status, str(error), headers)
 
 
-def _show(_: Request, status: int, message: str, headers: dict[str, str], mark: str | None = None) -> Response:
+def _show(request: Request, status: int, message: str, headers: dict[str, str], mark: str | None = None) -> Response:
+    if not request.url.path.startswith(API):
+        answer = pages.show_error(request, status, message)
+        answer.headers.update(headers)
+        return answer
     content: dict[str, Any] = {"error": message}
     if mark is not None:
         content["id"] = mark
