@@ -1,11 +1,22 @@
 """``tapetum index``: footage into a gallery."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tapetum.cli._choices import Quiet
+
+if TYPE_CHECKING:
+    from tapetum.core.types import Modality
+    from tapetum.data.catalog import Dataset
+    from tapetum.footage.sources import SourceOptions
+    from tapetum.gallery.store import Store
+    from tapetum.runtime.sessions import Model
+
+DEMO_MODEL = Path("runs/demo/idf")
+AUTO = "auto"
 
 
 def command(
@@ -15,26 +26,151 @@ def command(
     gallery: Annotated[str, typer.Option(help="The gallery: a folder, or milvus://host:port/name.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="Run, checkpoint or artefact that embeds; default: the one the gallery was made with."),
+        typer.Option(
+            help="Run, checkpoint or artefact that embeds; default: the one the gallery was made with, for a new "
+            f"gallery {DEMO_MODEL}."
+        ),
     ] = None,
+    crops: Annotated[Path | None, typer.Option(help="Folder for the crops of a Milvus gallery.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Name of the camera; default: from file or folder.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="When the footage begins, e.g. 2026-11-20T21:00:00+01:00; default: metadata, a time in the name, the "
+            "time of writing."
+        ),
+    ] = None,
+    utc_offset: Annotated[float, typer.Option(help="Hours of clocks that say no zone.")] = 0.0,
+    frame_rate: Annotated[
+        float, typer.Option(help="Of folders of frames whose names hold no times, frames a second.")
+    ] = 10.0,
+    kind: Annotated[
+        str | None, typer.Option(help="What folders of pictures hold, crops or frames; default: told by their shape.")
+    ] = None,
+    modality: Annotated[str, typer.Option(help="visible, infrared, or auto: told by each frame.")] = AUTO,
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="FILE.onnx, torchvision:NAME, or background: the fallback for static cameras, which takes whatever "
+            "moves for a person."
+        ),
+    ] = "background",
+    detector_layout: Annotated[
+        str | None, typer.Option(help="Of an ONNX file's output: yolo, yolo_objectness or boxes.")
+    ] = None,
+    detector_weights: Annotated[
+        Path | None, typer.Option(help="File with the weights of a torchvision detector.")
+    ] = None,
+    person_class: Annotated[int | None, typer.Option(help="Which class of an ONNX file is a person.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Most frames a second that are looked at; default: all.")] = None,
+    run: Annotated[str, typer.Option(help="Name of this run, to find again by a filter what it brought.")] = "",
+    keep_days: Annotated[
+        float | None,
+        typer.Option(help="From now on the gallery erases what is older; see also `tapetum gallery keep`."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = AUTO,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run a TorchScript artefact, which is a program.")
+    ] = False,
+    compact: Annotated[bool, typer.Option(help="Put the gallery's files in order at the end.")] = True,
+    report: Annotated[Path | None, typer.Option(help="Also write what happened to this JSON file.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Find the people in footage and put them into a gallery; the same command goes on after a stop.
 
-    Example: tapetum index yard.mp4 --gallery galleries/night --model runs/demo/idf
+    Example: tapetum index yard.mp4 --gallery galleries/night --camera yard
     """
-    from tapetum.core.errors import RecipeError
+    from tapetum.core.atomic import write_bytes
+    from tapetum.core.errors import TapetumError
     from tapetum.engine.progress import showing_pictures
-    from tapetum.footage.detect import BackgroundDetector
+    from tapetum.footage.detectors import build_detector
+    from tapetum.footage.extract import ExtractOptions
     from tapetum.footage.sources import find_sources
-    from tapetum.investigation.index import index_sources, open_gallery_for
+    from tapetum.investigation.index import IndexOptions, IndexReport, index_sources
+
+    reading = _read_as(kind, camera, start, utc_offset, frame_rate, modality)
+    options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
+    finder = build_detector(detector, layout=detector_layout, person_class=person_class, weights=detector_weights)
+    ignored: list[Path] = []
+    found = find_sources(map(_open_place, sources), reading, ignored=ignored)
+    store, opened = _open(gallery, model, crops, precision, trust_code)
+    told = IndexReport()
+    with store:
+        try:
+            with showing_pictures("indexing", unit="frames", quiet=quiet) as progress:
+                index_sources(found, store, opened, finder, options=options, report=told, progress=progress)
+        except (TapetumError, KeyboardInterrupt):
+            typer.echo(f"ended early: {told.added} rows were added and stay; the same command goes on from there")
+            raise
+    if ignored:
+        typer.echo(f"passed over: {len(ignored)} files that are neither picture nor video")
+    for line in told.lines():
+        typer.echo(line)
+    if report is not None:
+        write_bytes(report, json.dumps(told.to_dict(), indent=1).encode())
+    if told.footage.failed == len(found):
+        raise typer.Exit(1)
+
+
+def _read_as(
+    kind: str | None, camera: str | None, start: str | None, utc_offset: float, frame_rate: float, modality: str
+) -> "SourceOptions":
+    from tapetum.core.errors import RecipeError
+    from tapetum.footage.clock import parse_time
+    from tapetum.footage.sources import SourceOptions
+
+    begins = None if start is None else parse_time(start, utc_offset)
+    if start is not None and begins is None:
+        raise RecipeError(f"--start {start}: is no date and time; write e.g. 2026-11-20T21:00:00+01:00")
+    return SourceOptions(
+        kind=kind,  # type: ignore[arg-type]  # checked there
+        camera=camera,
+        start=begins,
+        utc_offset_hours=utc_offset,
+        frames_per_second=frame_rate,
+        modality=_modality(modality),
+    )
+
+
+def _modality(name: str) -> "Modality | None":
+    from tapetum.core.errors import RecipeError, nearest_name
+    from tapetum.core.types import Modality
+
+    names: dict[str, Modality | None] = {AUTO: None} | {each.name.lower(): each for each in Modality}
+    if name not in names:
+        raise RecipeError(f"--modality {name}: is unknown; {nearest_name(name, names)}")
+    return names[name]
+
+
+def _open_place(text: str) -> "str | Dataset":
+    """A data set where the text is NAME=ROOT and no file of that name is there; else a place to look for footage."""
+    if "=" not in text or Path(text).exists():
+        return text
+    from tapetum.data.catalog import open_dataset
+    from tapetum.engine.sources import parse_source
+
+    name, root = parse_source(text)
+    return open_dataset(name, Path(root or "."))
+
+
+def _open(
+    gallery: str, place: Path | None, crops: Path | None, precision: str, trust_code: bool
+) -> "tuple[Store, Model]":
+    """The gallery and its model; a new gallery takes the demo's where none is named."""
+    from tapetum.core.errors import MissingGalleryError, RecipeError
+    from tapetum.gallery.store import open_gallery
+    from tapetum.investigation.index import open_gallery_for, open_gallery_model
     from tapetum.runtime.sessions import open_model
 
-    found = find_sources(sources)
-    if model is None:
-        raise RecipeError("--model: name a run")
-    opened = open_model(model)
-    with open_gallery_for(gallery, opened, model) as store, showing_pictures("indexing", quiet=quiet) as progress:
-        report = index_sources(found, store, opened, BackgroundDetector(), progress=progress)
-    for line in report.lines():
-        typer.echo(line)
+    try:
+        store = open_gallery(gallery, folder=crops)
+    except MissingGalleryError:
+        chosen = place or DEMO_MODEL
+        if not chosen.exists() and place is None:
+            raise RecipeError(
+                f"{gallery}: a new gallery needs a model; name a run or artefact with --model, or make the demo's "
+                "with: make demo"
+            ) from None
+        opened = open_model(chosen, precision=precision, trust_code=trust_code)
+        return open_gallery_for(gallery, opened, chosen, crops), opened
+    return store, open_gallery_model(store, place, precision=precision, trust_code=trust_code)

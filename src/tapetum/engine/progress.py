@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 PictureProgress = Callable[[int, int], None]  # (done, total)
+SECONDS_A_LINE = 10.0  # between lines where there is no terminal
 
 
 class Reporter(Protocol):
@@ -141,27 +142,70 @@ class ProgressBar:
         made = self._done - self._begun_with
         if made == 0:
             return "?"
-        seconds = round((time.monotonic() - self._begun_at) / made * max(0, self._total - self._done))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        return format_left((time.monotonic() - self._begun_at) / made * max(0, self._total - self._done))
 
 
 @contextmanager
-def showing_pictures(title: str, *, quiet: bool = False) -> Iterator[PictureProgress]:
-    """A bar for work on pictures, as a function of (done, total); nothing is shown where there is no terminal.
+def showing_pictures(title: str, *, unit: str = "pictures", quiet: bool = False) -> Iterator[PictureProgress]:
+    """A bar for work on pictures, as a function of (done, total); a line now and then where there is no terminal.
 
     Args:
         title: what is done.
+        unit: what is counted.
         quiet: show nothing anywhere.
     """
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    if quiet:
         yield lambda done, total: None  # noqa: ARG005
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    pace = _Pace(unit)
+    if not console.is_terminal:
+        due = time.monotonic() + SECONDS_A_LINE
+
+        def tell(done: int, total: int) -> None:
+            nonlocal due
+            facts = pace.facts(done, total)
+            if time.monotonic() >= due:
+                due = time.monotonic() + SECONDS_A_LINE
+                console.print(f"{title}  {facts}", highlight=False, soft_wrap=True)
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(title, total=None, facts="")
 
         def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total or None, facts=pace.facts(done, total))
 
         yield show
+
+
+class _Pace:
+    """How much, how fast, how long still; counted from the first report, at which earlier work may be done already."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._total = -1
+        self._begun_at, self._begun_with = 0.0, 0
+
+    def facts(self, done: int, total: int) -> str:
+        now = time.monotonic()
+        if total != self._total:  # the first report, or of the next piece of work
+            self._total, self._begun_at, self._begun_with = total, now, done
+        seconds, made = now - self._begun_at, done - self._begun_with
+        told = f"{done}/{total} {self._unit}" if total else f"{done} {self._unit}"
+        if made <= 0 or seconds <= 0:
+            return told
+        told += f"  {made / seconds:.0f}/s"
+        return f"{told}  {format_left(seconds / made * max(0, total - done))} left" if total else told
+
+
+def format_left(seconds: float) -> str:
+    """A duration as h:mm:ss.
+
+    Args:
+        seconds: it lasts.
+    """
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
