@@ -239,7 +239,7 @@ async def add_job(service: Held, who: Indexer, asked: NewJob) -> JobOut:
 @router.get("/jobs", tags=["jobs"])
 async def jobs(service: Held, _: Indexer, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[JobOut]:
     """Index jobs, the newest first."""
-    return [JobOut(**vars(job)) for job in service.jobs.list()[:limit]]
+    return [JobOut(**vars(job)) for job in service.jobs.newest_first()[:limit]]
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"])

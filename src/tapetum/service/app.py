@@ -24,7 +24,7 @@ from tapetum.service import api, pages
 from tapetum.service.errors import ForbiddenError, HostError, ServiceError, SignInError, TooLargeError
 from tapetum.service.security import SAFE, Principal
 from tapetum.service.state import Service
-from tapetum.service.uploads import MOST_BODY_BYTES, MOST_UPLOAD_BYTES
+from tapetum.service.uploads import FORM, MOST_BODY_BYTES, MOST_UPLOAD_BYTES
 
 log = logging.getLogger(__name__)
 API = "/api/"
@@ -128,6 +128,8 @@ class Gate:
                 if status == 500:  # nothing was sent yet
                     await _unexpected(request, mark)(scope, receive, answer)
         finally:
+            if FORM in scope:
+                await scope[FORM].close()
             route = scope.get("route")
             path = getattr(route, "path", "other")
             self.service.metrics.requests.labels(scope["method"][:10], path, str(status)).inc()

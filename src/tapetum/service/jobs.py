@@ -104,11 +104,11 @@ class Jobs:
             self._wake.notify_all()
         if self._thread is not None:
             self._thread.join()
-        for job in self.list():
+        for job in self.newest_first():
             if job.state == "waiting":
                 self._change(job.id, state="interrupted", message="the server was stopped; resume the job")
 
-    def list(self) -> list[Job]:
+    def newest_first(self) -> list[Job]:
         """All jobs, the newest first."""
         with self._guard:
             return sorted(self._jobs.values(), key=lambda job: job.id, reverse=True)
@@ -215,7 +215,7 @@ class Jobs:
             raise ForbiddenError(f"footage {path[:200]!r}: leads out of its root")
         return place
 
-    def look(self, path: str) -> "list[tuple[str, bool]]":
+    def look(self, path: str) -> list[tuple[str, bool]]:
         """What is at a place: path and whether it is a folder.
 
         Args:
@@ -235,7 +235,7 @@ class Jobs:
     def counts(self) -> dict[str, int]:
         """State to number of jobs."""
         told = dict.fromkeys(("waiting", "running", *ENDED), 0)
-        for job in self.list():
+        for job in self.newest_first():
             told[job.state] += 1
         return told
 

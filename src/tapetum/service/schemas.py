@@ -70,7 +70,7 @@ class Where(Asked):
 class SearchOptions(Asked):
     """How to search."""
 
-    where: Where = Field(default_factory=Where)
+    where: Where = Where()
     k: int = Field(20, ge=1, le=200, description="answers for each query")
     group: Group = "tracklet"
     exclude_seconds: float | None = Field(
@@ -156,7 +156,7 @@ class SearchOut(BaseModel):
 class BrowseRows(Asked):
     """Rows in the order of time."""
 
-    where: Where = Field(default_factory=Where)
+    where: Where = Where()
     offset: int = Field(0, ge=0, le=10_000_000)
     limit: int = Field(50, ge=1, le=200)
 

@@ -20,6 +20,7 @@ MOST_PICTURE_PIXELS = 25_000_000
 MOST_PIXELS = 50_000_000  # of all pictures of one search
 MOST_UPLOAD_BYTES = 64 * 2**20  # of a form with pictures
 MOST_BODY_BYTES = 2**20  # of any other request
+FORM = "tapetum.form"  # in a request's scope: what is to be closed
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
@@ -33,7 +34,7 @@ def is_form(request: Request) -> bool:
 
 
 async def read_form(request: Request) -> FormData:
-    """The form of a request; a second call gives the same one.
+    """The form of a request; a second call gives the same one. It is closed when the request is answered.
 
     Args:
         request: with a form.
@@ -43,11 +44,13 @@ async def read_form(request: Request) -> FormData:
     if not is_form(request):
         raise ServiceError(f"send a form ({FORMS[0]})")
     try:
-        return await request.form(max_files=MOST_PICTURES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES)
+        form = await request.form(max_files=MOST_PICTURES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES)
     except HTTPException as error:
         if error.status_code == 400:  # what the parser says: too many parts, too large a part, a damaged form
             raise ServiceError(f"the form cannot be read ({error.detail}); at most {MOST_PICTURES} pictures") from None
         raise
+    request.scope[FORM] = form
+    return form
 
 
 async def read_pictures(form: FormData, name: str = "pictures") -> list[tuple[str, bytes]]:
