@@ -5,6 +5,7 @@ in between is read again, and what the gallery already holds is not embedded a s
 rows of its source are stored. Who was erased does not come back; see `investigation.retention`.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture
 from tapetum.data.loader import Pictures, map_in_threads
 from tapetum.footage.detect import Detector
-from tapetum.footage.extract import ExtractOptions, extract_sightings, is_finished, read_sightings
+from tapetum.footage.extract import ExtractOptions, Refuse, extract_sightings, is_finished, read_sightings
 from tapetum.footage.frames import count_units
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
@@ -237,6 +238,23 @@ def open_gallery_model(
     return model
 
 
+def refusing(store: Store) -> Refuse:
+    """Says of a sighting why a gallery must not keep it: it was erased before, or is too old; empty where it may.
+
+    Args:
+        store: the gallery, as it is now.
+    """
+    erased, days = read_erased(crops_folder(store)), read_keep_days(store)
+    oldest = -math.inf if days is None else oldest_kept(days)
+
+    def refuse(sighting: Sighting) -> str:
+        if digest_id(sighting.id) in erased:
+            return ERASED_BEFORE
+        return TOO_OLD if sighting.time < oldest else ""
+
+    return refuse
+
+
 def describe_crops(
     model: Model, folder: Path, sightings: Sequence[Sighting], report: FootageReport, workers: int
 ) -> tuple[list[Sighting], Tensor]:
@@ -294,9 +312,7 @@ class _Indexing:
         self._progress, self._stop = progress, stop
         self._folder = crops_folder(store)
         self._run = Run(model.id, model.runtime, model.precision, options.run)
-        self._erased = read_erased(self._folder)
-        days = read_keep_days(store)
-        self._oldest = -np.inf if days is None else oldest_kept(days)
+        self._refuse = refusing(store)
         self._waiting: list[Sighting] = []
         self._before = self._total = 0  # frames and pictures
 
@@ -373,11 +389,6 @@ class _Indexing:
         )
         if usable:
             self._report.added += self._store.upsert([Row(each, self._run) for each in usable], vectors)
-
-    def _refuse(self, sighting: Sighting) -> str:
-        if digest_id(sighting.id) in self._erased:
-            return ERASED_BEFORE
-        return TOO_OLD if sighting.time < self._oldest else ""
 
     def _is_finished(self, source: Source) -> bool:
         try:

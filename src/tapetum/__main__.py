@@ -1,0 +1,6 @@
+"""``python -m tapetum`` and ``torchrun -m tapetum``: the command line."""
+
+from tapetum.cli.main import run
+
+if __name__ == "__main__":
+    run()
