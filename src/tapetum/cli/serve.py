@@ -1,5 +1,6 @@
 """``tapetum serve``: a gallery for people with a browser and for programs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,9 +31,11 @@ def command(
         list[Path] | None, typer.Option(help="Folder below which index jobs may read; repeatable. Default: no jobs.")
     ] = None,
     detector: Annotated[
-        Path | None, typer.Option(help="ONNX file that finds people; default: the fallback for static cameras.")
+        str, typer.Option(help="Of index jobs: FILE.onnx, torchvision:NAME, or background, as for `tapetum index`.")
+    ] = "background",
+    keep_days: Annotated[
+        float | None, typer.Option(help="From now on the gallery erases what is older, each day.")
     ] = None,
-    keep_days: Annotated[float | None, typer.Option(help="Remove what was seen earlier, each day.")] = None,
     requests_per_minute: Annotated[float, typer.Option(min=1, help="Of one user or key.")] = 1200,
     precision: Annotated[str, typer.Option(help="Of the model's arithmetic: auto, fp32 or bf16.")] = "auto",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
@@ -51,18 +54,16 @@ def command(
     """
     require_libraries()
     from tapetum.core.errors import RecipeError
-    from tapetum.footage.detect import BackgroundDetector, Detector
-    from tapetum.footage.onnx import OnnxDetector
+    from tapetum.footage.detectors import build_detector
     from tapetum.gallery.store import open_gallery
     from tapetum.investigation.index import open_gallery_model
+    from tapetum.investigation.retention import write_keep_days
     from tapetum.service.security import new_token
     from tapetum.service.server import Address, bind, run_server, set_log_level
     from tapetum.service.state import ServiceOptions, build_service, service_folder
     from tapetum.service.users import UserBook
 
     set_log_level(log_level)
-    if keep_days is not None and keep_days <= 0:
-        raise RecipeError(f"--keep-days {keep_days:g}: must be above 0; leave it out to keep all")
     for root in footage_root or []:
         if not root.is_dir():
             raise RecipeError(f"--footage-root {root}: is no folder; name an existing one")
@@ -70,22 +71,20 @@ def command(
         host, port, tuple(public_name or ()), behind_proxy, tls_certificate, tls_key, plain_http=plain_http
     )
 
-    def build_detector() -> Detector:
-        return BackgroundDetector() if detector is None else OnnxDetector(detector)
-
-    build_detector()  # a wrong file is an error now, not at the first job
+    build_detector(detector)  # a wrong one is an error now, not at the first job
     with open_gallery(gallery, folder=folder) as store:
         place = service_folder(store, folder)
         address.check(bool(UserBook(place).users()), gallery)
         opened = open_gallery_model(store, model, precision=precision)
         with bind(address) as listening:
+            if keep_days is not None:
+                write_keep_days(store, keep_days)
             token = new_token() if address.is_private else None
             options = ServiceOptions(
                 hosts=address.hosts,
                 token=token,
                 footage_roots=tuple(footage_root or ()),
-                detector=build_detector,
-                keep_days=keep_days,
+                detector=partial(build_detector, detector),
                 requests_per_minute=requests_per_minute,
             )
             service = build_service(store, opened, options, folder=folder)

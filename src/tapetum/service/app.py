@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tapetum
-from tapetum.core.errors import OutputError, TapetumError
+from tapetum.core.errors import InUseError, OutputError, TapetumError
 from tapetum.service import api, pages
 from tapetum.service.errors import ForbiddenError, HostError, ServiceError, SignInError, TooLargeError
 from tapetum.service.security import SAFE, Principal
@@ -122,7 +122,12 @@ class Gate:
                 await self.app(scope, self._limit(request, receive), answer)
             except ServiceError as error:
                 await respond(request, error)(scope, receive, answer)
-            except Exception:
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in FULL_DISK and status == 500:
+                    await _show(request, 507, "the disk is full; nothing was lost, free some space", {})(
+                        scope, receive, answer
+                    )
+                    return
                 mark = secrets.token_hex(6)
                 log.exception("error %s: %s %s", mark, scope["method"], scope["path"])
                 if status == 500:  # nothing was sent yet
@@ -200,7 +205,11 @@ def respond(request: Request, error: TapetumError) -> Response:
         request: refused.
         error: why.
     """
-    status = error.status if isinstance(error, ServiceError) else 409 if isinstance(error, OutputError) else 400
+    status = 400
+    if isinstance(error, ServiceError):
+        status = error.status
+    elif isinstance(error, OutputError):
+        status = 409 if isinstance(error, InUseError) else 507
     headers = {}
     if isinstance(error, ServiceError) and error.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))

@@ -74,7 +74,7 @@ class AuditLog:
             except OSError as error:
                 raise OutputError(
                     f"{self.path}: cannot be written ({error.strerror}); free space, nothing is done unrecorded"
-                ) from None
+                ) from error
 
     def _append(self, action: str, who: str, facts: Mapping[str, Any]) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -26,16 +26,18 @@ class Asked(BaseModel):
 class Where(Asked):
     """Which rows are meant; everything said must hold."""
 
-    cameras: list[Text] = Field([], max_length=MOST_IDS)
+    cameras: list[Text] = Field(default=[], max_length=MOST_IDS)
     since: Time | None = None
     until: Time | None = None
     modality: ModalityName | None = None
-    min_quality: float | None = Field(None, ge=0, le=1)
-    min_light: float | None = Field(None, ge=0, le=255)
-    tracklets: list[Text] = Field([], max_length=MOST_IDS)
-    runs: list[Text] = Field([], max_length=MOST_IDS)
-    ids: list[Text] = Field([], max_length=MOST_IDS)
-    expression: str | None = Field(None, max_length=10_000, description="in the filter language of the documentation")
+    min_quality: float | None = Field(default=None, ge=0, le=1)
+    min_light: float | None = Field(default=None, ge=0, le=255)
+    tracklets: list[Text] = Field(default=[], max_length=MOST_IDS)
+    runs: list[Text] = Field(default=[], max_length=MOST_IDS)
+    ids: list[Text] = Field(default=[], max_length=MOST_IDS)
+    expression: str | None = Field(
+        default=None, max_length=10_000, description="in the filter language of the documentation"
+    )
 
     def to_filter(self) -> Filter | None:
         """As a checked filter; None where nothing is said.
@@ -71,33 +73,37 @@ class SearchOptions(Asked):
     """How to search."""
 
     where: Where = Where()
-    k: int = Field(20, ge=1, le=200, description="answers for each query")
+    k: int = Field(default=20, ge=1, le=200, description="answers for each query")
     group: Group = "tracklet"
     exclude_seconds: float | None = Field(
-        None, ge=0, le=1e9, description="leave out what the query's own camera saw so near in time"
+        default=None, ge=0, le=1e9, description="leave out what the query's own camera saw so near in time"
     )
     rerank: bool = False
-    exact: bool | None = Field(None, description="compare every row; null leaves it to the gallery's size")
-    false_alarms: float | None = Field(None, gt=0, le=1, description="share of searches that may give a false match")
-    prior: float | None = Field(None, gt=0, lt=1, description="probability, before looking, of the same person")
+    exact: bool | None = Field(default=None, description="compare every row; null leaves it to the gallery's size")
+    false_alarms: float | None = Field(
+        default=None, gt=0, le=1, description="share of searches that may give a false match"
+    )
+    prior: float | None = Field(default=None, gt=0, lt=1, description="probability, before looking, of the same person")
 
 
 class SearchRows(SearchOptions):
     """A search for the person on rows of the gallery, on a tracklet, or of an earlier search."""
 
-    rows: list[Name] = Field([], max_length=100)
+    rows: list[Name] = Field(default=[], max_length=100)
     tracklet: Text | None = None
-    search: Name | None = Field(None, description="id of an earlier search, to repeat with other options")
+    search: Name | None = Field(default=None, description="id of an earlier search, to repeat with other options")
 
 
 class SearchPictures(SearchOptions):
     """What goes with uploaded pictures."""
 
-    modality: ModalityName | None = Field(None, description="of the pictures; null tells it by each picture")
+    modality: ModalityName | None = Field(default=None, description="of the pictures; null tells it by each picture")
     boxes: list[Annotated[list[int], Field(min_length=4, max_length=4)] | None] = Field(
-        [], max_length=16, description="for each picture left, top, width, height of the person in it, or null"
+        default=[], max_length=16, description="for each picture left, top, width, height of the person in it, or null"
     )
-    separate: bool = Field(False, description="each picture is a query of its own, instead of all being one person")
+    separate: bool = Field(
+        default=False, description="each picture is a query of its own, instead of all being one person"
+    )
 
 
 class RowOut(BaseModel):
@@ -157,8 +163,8 @@ class BrowseRows(Asked):
     """Rows in the order of time."""
 
     where: Where = Where()
-    offset: int = Field(0, ge=0, le=10_000_000)
-    limit: int = Field(50, ge=1, le=200)
+    offset: int = Field(default=0, ge=0, le=10_000_000)
+    limit: int = Field(default=50, ge=1, le=200)
 
 
 class BrowseOut(BaseModel):
@@ -213,7 +219,7 @@ class DeleteRows(Asked):
     """Which rows to remove for good; at least one field of `where` is needed."""
 
     where: Where
-    dry_run: bool = Field(False, description="only count")
+    dry_run: bool = Field(default=False, description="only count")
 
 
 class DeleteOut(BaseModel):
@@ -230,8 +236,8 @@ class NewJob(Asked):
     kind: Literal["crops", "frames"] | None = None
     camera: Name | None = None
     start: Time | None = None
-    utc_offset_hours: float = Field(0.0, ge=-14, le=14)
-    frames_per_second: float = Field(10.0, gt=0, le=1000)
+    utc_offset_hours: float = Field(default=0.0, ge=-14, le=14)
+    frames_per_second: float = Field(default=10.0, gt=0, le=1000)
     modality: ModalityName | None = None
     run: Annotated[str, Field(max_length=200)] = ""
 
@@ -298,7 +304,7 @@ class ErrorOut(BaseModel):
     """Why a request was refused."""
 
     error: str
-    id: str | None = Field(None, description="of an unexpected error, as in the server's log")
+    id: str | None = Field(default=None, description="of an unexpected error, as in the server's log")
 
 
 class StateOut(BaseModel):

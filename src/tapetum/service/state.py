@@ -12,10 +12,11 @@ from tapetum.core.errors import GalleryError, TapetumError
 from tapetum.evaluation.calibration import Calibration
 from tapetum.footage.detect import Detector
 from tapetum.footage.sources import SourceOptions, find_sources
-from tapetum.gallery.filters import Among, Filter, parse_time, write_filter
+from tapetum.gallery.filters import Filter, parse_time, write_filter
 from tapetum.gallery.store import Store, chunks
 from tapetum.investigation.find import stored_calibration_of
 from tapetum.investigation.index import IndexOptions, index_sources
+from tapetum.investigation.retention import apply_retention, erase, read_keep_days
 from tapetum.runtime.sessions import Model
 from tapetum.service.audit import AuditLog
 from tapetum.service.errors import OverloadError, ServiceError, SignInError
@@ -32,7 +33,6 @@ FOLDER = "service"  # in the gallery's folder
 SECONDS_A_DAY = 86_400.0
 READY_SECONDS = 5.0  # a look at the gallery is good for
 MOST_LOGGED = 1000  # ids in one line of the audit log
-DELETED_AT_ONCE = 1000  # ids in one line of the audit log of a deletion
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class ServiceOptions:
         token: that lets the owner in on loopback; None where only users may enter.
         footage_roots: folders below which index jobs may read.
         detector: makes the detector of a job; None finds people in loose crops only.
-        keep_days: rows seen earlier are removed; None keeps all.
         requests_per_minute: of one principal, or of one address that is nobody yet.
         session_hours: until somebody has to log in again.
         searches_at_once: threads that compute and search.
@@ -55,7 +54,6 @@ class ServiceOptions:
     token: str | None = None
     footage_roots: tuple[Path, ...] = ()
     detector: Callable[[], Detector] | None = None
-    keep_days: float | None = None
     requests_per_minute: float = 1200.0
     session_hours: float = 12.0
     searches_at_once: int = 2
@@ -99,9 +97,8 @@ class Service:
         self._started = True
         self.audit.write("start", "server", gallery=self.store.where, model=self.model.id)
         self.jobs.start()
-        if self.options.keep_days is not None:
-            self._keeper = threading.Thread(target=self._keep, name="retention", daemon=True)
-            self._keeper.start()
+        self._keeper = threading.Thread(target=self._keep, name="retention", daemon=True)
+        self._keeper.start()
 
     def close(self) -> None:
         """Stop in good order: work at hand is finished, jobs can be resumed; a second call does nothing."""
@@ -250,20 +247,15 @@ class Service:
             raise ServiceError("delete: say which rows; there is no way to say all of them by leaving it out")
         if dry_run:
             return self.store.count(chosen)
-        with self.jobs.writing():
-            ids = [row.sighting.id for row in self.store.find(chosen)]
+        with self.jobs.writing(), self.store.writing():  # so that exactly those are removed that are written down
+            ids = self.store.columns(["id"], chosen)["id"]
             about = {"by": principal.by, "address": address, "filter": write_filter(chosen), "count": len(ids)}
-            for some in chunks(ids, DELETED_AT_ONCE):  # what will be gone is written down before it goes
+            for some in chunks(ids, MOST_LOGGED):
                 self.audit.write("delete", principal.name, **about, results=list(some))
-            removed = 0
-            for some in chunks(ids, DELETED_AT_ONCE * 5):
-                removed += self._erase(Among("id", tuple(some)))
+            removed = len(erase(self.store, chosen))
             self.audit.write("deleted", principal.name, **(about | {"count": removed}))
         self.metrics.deleted.inc(removed)
         return removed
-
-    def _erase(self, chosen: Filter) -> int:
-        return self.store.delete(chosen)
 
     def _index(
         self, job: Job, place: Path, progress: Progress, stop: Callable[[], bool]
@@ -290,20 +282,20 @@ class Service:
         while True:
             wait = SECONDS_A_DAY
             try:
-                with self.jobs.writing():
-                    removed = self._erase_old()
-                self.audit.write("retention", "server", days=self.options.keep_days, count=removed)
-            except ServiceError:
+                days = read_keep_days(self.store)
+                if days is not None:
+                    with self.jobs.writing():
+                        ids = apply_retention(self.store).ids
+                    for some in chunks(ids, MOST_LOGGED):
+                        self.audit.write("retention", "server", days=days, results=list(some), count=len(ids))
+            except TapetumError as error:  # a job, or another process, writes just now
+                log.warning("retention is tried again in an hour: %s", error)
                 wait = SECONDS_A_DAY / 24
             except Exception:
                 log.exception("retention failed; tried again in an hour")
                 wait = SECONDS_A_DAY / 24
             if self._stopping.wait(wait):
                 return
-
-    def _erase_old(self) -> int:
-        days = self.options.keep_days
-        return 0 if days is None else self.store.drop_older_than(days, time.time())
 
 
 def source_options(settings: dict[str, Any]) -> SourceOptions:
