@@ -20,6 +20,7 @@ from tapetum.cli import (
     evaluate,
     export,
     extract,
+    gallery,
     index,
     plot,
     report,
@@ -80,6 +81,7 @@ app.command("serve")(serve.command)
 app.add_typer(users.app, name="users")
 app.add_typer(audit.app, name="audit")
 app.add_typer(data.app, name="data")
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(plot.app, name="plot")
 app.add_typer(report.app, name="report")
 

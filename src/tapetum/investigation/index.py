@@ -234,6 +234,11 @@ def open_gallery_model(
         if place is not None:
             raise
         raise GalleryError(f"{store.where}: its model cannot be opened: {error}; or name a copy with --model") from None
+    if place is None and model.id != store.info.id:
+        raise GalleryError(
+            f"{store.where}: was made with model {store.info.id}, and at {remembered} is another one now ({model.id}); "
+            "name a copy of its own with --model, or index into another gallery"
+        )
     store.expect(ModelInfo(model.id, model.dimension))
     return model
 
