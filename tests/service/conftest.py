@@ -9,13 +9,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
-from gallery_rows import some_rows, some_vectors
 
+from gallery_rows import some_rows, some_vectors
 from tapetum.core.sighting import Sighting
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.runtime.sessions import Model, open_model
+from tapetum.service import users
 from tapetum.service.app import create_app
 from tapetum.service.state import Service, ServiceOptions, build_service
 from tapetum.service.users import Role
@@ -41,6 +43,12 @@ def row_with_crop(folder: Path, row: Row, model: Model, number: int) -> Row:
     (folder / crop).write_bytes(a_picture(number))
     sighting: Sighting = replace(row.sighting, crop=crop)
     return Row(sighting, Run(model.id, model.runtime, model.precision, row.run.name))
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing takes long on purpose; not in tests."""
+    monkeypatch.setattr(users, "_HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
 
 
 @pytest.fixture(scope="session")

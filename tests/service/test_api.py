@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from fastapi.testclient import TestClient
-from service.conftest import ROWS, a_picture
 
+from service.conftest import ROWS, a_picture
 from tapetum.gallery.store import Store
 
 

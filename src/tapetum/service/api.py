@@ -35,7 +35,7 @@ from tapetum.service.schemas import (
     show_row,
 )
 from tapetum.service.searches import Search
-from tapetum.service.security import COOKIE, SECURE_COOKIE, Principal, Session, need
+from tapetum.service.security import COOKIE, SECURE_COOKIE, Principal, need
 from tapetum.service.state import Service
 from tapetum.service.uploads import read_form, read_pictures
 from tapetum.service.users import Role
@@ -126,7 +126,7 @@ async def metrics(service: Held, _: Administrator) -> Response:
 async def log_in(request: Request, response: Response, service: Held, client: Client, asked: LogIn) -> WhoOut:
     """Start a session: a cookie, and the token to send with every change."""
     principal, session_id = await start_session(service, client, asked)
-    set_cookie(request, response, principal, session_id)
+    set_cookie(request, response, session_id)
     return show_principal(principal)
 
 
@@ -310,22 +310,18 @@ async def end_session(request: Request, response: Response, service: Service, cl
     response.delete_cookie(name, path="/", secure=request.url.scheme == "https", httponly=True, samesite="strict")
 
 
-def set_cookie(request: Request, response: Response, principal: Principal, session_id: str) -> None:
-    """Give a browser its session.
+def set_cookie(request: Request, response: Response, session_id: str) -> None:
+    """Give a browser its session; the server knows when it ends, so that it can say so.
 
     Args:
         request: theirs; over TLS the cookie is for TLS only.
         response: carries the cookie.
-        principal: logged in.
         session_id: of the session.
     """
-    session: Session | None = principal.session
     secure = request.url.scheme == "https"
-    age = None if session is None else int(session.expires - session.started)
     response.set_cookie(
         SECURE_COOKIE if secure else COOKIE,
         session_id,
-        max_age=age,
         path="/",
         secure=secure,
         httponly=True,
