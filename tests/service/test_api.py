@@ -1,12 +1,20 @@
 """The API as a program uses it."""
 
+import errno
 import json
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 
-from service.conftest import ROWS, a_picture
+from service.conftest import ROWS, MakeServer, a_picture, add_user, log_in, service_of
 from tapetum.gallery.store import Store
+from tapetum.service.users import Role
 
 
 def search(client: TestClient, **asked: Any) -> dict[str, Any]:
@@ -16,12 +24,57 @@ def search(client: TestClient, **asked: Any) -> dict[str, Any]:
     return told
 
 
-def test_a_search_by_row_finds_that_row_first(client: TestClient) -> None:
+def test_a_search_by_row_ranks_all_others(client: TestClient) -> None:
     told = search(client, rows=["row00003"], group="none", k=5)
     found = told["queries"][0]["found"]
-    assert found[0]["row"]["id"] == "row00003"
-    assert found[0]["similarity"] > 0.999
+    assert "row00003" not in {each["row"]["id"] for each in found}
     assert [each["rank"] for each in found] == [1, 2, 3, 4, 5]
+    similarities = [each["similarity"] for each in found]
+    assert similarities == sorted(similarities, reverse=True)
+
+
+def test_a_search_is_repeated_with_other_options_without_sending_pictures_again(client: TestClient) -> None:
+    files = [("pictures", ("person.jpg", a_picture(1), "image/jpeg"))]
+    first = client.post("/api/v1/search/pictures", files=files).json()
+    again = search(client, search=first["search"], where={"cameras": ["c2"]}, group="none")
+    assert again["queries"][0]["labels"] == ["person.jpg"]
+    assert {each["row"]["camera"] for each in again["queries"][0]["found"]} == {"c2"}
+
+
+def test_a_search_of_somebody_else_is_nobodys(client: TestClient) -> None:
+    done = search(client, rows=["row00003"])["search"]
+    add_user(client, "anna", Role.SEARCH)
+    log_in(client, "anna")
+    answer = client.post("/api/v1/search", json={"search": done})
+    assert answer.status_code == 404
+    assert "search again" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "name one of rows, tracklet and search"),
+        ({"rows": ["row00001"], "tracklet": "c1-0"}, "name one of"),
+        ({"rows": ["gone"]}, "may have been deleted"),
+        ({"rows": ["row00001"], "where": {"expression": 'camra == "c1"'}}, "did you mean camera?"),
+        ({"rows": ["row00001"], "where": {"since": "yesterday"}}, "is no time"),
+        ({"rows": ["row00001"], "where": {"since": "2026-11-21 20:00"}}, "has no zone"),
+        ({"rows": ["row00001"], "false_alarms": 0.01}, "calibrat"),
+        ({"rows": ["row00001"], "cameras": ["c1"]}, "Extra inputs"),
+        ({"rows": ["row00001"], "k": 10_000}, "less than or equal to 200"),
+    ],
+    ids=lambda each: "" if isinstance(each, dict) else each.replace(" ", "_"),
+)
+def test_a_wrong_question_is_an_error_with_a_remedy(client: TestClient, asked: dict[str, Any], words: str) -> None:
+    answer = client.post("/api/v1/search", json=asked)
+    assert 400 <= answer.status_code < 500
+    assert words in answer.json()["error"]
+
+
+def test_errors_do_not_say_where_the_gallery_lies(client: TestClient, store: Store) -> None:
+    answer = client.post("/api/v1/search", json={"rows": ["gone"]})
+    assert str(store.folder) not in answer.text
+    assert answer.json()["error"].startswith("gallery: has no row 'gone'")
 
 
 def test_a_search_by_an_uploaded_picture_honours_filter_and_expression(client: TestClient) -> None:
@@ -49,3 +102,134 @@ def test_the_picture_of_a_row_comes_as_it_was_stored(client: TestClient, store: 
     assert answer.headers["content-type"] == "image/jpeg"
     assert answer.headers["cache-control"] == "no-store"
     assert answer.content == a_picture(2)
+
+
+def test_rows_without_a_picture_and_unknown_ones_are_not_found(client: TestClient, store: Store) -> None:
+    for name in ("nobody", "row00001%00", "..%2F..%2Fgallery.json", "x" * 5000):
+        answer = client.get(f"/api/v1/rows/{name}/crop")
+        assert answer.status_code == 404, name
+
+
+def test_a_crop_that_is_a_link_is_not_followed(client: TestClient, store: Store, tmp_path: Path) -> None:
+    assert store.folder is not None
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(a_picture(99))
+    crop = store.folder / store.fetch_rows(["row00002"])[0].sighting.crop
+    crop.unlink()
+    crop.symlink_to(secret)
+    assert client.get("/api/v1/rows/row00002/crop").status_code == 404
+    folder = store.folder / "crops" / "c1"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert client.get("/api/v1/rows/row00003/crop").status_code == 404
+
+
+def test_the_tracklet_of_a_row_is_told_by_time(client: TestClient) -> None:
+    told = client.get("/api/v1/rows/row00007/tracklet").json()
+    assert {row["tracklet"] for row in told["rows"]} == {told["tracklet"]}
+    assert "row00007" in {row["id"] for row in told["rows"]}
+    times = [row["time"] for row in told["rows"]]
+    assert times == sorted(times)
+
+
+def test_the_time_line_counts_every_row_once(client: TestClient) -> None:
+    told = client.post("/api/v1/timeline?bins=7", json={}).json()
+    assert sum(sum(camera["counts"]) for camera in told["cameras"]) == ROWS
+    assert [camera["camera"] for camera in told["cameras"]] == ["c1", "c2", "c3"]
+    assert {len(camera["counts"]) for camera in told["cameras"]} == {7}
+    none = client.post("/api/v1/timeline", json={"cameras": ["nowhere"]}).json()
+    assert none["cameras"] == []
+
+
+def test_deleting_removes_rows_and_pictures_and_says_how_many(client: TestClient, store: Store) -> None:
+    assert store.folder is not None
+    crop = store.folder / store.fetch_rows(["row00003"])[0].sighting.crop
+    where = {"cameras": ["c1"], "until": "2026-11-21T20:10Z"}
+    counted = client.post("/api/v1/delete", json={"where": where, "dry_run": True}).json()
+    assert counted == {"rows": 4, "dry_run": True}
+    assert crop.exists()
+    assert client.post("/api/v1/delete", json={"where": where}).json() == {"rows": 4, "dry_run": False}
+    assert not crop.exists()
+    assert store.count() == ROWS - 4
+    assert client.get("/api/v1/rows/row00003").status_code == 404
+
+
+def test_nobody_deletes_everything_by_leaving_the_filter_out(client: TestClient, store: Store) -> None:
+    answer = client.post("/api/v1/delete", json={"where": {}})
+    assert answer.status_code == 400
+    assert "say which rows" in answer.json()["error"]
+    assert store.count() == ROWS
+
+
+def test_numbers_for_prometheus_count_what_was_done(client: TestClient) -> None:
+    search(client, rows=["row00003"])
+    text = client.get("/api/v1/metrics").text
+    assert 'tapetum_searches_total{kind="rows"} 1.0' in text
+    assert 'tapetum_requests_total{method="POST",route="/api/v1/search",status="200"} 1.0' in text
+    assert f"tapetum_gallery_rows {ROWS}.0" in text
+
+
+def test_an_unexpected_error_has_an_id_that_is_in_the_log(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr(service_of(client).store, "count", break_down)
+    answer = client.get("/api/v1/gallery")
+    assert answer.status_code == 500
+    told = answer.json()
+    assert told["id"] in told["error"]
+    assert "secret" not in answer.text
+    assert told["id"] in caplog.text
+    assert "secret of the house" in caplog.text
+
+
+def test_a_full_disk_is_said_to_be_one(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fill)
+        answer = client.post("/api/v1/search", json={"rows": ["row00003"]})
+    assert answer.status_code == 507
+    assert "nothing is done unrecorded" in answer.json()["error"]
+
+
+def test_a_body_is_not_read_beyond_its_limit(client: TestClient) -> None:
+    read = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal read
+        while read < 500 * 2**20:
+            read += 2**16
+            yield b" " * 2**16
+
+    stated = client.post("/api/v1/search", content=b" " * (2**20 + 1), headers={"content-type": "application/json"})
+    assert stated.status_code == 413
+    answer = client.post("/api/v1/search", content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert "more than" in answer.json()["error"]
+
+
+def test_too_much_at_once_is_refused_with_a_time_to_wait(serve: MakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve(searches_at_once=1, queue=0)
+    service = service_of(client)
+    gate, entered = threading.Event(), threading.Event()
+    count = service.store.count
+
+    def slow() -> int:
+        entered.set()
+        assert gate.wait(30)
+        return count()
+
+    monkeypatch.setattr(service.store, "count", slow)
+    with ThreadPoolExecutor(1) as others:
+        first = others.submit(client.get, "/api/v1/gallery")
+        assert entered.wait(30)
+        answer = client.get("/api/v1/gallery")
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert client.get("/api/v1/health/live").status_code == 200  # the event loop is not kept waiting
+        gate.set()
+        assert first.result().status_code == 200

@@ -356,6 +356,7 @@ def show_search(done: Search) -> SearchOut:
         queries=[
             FindingsOut(
                 labels=list(query.labels),
+                remarks=list(query.remarks),
                 verdict=findings.verdict,
                 matches=findings.matches,
                 exact=findings.exact,

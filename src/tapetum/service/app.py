@@ -28,6 +28,7 @@ from tapetum.service.uploads import FORM, MOST_BODY_BYTES, MOST_UPLOAD_BYTES
 
 log = logging.getLogger(__name__)
 API = "/api/"
+SERVICE = "tapetum.service"  # in a request's scope
 BODY_SECONDS = 60.0  # between two parts of a body
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
@@ -100,6 +101,7 @@ class Gate:
                 await self.app(scope, receive, send)
             return  # no web sockets here
         begun = time.perf_counter()
+        scope[SERVICE] = self.service
         status = 500
 
         async def answer(message: Message) -> None:
@@ -219,6 +221,8 @@ def respond(request: Request, error: TapetumError) -> Response:
 
 
 def _show(request: Request, status: int, message: str, headers: dict[str, str], mark: str | None = None) -> Response:
+    service: Service = request.scope[SERVICE]
+    message = message.replace(service.store.where, "gallery")  # where it lies on the disk is nobody's business
     if not request.url.path.startswith(API):
         answer = pages.show_error(request, status, message)
         answer.headers.update(headers)

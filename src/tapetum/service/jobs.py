@@ -106,7 +106,10 @@ class Jobs:
             self._thread.join()
         for job in self.newest_first():
             if job.state == "waiting":
-                self._change(job.id, state="interrupted", message="the server was stopped; resume the job")
+                try:
+                    self._change(job.id, state="interrupted", message="the server was stopped; resume the job")
+                except TapetumError:  # the next start finds it waiting and says the same
+                    log.exception("job %s: its record cannot be written", job.id)
 
     def newest_first(self) -> list[Job]:
         """All jobs, the newest first."""

@@ -59,7 +59,7 @@ JOBS_SHOWN = 50
 NEVER_EMPTY = 4  # percent: so high is the bar of a single crop at least
 GROUPS = ("tracklet", "identity", "none")
 BOX = ("left", "top", "width", "height")
-STATIC = ("style.css", "page.js", "drop.js", "timeline.js", "jobs.js", "icon.svg")
+STATIC = ("style.css", "page.js", "login.js", "drop.js", "timeline.js", "jobs.js", "icon.svg")
 LINKS = (
     ("Search", "/", Role.SEARCH),
     ("Browse", "/browse", Role.SEARCH),
@@ -197,20 +197,25 @@ async def static(name: str) -> Response:
 
 @router.get("/login", response_model=None)
 async def login_page(
-    request: Request, service: Held, client: Client, token: str = "", onward: Annotated[str, Query(alias="next")] = "/"
+    request: Request, service: Held, onward: Annotated[str, Query(alias="next", max_length=4096)] = "/"
 ) -> Response:
-    """The form to log in; with the token that was printed at the start, the door itself."""
-    if token:
-        return await _enter(request, service, client, LogIn(token=token[:200]), onward)
-    return _show(request, "login.html.j2", error="", name="", next=_inside(onward), by_token=_by_token(service))
+    """The form to log in."""
+    return await _door(request, service, onward)
 
 
 @router.post("/login", response_model=None)
 async def log_in(request: Request, service: Held, client: Client) -> Response:
     """Start a session."""
     form = await read_form(request)
-    asked = _checked(LogIn, name=_text(form, "name"), password=_text(form, "password"), token=_text(form, "token"))
-    return await _enter(request, service, client, asked, _text(form, "next"))
+    onward, name = _text(form, "next"), _text(form, "name")
+    try:
+        asked = _checked(LogIn, name=name, password=form.get("password") or "", token=_text(form, "token"))
+        _, session_id = await api.start_session(service, client, asked)
+    except ServiceError as error:
+        return await _door(request, service, onward, name, error)
+    response = RedirectResponse(_inside(onward), 303)
+    api.set_cookie(request, response, session_id)
+    return response
 
 
 @router.post("/logout", response_model=None)
@@ -521,15 +526,21 @@ def draw_line(told: TimelineOut, asked: Asked) -> Line:
     return Line(told.start, told.end, bars, ticks, left, max(left, right), words)
 
 
-async def _enter(request: Request, service: Service, client: str, asked: LogIn, onward: str) -> Response:
-    try:
-        principal, session_id = await api.start_session(service, client, asked)
-    except ServiceError as error:
-        values = {"error": str(error), "name": asked.name, "next": _inside(onward), "by_token": _by_token(service)}
-        return _show(request, "login.html.j2", error.status, **values)
-    response = RedirectResponse(_inside(onward), 303)
-    api.set_cookie(request, response, principal, session_id)
-    return response
+async def _door(
+    request: Request, service: Service, onward: str, name: str = "", error: ServiceError | None = None
+) -> Response:
+    has_token = service.options.token is not None
+    has_users = bool(await service.light.run(service.users.users))
+    return _show(
+        request,
+        "login.html.j2",
+        _status(error),
+        error=str(error or ""),
+        name=name,
+        next=_inside(onward),
+        by_token=has_token,
+        by_name=has_users or not has_token,
+    )
 
 
 async def _search_form(
@@ -739,10 +750,6 @@ def _inside(address: str) -> str:
     """An address on this server; the search for any other."""
     inside = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
     return address if inside and "\\" not in address else "/"
-
-
-def _by_token(service: Service) -> bool:
-    return service.options.token is not None and not service.users.users()
 
 
 def _status(error: TapetumError | None) -> int:

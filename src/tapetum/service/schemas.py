@@ -143,6 +143,7 @@ class FindingsOut(BaseModel):
     """Answers to one query."""
 
     labels: list[str]
+    remarks: list[str] = Field(description="what spoils each query picture, e.g. too dark to match")
     verdict: str
     matches: int | None
     exact: bool

@@ -4,7 +4,6 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tapetum.core.sighting import Box
@@ -17,6 +16,7 @@ from tapetum.investigation.find import (
     Findings,
     FindOptions,
     Query,
+    cut_person,
     find,
     query_of_pictures,
     query_of_rows,
@@ -86,14 +86,16 @@ class Searches:
             asked: how.
             sent: label and content of each picture.
         Raises:
-            ServiceError: no picture, a damaged one, a box outside.
-            TapetumError: what `find` raises.
+            TapetumError: no picture, a damaged one, a box outside; what `find` raises.
         """
         if not sent:
             raise ServiceError("pictures: none was sent; send at least one")
         pictures = decode_pictures(sent)
         labels = [label for label, _ in sent]
-        boxes = check_boxes(asked.boxes, pictures)
+        boxes: list[Box | None] = [None if box is None else (box[0], box[1], box[2], box[3]) for box in asked.boxes]
+        if boxes and len(boxes) != len(pictures):
+            raise ServiceError(f"boxes: {len(boxes)} for {len(pictures)} pictures; give one, or null, for each")
+        boxes = boxes or [None] * len(pictures)
         modality = None if asked.modality is None else MODALITIES[asked.modality]
         groups = [[place] for place in range(len(pictures))] if asked.separate else [list(range(len(pictures)))]
         queries = [
@@ -106,7 +108,7 @@ class Searches:
             )
             for group in groups
         ]
-        shown = [_cut(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
+        shown = [cut_person(*each) for each in zip(pictures, boxes, labels, strict=True)]
         thumbnails = tuple(hash_thumbnail(picture) for picture in shown)
         kept = tuple(tuple(_shrink(shown[place]) for place in group) for group in groups)
         return self._search(who, asked, tuple(queries), thumbnails, kept)
@@ -197,43 +199,6 @@ class Searches:
             if len(self._kept) <= MOST_KEPT and first.when >= oldest:
                 return
             self._kept.popitem(last=False)
-
-
-def check_boxes(asked: Sequence[Sequence[int] | None], pictures: Sequence[Picture]) -> list[Box | None]:
-    """The boxes of people in pictures, cut to the pictures.
-
-    Args:
-        asked: one a picture, or none at all.
-        pictures: decoded.
-    Raises:
-        ServiceError: another number of boxes, or one that lies outside.
-    """
-    if not asked:
-        return [None] * len(pictures)
-    if len(asked) != len(pictures):
-        raise ServiceError(f"boxes: {len(asked)} for {len(pictures)} pictures; give one, or null, for each")
-    found: list[Box | None] = []
-    for number, (box, picture) in enumerate(zip(asked, pictures, strict=True), 1):
-        if box is None:
-            found.append(None)
-            continue
-        left, top, width, height = box
-        right, bottom = min(left + width, picture.shape[1]), min(top + height, picture.shape[0])
-        left, top = max(left, 0), max(top, 0)
-        if right - left < 2 or bottom - top < 2:
-            size = f"{picture.shape[1]} x {picture.shape[0]}"
-            raise ServiceError(
-                f"boxes: {list(box)} lies outside picture {number} ({size}); give left, top, width, height"
-            )
-        found.append((left, top, right - left, bottom - top))
-    return found
-
-
-def _cut(picture: Picture, box: Box | None) -> Picture:
-    if box is None:
-        return picture
-    left, top, width, height = box
-    return picture[top : top + height, left : left + width]
 
 
 def _shrink(picture: Picture) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tapetum.core.errors import GalleryError, TapetumError
+from tapetum.core.errors import GalleryError, OutputError, TapetumError
 from tapetum.evaluation.calibration import Calibration
 from tapetum.footage.detect import Detector
 from tapetum.footage.sources import SourceOptions, find_sources
@@ -110,7 +110,10 @@ class Service:
             self._keeper.join()
         self.heavy.close()
         self.light.close()
-        self.audit.write("stop", "server")
+        try:
+            self.audit.write("stop", "server")
+        except OutputError as error:
+            log.warning("%s", error)
 
     def check_ready(self) -> None:
         """Refuse where the gallery does not answer, or nothing can be written down.
