@@ -214,6 +214,13 @@ def test_deleting_removes_rows_vectors_and_crops_from_disk(place: Place) -> None
         assert store.delete("frame == 7") == 0
 
 
+def test_deleting_everything_leaves_no_name_behind(tmp_path: Path) -> None:
+    with open_gallery(tmp_path / "night", MODEL) as store:
+        store.upsert(some_rows(5), some_vectors(5))
+        assert store.delete("frame >= 0") == 5
+    assert not files_with(tmp_path, b"row0000")  # nor in what the table notes about its last deletion
+
+
 def test_a_crop_that_another_row_names_stays(place: Place, store: Store) -> None:
     rows = with_crops(place.folder, some_rows(3))
     rows[1] = replace(rows[1], sighting=replace(rows[1].sighting, crop=rows[0].sighting.crop))
