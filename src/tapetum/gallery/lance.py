@@ -102,6 +102,7 @@ class LanceStore(Store):
         with self._failing("the deletion did not finish; the next writer does it"):
             for some in chunks(ids, IDS_AT_ONCE):
                 self._written.delete(render_sql(Among("id", tuple(some))))
+            self._written.delete("id = ''")  # the newest version stays, and it quotes what was deleted last
             self._drop_index()
             self._clean()
         self._write_matrix()
