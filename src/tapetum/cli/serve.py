@@ -1,5 +1,6 @@
 """``tapetum serve``: a gallery for people with a browser and for programs."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,7 @@ def command(
       tapetum serve --gallery runs/night --behind-proxy 127.0.0.1 --public-name people.example.org
     """
     require_libraries()
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it says about damaged pictures goes to their senders
     from tapetum.core.errors import RecipeError
     from tapetum.footage.detectors import build_detector
     from tapetum.gallery.store import open_gallery

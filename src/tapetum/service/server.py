@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import socket
 import sys
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,8 @@ def bind(address: Address) -> socket.socket:
 def set_log_level(level: str) -> None:
     """Write what happens to standard error, from a level on; requests are in the audit log instead.
 
+    What Pillow says about damaged pictures goes to whoever sent them, not to the operator.
+
     Args:
         level: debug, info, warning or error.
     Raises:
@@ -151,6 +154,7 @@ def set_log_level(level: str) -> None:
     """
     if level not in LEVELS:
         raise RecipeError(f"--log-level {level}: unknown; {nearest_name(level, LEVELS)}")
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     logging.basicConfig(
         level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
