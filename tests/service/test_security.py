@@ -223,7 +223,7 @@ def test_every_answer_carries_the_headers_that_protect_it(serve: MakeServer) -> 
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["cache-control"] == ("max-age=600" if path.startswith("/static/") else "no-store")
         assert "server" not in headers
 
