@@ -98,7 +98,7 @@ def test_a_run_is_calibrated_searched_and_drawn(call: Call, run: Path, crowd: Pa
     assert status == 2
     assert "32 people are too few for a false-alarm rate of 0.001 of searches in 256 pictures; ask for" in err
     status, _, err = call(f"{search} --modality radar")
-    assert (status, "--modality radar: is unknown; known: infrared, visible" in err) == (2, True)
+    assert (status, "--modality radar: is unknown; known: auto, infrared, visible" in err) == (2, True)
 
     for figure in ("reliability", "verification", "open-set"):
         status, out, _ = call(f"tapetum plot {figure} {run} --out {tmp_path / figure}.svg")

@@ -1,6 +1,6 @@
 """Who looks like the person on this picture, and is it that person?"""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.types import EmbeddingSet, Match, Modality
 from tapetum.engine.describer import Describer
 from tapetum.engine.sources import list_pictures
-from tapetum.evaluation.calibration import Calibration
+from tapetum.evaluation.calibration import Calibration, check_prior
 from tapetum.evaluation.verification import pair_name
 from tapetum.gallery.index import search
 
@@ -40,10 +40,10 @@ def search_pictures(
 
 @dataclass(frozen=True)
 class Bar:
-    """From which similarity an answer is a match, in the part of a gallery that is of one modality.
+    """From which similarity an answer is a match, where query and answer are of given modalities.
 
     Attributes:
-        pair: of query and answers.
+        pair: name of the two modalities.
         threshold: the similarity.
     """
 
@@ -60,85 +60,110 @@ class Judge:
         prior: probability before looking that a pair shows one person.
         rate: of false alarms.
         by_search: the rate is of searches for somebody who is not in the gallery, not of single comparisons.
-        bars: modality of an answer -> from where on it is a match.
-        modalities: picture -> modality.
+        bars: modality of the query and of the answer -> from where on it is a match.
+        pictures: in the searched gallery.
+        uncalibrated: names of pairs that occur and about which the calibration says nothing.
     """
 
     calibration: Calibration
     prior: float
     rate: float
     by_search: bool
-    bars: dict[Modality, Bar]
-    modalities: dict[Path, Modality]
+    bars: dict[tuple[Modality, Modality], Bar]
+    pictures: int
+    uncalibrated: tuple[str, ...] = ()
 
-    def probability(self, match: Match) -> float:
-        """The probability that an answer shows the person searched for.
-
-        Args:
-            match: an answer.
-        """
-        bar = self.bars[self.modalities[match.path]]
-        return float(self.calibration.probability(match.similarity, bar.pair, prior=self.prior))
-
-    def accepts(self, match: Match) -> bool:
-        """Whether an answer is a match.
+    def probability(self, similarity: float, asked: Modality, found: Modality) -> float | None:
+        """The probability that an answer shows the person searched for; None where such a pair is not calibrated.
 
         Args:
-            match: an answer.
+            similarity: of the answer.
+            asked: modality of the query.
+            found: modality of the answer.
         """
-        return match.similarity >= self.bars[self.modalities[match.path]].threshold
+        bar = self.bars.get((asked, found))
+        return None if bar is None else float(self.calibration.probability(similarity, bar.pair, prior=self.prior))
+
+    def accepts(self, similarity: float, asked: Modality, found: Modality) -> bool | None:
+        """Whether an answer is a match; None where such a pair is not calibrated.
+
+        Args:
+            similarity: of the answer.
+            asked: modality of the query.
+            found: modality of the answer.
+        """
+        bar = self.bars.get((asked, found))
+        return None if bar is None else similarity >= bar.threshold
 
     @property
     def words(self) -> str:
         """From where on, and how often that is wrong."""
-        parts = [
-            f"{min(bar.threshold, 1):.4f}" + (f" ({bar.pair})" if len(self.bars) > 1 else "")
-            for bar in self.bars.values()
-        ]
-        pictures = f"in {len(self.modalities):,} pictures"
-        of = f"searches {pictures} for somebody who is not there" if self.by_search else "comparisons of two people"
-        return f"{' and '.join(parts)}, which {100 * self.rate:.3g} % of {of} reach"
+        named = len(self.bars) > 1 or self.uncalibrated
+        parts = [f"{min(bar.threshold, 1):.4f}" + (f" ({bar.pair})" if named else "") for bar in self.bars.values()]
+        of = (
+            f"searches in {self.pictures:,} pictures for somebody who is not there"
+            if self.by_search
+            else "comparisons of two people"
+        )
+        text = f"{' and '.join(dict.fromkeys(parts))}, which {100 * self.rate:.3g} % of {of} reach"
+        return text + (f"; {', '.join(self.uncalibrated)} is not calibrated" if self.uncalibrated else "")
+
+
+def count_modalities(gallery: EmbeddingSet) -> dict[Modality, int]:
+    """Pictures of each modality.
+
+    Args:
+        gallery: the searched set.
+    """
+    return {each: int((gallery.modalities == int(each)).sum()) for each in Modality}
 
 
 def build_judge(
     calibration: Calibration,
-    gallery: EmbeddingSet,
+    sizes: Mapping[Modality, int],
     *,
-    modality: Modality = Modality.VISIBLE,
+    asked: Collection[Modality] = (Modality.VISIBLE,),
     rate: float | None = None,
     prior: float | None = None,
 ) -> Judge:
     """Thresholds for a gallery.
 
-    In a gallery of two modalities each part gets half of the rate, for either can give the false alarm.
+    Where there are several pairs of modalities, in the gallery or in the query, each gets its share of the rate, for
+    either can give the false alarm.
 
     Args:
         calibration: of the model that made the gallery.
-        gallery: the searched set.
-        modality: of the queries.
+        sizes: pictures that are searched, of each modality.
+        asked: modalities of the query.
         rate: of searches for somebody who is not there that give a match all the same; None takes the lowest rate that
             the calibration states and supports for such a gallery, else for single comparisons.
         prior: None takes the calibration's own.
     Raises:
         ProtocolError: no calibration for such pairs, or too few people for the rate.
     """
-    sizes = {each: int((gallery.modalities == int(each)).sum()) for each in Modality}
-    pairs = {each: pair_name(modality, each) for each, size in sizes.items() if size}
-    share = len(pairs)
+    wanted = {
+        (one, other): pair_name(one, other) for one in sorted(set(asked)) for other in Modality if sizes.get(other)
+    }
+    pairs = {sides: pair for sides, pair in wanted.items() if pair in calibration.pairs}
+    missing = tuple(dict.fromkeys(pair for pair in wanted.values() if pair not in calibration.pairs))
+    if missing and not pairs:
+        calibration.lowest_rate(missing[0])  # says what there is, and what to do
+    share = max(1, len(pairs))
 
-    def supported(wanted: float, *, by_search: bool) -> bool:
+    def supported(wanted_rate: float, *, by_search: bool) -> bool:
         lowest = (
-            calibration.lowest_rate(pair, gallery=sizes[each] if by_search else None) for each, pair in pairs.items()
+            calibration.lowest_rate(pair, gallery=sizes[found] if by_search else None)
+            for (_, found), pair in pairs.items()
         )
-        return wanted / (share if by_search else 1) >= max(lowest, default=0.0)
+        return wanted_rate / (share if by_search else 1) >= max(lowest, default=0.0)
 
     by_search = True
     if rate is None:
         choices = [
-            (wanted, kind)
+            (stated, kind)
             for kind in (True, False)
-            for wanted in sorted(calibration.rates)
-            if supported(wanted, by_search=kind)
+            for stated in sorted(calibration.rates)
+            if supported(stated, by_search=kind)
         ]
         if not choices:
             raise ProtocolError(
@@ -147,12 +172,9 @@ def build_judge(
         rate, by_search = choices[0]
     part = rate / share if by_search else rate
     bars = {
-        each: Bar(pair, calibration.threshold(part, pair, gallery=sizes[each] if by_search else None))
-        for each, pair in pairs.items()
+        sides: Bar(pair, calibration.threshold(part, pair, gallery=sizes[sides[1]] if by_search else None))
+        for sides, pair in pairs.items()
     }
-    modalities = dict(zip(gallery.paths, map(Modality, gallery.modalities.tolist()), strict=True))
     chosen = calibration.prior if prior is None else prior
-    judge = Judge(calibration, chosen, rate, by_search, bars, modalities)
-    for pair in pairs.values():
-        calibration.probability(1.0, pair, prior=chosen)  # refuses a prior that cannot be
-    return judge
+    check_prior(chosen)
+    return Judge(calibration, chosen, rate, by_search, bars, sum(sizes.values()), missing)

@@ -118,6 +118,38 @@ def read_source_frames(
 Stamped = Iterator[tuple[int, float | None, Callable[[], Picture | None]]]  # number, stamp, decoded where it is wanted
 
 
+def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = None) -> Frame:
+    """One frame of a video or of a folder of frames: the first at a time or after it.
+
+    Args:
+        source: of kind "video" or "frames".
+        seconds: since the source began.
+        limits: how much is read; None takes the defaults.
+    Raises:
+        DataError: nothing of it can be read, or it ends before.
+    """
+    bounds = limits or Limits()
+    clock = SteadyClock()
+    stamped = (
+        _decode_video(source, bounds, _pass_over)
+        if source.kind == "video"
+        else _read_pictures(source, bounds, _pass_over)
+    )
+    last = 0.0
+    for number, stamp, take in stamped:
+        last, broken = clock.read(stamp)
+        if number >= bounds.max_frames or last > bounds.max_seconds:
+            break
+        picture = take() if last >= seconds - 1e-6 else None
+        if picture is not None:
+            return Frame(number, (source.start or 0.0) + last, last, picture, broken)
+    raise DataError(f"{source.name}: has no frame at {seconds:g} s, its last is at {last:g} s; give an earlier time")
+
+
+def _pass_over(problem: str) -> None:
+    """Whoever wants one frame is not told what is wrong with others."""
+
+
 def _decode_video(source: Source, limits: Limits, note: Note) -> Stamped:
     number, bad, origin = -1, 0, None
     try:

@@ -25,7 +25,7 @@ from tapetum.engine.calibrate import (
 )
 from tapetum.engine.describer import Describer
 from tapetum.engine.recipe import Recipe
-from tapetum.engine.search import build_judge
+from tapetum.engine.search import Judge, build_judge, count_modalities
 from tapetum.engine.train import train
 from tapetum.evaluation.calibration import Calibration, read_calibration
 from tapetum.gallery.index import search
@@ -123,6 +123,15 @@ def test_with_too_few_people_the_reason_is_given() -> None:
         calibrate(4)
 
 
+SEEN = Modality.VISIBLE, Modality.VISIBLE
+
+
+def probability(judge: Judge, similarity: float) -> float:
+    found = judge.probability(similarity, *SEEN)
+    assert found is not None
+    return found
+
+
 def matches(gallery: EmbeddingSet, row: int) -> list[Match]:
     rest = gallery.select(torch.arange(len(gallery)) != row)
     return search(gallery.vectors[row : row + 1], rest, 5)[0]
@@ -130,32 +139,31 @@ def matches(gallery: EmbeddingSet, row: int) -> list[Match]:
 
 def test_a_search_for_somebody_in_the_gallery_finds_a_match_and_for_a_stranger_seldom(calibration: Calibration) -> None:
     gallery = crowd(200, 10_000, noise=0.7)
-    judge = build_judge(calibration, gallery)
+    judge = build_judge(calibration, count_modalities(gallery))
     assert judge.by_search
     assert judge.rate == 0.1
     assert judge.words.endswith("which 10 % of searches in 800 pictures for somebody who is not there reach")
-    best = [matches(gallery, row)[0] for row in range(0, 800, 8)]
-    assert np.mean([judge.accepts(match) for match in best]) > 0.9
-    assert np.mean([judge.probability(match) for match in best]) > 0.9
+    best = [matches(gallery, row)[0].similarity for row in range(0, 800, 8)]
+    assert np.mean([judge.accepts(similarity, *SEEN) for similarity in best]) > 0.9
+    assert np.mean([probability(judge, similarity) for similarity in best]) > 0.9
     strangers = crowd(200, 20_000).vectors
-    alarms = [judge.accepts(answers[0]) for answers in search(strangers, gallery, 1)]
+    alarms = [judge.accepts(answers[0].similarity, *SEEN) for answers in search(strangers, gallery, 1)]
     assert np.mean(alarms) < 0.2
-    assert judge.probability(replace(best[0], similarity=-0.2)) < 0.05
-    doubtful = build_judge(calibration, gallery, prior=0.001)
-    middle = replace(best[0], similarity=0.3)
-    assert doubtful.probability(middle) < judge.probability(middle)
+    assert probability(judge, -0.2) < 0.05
+    doubtful = build_judge(calibration, count_modalities(gallery), prior=0.001)
+    assert probability(doubtful, 0.3) < probability(judge, 0.3)
 
 
 def test_a_rate_that_the_calibration_cannot_support_falls_back_on_comparisons_or_is_refused() -> None:
     few, gallery = calibrate(20), crowd(30, 10_000)
-    judge = build_judge(few, gallery)
+    judge = build_judge(few, count_modalities(gallery))
     assert not judge.by_search
     assert judge.rate == 0.1
     assert "10 % of comparisons of two people" in judge.words
     with pytest.raises(ProtocolError, match=r"20 people are too few for a false-alarm rate of 0.1 of searches in 120"):
-        build_judge(few, gallery, rate=0.1)
+        build_judge(few, count_modalities(gallery), rate=0.1)
     with pytest.raises(ProtocolError, match="must lie inside"):
-        build_judge(few, gallery, prior=1.0)
+        build_judge(few, count_modalities(gallery), prior=1.0)
 
 
 def test_a_part_of_a_gallery_in_another_modality_has_its_own_threshold_and_half_of_the_rate() -> None:
@@ -164,8 +172,8 @@ def test_a_part_of_a_gallery_in_another_modality_has_its_own_threshold_and_half_
     assert skipped == {}
     assert len(found.pairs) == 3
     gallery = EmbeddingSet(*_four_cameras(20, 5000))
-    judge = build_judge(found, gallery, modality=Modality.INFRARED, rate=0.2)
-    across, within = judge.bars[Modality.VISIBLE], judge.bars[Modality.INFRARED]
+    judge = build_judge(found, count_modalities(gallery), asked=[Modality.INFRARED], rate=0.2)
+    across, within = (judge.bars[Modality.INFRARED, each] for each in Modality)
     assert (across.pair, within.pair) == (ACROSS, "infrared-infrared")
     assert across.threshold < within.threshold
     assert across.threshold == found.threshold(0.1, ACROSS, gallery=40)
