@@ -211,11 +211,14 @@ class Jobs:
             raise ForbiddenError(f"footage {path[:200]!r}: begins with no known root; roots: {known}")
         root = self.roots[name].resolve()
         try:
-            place = (root / below).resolve(strict=True)
+            place = (root / below).resolve()
+            inside, there = place.is_relative_to(root), place.exists()
         except (OSError, RuntimeError, ValueError):
-            raise NotFoundError(f"footage {path[:200]!r}: there is no such file or folder") from None
-        if not place.is_relative_to(root):
+            inside, there = True, False
+        if not inside:  # said before whether anything is there
             raise ForbiddenError(f"footage {path[:200]!r}: leads out of its root")
+        if not there:
+            raise NotFoundError(f"footage {path[:200]!r}: there is no such file or folder")
         return place
 
     def look(self, path: str) -> list[tuple[str, bool]]:

@@ -54,6 +54,9 @@ from tapetum.synth.sensor import encode_jpeg
 BINS = 60  # bars of the timeline
 TICKS = 5
 ROWS_A_PAGE = 48
+MOST_SHOWN = 8  # pictures of a walk that somebody searched with
+NAMED = 3  # ids of a list in the audit log
+BRIEF = 100  # letters of a value there
 LINES_SHOWN = 200  # of the audit log
 JOBS_SHOWN = 50
 NEVER_EMPTY = 4  # percent: so high is the bar of a single crop at least
@@ -180,10 +183,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture that somebody searched with: where it is, and its name."""
+    """A picture that somebody searched with.
+
+    Attributes:
+        address: where it is.
+        label: its name.
+        remark: what spoils it; empty where nothing does.
+    """
 
     address: str
     label: str
+    remark: str
 
 
 @router.get("/static/{name}")
@@ -656,13 +666,18 @@ def _last_lines(service: Service) -> list[dict[str, str]]:
     for line in reversed(lines):
         more = {name: value for name, value in line.items() if name not in ("time", "who", "action", "before")}
         told = "; ".join(f"{name} {_brief(value)}" for name, value in more.items() if value not in (None, "", [], {}))
-        shown.append({name: str(line.get(name, "")) for name in ("time", "who", "action")} | {"more": told})
+        when = _clock(str(line.get("time", "")).partition(".")[0])
+        shown.append({"time": when, "who": line.get("who", ""), "action": line.get("action", ""), "more": told})
     return shown
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, list) and len(value) > NAMED:
+        return f"{_brief(value[:NAMED])} and {len(value) - NAMED} more"
+    if isinstance(value, list):
+        return ", ".join(_brief(each) for each in value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    return text if len(text) <= BRIEF else f"{text[:BRIEF]}…"
 
 
 def _headline(findings: FindingsOut) -> tuple[str, str]:
@@ -683,13 +698,12 @@ def _looked(done: Search, findings: FindingsOut) -> str:
 
 def _searched(done: Search) -> list[Shown]:
     query = done.queries[0]
+    remarks = query.remarks or ("",) * len(query.labels)
     if done.pictures[0]:
-        return [
-            Shown(f"/results/{quote(done.id)}/pictures/{number}", label)
-            for number, label in zip(range(len(done.pictures[0])), query.labels, strict=False)
-        ]
-    rows = [show_row(row) for row in query.rows]
-    return [Shown(row.crop, f"camera {row.camera}, {_clock(row.time_text)}") for row in rows if row.crop][:8]
+        told = zip(range(len(done.pictures[0])), query.labels, remarks, strict=False)
+        return [Shown(f"/results/{quote(done.id)}/pictures/{number}", label, remark) for number, label, remark in told]
+    rows = [show_row(row) for row in query.rows if row.sighting.crop][:MOST_SHOWN]
+    return [Shown(row.crop or "", f"camera {row.camera}, {_clock(row.time_text)}", row.remark) for row in rows]
 
 
 def _facts(row: RowOut) -> list[tuple[str, str]]:
@@ -774,12 +788,18 @@ def _clock(text: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}\u00a0%"  # never broken before its sign
 
 
 def _sure(probability: float) -> str:
     """A probability as people read it; never "100 %" and never "0 %"."""
-    return "> 99 %" if probability >= 0.995 else "< 1 %" if probability < 0.005 else _percent(probability)
+    return (
+        ">\u00a099\u00a0%"
+        if probability >= 0.995
+        else "<\u00a01\u00a0%"
+        if probability < 0.005
+        else _percent(probability)
+    )
 
 
 def _rate(rate: float) -> str:

@@ -12,13 +12,12 @@ from fastapi import Request
 
 from tapetum.service.errors import ForbiddenError, SignInError
 from tapetum.service.limits import RateLimit
-from tapetum.service.users import Role, UserBook
+from tapetum.service.users import OWNER, Role, UserBook
 
 COOKIE = "tapetum_session"
 SECURE_COOKIE = "__Host-tapetum_session"  # browsers take such a name over TLS only, from this host only
 CSRF_HEADER = "x-csrf-token"
 CSRF_FIELD = "csrf"
-OWNER = "owner"  # who has the token of a server on loopback
 REMEMBERED_SECONDS = 86_400.0  # an ended session is remembered so long, so that the answer says why
 MOST_SESSIONS = 10_000
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -25,8 +25,8 @@ from tapetum.service.limits import RateLimit, WorkPool
 from tapetum.service.metrics import Metrics
 from tapetum.service.schemas import LogIn, SearchPictures, SearchRows
 from tapetum.service.searches import MODALITIES, Search, Searches
-from tapetum.service.security import OWNER, Principal, Security
-from tapetum.service.users import UserBook
+from tapetum.service.security import Principal, Security
+from tapetum.service.users import OWNER, UserBook
 
 log = logging.getLogger(__name__)
 FOLDER = "service"  # in the gallery's folder

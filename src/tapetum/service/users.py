@@ -30,6 +30,7 @@ SHORTEST_PASSWORD = 12  # characters
 LONGEST_PASSWORD = 1024
 KEY_PREFIX = "tapetum_"
 SECONDS_A_DAY = 86_400.0
+OWNER = "owner"  # who has the token of a server on loopback; no user is called so
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASHER = PasswordHasher()  # the library's defaults follow RFC 9106
 _NOBODY = _HASHER.hash(secrets.token_hex())  # checked where there is no such user, so that it takes as long
@@ -158,8 +159,8 @@ class UserBook:
         Raises:
             UserError: name or password will not do.
         """
-        if not _NAME.fullmatch(name):
-            raise UserError(f"user {name!r}: use up to 64 letters, digits, '.', '_', '@' and '-'")
+        if not _NAME.fullmatch(name) or name == OWNER:
+            raise UserError(f"user {name!r}: use another name, of up to 64 letters, digits, '.', '_', '@' and '-'")
         if password is not None:
             check_password(password)
         with self._changing() as users:
