@@ -1,8 +1,9 @@
 """``tapetum index``: footage into a gallery."""
 
 import json
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,6 +74,12 @@ def command(
         bool, typer.Option("--trust-code", help="Run a TorchScript artefact, which is a program.")
     ] = False,
     compact: Annotated[bool, typer.Option(help="Put the gallery's files in order at the end.")] = True,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score", help="Compare with the ground truth (NAME.csv) beside generated videos; reads them once more."
+        ),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Also write what happened to this JSON file.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -86,6 +93,7 @@ def command(
     from tapetum.footage.detectors import build_detector
     from tapetum.footage.extract import ExtractOptions
     from tapetum.footage.sources import find_sources
+    from tapetum.investigation.footage_score import score_footage
     from tapetum.investigation.index import IndexOptions, IndexReport, index_sources
 
     reading = _read_as(kind, camera, start, utc_offset, frame_rate, modality)
@@ -95,21 +103,40 @@ def command(
     found = find_sources(map(_open_place, sources), reading, ignored=ignored)
     store, opened = _open(gallery, model, crops, precision, trust_code)
     told = IndexReport()
+    content: dict[str, Any] = {}
     with store:
         try:
             with showing_pictures("indexing", unit="frames", quiet=quiet) as progress:
                 index_sources(found, store, opened, finder, options=options, report=told, progress=progress)
         except (TapetumError, KeyboardInterrupt):
-            typer.echo(f"ended early: {told.added} rows were added and stay; the same command goes on from there")
+            if told.footage.sources:  # it had begun
+                done = f"{told.added} rows were added and stay"
+                typer.echo(f"ended early: {done}; the same command goes on from there", err=True)
             raise
-    if ignored:
-        typer.echo(f"passed over: {len(ignored)} files that are neither picture nor video")
-    for line in told.lines():
-        typer.echo(line)
+        if ignored:
+            typer.echo(f"passed over: {len(ignored)} files that are neither picture nor video")
+        for line in told.lines():
+            typer.echo(line)
+        content |= told.to_dict()
+        if score:
+            scored = score_footage(found, store, finder, options.extract)
+            content["score"] = scored.to_dict()
+            for line in scored.lines():
+                typer.echo(line)
+        if told.rows:
+            typer.echo(f"next: {_next_command(store, gallery, crops)}")
     if report is not None:
-        write_bytes(report, json.dumps(told.to_dict(), indent=1).encode())
+        write_bytes(report, json.dumps(content, indent=1).encode())
     if told.footage.failed == len(found):
         raise typer.Exit(1)
+
+
+def _next_command(store: "Store", gallery: str, crops: Path | None) -> str:
+    """A search for whoever can be told best."""
+    columns = store.columns(["quality", "tracklet"])
+    _, tracklet = max(zip(columns["quality"], columns["tracklet"], strict=True))
+    words = ["tapetum", "search", "--gallery", gallery, "--tracklet", tracklet]
+    return shlex.join(words if crops is None else [*words, "--crops", str(crops)])
 
 
 def _read_as(

@@ -1,0 +1,215 @@
+"""``tapetum index`` and ``tapetum gallery``, run as a user would."""
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gallery_rows import files_with
+from street_clip import write_street
+from tapetum.cli import index, main
+from tapetum.core.errors import OutputError
+from tapetum.engine.recipe import Recipe
+from tapetum.engine.train import train
+from tapetum.footage import extract as extraction
+from tapetum.gallery.store import open_gallery
+
+Call = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(command: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main.run()
+        streams = capsys.readouterr()
+        return left.value.code if isinstance(left.value.code, int) else 0, streams.out, streams.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("index") / "ide"
+    train(tiny_recipe(overrides=["schedule.epochs=1", "sampler.steps=2"]), run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_street(tmp_path_factory.mktemp("clip") / "cam3_2026-11-20T21-00-00.mp4")
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Path:
+    return tmp_path / "my night"
+
+
+def where(gallery: Path) -> str:
+    return shlex.quote(str(gallery))
+
+
+def test_a_video_is_indexed_searched_told_about_and_erased(
+    call: Call, clip: Path, trained: Path, gallery: Path, tmp_path: Path
+) -> None:
+    place = where(gallery)
+    status, out, err = call(
+        f"tapetum index {clip} --gallery {place} --model {trained} --camera yard --start 2026-11-20T21:00:00+01:00 "
+        f"--modality infrared --run 'first night' --rate 5 --precision fp32 --report {tmp_path / 'report.json'}"
+    )
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("detector: background subtraction (MOG2, fallback for static cameras")
+    assert any(line.startswith("rows: ") and line.endswith(f" in {gallery}") for line in lines)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["added"] == report["rows"] > 8
+    assert (report["footage"]["time_origins"], report["run"]) == ({"option": report["rows"]}, "first night")
+    assert report["footage"]["frames"] < 80  # of 145
+    assert lines[-1].startswith("next: tapetum search --gallery ")
+    status, out, _ = call(lines[-1].removeprefix("next: "))
+    assert status == 0
+    assert out
+
+    status, out, err = call(
+        f"tapetum index {clip} --gallery {place} --camera yard --start 2026-11-20T20:00:00Z "
+        "--modality infrared --rate 5"
+    )
+    assert (status, err) == (0, "")
+    assert f"rows: 0 added, {report['rows']} known before" in out
+
+    _, out, _ = call(f"tapetum gallery info {place}")
+    assert f"{report['rows']} rows, 2026-11-20T20:00:" in out
+    assert f"infrared: {report['rows']} rows\nrun first night: {report['rows']} rows\n" in out
+    assert f"opened from {trained}\n" in out
+    assert "search: every row is compared\nkept: for ever\n" in out
+
+    status, _, err = call(f"tapetum gallery delete {place} --filter 'kamera == \"yard\"' --yes")
+    assert (status, err) == (2, "tapetum: filter: unknown field 'kamera'; did you mean camera?\n")
+    with open_gallery(gallery) as store:
+        gone = store.find(limit=2)
+        names = " or ".join(f'id == "{row.sighting.id}"' for row in gone)
+    status, out, err = call(f"tapetum gallery delete {place} --filter {shlex.quote(names)} --yes")
+    assert (status, out) == (0, f"{gallery}: 2 sightings erased, {report['rows'] - 2} left\n")
+    for row in gone:
+        assert not files_with(gallery, row.sighting.id.encode())
+        assert not (gallery / row.sighting.crop).exists()
+    _, out, _ = call(f"tapetum gallery info {place}")
+    assert out.endswith("erased so far: 2 sightings\n")
+
+    status, out, _ = call(f"tapetum gallery compact {place}")
+    assert out == f"{gallery}: {report['rows'] - 2} rows; search: every row is compared\n"
+    status, out, _ = call(f"tapetum gallery keep {place} --days 0.001")
+    assert out == f"{gallery}: keeps 0.001 days; {report['rows'] - 2} sightings erased, 0 left\n"
+    status, out, _ = call(f"tapetum gallery keep {place} --forever")
+    assert out == f"{gallery}: keeps everything; 0 sightings erased, 0 left\n"
+    assert call(f"tapetum gallery info {place}")[1].count("no rows; 0 tracklets") == 1
+
+
+def test_deleting_asks_first(
+    call: Call, clip: Path, trained: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained} --quiet --no-compact")
+    with open_gallery(gallery) as store:
+        count = store.count()
+    asked: list[str] = []
+
+    def say_no(question: str, **options: bool) -> None:
+        asked.append(question)
+        raise main.typer.Abort(options)
+
+    monkeypatch.setattr("typer.confirm", say_no)
+    status, _, _ = call(f"tapetum gallery delete {where(gallery)} --filter 'camera == \"cam3\"'")
+    assert status == 1
+    assert asked == [f"erase {count} of {count} sightings in {gallery} for good?"]
+    with open_gallery(gallery) as store:
+        assert store.count() == count
+
+
+def test_a_new_gallery_takes_the_demos_model_or_says_how_to_make_one(
+    call: Call, clip: Path, trained: Path, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(f"tapetum index {clip} --gallery {where(gallery)}")
+    assert status == 2
+    assert err.startswith(f"tapetum: {gallery}: a new gallery needs a model; name a run or artefact with --model")
+    assert err.endswith("make the demo's with: make demo\n")
+    assert not gallery.exists()
+    shutil.copytree(trained, tmp_path / index.DEMO_MODEL)
+    status, _, _ = call(f"tapetum index {clip} --gallery {where(gallery)} --quiet --no-compact")
+    assert status == 0
+    shutil.rmtree(tmp_path / "runs")
+    status, _, err = call(f"tapetum index {clip} --gallery {where(gallery)}")
+    assert (status, err.startswith(f"tapetum: {gallery}: its model (")) == (2, True)
+    assert err.endswith("where nothing is now; say where it is with --model\n")
+    assert call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained}")[0] == 0
+
+
+def test_footage_that_cannot_be_read_is_named_and_nothing_at_all_is_status_1(
+    call: Call, clip: Path, trained: Path, gallery: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "notes.txt").write_text("hello")
+    command = f"tapetum index {folder} --gallery {where(gallery)} --model {trained} --no-compact"
+    status, out, _ = call(command)
+    assert status == 1
+    assert "passed over: 1 files that are neither picture nor video" in out
+    assert "broken.mp4: cannot be opened as a video" in out
+    shutil.copy(clip, folder / "cam1.mp4")
+    assert call(command)[0] == 0
+
+
+def test_mistakes_are_one_line_and_status_2(call: Call, clip: Path, trained: Path, gallery: Path) -> None:
+    for options, complaint in (
+        ("--start yesterday", "--start yesterday: is no date and time; write e.g. 2026-11-20T21:00:00+01:00"),
+        ("--modality infrarde", "--modality infrarde: is unknown; did you mean infrared?"),
+        ("--kind crop", "sources: kind is 'crop'; did you mean crops?"),
+        ("--detector yolo.onnx", "detector yolo.onnx: is no file and no known name; give FILE.onnx,"),
+        ("--detector torchvision:fcos", "detector 'fcos' is unknown; "),
+        ("--person-class 0", "detector background: layout and person class are for ONNX files; leave them out"),
+        ("--detector-weights x.pth", "detector background: weights are for torchvision:NAME; leave them out"),
+        ("--rate 0", "footage: rate is 0.0; it must be above 0"),
+        ("--keep-days 0", f"{gallery}: keep 0.0 days; want more than 0"),
+        ("--score", "no video has ground truth (NAME.csv) beside it;"),
+    ):
+        status, _, err = call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained} --quiet {options}")
+        assert status == 2, options
+        assert err.startswith(f"tapetum: {complaint}"), options
+    status, _, err = call(f"tapetum index nowhere.mp4 --gallery {where(gallery)} --model {trained}")
+    assert (status, err) == (2, "tapetum: nowhere.mp4: does not exist; give a video, a picture or a folder of them\n")
+    status, _, err = call(f"tapetum gallery keep {where(gallery)}")
+    assert (status, err) == (2, "tapetum: gallery keep: say either --days N or --forever\n")
+
+
+def test_a_full_disk_says_what_is_safe_and_how_to_go_on(
+    call: Call, clip: Path, trained: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        raise OutputError(f"{path.name}: cannot be written (No space left on device); free space: {len(content)}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "write_bytes", fail)
+        status, out, err = call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained}")
+    assert status == 2
+    assert out == ""
+    assert err.startswith("ended early: 0 rows were added and stay; the same command goes on from there\ntapetum: ")
+    assert "No space left on device" in err
+
+
+def test_a_data_sets_pictures_are_indexed_with_their_cameras(
+    call: Call, people: Path, trained: Path, gallery: Path
+) -> None:
+    status, out, _ = call(f"tapetum index night600={people} --gallery {where(gallery)} --model {trained} --no-compact")
+    assert status == 0
+    assert out.startswith("detector: none was needed\n")
+    with open_gallery(gallery) as store:
+        assert set(store.columns(["camera"])["camera"]) == {"c1", "c2"}
+        assert np.ptp(store.columns(["modality"])["modality"]) == 0
