@@ -8,19 +8,21 @@ footage again knows by it what must not come back. ``retention.json`` says for h
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tapetum.core.atomic import write_bytes
-from tapetum.core.errors import GalleryError
+from tapetum.core.errors import GalleryError, OutputError
 from tapetum.footage.extract import drop_unfinished, strike_sightings
 from tapetum.gallery.filters import Compare, Filter, as_filter
 from tapetum.gallery.store import SECONDS_A_DAY, Store
 
 ERASED = "erased.txt"
 KEPT = "retention.json"
+_ID = re.compile(rb'"id": "([^"]+)"')  # in a line about a sighting
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
         if store.folder is not None:
             if ids:
                 _remember(store.folder, ids)
+                _drop_shards(store.folder, ids)
                 lines = strike_sightings(store.folder, frozenset(ids))
             unfinished = drop_unfinished(store.folder, frozenset(store.columns(["crop"])["crop"]))
         if ids:
@@ -158,6 +161,19 @@ def read_erased(folder: Path) -> set[str]:
             f"{folder / ERASED}: cannot be read ({error}), and without it erased sightings could come back; "
             "restore it from a backup"
         ) from None
+
+
+def _drop_shards(folder: Path, ids: Iterable[str]) -> None:
+    """Finished shards of an unfinished job (`investigation.shards`) that hold somebody; the job makes them anew."""
+    wanted = {name.encode() for name in ids}
+    for path in sorted(folder.glob("shards/*/*")):
+        try:
+            if path.is_file() and not wanted.isdisjoint(_ID.findall(path.read_bytes())):
+                path.unlink()
+        except FileNotFoundError:  # its job has ended
+            continue
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be removed ({error.strerror}); allow it and repeat the call") from None
 
 
 def _remember(folder: Path, ids: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from tapetum.core.errors import FilterError, GalleryError, OutputError
 from tapetum.core.locks import locked
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import ExtractOptions, extract_sightings, read_all_sightings
+from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source, SourceOptions, find_sources
 from tapetum.gallery.store import Store
 from tapetum.investigation import retention as module
@@ -28,6 +29,7 @@ from tapetum.investigation.retention import (
     read_keep_days,
     write_keep_days,
 )
+from tapetum.investigation.shards import Made, write_shard
 from tapetum.runtime.sessions import Model
 
 SMALL = IndexOptions(batch=2, compact=False)
@@ -116,6 +118,20 @@ def test_who_was_erased_between_a_killed_run_and_the_next_does_not_come_back(
     assert again.erased == 2
     assert again.added == again.footage.crops > 3
     assert traces(store, names, vectors, crops[:2]) == []
+
+
+def test_shards_of_an_unfinished_job_that_hold_somebody_go_as_well(
+    sources: list[Source], store: Store, model: Model
+) -> None:
+    index_sources(sources, store, model, BackgroundDetector())
+    first, second, *_ = store.find()
+    for number, row in enumerate((first, second)):
+        vectors = store.fetch([row.sighting.id]).vectors.numpy()
+        made = Made((row.sighting,), vectors, row.run, FootageReport())
+        (folder_of(store) / "shards" / "job").mkdir(parents=True, exist_ok=True)
+        write_shard(folder_of(store) / "shards" / "job" / f"00000{number}.shard", made)
+    erase(store, f'id == "{first.sighting.id}"')
+    assert [path.name for path in (folder_of(store) / "shards" / "job").iterdir()] == ["000001.shard"]
 
 
 def test_only_the_lists_that_name_somebody_are_written_again_and_a_damaged_one_goes(
