@@ -335,6 +335,19 @@ def test_a_verdict_is_clear_at_the_top(page: TestClient, store: Store, model: Mo
     assert "Nothing to compare with" in text_of(nothing)
 
 
+def test_a_search_is_exported_as_one_file(page: TestClient) -> None:
+    found = post(page, "/search", files={"pictures": ("coat.jpg", a_picture(3), "image/jpeg")})
+    search = found.url.path.rpartition("/")[2]
+    told = {"search": search, "title": EVIL, "notes": "seen at the gate"}
+    html = post(page, "/case", data=told | {"format": "html"})
+    assert html.headers["content-disposition"].startswith("attachment")
+    assert "seen at the gate" in html.text
+    assert "<script>alert" not in html.text
+    assert post(page, "/case", data=told | {"format": "zip"}).content.startswith(b"PK")
+    assert post(page, "/case", data={"search": "none"}).status_code == 404
+    assert post(page, "/case", data=told | {"format": "pdf"}).status_code == 400
+
+
 def test_a_sighting_shows_its_walk_its_facts_and_an_enhanced_picture(page: TestClient, store: Store) -> None:
     answer = page.get("/sightings/row00003")
     seen = check_page(answer)

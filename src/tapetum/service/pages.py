@@ -35,6 +35,7 @@ from tapetum.service.overview import browse, draw_timeline, find_tracklet
 from tapetum.service.schemas import (
     FindingsOut,
     LogIn,
+    NewCase,
     NewJob,
     RowOut,
     SearchOptions,
@@ -287,6 +288,20 @@ async def searched_picture(service: Held, who: Searcher, search_id: str, number:
     if not 0 <= number < len(pictures):
         raise NotFoundError(f"picture {number}: the search has {len(pictures)}")
     return Response(pictures[number], media_type="image/jpeg")
+
+
+@router.post("/case", response_model=None)
+async def export(request: Request, service: Held, client: Client, who: Searcher) -> Response:
+    """A search as one file to keep."""
+    form = await read_form(request)
+    asked = _checked(
+        NewCase,
+        search=_text(form, "search"),
+        title=_text(form, "title"),
+        notes=_text(form, "notes"),
+        format=_text(form, "format") or "html",
+    )
+    return await api.case(service, client, who, asked)
 
 
 @router.get("/browse", response_model=None)
@@ -692,8 +707,8 @@ def _headline(findings: FindingsOut) -> tuple[str, str]:
 
 
 def _looked(done: Search, findings: FindingsOut) -> str:
-    how = "every crop compared" if findings.exact else f"approximate, finds {findings.recall or 0:.1%} of the nearest"
-    return f"{done.filter or 'The whole gallery'}; {how}, {findings.seconds:.2f} s"
+    how = "all compared" if findings.exact else f"approximate, finds {_percent(findings.recall or 0)} of the nearest"
+    return f"{done.filter or 'The whole gallery'}: {findings.searched:,} crops, {how}, {findings.seconds:.2f} s"
 
 
 def _searched(done: Search) -> list[Shown]:
