@@ -44,3 +44,19 @@ def test_silence_says_nothing_and_a_bar_survives_the_way_into_another_process(
         progress(3, 10)
     pickle.loads(pickle.dumps(ProgressBar())).stop()
     assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then_with_speed_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("tapetum.engine.progress.time.monotonic", lambda: clock[0])
+    with showing_pictures("indexing", unit="frames") as progress:
+        for done in (0, 40, 80, 120, 160, 200):  # four seconds each
+            progress(done, 1000)
+            clock[0] += 4
+        progress(0, 0)  # other work, of which nothing is known
+        clock[0] += 10
+        progress(30, 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["indexing  120/1000 frames  10/s  0:01:28 left", "indexing  0 frames", "indexing  30 frames  3/s"]

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from tapetum.core.errors import DataError, RecipeError
+from tapetum.footage.detect import BackgroundDetector
+from tapetum.footage.detectors import build_detector
+
+
+def test_the_usual_detector_is_the_fallback_and_says_so() -> None:
+    found = build_detector()
+    assert isinstance(found, BackgroundDetector)
+    assert "fallback for static cameras" in found.name
+
+
+def test_names_and_options_that_cannot_be_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"is no file and no known name; give FILE.onnx, torchvision:NAME or background"
+    ):
+        build_detector("backgruond")
+    with pytest.raises(RecipeError, match="detector 'fasterrcnn' is unknown"):
+        build_detector("torchvision:fasterrcnn")
+    with pytest.raises(RecipeError, match="layout and person class are for ONNX files"):
+        build_detector("torchvision:ssd300_vgg16", layout="yolo")
+    with pytest.raises(RecipeError, match="weights are for torchvision:NAME"):
+        build_detector(weights=tmp_path / "x.pth")
+    (tmp_path / "x.onnx").write_bytes(b"no network")
+    with pytest.raises(DataError, match="no ONNX network"):
+        build_detector(str(tmp_path / "x.onnx"), layout="yolo", person_class=0)
+    with pytest.raises(RecipeError, match="layout 'yollo' is unknown"):
+        build_detector(str(tmp_path / "x.onnx"), layout="yollo")
