@@ -6,14 +6,18 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from fastapi.testclient import TestClient
 
 from service.conftest import ROWS, MakeServer, a_picture, add_user, log_in, service_of
 from tapetum.gallery.store import Store
+from tapetum.service.audit import FILE, read_log
 from tapetum.service.users import Role
 
 
@@ -233,3 +237,24 @@ def test_too_much_at_once_is_refused_with_a_time_to_wait(serve: MakeServer, monk
         assert client.get("/api/v1/health/live").status_code == 200  # the event loop is not kept waiting
         gate.set()
         assert first.result().status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["html", "zip"])
+def test_a_search_is_exported_as_one_file_with_its_pictures(client: TestClient, kind: str) -> None:
+    files = [("pictures", ("person.jpg", a_picture(1), "image/jpeg"))]
+    done = client.post("/api/v1/search/pictures", files=files).json()
+    asked = {"search": done["search"], "title": "Who was it? <b>", "notes": "the gate", "format": kind}
+    answer = client.post("/api/v1/case", json=asked)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-disposition"].startswith("attachment")
+    if kind == "zip":
+        with ZipFile(BytesIO(answer.content)) as archive:
+            assert {"index.html", "case.json"} <= set(archive.namelist())
+            page = archive.read("index.html").decode()
+    else:
+        page = answer.text
+        assert "data:image/jpeg;base64," in page
+    assert "Who was it? &lt;b&gt;" in page
+    assert done["queries"][0]["found"][0]["row"]["id"] in page
+    (line,) = [each for each in read_log(service_of(client).folder / FILE) if each["action"] == "export"]
+    assert line["sha256"] == sha256(answer.content).hexdigest()

@@ -22,6 +22,7 @@ from tapetum.service.schemas import (
     GalleryOut,
     JobOut,
     LogIn,
+    NewCase,
     NewJob,
     RowOut,
     SearchOut,
@@ -172,6 +173,14 @@ async def search_pictures(request: Request, service: Held, client: Client, who: 
 async def search(service: Held, client: Client, who: Searcher, asked: SearchRows) -> SearchOut:
     """Search for the person on rows of the gallery or on a tracklet, or repeat a search with other options."""
     return show_search(await service.heavy.run(service.search_rows, who, client, asked))
+
+
+@router.post("/case", tags=["search"], response_class=Response)
+async def case(service: Held, client: Client, who: Searcher, asked: NewCase) -> Response:
+    """A search as one self-contained file: a page, or a ZIP with the page, its data and its pictures."""
+    content, kind = await service.heavy.run(service.export_case, who, client, asked)
+    name = f'attachment; filename="case-{asked.search[:40]}.{asked.format}"'
+    return Response(content, media_type=kind, headers={"content-disposition": name})
 
 
 @router.post("/browse", tags=["gallery"])
@@ -361,6 +370,7 @@ def show_search(done: Search) -> SearchOut:
                 matches=findings.matches,
                 exact=findings.exact,
                 recall=findings.recall,
+                searched=findings.searched,
                 seconds=findings.seconds,
                 found=[
                     FoundOut(

@@ -148,6 +148,7 @@ class FindingsOut(BaseModel):
     matches: int | None
     exact: bool
     recall: float | None
+    searched: int = Field(description="rows that passed the filter")
     seconds: float
     found: list[FoundOut]
 
@@ -275,9 +276,9 @@ class FootageOut(BaseModel):
 
 
 class NewCase(Asked):
-    """Searches to put into one file."""
+    """A search to put into one file."""
 
-    searches: list[Name] = Field(min_length=1, max_length=20)
+    search: Name = Field(description="id of a search of the last hour")
     title: Annotated[str, Field(max_length=200)] = ""
     notes: Annotated[str, Field(max_length=20_000)] = ""
     format: Literal["html", "zip"] = "zip"

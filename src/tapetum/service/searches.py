@@ -49,6 +49,7 @@ class Search:
         pictures: of each query the uploaded pictures, cut to the person and small, as JPEG; none where rows were the
             question.
         options: as asked for.
+        settings: the same, as the search took them.
         filter: in words.
         findings: one a query.
     """
@@ -60,6 +61,7 @@ class Search:
     thumbnails: tuple[str, ...]
     pictures: tuple[tuple[bytes, ...], ...]
     options: SearchOptions
+    settings: FindOptions
     filter: str
     findings: tuple[Findings, ...]
 
@@ -184,6 +186,7 @@ class Searches:
             thumbnails,
             pictures,
             asked,
+            options,
             write_filter(chosen),
             findings,
         )

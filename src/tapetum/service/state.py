@@ -1,5 +1,6 @@
 """What a server holds: the gallery, its model, the users, the log, the jobs; and how these work together."""
 
+import hashlib
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ from tapetum.footage.detect import Detector
 from tapetum.footage.sources import SourceOptions, find_sources
 from tapetum.gallery.filters import Filter, parse_time, write_filter
 from tapetum.gallery.store import Store, chunks
+from tapetum.investigation.case import build_case, render_case, zip_case
 from tapetum.investigation.find import stored_calibration_of
 from tapetum.investigation.index import IndexOptions, index_sources
 from tapetum.investigation.retention import apply_retention, erase, read_keep_days
@@ -23,7 +25,7 @@ from tapetum.service.errors import OverloadError, ServiceError, SignInError
 from tapetum.service.jobs import Job, Jobs, Progress
 from tapetum.service.limits import RateLimit, WorkPool
 from tapetum.service.metrics import Metrics
-from tapetum.service.schemas import LogIn, SearchPictures, SearchRows
+from tapetum.service.schemas import LogIn, NewCase, SearchPictures, SearchRows
 from tapetum.service.searches import MODALITIES, Search, Searches
 from tapetum.service.security import Principal, Security
 from tapetum.service.users import OWNER, UserBook
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 FOLDER = "service"  # in the gallery's folder
 SECONDS_A_DAY = 86_400.0
 READY_SECONDS = 5.0  # a look at the gallery is good for
+CASE_TITLE = "A search in a gallery"
 MOST_LOGGED = 1000  # ids in one line of the audit log
 
 
@@ -188,6 +191,36 @@ class Service:
         self._record(who, address, search)
         self.metrics.searches.labels("rows").inc()
         return search
+
+    def export_case(self, who: Principal, address: str, asked: NewCase) -> tuple[bytes, str]:
+        """A search as one file, written down.
+
+        Args:
+            who: asks.
+            address: of the client.
+            asked: which search, and how.
+        Returns:
+            The file, and its media type.
+        Raises:
+            NotFoundError: the search is unknown, or was forgotten.
+        """
+        search = self.searches.find(asked.search, who.name)
+        case = build_case(
+            self.store,
+            search.queries,
+            search.findings,
+            search.settings,
+            pictures=search.pictures,
+            model=self.model if any(search.pictures) else None,
+            title=asked.title or CASE_TITLE,
+            note=asked.notes,
+        )
+        content = zip_case(case) if asked.format == "zip" else render_case(case).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        self.audit.write(
+            "export", who.name, by=who.by, address=address, search=search.id, format=asked.format, sha256=digest
+        )
+        return content, "application/zip" if asked.format == "zip" else "text/html; charset=utf-8"
 
     def add_job(self, who: Principal, path: str, settings: dict[str, Any]) -> Job:
         """Ask for an index job.
