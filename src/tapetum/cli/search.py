@@ -200,15 +200,19 @@ def _check_without_gallery(
     where: str, only: Mapping[str, object], model: Path | None, query: Sequence[Path]
 ) -> tuple[Path, Sequence[Path]]:
     """The run and the pictures of a search in pictures, or which option needs a gallery."""
-    from tapetum.core.errors import GalleryError
+    from tapetum.core.errors import GalleryError, MissingGalleryError
 
+    if model is None and not Path(where).exists():
+        raise MissingGalleryError(
+            f"{where}: no gallery is there; make one with: tapetum index SOURCE --gallery {where}"
+        )
     given = [name for name, value in only.items() if value]
     if given:
         raise GalleryError(f"{where}: is no gallery, and {given[0]} needs one; make it with `tapetum index`")
     if model is None:
         raise GalleryError(
-            f"{where}: is no gallery that remembers its model; give the run: tapetum search RUN --gallery {where}, or "
-            "make a gallery with `tapetum index`"
+            f"{where}: is no gallery, which would remember its model; give the run: tapetum search RUN --gallery "
+            f"{where}, or make a gallery with `tapetum index`"
         )
     if not query:
         raise GalleryError("search: nobody to search for; give --query")

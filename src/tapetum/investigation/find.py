@@ -491,8 +491,8 @@ def _find(
         if options.group == "identity" and calibration is not None:
             rate = max(_comparison_rates(calibration).values(), default=0.0)
             verdict += (
-                "; identities are an estimate: tracklets are joined where they are on average as similar as "
-                f"{100 * rate:.3g} % of comparisons of two people"
+                "; identities are an estimate: tracklets are joined where they are on average more similar than all "
+                f"but {100 * rate:.3g} % of comparisons of two people"
             )
         if options.rerank:
             verdict += "; the order is re-ranked, similarity and probability are not"
@@ -510,10 +510,9 @@ def _say_empty(store: Store, rows: Filter | None, chosen: Filter | None) -> str:
 
 
 def _say(judge: Judge, matches: int, answers: int) -> str:
-    if matches == 0:
-        return f"no match above {judge.words}"
     what = "is a match" if matches == 1 else "are matches"
-    return f"{matches} of {answers} answers {what}: similarity from {judge.words}"
+    told = f"{matches} of {answers} answers {what}: similarity from" if matches else "no match above"
+    return f"{told} {judge.words}; probabilities assume {100 * judge.prior:g} % before looking"
 
 
 def _judge(

@@ -236,7 +236,7 @@ def test_the_threshold_is_that_of_the_rows_that_pass_and_its_rate_is_said(street
     assert [each.accepted for each in findings.found] == [True, True, True, False, False]
     assert findings.verdict == (
         "3 of 5 answers are matches: similarity from 0.7000, which 10 % of searches in 72 pictures for somebody who is "
-        "not there reach"
+        "not there reach; probabilities assume 50 % before looking"
     )
     first = findings.found[0]
     assert first.probability == pytest.approx(0.05 + 0.9 * first.similarity)
@@ -271,7 +271,7 @@ def test_a_pair_of_modalities_that_is_not_calibrated_is_said_and_never_a_match(s
     (mixed,) = find(street, [both], FindOptions(k=6), only)
     told = {each.row.sighting.tracklet[-2:]: each.accepted for each in mixed.found}
     assert told == {"p2": True, "p4": None}
-    assert mixed.verdict.endswith("; visible-infrared is not calibrated")
+    assert "; visible-infrared is not calibrated; " in mixed.verdict
 
 
 def test_identities_join_tracklets_and_are_called_an_estimate(street: Store) -> None:
@@ -281,8 +281,9 @@ def test_identities_join_tracklets_and_are_called_an_estimate(street: Store) -> 
     assert people[0] == {"p2"}
     assert len(findings.found[0].rows) == ROWS_OF_ONE
     assert len({row.sighting.camera for row in findings.found[0].rows}) == 3
-    assert "identities are an estimate: tracklets are joined where they are on average as similar as 1 %" in (
-        findings.verdict
+    assert (
+        "identities are an estimate: tracklets are joined where they are on average more similar than all but 1 %"
+        in (findings.verdict)
     )
     (strict,) = find(street, [picture_query(2)], FindOptions(k=3, group="identity"), calibrated(1.01))
     assert {len(each.rows) for each in strict.found} == {4}
