@@ -8,7 +8,8 @@ be in step with the table, and a lost or damaged one costs time, never an answer
 import contextlib
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_with
-from tapetum.core.vectors import smallest
 
 BLOCK_ROWS = 65_536  # at most, in one file: what one deleted vector costs to write again
 QUERIES_AT_ONCE = 256
 HEADER_BYTES = 4096
 MOST_SMALL = 8  # blocks in memory before they are joined
-GATHER_BELOW = 0.25  # share of a block's rows under which copying them out beats multiplying all
+FIRST = 512  # rows whose similarities are sorted; of later ones only those that beat the k-th best so far
+GATHERED = 4096  # rows copied out at once: they stay in the processor's cache
 
 Bits = NDArray[np.bool_]
 Whole = NDArray[np.int64]
@@ -59,6 +60,8 @@ class Matrix:
         self.dimension = dimension
         self.blocks: list[Block] = []
         self.rows: list[Whole] = []  # of each block: the table's row, or -1 where it is dead
+        self._spans: list[tuple[bool, int]] = []  # of each block, see _span_of
+        self._room: Real | None = None
 
     def refresh(self, stamps: Whole, read: Callable[[Whole], Real]) -> None:
         """Take over another state of the table.
@@ -86,7 +89,7 @@ class Matrix:
             positions = absent[start : start + BLOCK_ROWS]
             blocks.append(Block(stamps[positions], read(positions), None))
             rows.append(positions)
-        self.blocks, self.rows = blocks, rows
+        self._take_over(zip(blocks, rows, strict=True))
         self._join_small()
 
     def search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
@@ -120,7 +123,7 @@ class Matrix:
                     block.path.unlink(missing_ok=True)
         elif settled:
             kept += pooled
-        self.blocks, self.rows = [block for block, _ in kept], [rows for _, rows in kept]
+        self._take_over(kept)
         known = {block.path for block in self.blocks}
         for path in self.folder.iterdir():  # leavings of a run that was killed; one may hold a deleted vector
             if path not in known:
@@ -141,7 +144,7 @@ class Matrix:
         for start in range(0, len(order), BLOCK_ROWS):
             some = order[start : start + BLOCK_ROWS]
             pairs.append((Block(stamps[some], vectors[some], None), rows[some]))
-        self.blocks, self.rows = [block for block, _ in pairs], [rows for _, rows in pairs]
+        self._take_over(pairs)
 
     def _write_again(self, pooled: list[tuple[Block, Whole]]) -> list[tuple[Block, Whole]]:
         written: list[tuple[Block, Whole]] = []
@@ -183,35 +186,50 @@ class Matrix:
         return written
 
     def _search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
-        values = torch.empty(len(queries), 0)
-        found = torch.empty(len(queries), 0, dtype=torch.int64)
-        stamps = torch.empty(len(queries), 0, dtype=torch.int64)
-        for block, rows in zip(self.blocks, self.rows, strict=True):
-            allowed = rows >= 0
-            if passing is not None:
-                allowed &= passing[rows]
-            share = int(allowed.sum())
-            if share == 0:
-                continue
-            block_rows, block_stamps = torch.from_numpy(rows), torch.from_numpy(block.stamps)
-            if share < GATHER_BELOW * len(rows):
-                chosen = np.flatnonzero(allowed)
-                block_rows, block_stamps = block_rows[chosen], block_stamps[chosen]
-                products = queries @ torch.from_numpy(block.vectors[chosen]).T
+        best = _Best(len(queries), k)
+        per_row = max(4, len(queries))  # work on one row; copying it out is as much as 13 queries
+        dense: list[tuple[Block, Whole, Bits | None]] = []
+        sparse: list[tuple[Block, Whole, Whole]] = []
+        for block, rows, span in zip(self.blocks, self.rows, self._spans, strict=True):
+            allowed = _allowed(rows, span, passing)
+            share = len(rows) if allowed is None else int(np.count_nonzero(allowed))
+            if allowed is not None and share * (per_row + 13) < len(rows) * per_row:
+                sparse.append((block, rows, np.flatnonzero(allowed)))
             else:
-                products = queries @ torch.from_numpy(block.vectors).T
-                if share < len(rows):
-                    products[:, torch.from_numpy(~allowed)] = -torch.inf
-            distances, columns = smallest(products.neg_(), min(k, share))
-            values = torch.cat([values, distances], dim=1)
-            found = torch.cat([found, block_rows[columns]], dim=1)
-            stamps = torch.cat([stamps, block_stamps[columns]], dim=1)
-            order = stamps.argsort(dim=1)
-            values, found, stamps = values.gather(1, order), found.gather(1, order), stamps.gather(1, order)
-            values, order = values.sort(dim=1, stable=True)
-            values, order = values[:, :k], order[:, :k]
-            found, stamps = found.gather(1, order), stamps.gather(1, order)
-        return values.neg().clamp_(-1, 1).numpy(), found.numpy()
+                dense.append((block, rows, allowed))
+        every = _multiply([block.vectors for block, _, _ in dense], queries)
+        for (block, rows, allowed), products in zip(dense, every, strict=True):
+            best.add(products, allowed, rows, block.stamps)
+        for vectors, rows, stamps in self._gather(sparse):
+            best.add(next(_multiply([vectors], queries)), None, rows, stamps)
+        return best.similarities(), best.rows[:, : best.count]
+
+    def _gather(self, sparse: Iterable[tuple[Block, Whole, Whole]]) -> Iterator[tuple[Real, Whole, Whole]]:
+        """Chosen vectors of blocks side by side, in memory that is used again and again: fresh memory costs more."""
+        if self._room is None:
+            self._room = np.empty((GATHERED, self.dimension), dtype=np.float32)
+        filled, rows, stamps = 0, [], []
+        for block, block_rows, chosen in sparse:
+            rest = chosen
+            while len(rest):
+                some, rest = rest[: GATHERED - filled], rest[GATHERED - filled :]
+                room = torch.from_numpy(self._room[filled : filled + len(some)])
+                torch.index_select(torch.from_numpy(block.vectors), 0, torch.from_numpy(some), out=room)
+                rows.append(block_rows[some])
+                stamps.append(block.stamps[some])
+                filled += len(some)
+                if filled == GATHERED:
+                    yield self._room, np.concatenate(rows), np.concatenate(stamps)
+                    filled, rows, stamps = 0, [], []
+        if filled:
+            yield self._room[:filled], np.concatenate(rows), np.concatenate(stamps)
+
+    def _take_over(self, pairs: Iterable[tuple[Block, Whole]]) -> None:
+        self.blocks, self.rows, self._spans = [], [], []
+        for block, rows in pairs:
+            self.blocks.append(block)
+            self.rows.append(rows)
+            self._spans.append(_span_of(rows))
 
     def _read_folder(self) -> None:
         paths = set(self.folder.glob("*.block")) if self.folder.is_dir() else set()
@@ -221,6 +239,89 @@ class Matrix:
             block = read_block(path, self.dimension)
             if block is not None:
                 self.blocks.insert(0, block)  # files before memory: a block in both is dropped from memory
+
+
+class _Best:
+    """The k best answers of each query so far, best first; equal ones in the order of their stamps.
+
+    Args:
+        queries: Nq.
+        k: answers a query.
+    """
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.count = 0  # answers of each query
+        self.rows: Whole = np.full((queries, k), -1, dtype=np.int64)
+        self._negated = np.full((queries, k), np.inf, dtype=np.float32)
+        self._stamps = np.full((queries, k), np.iinfo(np.int64).max)
+
+    def similarities(self) -> Real:
+        """(Nq, n) in -1..1."""
+        return np.clip(-self._negated[:, : self.count], -1, 1)
+
+    def add(self, products: Tensor, allowed: Bits | None, rows: Whole, stamps: Whole) -> None:
+        """Take over what is good enough.
+
+        Args:
+            products: (n, Nq) similarities.
+            allowed: (n,) which may be found; None for all.
+            rows: (n,) of the table.
+            stamps: (n,) of those.
+        """
+        k = self.rows.shape[1]
+        self.count = min(k, self.count + (len(rows) if allowed is None else int(np.count_nonzero(allowed))))
+        start, step = 0, max(FIRST, k)
+        while start < len(rows):  # growing parts: each leaves few that beat what the parts before have found
+            part = slice(start, start + step)
+            start, step = start + step, 2 * step
+            inside = (products[part] >= torch.from_numpy(-self._negated[:, -1])).numpy()
+            if allowed is not None:
+                inside &= allowed[part, None]
+            places = np.flatnonzero(inside)
+            if len(places):
+                place, query = np.divmod(places, len(self.rows))
+                self._merge(-products[part].numpy()[place, query], query, rows[part][place], stamps[part][place])
+
+    def _merge(self, negated: Real, query: Whole, rows: Whole, stamps: Whole) -> None:
+        queries, k = self.rows.shape
+        owners = np.concatenate([np.repeat(np.arange(queries), k), query])
+        negated = np.concatenate([self._negated.ravel(), negated])
+        stamps = np.concatenate([self._stamps.ravel(), stamps])
+        rows = np.concatenate([self.rows.ravel(), rows])
+        order = np.lexsort((stamps, negated, owners))
+        first = np.searchsorted(owners[order], np.arange(queries))
+        kept = order[first[:, None] + np.arange(k)]
+        self._negated, self._stamps, self.rows = negated[kept], stamps[kept], rows[kept]
+
+
+def _multiply(parts: Sequence[Real], queries: Tensor) -> Iterator[Tensor]:
+    """(n, Nq) similarities of each part."""
+    if len(queries) > 1:
+        yield from (torch.from_numpy(part) @ queries.T for part in parts)
+        return
+    query = queries[0].numpy()  # the libraries' product with one vector takes twice as long as row by row
+    if len(parts) == 1:
+        yield torch.from_numpy(np.vecdot(parts[0], query)).unsqueeze(1)
+        return
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for products in pool.map(lambda part: np.vecdot(part, query), parts):
+            yield torch.from_numpy(products).unsqueeze(1)
+
+
+def _span_of(rows: Whole) -> tuple[bool, int]:
+    """Whether each row of a block is alive; and the first one's place where they follow each other in the table."""
+    whole = bool((rows >= 0).all())
+    return whole, int(rows[0]) if whole and bool((np.diff(rows) == 1).all()) else -1
+
+
+def _allowed(rows: Whole, span: tuple[bool, int], passing: Bits | None) -> Bits | None:
+    """Which rows of a block may be found; None for all."""
+    whole, first = span
+    if passing is None:
+        return None if whole else rows >= 0
+    if first >= 0:
+        return passing[first : first + len(rows)]
+    return passing[rows] if whole else passing[rows] & (rows >= 0)
 
 
 def _rows_of(stamps: Whole, ascending: Whole, order: Whole) -> Whole:
