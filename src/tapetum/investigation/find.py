@@ -306,7 +306,7 @@ def calibration_of_gallery(
         place: run folder, checkpoint or artefact; None takes the one that the gallery remembers.
         file: a calibration elsewhere, which must be of that model.
     Returns:
-        The calibration, or None and why there is none.
+        The calibration, or None and why it cannot be told; without a reason, nobody calibrated that model.
     Raises:
         GalleryError: `place` is another model.
         CheckpointError: `place` or `file` is damaged.
@@ -329,8 +329,7 @@ def calibration_of_gallery(
     elif model != store.info.id:
         return None, f"{where}: holds another model now than the one this gallery was made with"
     if file is None:
-        found = _from_stored(content, str(where))
-        return found, "" if found else f"{where}: is not calibrated"
+        return _from_stored(content, str(where)), ""
     calibration = read_calibration(file)
     known = {name: value for name, value in calibration.model.items() if name in facts}
     replace(calibration, model=known).check_model(facts, str(file))
