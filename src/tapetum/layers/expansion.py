@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.errors import RecipeError
+from tapetum.layers.winograd import convolve
 
 DILATIONS = (1, 2, 3)
 REDUCTION = 4  # of the channels inside a branch
@@ -64,8 +65,7 @@ class Expansion(nn.Module):
         """
         # A dilation's convolutions of all branches read the same maps: one convolution with their filters stacked.
         first, second, third = (
-            functional.conv2d(maps, self._filters(number), padding=dilation, dilation=dilation)
-            for number, dilation in enumerate(DILATIONS)
+            convolve(maps, self._filters(number), dilation=dilation) for number, dilation in enumerate(DILATIONS)
         )
         hidden = functional.relu((first + second + third) / len(DILATIONS)).chunk(len(self.branches), 1)
         made = [branch.get_submodule("out")(part) for branch, part in zip(self.branches, hidden, strict=True)]

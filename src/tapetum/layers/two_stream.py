@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tapetum.core.errors import RecipeError
 from tapetum.core.types import Modality
 from tapetum.layers.backbones import build_backbone, load_backbone
+from tapetum.layers.winograd import use_winograd
 
 STEM = ("conv1", "bn1", "act1", "maxpool")
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -41,6 +42,7 @@ class TwoStream(nn.Module):
         )
         shared = _build(backbone, last_stride)
         self.stages = nn.ModuleList(shared.get_submodule(name) for name in STAGES[:num_stages])
+        use_winograd(self.stages)
         self.widths = (_width_of(self.stems[0]), *(_width_of(stage) for stage in self.stages))
 
     def stem(self, images: Tensor, modalities: Tensor) -> Tensor:

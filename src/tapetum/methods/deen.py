@@ -60,7 +60,7 @@ class Options:
     expansion: bool = True  # DEE; false: one embedding, and neither CPM nor orthogonality
     aggregation: bool = True  # MFA behind each stage up to the expansion
     dropout: float = 0.01  # on the expanded maps, the original's too
-    recompute: bool = True  # the stages up to the expansion again in the backward pass: less memory, same results
+    recompute: int = 2  # the stem and so many stages again in the backward pass: less memory, same results; 0: none
 
     # losses (0 switches a term off)
     id_weight: float = 1.0
@@ -92,6 +92,7 @@ class Options:
     def __post_init__(self) -> None:
         require(0 <= self.dropout < 1, f"method.dropout: {self.dropout} is out of range; use 0 up to 1, 1 excluded")
         require(self.cpm_margin >= 0, f"method.cpm_margin: {self.cpm_margin} is negative; use 0.2")
+        require(self.recompute in range(4), f"method.recompute: {self.recompute} is no number of stages; use 0 to 3")
         require(self.curve_width > 0, f"method.curve_width: {self.curve_width} is no width; use 32 or less")
         require(
             0 < self.curve_scale <= 1,
@@ -181,7 +182,7 @@ class Method(nn.Module):
             modalities: (B,) int64.
             camids: not used.
         """
-        maps = self._run(lambda pixels: self.network.stem(pixels, modalities), self.normalise(images))
+        maps = self._run(0, lambda pixels: self.network.stem(pixels, modalities), self.normalise(images))
         pictures = enhanced = curves = None
         if self.enhancer is not None:
             seen = modalities == Modality.VISIBLE
@@ -199,7 +200,7 @@ class Method(nn.Module):
                     maps = maps.index_add(0, visible, bright.to(maps.dtype))
         for number, stage in enumerate(self.network.stages):
             if number < self.options.expand_after:
-                maps = self._run(partial(self._climb, number), maps)
+                maps = self._run(number, partial(self._climb, number), maps)
                 continue
             if self.expansion is not None and number == self.options.expand_after:
                 maps = self.expansion(maps)  # (3 B, C, H, W)
@@ -220,8 +221,8 @@ class Method(nn.Module):
         higher: Tensor = self.network.stages[number](maps)
         return self.aggregation[number](higher, maps) if len(self.aggregation) else higher
 
-    def _run(self, part: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
-        return recompute(part, self, maps) if self.options.recompute and self.training else part(maps)
+    def _run(self, stage: int, part: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+        return recompute(part, self, maps) if stage < self.options.recompute and self.training else part(maps)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy, triplets, CPM, orthogonality and the illumination branch's four, weighted, in float32.
