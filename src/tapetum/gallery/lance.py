@@ -47,6 +47,8 @@ IDS_AT_ONCE = 5_000  # in one question to the table
 ROWS_AT_ONCE = 20_000  # read and written again when a deletion cleans a data file
 READ_ATTEMPTS = 8  # a reader whose version was cleaned away under it starts again with the newest
 EFFORTS = ((20, 5), (50, 5), (100, 10), (200, 50))  # (probed partitions, refinement) until the recall is as wanted
+STORAGE = "2.1"  # version of LanceDB's files: newer ones take milliseconds for a few rows of a column of equal values
+WRITE_FAILED = "cannot be written to; nothing of this batch was stored"
 T = TypeVar("T")
 
 
@@ -84,15 +86,20 @@ class LanceStore(Store):
             self._matrix = Matrix(self._folder / "exact", self.info.dimension)
             self._seen = -1
 
-    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
+    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32], *, known: bool) -> None:
         columns = flatten(rows)
         first = max(time.time_ns(), self._next_stamp)
         self._next_stamp = first + len(rows)
         columns["stamp"] = list(range(first, self._next_stamp))
-        self._merge(to_arrow(columns, vectors))
+        if known:
+            self._merge(to_arrow(columns, vectors))
+            return
+        with self._failing(WRITE_FAILED):  # merging looks at every id once more
+            self._written.checkout_latest()
+            self._written.add(to_arrow(columns, vectors))
 
     def _merge(self, batch: Any) -> None:
-        with self._failing("cannot be written to; nothing of this batch was stored"):
+        with self._failing(WRITE_FAILED):
             merge = self._written.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(batch)
 
@@ -368,7 +375,12 @@ def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) 
         with locked(folder / "writer.lock", f"{folder}: another process is writing to this gallery"):
             if not about.is_file():
                 try:
-                    connect(folder).create_table(TABLE, schema=table_schema(create.dimension), mode="overwrite")
+                    connect(folder).create_table(
+                        TABLE,
+                        schema=table_schema(create.dimension),
+                        mode="overwrite",
+                        storage_options={"new_table_data_storage_version": STORAGE},
+                    )
                 except (OSError, RuntimeError, ValueError) as error:
                     raise OutputError(
                         f"{folder}: the gallery cannot be made ({_first_line(error)}); choose another folder"

@@ -103,7 +103,7 @@ class MilvusStore(Store):
         with self._guard, contextlib.suppress(Exception):
             self._client.close()
 
-    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
+    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32], *, known: bool) -> None:  # noqa: ARG002
         columns = flatten(rows)
         names = list(columns)
         lines = list(zip(*columns.values(), strict=True))

@@ -125,9 +125,9 @@ class Store(ABC):
         ids = [row.sighting.id for row in rows]
         with self.writing():
             with self._guard:
-                before = {row.sighting.crop for row in self._fetch_rows(ids)}
-            self._upsert(rows, matrix.numpy())
-            self._unlink_crops(before - {row.sighting.crop for row in rows})
+                before = self._fetch_rows(ids)
+            self._upsert(rows, matrix.numpy(), known=bool(before))
+            self._unlink_crops({row.sighting.crop for row in before} - {row.sighting.crop for row in rows})
         return len(rows)
 
     def delete(self, filter: str | Filter) -> int:  # noqa: A002
@@ -271,8 +271,8 @@ class Store(ABC):
         """Let go of files and connections."""
 
     @abstractmethod
-    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
-        """Add or replace checked rows, each whole or not at all."""
+    def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32], *, known: bool) -> None:
+        """Add or replace checked rows, each whole or not at all; `known` says whether there are any to replace."""
 
     @abstractmethod
     def _delete(self, ids: Sequence[str]) -> None:
