@@ -40,6 +40,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+METHODS = frozenset({"GET", "HEAD", "POST"})
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -139,7 +140,8 @@ class Gate:
                 await scope[FORM].close()
             route = scope.get("route")
             path = getattr(route, "path", "other")
-            self.service.metrics.requests.labels(scope["method"][:10], path, str(status)).inc()
+            method = scope["method"] if scope["method"] in METHODS else "other"  # clients may call it anything
+            self.service.metrics.requests.labels(method, path, str(status)).inc()
             self.service.metrics.seconds.labels(path).observe(time.perf_counter() - begun)
 
     def _admit(self, request: Request) -> None:
