@@ -90,6 +90,7 @@ class Asked:
         k: answers.
         exclude: seconds around the query in which its own camera is left out.
         false_alarms: allowed rate.
+        prior: percent, the belief before looking that an answer shows the person.
         told: modality of the uploaded pictures; empty lets each picture tell.
         rerank: by their neighbours.
         exact: compare every crop.
@@ -104,6 +105,7 @@ class Asked:
     k: str = "20"
     exclude: str = ""
     false_alarms: str = ""
+    prior: str = ""
     told: str = ""
     rerank: bool = False
     exact: bool = False
@@ -143,6 +145,7 @@ class Asked:
             "rerank": self.rerank,
             "exact": True if self.exact else None,
             "false_alarms": self.false_alarms or None,
+            "prior": _number(self.prior, "prior") / 100 if self.prior else None,
         }
 
 
@@ -467,6 +470,7 @@ def read_asked(values: Values) -> Asked:
         k=_text(values, "k") or "20",
         exclude=_text(values, "exclude"),
         false_alarms=_text(values, "false_alarms"),
+        prior=_text(values, "prior"),
         told=_text(values, "told"),
         rerank=_text(values, "rerank") == "yes",
         exact=_text(values, "exact") == "yes",
@@ -498,6 +502,7 @@ def asked_before(options: SearchOptions) -> Asked:
         k=str(options.k),
         exclude=number(options.exclude_seconds),
         false_alarms=number(options.false_alarms),
+        prior=number(None if options.prior is None else 100 * options.prior),
         rerank=options.rerank,
         exact=bool(options.exact),
     )

@@ -43,7 +43,7 @@ if (area) {
     forget();
     picture = null;
     canvas.hidden = true;
-    mark.hidden = false;
+    mark.removeAttribute("hidden"); // a drawing knows the attribute, not the property
     part.hidden = files.length !== 1;
     if (files.length === 0) {
       said.textContent = "";
@@ -58,7 +58,8 @@ if (area) {
     }
     [canvas.width, canvas.height] = [picture.width, picture.height];
     canvas.hidden = false;
-    mark.hidden = true;
+    mark.setAttribute("hidden", "");
+    canvas.classList.toggle("tall", picture.height > picture.width);
     if (files.length === 1) said.textContent += `, ${picture.width} × ${picture.height}. Draw a box if it shows more than the person.`;
     draw();
   };
