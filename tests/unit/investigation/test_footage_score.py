@@ -69,8 +69,8 @@ def test_generated_video_is_scored_from_the_frames_to_the_search(tmp_path: Path,
     score = score_footage(sources, store, BackgroundDetector())
     assert set(score.following) == {source.name for source in sources}
     assert score.search.crops == store.count() > 10
-    assert score.search.shown > 0.5 * score.search.crops
-    assert score.search.other_tracklet.queries > 0
+    assert score.search.shown > 0.3 * score.search.crops
+    assert max(each.people_found for each in score.following.values()) == 1
     lines = score.lines()
     assert lines[0].split()[:4] == ["source", "people", "recall", "precision"]
     assert lines[-1].startswith("among all other cameras: rank-1 ")
