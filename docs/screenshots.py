@@ -2,7 +2,8 @@
 
     .venv/bin/python docs/screenshots.py runs/night --footage runs/footage
 
-Needs the gallery of that walk-through and Chromium. Whoever changes the page looks at the pictures.
+Needs the gallery of that walk-through, of which it takes a copy, and Chromium. Whoever changes the page looks at the
+pictures.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -40,15 +42,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     roots = ["--footage-root", str(given.footage)] if given.footage else []
-    command = [sys.executable, "-m", "tapetum", "serve", "--gallery", str(given.gallery), "--port", "0", *roots]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            address = next(found[1] for line in server.stdout if (found := re.match(r"open (\S+)", line)))
-            with sync_playwright() as play, play.chromium.launch(executable_path=shutil.which("chromium")) as browser:
-                take(browser, address, given.out)
-        finally:
-            server.terminate()
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = shutil.copytree(given.gallery, Path(scratch) / "night", ignore=shutil.ignore_patterns("service"))
+        command = [sys.executable, "-m", "tapetum", "serve", "--gallery", str(copy), "--port", "0", *roots]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                address = next(found[1] for line in server.stdout if (found := re.match(r"open (\S+)", line)))
+                with (
+                    sync_playwright() as play,
+                    play.chromium.launch(executable_path=shutil.which("chromium")) as browser,
+                ):
+                    take(browser, address, given.out)
+            finally:
+                server.terminate()
 
 
 def take(browser: Browser, address: str, out: Path) -> None:
@@ -102,6 +109,7 @@ def take(browser: Browser, address: str, out: Path) -> None:
         page.locator(".entries a").first.click()
         page.get_by_role("button", name=re.compile("^Index")).click()
         page.locator('.job[data-state="running"] progress[max]').first.wait_for(timeout=60_000)
+        page.evaluate("scrollTo(0, 0)")
         keep(page, "footage")
         page.get_by_role("button", name="Cancel").first.click()
         page.locator('.job[data-state="cancelled"], .job[data-state="done"]').first.wait_for(timeout=120_000)

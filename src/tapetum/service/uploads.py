@@ -13,7 +13,7 @@ from tapetum.data.image_io import Picture, decode_picture
 from tapetum.service.errors import PictureError, ServiceError, TooLargeError
 
 MOST_PICTURES = 16  # of one search
-MOST_FIELDS = 64
+MOST_FIELDS = 1000  # the page has one for each camera that is ticked
 MOST_FIELD_BYTES = 256 * 1024
 MOST_PICTURE_BYTES = 16 * 2**20
 MOST_PICTURE_PIXELS = 25_000_000
