@@ -199,7 +199,9 @@ def write_camera_video(path: Path, scene: Scene, camid: int, options: VideoOptio
     try:
         with av.open(str(path), "w") as container:
             codec = _codec()
-            quality = {"crf": str(options.quality), "preset": "veryfast"} if codec == "libx264" else {"b": "2M"}
+            quality = {"b": "2M"}
+            if codec == "libx264":  # its macroblock tree gives other bytes from run to run
+                quality = {"crf": str(options.quality), "preset": "veryfast", "x264-params": "mbtree=0"}
             stream = cast("av.VideoStream", container.add_stream(codec, rate=options.fps, options=quality))
             stream.height, stream.width = options.size
             stream.pix_fmt = "yuv420p"
