@@ -1,6 +1,7 @@
 """``tapetum index``: footage into a gallery."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +11,14 @@ import typer
 from tapetum.cli._choices import Quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tapetum.core.types import Modality
     from tapetum.data.catalog import Dataset
-    from tapetum.footage.sources import SourceOptions
+    from tapetum.footage.detect import Detector
+    from tapetum.footage.sources import Source, SourceOptions
     from tapetum.gallery.store import Store
+    from tapetum.investigation.index import IndexOptions
     from tapetum.runtime.sessions import Model
 
 DEMO_MODEL = Path("runs/demo/idf")
@@ -95,12 +100,23 @@ def command(
     from tapetum.footage.sources import find_sources
     from tapetum.investigation.footage_score import score_footage
     from tapetum.investigation.index import IndexOptions, IndexReport, index_sources
+    from tapetum.investigation.shards import world
 
     reading = _read_as(kind, camera, start, utc_offset, frame_rate, modality)
     options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
     finder = build_detector(detector, layout=detector_layout, person_class=person_class, weights=detector_weights)
     ignored: list[Path] = []
-    found = find_sources(map(_open_place, sources), reading, ignored=ignored)
+
+    def find() -> "list[Source]":
+        return find_sources(map(_open_place, sources), reading, ignored=ignored)
+
+    if world() > 1:
+        store, opened = _open(gallery, model, crops, precision, trust_code)
+        with store:
+            name = [*sources, repr(reading)]
+            _index_with_others(find, store, opened, finder, name, options, score, report, quiet)
+        return
+    found = find()
     store, opened = _open(gallery, model, crops, precision, trust_code)
     told = IndexReport()
     content: dict[str, Any] = {}
@@ -129,6 +145,36 @@ def command(
         write_bytes(report, json.dumps(content, indent=1).encode())
     if told.footage.failed == len(found):
         raise typer.Exit(1)
+
+
+def _index_with_others(
+    find: "Callable[[], list[Source]]",
+    store: "Store",
+    model: "Model",
+    detector: "Detector",
+    name: list[str],
+    options: "IndexOptions",
+    score: bool,
+    report: Path | None,
+    quiet: bool,
+) -> None:
+    """This process's share where torchrun or the like has started several; one of them reports for all."""
+    from tapetum.core.atomic import write_bytes
+    from tapetum.core.errors import RecipeError
+    from tapetum.engine.progress import showing_pictures
+    from tapetum.investigation.shards import index_in_shards
+
+    if score:
+        raise RecipeError("--score: is one process's work; index without it, then score with one process")
+    with showing_pictures("indexing", unit="frames", quiet=quiet) as progress:
+        told, made = index_in_shards(find, store, model, detector, name=name, options=options, progress=progress)
+    typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
+    if told is None:
+        return
+    for line in told.lines():
+        typer.echo(line)
+    if report is not None:
+        write_bytes(report, json.dumps(told.to_dict(), indent=1).encode())
 
 
 def _next_command(store: "Store", gallery: str, crops: Path | None) -> str:
@@ -187,6 +233,7 @@ def _open(
     from tapetum.core.errors import MissingGalleryError, RecipeError
     from tapetum.gallery.store import open_gallery
     from tapetum.investigation.index import open_gallery_for, open_gallery_model
+    from tapetum.investigation.shards import one_maker
     from tapetum.runtime.sessions import open_model
 
     try:
@@ -199,5 +246,6 @@ def _open(
                 "with: make demo"
             ) from None
         opened = open_model(chosen, precision=precision, trust_code=trust_code)
-        return open_gallery_for(gallery, opened, chosen, crops), opened
+        with one_maker(crops or Path(gallery)):
+            return open_gallery_for(gallery, opened, chosen, crops), opened
     return store, open_gallery_model(store, place, precision=precision, trust_code=trust_code)

@@ -45,7 +45,7 @@ from tapetum.footage.extract import (
 from tapetum.footage.frames import count_units
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import LoosePicture, Source, SourceOptions
-from tapetum.gallery.schema import Row, Run
+from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store
 from tapetum.investigation.index import (
     IndexOptions,
@@ -138,6 +138,7 @@ class Job:
     ) -> None:
         self.store, self.model, self.detector, self.options = store, model, detector, options
         self.gallery = crops_folder(store)
+        store.expect(ModelInfo(model.id, model.dimension))
         deciding = [*name, model.id, detector.key if detector else "", repr(options.extract)]
         self.folder = self.gallery / SHARDS / hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
         self.plan = Plan((), (), ())
@@ -331,43 +332,52 @@ class Job:
             return read_shard(self.path(shard), self.model.id)
 
 
+@contextlib.contextmanager
+def one_maker(folder: Path) -> Iterator[None]:
+    """Where several processes work on a command, let one after the other open a gallery that may have to be made.
+
+    Args:
+        folder: of the gallery.
+    """
+    if world() == 1:
+        yield
+        return
+    make_folder(folder / SHARDS)
+    with locked(folder / SHARDS / "gallery.lock", None):
+        yield
+
+
 def index_in_shards(
     find: Callable[[], Sequence[Source]],
-    open_store: Callable[[], Store],
-    folder: Path,
+    store: Store,
     model: Model,
     detector: Detector | None,
     *,
     name: Sequence[str],
     options: IndexOptions | None = None,
     progress: Progress | None = None,
-) -> IndexReport | None:
+) -> tuple[IndexReport | None, int]:
     """This process's share of indexing footage together with others that were given the same command.
 
     Args:
         find: gives the sources; only the process that plans the work calls it.
-        open_store: opens the gallery, or makes it.
-        folder: of the gallery, seen by every machine.
+        store: the gallery; every process sees its folder.
         model: whose embeddings the gallery holds.
         detector: finds people in frames; loose crops need none.
         name: the sources as the operator named them, and how they are read: equal names are one job.
         options: settings; None takes the defaults.
         progress: called with (done, total) frames and pictures of all processes.
     Returns:
-        What all processes did; None where another one has put the shards together.
+        What all processes did, None where another one has put the shards together; and how many shards this one made.
     Raises:
-        GalleryError: another model's gallery.
+        GalleryError: another model's gallery, or one without a folder for crops.
         RecipeError: frames without a detector.
         OutputError: another run writes to this gallery, or the disk is full; finished shards stay.
     """
-    make_folder(folder / SHARDS)
-    with locked(folder / SHARDS / "plan.lock", None):  # one process makes the gallery
-        store = open_store()
-    with store:
-        job = Job(store, model, detector, options or IndexOptions(), name)
-        job.open_plan(find)
-        job.work(progress)
-        return job.merge()
+    job = Job(store, model, detector, options or IndexOptions(), name)
+    job.open_plan(find)
+    made = job.work(progress)
+    return job.merge(), made
 
 
 def plan_shards(

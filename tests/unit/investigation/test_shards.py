@@ -1,4 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +22,7 @@ from tapetum.footage.sources import Source, SourceOptions, find_sources
 from tapetum.gallery.schema import Run
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.investigation import shards
-from tapetum.investigation.index import IndexOptions, index_sources, open_gallery_for
+from tapetum.investigation.index import IndexOptions, IndexReport, Progress, index_sources, open_gallery_for
 from tapetum.investigation.retention import erase
 from tapetum.investigation.shards import (
     Job,
@@ -101,8 +106,12 @@ def index_alone(where: Path, model: Model, run_file: Path, sources: list[Source]
     return store
 
 
-def opening(where: Path, model: Model, run_file: Path) -> Callable[[], Store]:
-    return lambda: open_gallery_for(where, model, run_file)
+def index_with_others(
+    where: Path, model: Model, run_file: Path, find: Callable[[], list[Source]], progress: Progress | None = None
+) -> IndexReport | None:
+    with open_gallery_for(where, model, run_file) as store:
+        options = IndexOptions(run="first")
+        return index_in_shards(find, store, model, DETECTOR, name=["here"], options=options, progress=progress)[0]
 
 
 def test_two_workers_bring_what_one_brings_row_for_row(
@@ -118,19 +127,10 @@ def test_two_workers_bring_what_one_brings_row_for_row(
         return find_sources([crops])
 
     def take_part() -> None:
-        place = tmp_path / "shared"
-        report = index_in_shards(
-            find,
-            opening(place, model, run_file),
-            place,
-            model,
-            DETECTOR,
-            name=[str(crops)],
-            options=IndexOptions(run="first"),
-            progress=lambda done, total: seen.append((done, total)),
-        )
-        reports.append(report)
+        seeing = lambda done, total: seen.append((done, total))  # noqa: E731
+        reports.append(index_with_others(tmp_path / "shared", model, run_file, find, seeing))
 
+    open_gallery_for(tmp_path / "shared", model, run_file).close()
     threads = [threading.Thread(target=take_part) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -160,17 +160,8 @@ def test_a_job_that_was_stopped_goes_on_with_its_finished_shards(
         make(job, *given)  # type: ignore[arg-type]
         made.append(1)
 
-    def begin() -> object:
-        place = tmp_path / "shared"
-        return index_in_shards(
-            lambda: find_sources([crops]),
-            opening(place, model, run_file),
-            place,
-            model,
-            DETECTOR,
-            name=["here"],
-            options=IndexOptions(run="first"),
-        )
+    def begin() -> IndexReport | None:
+        return index_with_others(tmp_path / "shared", model, run_file, lambda: find_sources([crops]))
 
     monkeypatch.setattr(Job, "make", watch)
     with pytest.raises(KeyboardInterrupt):
@@ -183,7 +174,8 @@ def test_a_job_that_was_stopped_goes_on_with_its_finished_shards(
     with open_gallery(tmp_path / "shared") as shared:
         assert_same(shared, alone)
     again = begin()
-    assert (again.added, again.known, again.footage.finished_before) == (0, PICTURES, 2)  # type: ignore[attr-defined]
+    assert again is not None
+    assert (again.added, again.known, again.footage.finished_before) == (0, PICTURES, 2)
 
 
 def test_a_damaged_shard_is_made_again_and_what_was_erased_stays_away(
@@ -252,16 +244,12 @@ def test_a_shard_keeps_everything(model: Model, tmp_path: Path) -> None:
 
 
 def test_frames_without_a_detector_are_refused(model: Model, run_file: Path, crops: Path, tmp_path: Path) -> None:
-    place = tmp_path / "shared"
-    with pytest.raises(RecipeError, match="no detector"):
-        index_in_shards(
-            lambda: find_sources([crops / "gate"], SourceOptions(kind="frames")),
-            opening(place, model, run_file),
-            place,
-            model,
-            None,
-            name=["here"],
-        )
+    sources = find_sources([crops / "gate"], SourceOptions(kind="frames"))
+    with (
+        open_gallery_for(tmp_path / "shared", model, run_file) as store,
+        pytest.raises(RecipeError, match="no detector"),
+    ):
+        index_in_shards(lambda: sources, store, model, None, name=["here"])
 
 
 def test_the_size_of_the_world_is_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,3 +257,100 @@ def test_the_size_of_the_world_is_torchruns(monkeypatch: pytest.MonkeyPatch) -> 
     assert world() == 1
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert world() == 4
+
+
+@pytest.fixture(scope="module")
+def many_crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten folders, each a shard."""
+    root = tmp_path_factory.mktemp("many")
+    rng = np.random.default_rng(1)
+    for folder in range(10):
+        (root / f"cam{folder}").mkdir()
+        for number in range(30):
+            picture = rng.integers(60, 200, (48, 20, 3), dtype=np.uint8)
+            cv2.imwrite(str(root / f"cam{folder}" / f"{number:04d}.png"), picture)
+    return root
+
+
+def command_of(crops: Path, gallery: Path, run_file: Path) -> list[str]:
+    words = ["index", str(crops), "--gallery", str(gallery), "--model", str(run_file)]
+    return [*words, "--precision", "fp32", "--run", "first", "--quiet"]
+
+
+def first_maker(gallery: Path, process: subprocess.Popen) -> int:
+    """The process that makes a shard, as soon as there is one."""
+    while process.poll() is None:
+        for lock in gallery.glob("shards/*/*.lock"):
+            if owner := lock.read_text().strip():
+                return int(owner)
+        time.sleep(0.005)
+    raise AssertionError(process.communicate())
+
+
+def assert_whole(gallery: Path, alone: Store) -> None:
+    with open_gallery(gallery) as shared:
+        assert_same(shared, alone)
+    assert not list(gallery.glob("shards/*/"))
+
+
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "-m",
+    "--",
+    "tapetum",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_torchrun_brings_what_one_process_brings_also_when_a_rank_was_killed(
+    many_crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    alone = index_alone(tmp_path / "alone", model, run_file, find_sources([many_crops]))
+    whole = command_of(many_crops, tmp_path / "whole", run_file)
+    done = subprocess.run([*TORCHRUN, *whole], capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "rows: 300 added" in done.stdout
+    made = [int(line.split()[3]) for line in done.stdout.splitlines() if line.startswith("rank ")]
+    assert sum(made) == 10
+    assert_whole(tmp_path / "whole", alone)
+
+    killed = [*TORCHRUN, *command_of(many_crops, tmp_path / "killed", run_file)]
+    with subprocess.Popen(killed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        os.kill(first_maker(tmp_path / "killed", running), signal.SIGKILL)
+        running.communicate(timeout=200)
+        assert running.returncode != 0
+    done = subprocess.run(killed, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert_whole(tmp_path / "killed", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_without_torchrun_the_others_take_over_what_a_killed_process_held(
+    many_crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    alone = index_alone(tmp_path / "alone", model, run_file, find_sources([many_crops]))
+    command = [sys.executable, "-m", "tapetum", *command_of(many_crops, tmp_path / "shared", run_file)]
+    ranks = [
+        subprocess.Popen(
+            command,
+            env=os.environ | {"WORLD_SIZE": "2", "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    victim = first_maker(tmp_path / "shared", ranks[0])
+    os.kill(victim, signal.SIGKILL)
+    told = {rank.pid: rank.communicate(timeout=200) for rank in ranks}
+    survivors = [rank for rank in ranks if rank.pid != victim]
+    assert [rank.returncode for rank in survivors] == [0], told
+    assert "rows: 300 added" in told[survivors[0].pid][0]
+    assert_whole(tmp_path / "shared", alone)
