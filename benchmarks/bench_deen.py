@@ -7,6 +7,7 @@ sides take turns. Before anything is timed, both must find the same losses (drop
 
 import gc
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -21,7 +22,9 @@ from torch import nn
 
 from benchmarks.literal_deen import LiteralDEEN
 from benchmarks.measure import build_row
+from tapetum.core.memory import keeping_memory
 from tapetum.core.types import Batch, Modality
+from tapetum.engine.extract import embed_pictures
 from tapetum.methods import build_method, convert_to
 
 SIZE = (384, 144)
@@ -73,13 +76,10 @@ class Ours:
         output = self.method.train()(self.batch.images, self.batch.modalities, self.batch.camids)
         return torch.stack(list(self.method.losses(output, self.batch).values())).sum()
 
-    @torch.inference_mode()
     def extract(self, repeats: int) -> torch.Tensor:
-        self.method.eval()
-        images = self.batch.images[:EXTRACTED].contiguous(memory_format=torch.channels_last)
-        modalities = self.batch.modalities[:EXTRACTED]
+        images, modalities = self.batch.images[:EXTRACTED], self.batch.modalities[:EXTRACTED]
         for _ in range(repeats):
-            vectors = self.method.embed(images, modalities, modalities, mirror=True)
+            vectors = embed_pictures(self.method.eval(), images, modalities, modalities, mirror=True)
         return vectors[:, :-2] * SCALE  # without the two coordinates that fill up to unit length
 
 
@@ -105,8 +105,8 @@ class Literal:
     @torch.inference_mode()
     def extract(self, repeats: int) -> torch.Tensor:
         self.network.eval()
-        mixed = [(self.visible[i : i + 4], False) for i in range(0, 24, 4)]
-        mixed += [(self.infrared[i : i + 4], True) for i in range(0, EXTRACTED - 24, 4)]
+        mixed = [(self.visible[i : i + 4], False) for i in range(0, PEOPLE * PICTURES, 4)]
+        mixed += [(self.infrared[i : i + 4], True) for i in range(0, EXTRACTED - PEOPLE * PICTURES, 4)]
         for _ in range(repeats):
             vectors = torch.cat([self.network.embed(images, infrared=flag) for images, flag in mixed])
         return vectors
@@ -144,7 +144,11 @@ def worker(side: str, precision: str) -> Iterator[Connection]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, side, precision))
+    own = keeping_memory() if side == "ours" else {}  # as `tapetum train` starts itself
+    os.environ.update(own)
     process.start()
+    for name in own:
+        del os.environ[name]
     try:
         yield here
         here.send("stop")

@@ -31,6 +31,7 @@ from tapetum.cli import (
     users,
 )
 from tapetum.core.errors import TapetumError
+from tapetum.core.memory import restart_keeping_memory
 
 OUTPUT_PROBLEMS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -38,6 +39,8 @@ OUTPUT_PROBLEMS = {
     errno.EACCES: "permission denied; choose another folder or change its permissions",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
+
+TRAINING = ("train", "reproduce", "demo", "demo-ir")  # commands that work through much memory, step by step
 
 app = typer.Typer(
     name="tapetum",
@@ -88,6 +91,8 @@ app.add_typer(report.app, name="report")
 
 def run() -> None:
     """Run the command line; a problem the user can mend becomes one line and exit status 2."""
+    if sys.argv[1:2] and sys.argv[1] in TRAINING:
+        restart_keeping_memory()
     try:
         app()
     except TapetumError as error:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tapetum.core.errors import DataError, RecipeError
-from tapetum.core.method import Method
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture, resize
 from tapetum.data.loader import Pictures
 from tapetum.data.transforms import to_float, to_tensor
 from tapetum.engine.calibrate import calibration_path
 from tapetum.engine.checkpoint import Checkpoint, load_checkpoint
+from tapetum.engine.extract import embed_pictures
 from tapetum.engine.precision import Precision, choose_device, computing_in, resolve_precision
 from tapetum.engine.recipe import check_recipe
 from tapetum.evaluation.calibration import read_calibration, to_content
@@ -355,11 +355,10 @@ class TorchSession:
             modalities: (N,) int64.
         """
         device = torch.device(self.device)
-        shown = images.to(device, memory_format=torch.channels_last)
-        kinds = modalities.to(device)
-        with torch.inference_mode(), computing_in(self.precision, device), _without_tf32(device):
-            vectors = cast(Method, self.network).embed(shown, kinds, torch.zeros_like(kinds), mirror=self.mirror)
-        return vectors.float().cpu().clone()
+        shown, kinds = images.to(device), modalities.to(device)
+        with computing_in(self.precision, device), _without_tf32(device):
+            vectors = embed_pictures(self.network, shown, kinds, torch.zeros_like(kinds), mirror=self.mirror)
+        return vectors.cpu().clone()
 
 
 class OnnxSession:
