@@ -19,7 +19,7 @@ SETTINGS = {
 
 
 def keeping_memory() -> dict[str, str]:
-    """What the environment of a process lacks to keep what it frees; nothing with another C library or a user's choice."""
+    """What the environment of a process lacks to keep what it frees; nothing where that is settled or not glibc's."""
     if platform.libc_ver()[0] != "glibc" or VARIABLE in os.environ:
         return {}
     return {VARIABLE: ":".join(f"glibc.malloc.{name}={value}" for name, value in SETTINGS.items())}
