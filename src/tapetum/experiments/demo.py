@@ -14,20 +14,27 @@ from typing import Any
 import torch
 
 from tapetum.core.atomic import make_folder
-from tapetum.core.errors import OutputError, ProtocolError
+from tapetum.core.errors import OutputError
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
-from tapetum.engine.calibrate import calibrate_run
 from tapetum.engine.checkpoint import load_checkpoint
 from tapetum.engine.evaluate import Evaluated, evaluate_run
 from tapetum.engine.recipe import DataSection, Recipe, load_recipe, scene_options
 from tapetum.engine.run_folder import RunFolder, write_json
 from tapetum.engine.sources import open_scene
 from tapetum.engine.train import train
-from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.experiments.board import Board, Stage
+from tapetum.experiments.calibrated import (
+    GENERATE_OTHERS,
+    Outcome,
+    calibrate_methods,
+    label_checks,
+    note_missing,
+    other_settings,
+    summarise_calibrations,
+)
 from tapetum.experiments.published import TABLE_V
 from tapetum.experiments.real_clip import CLIP_WEIGHT, check_clip, run_clip
 from tapetum.gallery.index import search
@@ -45,8 +52,6 @@ from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip
 METHODS = {"IDE+": "ide_synth", "IDF": "idf_synth"}  # label -> recipe; the baseline first
 QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")
 GENERATE = "generate the night scene"
-GENERATE_OTHERS = "generate people to calibrate with"
-OTHERS = 6  # people to calibrate with for each one to train on; docs/calibration.md says how many a rate needs
 SEARCHES = 4
 PAIRS = 6
 SAMPLES = 12
@@ -87,14 +92,8 @@ class DemoOptions:
         return scene_settings(self.people, self.seed)
 
     def others(self) -> dict[str, Any]:
-        """Settings of the people to calibrate with: nobody of the scene, once under each of its cameras."""
-        return {
-            **scene_settings(0, self.seed),
-            "num_test_people": OTHERS * self.people,
-            "first_pid": 2 * self.people + 1,
-            "pictures_per_camera": 1,
-            "queries_per_camera": 1,
-        }
+        """Settings of the people to calibrate with."""
+        return other_settings(self.scene())
 
     def recipe(self, name: str) -> Recipe:
         """A method's recipe on this scene.
@@ -128,7 +127,7 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
         Stage(f"train {label}", weight * share * options.epochs) for label, weight in zip(METHODS, (8, 18), strict=True)
     ]
     stages += [Stage(f"evaluate {label}", 12 * share) for label in METHODS]
-    stages += [Stage(GENERATE_OTHERS, 20 * share), *(Stage(f"calibrate {label}", 12 * share) for label in METHODS)]
+    stages += [Stage(GENERATE_OTHERS, 18 * share), *(Stage(f"calibrate {label}", 32 * share) for label in METHODS)]
     stages += [Stage("try the real clip", CLIP_WEIGHT)] if options.clip else []
     stages += [Stage("write the report", 8)]
     board = Board(stages, quiet=quiet)
@@ -206,27 +205,6 @@ def train_methods(
     return seconds
 
 
-def calibrate_methods(runs: Mapping[str, Path], others: Dataset, board: Board) -> dict[str, Calibration | str]:
-    """A demo's stages "calibrate ...", one a method; the calibration lies in the run's folder.
-
-    Args:
-        runs: label -> run folder.
-        others: people whom no method has seen, trained on or tested with.
-        board: which shows the progress.
-    Returns:
-        Label -> calibration, or why there is none: after too short a training a similarity says nothing.
-    """
-    found: dict[str, Calibration | str] = {}
-    for label, place in runs.items():
-        board.begin(f"calibrate {label}")
-        try:
-            found[label] = calibrate_run(place, dataset=others, progress=board.pictures).calibration
-        except ProtocolError as error:
-            found[label] = str(error)
-        board.finish_stage()
-    return found
-
-
 def scene_settings(people: int, seed: int) -> dict[str, Any]:
     """Settings of a generated scene.
 
@@ -265,7 +243,7 @@ def summarise(
     options: DemoOptions,
     found: Mapping[str, Evaluated],
     seconds: Mapping[str, float],
-    calibrations: Mapping[str, Calibration | str],
+    calibrations: Mapping[str, Outcome],
     real: RealClip | None = None,
 ) -> dict[str, Any]:
     """The numbers of ``metrics.json``: fractions, per method and light level, with protocol and seed.
@@ -288,7 +266,7 @@ def summarise(
         "methods": {  # seconds: of training
             label: {**_numbers(evaluated.card), "seconds": seconds[label]} for label, evaluated in found.items()
         },
-        "calibration": {label: summarise_calibration(each) for label, each in calibrations.items()},
+        "calibration": summarise_calibrations(calibrations),
     }
     if real is not None:
         content["real"] = {
@@ -301,27 +279,6 @@ def summarise(
             },
         }
     return content
-
-
-def summarise_calibration(calibration: Calibration | str) -> dict[str, Any]:
-    """What a calibration was worth on the people it was not fitted on, or why there is none.
-
-    Args:
-        calibration: of a method, or a reason.
-    """
-    if isinstance(calibration, str):
-        return {"reason": calibration}
-    return {
-        "prior": calibration.prior,
-        "seed": calibration.seed,
-        "pairs": {
-            pair: {
-                "fitted_people": calibration.pairs[pair].counts["people"],
-                **{name: checked[name] for name in ("people", "calibration_error", "thresholds")},
-            }
-            for pair, checked in calibration.checked.items()
-        },
-    }
 
 
 def _numbers(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -369,7 +326,7 @@ def _collect(
     runs: Mapping[str, Path],
     found: Mapping[str, Evaluated],
     seconds: Mapping[str, float],
-    calibrations: Mapping[str, Calibration | str],
+    calibrations: Mapping[str, Outcome],
     real: RealClip | None,
 ) -> ReportContent:
     results = tuple(
@@ -401,7 +358,7 @@ def _collect(
         },
         results=results,
         curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
-        calibrations=checked_by_label(calibrations),
+        calibrations=label_checks(calibrations),
         rank_lists=collect_searches(found, count=SEARCHES),
         pairs=pair_queries(runs[idf], found[idf], options.recipe(METHODS[idf]).data),
         worst_queries=collect_worst_queries(idf, found[idf], count=SEARCHES),
@@ -429,23 +386,9 @@ def _collect(
             "One seed a method: a difference inside the intervals is no difference. "
             "`tapetum reproduce table5 --data synth --seeds 1,2,3` trains several.",
             "The weights are those of the last epoch; the testing people had no part in any choice.",
-            *(f"{label} is not calibrated. {each}" for label, each in calibrations.items() if isinstance(each, str)),
+            *note_missing(calibrations),
         ),
     )
-
-
-def checked_by_label(calibrations: Mapping[str, Calibration | str]) -> dict[str, Mapping[str, Any]]:
-    """What the check of each calibration found, as a report shows it.
-
-    Args:
-        calibrations: label of a method -> its calibration, or why there is none.
-    """
-    return {
-        f"{label}, {pair}": checked
-        for label, each in calibrations.items()
-        if not isinstance(each, str)
-        for pair, checked in each.checked.items()
-    }
 
 
 def picture_facts(statistics: PictureStatistics) -> dict[str, str]:

@@ -19,6 +19,15 @@ from tapetum.engine.evaluate import Evaluated, evaluate_protocols
 from tapetum.engine.recipe import Recipe, load_recipe, scene_options
 from tapetum.engine.run_folder import RunFolder, write_json
 from tapetum.experiments.board import Board, Stage
+from tapetum.experiments.calibrated import (
+    GENERATE_OTHERS,
+    Outcome,
+    calibrate_methods,
+    label_checks,
+    note_missing,
+    other_settings,
+    summarise_calibrations,
+)
 from tapetum.experiments.demo import (
     GENERATE,
     QUANTITIES,
@@ -88,6 +97,10 @@ class InfraredDemoOptions:
         """Settings of the generated scene."""
         return {"layout": LAYOUT, **scene_settings(self.people, self.seed)}
 
+    def others(self) -> dict[str, Any]:
+        """Settings of the people to calibrate with."""
+        return other_settings(self.scene())
+
     def recipe(self, name: str) -> Recipe:
         """A method's recipe on this scene.
 
@@ -100,7 +113,7 @@ class InfraredDemoOptions:
 
 def list_folders() -> list[str]:
     """Every folder that the demo may make in its own."""
-    return ["scene", *(_folder(name) for name in (METHODS | ENHANCED).values())]
+    return ["scene", "others", *(_folder(name) for name in (METHODS | ENHANCED).values())]
 
 
 def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> dict[str, Any]:
@@ -122,6 +135,7 @@ def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> d
     stages = [Stage(GENERATE, 40 * share)]
     stages += [Stage(f"train {label}", WEIGHTS[label] * share * options.epochs) for label in recipes]
     stages += [Stage(f"evaluate {label}", 12 * share) for label in recipes]
+    stages += [Stage(GENERATE_OTHERS, 20 * share), *(Stage(f"calibrate {label}", 15 * share) for label in recipes)]
     stages += [Stage("write the report", 20)]
     board = Board(stages, quiet=quiet)
     with board.showing():
@@ -134,13 +148,15 @@ def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> d
             tests = evaluate_protocols(place, names, dataset=dataset, progress=board.pictures)
             found[label] = dict(zip(DIRECTIONS, tests, strict=True))
             board.finish_stage()
+        others = make_scene(options.others(), options.out / "others", board, title=GENERATE_OTHERS)
+        calibrations = calibrate_methods(runs, others, board)
         board.begin("write the report")
-        metrics = summarise(options, found, seconds)
+        metrics = summarise(options, found, seconds, calibrations)
         sides = {label: undrawn(*ways.values()) for label, ways in found.items()}
         rows = choose_queries([side.evaluation for side in sides.values()], SEARCHES)
         write_json(options.out / "searches.json", search_galleries(sides, rows))
         write_json(options.out / "metrics.json", metrics)
-        build_report(options.out / "report.html", _collect(options, dataset, runs, found, sides, seconds))
+        build_report(options.out / "report.html", _collect(options, dataset, runs, found, sides, seconds, calibrations))
         board.finish_stage()
     return metrics
 
@@ -156,7 +172,10 @@ def undrawn(there: Evaluated, back: Evaluated) -> Sides:
 
 
 def summarise(
-    options: InfraredDemoOptions, found: Mapping[str, Mapping[str, Evaluated]], seconds: Mapping[str, float]
+    options: InfraredDemoOptions,
+    found: Mapping[str, Mapping[str, Evaluated]],
+    seconds: Mapping[str, float],
+    calibrations: Mapping[str, Outcome],
 ) -> dict[str, Any]:
     """The numbers of ``metrics.json``: fractions, per method and direction, with protocol, trials and seed.
 
@@ -164,6 +183,7 @@ def summarise(
         options: of the demo.
         found: label -> direction -> evaluation.
         seconds: label -> training time.
+        calibrations: label -> its calibration, or why there is none.
     """
     first = next(iter(found.values()))
     return {
@@ -179,6 +199,7 @@ def summarise(
             }
             for label, ways in found.items()
         },
+        "calibration": summarise_calibrations(calibrations),
     }
 
 
@@ -209,6 +230,7 @@ def _collect(
     found: Mapping[str, Mapping[str, Evaluated]],
     tests: Mapping[str, Sides],
     seconds: Mapping[str, float],
+    calibrations: Mapping[str, Outcome],
 ) -> ReportContent:
     results = tuple(
         Result(
@@ -235,6 +257,7 @@ def _collect(
         ),
         facts={
             "people (training / testing)": f"{settings.num_train_people} / {settings.num_test_people}",
+            "people to calibrate with": options.others()["num_test_people"],
             "cameras (visible / infrared)": f"{settings.cameras} / {len(settings.paired_cameras)}",
             "training pictures (visible / infrared)": _count(dataset, "train"),
             "testing pictures (visible / infrared)": _count(dataset, "test"),
@@ -244,6 +267,7 @@ def _collect(
         },
         results=results,
         curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
+        calibrations=label_checks(calibrations),
         rank_lists=collect_searches(tests, count=SEARCHES),
         worst_queries=collect_worst_queries(last, tests[last], count=SEARCHES),
         pairs=pair_queries(runs[last], found[last]["VIS→IR"], options.recipe(options.methods[last]).data),
@@ -260,6 +284,7 @@ def _collect(
             "distances and maps show every testing picture, not one trial's draw.",
             "Every method is trained with grey pictures among the coloured ones and tested with the mirror, as DEEN is "
             "in its release, so that network and losses alone tell them apart.",
+            *note_missing(calibrations),
         ),
     )
 

@@ -52,6 +52,19 @@ def test_every_method_has_its_numbers_in_both_directions_over_ten_trials(
     assert all(0 < metrics["chance"][way]["mean_ap"] < 1 for way in DIRECTIONS)
 
 
+def test_every_method_is_calibrated_for_each_pair_of_modalities_or_the_reason_is_told(
+    options: InfraredDemoOptions, metrics: dict
+) -> None:
+    assert list(metrics["calibration"]) == list(metrics["methods"])
+    page = (options.out / "report.html").read_text(encoding="utf-8")
+    for label, found in metrics["calibration"].items():
+        if "reason" in found:
+            assert f"{label} is not calibrated" in page.replace("&#43;", "+")
+            continue
+        assert {*found["pairs"], *found["left_out"]} == {"visible-visible", "visible-infrared", "infrared-infrared"}
+        assert all(f"{label}, {pair}" in page.replace("&#43;", "+") for pair in found["pairs"])
+
+
 def test_its_report_holds_one_table_of_both_directions_and_the_figures(
     options: InfraredDemoOptions, metrics: dict
 ) -> None:
