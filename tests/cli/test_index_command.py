@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -147,7 +148,7 @@ def test_a_new_gallery_takes_the_demos_model_or_says_how_to_make_one(
     shutil.rmtree(tmp_path / "runs")
     status, _, err = call(f"tapetum index {clip} --gallery {where(gallery)}")
     assert (status, err.startswith(f"tapetum: {gallery}: its model (")) == (2, True)
-    assert err.endswith("where nothing is now; say where it is with --model\n")
+    assert err.endswith("where nothing is now; say where it is: --model MODEL\n")
     assert call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained}")[0] == 0
 
 
@@ -165,6 +166,21 @@ def test_footage_that_cannot_be_read_is_named_and_nothing_at_all_is_status_1(
     assert "broken.mp4: cannot be opened as a video" in out
     shutil.copy(clip, folder / "cam1.mp4")
     assert call(command)[0] == 0
+
+
+def test_the_search_to_begin_with_names_the_folder_and_no_password(trained: Path, call: Call, tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")
+    cv2.imwrite(str(tmp_path / "person.png"), np.random.default_rng(0).integers(0, 255, (64, 32, 3), np.uint8))
+    address = f"milvus://{tmp_path}/site.db/night"
+    folder = where(tmp_path / "crops of it")
+    _, out, _ = call(
+        f"tapetum index {tmp_path / 'person.png'} --kind crops --gallery {address} --folder {folder} --model {trained}"
+    )
+    following = out.splitlines()[-1].removeprefix("next: ")
+    assert following.startswith(f"tapetum search --gallery {address} --tracklet ")
+    assert (
+        call(following)[1].splitlines()[-1] == "no row is left beside the query itself and what was excluded around it"
+    )
 
 
 def test_mistakes_are_one_line_and_status_2(call: Call, clip: Path, trained: Path, gallery: Path) -> None:

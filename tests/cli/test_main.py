@@ -26,6 +26,19 @@ def test_help_loads_no_heavy_library() -> None:
         assert f"  {name} " in done.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["index", "search", "serve", "users list", "audit verify", "gallery info", "gallery delete", "gallery keep"],
+)
+def test_the_folder_of_a_milvus_gallery_has_one_name_in_every_command(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tapetum", *command.split(), "--help"])
+    with pytest.raises(SystemExit):
+        module.run()
+    assert "--folder" in capsys.readouterr().out
+
+
 def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["tapetum", "--version"])
     with pytest.raises(SystemExit) as end:

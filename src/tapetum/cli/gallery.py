@@ -8,11 +8,11 @@ import typer
 app = typer.Typer(help="What is in a gallery, deletion, retention.", no_args_is_help=True, rich_markup_mode=None)
 
 Where = Annotated[str, typer.Argument(help="The gallery: a folder, or milvus://host:port/name.")]
-Crops = Annotated[Path | None, typer.Option(help="Folder with the crops of a Milvus gallery.")]
+Folder = Annotated[Path | None, typer.Option(help="Folder with the crops of a Milvus gallery.")]
 
 
 @app.command()
-def info(where: Where, crops: Crops = None) -> None:
+def info(where: Where, folder: Folder = None) -> None:
     """Rows, cameras, times, model, size, how it is searched, how long anything is kept.
 
     Example: tapetum gallery info galleries/night
@@ -20,7 +20,7 @@ def info(where: Where, crops: Crops = None) -> None:
     from tapetum.gallery.store import open_gallery
     from tapetum.investigation.facts import read_facts
 
-    with open_gallery(where, folder=crops) as store:
+    with open_gallery(where, folder=folder) as store:
         for line in read_facts(store).lines():
             typer.echo(line)
 
@@ -31,7 +31,7 @@ def delete(
     filter: Annotated[  # noqa: A002
         str, typer.Option(help="Which sightings, e.g. 'tracklet == \"...\"' or 'time < \"2026-11-21T20:00Z\"'.")
     ],
-    crops: Crops = None,
+    folder: Folder = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase sightings for good: rows, vectors, crops, and what the lists of footage say about them.
@@ -43,7 +43,7 @@ def delete(
     from tapetum.gallery.store import open_gallery
     from tapetum.investigation.retention import erase
 
-    with open_gallery(where, folder=crops) as store:
+    with open_gallery(where, folder=folder) as store:
         count = store.count(filter)
         if not yes:
             typer.confirm(f"erase {count} of {store.count()} sightings in {store.where} for good?", abort=True)
@@ -57,7 +57,7 @@ def keep(
         float | None, typer.Option(help="Erase what was seen earlier, now and after each indexing.")
     ] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Keep everything from now on.")] = False,
-    crops: Crops = None,
+    folder: Folder = None,
 ) -> None:
     """Decide how long a gallery keeps what it saw, and erase what is older.
 
@@ -69,7 +69,7 @@ def keep(
 
     if (days is None) != forever:
         raise RecipeError("gallery keep: say either --days N or --forever")
-    with open_gallery(where, folder=crops) as store:
+    with open_gallery(where, folder=folder) as store:
         write_keep_days(store, days)
         erased = apply_retention(store)
         rule = "keeps everything" if days is None else f"keeps {days:g} days"
@@ -77,14 +77,14 @@ def keep(
 
 
 @app.command()
-def compact(where: Where, crops: Crops = None) -> None:
+def compact(where: Where, folder: Folder = None) -> None:
     """Put a gallery's files in order, and build the approximate index of a large one.
 
     Example: tapetum gallery compact galleries/night
     """
     from tapetum.gallery.store import open_gallery
 
-    with open_gallery(where, folder=crops) as store:
+    with open_gallery(where, folder=folder) as store:
         recall = store.compact()
         how = "every row is compared" if recall is None else f"approximate, recall@10 {recall:.3f}"
         typer.echo(f"{store.where}: {store.count()} rows; search: {how}")

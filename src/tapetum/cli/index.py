@@ -37,7 +37,7 @@ def command(
             f"gallery {DEMO_MODEL}."
         ),
     ] = None,
-    crops: Annotated[Path | None, typer.Option(help="Folder for the crops of a Milvus gallery.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder for the crops of a Milvus gallery.")] = None,
     camera: Annotated[str | None, typer.Option(help="Name of the camera; default: from file or folder.")] = None,
     start: Annotated[
         str | None,
@@ -111,13 +111,13 @@ def command(
         return find_sources(map(_open_place, sources), reading, ignored=ignored)
 
     if world() > 1:
-        store, opened = _open(gallery, model, crops, precision, trust_code)
+        store, opened = _open(gallery, model, folder, precision, trust_code)
         with store:
             name = [*sources, repr(reading)]
             _index_with_others(find, store, opened, finder, name, options, score, report, quiet)
         return
     found = find()
-    store, opened = _open(gallery, model, crops, precision, trust_code)
+    store, opened = _open(gallery, model, folder, precision, trust_code)
     told = IndexReport()
     content: dict[str, Any] = {}
     with store:
@@ -140,7 +140,7 @@ def command(
             for line in scored.lines():
                 typer.echo(line)
         if told.rows:
-            typer.echo(f"next: {_next_command(store, gallery, crops)}")
+            typer.echo(f"next: {_next_command(store, folder)}")
     if report is not None:
         write_bytes(report, json.dumps(content, indent=1).encode())
     if told.footage.failed == len(found):
@@ -177,12 +177,12 @@ def _index_with_others(
         write_bytes(report, json.dumps(told.to_dict(), indent=1).encode())
 
 
-def _next_command(store: "Store", gallery: str, crops: Path | None) -> str:
-    """A search for whoever can be told best."""
+def _next_command(store: "Store", folder: Path | None) -> str:
+    """A search for whoever can be told best; its address has no password."""
     columns = store.columns(["quality", "tracklet"])
     _, tracklet = max(zip(columns["quality"], columns["tracklet"], strict=True))
-    words = ["tapetum", "search", "--gallery", gallery, "--tracklet", tracklet]
-    return shlex.join(words if crops is None else [*words, "--crops", str(crops)])
+    words = ["tapetum", "search", "--gallery", store.where, "--tracklet", tracklet]
+    return shlex.join(words if folder is None else [*words, "--folder", str(folder)])
 
 
 def _read_as(
@@ -227,7 +227,7 @@ def _open_place(text: str) -> "str | Dataset":
 
 
 def _open(
-    gallery: str, place: Path | None, crops: Path | None, precision: str, trust_code: bool
+    gallery: str, place: Path | None, folder: Path | None, precision: str, trust_code: bool
 ) -> "tuple[Store, Model]":
     """The gallery and its model; a new gallery takes the demo's where none is named."""
     from tapetum.core.errors import MissingGalleryError, RecipeError
@@ -237,7 +237,7 @@ def _open(
     from tapetum.runtime.sessions import open_model
 
     try:
-        store = open_gallery(gallery, folder=crops)
+        store = open_gallery(gallery, folder=folder)
     except MissingGalleryError:
         chosen = place or DEMO_MODEL
         if not chosen.exists() and place is None:
@@ -246,6 +246,6 @@ def _open(
                 "with: make demo"
             ) from None
         opened = open_model(chosen, precision=precision, trust_code=trust_code)
-        with one_maker(crops or Path(gallery)):
-            return open_gallery_for(gallery, opened, chosen, crops), opened
+        with one_maker(folder or Path(gallery)):
+            return open_gallery_for(gallery, opened, chosen, folder), opened
     return store, open_gallery_model(store, place, precision=precision, trust_code=trust_code)

@@ -86,7 +86,7 @@ def command(
     calibration: Annotated[
         Path | None, typer.Option(help="A file of `tapetum calibrate`; default: the model's own, where it has one.")
     ] = None,
-    crops: Annotated[Path | None, typer.Option(help="Folder with the crops of a Milvus gallery.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder with the crops of a Milvus gallery.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the answers to this file.")] = None,
     case: Annotated[
         Path | None,
@@ -125,7 +125,7 @@ def command(
             "--exclude-seconds": exclude_seconds,
             "--rerank": rerank,
             "--exact": exact,
-            "--crops": crops,
+            "--folder": folder,
             "--json": json_file,
             "--case": case,
         }
@@ -137,10 +137,11 @@ def command(
     from tapetum.gallery.store import open_gallery
     from tapetum.investigation.case import build_case, case_content, check_case_path, write_case
     from tapetum.investigation.find import FindOptions, find, join_queries, query_of_rows, query_of_tracklet
+    from tapetum.investigation.index import open_gallery_model
 
     if case is not None:
         check_case_path(case)
-    with open_gallery(gallery, folder=crops) as store:
+    with open_gallery(gallery, folder=folder) as store:
         options = FindOptions(
             k=k,
             filter=_build_filter(store, filter, camera or [], since, until),
@@ -152,7 +153,10 @@ def command(
             prior=prior,
         )
         shown = _read_pictures(query or [], video, at, box)
-        opened = _open_model(store, model, precision, trust_code=trust_code) if shown else None
+        opened = None
+        if shown:
+            naming = f"tapetum search MODEL --gallery {store.where}"
+            opened = open_gallery_model(store, model, precision=precision, trust_code=trust_code, naming=naming)
         asked, pictures = _ask_pictures(opened, shown, kinds[modality]) if opened else ([], [])
         asked += [query_of_rows(store, [each]) for each in row or []]
         asked += [query_of_tracklet(store, each) for each in tracklet or []]
@@ -270,20 +274,6 @@ def _parse_box(text: str) -> "Box":
     except ValueError:
         raise RecipeError(f"--box {text}: want four whole numbers, left,top,width,height, e.g. 40,10,64,128") from None
     return left, top, width, height
-
-
-def _open_model(store: "Store", model: Path | None, precision: str, *, trust_code: bool) -> "Model":
-    from tapetum.core.errors import GalleryError
-    from tapetum.investigation.index import open_gallery_model
-
-    place = model or Path(store.info.place)
-    if model is None and not (store.info.place and place.exists()):
-        state = f"was at {place}, where nothing is now" if store.info.place else "is not written down in it"
-        raise GalleryError(
-            f"{store.where}: its model ({store.info.id}) {state}; say where it is: tapetum search MODEL --gallery "
-            f"{store.where}"
-        )
-    return open_gallery_model(store, place, precision=precision, trust_code=trust_code)
 
 
 def _ask_pictures(

@@ -184,7 +184,7 @@ def crops_folder(store: Store) -> Path:
         GalleryError: it has no such folder.
     """
     if store.folder is None:
-        raise GalleryError(f"{store.where}: has no folder for crops; name one with --crops (folder=...)")
+        raise GalleryError(f"{store.where}: has no folder for crops; name one with --folder")
     return store.folder
 
 
@@ -211,6 +211,7 @@ def open_gallery_model(
     precision: str = "auto",
     device: Device = "auto",
     trust_code: bool = False,
+    naming: str = "--model MODEL",
 ) -> Model:
     """The model that a gallery was made with.
 
@@ -220,6 +221,7 @@ def open_gallery_model(
         precision: as for `open_model`.
         device: as for `open_model`.
         trust_code: as for `open_model`.
+        naming: how the caller's user says where the model is, for messages.
     Raises:
         GalleryError: its model is no longer where it was, or `place` is another model.
         CheckpointError: what is at `place` cannot be opened.
@@ -227,17 +229,17 @@ def open_gallery_model(
     remembered = store.info.place
     if place is None and not (remembered and Path(remembered).exists()):
         state = f"was at {remembered}, where nothing is now" if remembered else "is not written down in it"
-        raise GalleryError(f"{store.where}: its model ({store.info.id}) {state}; say where it is with --model")
+        raise GalleryError(f"{store.where}: its model ({store.info.id}) {state}; say where it is: {naming}")
     try:
         model = open_model(place or Path(remembered), precision=precision, device=device, trust_code=trust_code)
     except CheckpointError as error:
         if place is not None:
             raise
-        raise GalleryError(f"{store.where}: its model cannot be opened: {error}; or name a copy with --model") from None
+        raise GalleryError(f"{store.where}: its model cannot be opened: {error}; or name a copy: {naming}") from None
     if place is None and model.id != store.info.id:
         raise GalleryError(
             f"{store.where}: was made with model {store.info.id}, and at {remembered} is another one now ({model.id}); "
-            "name a copy of its own with --model, or index into another gallery"
+            f"name a copy of its own: {naming}; or index into another gallery"
         )
     store.expect(ModelInfo(model.id, model.dimension))
     return model

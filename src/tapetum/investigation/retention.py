@@ -130,7 +130,7 @@ def write_keep_days(store: Store, days: float | None) -> None:
     if days is not None and not (days > 0 and math.isfinite(days)):
         raise GalleryError(f"{store.where}: keep {days} days; want more than 0")
     if store.folder is None:
-        raise GalleryError(f"{store.where}: has no folder to write retention down in; name one with --crops")
+        raise GalleryError(f"{store.where}: has no folder to write retention down in; name one with --folder")
     with store.writing():
         write_bytes(store.folder / KEPT, json.dumps({"keep_days": days}).encode())
 

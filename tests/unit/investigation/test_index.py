@@ -273,7 +273,7 @@ def test_another_models_gallery_and_one_without_a_folder_are_refused_before_anyt
     with pytest.raises(GalleryError, match=r"holds embeddings of model 'stripes-1' .* not of 'stripes-2'"):
         index_sources(sources, store, plain_model("stripes-2"), Unasked())
     monkeypatch.setattr(store, "folder", None)
-    with pytest.raises(GalleryError, match="has no folder for crops; name one with --crops"):
+    with pytest.raises(GalleryError, match="has no folder for crops; name one with --folder"):
         index_sources(sources, store, model, Unasked())
     assert store.count() == 0
 
@@ -321,7 +321,7 @@ def test_a_gallery_finds_its_model_again_and_says_when_it_moved_or_changed(
     with pytest.raises(GalleryError, match=r"its model \(stripes-1\) was at .*, where nothing is now; .*--model"):
         open_gallery_model(store)
     place.mkdir()
-    with pytest.raises(GalleryError, match=r"its model cannot be opened: .*; or name a copy with --model"):
+    with pytest.raises(GalleryError, match=r"its model cannot be opened: .*; or name a copy: --model MODEL"):
         open_gallery_model(store)
     with pytest.raises(CheckpointError):
         open_gallery_model(store, place)
