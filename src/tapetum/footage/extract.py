@@ -12,27 +12,25 @@ without a list; the next run writes the same ones again under the same names and
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.core.atomic import make_folder, replacing, write_bytes
-from tapetum.core.errors import DataError, OutputError, RecipeError
-from tapetum.core.locks import locked
+from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.sighting import Box, Sighting
 from tapetum.core.types import Modality
 from tapetum.data.crop_video import widen_box
 from tapetum.data.image_io import Picture, read_picture
 from tapetum.data.loader import Progress, map_in_threads
 from tapetum.footage.choose import Candidate, CropChooser
-from tapetum.footage.clock import format_time
 from tapetum.footage.detect import Detections, Detector, compute_intersection
 from tapetum.footage.frames import Frame, Limits, count_units, read_source_frames
+from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
 from tapetum.footage.quality import QualityOptions, measure_quality, tell_modality, touches_edge
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import LoosePicture, Origin, Source, fingerprint_source, picture_time
@@ -41,9 +39,7 @@ from tapetum.synth.sensor import encode_jpeg
 
 FORMAT = 1  # another number wherever the same footage gives other crops
 _REPORT_EVERY = 20
-_CROPS, _LISTS = "crops", "sources"
 _KEPT_AS_THEY_ARE = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
-_SIGHTING = "sighting"
 Refuse = Callable[[Sighting], str]  # why a sighting must not be kept, in a few words; empty where it may be
 
 
@@ -173,13 +169,12 @@ def extract_sightings(
             if detector is None:
                 raise RecipeError(f"{source.name}: holds frames, and no detector is given; name one")
             told.detector = detector.name
-        if _list_path(out, key).is_file():
+        if list_path(out, key).is_file():
             told.finished_before += 1
             return
         told.sources += 1
-        make_folder(out / _LISTS)
-        make_folder(out / _CROPS / key)
-        with locked(out / _LISTS / f".{key}.lock", f"{source.name}: another run is reading this source"):
+        make_folder(out / CROPS / key)
+        with reading_alone(out, key, source):
             yield from _extract(source, out, key, detector, settings, told, progress, refuse, before_end)
     except DataError as error:
         if report is None:
@@ -211,7 +206,7 @@ def extract_part(
     Raises:
         OutputError: the folder cannot be written.
     """
-    make_folder(out / _CROPS / key)
+    make_folder(out / CROPS / key)
     try:
         for sighting in _copy_pictures(source, key, out, options, report, progress, refuse):
             _count_crop(sighting, report)
@@ -231,16 +226,9 @@ def finish_parts(source: Source, key: str, out: Path, sightings: Iterable[Sighti
     Raises:
         OutputError: the folder cannot be written.
     """
-    make_folder(out / _LISTS)
-    with replacing(_list_path(out, key)) as temporary:
-        with temporary.open("w", encoding="utf-8") as file:
-            written = set()
-            file.write(_head(source, ""))
-            for sighting in sightings:
-                written.add(Path(sighting.crop).name)
-                file.write(_line(sighting))
-            _end_list(file, len(written))
-        _drop_stale(out, key, written)
+    with writing_list(out, key, source, "") as add:
+        for sighting in sightings:
+            add(sighting)
 
 
 def read_sightings(
@@ -256,7 +244,7 @@ def read_sightings(
     Raises:
         DataError: the source is gone, or its list is damaged.
     """
-    yield from _read_list(_list_path(out, source_key(source, detector, options or ExtractOptions())))
+    yield from read_list(list_path(out, source_key(source, detector, options or ExtractOptions())))
 
 
 def is_finished(source: Source, out: Path, detector: Detector | None, options: ExtractOptions | None = None) -> bool:
@@ -270,82 +258,7 @@ def is_finished(source: Source, out: Path, detector: Detector | None, options: E
     Raises:
         DataError: the source is gone.
     """
-    return _list_path(out, source_key(source, detector, options or ExtractOptions())).is_file()
-
-
-def read_all_sightings(out: Path) -> Iterator[Sighting]:
-    """The sightings of every finished source below a folder.
-
-    Args:
-        out: the folder given to `extract_sightings`.
-    Raises:
-        DataError: a list is damaged.
-    """
-    for path in _finished_lists(out):
-        yield from _read_list(path)
-
-
-def strike_sightings(out: Path, ids: Collection[str]) -> int:
-    """Take sightings out of the lists of finished sources, which stay finished.
-
-    A list that cannot be read goes as a whole: its source is then read again.
-
-    Args:
-        out: the folder given to `extract_sightings`.
-        ids: of the sightings.
-    Returns:
-        Lines taken out.
-    Raises:
-        OutputError: a list cannot be written anew or removed.
-    """
-    struck = 0
-    for path in _finished_lists(out):
-        try:
-            lines = sum(sighting.id in ids for sighting in _read_list(path))
-        except DataError:
-            _remove(path)
-            continue
-        if lines:
-            struck += lines
-            _rewrite_list(path, ids)
-    return struck
-
-
-def drop_unfinished(out: Path, keep: Collection[str]) -> int:
-    """Remove what killed runs left of sources that they did not finish: the next run writes it again.
-
-    Args:
-        out: the folder given to `extract_sightings`.
-        keep: crops that stay, relative to the folder.
-    Returns:
-        Crops removed.
-    Raises:
-        OutputError: a file cannot be removed, or another run is reading such a source.
-    """
-    removed = 0
-    begun = {path.name.split(".")[1] for path in (out / _LISTS).glob(".*.jsonl.*")}
-    for lock in sorted((out / _LISTS).glob(".*.lock")):
-        key = lock.name.split(".")[1]
-        finished = _list_path(out, key).is_file()
-        if finished and key not in begun:
-            continue
-        with locked(lock, f"{out}: another run is reading a source"):
-            for path in (out / _LISTS).glob(f".{key}.jsonl.*"):
-                _remove(path)
-            for path in [] if finished else sorted((out / _CROPS / key).glob("*")):
-                if path.relative_to(out).as_posix() not in keep:
-                    _remove(path)
-                    removed += 1
-    return removed
-
-
-def sighting_of(fields: dict[str, Any]) -> Sighting:
-    """A sighting from plain values.
-
-    Args:
-        fields: of `dataclasses.asdict`, by way of JSON or not.
-    """
-    return Sighting(**{**fields, "box": tuple(fields["box"]), "modality": Modality(fields["modality"])})
+    return list_path(out, source_key(source, detector, options or ExtractOptions())).is_file()
 
 
 def source_key(source: Source, detector: Detector | None, options: ExtractOptions) -> str:
@@ -383,103 +296,25 @@ def _extract(
     before_end: Callable[[], None] | None,
 ) -> Iterator[Sighting]:
     """Give out the sightings and write them down; the list appears when all is done."""
-    written: set[str] = set()
-    refused_before = report.refused.total()
-    for begun in (out / _LISTS).glob(f".{key}.jsonl.*"):  # by a run that was killed
-        begun.unlink(missing_ok=True)
+    before = report.crops + report.refused.total()
     if source.kind == "crops" or detector is None:
         found = _copy_pictures(source, key, out, options, report, progress, refuse)
     else:
         found = _follow_people(source, key, out, detector, options, report, progress, refuse)
-    with replacing(_list_path(out, key)) as temporary:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(_head(source, report.detector))
-            for sighting in found:
-                written.add(Path(sighting.crop).name)
-                _count_crop(sighting, report)
-                file.write(_line(sighting))
-                yield sighting
-            if before_end is not None:
-                before_end()
-            _end_list(file, len(written))
-        _drop_stale(out, key, written)
-    if not written and report.refused.total() == refused_before:
+    with writing_list(out, key, source, report.detector) as add:
+        for sighting in found:
+            add(sighting)
+            _count_crop(sighting, report)
+            yield sighting
+        if before_end is not None:
+            before_end()
+    if report.crops + report.refused.total() == before:
         report.without_person.append(source.name)
-
-
-def _finished_lists(out: Path) -> list[Path]:
-    return sorted(path for path in (out / _LISTS).glob("*.jsonl") if not path.name.startswith("."))  # . is a begun one
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be removed ({error.strerror}); allow it and repeat the command") from None
-
-
-def _rewrite_list(path: Path, without: Collection[str]) -> None:
-    with (
-        replacing(path) as temporary,
-        path.open(encoding="utf-8") as lines,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
-        for line in lines:
-            content = json.loads(line)
-            if _SIGHTING not in content or content[_SIGHTING]["id"] not in without:
-                file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _list_path(out: Path, key: str) -> Path:
-    return out / _LISTS / f"{key}.jsonl"
-
-
-def _head(source: Source, detector: str) -> str:
-    head = {"source": source.name, "kind": source.kind, "camera": source.camera}
-    if source.start is not None:
-        head |= {"start": format_time(source.start), "start_origin": str(source.start_origin)}
-    return json.dumps(head | {"detector": detector}) + "\n"
-
-
-def _line(sighting: Sighting) -> str:
-    return json.dumps({_SIGHTING: asdict(sighting)}) + "\n"
-
-
-def _end_list(file: TextIO, count: int) -> None:
-    file.write(json.dumps({"end": count}) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _count_crop(sighting: Sighting, report: FootageReport) -> None:
     report.crops += 1
     report.remarks.update(filter(None, sighting.remark.split("; ")))
-
-
-def _drop_stale(out: Path, key: str, written: set[str]) -> None:
-    """Crops of a run that was killed while it wrote."""
-    for stale in (out / _CROPS / key).iterdir():
-        if stale.name not in written:
-            stale.unlink(missing_ok=True)
-
-
-def _read_list(path: Path) -> Iterator[Sighting]:
-    if not path.is_file():
-        return
-    ended = False
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                content = json.loads(line)
-                ended = "end" in content
-                if _SIGHTING in content:
-                    yield sighting_of(content[_SIGHTING])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete it, and the source is read again") from None
-    if not ended:
-        raise DataError(f"{path}: ends too early; delete it, and the source is read again")
 
 
 def _follow_people(
@@ -520,7 +355,7 @@ def _follow_people(
                     light=candidate.quality.light,
                     quality=candidate.quality.value,
                     remark=candidate.quality.remark,
-                    crop=f"{_CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg",
+                    crop=f"{CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg",
                 )
                 refusal = refuse(sighting) if refuse else ""
                 if refusal:
@@ -697,7 +532,7 @@ def _copy_picture(
         light=quality.light,
         quality=quality.value,
         remark=quality.remark,
-        crop=f"{_CROPS}/{key}/{name}{suffix}",
+        crop=f"{CROPS}/{key}/{name}{suffix}",
     )
     refusal = refuse(sighting) if refuse else ""
     if not refusal:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import GalleryError, OutputError
-from tapetum.footage.extract import drop_unfinished, strike_sightings
+from tapetum.footage.lists import drop_unfinished, strike_sightings
 from tapetum.gallery.filters import Compare, Filter, as_filter
 from tapetum.gallery.store import SECONDS_A_DAY, Store
 

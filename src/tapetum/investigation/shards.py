@@ -39,10 +39,10 @@ from tapetum.footage.extract import (
     finish_parts,
     is_finished,
     read_sightings,
-    sighting_of,
     source_key,
 )
 from tapetum.footage.frames import count_units
+from tapetum.footage.lists import sighting_of
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import LoosePicture, Source, SourceOptions
 from tapetum.gallery.schema import ModelInfo, Row, Run

@@ -24,11 +24,11 @@ from tapetum.footage.extract import (
     ExtractOptions,
     extract_all,
     extract_sightings,
-    read_all_sightings,
     read_sightings,
     source_key,
 )
 from tapetum.footage.frames import Limits
+from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.quality import TOO_SMALL
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source, SourceOptions, find_sources

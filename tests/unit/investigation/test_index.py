@@ -21,7 +21,8 @@ from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
 from tapetum.footage import extract as extraction
 from tapetum.footage.detect import BackgroundDetector, Detections
-from tapetum.footage.extract import ExtractOptions, extract_all, read_all_sightings
+from tapetum.footage.extract import ExtractOptions, extract_all
+from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.sources import Source, SourceOptions, find_sources
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.investigation import index as module

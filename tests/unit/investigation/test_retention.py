@@ -14,7 +14,8 @@ from street_clip import write_street
 from tapetum.core.errors import FilterError, GalleryError, OutputError
 from tapetum.core.locks import locked
 from tapetum.footage.detect import BackgroundDetector
-from tapetum.footage.extract import ExtractOptions, extract_sightings, read_all_sightings
+from tapetum.footage.extract import ExtractOptions, extract_sightings
+from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source, SourceOptions, find_sources
 from tapetum.gallery.store import Store

@@ -1,0 +1,220 @@
+"""The lists of sightings: one file a source, one line a sighting.
+
+A list is written when its source has been read to the end, so its presence says that the source is finished. It begins
+with a line about the source and ends with the number of its sightings: one without an end was damaged.
+"""
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tapetum.core.atomic import make_folder, replacing
+from tapetum.core.errors import DataError, OutputError
+from tapetum.core.locks import locked
+from tapetum.core.sighting import Sighting
+from tapetum.core.types import Modality
+from tapetum.footage.clock import format_time
+from tapetum.footage.sources import Source
+
+CROPS, LISTS = "crops", "sources"  # folders below the one that crops are written to
+_SIGHTING = "sighting"
+
+
+def list_path(out: Path, key: str) -> Path:
+    """Where the list of a source is, or will be.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+        key: the source's.
+    """
+    return out / LISTS / f"{key}.jsonl"
+
+
+@contextmanager
+def reading_alone(out: Path, key: str, source: Source) -> Iterator[None]:
+    """Be the only run that reads a source; what a killed one began of its list goes.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+        key: the source's.
+        source: that is read.
+    Raises:
+        OutputError: another run reads it.
+    """
+    make_folder(out / LISTS)
+    with locked(out / LISTS / f".{key}.lock", f"{source.name}: another run is reading this source"):
+        for begun in _begun_lists(out, key):
+            _remove(begun)
+        yield
+
+
+@contextmanager
+def writing_list(out: Path, key: str, source: Source, detector: str) -> Iterator[Callable[[Sighting], None]]:
+    """Write the list of a source, as a function that takes its sightings; it appears when the block has ended well.
+
+    Crops of the source that it does not name are left over from a killed run, and go.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+        key: the source's.
+        source: that is read.
+        detector: name of what found the people.
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    make_folder(out / LISTS)
+    written: set[str] = set()
+    with replacing(list_path(out, key)) as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+
+            def add(sighting: Sighting) -> None:
+                written.add(Path(sighting.crop).name)
+                file.write(json.dumps({_SIGHTING: asdict(sighting)}) + "\n")
+
+            file.write(json.dumps(_head(source, detector)) + "\n")
+            yield add
+            file.write(json.dumps({"end": len(written)}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        for crop in (out / CROPS / key).iterdir():
+            if crop.name not in written:
+                _remove(crop)
+
+
+def read_list(path: Path) -> Iterator[Sighting]:
+    """The sightings of one list; nothing where there is none.
+
+    Args:
+        path: of the list.
+    Raises:
+        DataError: it is damaged.
+    """
+    if not path.is_file():
+        return
+    ended = False
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                content = json.loads(line)
+                ended = "end" in content
+                if _SIGHTING in content:
+                    yield sighting_of(content[_SIGHTING])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it, and the source is read again") from None
+    if not ended:
+        raise DataError(f"{path}: ends too early; delete it, and the source is read again")
+
+
+def read_all_sightings(out: Path) -> Iterator[Sighting]:
+    """The sightings of every finished source below a folder.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+    Raises:
+        DataError: a list is damaged.
+    """
+    for path in _finished_lists(out):
+        yield from read_list(path)
+
+
+def strike_sightings(out: Path, ids: Collection[str]) -> int:
+    """Take sightings out of the lists of finished sources, which stay finished.
+
+    A list that cannot be read goes as a whole: its source is then read again.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+        ids: of the sightings.
+    Returns:
+        Lines taken out.
+    Raises:
+        OutputError: a list cannot be written anew or removed.
+    """
+    struck = 0
+    for path in _finished_lists(out):
+        try:
+            lines = sum(sighting.id in ids for sighting in read_list(path))
+        except DataError:
+            _remove(path)
+            continue
+        if lines:
+            struck += lines
+            _rewrite_list(path, ids)
+    return struck
+
+
+def drop_unfinished(out: Path, keep: Collection[str]) -> int:
+    """Remove what killed runs left of sources that they did not finish: the next run writes it again.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+        keep: crops that stay, relative to the folder.
+    Returns:
+        Crops removed.
+    Raises:
+        OutputError: a file cannot be removed, or another run is reading such a source.
+    """
+    removed = 0
+    begun = {path.name.split(".")[1] for path in _begun_lists(out, "*")}
+    for lock in sorted((out / LISTS).glob(".*.lock")):
+        key = lock.name.split(".")[1]
+        finished = list_path(out, key).is_file()
+        if finished and key not in begun:
+            continue
+        with locked(lock, f"{out}: another run is reading a source"):
+            for path in _begun_lists(out, key):
+                _remove(path)
+            for path in [] if finished else sorted((out / CROPS / key).glob("*")):
+                if path.relative_to(out).as_posix() not in keep:
+                    _remove(path)
+                    removed += 1
+    return removed
+
+
+def sighting_of(fields: dict[str, Any]) -> Sighting:
+    """A sighting from plain values.
+
+    Args:
+        fields: of `dataclasses.asdict`, by way of JSON or not.
+    """
+    return Sighting(**{**fields, "box": tuple(fields["box"]), "modality": Modality(fields["modality"])})
+
+
+def _head(source: Source, detector: str) -> dict[str, str]:
+    head = {"source": source.name, "kind": source.kind, "camera": source.camera}
+    if source.start is not None:
+        head |= {"start": format_time(source.start), "start_origin": str(source.start_origin)}
+    return head | {"detector": detector}
+
+
+def _finished_lists(out: Path) -> list[Path]:
+    return sorted(path for path in (out / LISTS).glob("*.jsonl") if not path.name.startswith("."))  # . is a begun one
+
+
+def _begun_lists(out: Path, key: str) -> list[Path]:
+    return list((out / LISTS).glob(f".{key}.jsonl.*"))
+
+
+def _rewrite_list(path: Path, without: Collection[str]) -> None:
+    with (
+        replacing(path) as temporary,
+        path.open(encoding="utf-8") as lines,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        for line in lines:
+            content = json.loads(line)
+            if _SIGHTING not in content or content[_SIGHTING]["id"] not in without:
+                file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed ({error.strerror}); allow it and repeat the command") from None
