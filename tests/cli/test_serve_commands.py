@@ -116,6 +116,7 @@ def test_beyond_this_machine_users_must_be_there_first(gallery: Path, tmp_path: 
         ({"host": "0.0.0.0"}, "--public-name"),
         ({"host": "192.0.2.1"}, "unencrypted"),
         ({"public_names": ("people.example.org",)}, "unencrypted"),
+        ({"proxy": "*", "public_names": ("people.example.org",)}, "is no address"),
         ({"certificate": Path("a.pem")}, "give both"),
         ({"certificate": Path("a.pem"), "key": Path("b.pem")}, "no such file"),
     ],

@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from service.conftest import ROWS, MakeServer, a_picture, add_user, log_in, service_of
 from tapetum.gallery.store import Store
 from tapetum.service.audit import FILE, read_log
+from tapetum.service.errors import NotFoundError
 from tapetum.service.users import Role
 
 
@@ -79,6 +80,63 @@ def test_errors_do_not_say_where_the_gallery_lies(client: TestClient, store: Sto
     answer = client.post("/api/v1/search", json={"rows": ["gone"]})
     assert str(store.folder) not in answer.text
     assert answer.json()["error"].startswith("gallery: has no row 'gone'")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("WHERE/rows.lance: cannot be read", "gallery/rows.lance: cannot be read"),
+        ("WHERE: busy", "gallery: busy"),
+        ("FOLDER/crops/a.jpg: damaged", "gallery/crops/a.jpg: damaged"),
+        ("ROOT/yard.mp4: no video", "footage/yard.mp4: no video"),
+        ("WHERE-2 is another one", "WHERE-2 is another one"),
+    ],
+)
+def test_a_message_names_places_as_clients_know_them(
+    serve: MakeServer, store: Store, tmp_path: Path, text: str, shown: str
+) -> None:
+    root = tmp_path / "footage"
+    root.mkdir()
+    hide = service_of(serve(footage_roots=(root,))).hide
+
+    def fill(words: str) -> str:
+        for word, place in (("WHERE", store.where), ("FOLDER", str(store.folder)), ("ROOT", str(root))):
+            words = words.replace(word, place)
+        return words
+
+    assert hide(fill(text)) == fill(shown)
+
+
+def test_a_gallery_called_by_a_dot_leaves_other_dots_alone(
+    serve: MakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "where", ".")
+    hide = service_of(serve()).hide
+    assert hide("quality: 3.5 is too much... choose 0.5.") == "quality: 3.5 is too much... choose 0.5."
+    assert hide(".: busy") == "gallery: busy"
+
+
+def test_nobody_pushes_out_the_searches_of_others(serve: MakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapetum.service.searches.MOST_OF_ONE", 3)
+    client = serve()
+    add_user(client, "anna", Role.SEARCH)
+    _, key = service_of(client).users.add_key("anna", "a script")
+    hers = client.post("/api/v1/search", json={"rows": ["row00003"]}, headers={"authorization": f"Bearer {key}"}).json()
+    mine = [search(client, rows=["row00003"])["search"] for _ in range(5)]
+    kept = service_of(client).searches
+    assert kept.find(hers["search"], "anna")
+    assert [kept.find(each, "owner").id for each in mine[2:]] == mine[2:]
+    with pytest.raises(NotFoundError, match="search again"):
+        kept.find(mine[1], "owner")
+
+
+def test_a_search_that_holds_somebody_who_was_deleted_is_forgotten(client: TestClient) -> None:
+    by_row = search(client, rows=["row00003"], where={"ids": ["row00003"]})["search"]
+    found = search(client, rows=["row00004"], k=200, group="none")["search"]
+    other = search(client, rows=["row00004"], where={"ids": ["row00005"]})["search"]
+    client.post("/api/v1/delete", json={"where": {"ids": ["row00003"]}})
+    statuses = [client.post("/api/v1/search", json={"search": each}).status_code for each in (by_row, found, other)]
+    assert statuses == [404, 404, 200]
 
 
 def test_a_search_by_an_uploaded_picture_honours_filter_and_expression(client: TestClient) -> None:

@@ -71,6 +71,16 @@ def test_over_tls_the_cookie_is_for_tls_only(serve: MakeServer) -> None:
     assert client.get("/api/v1/session").json()["name"] == "anna"
 
 
+def test_over_tls_a_cookie_that_another_host_may_have_set_is_not_believed(serve: MakeServer) -> None:
+    client = serve(signed_in=False)
+    add_user(client, "anna", Role.SEARCH)
+    log_in(client, "anna")
+    cookie = {"cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+    client.cookies.clear()
+    assert client.get("http://localhost/api/v1/session", headers=cookie).status_code == 200
+    assert client.get("https://localhost/api/v1/session", headers=cookie).status_code == 401
+
+
 def test_a_session_needs_its_token_for_every_change_and_a_key_needs_none(serve: MakeServer) -> None:
     client = serve(signed_in=False)
     add_user(client, "anna", Role.SEARCH)
@@ -89,8 +99,13 @@ def test_a_session_needs_its_token_for_every_change_and_a_key_needs_none(serve: 
 
 @pytest.mark.parametrize(
     "headers",
-    [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}],
-    ids=lambda each: next(iter(each)),
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "http://localhost:9999", "sec-fetch-site": "same-site"},
+    ],
+    ids=str,
 )
 def test_another_site_cannot_log_somebody_in(serve: MakeServer, headers: dict[str, str]) -> None:
     client = serve(signed_in=False)

@@ -36,7 +36,7 @@ from tapetum.service.schemas import (
     show_row,
 )
 from tapetum.service.searches import Search
-from tapetum.service.security import COOKIE, SECURE_COOKIE, Principal, need
+from tapetum.service.security import Principal, cookie_name, need
 from tapetum.service.state import Service
 from tapetum.service.uploads import read_form, read_pictures
 from tapetum.service.users import Role
@@ -311,7 +311,7 @@ async def end_session(request: Request, response: Response, service: Service, cl
         client: address.
         who: they are.
     """
-    name = SECURE_COOKIE if request.url.scheme == "https" else COOKIE
+    name = cookie_name(request.url.scheme)
     session_id = request.cookies.get(name)
     if session_id and who.session:
         service.security.log_out(session_id)
@@ -327,15 +327,9 @@ def set_cookie(request: Request, response: Response, session_id: str) -> None:
         response: carries the cookie.
         session_id: of the session.
     """
+    name = cookie_name(request.url.scheme)
     secure = request.url.scheme == "https"
-    response.set_cookie(
-        SECURE_COOKIE if secure else COOKIE,
-        session_id,
-        path="/",
-        secure=secure,
-        httponly=True,
-        samesite="strict",
-    )
+    response.set_cookie(name, session_id, path="/", secure=secure, httponly=True, samesite="strict")
 
 
 def show_principal(who: Principal) -> WhoOut:

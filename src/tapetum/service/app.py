@@ -22,7 +22,7 @@ import tapetum
 from tapetum.core.errors import InUseError, OutputError, TapetumError
 from tapetum.service import api, pages
 from tapetum.service.errors import ForbiddenError, HostError, ServiceError, SignInError, TooLargeError
-from tapetum.service.security import SAFE, Principal
+from tapetum.service.security import SAFE, Principal, cookie_name
 from tapetum.service.state import Service
 from tapetum.service.uploads import FORM, MOST_BODY_BYTES, MOST_UPLOAD_BYTES
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 API = "/api/"
 SERVICE = "tapetum.service"  # in a request's scope
 BODY_SECONDS = 60.0  # between two parts of a body
+WHOLE_BODY_SECONDS = 600.0
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'",
@@ -154,12 +155,12 @@ class Gate:
         state = request.scope.setdefault("state", {})
         state["principal"], state["refusal"] = None, None
         try:
-            state["principal"] = self.service.security.find(request.headers, _cookies_of(request.headers))
+            session_id = _cookies_of(request.headers).get(cookie_name(request.url.scheme))
+            state["principal"] = self.service.security.find(request.headers, session_id)
         except SignInError as error:
             state["refusal"] = str(error)
         principal: Principal | None = state["principal"]
-        address = address_of(request)
-        self.service.rate.take(f"name {principal.name}" if principal else f"address {address}")
+        self.service.rate.take(f"name {principal.name}" if principal else f"address {api.client_of(request)}")
         path = request.scope["path"]
         if principal is None and path.startswith(API) and path not in api.PUBLIC:
             raise SignInError(state["refusal"] or "log in first, or send an API key")
@@ -174,15 +175,19 @@ class Gate:
         if stated.isdecimal() and int(stated) > most:
             raise TooLargeError(f"the request has {stated[:20]} bytes; at most {most} are read")
         got, complete = 0, False
+        end = time.monotonic() + WHOLE_BODY_SECONDS
 
         async def limited() -> Message:
             nonlocal got, complete
             if complete:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), BODY_SECONDS)
+                message = await asyncio.wait_for(receive(), min(BODY_SECONDS, end - time.monotonic()))
             except TimeoutError:
-                raise HTTPException(408, f"no more of the request came for {BODY_SECONDS:.0f} s") from None
+                raise HTTPException(
+                    408,
+                    f"the request did not come: nothing for {BODY_SECONDS:.0f} s, or {WHOLE_BODY_SECONDS:.0f} s in all",
+                ) from None
             if message["type"] == "http.request":
                 got += len(message.get("body", b""))
                 complete = not message.get("more_body", False)
@@ -191,15 +196,6 @@ class Gate:
             return message
 
         return limited
-
-
-def address_of(request: Request) -> str:
-    """The client's address, as the log names it.
-
-    Args:
-        request: any.
-    """
-    return request.client.host if request.client else "unknown"
 
 
 def respond(request: Request, error: TapetumError) -> Response:
@@ -224,7 +220,7 @@ def respond(request: Request, error: TapetumError) -> Response:
 
 def _show(request: Request, status: int, message: str, headers: dict[str, str], mark: str | None = None) -> Response:
     service: Service = request.scope[SERVICE]
-    message = message.replace(service.store.where, "gallery")  # where it lies on the disk is nobody's business
+    message = service.hide(message)
     if not request.url.path.startswith(API):
         answer = pages.show_error(request, status, message)
         answer.headers.update(headers)

@@ -156,7 +156,7 @@ class FindingsOut(BaseModel):
 class SearchOut(BaseModel):
     """Answers to a search."""
 
-    search: str = Field(description="id, good for an hour: to repeat it, or to export it")
+    search: str = Field(description="id, good for an hour and 31 further searches: to repeat it, or to export it")
     filter: str
     queries: list[FindingsOut]
 

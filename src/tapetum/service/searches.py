@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tapetum.core.sighting import Box
@@ -30,7 +31,8 @@ from tapetum.service.schemas import SearchOptions, SearchPictures, SearchRows
 from tapetum.service.uploads import decode_pictures
 from tapetum.synth.sensor import encode_jpeg
 
-MOST_KEPT = 64
+MOST_KEPT = 256  # in all
+MOST_OF_ONE = 32  # of one user, so that nobody pushes out everybody's
 KEPT_SECONDS = 3600.0
 KEPT_HEIGHT = 384  # pixels of a query picture
 MODALITIES = {modality.name.lower(): modality for modality in Modality}
@@ -154,8 +156,22 @@ class Searches:
             self._forget()
             search = self._kept.get(search_id)
         if search is None or search.who != who:
-            raise NotFoundError(f"search {search_id[:40]!r}: unknown or more than an hour old; search again")
+            raise NotFoundError(
+                f"search {search_id[:40]!r}: unknown, more than an hour old, or with somebody who was deleted; "
+                "search again"
+            )
         return search
+
+    def forget_rows(self, ids: frozenset[str]) -> None:
+        """Forget the searches that asked with some rows or found them.
+
+        Args:
+            ids: of rows that were deleted.
+        """
+        with self._guard:
+            for search in list(self._kept.values()):
+                if not ids.isdisjoint(_rows_of(search)):
+                    del self._kept[search.id]
 
     def _search(
         self,
@@ -192,6 +208,9 @@ class Searches:
         )
         with self._guard:
             self._kept[search.id] = search
+            own = [kept.id for kept in self._kept.values() if kept.who == who]
+            for old in own[:-MOST_OF_ONE]:
+                del self._kept[old]
             self._forget()
         return search
 
@@ -202,6 +221,13 @@ class Searches:
             if len(self._kept) <= MOST_KEPT and first.when >= oldest:
                 return
             self._kept.popitem(last=False)
+
+
+def _rows_of(search: Search) -> Iterator[str]:
+    for query in search.queries:
+        yield from (row.sighting.id for row in query.rows)
+    for findings in search.findings:
+        yield from (row.sighting.id for found in findings.found for row in (found.row, *found.rows))
 
 
 def _shrink(picture: Picture) -> bytes:

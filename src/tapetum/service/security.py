@@ -105,7 +105,7 @@ class Security:
         return self._start(user.name, user.stamp)
 
     def log_in_by_token(self, token: str, address: str) -> tuple[Session, str]:
-        """Start a session with the token that was printed at the start, or with an API key.
+        """Start a session with the token that was printed at the start.
 
         Args:
             token: as printed.
@@ -113,7 +113,7 @@ class Security:
         Returns:
             As for `log_in`.
         Raises:
-            SignInError: it is wrong, or has expired.
+            SignInError: it is wrong.
             RateError: too many attempts.
         """
         self._attempts.take(f"address {address}")
@@ -148,12 +148,12 @@ class Security:
         with self._guard:
             self._sessions.pop(_digest(session_id), None)
 
-    def find(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Principal | None:
+    def find(self, headers: Mapping[str, str], session_id: str | None) -> Principal | None:
         """Who sent a request; None where it names nobody.
 
         Args:
             headers: of the request, names in small letters.
-            cookies: of the request.
+            session_id: of its cookie (`cookie_name`); None without one.
         Raises:
             SignInError: it names somebody who may not enter: unknown, expired, removed.
         """
@@ -163,7 +163,6 @@ class Security:
             if kind.lower() != "bearer" or not key.strip():
                 raise SignInError("Authorization: send `Bearer KEY`")
             return self._by_key(key.strip())
-        session_id = cookies.get(SECURE_COOKIE) or cookies.get(COOKIE)
         return self._by_session(session_id) if session_id else None
 
     def _by_key(self, key: str) -> Principal:
@@ -237,6 +236,15 @@ async def check_csrf(request: Request, principal: Principal) -> None:
         sent = field if isinstance(field, str) else None
     if sent is None or not hmac.compare_digest(sent.encode(), principal.csrf.encode()):
         raise ForbiddenError(f"the request lacks this session's token ({CSRF_HEADER}); load the page again")
+
+
+def cookie_name(scheme: str) -> str:
+    """The cookie that holds a session; over TLS another one is not believed, because other hosts of a site can set it.
+
+    Args:
+        scheme: "https" or "http".
+    """
+    return SECURE_COOKIE if scheme == "https" else COOKIE
 
 
 def new_token() -> str:

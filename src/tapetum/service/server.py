@@ -78,6 +78,11 @@ class Address:
         Raises:
             RecipeError: naming what is missing.
         """
+        if self.proxy is not None and not _is_address(self.proxy):
+            raise RecipeError(
+                f"--behind-proxy {self.proxy}: is no address; give that of the proxy, e.g. 127.0.0.1, because whoever "
+                "has it can pretend to be any client"
+            )
         if (self.certificate is None) != (self.key is None):
             raise RecipeError("--tls-certificate and --tls-key: give both, or neither")
         for file in (self.certificate, self.key):
@@ -107,6 +112,14 @@ class Address:
         scheme = "https" if self.certificate else "http"
         name = self.public_names[0] if self.public_names else self.host
         return f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}/"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def bind(address: Address) -> socket.socket:

@@ -2,23 +2,25 @@
 
 import hashlib
 import logging
+import re
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tapetum.core.errors import GalleryError, OutputError, TapetumError
 from tapetum.evaluation.calibration import Calibration
 from tapetum.footage.detect import Detector
-from tapetum.footage.sources import SourceOptions, find_sources
-from tapetum.gallery.filters import Filter, parse_time, write_filter
+from tapetum.footage.report import FootageReport, Problem
+from tapetum.footage.sources import Source, SourceOptions, find_sources
+from tapetum.gallery.filters import Compare, Filter, parse_time, write_filter
 from tapetum.gallery.store import Store, chunks
 from tapetum.investigation.case import build_case, render_case, zip_case
 from tapetum.investigation.find import stored_calibration_of
-from tapetum.investigation.index import IndexOptions, index_sources
-from tapetum.investigation.retention import apply_retention, erase, read_keep_days
+from tapetum.investigation.index import IndexOptions, IndexReport, index_sources
+from tapetum.investigation.retention import erase, oldest_kept, read_keep_days
 from tapetum.runtime.sessions import Model
 from tapetum.service.audit import AuditLog
 from tapetum.service.errors import OverloadError, ServiceError, SignInError
@@ -88,6 +90,7 @@ class Service:
         self.rate = RateLimit(options.requests_per_minute, max(1, round(options.requests_per_minute / 4)), "requests")
         self.heavy = WorkPool(options.searches_at_once, options.queue, "search")  # the model and the gallery
         self.light = WorkPool(4, 4 * options.queue, "light")  # files, passwords
+        self._places = dict(_named_places(store, self.jobs.roots))
         self._stopping = threading.Event()
         self._keeper: threading.Thread | None = None
         self._started = False
@@ -117,6 +120,16 @@ class Service:
             self.audit.write("stop", "server")
         except OutputError as error:
             log.warning("%s", error)
+
+    def hide(self, text: str) -> str:
+        """A message for a client, without where gallery and footage lie on the disk.
+
+        Args:
+            text: the message.
+        """
+        for place, name in self._places.items():
+            text = re.sub(rf"(?<![\w./-]){re.escape(place)}(?![\w-])", name, text)
+        return text
 
     def check_ready(self) -> None:
         """Refuse where the gallery does not answer, or nothing can be written down.
@@ -250,21 +263,20 @@ class Service:
         return self.jobs.cancel(job_id) if step == "cancel" else self.jobs.resume(job_id)
 
     def _record(self, principal: Principal, address: str, search: Search) -> None:
-        """Write a search down before its answer is given out."""
+        """Write a search down before its answer is given out; many results take several lines."""
         ids = [found.row.sighting.id for findings in search.findings for found in findings.found]
-        self.audit.write(
-            "search",
-            principal.name,
-            by=principal.by,
-            address=address,
-            search=search.id,
-            query=list(search.thumbnails),
-            rows=[row.sighting.id for query in search.queries for row in query.rows][:MOST_LOGGED],
-            filter=search.filter,
-            options=search.options.model_dump(mode="json", exclude={"where"}, exclude_defaults=True),
-            results=ids[:MOST_LOGGED],
-            count=len(ids),
-        )
+        about = {
+            "by": principal.by,
+            "address": address,
+            "search": search.id,
+            "query": list(search.thumbnails),
+            "rows": [row.sighting.id for query in search.queries for row in query.rows],
+            "filter": search.filter,
+            "options": search.options.model_dump(mode="json", exclude={"where"}, exclude_defaults=True),
+            "count": len(ids),
+        }
+        for some in chunks(ids, MOST_LOGGED) if ids else [()]:
+            self.audit.write("search", principal.name, **about, results=list(some))
 
     def delete(self, principal: Principal, address: str, chosen: Filter | None, *, dry_run: bool = False) -> int:
         """Remove rows with everything that belongs to them.
@@ -283,32 +295,77 @@ class Service:
             raise ServiceError("delete: say which rows; there is no way to say all of them by leaving it out")
         if dry_run:
             return self.store.count(chosen)
-        with self.jobs.writing(), self.store.writing():  # so that exactly those are removed that are written down
-            ids = self.store.columns(["id"], chosen)["id"]
-            about = {"by": principal.by, "address": address, "filter": write_filter(chosen), "count": len(ids)}
-            for some in chunks(ids, MOST_LOGGED):
-                self.audit.write("delete", principal.name, **about, results=list(some))
-            removed = len(erase(self.store, chosen))
-            self.audit.write("deleted", principal.name, **(about | {"count": removed}))
-        self.metrics.deleted.inc(removed)
+        about = {"by": principal.by, "address": address, "filter": write_filter(chosen)}
+        with self.jobs.writing():
+            removed = self._erase("delete", principal.name, chosen, about)
+            self.audit.write("deleted", principal.name, **about, count=removed)
         return removed
+
+    def _erase(self, action: str, who: str, chosen: Filter, about: dict[str, Any]) -> int:
+        """Write down what goes, then remove it; searches that hold it are forgotten."""
+        with self.store.writing():  # so that exactly those are removed that are written down
+            ids = self.store.columns(["id"], chosen)["id"]
+            for some in chunks(ids, MOST_LOGGED):
+                self.audit.write(action, who, **about, count=len(ids), results=list(some))
+            removed = erase(self.store, chosen)
+        self.searches.forget_rows(frozenset(removed.ids))
+        self.metrics.deleted.inc(len(removed))
+        return len(removed)
+
+    def _retain(self) -> None:
+        """Erase what is older than the gallery keeps; nothing where it keeps everything."""
+        days = read_keep_days(self.store)
+        if days is not None:
+            self._erase("retention", "server", Compare("time", "<", oldest_kept(days)), {"days": days})
 
     def _index(
         self, job: Job, place: Path, progress: Progress, stop: Callable[[], bool]
     ) -> tuple[list[str], dict[str, Any], bool]:
         """An index job's work."""
-        options = source_options(job.settings)
         detector = None if self.options.detector is None else self.options.detector()
-        report = index_sources(
-            find_sources([place], options),
-            self.store,
-            self.model,
-            detector,
-            options=IndexOptions(run=job.settings.get("run", "") or job.id),
-            progress=progress,
-            stop=stop,
-        )
+        report = IndexReport()
+        try:
+            self._retain()  # written down here; the run itself would do it unrecorded
+            sources = find_sources([place], source_options(job.settings))
+            index_sources(
+                self._name_sources(job, sources, report.footage),
+                self.store,
+                self.model,
+                detector,
+                options=IndexOptions(run=job.settings.get("run", "") or job.id),
+                report=report,
+                progress=progress,
+                stop=stop,
+            )
+        except TapetumError as error:
+            raise ServiceError(self.hide(str(error))) from error
+        if report.dropped:  # grew too old while the job was at work
+            self.audit.write("retention", "server", job=job.id, count=report.dropped)
+        report.gallery = "the gallery"
+        problems = report.footage.problems
+        problems[:] = [Problem(self.hide(each.source), self.hide(each.message)) for each in problems]
         return report.lines(), report.to_dict(), report.stopped
+
+    def _name_sources(self, job: Job, sources: list[Source], report: FootageReport) -> list[Source]:
+        """Sources named as clients know them, from the root's name on; what a link brings in is left out."""
+        root_name = job.path.strip("/").partition("/")[0]
+        root = self.jobs.roots[root_name].resolve()
+
+        def name(path: Path) -> str:
+            return "/".join((root_name, *path.relative_to(root).parts))
+
+        def is_inside(path: Path) -> bool:
+            inside = path.resolve().is_relative_to(root)
+            if not inside:
+                report.note(name(path), "a link that leads out of its root; it is passed over")
+            return inside
+
+        named = []
+        for source in sources:
+            pictures = tuple(replace(each, name=name(each.path)) for each in source.pictures if is_inside(each.path))
+            if pictures or (not source.pictures and is_inside(source.path)):
+                named.append(replace(source, name=name(source.path), pictures=pictures))
+        return named
 
     def _told(self, job: Job) -> None:
         self.audit.write("job", job.who, job=job.id, path=job.path, state=job.state, message=job.message)
@@ -318,12 +375,8 @@ class Service:
         while True:
             wait = SECONDS_A_DAY
             try:
-                days = read_keep_days(self.store)
-                if days is not None:
-                    with self.jobs.writing():
-                        ids = apply_retention(self.store).ids
-                    for some in chunks(ids, MOST_LOGGED):
-                        self.audit.write("retention", "server", days=days, results=list(some), count=len(ids))
+                with self.jobs.writing():
+                    self._retain()
             except TapetumError as error:  # a job, or another process, writes just now
                 log.warning("retention is tried again in an hour: %s", error)
                 wait = SECONDS_A_DAY / 24
@@ -332,6 +385,16 @@ class Service:
                 wait = SECONDS_A_DAY / 24
             if self._stopping.wait(wait):
                 return
+
+
+def _named_places(store: Store, roots: dict[str, Path]) -> Iterator[tuple[str, str]]:
+    """Places on the disk, and what clients call them; the longest first."""
+    places = [(store.where, "gallery")]
+    if store.folder is not None:
+        places += [(str(store.folder), "gallery"), (str(store.folder.resolve()), "gallery")]
+    for name, root in roots.items():
+        places += [(str(root), name), (str(root.resolve()), name)]
+    yield from sorted(places, key=lambda place: len(place[0]), reverse=True)
 
 
 def source_options(settings: dict[str, Any]) -> SourceOptions:

@@ -1,8 +1,6 @@
 """What clients send: forms and pictures, looked at before anything is decoded."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
@@ -152,18 +150,3 @@ def clean_label(name: str | None) -> str:
     last = (name or "").replace("\\", "/").rpartition("/")[2]
     shown = "".join(letter for letter in last if letter.isprintable())[:100].strip()
     return shown or "picture"
-
-
-def read_json(text: str, what: str) -> Any:
-    """A value that a form carries as JSON.
-
-    Args:
-        text: the field.
-        what: its name, for the message.
-    Raises:
-        ServiceError: it cannot be read.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ServiceError(f"{what}: cannot be read as JSON") from None
