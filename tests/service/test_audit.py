@@ -146,6 +146,30 @@ def test_a_search_is_written_down_with_who_what_and_the_answer(client: TestClien
     assert line["options"] == {"k": 3, "group": "none"}
 
 
+def test_all_results_of_a_search_are_written_down_however_many(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tapetum.service.state.MOST_LOGGED", 10)
+    answer = client.post("/api/v1/search", json={"rows": ["row00001"], "k": 200, "group": "none"}).json()
+    lines = lines_of(client, "search")
+    logged = [name for line in lines for name in line["results"]]
+    assert len(lines) == 3
+    assert logged == [found["row"]["id"] for found in answer["queries"][0]["found"]]
+    assert {(line["search"], line["count"]) for line in lines} == {(answer["search"], len(logged))}
+
+
+def test_a_search_without_results_is_written_down_too(client: TestClient) -> None:
+    client.post("/api/v1/search", json={"rows": ["row00001"], "where": {"cameras": ["none"]}})
+    (line,) = lines_of(client, "search")
+    assert (line["results"], line["count"]) == ([], 0)
+
+
+def test_the_latest_lines_are_read_alone(tmp_path: Path) -> None:
+    path = fill(tmp_path, 5)
+    assert list(read_log(path, 2)) == list(read_log(path))[-2:]
+    assert list(read_log(path, 99)) == list(read_log(path))
+
+
 def test_a_search_by_row_is_written_down_with_the_row_and_its_picture(client: TestClient) -> None:
     client.post("/api/v1/search", json={"rows": ["row00003"]})
     (line,) = lines_of(client, "search")

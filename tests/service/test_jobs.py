@@ -1,6 +1,8 @@
 """Index jobs: one at a time, in the background, known again after a restart."""
 
+import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -163,6 +165,44 @@ def test_nothing_outside_the_roots_can_be_read(bench: Bench, tmp_path: Path) -> 
     assert bench.jobs.look("footage") == [("footage/night", True)]
 
 
+def test_a_folder_with_odd_names_is_shown_and_one_that_cannot_be_read_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bench.root / "night" / "yard.mp4").touch()
+    (bench.root / "night" / os.fsdecode(b"b\xff.mp4")).touch()
+    assert bench.jobs.look("footage/night") == [("footage/night/yard.mp4", False)]
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tapetum.service.jobs.os.scandir", refuse)
+    with pytest.raises(ForbiddenError, match=r"cannot be looked into \(Permission denied\)"):
+        bench.jobs.look("footage/night")
+
+
+def test_a_job_that_is_cancelled_just_before_it_begins_does_not_begin(bench: Bench) -> None:
+    with bench.jobs.writing():  # the job is taken up and waits for this
+        job = bench.jobs.add("footage", {}, "anna")
+        bench.jobs.start()
+        time.sleep(0.05)
+        assert bench.jobs.cancel(job.id).state == "cancelled"
+    bench.go.set()
+    last = bench.jobs.add("footage", {}, "anna")
+    wait_for(lambda: bench.jobs.find(last.id).state == "done")
+    assert [state for name, state in bench.told if name == job.id] == ["waiting", "cancelled"]
+
+
+def test_old_jobs_are_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapetum.service.jobs.MOST_KEPT", 3)
+    bench.go.set()
+    bench.jobs.start()
+    for _ in range(6):
+        job = bench.jobs.add("footage", {}, "anna")
+        wait_for(lambda: bench.told[-1] == (job.id, "done"))  # noqa: B023
+    assert len(bench.jobs.newest_first()) == len(list(bench.jobs.folder.glob("*.json"))) == 3
+    assert bench.jobs.find(job.id).state == "done"
+
+
 def test_nobody_deletes_while_a_job_writes(bench: Bench) -> None:
     bench.jobs.start()
     bench.jobs.add("footage", {}, "anna")
@@ -190,24 +230,29 @@ def footage(folder: Path) -> Path:
     return folder / "footage"
 
 
+def do_job(client: TestClient, **asked: Any) -> dict[str, Any]:
+    """Ask for a job and wait for its end."""
+    answer = client.post("/api/v1/jobs", json=asked)
+    assert answer.status_code == 201, answer.text
+    name = answer.json()["id"]
+    wait_for(lambda: client.get(f"/api/v1/jobs/{name}").json()["ended"] is not None)
+    told: dict[str, Any] = client.get(f"/api/v1/jobs/{name}").json()
+    return told
+
+
 def test_a_job_brings_footage_into_the_gallery_that_is_being_searched(
     serve: MakeServer, store: Store, tmp_path: Path
 ) -> None:
     client: TestClient = serve(footage_roots=(footage(tmp_path),))
     assert client.get("/api/v1/footage").json()["entries"] == [{"path": "footage", "folder": True}]
-    asked = {"path": "footage/yard", "kind": "crops", "camera": "yard", "start": "2026-11-21T20:00Z", "run": "first"}
-    answer = client.post("/api/v1/jobs", json=asked)
-    assert answer.status_code == 201, answer.text
-    name = answer.json()["id"]
-    wait_for(lambda: client.get(f"/api/v1/jobs/{name}").json()["ended"] is not None)
-    told = client.get(f"/api/v1/jobs/{name}").json()
+    told = do_job(client, path="footage/yard", kind="crops", camera="yard", start="2026-11-21T20:00Z", run="first")
     assert told["state"] == "done", told
     assert told["report"]["added"] == 3
     assert client.get("/api/v1/gallery").json()["rows"] == ROWS + 3
     rows = client.post("/api/v1/browse", json={"where": {"runs": ["first"]}}).json()["rows"]
     assert {row["camera"] for row in rows} == {"yard"}
     assert client.get(rows[0]["crop"]).status_code == 200
-    assert client.get("/api/v1/jobs").json()[0]["id"] == name
+    assert client.get("/api/v1/jobs").json()[0]["id"] == told["id"]
 
 
 @pytest.mark.parametrize(
@@ -237,5 +282,88 @@ def test_retention_runs_by_itself_and_is_written_down(serve: MakeServer, store: 
     write_keep_days(store, 1e-6)
     client = serve()
     log = service_of(client).folder / FILE
-    wait_for(lambda: any(line["action"] == "retention" for line in read_log(log)))
-    assert store.count() == 0
+    wait_for(lambda: store.count() == 0)
+    (line,) = (line for line in read_log(log) if line["action"] == "retention")
+    assert (line["count"], len(line["results"])) == (ROWS, ROWS)
+
+
+def test_what_is_too_old_stays_where_it_cannot_be_written_down(
+    serve: MakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tapetum.core.errors import OutputError
+    from tapetum.investigation.retention import write_keep_days
+    from tapetum.service.audit import AuditLog
+
+    write_keep_days(store, 1e-6)
+    refused = threading.Event()
+    write = AuditLog.write
+
+    def refuse(self: AuditLog, action: str, who: str, **facts: Any) -> None:
+        if action == "retention":
+            refused.set()
+            raise OutputError("audit.jsonl: cannot be written")
+        write(self, action, who, **facts)
+
+    monkeypatch.setattr(AuditLog, "write", refuse)
+    service = service_of(serve())
+    assert refused.wait(30)
+    service.close()
+    assert store.count() == ROWS
+
+
+def test_rows_and_reports_of_a_job_do_not_say_where_the_footage_lies(
+    serve: MakeServer, store: Store, tmp_path: Path
+) -> None:
+    root = footage(tmp_path)
+    (root / "yard" / "broken.jpg").write_bytes(b"no picture")
+    (root / "empty").mkdir()
+    client: TestClient = serve(footage_roots=(root,))
+    for path, state in (("footage/yard", "done"), ("footage", "done"), ("footage/empty", "failed")):
+        told = do_job(client, path=path, kind="crops", camera="yard")
+        assert told["state"] == state, told
+        assert str(tmp_path) not in json.dumps(told)
+    assert told["message"].startswith("footage/empty: holds no picture and no video")
+    rows = client.post("/api/v1/browse", json={"where": {"cameras": ["yard"]}}).json()["rows"]
+    assert {row["source"] for row in rows} == {f"footage/yard/person_{number}.jpg" for number in range(3)}
+
+
+def test_a_job_reads_no_file_that_a_link_brings_in(serve: MakeServer, store: Store, tmp_path: Path) -> None:
+    root = footage(tmp_path)
+    (tmp_path / "secret.jpg").write_bytes(a_picture(7, (96, 40)))
+    (root / "yard" / "secret.jpg").symlink_to(tmp_path / "secret.jpg")
+    (root / "yard" / "secret.mp4").symlink_to(tmp_path / "secret.jpg")
+    client: TestClient = serve(footage_roots=(root,))
+    told = do_job(client, path="footage", kind="crops")
+    assert (told["state"], told["report"]["added"]) == ("done", 3), told
+    problems = told["report"]["footage"]["problems"]
+    assert [each["source"] for each in problems] == ["footage/yard/secret.mp4", "footage/yard/secret.jpg"]
+    assert all("leads out of its root" in each["message"] for each in problems)
+
+
+def test_new_rows_are_found_while_their_job_is_still_at_work(
+    serve: MakeServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tapetum.investigation import index
+
+    go, stored = threading.Event(), threading.Event()
+    read = index._Indexing._embed
+
+    def embed_and_wait(self: Any, sightings: Any) -> None:
+        read(self, sightings)
+        stored.set()
+        assert go.wait(60)
+
+    monkeypatch.setattr(index._Indexing, "_embed", embed_and_wait)
+    client: TestClient = serve(footage_roots=(footage(tmp_path),))
+    name = client.post("/api/v1/jobs", json={"path": "footage", "kind": "crops", "run": "now"}).json()["id"]
+    try:
+        assert stored.wait(60)
+        rows = client.post("/api/v1/browse", json={"where": {"runs": ["now"]}}).json()["rows"]
+        found = client.post("/api/v1/search", json={"rows": [rows[0]["id"]], "where": {"runs": ["now"]}}).json()
+        assert client.get(f"/api/v1/jobs/{name}").json()["state"] == "running"
+        assert client.get(rows[0]["crop"]).status_code == 200
+        assert (len(rows), found["queries"][0]["searched"]) == (3, 2)  # all but the query
+        assert client.post("/api/v1/delete", json={"where": {"runs": ["now"]}}).status_code == 409
+    finally:
+        go.set()
+    wait_for(lambda: client.get(f"/api/v1/jobs/{name}").json()["state"] == "done")

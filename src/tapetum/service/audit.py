@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -163,15 +164,16 @@ def verify_log(path: Path, noted: str | None = None) -> Verdict:
     return Verdict(whole, cut_off, before)
 
 
-def read_log(path: Path) -> Iterator[dict[str, Any]]:
+def read_log(path: Path, last: int | None = None) -> Iterator[dict[str, Any]]:
     """The lines of a log, oldest first; a line that was cut off is left out.
 
     Args:
         path: the file.
+        last: so many, the latest; None for all.
     Raises:
         AuditError: it cannot be read.
     """
-    for line in _lines(path):
+    for line in _lines(path) if last is None else deque(_lines(path), last):
         try:
             content = json.loads(line)
         except ValueError:

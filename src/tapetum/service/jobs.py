@@ -7,6 +7,7 @@ resumed by doing it again, because indexing passes over what is finished.
 import contextlib
 import json
 import logging
+import os
 import re
 import secrets
 import threading
@@ -25,7 +26,8 @@ log = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "failed", "cancelled", "interrupted"]
 ENDED = ("done", "failed", "cancelled", "interrupted")
 MOST_WAITING = 100
-MOST_KEPT = 1000  # records of ended jobs
+MOST_KEPT = 1000  # records of jobs
+MOST_SHOWN = 1000  # files and folders of a place
 SAVED_EVERY_SECONDS = 2.0
 MOST_LINES = 200  # of a report, for people
 _ID = re.compile(r"[0-9]{14}-[0-9a-f]{8}")
@@ -177,9 +179,7 @@ class Jobs:
             raise ConflictError(f"job {job.id}: is {job.state} already")
         with self._guard:
             self._cancelled.add(job.id)
-            waiting = self._jobs[job.id].state == "waiting"
-        if waiting:
-            self._change(job.id, state="cancelled", ended=time.time(), message="cancelled before it began")
+        self._change(job.id, only="waiting", state="cancelled", ended=time.time(), message="cancelled before it began")
         return self.find(job.id)
 
     @contextmanager
@@ -235,8 +235,16 @@ class Jobs:
         place = self.resolve(path)
         if not place.is_dir():
             return [(path.strip("/"), False)]
-        inside = sorted(each for each in place.iterdir() if not each.name.startswith(".") and not each.is_symlink())
-        return [(f"{path.strip('/')}/{each.name}", each.is_dir()) for each in inside[:MOST_KEPT]]
+        try:
+            with os.scandir(place) as inside:
+                found = [
+                    (each.name, each.is_dir())
+                    for each in inside
+                    if not each.name.startswith(".") and not each.is_symlink() and _is_text(each.name)
+                ]
+        except OSError as error:
+            raise ForbiddenError(f"footage {path[:200]!r}: cannot be looked into ({error.strerror})") from None
+        return [(f"{path.strip('/')}/{name}", folder) for name, folder in sorted(found)[:MOST_SHOWN]]
 
     def counts(self) -> dict[str, int]:
         """State to number of jobs."""
@@ -254,9 +262,17 @@ class Jobs:
         self._save(job)
         with self._guard:
             self._jobs[job.id] = job
+            self._forget_oldest()
             self._cancelled.discard(job.id)
             self._wake.notify_all()
         self._told(job)
+
+    def _forget_oldest(self) -> None:
+        ended = sorted(name for name, job in self._jobs.items() if job.state in ENDED)
+        for name in ended[: max(0, len(self._jobs) - MOST_KEPT)]:
+            del self._jobs[name]
+            with contextlib.suppress(OSError):
+                (self.folder / f"{name}.json").unlink()
 
     def _run(self) -> None:
         while True:
@@ -287,7 +303,8 @@ class Jobs:
                 return self._closing or job.id in self._cancelled
 
         try:
-            self._change(job.id, state="running", started=time.time())
+            if not self._change(job.id, only="waiting", state="running", started=time.time()):
+                return  # cancelled just now
             lines, report, stopped = self._work(job, self.resolve(job.path), progress, stop)
             state: State = "done"
             message = "finished"
@@ -311,14 +328,18 @@ class Jobs:
         except TapetumError:  # the disk is full: it is known as failed as long as the server runs
             log.exception("job %s: its record cannot be written", job.id)
 
-    def _change(self, job_id: str, *, save: bool = True, **changes: Any) -> None:
+    def _change(self, job_id: str, *, only: State | None = None, save: bool = True, **changes: Any) -> bool:
+        """Change a job, where asked for only one in a certain state; whether it was."""
         with self._guard:
             before = self._jobs[job_id]
+            if only not in (None, before.state):
+                return False
             job = self._jobs[job_id] = replace(before, **changes)
         if save:
             self._save(job)
         if job.state != before.state:
             self._told(job)
+        return True
 
     def _save(self, job: Job) -> None:
         make_folder(self.folder)
@@ -344,6 +365,15 @@ class Jobs:
                 self._save(job)
             jobs[job.id] = job
         return jobs
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be written as text; the system lets it be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def name_roots(roots: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:

@@ -679,7 +679,7 @@ def _enhance(service: Service, row_id: str) -> bytes:
 
 def _last_lines(service: Service) -> list[dict[str, str]]:
     try:
-        lines = list(read_log(service.audit.path))[-LINES_SHOWN:]
+        lines = list(read_log(service.audit.path, LINES_SHOWN))
     except AuditError:
         return []
     shown = []
