@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from io import BytesIO
@@ -17,6 +18,7 @@ from fastapi.testclient import TestClient
 
 from service.conftest import ROWS, MakeServer, a_picture, add_user, log_in, service_of
 from tapetum.gallery.store import Store
+from tapetum.service import overview
 from tapetum.service.audit import FILE, read_log
 from tapetum.service.errors import NotFoundError
 from tapetum.service.users import Role
@@ -201,6 +203,23 @@ def test_the_time_line_counts_every_row_once(client: TestClient) -> None:
     assert {len(camera["counts"]) for camera in told["cameras"]} == {7}
     none = client.post("/api/v1/timeline", json={"cameras": ["nowhere"]}).json()
     assert none["cameras"] == []
+
+
+def test_the_time_line_of_all_pages_is_drawn_anew_only_when_rows_came_or_went(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    draw = overview.draw_timeline
+    monkeypatch.setattr(overview, "draw_timeline", lambda *asked: drawn.append(asked) or draw(*asked))
+    timeline = service_of(client).timeline
+    assert timeline.draw() is timeline.draw()
+    assert len(drawn) == 1
+    client.post("/api/v1/delete", json={"where": {"ids": ["row00003"]}})
+    assert sum(camera.rows for camera in timeline.draw().cameras) == ROWS - 1
+    later = time.monotonic() + overview.KEPT_SECONDS
+    monkeypatch.setattr("tapetum.service.overview.time.monotonic", lambda: later)
+    assert timeline.draw() is timeline.draw()
+    assert len(drawn) == 3
 
 
 def test_deleting_removes_rows_and_pictures_and_says_how_many(client: TestClient, store: Store) -> None:

@@ -173,16 +173,16 @@ def test_a_bomb_is_not_unpacked() -> None:
 
     tracemalloc.start()
     with pytest.raises(TooLargeError, match="20000 x 20000"):
-        decode_pictures([("bomb.png", png_of_size(20_000, 20_000))])
+        decode_pictures([("bomb.png", BytesIO(png_of_size(20_000, 20_000)))])
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 
 
 def test_many_pictures_together_have_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "MOST_PIXELS", 2 * 80 * 40)
-    decode_pictures([("a", PNG), ("b", PNG)])
+    decode_pictures([(label, BytesIO(PNG)) for label in "ab"])
     with pytest.raises(TooLargeError, match="send a smaller picture"):
-        decode_pictures([("a", PNG), ("b", PNG), ("c", PNG)])
+        decode_pictures([(label, BytesIO(PNG)) for label in "abc"])
 
 
 def test_a_form_has_limits_of_its_own(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

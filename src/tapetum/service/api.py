@@ -38,7 +38,7 @@ from tapetum.service.schemas import (
 from tapetum.service.searches import Search
 from tapetum.service.security import Principal, cookie_name, need
 from tapetum.service.state import Service
-from tapetum.service.uploads import read_form, read_pictures
+from tapetum.service.uploads import find_pictures, read_form
 from tapetum.service.users import Role
 
 PREFIX = "/api/v1"
@@ -163,7 +163,7 @@ async def gallery(service: Held, _: Searcher) -> GalleryOut:
 async def search_pictures(request: Request, service: Held, client: Client, who: Searcher) -> SearchOut:
     """Search for the person on uploaded pictures, or on a box in them."""
     form = await read_form(request)
-    sent = await read_pictures(form)
+    sent = find_pictures(form)
     asked = read_model(SearchPictures, form.get("options"), "options")
     search = await service.heavy.run(service.search_pictures, who, client, asked, sent)
     return show_search(search)

@@ -1,5 +1,7 @@
 """What a gallery holds, at a glance: pages of rows in the order of time, and a time line of its cameras."""
 
+import time
+
 import numpy as np
 
 from tapetum.gallery.filters import Compare, Filter
@@ -7,6 +9,8 @@ from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
 from tapetum.service.errors import NotFoundError
 from tapetum.service.schemas import CameraOut, TimelineOut
+
+KEPT_SECONDS = 60.0  # a time line of the whole gallery
 
 
 def browse(store: Store, chosen: Filter | None, offset: int, limit: int) -> tuple[int, list[Row]]:
@@ -67,3 +71,26 @@ def draw_timeline(store: Store, chosen: Filter | None, bins: int) -> TimelineOut
         first, last = float(times[own].min()), float(times[own].max())
         told.append(CameraOut(camera=name, rows=int(own.sum()), first=first, last=last, counts=counts.tolist()))
     return TimelineOut(start=start, end=start + width * bins, bins=bins, cameras=told)
+
+
+class WholeTimeline:
+    """The time line of the whole gallery, which every page shows: drawn anew when rows came or went, or after a minute.
+
+    Args:
+        store: the gallery.
+        bins: parts of the time.
+    """
+
+    def __init__(self, store: Store, bins: int) -> None:
+        self._store, self._bins = store, bins
+        self._kept: tuple[int, float, TimelineOut] | None = None  # rows, when, drawn
+
+    def draw(self) -> TimelineOut:
+        """The time line as it is now."""
+        rows, now = self._store.count(), time.monotonic()
+        kept = self._kept
+        if kept is not None and kept[0] == rows and now - kept[1] < KEPT_SECONDS:
+            return kept[2]
+        drawn = draw_timeline(self._store, None, self._bins)
+        self._kept = (rows, now, drawn)
+        return drawn

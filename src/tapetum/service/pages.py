@@ -31,7 +31,7 @@ from tapetum.service.api import Administrator, Client, Held, Indexer, Searcher
 from tapetum.service.audit import AuditError, read_log
 from tapetum.service.crops import crop_path
 from tapetum.service.errors import NotFoundError, ServiceError
-from tapetum.service.overview import browse, draw_timeline, find_tracklet
+from tapetum.service.overview import browse, find_tracklet
 from tapetum.service.schemas import (
     FindingsOut,
     LogIn,
@@ -48,11 +48,10 @@ from tapetum.service.schemas import (
 from tapetum.service.searches import Search
 from tapetum.service.security import CSRF_FIELD, Principal
 from tapetum.service.state import Service
-from tapetum.service.uploads import read_form, read_pictures
+from tapetum.service.uploads import find_pictures, read_form
 from tapetum.service.users import Role
 from tapetum.synth.sensor import encode_jpeg
 
-BINS = 60  # bars of the timeline
 TICKS = 5
 ROWS_A_PAGE = 48
 MOST_SHOWN = 8  # pictures of a walk that somebody searched with
@@ -261,7 +260,7 @@ async def search(request: Request, service: Held, client: Client, who: Searcher)
             by_rows = _checked(SearchRows, **start, **asked.options())
             done = await service.heavy.run(service.search_rows, who, client, by_rows)
         else:
-            sent = await read_pictures(form)
+            sent = find_pictures(form)
             by_pictures = _checked(
                 SearchPictures, modality=asked.told or None, boxes=_boxes(form, len(sent)), **asked.options()
             )
@@ -634,7 +633,7 @@ async def _footage(
 async def _show_with_line(
     request: Request, service: Service, who: Principal, template: str, asked: Asked, *, status: int = 200, **values: Any
 ) -> Response:
-    told: TimelineOut = await service.heavy.run(draw_timeline, service.store, None, BINS)
+    told: TimelineOut = await service.heavy.run(service.timeline.draw)
     return _show(
         request,
         template,

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
@@ -82,13 +83,13 @@ class Searches:
         self._kept: OrderedDict[str, Search] = OrderedDict()
         self._guard = threading.Lock()
 
-    def by_pictures(self, who: str, asked: SearchPictures, sent: list[tuple[str, bytes]]) -> Search:
+    def by_pictures(self, who: str, asked: SearchPictures, sent: list[tuple[str, BinaryIO]]) -> Search:
         """Search for the people on pictures.
 
         Args:
             who: asks.
             asked: how.
-            sent: label and content of each picture.
+            sent: label and open file of each picture.
         Raises:
             TapetumError: no picture, a damaged one, a box outside; what `find` raises.
         """

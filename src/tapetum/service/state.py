@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tapetum.core.errors import GalleryError, OutputError, TapetumError
 from tapetum.evaluation.calibration import Calibration
@@ -27,6 +27,7 @@ from tapetum.service.errors import OverloadError, ServiceError, SignInError
 from tapetum.service.jobs import Job, Jobs, Progress
 from tapetum.service.limits import RateLimit, WorkPool
 from tapetum.service.metrics import Metrics
+from tapetum.service.overview import WholeTimeline
 from tapetum.service.schemas import LogIn, NewCase, SearchPictures, SearchRows
 from tapetum.service.searches import MODALITIES, Search, Searches
 from tapetum.service.security import Principal, Security
@@ -37,6 +38,7 @@ FOLDER = "service"  # in the gallery's folder
 SECONDS_A_DAY = 86_400.0
 READY_SECONDS = 5.0  # a look at the gallery is good for
 CASE_TITLE = "A search in a gallery"
+BINS = 60  # bars of the timeline on the page
 MOST_LOGGED = 1000  # ids in one line of the audit log
 
 
@@ -86,6 +88,7 @@ class Service:
         self.security = Security(self.users, options.token, hours=options.session_hours)
         self.searches = Searches(store, model, calibration)
         self.jobs = Jobs(folder, options.footage_roots, self._index, self._told)
+        self.timeline = WholeTimeline(store, BINS)
         self.metrics = Metrics()
         self.rate = RateLimit(options.requests_per_minute, max(1, round(options.requests_per_minute / 4)), "requests")
         self.heavy = WorkPool(options.searches_at_once, options.queue, "search")  # the model and the gallery
@@ -173,7 +176,7 @@ class Service:
         return principal, session_id
 
     def search_pictures(
-        self, who: Principal, address: str, asked: SearchPictures, sent: list[tuple[str, bytes]]
+        self, who: Principal, address: str, asked: SearchPictures, sent: list[tuple[str, BinaryIO]]
     ) -> Search:
         """Search for the people on pictures, and write it down.
 
@@ -181,7 +184,7 @@ class Service:
             who: asks.
             address: of the client.
             asked: how.
-            sent: label and content of each picture.
+            sent: label and open file of each picture.
         Raises:
             TapetumError: what is wrong with the question.
         """

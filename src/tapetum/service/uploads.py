@@ -1,6 +1,7 @@
 """What clients send: forms and pictures, looked at before anything is decoded."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
@@ -51,8 +52,10 @@ async def read_form(request: Request) -> FormData:
     return form
 
 
-async def read_pictures(form: FormData, name: str = "pictures") -> list[tuple[str, bytes]]:
-    """The pictures of a form, not decoded: file name and content of each.
+def find_pictures(form: FormData, name: str = "pictures") -> list[tuple[str, BinaryIO]]:
+    """The pictures of a form, neither read nor decoded: file name and open file of each.
+
+    Large ones lie on the disk, so that many requests that wait for a thread do not fill the memory.
 
     Args:
         form: of `read_form`.
@@ -68,26 +71,25 @@ async def read_pictures(form: FormData, name: str = "pictures") -> list[tuple[st
         label = clean_label(part.filename)
         if (part.size or 0) > MOST_PICTURE_BYTES:
             raise TooLargeError(f"{label}: larger than {MOST_PICTURE_BYTES // 2**20} MiB; send a smaller picture")
-        content = await part.read()
-        if not content and not part.filename:  # a browser's empty file field
+        if not part.size and not part.filename:  # a browser's empty file field
             continue
-        found.append((label, content))
+        found.append((label, part.file))
     return found
 
 
-def decode_pictures(sent: list[tuple[str, bytes]]) -> list[Picture]:
+def decode_pictures(sent: list[tuple[str, BinaryIO]]) -> list[Picture]:
     """Decode pictures that a client sent, in order.
 
     Args:
-        sent: label and content of each.
+        sent: label and open file of each.
     Raises:
         PictureError: no picture, of another kind, damaged.
         TooLargeError: too many pixels, in one or in all.
     """
     pictures = []
     left = MOST_PIXELS
-    for label, content in sent:
-        pictures.append(decode_upload(label, content, min(left, MOST_PICTURE_PIXELS)))
+    for label, file in sent:
+        pictures.append(decode_upload(label, file.read(), min(left, MOST_PICTURE_PIXELS)))
         left -= pictures[-1].shape[0] * pictures[-1].shape[1]
     return pictures
 
