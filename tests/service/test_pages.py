@@ -19,7 +19,8 @@ from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import Tail
 from tapetum.gallery.store import Store
 from tapetum.runtime.sessions import Model
-from tapetum.service.pages import Asked, draw_line
+from tapetum.service.page_form import Asked
+from tapetum.service.page_timeline import draw_line
 from tapetum.service.schemas import CameraOut, TimelineOut
 from tapetum.service.searches import Searches
 from tapetum.service.users import Role
@@ -363,6 +364,15 @@ def test_a_sighting_shows_its_walk_its_facts_and_an_enhanced_picture(page: TestC
     assert picture.headers["content-type"] == "image/jpeg"
     assert cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_COLOR).shape == (64, 32, 3)
     assert page.get("/sightings/none/enhanced").status_code == 404
+
+
+def test_a_crop_that_is_deleted_while_its_page_is_made_is_not_found(
+    page: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "find", lambda _: [])
+    answer = page.get("/sightings/row00001")
+    assert answer.status_code == 404
+    assert "deleted just now" in text_of(answer)
 
 
 def test_deleting_needs_a_tick_and_takes_the_walk_or_one_crop(page: TestClient, store: Store) -> None:

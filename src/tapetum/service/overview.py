@@ -45,7 +45,10 @@ def find_tracklet(store: Store, row_id: str) -> list[Row]:
     if not rows:
         raise NotFoundError(f"row {row_id[:200]!r}: there is none")
     tracklet = rows[0].sighting.tracklet
-    return store.find(Compare("tracklet", "==", tracklet)) if tracklet else rows
+    walk = store.find(Compare("tracklet", "==", tracklet)) if tracklet else rows
+    if all(row.sighting.id != row_id for row in walk):
+        raise NotFoundError(f"row {row_id[:200]!r}: was deleted just now")
+    return walk
 
 
 def draw_timeline(store: Store, chosen: Filter | None, bins: int) -> TimelineOut:
