@@ -12,6 +12,7 @@ without a list; the next run writes the same ones again under the same names and
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -296,19 +297,23 @@ def _extract(
     before_end: Callable[[], None] | None,
 ) -> Iterator[Sighting]:
     """Give out the sightings and write them down; the list appears when all is done."""
-    before = report.crops + report.refused.total()
+    crops_before, refused_before = report.crops, report.refused.copy()
+
+    def refused() -> Counter[str]:
+        return report.refused - refused_before
+
     if source.kind == "crops" or detector is None:
         found = _copy_pictures(source, key, out, options, report, progress, refuse)
     else:
         found = _follow_people(source, key, out, detector, options, report, progress, refuse)
-    with writing_list(out, key, source, report.detector) as add:
+    with writing_list(out, key, source, report.detector, refused) as add:
         for sighting in found:
             add(sighting)
             _count_crop(sighting, report)
             yield sighting
         if before_end is not None:
             before_end()
-    if report.crops + report.refused.total() == before:
+    if report.crops == crops_before and not refused():
         report.without_person.append(source.name)
 
 

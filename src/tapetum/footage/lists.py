@@ -1,12 +1,14 @@
 """The lists of sightings: one file a source, one line a sighting.
 
 A list is written when its source has been read to the end, so its presence says that the source is finished. It begins
-with a line about the source and ends with the number of its sightings: one without an end was damaged.
+with a line about the source and ends with the number of its sightings, and of those that were refused and why: one
+without an end was damaged.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +55,9 @@ def reading_alone(out: Path, key: str, source: Source) -> Iterator[None]:
 
 
 @contextmanager
-def writing_list(out: Path, key: str, source: Source, detector: str) -> Iterator[Callable[[Sighting], None]]:
+def writing_list(
+    out: Path, key: str, source: Source, detector: str, refused: Callable[[], Mapping[str, int]] = dict
+) -> Iterator[Callable[[Sighting], None]]:
     """Write the list of a source, as a function that takes its sightings; it appears when the block has ended well.
 
     Crops of the source that it does not name are left over from a killed run, and go.
@@ -63,6 +67,7 @@ def writing_list(out: Path, key: str, source: Source, detector: str) -> Iterator
         key: the source's.
         source: that is read.
         detector: name of what found the people.
+        refused: says at the end why how many other sightings were not kept.
     Raises:
         OutputError: the folder cannot be written.
     """
@@ -77,7 +82,7 @@ def writing_list(out: Path, key: str, source: Source, detector: str) -> Iterator
 
             file.write(json.dumps(_head(source, detector)) + "\n")
             yield add
-            file.write(json.dumps({"end": len(written)}) + "\n")
+            file.write(json.dumps({"end": len(written), "refused": dict(refused())}) + "\n")
             file.flush()
             os.fsync(file.fileno())
         for crop in (out / CROPS / key).iterdir():
@@ -145,6 +150,27 @@ def strike_sightings(out: Path, ids: Collection[str]) -> int:
             struck += lines
             _rewrite_list(path, ids)
     return struck
+
+
+def forget_refusals(out: Path, reason: str) -> int:
+    """Let sources be read again of which something was refused for a reason that may not hold any more.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+        reason: why.
+    Returns:
+        Sources that will be read again.
+    Raises:
+        OutputError: a list cannot be removed.
+    """
+    forgotten = 0
+    for path in _finished_lists(out):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a damaged list is named when it is read
+            end = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+            if reason in end.get("refused", {}):
+                _remove(path)
+                forgotten += 1
+    return forgotten
 
 
 def drop_unfinished(out: Path, keep: Collection[str]) -> int:

@@ -102,7 +102,10 @@ class Matrix:
         Returns:
             (similarities, rows), both (Nq, n) with n at most k, best first.
         """
-        parts = [self._search(queries[top : top + QUERIES_AT_ONCE], k, passing) for top in range(0, len(queries), 256)]
+        parts = [
+            self._search(queries[top : top + QUERIES_AT_ONCE], k, passing)
+            for top in range(0, len(queries), QUERIES_AT_ONCE)
+        ]
         if not parts:
             return np.empty((0, 0), dtype=np.float32), np.empty((0, 0), dtype=np.int64)
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])

@@ -29,6 +29,7 @@ from tapetum.footage.sources import Source
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.investigation.retention import (
+    TOO_OLD,
     apply_retention,
     digest_id,
     oldest_kept,
@@ -41,7 +42,6 @@ from tapetum.runtime.sessions import Device, Model, open_model
 Progress = Callable[[int, int], None]  # (done, total) frames and pictures
 LOOKED_UP_AT_ONCE = 5_000  # ids of a finished source
 ERASED_BEFORE = "erased from this gallery before"
-TOO_OLD = "older than this gallery keeps"
 
 
 @dataclass(frozen=True)

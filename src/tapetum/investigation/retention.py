@@ -16,12 +16,13 @@ from pathlib import Path
 
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import GalleryError, OutputError
-from tapetum.footage.lists import drop_unfinished, strike_sightings
+from tapetum.footage.lists import drop_unfinished, forget_refusals, strike_sightings
 from tapetum.gallery.filters import Compare, Filter, as_filter
 from tapetum.gallery.store import SECONDS_A_DAY, Store
 
 ERASED = "erased.txt"
 KEPT = "retention.json"
+TOO_OLD = "older than this gallery keeps"  # why a sighting is not even stored
 _ID = re.compile(rb'"id": "([^"]+)"')  # in a line about a sighting
 
 
@@ -120,6 +121,8 @@ def read_keep_days(store: Store) -> float | None:
 def write_keep_days(store: Store, days: float | None) -> None:
     """Decide for how many days a gallery keeps what it saw.
 
+    Where it keeps longer than before, footage of which something was too old is read again by the next indexing.
+
     Args:
         store: the gallery.
         days: above 0; None for ever.
@@ -132,6 +135,12 @@ def write_keep_days(store: Store, days: float | None) -> None:
     if store.folder is None:
         raise GalleryError(f"{store.where}: has no folder to write retention down in; name one with --folder")
     with store.writing():
+        try:
+            before = read_keep_days(store)
+        except GalleryError:  # damaged; it is written anew here
+            before = 0.0
+        if before is not None and (days is None or days > before):
+            forget_refusals(store.folder, TOO_OLD)
         write_bytes(store.folder / KEPT, json.dumps({"keep_days": days}).encode())
 
 
