@@ -89,10 +89,15 @@ app.add_typer(plot.app, name="plot")
 app.add_typer(report.app, name="report")
 
 
-def run() -> None:
-    """Run the command line; a problem the user can mend becomes one line and exit status 2."""
+def start() -> None:
+    """Be the program ``tapetum``: as `run`, in a process that it may begin again with other settings."""
     if sys.argv[1:2] and sys.argv[1] in TRAINING:
         restart_keeping_memory()
+    run()
+
+
+def run() -> None:
+    """Run the command line; a problem the user can mend becomes one line and exit status 2."""
     try:
         app()
     except TapetumError as error:

@@ -59,3 +59,13 @@ def test_a_choice_of_the_user_and_another_c_library_are_left_alone(monkeypatch):
     monkeypatch.delenv(VARIABLE)
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     assert keeping_memory() == {}
+
+
+def test_running_the_command_line_inside_another_program_does_not_begin_that_again(monkeypatch):
+    from tapetum.cli.main import run
+
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("the program was begun again"))
+    monkeypatch.setattr("sys.argv", ["tapetum", "train", "--help"])
+    with pytest.raises(SystemExit) as left:
+        run()
+    assert left.value.code == 0
