@@ -106,7 +106,7 @@ def test_a_video_is_indexed_searched_told_about_and_erased(
 
     status, out, _ = call(f"tapetum gallery compact {place}")
     assert out == f"{gallery}: {report['rows'] - 2} rows; search: every row is compared\n"
-    status, out, _ = call(f"tapetum gallery keep {place} --days 0.001")
+    status, out, _ = call(f"tapetum gallery keep {place} --days 0.001 --yes")
     assert out == f"{gallery}: keeps 0.001 days; {report['rows'] - 2} sightings erased, 0 left\n"
     status, out, _ = call(f"tapetum gallery keep {place} --forever")
     assert out == f"{gallery}: keeps everything; 0 sightings erased, 0 left\n"
@@ -128,7 +128,11 @@ def test_deleting_asks_first(
     monkeypatch.setattr("typer.confirm", say_no)
     status, _, _ = call(f"tapetum gallery delete {where(gallery)} --filter 'camera == \"cam3\"'")
     assert status == 1
-    assert asked == [f"erase {count} of {count} sightings in {gallery} for good?"]
+    assert call(f"tapetum gallery keep {where(gallery)} --days 0.001")[0] == 1
+    assert asked == [f"erase {count} of {count} sightings in {gallery} for good?"] * 2
+    assert call(f"tapetum gallery keep {where(gallery)} --days 100000")[0] == 0  # nothing is that old
+    assert call(f"tapetum gallery delete {where(gallery)} --filter 'camera == \"none\"'")[0] == 0
+    assert len(asked) == 2
     with open_gallery(gallery) as store:
         assert store.count() == count
 
@@ -193,7 +197,8 @@ def test_mistakes_are_one_line_and_status_2(call: Call, clip: Path, trained: Pat
         ("--person-class 0", "detector background: layout and person class are for ONNX files; leave them out"),
         ("--detector-weights x.pth", "detector background: weights are for torchvision:NAME; leave them out"),
         ("--rate 0", "footage: rate is 0.0; it must be above 0"),
-        ("--keep-days 0", f"{gallery}: keep 0.0 days; want more than 0"),
+        ("--keep-days 0", "indexing: keep 0.0 days; want more than 0"),
+        ("--run 'first\tnight'", "indexing: run='first\\tnight' has control characters; remove them"),
         ("--score", "no video has ground truth (NAME.csv) beside it;"),
     ):
         status, _, err = call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained} --quiet {options}")

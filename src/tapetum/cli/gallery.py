@@ -45,7 +45,7 @@ def delete(
 
     with open_gallery(where, folder=folder) as store:
         count = store.count(filter)
-        if not yes:
+        if count and not yes:
             typer.confirm(f"erase {count} of {store.count()} sightings in {store.where} for good?", abort=True)
         typer.echo(f"{store.where}: {len(erase(store, filter))} sightings erased, {store.count()} left")
 
@@ -58,18 +58,25 @@ def keep(
     ] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Keep everything from now on.")] = False,
     folder: Folder = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Decide how long a gallery keeps what it saw, and erase what is older.
 
     Example: tapetum gallery keep galleries/night --days 30
     """
     from tapetum.core.errors import RecipeError
+    from tapetum.gallery.filters import Compare
     from tapetum.gallery.store import open_gallery
-    from tapetum.investigation.retention import apply_retention, write_keep_days
+    from tapetum.investigation.retention import apply_retention, check_days, oldest_kept, write_keep_days
 
     if (days is None) != forever:
         raise RecipeError("gallery keep: say either --days N or --forever")
     with open_gallery(where, folder=folder) as store:
+        if days is not None:
+            check_days(days, store.where)
+            count = store.count(Compare("time", "<", oldest_kept(days)))
+            if count and not yes:
+                typer.confirm(f"erase {count} of {store.count()} sightings in {store.where} for good?", abort=True)
         write_keep_days(store, days)
         erased = apply_retention(store)
         rule = "keeps everything" if days is None else f"keeps {days:g} days"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tapetum.core.errors import CheckpointError, DataError, GalleryError
+from tapetum.core.errors import CheckpointError, DataError, GalleryError, RecipeError
 from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture
 from tapetum.data.loader import Pictures, map_in_threads
@@ -26,11 +26,12 @@ from tapetum.footage.extract import ExtractOptions, Refuse, extract_sightings, i
 from tapetum.footage.frames import count_units
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
-from tapetum.gallery.schema import ModelInfo, Row, Run
+from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.investigation.retention import (
     TOO_OLD,
     apply_retention,
+    check_days,
     digest_id,
     oldest_kept,
     read_erased,
@@ -61,6 +62,13 @@ class IndexOptions:
     run: str = ""
     keep_days: float | None = None
     compact: bool = True
+
+    def __post_init__(self) -> None:
+        check_text(self.run, LONGEST_TEXT, "indexing: run")
+        if self.batch < 1:
+            raise RecipeError(f"indexing: batch is {self.batch}; it must be 1 or more")
+        if self.keep_days is not None:
+            check_days(self.keep_days, "indexing")
 
 
 @dataclass

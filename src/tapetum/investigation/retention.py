@@ -130,8 +130,8 @@ def write_keep_days(store: Store, days: float | None) -> None:
         GalleryError: days out of range, or the gallery has no folder to write it down in.
         OutputError: another writer, or the disk is full.
     """
-    if days is not None and not (days > 0 and math.isfinite(days)):
-        raise GalleryError(f"{store.where}: keep {days} days; want more than 0")
+    if days is not None:
+        check_days(days, store.where)
     if store.folder is None:
         raise GalleryError(f"{store.where}: has no folder to write retention down in; name one with --folder")
     with store.writing():
@@ -142,6 +142,19 @@ def write_keep_days(store: Store, days: float | None) -> None:
         if before is not None and (days is None or days > before):
             forget_refusals(store.folder, TOO_OLD)
         write_bytes(store.folder / KEPT, json.dumps({"keep_days": days}).encode())
+
+
+def check_days(days: float, place: str) -> None:
+    """Refuse a number of days for which nothing can be kept.
+
+    Args:
+        days: to keep.
+        place: for the message.
+    Raises:
+        GalleryError: not above 0, or no number.
+    """
+    if not (days > 0 and math.isfinite(days)):
+        raise GalleryError(f"{place}: keep {days} days; want more than 0")
 
 
 def digest_id(name: str) -> str:
