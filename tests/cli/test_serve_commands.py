@@ -88,6 +88,9 @@ def test_mistakes_are_told_in_one_line(gallery: Path, tmp_path: Path) -> None:
     where = ("--gallery", gallery)
     assert "did you mean search?" in refused("users", "add", "x", "--role", "serch", "--no-password", *where)
     assert "12 to 1024" in refused("users", "add", "x", "--password-stdin", *where, typed="short\n")
+    place = ("--gallery", gallery, "--folder", tmp_path)
+    assert "use another name" in refused("users", "add", "a b", *place)  # and no password was asked for
+    assert "there is no log" in refused("audit", "show", *place)
     assert "no gallery is there" in refused("users", "list", "--gallery", tmp_path / "nowhere")
     assert "--folder" in refused("users", "list", "--gallery", "milvus://127.0.0.1:1/night")
     assert "no gallery is there" in refused("serve", "--gallery", tmp_path / "nowhere")

@@ -284,6 +284,13 @@ def test_a_wrong_field_is_named_beside_the_form(page: TestClient, fields: dict[s
     assert said in text_of(answer).replace("&#39;", "'")
 
 
+def test_a_search_since_a_time_in_no_calendar_is_shown_all_the_same(page: TestClient) -> None:
+    headers = {"x-csrf-token": token_of(page)}
+    asked = {"rows": ["row00001"], "where": {"until": 1e300}}
+    done = page.post("/api/v1/search", json=asked, headers=headers).json()["search"]
+    check_page(page.get(f"/results/{done}"))
+
+
 @pytest.mark.parametrize(
     ("box", "status", "said"),
     [
@@ -291,6 +298,8 @@ def test_a_wrong_field_is_named_beside_the_form(page: TestClient, fields: dict[s
         (("0", "8", "32", ""), 400, "give left, top, width and height, or none of them"),
         (("900", "8", "32", "40"), 400, "does not lie in its 32 x 64 pixels"),
         (("a", "8", "32", "40"), 400, "is no number"),
+        (("inf", "8", "32", "40"), 400, "is no number"),
+        (("0", "nan", "32", "40"), 400, "is no number"),
     ],
 )
 def test_a_box_cuts_the_person_out(page: TestClient, box: tuple[str, ...], status: int, said: str) -> None:

@@ -34,8 +34,9 @@ def add(
     """
     require_libraries()
     from tapetum.service.audit import AuditLog
-    from tapetum.service.users import UserBook, check_password, read_role
+    from tapetum.service.users import UserBook, check_name, check_password, read_role
 
+    check_name(name)  # before anybody types a password, and before it is written down
     place, chosen = find_folder(gallery, folder), read_role(role)
     password = None
     if password_stdin:

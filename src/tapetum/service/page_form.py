@@ -1,5 +1,6 @@
 """The fields of the page's forms: from text to what the API takes, and back."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -120,7 +121,10 @@ def asked_before(options: SearchOptions) -> Asked:
 
     def moment(value: str | float | None) -> str:
         seconds = parse_time(value) if isinstance(value, str) else value
-        return "" if seconds is None else format_time(seconds).removesuffix("Z")
+        try:
+            return "" if seconds is None else format_time(seconds).removesuffix("Z")
+        except (ValueError, OverflowError):  # in no calendar: it excludes all or nothing
+            return ""
 
     def number(value: float | None) -> str:
         return "" if value is None else f"{value:g}"
@@ -199,9 +203,12 @@ def number_of(text: str, name: str) -> float:
         ServiceError: it is none.
     """
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise ServiceError(f"{name}: {text[:40]!r} is no number; write e.g. 30") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ServiceError(f"{name}: {text[:40]!r} is no number; write e.g. 30")
+    return number
 
 
 def _moment(text: str) -> str:

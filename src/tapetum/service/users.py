@@ -159,8 +159,7 @@ class UserBook:
         Raises:
             UserError: name or password will not do.
         """
-        if not _NAME.fullmatch(name) or name == OWNER:
-            raise UserError(f"user {name!r}: use another name, of up to 64 letters, digits, '.', '_', '@' and '-'")
+        check_name(name)
         if password is not None:
             check_password(password)
         with self._changing() as users:
@@ -252,6 +251,18 @@ class UserBook:
             yield users
             write_users(self.path, users)
         self._look()
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no user can have.
+
+    Args:
+        name: as chosen.
+    Raises:
+        UserError: it will not do.
+    """
+    if not _NAME.fullmatch(name) or name == OWNER:
+        raise UserError(f"user {name!r}: use another name, of up to 64 letters, digits, '.', '_', '@' and '-'")
 
 
 def check_password(password: str) -> None:
