@@ -283,6 +283,13 @@ def test_a_body_is_not_read_beyond_its_limit(client: TestClient) -> None:
     assert "at most 1048576 are read" in stated.json()["error"]
 
 
+def test_a_body_that_takes_for_ever_is_not_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapetum.service.app.WHOLE_BODY_SECONDS", -1.0)  # its time is over when it begins
+    answer = client.post("/api/v1/browse", json={})
+    assert answer.status_code == 408
+    assert "did not come" in answer.json()["error"]
+
+
 def test_a_body_without_a_length_is_not_read_beyond_its_limit_either(client: TestClient) -> None:
     parts, answers = 0, []
 

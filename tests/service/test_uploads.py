@@ -2,9 +2,10 @@
 
 import json
 import struct
+import threading
 import zlib
 from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -183,6 +184,20 @@ def test_many_pictures_together_have_a_limit_too(monkeypatch: pytest.MonkeyPatch
     decode_pictures([(label, BytesIO(PNG)) for label in "ab"])
     with pytest.raises(TooLargeError, match="send a smaller picture"):
         decode_pictures([(label, BytesIO(PNG)) for label in "abc"])
+
+
+def test_an_upload_is_read_only_when_a_thread_takes_it(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(sent: list[tuple[str, BinaryIO]]) -> Any:
+        seen.append((threading.current_thread().name, [(label, file.tell()) for label, file in sent]))
+        return decode_pictures(sent)
+
+    monkeypatch.setattr("tapetum.service.searches.decode_pictures", look)
+    assert send(client, JPEG).status_code == 200
+    ((thread, files),) = seen
+    assert thread.startswith("search")
+    assert files == [("person.jpg", 0)]
 
 
 def test_a_form_has_limits_of_its_own(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
