@@ -274,7 +274,7 @@ def test_identities_need_a_calibration_and_say_that_they_are_an_estimate(
         ("--query {picture} --box 0,0,99,99", "box 0,0,99,99 does not lie in its 16 x 32 pixels"),
         ("--query {picture} --exclude-seconds 5", "exclude_seconds needs a query from the gallery"),
         ("--query nowhere.jpg", "nowhere.jpg: no such picture or folder"),
-        ("--query {run}/run.json", "run.json: not a picture, or damaged"),
+        ("--query {run}/run.json", "run.json: not a picture, or damaged; replace it\n"),
         ("--query {picture} --modality radar", "--modality radar: is unknown; known: auto, infrared, visible"),
         ("--video nowhere.mp4", "nowhere.mp4: does not exist"),
     ],

@@ -247,8 +247,8 @@ def _read_pictures(
     query: Sequence[Path], video: Path | None, at: float, box: str | None
 ) -> "list[tuple[str, Picture, Box | None]]":
     """Label, picture and box of everything that must be embedded."""
-    from tapetum.core.errors import RecipeError
-    from tapetum.data.image_io import read_picture
+    from tapetum.core.errors import DataError, RecipeError
+    from tapetum.data.image_io import read_picture, without_option
     from tapetum.engine.sources import list_pictures
     from tapetum.footage.frames import read_frame_at
     from tapetum.footage.sources import find_sources
@@ -257,7 +257,10 @@ def _read_pictures(
     person = None if box is None else _parse_box(box)
     if person is not None and len(paths) + (video is not None) != 1:
         raise RecipeError(f"--box {box}: belongs to one picture; give one --query picture, or --video with --at")
-    shown = [(str(path), read_picture(path), person) for path in paths]
+    try:
+        shown = [(str(path), read_picture(path), person) for path in paths]
+    except DataError as error:
+        raise DataError(without_option(error)) from None
     if video is not None:
         (source,) = find_sources([video])
         shown.append((f"{video} at {at:g} s", read_frame_at(source, at).picture, person))

@@ -157,6 +157,15 @@ def write_picture(path: Path, picture: Picture, *, jpeg_quality: int = 95) -> No
     write_bytes(path, encoded.tobytes())
 
 
+def without_option(error: DataError) -> str:
+    """What is wrong with a picture, for commands that have no --skip-corrupt.
+
+    Args:
+        error: of `read_picture`.
+    """
+    return str(error).replace(" or use --skip-corrupt", "")
+
+
 def _decode(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """(H, W, 3) BGR in 8 or 16 bits."""
     try:

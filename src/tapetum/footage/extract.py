@@ -26,7 +26,7 @@ from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.sighting import Box, Sighting
 from tapetum.core.types import Modality
 from tapetum.data.crop_video import widen_box
-from tapetum.data.image_io import Picture, read_picture
+from tapetum.data.image_io import Picture, read_picture, without_option
 from tapetum.data.loader import Progress, map_in_threads
 from tapetum.footage.choose import Candidate, CropChooser
 from tapetum.footage.detect import Detections, Detector, compute_intersection
@@ -487,7 +487,7 @@ def _copy_pictures(
         try:
             return _copy_picture(picture, source, key, out, options, refuse)
         except DataError as error:
-            return str(error)
+            return without_option(error)
 
     total = len(source.pictures)
     for number, made in enumerate(map_in_threads(prepare, source.pictures, options.workers)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from tapetum.core.errors import DataError
 from tapetum.data.crop_video import count_frames
-from tapetum.data.image_io import MAX_PIXELS, Picture, read_picture
+from tapetum.data.image_io import MAX_PIXELS, Picture, read_picture, without_option
 from tapetum.footage.clock import SteadyClock, format_time, read_time_in_name
 from tapetum.footage.sources import OPEN_OPTIONS, Source
 
@@ -207,7 +207,7 @@ def _read_pictures(source: Source, limits: Limits, note: Note) -> Stamped:
         try:
             picture = read_picture(source.pictures[place].path, max_pixels=limits.max_pixels)
         except DataError as error:
-            note(str(error))
+            note(without_option(error))
             return None
         readable += 1
         return picture
