@@ -361,5 +361,7 @@ def test_a_search_is_exported_as_one_file_with_its_pictures(client: TestClient, 
         assert "data:image/jpeg;base64," in page
     assert "Who was it? &lt;b&gt;" in page
     assert done["queries"][0]["found"][0]["row"]["id"] in page
+    assert "night" in page
+    assert str(service_of(client).folder.parent) not in page
     (line,) = [each for each in read_log(service_of(client).folder / FILE) if each["action"] == "export"]
     assert line["sha256"] == sha256(answer.content).hexdigest()

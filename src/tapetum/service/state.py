@@ -231,6 +231,8 @@ class Service:
             title=asked.title or CASE_TITLE,
             note=asked.notes,
         )
+        for about, place in ((case.content["gallery"], "where"), (case.content["model"], "place")):
+            about[place] = Path(about[place]).name  # a name says which; where it lies is nobody's business
         content = zip_case(case) if asked.format == "zip" else render_case(case).encode()
         digest = hashlib.sha256(content).hexdigest()
         self.audit.write(
