@@ -42,6 +42,7 @@ _CAMERA_WORD = re.compile(
 )
 _EXIF_FOLDER, _EXIF_TIMES = 0x8769, (0x9003, 0x9004)  # taken, digitised
 _EXIF_CHANGED = 0x0132
+_GALLERY = "gallery.json"  # what every gallery's folder holds
 _BLOCK, _BLOCKS = 1 << 16, 18  # sampled of a long file to name its content
 
 
@@ -128,7 +129,7 @@ def find_sources(
 
     A file is a video, or a picture (a crop) by its ending; a file named by itself with an unknown ending is tried as
     a video. A folder's own pictures are one source, crops or frames; its sub-folders are looked through the same way.
-    Hidden files and folders and linked folders are passed over.
+    Hidden files and folders, linked folders and galleries are passed over.
 
     Args:
         places: files, folders, or opened data sets, whose records become crops.
@@ -281,6 +282,9 @@ def fingerprint_source(source: Source) -> str:
 def _walk(root: Path, options: SourceOptions, ignored: list[Path]) -> list[Source]:
     found = []
     for folder, below, files in os.walk(root):
+        if _GALLERY in files:  # its crops are no footage
+            below[:] = []
+            continue
         below[:] = sorted(name for name in below if not name.startswith("."))
         paths = [Path(folder) / name for name in files if not name.startswith(".")]
         paths = [path for path in paths if path.is_file()]

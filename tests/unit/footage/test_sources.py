@@ -54,6 +54,14 @@ def test_a_tree_gives_crops_frames_and_videos_and_names_what_it_passes_over(tree
     assert found["video"].name == str(tree / "night" / "cam2_2026-11-20T21-00-00.mp4")
 
 
+def test_a_gallery_in_a_tree_is_no_footage_but_its_crops_can_be_named(tree: Path) -> None:
+    before = [source.name for source in find_sources([tree])]
+    write_pictures(tree / "gallery" / "crops" / "ab12", ["000001_00000007.jpg"], (64, 32))
+    (tree / "gallery" / "gallery.json").write_text("{}")
+    assert [source.name for source in find_sources([tree])] == before
+    assert len(find_sources([tree / "gallery" / "crops"])) == 1
+
+
 def test_kind_of_pictures_follows_their_shape_and_can_be_said(tmp_path: Path) -> None:
     upright = write_pictures(tmp_path / "a", [f"{n}.jpg" for n in range(40)], (64, 32))
     lying = write_pictures(tmp_path / "b", [f"{n}.jpg" for n in range(4)], (32, 64))
