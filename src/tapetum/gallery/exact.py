@@ -25,7 +25,7 @@ QUERIES_AT_ONCE = 256
 HEADER_BYTES = 4096
 MOST_SMALL = 8  # blocks in memory before they are joined
 FIRST = 512  # rows whose similarities are sorted; of later ones only those that beat the k-th best so far
-GATHERED = 4096  # rows copied out at once: they stay in the processor's cache
+GATHERED = 1024  # rows copied out at once: they stay in the processor's cache
 
 Bits = NDArray[np.bool_]
 Whole = NDArray[np.int64]
@@ -61,7 +61,6 @@ class Matrix:
         self.blocks: list[Block] = []
         self.rows: list[Whole] = []  # of each block: the table's row, or -1 where it is dead
         self._spans: list[tuple[bool, int]] = []  # of each block, see _span_of
-        self._room: Real | None = None
 
     def refresh(self, stamps: Whole, read: Callable[[Whole], Real]) -> None:
         """Take over another state of the table.
@@ -191,41 +190,29 @@ class Matrix:
     def _search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
         best = _Best(len(queries), k)
         per_row = max(4, len(queries))  # work on one row; copying it out is as much as 13 queries
-        dense: list[tuple[Block, Whole, Bits | None]] = []
-        sparse: list[tuple[Block, Whole, Whole]] = []
+        pieces: list[list[_Piece]] = []
+        waiting: list[_Piece] = []
         for block, rows, span in zip(self.blocks, self.rows, self._spans, strict=True):
             allowed = _allowed(rows, span, passing)
             share = len(rows) if allowed is None else int(np.count_nonzero(allowed))
-            if allowed is not None and share * (per_row + 13) < len(rows) * per_row:
-                sparse.append((block, rows, np.flatnonzero(allowed)))
-            else:
-                dense.append((block, rows, allowed))
-        every = _multiply([block.vectors for block, _, _ in dense], queries)
-        for (block, rows, allowed), products in zip(dense, every, strict=True):
-            best.add(products, allowed, rows, block.stamps)
-        for vectors, rows, stamps in self._gather(sparse):
-            best.add(next(_multiply([vectors], queries)), None, rows, stamps)
-        return best.similarities(), best.rows[:, : best.count]
-
-    def _gather(self, sparse: Iterable[tuple[Block, Whole, Whole]]) -> Iterator[tuple[Real, Whole, Whole]]:
-        """Chosen vectors of blocks side by side, in memory that is used again and again: fresh memory costs more."""
-        if self._room is None:
-            self._room = np.empty((GATHERED, self.dimension), dtype=np.float32)
-        filled, rows, stamps = 0, [], []
-        for block, block_rows, chosen in sparse:
-            rest = chosen
+            if allowed is None or share * (per_row + 13) >= len(rows) * per_row:
+                if share:
+                    pieces.append([_Piece(block.vectors, rows, block.stamps, allowed)])
+                continue
+            rest = np.flatnonzero(allowed)
             while len(rest):
-                some, rest = rest[: GATHERED - filled], rest[GATHERED - filled :]
-                room = torch.from_numpy(self._room[filled : filled + len(some)])
-                torch.index_select(torch.from_numpy(block.vectors), 0, torch.from_numpy(some), out=room)
-                rows.append(block_rows[some])
-                stamps.append(block.stamps[some])
-                filled += len(some)
-                if filled == GATHERED:
-                    yield self._room, np.concatenate(rows), np.concatenate(stamps)
-                    filled, rows, stamps = 0, [], []
-        if filled:
-            yield self._room[:filled], np.concatenate(rows), np.concatenate(stamps)
+                room = GATHERED - sum(len(piece.rows) for piece in waiting)
+                some, rest = rest[:room], rest[room:]
+                waiting.append(_Piece(block.vectors, rows[some], block.stamps[some], None, some))
+                if len(some) == room:
+                    pieces.append(waiting)
+                    waiting = []
+        if waiting:
+            pieces.append(waiting)
+        for joined, products in zip(pieces, _multiply(pieces, queries), strict=True):
+            rows = np.concatenate([piece.rows for piece in joined])
+            best.add(products, joined[0].allowed, rows, np.concatenate([piece.stamps for piece in joined]))
+        return best.similarities(), best.rows[:, : best.count]
 
     def _take_over(self, pairs: Iterable[tuple[Block, Whole]]) -> None:
         self.blocks, self.rows, self._spans = [], [], []
@@ -242,6 +229,25 @@ class Matrix:
             block = read_block(path, self.dimension)
             if block is not None:
                 self.blocks.insert(0, block)  # files before memory: a block in both is dropped from memory
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of a block: all, of which some may be found, or chosen ones.
+
+    Attributes:
+        vectors: (N, D) of the block.
+        rows: (n,) of the table.
+        stamps: (n,) of those.
+        allowed: (n,) which may be found; None for all.
+        chosen: (n,) rows of the block; None for all.
+    """
+
+    vectors: Real
+    rows: Whole
+    stamps: Whole
+    allowed: Bits | None
+    chosen: Whole | None = None
 
 
 class _Best:
@@ -262,7 +268,7 @@ class _Best:
         """(Nq, n) in -1..1."""
         return np.clip(-self._negated[:, : self.count], -1, 1)
 
-    def add(self, products: Tensor, allowed: Bits | None, rows: Whole, stamps: Whole) -> None:
+    def add(self, products: Real, allowed: Bits | None, rows: Whole, stamps: Whole) -> None:
         """Take over what is good enough.
 
         Args:
@@ -277,13 +283,13 @@ class _Best:
         while start < len(rows):  # growing parts: each leaves few that beat what the parts before have found
             part = slice(start, start + step)
             start, step = start + step, 2 * step
-            inside = (products[part] >= torch.from_numpy(-self._negated[:, -1])).numpy()
+            inside = products[part] >= -self._negated[:, -1]
             if allowed is not None:
                 inside &= allowed[part, None]
             places = np.flatnonzero(inside)
             if len(places):
                 place, query = np.divmod(places, len(self.rows))
-                self._merge(-products[part].numpy()[place, query], query, rows[part][place], stamps[part][place])
+                self._merge(-products[part][place, query], query, rows[part][place], stamps[part][place])
 
     def _merge(self, negated: Real, query: Whole, rows: Whole, stamps: Whole) -> None:
         queries, k = self.rows.shape
@@ -297,18 +303,24 @@ class _Best:
         self._negated, self._stamps, self.rows = negated[kept], stamps[kept], rows[kept]
 
 
-def _multiply(parts: Sequence[Real], queries: Tensor) -> Iterator[Tensor]:
-    """(n, Nq) similarities of each part."""
+def _multiply(pieces: Sequence[Sequence[_Piece]], queries: Tensor) -> Iterator[Real]:
+    """(n, Nq) similarities to the vectors of some pieces, which are taken together."""
     if len(queries) > 1:
-        yield from (torch.from_numpy(part) @ queries.T for part in parts)
+        yield from ((torch.from_numpy(_vectors(joined)) @ queries.T).numpy() for joined in pieces)
         return
-    query = queries[0].numpy()  # the libraries' product with one vector takes twice as long as row by row
-    if len(parts) == 1:
-        yield torch.from_numpy(np.vecdot(parts[0], query)).unsqueeze(1)
-        return
+    # The libraries' product with one vector takes twice as long as row by row, and their threads wait for each other
+    # at every step: on a machine that is also indexing, that is most of the time.
+    query = queries[0].numpy()
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for products in pool.map(lambda part: np.vecdot(part, query), parts):
-            yield torch.from_numpy(products).unsqueeze(1)
+        yield from pool.map(lambda joined: np.vecdot(_vectors(joined), query)[:, None], pieces)
+
+
+def _vectors(joined: Sequence[_Piece]) -> Real:
+    """The vectors of some pieces, copied only where they lie apart."""
+    if joined[0].chosen is None:
+        return joined[0].vectors
+    parts = [piece.vectors.take(piece.chosen, axis=0) for piece in joined if piece.chosen is not None]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _span_of(rows: Whole) -> tuple[bool, int]:
