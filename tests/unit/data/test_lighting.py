@@ -34,7 +34,9 @@ def test_measures_are_those_of_the_picture(records: list[Record]) -> None:
     assert np.allclose(measured.lightness, 0.299 * measured.red + 0.587 * measured.green + 0.114 * measured.blue)
     assert measured.height.tolist() == [60, 150, 240]
     assert measured.width.tolist() == [30, 75, 120]
-    assert np.allclose(measured.noise, 0)
+    assert np.allclose(
+        measured.noise, 0, atol=1e-6
+    )  # of 255; the grey of a plain picture is rounded differently by CPU
     assert len(measured) == 3
 
 
