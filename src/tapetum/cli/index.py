@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +12,11 @@ import typer
 from tapetum.cli._choices import Quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tapetum.core.types import Modality
     from tapetum.data.catalog import Dataset
-    from tapetum.footage.detect import Detector
     from tapetum.footage.sources import Source, SourceOptions
     from tapetum.gallery.store import Store
-    from tapetum.investigation.index import IndexOptions
+    from tapetum.investigation.index import IndexReport
     from tapetum.runtime.sessions import Model
 
 DEMO_MODEL = Path("runs/demo/idf")
@@ -86,6 +84,10 @@ def command(
         ),
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Also write what happened to this JSON file.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Let a running Ray cluster do the work: host:port, or auto.")
+    ] = None,
+    ray_actors: Annotated[int | None, typer.Option(min=1, help="Processes on the cluster; default: its CPUs.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Find the people in footage and put them into a gallery; the same command goes on after a stop.
@@ -93,28 +95,43 @@ def command(
     Example: tapetum index yard.mp4 --gallery galleries/night --camera yard
     """
     from tapetum.core.atomic import write_bytes
-    from tapetum.core.errors import TapetumError
+    from tapetum.core.errors import RecipeError, TapetumError
     from tapetum.engine.progress import showing_pictures
     from tapetum.footage.detectors import build_detector
     from tapetum.footage.extract import ExtractOptions
     from tapetum.footage.sources import find_sources
     from tapetum.investigation.footage_score import score_footage
     from tapetum.investigation.index import IndexOptions, IndexReport, index_sources
-    from tapetum.investigation.shards import world
+    from tapetum.investigation.ray_cluster import index_on_ray
+    from tapetum.investigation.shards import index_in_shards, world
+    from tapetum.runtime.sessions import open_model
 
     reading = _read_as(kind, camera, start, utc_offset, frame_rate, modality)
     options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
-    finder = build_detector(detector, layout=detector_layout, person_class=person_class, weights=detector_weights)
+    build = partial(
+        build_detector, detector, layout=detector_layout, person_class=person_class, weights=detector_weights
+    )
+    finder = build()
     ignored: list[Path] = []
 
     def find() -> "list[Source]":
         return find_sources(map(_open_place, sources), reading, ignored=ignored)
 
-    if world() > 1:
+    if ray is not None or world() > 1:
+        if score:
+            raise RecipeError("--score: is one process's work; index without it, then score with one process")
         store, opened = _open(gallery, model, folder, precision, trust_code)
-        with store:
-            name = [*sources, repr(reading)]
-            _index_with_others(find, store, opened, finder, name, options, score, report, quiet)
+        shared: dict[str, Any] = {"name": [*sources, repr(reading)], "options": options}
+        with store, showing_pictures("indexing", unit="frames", quiet=quiet) as progress:
+            if ray is not None:
+                load = partial(open_model, model or Path(store.info.place), precision=precision, trust_code=trust_code)
+                shared |= {"actors": ray_actors, "progress": progress}
+                together = index_on_ray(ray, find, store, opened, load, build, **shared)
+            else:
+                together, made = index_in_shards(find, store, opened, finder, progress=progress, **shared)
+                typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
+        if together is not None:
+            _tell(together, report)
         return
     found = find()
     store, opened = _open(gallery, model, folder, precision, trust_code)
@@ -147,30 +164,10 @@ def command(
         raise typer.Exit(1)
 
 
-def _index_with_others(
-    find: "Callable[[], list[Source]]",
-    store: "Store",
-    model: "Model",
-    detector: "Detector",
-    name: list[str],
-    options: "IndexOptions",
-    score: bool,
-    report: Path | None,
-    quiet: bool,
-) -> None:
-    """This process's share where torchrun or the like has started several; one of them reports for all."""
+def _tell(told: "IndexReport", report: Path | None) -> None:
+    """What several processes did."""
     from tapetum.core.atomic import write_bytes
-    from tapetum.core.errors import RecipeError
-    from tapetum.engine.progress import showing_pictures
-    from tapetum.investigation.shards import index_in_shards
 
-    if score:
-        raise RecipeError("--score: is one process's work; index without it, then score with one process")
-    with showing_pictures("indexing", unit="frames", quiet=quiet) as progress:
-        told, made = index_in_shards(find, store, model, detector, name=name, options=options, progress=progress)
-    typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
-    if told is None:
-        return
     for line in told.lines():
         typer.echo(line)
     if report is not None:

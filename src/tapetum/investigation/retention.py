@@ -22,6 +22,7 @@ from tapetum.gallery.store import SECONDS_A_DAY, Store
 
 ERASED = "erased.txt"
 KEPT = "retention.json"
+SHARDS = "shards"  # work in hand of many processes, see `tapetum.investigation.shards`
 TOO_OLD = "older than this gallery keeps"  # why a sighting is not even stored
 _ID = re.compile(rb'"id": "([^"]+)"')  # in a line about a sighting
 
@@ -63,6 +64,8 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
         if store.folder is not None:
             if ids:
                 _remember(store.folder, ids)
+                for path in store.folder.glob(f"{SHARDS}/*/*.shard"):  # may hold their vectors; is made again
+                    path.unlink(missing_ok=True)
                 _drop_shards(store.folder, ids)
                 lines = strike_sightings(store.folder, frozenset(ids))
             unfinished = drop_unfinished(store.folder, frozenset(store.columns(["crop"])["crop"]))

@@ -56,10 +56,10 @@ from tapetum.investigation.index import (
     index_sources,
     refusing,
 )
+from tapetum.investigation.retention import SHARDS
 from tapetum.runtime.sessions import Model
 
 FORMAT = 1
-SHARDS = "shards"
 PART = 500  # loose pictures in a shard
 HEADER = "tapetum_shard"
 
@@ -172,8 +172,8 @@ class Job:
         """
         made = 0
         rest = sorted(self.plan.shards, key=lambda shard: -shard.units)  # the longest first: they end together
-        while (rest := self._unfinished(rest)) and self._is_open():  # closed: others have put it together
-            made_now = sum(self._make_if_free(shard, progress) for shard in rest)
+        while (rest := self.unfinished(rest)) and self._is_open():  # closed: others have put it together
+            made_now = sum(self.take(shard, progress) for shard in rest)
             if not made_now:
                 self._wait_for(rest[0])
             made += made_now
@@ -181,6 +181,29 @@ class Job:
             total = sum(shard.units for shard in self.plan.shards)
             progress(total, total)
         return made
+
+    def take(self, shard: Shard, progress: Progress | None = None) -> bool:
+        """Make a shard that is neither finished nor held by another process.
+
+        Args:
+            shard: of the plan.
+            progress: as for `work`.
+        Returns:
+            Whether this process made it.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._lock(shard), f"shard {shard.number}: is being made"))
+            except InUseError:
+                return False
+            except OutputError:
+                if self._is_open():
+                    raise
+                return False
+            if self.path(shard).is_file():
+                return False
+            self.make(shard, self._counting(progress))
+        return True
 
     def make(self, shard: Shard, progress: Progress | None = None) -> None:
         """Read, embed and write one shard.
@@ -225,6 +248,14 @@ class Job:
             shutil.rmtree(self.folder, ignore_errors=True)
             return report
 
+    def unfinished(self, shards: Sequence[Shard] | None = None) -> list[Shard]:
+        """Shards that nobody has finished yet.
+
+        Args:
+            shards: among these; None takes the whole plan.
+        """
+        return [shard for shard in (self.plan.shards if shards is None else shards) if not self.path(shard).is_file()]
+
     def path(self, shard: Shard) -> Path:
         """Where a shard is when it is finished.
 
@@ -236,30 +267,12 @@ class Job:
     def _is_open(self) -> bool:
         return (self.folder / "plan.json").is_file()
 
-    def _unfinished(self, shards: Sequence[Shard]) -> list[Shard]:
-        return [shard for shard in shards if not self.path(shard).is_file()]
-
-    def _make_if_free(self, shard: Shard, progress: Progress | None) -> bool:
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self._lock(shard), f"shard {shard.number}: is being made"))
-            except InUseError:
-                return False
-            except OutputError:
-                if self._is_open():
-                    raise
-                return False
-            if self.path(shard).is_file():
-                return False
-            self.make(shard, self._counting(progress))
-        return True
-
     def _counting(self, progress: Progress | None) -> Progress | None:
         """Progress of one shard as that of the whole job, other processes included."""
         if progress is None:
             return None
         total = sum(shard.units for shard in self.plan.shards)
-        before = total - sum(shard.units for shard in self._unfinished(self.plan.shards))
+        before = total - sum(shard.units for shard in self.unfinished())
         return lambda done, _: progress(before + done, total)
 
     def _wait_for(self, shard: Shard) -> None:
