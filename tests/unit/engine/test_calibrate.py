@@ -24,10 +24,13 @@ from tapetum.engine.calibrate import (
     split_people,
 )
 from tapetum.engine.describer import Describer
-from tapetum.engine.recipe import Recipe
+from tapetum.engine.recipe import Recipe, load_recipe
 from tapetum.engine.search import Judge, build_judge, count_modalities
+from tapetum.engine.sources import open_scene
 from tapetum.engine.train import train
 from tapetum.evaluation.calibration import Calibration, read_calibration
+from tapetum.experiments.calibrated import other_settings
+from tapetum.experiments.demo import scene_settings
 from tapetum.gallery.index import search
 
 Build = Callable[..., Recipe]
@@ -90,6 +93,21 @@ def test_stated_rates_are_kept_on_average_over_crowds_and_lie_in_their_intervals
         assert np.mean(found_ratios) == pytest.approx(1, abs=0.15), place
     assert all(abs(ratio - 1) <= 0.2 for place in ((None, 0.1), (None, 0.01), (10, 0.1)) for ratio in ratios[place])
     assert np.mean(inside) > 0.6  # the interval covers the checked half, not the one that was fitted on
+
+
+def test_thresholds_err_to_neither_side() -> None:
+    """Fitted on either half and checked on the other, what luck adds one way it takes the other: bias is left."""
+    ratios: dict[tuple[int | None, float], list[float]] = {}
+    for number in range(3):
+        halves = crowd(150, 50_000 + 1000 * number), crowd(150, 50_500 + 1000 * number)
+        for fit, check in (halves, halves[::-1]):
+            found, _ = calibrate_embeddings(fit, check, RULES, options=QUICK, model={}, data={}, seed=number)
+            for row in found.checked[VISIBLE]["thresholds"]:
+                ratios.setdefault((row["gallery"], row["rate"]), []).append(np.log(row["observed"] / row["rate"]))
+    steady = {(None, 0.1), (None, 0.01), (10, 0.1)}
+    assert steady < set(ratios)
+    for place, logarithms in ratios.items():
+        assert abs(np.mean(logarithms)) < (0.01 if place in steady else 0.06), place
 
 
 @pytest.mark.parametrize("prior", [0.5, 0.01])
@@ -323,3 +341,32 @@ def test_a_dataset_may_be_given_whose_pids_mean_other_people(run: Path, street: 
     other = Dataset("folder", dataset.root, dataset.records, dataset.protocols, dataset.default_protocol)
     found = calibrate_run(run, dataset=other, options=QUICK, out=run / "theirs.json")
     assert found.calibration.data["name"] == "folder"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_on_generated_people_a_trained_model_keeps_its_word(tmp_path: Path, one_thread: None) -> None:
+    """Nobody of the training, under the same cameras; each cut in both directions, so that luck cancels."""
+    scene = scene_settings(40, seed=11) | {"num_test_people": 4, "pictures_per_camera": 2}
+    root = tmp_path / "run"
+    words = ("data.size=[64, 32]", "schedule.epochs=8", "sampler.batch=16", "method.backbone=resnet10t", "seed=11")
+    recipe = load_recipe("ide_synth", [*words, f"data.root={tmp_path / 'scene'}"])
+    train(recipe, root, dataset=open_scene(scene, tmp_path / "scene"))
+    others = open_scene(other_settings(scene) | {"num_test_people": 200}, tmp_path / "others")
+    describer = Describer(root)
+    records = held_out_records(others, others.protocol(), describer.checkpoint.header.pids)
+    embeddings, _ = describer.describe(records)
+    assert len(records) == 200 * 8
+    ratios: dict[tuple[int | None, float], list[float]] = {}
+    for seed in range(3):
+        cut = [torch.isin(embeddings.pids, torch.tensor(pids)) for pids in split_people(records, seed)]
+        halves = [embeddings.select(rows) for rows in cut]
+        for fit, check in (halves, halves[::-1]):
+            found, _ = calibrate_embeddings(fit, check, RULES, options=QUICK, model={}, data={}, seed=seed)
+            assert found.checked[VISIBLE]["calibration_error"] <= 0.05
+            for row in found.checked[VISIBLE]["thresholds"]:
+                ratios.setdefault((row["gallery"], row["rate"]), []).append(np.log(row["observed"] / row["rate"]))
+    assert {(None, 0.1), (None, 0.01), (10, 0.1), (100, 0.1)} <= set(ratios)
+    for place, logarithms in ratios.items():
+        assert abs(np.mean(logarithms)) < 0.2, place
+        assert place[0] is not None or abs(np.mean(logarithms)) < 0.05, place
