@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ GATHERED = 1024  # rows copied out at once: they stay in the processor's cache
 Bits = NDArray[np.bool_]
 Whole = NDArray[np.int64]
 Real = NDArray[np.float32]
+Number = TypeVar("Number", np.int64, np.float32)
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,8 @@ class Matrix:
         if waiting:
             pieces.append(waiting)
         for joined, products in zip(pieces, _multiply(pieces, queries), strict=True):
-            rows = np.concatenate([piece.rows for piece in joined])
-            best.add(products, joined[0].allowed, rows, np.concatenate([piece.stamps for piece in joined]))
+            rows, stamps = _joined([piece.rows for piece in joined]), _joined([piece.stamps for piece in joined])
+            best.add(products, joined[0].allowed, rows, stamps)
         return best.similarities(), best.rows[:, : best.count]
 
     def _take_over(self, pairs: Iterable[tuple[Block, Whole]]) -> None:
@@ -319,7 +321,10 @@ def _vectors(joined: Sequence[_Piece]) -> Real:
     """The vectors of some pieces, copied only where they lie apart."""
     if joined[0].chosen is None:
         return joined[0].vectors
-    parts = [piece.vectors.take(piece.chosen, axis=0) for piece in joined if piece.chosen is not None]
+    return _joined([piece.vectors.take(piece.chosen, axis=0) for piece in joined if piece.chosen is not None])
+
+
+def _joined(parts: Sequence[NDArray[Number]]) -> NDArray[Number]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
