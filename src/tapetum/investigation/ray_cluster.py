@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tapetum.core import errors
 from tapetum.core.errors import GalleryError, RecipeError, TapetumError
 from tapetum.footage.detect import Detector
 from tapetum.footage.sources import Source
@@ -41,19 +42,32 @@ class ShardMaker:
         name: Sequence[str],
         options: IndexOptions,
     ) -> None:
-        store = open_gallery(where, folder=folder)
-        self.job = Job(store, load_model(), build_detector(), options, name)
-        self.job.open_plan(_no_plan)
+        def begin() -> Job:
+            job = Job(open_gallery(where, folder=folder), load_model(), build_detector(), options, name)
+            job.open_plan(_no_plan)
+            return job
+
+        self._begin = begin
+        self._job: Job | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make shards that nobody has finished.
 
         Args:
             batch: "number" holds their numbers in the plan.
+        Returns:
+            "problem": for each an error's kind and message, because Ray wraps what is raised; empty where all is well.
         """
-        for number in batch["number"].tolist():
-            self.job.take(self.job.plan.shards[number])
-        return batch
+        return {"problem": [self._make(number) for number in batch["number"].tolist()]}
+
+    def _make(self, number: int) -> str:
+        try:
+            if self._job is None:
+                self._job = self._begin()
+            self._job.take(self._job.plan.shards[number])
+        except TapetumError as error:
+            return f"{type(error).__name__} {error}"
+        return ""
 
 
 def index_on_ray(
@@ -109,13 +123,17 @@ def index_on_ray(
                 num_cpus=1,
             )
             total = sum(shard.units for shard in job.plan.shards)
-            for _ in made.iter_rows():
+            for row in made.iter_rows():
+                _check(row["problem"])
                 if progress:
                     progress(total - sum(shard.units for shard in job.unfinished()), total)
     except TapetumError:
         raise
-    except Exception as error:  # Ray wraps what happened on a node in types of its own
-        raise _readable(error, address) from error
+    except Exception as error:  # of Ray's own types
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise GalleryError(
+            f"--ray {address}: a shard could not be made ({reason}); finished shards stay: type the same command again"
+        ) from error
     finally:
         ray.shutdown()
     job.work(progress)  # what a lost node left
@@ -152,16 +170,9 @@ def _no_plan() -> Sequence[Source]:
     raise GalleryError("the job's plan is gone: another process has put its shards together; type the command again")
 
 
-def _readable(error: BaseException, address: str) -> TapetumError:
-    """The error that ended the work on a node, as far as it is one of ours."""
-    chain: BaseException | None = error
-    seen: set[int] = set()
-    while chain is not None and id(chain) not in seen:
-        if isinstance(chain, TapetumError):
-            return chain
-        seen.add(id(chain))
-        chain = getattr(chain, "cause", None) or chain.__cause__ or chain.__context__
-    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    return GalleryError(
-        f"--ray {address}: a shard could not be made ({reason}); finished shards stay: type the same command again"
-    )
+def _check(problem: str) -> None:
+    """Raise the error that ended the work on a node, as it was."""
+    name, _, message = problem.partition(" ")
+    if name:
+        kind: type[TapetumError] = getattr(errors, name, GalleryError)
+        raise kind(message)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from tapetum.core.errors import DataError, GalleryError, RecipeError
+from tapetum.core.errors import MissingGalleryError, RecipeError
 from tapetum.engine.checkpoint import Header, save_checkpoint
 from tapetum.engine.recipe import load_recipe
 from tapetum.footage.sources import find_sources
 from tapetum.gallery.store import open_gallery
 from tapetum.investigation import ray_cluster
-from tapetum.investigation.index import index_sources, open_gallery_for
+from tapetum.investigation.index import IndexOptions, index_sources, open_gallery_for
 from tapetum.methods import build_method
 from tapetum.runtime.sessions import open_model
 
@@ -123,10 +123,9 @@ def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch
         ray_cluster.connect("127.0.0.1:1")
 
 
-def test_what_went_wrong_on_a_node_is_told_as_it_was() -> None:
-    wrapped = RuntimeError("the node says no")
-    wrapped.__cause__ = DataError("yard.mp4: is gone")
-    assert str(ray_cluster._readable(wrapped, "head:1")) == "yard.mp4: is gone"
-    told = ray_cluster._readable(RuntimeError("worker died\nout of memory"), "head:1")
-    assert isinstance(told, GalleryError)
-    assert "out of memory" in str(told)
+def test_what_went_wrong_on_a_node_is_told_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    maker = ray_cluster.ShardMaker(str(tmp_path / "nowhere"), None, pytest.fail, pytest.fail, ["here"], IndexOptions())
+    (problem,) = maker({"number": np.array([0])})["problem"]
+    with pytest.raises(MissingGalleryError, match="no gallery is there"):
+        ray_cluster._check(problem)
+    ray_cluster._check("")
