@@ -22,7 +22,7 @@ from tapetum.gallery.store import SECONDS_A_DAY, Store
 
 ERASED = "erased.txt"
 KEPT = "retention.json"
-SHARDS = "shards"  # work in hand of many processes, see `tapetum.investigation.shards`
+SHARDS = "shards"  # work in hand of many processes, see `investigation.shards`
 TOO_OLD = "older than this gallery keeps"  # why a sighting is not even stored
 _ID = re.compile(rb'"id": "([^"]+)"')  # in a line about a sighting
 
@@ -64,8 +64,6 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
         if store.folder is not None:
             if ids:
                 _remember(store.folder, ids)
-                for path in store.folder.glob(f"{SHARDS}/*/*.shard"):  # may hold their vectors; is made again
-                    path.unlink(missing_ok=True)
                 _drop_shards(store.folder, ids)
                 lines = strike_sightings(store.folder, frozenset(ids))
             unfinished = drop_unfinished(store.folder, frozenset(store.columns(["crop"])["crop"]))
@@ -191,7 +189,7 @@ def read_erased(folder: Path) -> set[str]:
 def _drop_shards(folder: Path, ids: Iterable[str]) -> None:
     """Finished shards of an unfinished job (`investigation.shards`) that hold somebody; the job makes them anew."""
     wanted = {name.encode() for name in ids}
-    for path in sorted(folder.glob("shards/*/*")):
+    for path in sorted(folder.glob(f"{SHARDS}/*/*")):
         try:
             if path.is_file() and not wanted.isdisjoint(_ID.findall(path.read_bytes())):
                 path.unlink()
