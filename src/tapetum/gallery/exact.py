@@ -26,6 +26,7 @@ QUERIES_AT_ONCE = 256
 HEADER_BYTES = 4096
 MOST_SMALL = 8  # blocks in memory before they are joined
 FIRST = 512  # rows whose similarities are sorted; of later ones only those that beat the k-th best so far
+ALONE_BELOW = 8_192  # rows that one thread multiplies before another has begun
 GATHERED = 1024  # rows copied out at once: they stay in the processor's cache
 
 Bits = NDArray[np.bool_]
@@ -313,8 +314,15 @@ def _multiply(pieces: Sequence[Sequence[_Piece]], queries: Tensor) -> Iterator[R
     # The libraries' product with one vector takes twice as long as row by row, and their threads wait for each other
     # at every step: on a machine that is also indexing, that is most of the time.
     query = queries[0].numpy()
+
+    def multiply(joined: Sequence[_Piece]) -> Real:
+        return np.asarray(np.vecdot(_vectors(joined), query)[:, None])
+
+    if sum(len(piece.rows) for joined in pieces for piece in joined) < ALONE_BELOW:
+        yield from map(multiply, pieces)
+        return
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        yield from pool.map(lambda joined: np.vecdot(_vectors(joined), query)[:, None], pieces)
+        yield from pool.map(multiply, pieces)
 
 
 def _vectors(joined: Sequence[_Piece]) -> Real:

@@ -48,6 +48,23 @@ def test_search_in_blocks_equals_search_in_one_matrix(tmp_path: Path) -> None:
         check_search(matrix, table, passing)
 
 
+def test_one_query_is_answered_as_many_are_by_one_thread_or_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "GATHERED", 7)
+    table, matrix = Table(333), Matrix(tmp_path / "exact", 16)
+    matrix.refresh(table.stamps, table.give)
+    queries = some_vectors(9, seed=1, dimension=16)
+    for passing in (None, np.arange(333) % 2 == 0, np.arange(333) % 29 == 0, np.arange(333) < 3):
+        values, rows = matrix.search(queries, 7, passing)
+        for alone in (0, 1000):
+            monkeypatch.setattr(exact, "ALONE_BELOW", alone)
+            for query in range(9):
+                found = matrix.search(queries[query : query + 1], 7, passing)
+                assert found[1][0].tolist() == rows[query].tolist()
+                np.testing.assert_allclose(found[0][0], values[query], atol=1e-6)
+
+
 def test_written_blocks_are_mapped_and_not_read_from_the_table_again(tmp_path: Path) -> None:
     table, matrix = Table(120), Matrix(tmp_path / "exact", 16)
     matrix.refresh(table.stamps, table.give)
