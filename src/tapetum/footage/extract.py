@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -216,7 +216,9 @@ def extract_part(
         report.note(source.name, str(error))
 
 
-def finish_parts(source: Source, key: str, out: Path, sightings: Iterable[Sighting]) -> None:
+def finish_parts(
+    source: Source, key: str, out: Path, sightings: Iterable[Sighting], refused: Mapping[str, int]
+) -> None:
     """Write the list of a source whose parts were read on their own: now it is finished.
 
     Args:
@@ -224,10 +226,11 @@ def finish_parts(source: Source, key: str, out: Path, sightings: Iterable[Sighti
         key: its `source_key`.
         out: as for `extract_sightings`.
         sightings: of all its parts, in their order.
+        refused: why how many others were not kept.
     Raises:
         OutputError: the folder cannot be written.
     """
-    with writing_list(out, key, source, "") as add:
+    with writing_list(out, key, source, "", lambda: refused) as add:
         for sighting in sightings:
             add(sighting)
 

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -308,16 +309,18 @@ class Job:
         shards = [shard for shard in self.plan.shards if shard.source == number]
         refuse = refusing(self.store)
         kept: list[Sighting] = []
+        refused: Counter[str] = Counter()  # by the shards' makers, and meanwhile
         for shard in shards:
             made = self._read_made(shard)
             report.footage.add(made.footage)
-            refused = [refuse(sighting) for sighting in made.sightings]
-            rows = [row for row, refusal in enumerate(refused) if not refusal]
-            report.footage.refused.update(filter(None, refused))
+            refusals = [refuse(sighting) for sighting in made.sightings]
+            rows = [row for row, refusal in enumerate(refusals) if not refusal]
+            report.footage.refused.update(filter(None, refusals))
+            refused += made.footage.refused + Counter(filter(None, refusals))
             self._store(made, rows, report)
             kept += [made.sightings[row] for row in rows]
         if shards and shards[0].last:
-            finish_parts(source, shards[0].key, self.gallery, kept)
+            finish_parts(source, shards[0].key, self.gallery, kept, refused)
 
     def _store(self, made: Made, rows: Sequence[int], report: IndexReport) -> None:
         """Add what the gallery does not have."""

@@ -23,7 +23,7 @@ from tapetum.gallery.schema import Run
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.investigation import shards
 from tapetum.investigation.index import IndexOptions, IndexReport, Progress, index_sources, open_gallery_for
-from tapetum.investigation.retention import erase
+from tapetum.investigation.retention import erase, write_keep_days
 from tapetum.investigation.shards import (
     Job,
     Made,
@@ -204,6 +204,21 @@ def test_a_damaged_shard_is_made_again_and_what_was_erased_stays_away(
     assert report is not None
     assert (report.added, report.known, report.erased, store.count()) == (0, 7, 1, 7)
     assert not (tmp_path / "shared" / gone.crop).exists()
+
+
+def test_loose_pictures_that_were_too_old_are_read_again_once_the_gallery_keeps_longer(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path, small_parts: None
+) -> None:
+    store = open_gallery_for(tmp_path / "shared", model, run_file)
+    ten_days_ago = SourceOptions(start=time.time() - 10 * 86_400)
+    job = Job(store, model, DETECTOR, IndexOptions(), ["here"])
+    for days, added in ((3.0, 0), (30.0, 8)):
+        write_keep_days(store, days)
+        job.open_plan(lambda: find_sources([crops / "yard"], ten_days_ago))
+        job.work()
+        report = job.merge()
+        assert report is not None
+        assert (report.added, store.count()) == (added, added)
 
 
 def test_a_plan_cuts_loose_pictures_and_keeps_videos_whole(crops: Path, tmp_path: Path) -> None:
