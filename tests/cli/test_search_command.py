@@ -25,7 +25,7 @@ from tapetum.evaluation.verification import Tail
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.schema import ModelInfo, Row
 from tapetum.gallery.store import open_gallery
-from tapetum.investigation.find import calibration_of_gallery
+from tapetum.investigation.calibrated import calibration_of_gallery
 from tapetum.runtime.artefact import digest_file
 from tapetum.runtime.sessions import open_model
 

@@ -298,7 +298,7 @@ def _find_calibration(
     store: "Store", place: Path | None, model: "Model | None", file: Path | None
 ) -> "tuple[Calibration | None, str]":
     """The calibration in use, or why there is none."""
-    from tapetum.investigation.find import calibration_of_gallery, stored_calibration_of
+    from tapetum.investigation.calibrated import calibration_of_gallery, stored_calibration_of
 
     if model is not None and file is None:
         return stored_calibration_of(model), ""

@@ -22,30 +22,28 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tapetum.core.errors import CheckpointError, DataError, GalleryError, ProtocolError, nearest_name
+from tapetum.core.errors import DataError, GalleryError, ProtocolError, nearest_name
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
 from tapetum.core.vectors import normalise
 from tapetum.data.image_io import Picture
-from tapetum.engine.checkpoint import find_checkpoint, load_checkpoint
 from tapetum.engine.search import Judge, build_judge
-from tapetum.evaluation.calibration import Calibration, from_content, read_calibration
+from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.rerank import rerank
 from tapetum.evaluation.verification import pair_name
 from tapetum.footage.quality import measure_quality, tell_modality
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
-from tapetum.gallery.schema import ModelInfo, Row
+from tapetum.gallery.schema import Row
 from tapetum.gallery.store import MOST_ANSWERS, Store
-from tapetum.runtime.artefact import digest_file, is_artefact, model_id, read_artefact
-from tapetum.runtime.sessions import Model, settings_of, stored_calibration
+from tapetum.investigation.calibrated import advise_calibration
+from tapetum.investigation.identities import comparison_rates, join_alike
+from tapetum.runtime.sessions import Model
 
 Group = Literal["tracklet", "identity", "none"]
 ROWS_A_GROUP = 8  # fetched at first for each group wanted; a tracklet keeps up to eight crops
@@ -289,84 +287,6 @@ def join_queries(queries: Sequence[Query]) -> Query:
     )
 
 
-def stored_calibration_of(model: Model) -> Calibration | None:
-    """What `tapetum calibrate` found for a model in use; None where it did not run for it.
-
-    Args:
-        model: opened.
-    Raises:
-        CheckpointError: the calibration is damaged.
-    """
-    return _from_stored(model.calibration, f"calibration of model {model.id}")
-
-
-def calibration_of_gallery(
-    store: Store, place: Path | None = None, file: Path | None = None
-) -> tuple[Calibration | None, str]:
-    """The calibration of a gallery's model, without opening the model for use.
-
-    Args:
-        store: the gallery.
-        place: run folder, checkpoint or artefact; None takes the one that the gallery remembers.
-        file: a calibration elsewhere, which must be of that model.
-    Returns:
-        The calibration, or None and why it cannot be told; without a reason, nobody calibrated that model.
-    Raises:
-        GalleryError: `place` is another model.
-        CheckpointError: `place` or `file` is damaged.
-        ProtocolError: `file` is of another model.
-    """
-    if place is None and not store.info.place:
-        why = f"{store.where}: does not say where its model is"
-        if file is not None:
-            raise GalleryError(f"{why}, so that {file} cannot be checked; give the model too")
-        return None, why
-    where = place or Path(store.info.place)
-    try:
-        model, facts, content = _describe_model(where)
-    except CheckpointError as error:
-        if place is not None or file is not None:
-            raise
-        return None, str(error)
-    if place is not None or file is not None:
-        store.expect(ModelInfo(model, store.info.dimension))
-    elif model != store.info.id:
-        return None, f"{where}: holds another model now than the one this gallery was made with"
-    if file is None:
-        return _from_stored(content, str(where)), ""
-    calibration = read_calibration(file)
-    known = {name: value for name, value in calibration.model.items() if name in facts}
-    replace(calibration, model=known).check_model(facts, str(file))
-    return calibration, ""
-
-
-def _describe_model(place: Path) -> tuple[str, dict[str, object], Mapping[str, object]]:
-    """A model's id, what a calibration must agree with, and the calibration stored there."""
-    if is_artefact(place):
-        artefact = read_artefact(place)
-        settings, content = artefact.settings, artefact.calibration
-        own = content.get("model", {}).get("checkpoint")
-        facts: dict[str, object] = {"checkpoint": own} if own else {}
-        model = artefact.model
-    else:
-        checkpoint = load_checkpoint(place)
-        settings = settings_of(checkpoint)
-        content = stored_calibration(place, checkpoint, settings)
-        facts = {"checkpoint": digest_file(find_checkpoint(place))[:16]}
-        model = model_id(checkpoint.network.state_dict(), settings)
-    facts |= {
-        "mirror": settings.mirror,
-        "size": list(settings.size),
-        "interpolation": settings.interpolation,
-        "backend": settings.backend,
-    }
-    return model, facts, content
-
-
-def _from_stored(content: Mapping[str, object], place: str) -> Calibration | None:
-    return from_content(dict(content), place) if content.get("pairs") else None
-
-
 def find(
     store: Store, queries: Sequence[Query], options: FindOptions, calibration: Calibration | None
 ) -> list[Findings]:
@@ -412,18 +332,6 @@ def _check_calibrated(store: Store, options: FindOptions, calibration: Calibrati
     ):
         if given:
             raise ProtocolError(f"search: {name} needs a calibration: {advise_calibration(store)}")
-
-
-def advise_calibration(store: Store) -> str:
-    """How a gallery's model becomes calibrated.
-
-    Args:
-        store: the gallery.
-    """
-    place = Path(store.info.place or "RUN")
-    if is_artefact(place):
-        return "run `tapetum calibrate` on the run that this model was exported from, and export it again"
-    return f"run `tapetum calibrate {place}`"
 
 
 def _without_query(query: Query, chosen: Filter | None, exclude_seconds: float | None) -> Filter | None:
@@ -492,7 +400,7 @@ def _find(
         matches = sum(known) if judge is not None else None
         verdict = why if judge is None or matches is None else _say(judge, matches, len(found))
         if options.group == "identity" and calibration is not None:
-            rate = max(_comparison_rates(calibration).values(), default=0.0)
+            rate = max(comparison_rates(calibration).values(), default=0.0)
             verdict += (
                 "; identities are an estimate: tracklets are joined where they are on average more similar than all "
                 f"but {100 * rate:.3g} % of comparisons of two people"
@@ -636,13 +544,7 @@ def _group(
 
 
 def _join_tracklets(store: Store, tracklets: _Grouped, calibration: Calibration) -> _Grouped:
-    """Identities: tracklets joined by average linkage as long as two groups reach the threshold of comparisons.
-
-    A tracklet stands for the normalised mean of its rows found, whose false alarms stay those of single pictures: on
-    the demo's scene 1.2 % (IDF) and 1.3 % (IDE) of tracklets of two people reach the threshold of 1 %, and 42 % and
-    39 % of those of one person, against 25 % and 26 % of single pictures. Similarities count from the threshold of
-    their pair of modalities; a pair that is not calibrated joins nothing.
-    """
+    """Identities: tracklets that `join_alike` takes for one person, each by the normalised mean of its rows found."""
     entries = store.fetch([each.row.sighting.id for group in tracklets for each in group])
     place = {row.sighting.id: number for number, row in enumerate(entries.rows)}
     alive, means = [], []
@@ -653,53 +555,6 @@ def _join_tracklets(store: Store, tracklets: _Grouped, calibration: Calibration)
             means.append(entries.vectors[known].mean(0))
     if len(alive) < 2:
         return alive
-    vectors = normalise(torch.stack(means))
-    margins = (vectors @ vectors.T).double().numpy() - _thresholds_of(alive, calibration)
-    return [[each for number in members for each in alive[number]] for members in link(margins)]
-
-
-def _thresholds_of(tracklets: _Grouped, calibration: Calibration) -> NDArray[np.float64]:
-    """(T, T) threshold of comparisons for each pair of tracklets."""
-    rates = _comparison_rates(calibration)
-    table = np.full((len(Modality), len(Modality)), np.inf)
-    for one in Modality:
-        for other in Modality:
-            pair = pair_name(one, other)
-            if pair in rates:
-                table[one, other] = calibration.threshold(rates[pair], pair)
-    kinds = np.array([int(group[0].row.sighting.modality) for group in tracklets])
-    thresholds: NDArray[np.float64] = table[np.ix_(kinds, kinds)]
-    return thresholds
-
-
-def _comparison_rates(calibration: Calibration) -> dict[str, float]:
-    """The lowest stated rate of comparisons that each pair of modalities supports."""
-    supported = {
-        pair: [rate for rate in calibration.rates if rate >= calibration.lowest_rate(pair)]
-        for pair in calibration.pairs
-    }
-    return {pair: min(rates) for pair, rates in supported.items() if rates}
-
-
-def link(margins: NDArray[np.float64]) -> list[list[int]]:
-    """Groups by average linkage: the two with the greatest mean margin are joined until none is 0 or more.
-
-    Args:
-        margins: (T, T) symmetric: similarity less threshold; minus infinity never joins.
-    Returns:
-        Members of each group, ascending; groups in the order of their first member.
-    """
-    mean = margins.copy()
-    np.fill_diagonal(mean, -np.inf)
-    groups: dict[int, list[int]] = {number: [number] for number in range(len(mean))}
-    while len(groups) > 1:
-        first, second = sorted(divmod(int(mean.argmax()), len(mean)))
-        if not mean[first, second] >= 0:
-            break
-        own, other = len(groups[first]), len(groups[second])
-        joined = (own * mean[first] + other * mean[second]) / (own + other)
-        mean[first], mean[:, first] = joined, joined
-        mean[first, first] = -np.inf
-        mean[second], mean[:, second] = -np.inf, -np.inf
-        groups[first] += groups.pop(second)
-    return [sorted(groups[number]) for number in sorted(groups)]
+    modalities = [group[0].row.sighting.modality for group in alive]
+    groups = join_alike(normalise(torch.stack(means)), modalities, calibration)
+    return [[each for number in members for each in alive[number]] for members in groups]

@@ -17,8 +17,8 @@ from tapetum.footage.report import FootageReport, Problem
 from tapetum.footage.sources import Source, SourceOptions, find_sources
 from tapetum.gallery.filters import Compare, Filter, parse_time, write_filter
 from tapetum.gallery.store import Store, chunks
+from tapetum.investigation.calibrated import stored_calibration_of
 from tapetum.investigation.case import build_case, render_case, zip_case
-from tapetum.investigation.find import stored_calibration_of
 from tapetum.investigation.index import IndexOptions, IndexReport, index_sources
 from tapetum.investigation.retention import erase, oldest_kept, read_keep_days
 from tapetum.runtime.sessions import Model

@@ -27,18 +27,17 @@ from tapetum.gallery.filters import Among, Not
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.investigation import find as finding
+from tapetum.investigation.calibrated import calibration_of_gallery, stored_calibration_of
 from tapetum.investigation.find import (
     FindOptions,
     Query,
-    calibration_of_gallery,
     find,
     join_queries,
-    link,
     query_of_pictures,
     query_of_rows,
     query_of_tracklet,
-    stored_calibration_of,
 )
+from tapetum.investigation.identities import link
 from tapetum.runtime.artefact import ModelSettings
 from tapetum.runtime.sessions import Model
 

@@ -1,0 +1,81 @@
+"""Who of those found are one person? An estimate, from how alike walks are and what a calibration says of that."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tapetum.core.types import Modality
+from tapetum.evaluation.calibration import Calibration
+from tapetum.evaluation.verification import pair_name
+
+
+def join_alike(vectors: Tensor, modalities: Sequence[Modality], calibration: Calibration) -> list[list[int]]:
+    """Tracklets joined by average linkage as long as two groups reach the threshold of comparisons.
+
+    A tracklet stands for the normalised mean of its rows, whose false alarms stay those of single pictures: on the
+    demo's scene 1.2 % (IDF) and 1.3 % (IDE) of tracklets of two people reach the threshold of 1 %, and 42 % and 39 %
+    of those of one person, against 25 % and 26 % of single pictures. Similarities count from the threshold of their
+    pair of modalities; a pair that is not calibrated joins nothing.
+
+    Args:
+        vectors: (T, D) one for each tracklet, with unit norm.
+        modalities: T of them.
+        calibration: of the model.
+    Returns:
+        As for `link`.
+    """
+    margins = (vectors @ vectors.T).double().numpy() - _thresholds_of(modalities, calibration)
+    return link(margins)
+
+
+def _thresholds_of(modalities: Sequence[Modality], calibration: Calibration) -> NDArray[np.float64]:
+    """(T, T) threshold of comparisons for each pair of tracklets."""
+    rates = comparison_rates(calibration)
+    table = np.full((len(Modality), len(Modality)), np.inf)
+    for one in Modality:
+        for other in Modality:
+            pair = pair_name(one, other)
+            if pair in rates:
+                table[one, other] = calibration.threshold(rates[pair], pair)
+    kinds = np.array([int(each) for each in modalities])
+    thresholds: NDArray[np.float64] = table[np.ix_(kinds, kinds)]
+    return thresholds
+
+
+def comparison_rates(calibration: Calibration) -> dict[str, float]:
+    """The lowest stated rate of comparisons that each pair of modalities supports.
+
+    Args:
+        calibration: of the model.
+    """
+    supported = {
+        pair: [rate for rate in calibration.rates if rate >= calibration.lowest_rate(pair)]
+        for pair in calibration.pairs
+    }
+    return {pair: min(rates) for pair, rates in supported.items() if rates}
+
+
+def link(margins: NDArray[np.float64]) -> list[list[int]]:
+    """Groups by average linkage: the two with the greatest mean margin are joined until none is 0 or more.
+
+    Args:
+        margins: (T, T) symmetric: similarity less threshold; minus infinity never joins.
+    Returns:
+        Members of each group, ascending; groups in the order of their first member.
+    """
+    mean = margins.copy()
+    np.fill_diagonal(mean, -np.inf)
+    groups: dict[int, list[int]] = {number: [number] for number in range(len(mean))}
+    while len(groups) > 1:
+        first, second = sorted(divmod(int(mean.argmax()), len(mean)))
+        if not mean[first, second] >= 0:
+            break
+        own, other = len(groups[first]), len(groups[second])
+        joined = (own * mean[first] + other * mean[second]) / (own + other)
+        mean[first], mean[:, first] = joined, joined
+        mean[first, first] = -np.inf
+        mean[second], mean[:, second] = -np.inf, -np.inf
+        groups[first] += groups.pop(second)
+    return [sorted(groups[number]) for number in sorted(groups)]
