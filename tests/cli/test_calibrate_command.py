@@ -1,7 +1,5 @@
 """``tapetum calibrate``, and what ``search`` and ``plot`` make of it, run as a user would."""
 
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,29 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tapetum.cli import main
 from tapetum.data.datasets.night600 import picture_path
 from tapetum.engine.recipe import Recipe
 from tapetum.engine.train import train
 from tapetum.evaluation.calibration import read_calibration, write_calibration
 
 Call = Callable[[str], tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command line through the front door: exit status and the two streams."""
-
-    def run(command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", shlex.split(command))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main.run()
-        streams = capsys.readouterr()
-        code = left.value.code
-        return code if isinstance(code, int) else 0, streams.out, streams.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

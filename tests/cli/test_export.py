@@ -2,39 +2,14 @@
 
 import json
 import re
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from tapetum.cli import main
-from tapetum.engine.recipe import Recipe
-from tapetum.engine.train import train
 
 Call = Callable[[str], tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", shlex.split(command))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main.run()
-        streams = capsys.readouterr()
-        return left.value.code if isinstance(left.value.code, int) else 0, streams.out, streams.err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("export") / "ide"
-    train(tiny_recipe(overrides=["schedule.epochs=1", "sampler.steps=2"]), run)
-    return run
 
 
 def test_help_shows_an_example() -> None:

@@ -3,7 +3,6 @@
 import json
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,32 +14,10 @@ from gallery_rows import files_with
 from street_clip import write_street
 from tapetum.cli import index, main
 from tapetum.core.errors import OutputError
-from tapetum.engine.recipe import Recipe
-from tapetum.engine.train import train
 from tapetum.footage import extract as extraction
 from tapetum.gallery.store import open_gallery
 
 Call = Callable[[str], tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", shlex.split(command))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main.run()
-        streams = capsys.readouterr()
-        return left.value.code if isinstance(left.value.code, int) else 0, streams.out, streams.err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("index") / "ide"
-    train(tiny_recipe(overrides=["schedule.epochs=1", "sampler.steps=2"]), run)
-    return run
 
 
 @pytest.fixture(scope="module")
