@@ -11,7 +11,7 @@ import sys
 
 VARIABLE = "GLIBC_TUNABLES"
 SETTINGS = {
-    "mmap_threshold": 2**30,  # bytes; larger pieces still go back
+    "mmap_threshold": 2**28,  # bytes; larger pieces still go back
     "trim_threshold": 2**31,  # bytes kept at the end of the memory
     "tcache_count": 0,  # splinters kept for quick use would lie between large pieces, so that none fits again
     "mxfast": 0,

@@ -60,7 +60,7 @@ class Options:
     expansion: bool = True  # DEE; false: one embedding, and neither CPM nor orthogonality
     aggregation: bool = True  # MFA behind each stage up to the expansion
     dropout: float = 0.01  # on the expanded maps, the original's too
-    recompute: int = 2  # the stem and so many stages again in the backward pass: less memory, same results; 0: none
+    recompute: int = 3  # the stem and so many stages again in the backward pass: less memory, same results; 0: none
 
     # losses (0 switches a term off)
     id_weight: float = 1.0
