@@ -11,8 +11,8 @@ from tapetum.cli._choices import Quiet
 def command(
     out: Annotated[Path, typer.Option(help="Folder of everything the demo writes.")] = Path("runs/demo-ir"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scene and of the trainings.")] = 2021,
-    people: Annotated[int, typer.Option(min=2, help="People for training, and as many others for testing.")] = 40,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 24,
+    people: Annotated[int, typer.Option(min=2, help="People for training; a quarter as many are for testing.")] = 160,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 8,
     enhanced: Annotated[
         bool,
         typer.Option("--enhanced", help="Also train DEEN whose visible pictures also enter brightened, as in IDF."),

@@ -142,7 +142,9 @@ class TrainingLoop(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser, as it was where a training goes on."""
         groups = self._method.parameter_groups()
-        optimiser = build_optimiser(self.network, groups, self.plan.recipe.optimiser)
+        recipe = self.plan.recipe
+        fused = recipe.training.gradient_clip is None
+        optimiser = build_optimiser(self.network, groups, recipe.optimiser, fused=fused)
         if self._restored:
             optimiser.load_state_dict(self._restored.optimiser)
         return optimiser

@@ -10,7 +10,7 @@ from tapetum.engine.calibrate import Calibrated, calibrate_run
 from tapetum.experiments.board import Board
 
 GENERATE_OTHERS = "generate people to calibrate with"
-OTHERS = 7  # for each person to train on; docs/calibration.md says how many people a rate needs
+OTHERS = 7  # for each person to test with; docs/calibration.md says how many people a rate needs
 Outcome = Calibrated | str  # or why there is none: after too short a training a similarity says nothing
 
 
@@ -23,7 +23,7 @@ def other_settings(scene: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **scene,
         "num_train_people": 0,
-        "num_test_people": OTHERS * scene["num_train_people"],
+        "num_test_people": OTHERS * scene["num_test_people"],
         "first_pid": scene["num_train_people"] + scene["num_test_people"] + 1,
         "pictures_per_camera": 1,
         "queries_per_camera": 1,

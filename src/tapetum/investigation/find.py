@@ -15,7 +15,8 @@ So the mean vector finds most, and what `tapetum calibrate` found on single pict
 A tracklet is as similar as its best row: thresholds of searches were made for the best of all pictures of a gallery,
 and a person seen well once is found although the rest of the walk was dark. So a gallery counts by its rows also where
 answers are grouped: for 10 % of searches, tracklets of four gave 7 % false alarms, and 21 % counted by tracklets. The
-probability is that of a single pair, and said of the best of four rows ten points too high (docs/calibration.md).
+probability is made for one pair; said of the best of four rows it is ten points too high, of their mean vector hardly
+(docs/calibration.md). So it is that of the tracklet's mean.
 """
 
 import math
@@ -40,13 +41,14 @@ from tapetum.evaluation.verification import pair_name
 from tapetum.footage.quality import measure_quality, tell_modality
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
 from tapetum.gallery.schema import Row
-from tapetum.gallery.store import MOST_ANSWERS, Store
+from tapetum.gallery.store import MOST_ANSWERS, Store, chunks
 from tapetum.investigation.calibrated import advise_calibration
 from tapetum.investigation.identities import comparison_rates, join_alike
 from tapetum.runtime.sessions import Model
 
 Group = Literal["tracklet", "identity", "none"]
 ROWS_A_GROUP = 8  # fetched at first for each group wanted; a tracklet keeps up to eight crops
+WALKS_AT_ONCE = 1_000  # in one question to the gallery
 FETCH_MORE = 4  # times as many in the next round, where too few groups came out
 SMALLEST_PX = 8  # side of a box in which somebody may be
 
@@ -80,8 +82,8 @@ class FindOptions:
         exact: True compares every row, None lets the gallery decide by its size.
         group: what an answer is: a tracklet, an estimated identity (tracklets joined), or a single row.
         exclude_seconds: leave out what the query's own camera saw within so many seconds of it.
-        rerank: order the shortlist by k-reciprocal neighbours too. Probabilities and matches stay those of the plain
-            similarity, for which they were calibrated.
+        rerank: order the shortlist by k-reciprocal neighbours too. Probabilities and matches stay those of plain
+            similarities, for which they were calibrated.
         shortlist: rows that are re-ranked, and tracklets that are looked at for identities.
         false_alarms: share of searches for somebody who is not there that may give a match; None takes the lowest
             that the calibration supports.
@@ -114,9 +116,10 @@ class Found:
 
     Attributes:
         rank: counted from 1.
-        row: the most similar one of the answer; similarity, probability and accepted speak of it.
+        row: the most similar one of the answer; similarity and accepted speak of it.
         similarity: cosine in [-1, 1].
-        probability: that it shows the person searched for; None where that is not calibrated.
+        probability: that its tracklet shows the person searched for, by the mean vector of the tracklet's rows that
+            pass the filter; where nothing is grouped, that the row does. None where that is not calibrated.
         accepted: whether it is a match; None where that is not calibrated.
         rows: all rows found of this tracklet or identity, most similar first.
         similarities: of `rows`.
@@ -164,6 +167,7 @@ class _Candidate:
 
 
 _Grouped = list[list[_Candidate]]
+_Walk = tuple[str, Modality]  # tracklet, and which of its rows: a camera may switch to infrared on the way
 
 
 def query_of_pictures(
@@ -392,10 +396,13 @@ def _find(
         verdict = _say_empty(store, rows, chosen)
         return [Findings((), True, None, None, verdict, 0.0, 0) for _ in queries]
     grouped, exact, recall = _search(store, queries, rows, options, calibration)
+    shown = [groups[: options.k] for groups in grouped]
+    walks = {} if calibration is None or options.group == "none" else _describe_walks(store, shown, rows)
     findings = []
-    for query, groups in zip(queries, grouped, strict=True):
+    for query, groups in zip(queries, shown, strict=True):
         judge, why = _judge(store, query, sizes, options, calibration)
-        found = tuple(_answer(rank, group, judge) for rank, group in enumerate(groups[: options.k], start=1))
+        asked = dict(zip(*_mean_vectors(query), strict=True))
+        found = tuple(_answer(rank, group, judge, walks, asked) for rank, group in enumerate(groups, start=1))
         known = [each.accepted for each in found if each.accepted is not None]
         matches = sum(known) if judge is not None else None
         verdict = why if judge is None or matches is None else _say(judge, matches, len(found))
@@ -451,16 +458,46 @@ def _judge(
         return None, f"no answer can be called a match: {error}"
 
 
-def _answer(rank: int, group: Sequence[_Candidate], judge: Judge | None) -> Found:
+def _describe_walks(store: Store, shown: Sequence[_Grouped], rows: Filter | None) -> dict[_Walk, Tensor]:
+    """(D,) normalised mean of a walk's rows that pass, for the walks of the answers' most similar rows."""
+    names = sorted({_best(group).row.sighting.tracklet for groups in shown for group in groups} - {""})
+    ids: list[str] = []
+    for some in chunks(names, WALKS_AT_ONCE):
+        own = Among("tracklet", tuple(some))
+        ids += store.columns(["id"], own if rows is None else And((own, rows)))["id"]
+    entries = store.fetch(ids)
+    members: dict[_Walk, list[int]] = {}
+    for number, row in enumerate(entries.rows):
+        members.setdefault(_walk_of(row), []).append(number)
+    return {walk: normalise(entries.vectors[place].mean(0, keepdim=True))[0] for walk, place in members.items()}
+
+
+def _walk_of(row: Row) -> _Walk:
+    return row.sighting.tracklet, row.sighting.modality
+
+
+def _best(group: Sequence[_Candidate]) -> _Candidate:
+    return max(group, key=lambda each: each.similarity)
+
+
+def _answer(
+    rank: int,
+    group: Sequence[_Candidate],
+    judge: Judge | None,
+    walks: Mapping[_Walk, Tensor],
+    asked: Mapping[Modality, Tensor],
+) -> Found:
     ordered = sorted(group, key=lambda each: -each.similarity)
     best = ordered[0]
-    sides = best.similarity, best.asked, best.row.sighting.modality
+    pair = best.asked, best.row.sighting.modality
+    walk = walks.get(_walk_of(best.row))
+    typical = best.similarity if walk is None else float(walk @ asked[best.asked])
     return Found(
         rank,
         best.row,
         best.similarity,
-        None if judge is None else judge.probability(*sides),
-        None if judge is None else judge.accepts(*sides),
+        None if judge is None else judge.probability(typical, *pair),
+        None if judge is None else judge.accepts(best.similarity, *pair),
         tuple(each.row for each in ordered),
         tuple(each.similarity for each in ordered),
     )

@@ -74,6 +74,22 @@ def test_every_optimiser_steps(name: str) -> None:
     assert all(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_step_in_one_pass_is_the_same_step(name: str) -> None:
+    found = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = build_network()
+        section = OptimiserSection(name=name, lr=0.1)  # type: ignore[arg-type]
+        optimiser = build_optimiser(network, {"all": list(network.parameters())}, section, fused=fused)
+        for _ in range(3):
+            optimiser.zero_grad()
+            sum(parameter.square().sum() for parameter in network.parameters()).backward()  # type: ignore[union-attr]
+            optimiser.step()
+        found.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
+    torch.testing.assert_close(*found)
+
+
 def test_a_rate_for_a_group_that_is_not_there_names_the_nearest() -> None:
     network = build_network()
     groups = {"backbone": list(network.parameters())}

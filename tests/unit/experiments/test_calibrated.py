@@ -27,10 +27,13 @@ OUTCOMES: dict[str, Outcome] = {
 
 
 def test_the_people_to_calibrate_with_are_others_under_the_same_cameras(tmp_path: Path) -> None:
-    for options in (DemoOptions(tmp_path, seed=5, people=30), InfraredDemoOptions(tmp_path, seed=5, people=30)):
+    for options, expected in (
+        (DemoOptions(tmp_path, seed=5, people=30), (0, 210, 61)),
+        (InfraredDemoOptions(tmp_path, seed=5, people=120), (0, 210, 151)),
+    ):
         scene, others = options.scene(), options.others()
         assert others == other_settings(scene)
-        assert (others["num_train_people"], others["num_test_people"], others["first_pid"]) == (0, 210, 61)
+        assert (others["num_train_people"], others["num_test_people"], others["first_pid"]) == expected
         assert {name: others[name] for name in scene if "people" not in name} == {
             name: scene[name] for name in scene if "people" not in name
         }

@@ -156,5 +156,11 @@ def test_the_command_repeats_what_differs_from_the_defaults() -> None:
     assert options.command == "tapetum demo-ir --out runs/x --people 9 --enhanced --set training.precision=fp32"
 
 
+def test_a_quarter_as_many_people_are_searched_for_as_are_trained_on() -> None:
+    for people, tested in ((160, 40), (4, 4)):
+        scene = InfraredDemoOptions(Path("runs/x"), people=people).scene()
+        assert (scene["num_train_people"], scene["num_test_people"]) == (people, tested)
+
+
 def test_its_recipes_exist() -> None:
     assert set((METHODS | ENHANCED).values()) <= set(list_recipes())

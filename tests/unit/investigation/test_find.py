@@ -238,7 +238,8 @@ def test_the_threshold_is_that_of_the_rows_that_pass_and_its_rate_is_said(street
         "not there reach; probabilities assume 50 % before looking"
     )
     first = findings.found[0]
-    assert first.probability == pytest.approx(0.05 + 0.9 * first.similarity)
+    walk = functional.normalize(street.fetch(ids(first.rows)).vectors.mean(0), dim=0)
+    assert first.probability == pytest.approx(0.05 + 0.9 * float(walk @ picture_query(2).vectors[0]))
     (few,) = find(street, [picture_query(2)], FindOptions(k=5, filter='camera == "c1"', prior=0.01), calibrated())
     assert "of searches in 24 pictures" in few.verdict
     assert few.found[0].probability is not None
@@ -249,6 +250,29 @@ def test_the_threshold_is_that_of_the_rows_that_pass_and_its_rate_is_said(street
     assert nobody.verdict.startswith("no match above 1.0000, which 10 % of searches")
     with pytest.raises(ProtocolError, match=r"too few for a false-alarm rate of 0\.001"):
         find(street, [picture_query(2)], FindOptions(false_alarms=0.001), calibrated())
+
+
+def test_the_probability_is_that_of_a_whole_walk_and_the_match_that_of_its_best_row(tmp_path: Path) -> None:
+    asked, other = torch.linalg.qr(some_vectors(2, seed=5).T)[0].T
+    rows = [row_of(0, number) for number in range(4)] + [
+        row_of(1, 4, tracklet=""),
+        row_of(0, 3, id="ir", modality=INFRARED),
+    ]
+    vectors = torch.stack([asked, other, other, other, asked, asked])  # one crop of four shows somebody alike
+    query = Query(asked[None], (VISIBLE,), ("picture",))
+    with open_gallery(tmp_path / "g", create=MODEL) as store:
+        store.upsert(rows, vectors)
+        (walks,) = find(store, [query], FindOptions(filter="modality == visible"), calibrated())
+        (alone,) = find(store, [query], FindOptions(filter="modality == visible", group="none"), calibrated())
+        (passing,) = find(store, [query], FindOptions(filter=Among("id", ("p0-0", "p0-1"))), calibrated())
+    likely = calibrated().probability(np.array([1.0, 10**-0.5, 2**-0.5]), "visible-visible")
+    by_tracklet = {found.row.sighting.tracklet: found for found in walks.found}
+    assert by_tracklet[""].probability == pytest.approx(likely[0])
+    assert by_tracklet["c1-p0"].probability == pytest.approx(likely[1])  # 1 / |(1, 3)|
+    assert by_tracklet["c1-p0"].similarity == pytest.approx(1)
+    assert by_tracklet["c1-p0"].accepted
+    assert alone.found[0].probability == alone.found[1].probability == pytest.approx(likely[0])
+    assert passing.found[0].probability == pytest.approx(likely[2])
 
 
 def test_without_a_calibration_nothing_is_called_a_match_and_the_remedy_is_named(street: Store) -> None:
