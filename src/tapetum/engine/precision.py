@@ -38,7 +38,7 @@ def resolve_precision(name: str, device: torch.device, place: str = "training.pr
         RecipeError: no such arithmetic, or fp16 on a CPU.
     """
     if name == "auto":
-        return "bf16" if _has_fast_bf16(device) else "fp32"
+        return "bf16" if has_fast_bf16(device) else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise RecipeError(f"{place} is 'fp16', which needs a GPU; use 'bf16' or 'auto'")
     if name not in ("fp32", "bf16", "fp16"):
@@ -46,7 +46,12 @@ def resolve_precision(name: str, device: torch.device, place: str = "training.pr
     return name  # type: ignore[return-value]
 
 
-def _has_fast_bf16(device: torch.device) -> bool:
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether a device has bfloat16 arithmetic of its own; a CPU by AMX or by AVX-512 BF16.
+
+    Args:
+        device: a CPU or GPU.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     able = torch.cpu.get_capabilities()

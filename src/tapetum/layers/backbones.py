@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
+from tapetum.layers.strided import widen_narrow_maps
 from tapetum.layers.weights import check_names, check_shapes, read_state
 
 # The ImageNet-1k weights of torchvision's first release ("V1"), which the published baselines start from. timm's
@@ -33,6 +34,7 @@ def build_backbone(name: str, *, last_stride: int = 2) -> tuple[nn.Module, int]:
     network = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
     if last_stride != 2:
         _set_last_stride(network, name, last_stride)
+    widen_narrow_maps(network)
     sizes: Any = network  # timm's own attributes
     return network, int(getattr(sizes, "head_hidden_size", None) or sizes.num_features)
 

@@ -27,7 +27,7 @@ from tapetum.data.transforms import to_float, to_tensor
 from tapetum.engine.calibrate import calibration_path
 from tapetum.engine.checkpoint import Checkpoint, load_checkpoint
 from tapetum.engine.extract import embed_pictures
-from tapetum.engine.precision import Precision, choose_device, computing_in, resolve_precision
+from tapetum.engine.precision import Precision, choose_device, computing_in, has_fast_bf16, resolve_precision
 from tapetum.engine.recipe import check_recipe
 from tapetum.evaluation.calibration import read_calibration, to_content
 from tapetum.layers.normalisation import Normalise
@@ -44,6 +44,7 @@ from tapetum.runtime.probe import KEPT, Probe, compare, draw_pictures, read_prob
 
 Device = Literal["auto", "cpu", "gpu"]
 BATCH = 32
+CPU = torch.device("cpu")
 MIN_COSINE = 0.999  # of a vector in bf16 to the same in fp32
 NETWORK_FILES: Mapping[Runtime, tuple[str, ...]] = {
     "onnx": ("network.onnx",),
@@ -305,16 +306,6 @@ def stored_calibration(place: Path, checkpoint: Checkpoint, settings: ModelSetti
     return to_content(calibration) if fits else {"pairs": {}}
 
 
-def has_amx() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware tiles."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
-
-
-def has_bf16() -> bool:
-    """Whether this CPU has any bfloat16 arithmetic of its own."""
-    return has_amx() or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
 def import_extra(library: str) -> ModuleType:
     """A library of the extra "export".
 
@@ -506,12 +497,12 @@ def _open_run(place: Path, precision: str, device: Device, mirror: bool | None) 
 def _resolve(precision: str, runtime: Runtime, place: str) -> Precision:
     """What a precision means for an artefact on this machine."""
     if precision == "auto":
-        return "bf16" if runtime == "openvino" and has_amx() else "fp32"
+        return "bf16" if runtime == "openvino" and has_fast_bf16(CPU) else "fp32"
     if precision == "fp32":
         return "fp32"
     if precision != "bf16" or runtime != "openvino":
         raise RecipeError(f"{place}: precision {precision!r} is not available with {runtime}; use fp32 or auto")
-    if not has_bf16():
+    if not has_fast_bf16(CPU):
         raise RecipeError(
             f"{place}: precision 'bf16' needs a CPU with AMX or AVX-512 BF16, this one has neither; use fp32 or auto"
         )

@@ -34,9 +34,9 @@ def test_the_people_to_calibrate_with_are_others_under_the_same_cameras(tmp_path
         scene, others = options.scene(), options.others()
         assert others == other_settings(scene)
         assert (others["num_train_people"], others["num_test_people"], others["first_pid"]) == expected
-        assert {name: others[name] for name in scene if "people" not in name} == {
-            name: scene[name] for name in scene if "people" not in name
-        }
+        same = [name for name in scene if not name.endswith(("people", "per_camera"))]
+        assert {name: others[name] for name in same} == {name: scene[name] for name in same}
+        assert {"camera_seed", "identity_seed"} <= set(same)
 
 
 def test_what_could_be_calibrated_is_told_with_its_people_and_what_could_not_with_the_reason() -> None:

@@ -138,20 +138,18 @@ def without_bf16() -> bool:
 
 
 def test_openvino_is_never_left_to_choose(make_artefact: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "has_amx", lambda: False)
+    monkeypatch.setattr(sessions, "has_fast_bf16", lambda device: False)
     folder = make_artefact("two_stream", "openvino")
     assert open_model(folder).precision == "fp32"
-    monkeypatch.setattr(sessions, "has_bf16", lambda: False)
     with pytest.raises(RecipeError, match="'bf16' needs a CPU with AMX or AVX-512 BF16, this one has neither"):
         open_model(folder, precision="bf16")
 
 
 @pytest.mark.skipif("without_bf16()", reason="this CPU has no bfloat16 arithmetic at all")
-def test_openvino_takes_bf16_by_itself_where_the_cpu_has_amx_and_vectors_keep_their_place(
+def test_openvino_takes_bf16_by_itself_where_the_cpu_has_it_and_vectors_keep_their_place(
     make_artefact: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_artefact("two_stream", "openvino")
-    monkeypatch.setattr(sessions, "has_amx", lambda: True)  # AVX-512 computes the same, only slower
     rounded = open_model(folder, precision="bf16")
     assert (rounded.precision, open_model(folder).precision) == ("bf16", "bf16")
     assert 0.999 < rounded.cosine_to_fp32 < 1
