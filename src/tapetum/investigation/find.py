@@ -167,6 +167,7 @@ class _Candidate:
 
 
 _Grouped = list[list[_Candidate]]
+_Means = Mapping[Modality, Tensor]  # (D,) each
 _Walk = tuple[str, Modality]  # tracklet, and which of its rows: a camera may switch to infrared on the way
 
 
@@ -395,14 +396,14 @@ def _find(
     if searched == 0:
         verdict = _say_empty(store, rows, chosen)
         return [Findings((), True, None, None, verdict, 0.0, 0) for _ in queries]
-    grouped, exact, recall = _search(store, queries, rows, options, calibration)
+    asked = [_mean_vectors(query) for query in queries]
+    grouped, exact, recall = _search(store, asked, rows, options, calibration)
     shown = [groups[: options.k] for groups in grouped]
     walks = {} if calibration is None or options.group == "none" else _describe_walks(store, shown, rows)
     findings = []
-    for query, groups in zip(queries, shown, strict=True):
+    for query, vectors, groups in zip(queries, asked, shown, strict=True):
         judge, why = _judge(store, query, sizes, options, calibration)
-        asked = dict(zip(*_mean_vectors(query), strict=True))
-        found = tuple(_answer(rank, group, judge, walks, asked) for rank, group in enumerate(groups, start=1))
+        found = tuple(_answer(rank, group, judge, walks, vectors) for rank, group in enumerate(groups, start=1))
         known = [each.accepted for each in found if each.accepted is not None]
         matches = sum(known) if judge is not None else None
         verdict = why if judge is None or matches is None else _say(judge, matches, len(found))
@@ -485,7 +486,7 @@ def _answer(
     group: Sequence[_Candidate],
     judge: Judge | None,
     walks: Mapping[_Walk, Tensor],
-    asked: Mapping[Modality, Tensor],
+    asked: _Means,
 ) -> Found:
     ordered = sorted(group, key=lambda each: -each.similarity)
     best = ordered[0]
@@ -505,51 +506,54 @@ def _answer(
 
 def _search(
     store: Store,
-    queries: Sequence[Query],
+    asked: Sequence[_Means],
     rows: Filter | None,
     options: FindOptions,
     calibration: Calibration | None,
 ) -> tuple[list[_Grouped], bool, float | None]:
     """Groups of each query, best first; more rows are fetched until there are enough groups."""
-    asked = [_mean_vectors(query) for query in queries]
     grouped: dict[int, _Grouped] = {}
     size = options.k * (1 if options.group == "none" else ROWS_A_GROUP)
     size = min(max(size, options.shortlist if options.rerank else 0), MOST_ANSWERS)
     exact, recall = True, None
-    waiting = list(range(len(queries)))
+    waiting = list(range(len(asked)))
     while waiting:
-        answer = store.search(torch.cat([asked[place][1] for place in waiting]), size, rows, exact=options.exact)
+        answer = store.search(
+            torch.stack([vector for place in waiting for vector in asked[place].values()]),
+            size,
+            rows,
+            exact=options.exact,
+        )
         exact, recall = exact and answer.exact, answer.recall if recall is None else recall
         hits = iter(answer.hits)
         left = []
         for place in waiting:
-            modalities, vectors = asked[place]
-            lists = [next(hits) for _ in modalities]
+            lists = [next(hits) for _ in asked[place]]
             complete = size == MOST_ANSWERS or all(len(some) < size for some in lists)
             best: dict[str, _Candidate] = {}
-            for modality, some in zip(modalities, lists, strict=True):
+            for modality, some in zip(asked[place], lists, strict=True):
                 for hit in some:
                     before = best.get(hit.row.sighting.id)
                     if before is None or hit.similarity > before.similarity:
                         best[hit.row.sighting.id] = _Candidate(hit.row, hit.similarity, modality)
             ordered = sorted(best.values(), key=lambda each: -each.similarity)[:size]
             if options.rerank:
-                ordered = _rerank(store, vectors, ordered, options.shortlist)
+                ordered = _rerank(store, torch.stack(list(asked[place].values())), ordered, options.shortlist)
             groups, full = _group(store, ordered, options, calibration)
             if complete or full or len(groups) >= options.k:
                 grouped[place] = groups
             else:
                 left.append(place)
         waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
-    return [grouped[place] for place in range(len(queries))], exact, recall
+    return [grouped[place] for place in range(len(asked))], exact, recall
 
 
-def _mean_vectors(query: Query) -> tuple[list[Modality], Tensor]:
-    """The normalised mean of a query's vectors for each modality it has, (m, D)."""
+def _mean_vectors(query: Query) -> _Means:
+    """The normalised mean of a query's vectors for each modality it has."""
     kinds = torch.tensor([int(each) for each in query.modalities])
     modalities = sorted(set(query.modalities))
     means = [normalise(query.vectors[kinds == int(each)]).mean(0) for each in modalities]
-    return modalities, normalise(torch.stack(means))
+    return dict(zip(modalities, normalise(torch.stack(means)), strict=True))
 
 
 def _rerank(store: Store, vectors: Tensor, ordered: list[_Candidate], shortlist: int) -> list[_Candidate]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tapetum.layers.replacing import replace_convolutions
+
 NARROWEST_PX = 3
 
 
@@ -50,10 +52,7 @@ def widen_narrow_maps(network: nn.Module) -> None:
     Args:
         network: changed in place.
     """
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Conv2d and _fits(child):
-                parent.register_module(name, StridedConvolution(child))
+    replace_convolutions(network, _fits, StridedConvolution)
 
 
 def _fits(convolution: nn.Conv2d) -> bool:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from tapetum.layers.replacing import replace_convolutions
+
 KERNEL = 3
 RESULTS = (4, 3)  # of a tile, down and across: maps of 24 x 9 and 48 x 18 are covered without waste
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)  # at which polynomials are evaluated, beside infinity
@@ -69,10 +71,7 @@ def use_winograd(network: nn.Module) -> None:
     Args:
         network: changed in place.
     """
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Conv2d and _fits(child):
-                parent.register_module(name, Convolution(child))
+    replace_convolutions(network, _fits, Convolution)
 
 
 def _fits(convolution: nn.Conv2d) -> bool:

@@ -134,7 +134,9 @@ class FoundOut(BaseModel):
     rank: int
     row: RowOut
     similarity: float
-    probability: float | None
+    probability: float | None = Field(
+        description="that its walk shows the person, by the mean of its crops; one crop's where nothing is grouped"
+    )
     accepted: bool | None
     members: list[RowOut] = Field(description="all that was found of this tracklet or identity, best first")
 
