@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tapetum.evaluation.calibration import Calibration
     from tapetum.gallery.filters import Filter
     from tapetum.gallery.store import Store
-    from tapetum.investigation.find import Findings, Found, Query
+    from tapetum.investigation.find import Findings, Found
+    from tapetum.investigation.query import Query
     from tapetum.runtime.sessions import Model
 
 AUTO = "auto"
@@ -136,8 +137,9 @@ def command(
 
     from tapetum.gallery.store import open_gallery
     from tapetum.investigation.case import build_case, case_content, check_case_path, write_case
-    from tapetum.investigation.find import FindOptions, find, join_queries, query_of_rows, query_of_tracklet
+    from tapetum.investigation.find import FindOptions, find
     from tapetum.investigation.index import open_gallery_model
+    from tapetum.investigation.query import join_queries, query_of_rows, query_of_tracklet
 
     if case is not None:
         check_case_path(case)
@@ -283,7 +285,7 @@ def _ask_pictures(
     model: "Model", shown: "Sequence[tuple[str, Picture, Box | None]]", modality: "Modality | None"
 ) -> "tuple[list[Query], list[list[bytes]]]":
     """A query a picture, and the person of each as JPEG."""
-    from tapetum.investigation.find import cut_person, query_of_pictures
+    from tapetum.investigation.query import cut_person, query_of_pictures
     from tapetum.synth.sensor import encode_jpeg
 
     asked: list[Query] = []

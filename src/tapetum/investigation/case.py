@@ -28,7 +28,8 @@ from tapetum.footage.clock import format_time
 from tapetum.gallery.filters import as_filter, write_filter
 from tapetum.gallery.schema import CROPS, Row
 from tapetum.gallery.store import Store
-from tapetum.investigation.find import Findings, FindOptions, Found, Query
+from tapetum.investigation.find import Findings, FindOptions, Found
+from tapetum.investigation.query import Query
 from tapetum.runtime.sessions import Model
 
 FORMAT = 1

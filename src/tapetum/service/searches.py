@@ -14,16 +14,8 @@ from tapetum.data.image_io import Picture, read_picture, resize
 from tapetum.evaluation.calibration import Calibration
 from tapetum.gallery.filters import write_filter
 from tapetum.gallery.store import Store
-from tapetum.investigation.find import (
-    Findings,
-    FindOptions,
-    Query,
-    cut_person,
-    find,
-    query_of_pictures,
-    query_of_rows,
-    query_of_tracklet,
-)
+from tapetum.investigation.find import Findings, FindOptions, find
+from tapetum.investigation.query import Query, cut_person, query_of_pictures, query_of_rows, query_of_tracklet
 from tapetum.runtime.sessions import Model
 from tapetum.service.audit import hash_thumbnail
 from tapetum.service.crops import crop_path

@@ -31,7 +31,8 @@ from tapetum.investigation.case import (
     write_case,
     zip_case,
 )
-from tapetum.investigation.find import FindOptions, Query, find, join_queries, query_of_rows
+from tapetum.investigation.find import FindOptions, find
+from tapetum.investigation.query import Query, join_queries, query_of_rows
 
 EVIL = '<script>alert("x")</script>'
 NOW = 1_795_291_200.0  # 2026-11-21 20:00 UTC

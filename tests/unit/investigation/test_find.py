@@ -28,16 +28,9 @@ from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.investigation import find as finding
 from tapetum.investigation.calibrated import calibration_of_gallery, stored_calibration_of
-from tapetum.investigation.find import (
-    FindOptions,
-    Query,
-    find,
-    join_queries,
-    query_of_pictures,
-    query_of_rows,
-    query_of_tracklet,
-)
+from tapetum.investigation.find import FindOptions, find
 from tapetum.investigation.identities import link
+from tapetum.investigation.query import Query, join_queries, query_of_pictures, query_of_rows, query_of_tracklet
 from tapetum.runtime.artefact import ModelSettings
 from tapetum.runtime.sessions import Model
 
