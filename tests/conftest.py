@@ -85,11 +85,11 @@ class Output:
     logits: torch.Tensor
 
 class Method(nn.Module):
-    def __init__(self, options, num_ids):
+    def __init__(self, options, facts):
         super().__init__()
-        self.num_ids = num_ids
+        self.num_ids = facts.num_ids
         self.reduce = nn.Linear(3 * 8 * 4, options.width)
-        self.classifier = nn.Linear(options.width, num_ids)
+        self.classifier = nn.Linear(options.width, facts.num_ids)
 
     def forward(self, images, modalities, camids):
         feature = self.reduce(functional.adaptive_avg_pool2d(images, (8, 4)).flatten(1)).tanh()

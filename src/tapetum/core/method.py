@@ -4,6 +4,7 @@ A method never hears a dataset's name, never writes a file and never depends on 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -11,11 +12,28 @@ from torch import Tensor, nn
 from tapetum.core.types import Batch
 
 
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a method learns of its training data when it is built; a checkpoint keeps it.
+
+    Attributes:
+        num_ids: training identities.
+        camids: cameras of the training pictures as the dataset writes them, in order; empty where they are unknown.
+        size: (height, width) of the pictures.
+        num_pictures: training pictures, of which a method may remember something each; 0 outside a training.
+    """
+
+    num_ids: int
+    camids: tuple[int, ...] = ()
+    size: tuple[int, int] = (256, 128)
+    num_pictures: int = 0
+
+
 @runtime_checkable
 class Method(Protocol):
     """The class ``Method`` of every file in `tapetum.methods` (an ``nn.Module`` with these additions).
 
-    Built as ``Method(options, num_ids)`` with random weights and no file or network access;
+    Built as ``Method(options, facts)`` with random weights and no file or network access;
     `load_pretrained` then fills the backbones where a recipe asks for it.
     """
 

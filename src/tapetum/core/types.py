@@ -6,10 +6,11 @@ pictures -> datasets -> [Record] -> loader -> Batch -> method -> EmbeddingSet ->
 No configuration object, no training-engine object and no dataset travels.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,11 @@ class Batch:
         pids: (B,) int64 identity as the dataset writes it.
         camids: (B,) int64 camera as the dataset writes it.
         modalities: (B,) int64 values of `Modality`.
+        rows: (B,) int64 row of each picture among the training pictures, the place of whatever a method remembers of
+            it; -1 where it has none. Left out, it is -1 throughout.
+        views: (B,) int64 which view of its picture each is, where a sampler gives several. Left out, it is 0.
+        epoch: complete epochs behind the batch.
+        step: optimiser steps of this epoch behind it.
     """
 
     images: Tensor
@@ -62,19 +68,34 @@ class Batch:
     pids: Tensor
     camids: Tensor
     modalities: Tensor
+    rows: Tensor = None  # type: ignore[assignment]  # filled below
+    views: Tensor = None  # type: ignore[assignment]
+    epoch: int = 0
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("rows", -1), ("views", 0)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, torch.full_like(self.labels, value))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with every tensor on `device`."""
-        return Batch(
-            images=self.images.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            pids=self.pids.to(device, non_blocking=True),
-            camids=self.camids.to(device, non_blocking=True),
-            modalities=self.modalities.to(device, non_blocking=True),
-        )
+        return self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def select(self, rows: Tensor) -> "Batch":
+        """Some of the pictures, in the order given.
+
+        Args:
+            rows: (b,) int64 positions in the batch, or (B,) bool.
+        """
+        return self._with_each(lambda tensor: tensor[rows])
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True)

@@ -327,11 +327,21 @@ class _Columns:
         self.pids = torch.tensor([record.pid for record in records], dtype=torch.int64)
         self.camids = torch.tensor([record.camid for record in records], dtype=torch.int64)
         self.modalities = torch.from_numpy(modality_values(records))
+        self.trains = labels is not None
         self.labels = torch.full_like(self.pids, -1) if labels is None else torch.from_numpy(labels)
 
-    def batch(self, images: torch.Tensor, rows: Rows) -> Batch:
+    def batch(self, images: torch.Tensor, rows: Rows, *, epoch: int = 0, step: int = 0) -> Batch:
         index = torch.from_numpy(rows)
-        return Batch(images, self.labels[index], self.pids[index], self.camids[index], self.modalities[index])
+        return Batch(
+            images,
+            self.labels[index],
+            self.pids[index],
+            self.camids[index],
+            self.modalities[index],
+            rows=index if self.trains else torch.full_like(index, -1),
+            epoch=epoch,
+            step=step,
+        )
 
 
 class TrainLoader:
@@ -401,7 +411,7 @@ class TrainLoader:
             batch=len(sampled.rows),
             positions=sampled.positions,
         )
-        return self._columns.batch(images, rows)
+        return self._columns.batch(images, rows, epoch=sampled.epoch, step=sampled.number)
 
 
 class EvalLoader:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError, RecipeError
-from tapetum.core.method import Method
+from tapetum.core.method import Method, TrainingFacts
 from tapetum.engine.run_folder import RunFolder
 from tapetum.layers.weights import check_names, check_shapes
 from tapetum.methods import build_method
@@ -31,7 +31,8 @@ class Header:
     """What a checkpoint says about itself.
 
     Attributes:
-        method, options, num_ids: enough to build the network.
+        method, options, num_ids, camids, size: enough to build the network. Files that were written before cameras and
+            size were kept have none; their size is that of their recipe.
         recipe: the resolved recipe of the training; empty for converted weights.
         chosen_by: why these weights, e.g. "best mAP on 30 held-out identities, epoch 15 of 20".
         epoch: complete epochs of training behind the weights.
@@ -48,7 +49,18 @@ class Header:
     epoch: int = 0
     pids: Sequence[int] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+    camids: Sequence[int] = ()
+    size: Sequence[int] | None = None
     format: int = FORMAT
+
+    def build(self) -> nn.Module:
+        """The method with random weights.
+
+        Raises:
+            RecipeError: the method or an option of it is unknown here, or it needs facts that the file does not tell.
+        """
+        height, width = self.size or self.recipe.get("data", {}).get("size") or TrainingFacts.size
+        return build_method(self.method, self.options, self.num_ids, camids=self.camids, size=(height, width))
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,7 @@ def load_checkpoint(
             f"{path}: trained on {header.num_ids} identities, expected {num_ids}; choose the matching checkpoint"
         )
     try:
-        network = build_method(header.method, header.options, header.num_ids)
+        network = header.build()
     except RecipeError as error:
         raise CheckpointError(f"{path}: its method cannot be built: {error}") from None
     try:

@@ -20,7 +20,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from tapetum.core.errors import TrainingError
-from tapetum.core.method import Method
+from tapetum.core.method import Method, TrainingFacts
 from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Batch, Record
 from tapetum.data.loader import EvalLoader, TrainLoader, build_eval_loader, build_train_loader
@@ -54,6 +54,7 @@ class Plan:
         train: records to train on.
         look: pictures by which epochs are judged; None for selection.rule = last.
         pids: class index -> pid.
+        facts: what the method learns of the data.
         precision: resolved.
         origin: facts about data and machine, for the checkpoints' headers.
     """
@@ -63,6 +64,7 @@ class Plan:
     train: tuple[Record, ...]
     look: Look | None
     pids: tuple[int, ...]
+    facts: TrainingFacts
     precision: Precision
     origin: Mapping[str, Any]
 
@@ -373,6 +375,8 @@ class TrainingLoop(LightningModule):
             method=recipe.method.name,
             options=recipe.method.options,
             num_ids=self._method.num_ids,
+            camids=self.plan.facts.camids,
+            size=self.plan.facts.size,
             recipe=recipe.model_dump(mode="json"),
             chosen_by=chosen_by,
             epoch=self.place.epoch,

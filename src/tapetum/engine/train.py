@@ -27,7 +27,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from tapetum.core import errors
 from tapetum.core.errors import RecipeError, TrainingError
-from tapetum.core.method import Method
+from tapetum.core.method import Method, TrainingFacts
 from tapetum.core.seeding import derive_seed
 from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
@@ -140,7 +140,7 @@ def train(
         stack.enter_context(_computing_with(facts.get("threads")))
         plan = _make_plan(recipe, folder, dataset, pictures, facts)
         state = load_state(folder.state) if folder.state.is_file() else None
-        network = _build_network(recipe, dataset, len(plan.pids), state)
+        network = _build_network(plan, dataset, state)
         if begins or not folder.recipe.is_file():
             write_text(folder.recipe, write_yaml(recipe))
         facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
@@ -204,12 +204,15 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: st
         "threads": torch.get_num_threads(),
         "versions": read_versions(),
     }
-    return Plan(recipe, folder, tuple(records), look, tuple(pids), precision, origin)
+    camids = tuple(sorted({record.camid for record in records}))
+    known_facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
+    return Plan(recipe, folder, tuple(records), look, tuple(pids), known_facts, precision, origin)
 
 
-def _build_network(recipe: Recipe, dataset: Dataset, num_ids: int, state: State | None) -> nn.Module:
+def _build_network(plan: Plan, dataset: Dataset, state: State | None) -> nn.Module:
+    recipe, facts = plan.recipe, plan.facts
     torch.manual_seed(derive_seed(recipe.seed, "weights"))
-    network = build_method(recipe.method.name, recipe.method.options, num_ids)
+    network = build_method(recipe.method.name, recipe.method.options, **vars(facts))
     method = cast(Method, network)
     try:
         build_optimiser(network, method.parameter_groups(), recipe.optimiser)  # fails before anything is written
@@ -218,7 +221,7 @@ def _build_network(recipe: Recipe, dataset: Dataset, num_ids: int, state: State 
     if state is not None:
         network.load_state_dict(state.network)
     elif is_checkpoint(Path(recipe.init.weights)):
-        begun = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=num_ids)
+        begun = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=facts.num_ids)
         if begun.header.recipe:
             own = check_recipe(begun.header.recipe, f"in {begun.path}")
             check_division(dataset, own.data, begun.path, recipe.data)

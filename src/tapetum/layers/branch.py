@@ -26,7 +26,7 @@ class HeadOutput:
 
 
 class Branch(Protocol):
-    """An extractor: normalised pictures in, a feature out (an ``nn.Module`` built as ``Branch(options)``).
+    """An extractor: normalised pictures in, a feature out (an ``nn.Module`` built as ``Branch(options, facts)``).
 
     Attributes:
         width: of the feature that a fusion reads.

@@ -1,14 +1,16 @@
 """Re-identification methods, one a file; the file name is the registration."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from tapetum.core import discovery
 from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import read_options
 from tapetum.methods._official import Converted, OfficialFormat
-from tapetum.methods._options import read_options
 
 
 def method_options(name: str) -> type[Any]:
@@ -38,20 +40,39 @@ def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:
     return read_options(method_options(name), options)
 
 
-def build_method(name: str, options: Mapping[str, Any] | None, num_ids: int) -> nn.Module:
+def build_method(
+    name: str,
+    options: Mapping[str, Any] | None,
+    num_ids: int,
+    *,
+    camids: Sequence[int] = (),
+    size: tuple[int, int] = TrainingFacts.size,
+    num_pictures: int = 0,
+) -> nn.Module:
     """A method with random weights.
 
     Args:
         name: "idf", or a dotted module name.
         options: name -> value; what is not named keeps its default.
         num_ids: training identities.
+        camids: training cameras, in order.
+        size: (height, width) of the pictures.
+        num_pictures: training pictures.
     Raises:
-        RecipeError: the method or an option is unknown or has the wrong type, or there are no identities.
+        RecipeError: the method or an option is unknown or has the wrong type, there are no identities, or the method
+            cannot work with these facts.
     """
     if num_ids < 1:
         raise RecipeError(f"method {name}: num_ids is {num_ids}; a method needs at least one training identity")
     settings = build_options(name, options)
-    method: nn.Module = discovery.load("tapetum.methods", name).Method(settings, num_ids)
+    kind = discovery.load("tapetum.methods", name).Method
+    parameters = list(inspect.signature(kind).parameters)
+    if parameters[:2] != ["options", "facts"]:
+        raise RecipeError(
+            f"method {name}: Method takes ({', '.join(parameters)}); write Method(options, facts), facts being "
+            "tapetum.core.method.TrainingFacts, whose num_ids is the number of identities"
+        )
+    method: nn.Module = kind(settings, TrainingFacts(num_ids, tuple(camids), size, num_pictures))
     return method
 
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from tapetum.core.method import TrainingFacts
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.branch import HeadOutput
@@ -33,16 +34,16 @@ class SingleBranch(nn.Module):
     Args:
         options: of the method.
         branch: a module that is a `tapetum.layers.branch.Branch`.
-        num_ids: training identities.
+        facts: of the training data.
     """
 
-    def __init__(self, options: SingleBranchOptions, branch: Any, num_ids: int) -> None:
+    def __init__(self, options: SingleBranchOptions, branch: Any, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
-        self.num_ids = num_ids
+        self.facts, self.num_ids = facts, facts.num_ids
         self.normalise = Normalise(options.normalisation)
         self.branch = branch
-        self.head = branch.build_head(num_ids)
+        self.head = branch.build_head(facts.num_ids)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> HeadOutput:
         """Feature, embedding and class scores.

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from tapetum.core.method import TrainingFacts
 from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import build_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
@@ -51,17 +52,17 @@ class TwoStreamMethod(nn.Module):
 
     Args:
         options: of the method.
-        num_ids: training identities.
+        facts: of the training data.
     """
 
-    def __init__(self, options: TwoStreamOptions, num_ids: int) -> None:
+    def __init__(self, options: TwoStreamOptions, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
-        self.num_ids = num_ids
+        self.facts, self.num_ids = facts, facts.num_ids
         self.normalise = Normalise(options.normalisation)
         self.network = TwoStream(options.backbone, last_stride=options.last_stride)
         self.width = self.network.widths[-1]
-        self.head = BNNeck(self.width, num_ids)
+        self.head = BNNeck(self.width, facts.num_ids)
         nn.init.normal_(self.head.norm.weight, mean=1.0, std=0.01)
 
     def compute_maps(self, images: Tensor, modalities: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import require
 from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.non_local import InnerWidth, NonLocal
@@ -22,7 +24,6 @@ from tapetum.layers.normalisation import Normalisation
 from tapetum.layers.two_stream import STAGES
 from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
 from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
-from tapetum.methods._options import require
 from tapetum.methods._two_stream import Pooling, TestFeature, TwoStreamMethod, two_stream_renaming, unused_tensors
 
 
@@ -62,13 +63,13 @@ class Method(TwoStreamMethod):
 
     Args:
         options: see `Options`.
-        num_ids: training identities.
+        facts: of the training data.
     """
 
     options: Options
 
-    def __init__(self, options: Options, num_ids: int) -> None:
-        super().__init__(options, num_ids)
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+        super().__init__(options, facts)
         network = self.network
         self.non_local = nn.ModuleList(
             nn.ModuleList(NonLocal(width, options.non_local_width) for _ in list(stage.children())[:count])
@@ -137,7 +138,7 @@ def from_official(state: Mapping[str, Tensor]) -> Converted:
     unused = unused_tensors(options.backbone)
     used = {name: tensor for name, tensor in state.items() if name not in unused}
     with torch.device("meta"):
-        expected = Method(options, num_ids).state_dict()
+        expected = Method(options, TrainingFacts(num_ids)).state_dict()
     return Converted("agw_vi", asdict(options), num_ids, to_ours(used, expected, RENAMING, (), place))
 
 

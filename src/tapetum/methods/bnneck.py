@@ -11,12 +11,13 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import require
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation
 from tapetum.losses.triplet import batch_hard_triplet
-from tapetum.methods._options import require
 from tapetum.methods._single_branch import SingleBranch
 
 
@@ -44,7 +45,7 @@ class Options:
 class Branch(nn.Module):
     """The extractor: backbone and global average pooling (see `tapetum.layers.branch`)."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:  # noqa: ARG002
         super().__init__()
         self.options = options
         self.backbone, self.width = build_backbone(options.backbone, last_stride=options.last_stride)
@@ -105,8 +106,8 @@ class Method(SingleBranch):
 
     Args:
         options: see `Options`.
-        num_ids: training identities.
+        facts: of the training data.
     """
 
-    def __init__(self, options: Options, num_ids: int) -> None:
-        super().__init__(options, Branch(options), num_ids)
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+        super().__init__(options, Branch(options, facts), facts)

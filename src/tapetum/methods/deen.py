@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.errors import CheckpointError
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import require
 from tapetum.core.types import Batch, Modality
 from tapetum.layers.aggregation import Aggregation, build_silent_norm
 from tapetum.layers.backbones import pool_average
@@ -41,7 +43,6 @@ from tapetum.losses.orthogonality import orthogonality
 from tapetum.losses.spatial import spatial_consistency
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
-from tapetum.methods._options import require
 from tapetum.methods._two_stream import two_stream_renaming, unused_tensors
 
 BRANCHES = 2  # embeddings made beside the original
@@ -142,15 +143,15 @@ class Method(nn.Module):
 
     Args:
         options: see `Options`.
-        num_ids: training identities.
+        facts: of the training data.
     """
 
     enhance: Callable[[Tensor], Tensor]
 
-    def __init__(self, options: Options, num_ids: int) -> None:
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
-        self.num_ids = num_ids
+        self.facts, self.num_ids = facts, facts.num_ids
         self.normalise = Normalise(options.normalisation)
         self.network = TwoStream(options.backbone, last_stride=options.last_stride, num_stages=options.expand_after + 1)
         widths = self.network.widths  # of the stem and the stages
@@ -163,7 +164,7 @@ class Method(nn.Module):
             if options.expansion
             else None
         )
-        self.neck = BNNeck(widths[-1], num_ids)
+        self.neck = BNNeck(widths[-1], facts.num_ids)
         nn.init.normal_(self.neck.norm.weight, 1.0, 0.01)
 
         self.enhancer: CurveNet | None = None
@@ -414,7 +415,7 @@ def from_official(state: Mapping[str, Tensor]) -> Converted:
     width = read_tensor_size(state, VARIANT_TENSOR, place)
     options = Options(expand_after=2 if width == 512 else 3)
     with torch.device("meta"):
-        expected = Method(options, num_ids).state_dict()
+        expected = Method(options, TrainingFacts(num_ids)).state_dict()
     unused = unused_tensors(options.backbone, num_stages=options.expand_after + 1)
     used = {name: tensor for name, tensor in state.items() if name not in unused}
     renaming = _renaming(options.expand_after)

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import require
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.heads import ClassBlock
 from tapetum.layers.normalisation import Normalisation
 from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
-from tapetum.methods._options import require
 from tapetum.methods._single_branch import SingleBranch
 
 
@@ -48,7 +49,7 @@ class Options:
 class Branch(nn.Module):
     """The extractor: backbone and global average pooling (see `tapetum.layers.branch`)."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:  # noqa: ARG002
         super().__init__()
         self.options = options
         self.backbone, self.width = build_backbone(options.backbone, last_stride=options.last_stride)
@@ -111,11 +112,11 @@ class Method(SingleBranch):
 
     Args:
         options: see `Options`.
-        num_ids: training identities.
+        facts: of the training data.
     """
 
-    def __init__(self, options: Options, num_ids: int) -> None:
-        super().__init__(options, Branch(options), num_ids)
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+        super().__init__(options, Branch(options, facts), facts)
 
 
 # Checkpoints of the released baseline.
@@ -135,7 +136,7 @@ def from_official(state: Mapping[str, Tensor]) -> Converted:
     num_ids = read_tensor_size(state, "classifier.classifier.0.weight", place)
     options = Options(width=read_tensor_size(state, "classifier.add_block.0.weight", place))
     with torch.device("meta"):
-        expected = Method(options, num_ids).state_dict()
+        expected = Method(options, TrainingFacts(num_ids)).state_dict()
     return Converted("ide", asdict(options), num_ids, to_ours(state, expected, RENAMING, DEAD, place))
 
 

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from tapetum.core import discovery
 from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import read_options, require
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.branch import HeadOutput
@@ -33,7 +35,6 @@ from tapetum.losses.reconstruction import reconstruction
 from tapetum.losses.spatial import spatial_consistency
 from tapetum.losses.structure import structural_dissimilarity
 from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
-from tapetum.methods._options import read_options, require
 
 OWN_EXTRACTOR_OPTIONS = ("input_scale", "normalisation", "test_feature")  # IDF decides these for both branches
 
@@ -199,13 +200,13 @@ class Method(nn.Module):
 
     Args:
         options: see `Options`.
-        num_ids: training identities.
+        facts: of the training data.
     """
 
-    def __init__(self, options: Options, num_ids: int) -> None:
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
-        self.num_ids = num_ids
+        self.facts, self.num_ids = facts, facts.num_ids
         self.normalise = Normalise(options.normalisation)
         module, settings = extractor_settings(options)
 
@@ -218,10 +219,10 @@ class Method(nn.Module):
         self.register_load_state_dict_post_hook(_mark_as_filled)  # type: ignore[no-untyped-call]
 
         # `second` looks at the enhanced picture (or at the night picture again), `night` at the night picture.
-        self.second = module.Branch(settings)
+        self.second = module.Branch(settings, facts)
         width = self.second.width
         separate = options.streams != "enhanced" and not options.share_streams
-        self.night = module.Branch(settings) if separate else None
+        self.night = module.Branch(settings, facts) if separate else None
 
         latent = options.fusion_width or width
         self.fusion = (
@@ -229,12 +230,12 @@ class Method(nn.Module):
         )
         heads: dict[str, nn.Module] = {}
         if options.branch_losses:
-            heads["e"] = self.second.build_head(num_ids)
+            heads["e"] = self.second.build_head(facts.num_ids)
             if options.streams != "enhanced":
-                heads["v"] = self.second.build_head(num_ids)
+                heads["v"] = self.second.build_head(facts.num_ids)
         if options.fusion != "none":
             fused_width = latent if options.fusion == "bottleneck" else 2 * width
-            heads["f"] = self.second.build_fused_head(fused_width, num_ids)
+            heads["f"] = self.second.build_fused_head(fused_width, facts.num_ids)
         self.heads = nn.ModuleDict(heads)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:
@@ -454,7 +455,7 @@ def from_official(state: Mapping[str, Tensor]) -> Converted:
     width = read_tensor_size(state, "classifier_f.add_block.0.weight", place)
     options = Options(extractor_options={"width": width})
     with torch.device("meta"):
-        expected = Method(options, num_ids).state_dict()
+        expected = Method(options, TrainingFacts(num_ids)).state_dict()
     return Converted("idf", asdict(options), num_ids, to_ours(state, expected, RENAMING, DEAD, place))
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from tapetum.core.options import require
 from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation
 from tapetum.losses.triplet import batch_hard_triplet
-from tapetum.methods._options import require
 from tapetum.methods._two_stream import Pooling, TestFeature, TwoStreamMethod
 
 
@@ -45,7 +45,7 @@ class Method(TwoStreamMethod):
 
     Args:
         options: see `Options`.
-        num_ids: training identities.
+        facts: of the training data.
     """
 
     options: Options

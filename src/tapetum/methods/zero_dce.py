@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.core.errors import CheckpointError
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import require
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.curve_net import CurveNet
@@ -23,7 +25,6 @@ from tapetum.losses.colour import colour_constancy
 from tapetum.losses.curve_smoothness import curve_smoothness
 from tapetum.losses.exposure import exposure
 from tapetum.losses.spatial import spatial_consistency
-from tapetum.methods._options import require
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class Method(nn.Module):
 
     Args:
         options: see `Options`.
-        num_ids: training identities; not used.
+        facts: of the training data.
     """
 
-    def __init__(self, options: Options, num_ids: int) -> None:
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
-        self.num_ids = num_ids
+        self.facts, self.num_ids = facts, facts.num_ids
         self.enhancer = CurveNet(options.curve_width)
         for module in self.enhancer.modules():
             if isinstance(module, nn.Conv2d):

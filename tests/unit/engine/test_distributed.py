@@ -49,8 +49,8 @@ class Options(plain.Options):
     breaks_at: int = 0
 
 class Method(plain.Method):
-    def __init__(self, options, num_ids):
-        super().__init__(options, num_ids)
+    def __init__(self, options, facts):
+        super().__init__(options, facts)
         self.unreached = nn.Linear(2, 2)
         self.breaks_at = options.breaks_at
         self.calls = 0

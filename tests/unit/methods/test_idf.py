@@ -384,7 +384,7 @@ class PartHead(nn.Module):
         return HeadOutput(feature, feature, self.classifier(feature))
 
 class Branch(nn.Module):
-    def __init__(self, options):
+    def __init__(self, options, facts):
         super().__init__()
         self.width = options.width
         self.stem = nn.Conv2d(3, options.width, 16, stride=16)

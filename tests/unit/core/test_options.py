@@ -5,8 +5,8 @@ from typing import Any, Literal
 import pytest
 
 from tapetum.core.errors import RecipeError
+from tapetum.core.options import read_options
 from tapetum.methods import build_method, build_options, method_options
-from tapetum.methods._options import read_options
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def test_a_strangers_method_is_found_by_its_dotted_name(tmp_path, monkeypatch):
         "class Options:\n"
         "    width: int = 3\n"
         "class Method(nn.Module):\n"
-        "    def __init__(self, options, num_ids):\n"
+        "    def __init__(self, options, facts):\n"
         "        super().__init__()\n"
-        "        self.num_ids, self.width = num_ids, options.width\n"
+        "        self.num_ids, self.width = facts.num_ids, options.width\n"
     )
     (package / "empty.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
