@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tapetum.core.atomic import make_folder, write_with
 from tapetum.core.errors import DataError
+from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Batch, Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
@@ -400,12 +401,37 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         yield from map_in_threads(self._build, self.sampler, self._num_workers, ahead=2)
 
-    def _build(self, sampled: SampledBatch) -> Batch:
+    def all_pictures(self, epoch: int, batch: int, *, augmented: bool = False) -> Iterator[Batch]:
+        """This process's share of all pictures, each once, in the order of their rows.
+
+        Args:
+            epoch: which draws `augmented` pictures depend on.
+            batch: pictures of all processes together that are seen at once.
+            augmented: changed as in training, by draws of their own.
+        """
+        rank, world = self.sampler.rank, self.sampler.world
+        chunks = [
+            np.arange(start, min(start + batch, len(self.records))) for start in range(0, len(self.records), batch)
+        ]
+        shares = [
+            SampledBatch(epoch, number, rows, np.arange(rank, len(rows), world)) for number, rows in enumerate(chunks)
+        ]
+        build = self._build_again if augmented else self._build_plain
+        yield from map_in_threads(build, [each for each in shares if len(each.positions)], self._num_workers, ahead=2)
+
+    def _build_plain(self, sampled: SampledBatch) -> Batch:
+        rows = sampled.rows[sampled.positions]
+        return self._columns.batch(to_tensor(to_float(self._source.read(rows))), rows, epoch=sampled.epoch)
+
+    def _build_again(self, sampled: SampledBatch) -> Batch:
+        return self._build(sampled, seed=derive_seed(self._seed, "all"))
+
+    def _build(self, sampled: SampledBatch, *, seed: int | None = None) -> Batch:
         rows = sampled.rows[sampled.positions]
         images = augment_batch(
             self._source.read(rows),
             self._augment,
-            seed=self._seed,
+            seed=self._seed if seed is None else seed,
             epoch=sampled.epoch,
             number=sampled.number,
             batch=len(sampled.rows),
