@@ -161,10 +161,11 @@ def freeze(network: nn.Module, groups: Mapping[str, list[nn.Parameter]], frozen:
     """Hold groups of weights still, let the others learn; modules whose weights all stand still go to evaluation mode.
 
     Args:
-        network: the method, in training mode.
+        network: the method; all else goes to training mode.
         groups: of the method.
         frozen: names of the groups that stand still.
     """
+    network.train()
     still = {id(weight) for name in frozen for weight in groups[name]}
     moving = {id(weight) for weights in groups.values() for weight in weights} - still
     for weights in groups.values():
