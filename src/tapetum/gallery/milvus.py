@@ -25,7 +25,8 @@ from torch import Tensor
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.types import Modality
-from tapetum.core.vectors import smallest
+from tapetum.core.vectors import row_products, smallest
+from tapetum.gallery.exact import rounding_margin
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, Or, Value
 from tapetum.gallery.schema import (
     LONGEST,
@@ -203,7 +204,14 @@ class MilvusStore(Store):
             vectors = torch.from_numpy(np.array([line["vector"] for line in batch], dtype=np.float32))
             rows = torch.arange(len(ids), len(ids) + len(batch)).expand(len(queries), -1)
             ids += [line["id"] for line in batch]
-            values = torch.cat([values, -(queries @ vectors.T)], dim=1)
+            products = queries @ vectors.T  # which rows come into question; see `exact.Matrix.search`
+            least = products.topk(min(k, len(batch)), dim=1).values[:, -1:]
+            if values.shape[1] == k:
+                least = torch.maximum(least, -values[:, -1:])
+            query, row = (products >= least - rounding_margin(queries.shape[1])).nonzero(as_tuple=True)
+            exact = torch.full_like(products, torch.inf)
+            exact[query, row] = -row_products(queries[query], vectors[row])
+            values = torch.cat([values, exact], dim=1)
             found = torch.cat([found, rows], dim=1)
             values, columns = smallest(values, min(k, values.shape[1]))
             found = found.gather(1, columns)
