@@ -56,6 +56,8 @@ from tapetum.gallery.store import (
 PATIENCE_SECONDS = 3.0  # for a connection
 ANSWER_SECONDS = 60.0  # for one answer of a server that took the call
 ROWS_AT_ONCE = 1_000  # in one message: 1000 x 2048 floats are 8 MiB, a message may have 64
+MOST_ANSWERS = 16_384  # of a query, by the server's own limit
+SPARE = 16  # asked for beyond the wanted ones: among them are those that only rounding put behind
 EFFORTS = (100, 200, 400, 800)  # ef of HNSW until the wanted recall is reached
 FOUND = [*TEXTS, *WHOLES, *REALS]
 
@@ -176,24 +178,48 @@ class MilvusStore(Store):
         return self._ask(queries, k, chosen, max(int(measured["ef"]), k)), float(measured["recall_at_10"])
 
     def _ask(self, queries: Tensor, k: int, chosen: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
+        """The server's answers, compared again as `exact.Matrix.search` compares: its products are rounded somehow.
+
+        Without an effort its index is exact: it is asked for more than k, until whatever is left cannot be among them.
+        """
+        margin, limit = rounding_margin(queries.shape[1]), k if effort is not None else min(k + SPARE, MOST_ANSWERS)
+        while True:
+            answers = self._ask_server(queries, limit, chosen, effort)
+            close = (
+                len(answer) == limit and answer[k - 1]["distance"] - answer[-1]["distance"] <= margin
+                for answer in answers
+            )
+            if effort is not None or limit == MOST_ANSWERS or not any(close):
+                break
+            limit = min(4 * limit, MOST_ANSWERS)
+        wanted = sorted({hit["id"] for answer in answers for hit in answer})
+        vectors = {line["id"]: line["vector"] for line in self._get(wanted, ["id", "vector"])}
+        found = []
+        for query, answer in zip(queries, answers, strict=True):
+            hits = [hit for hit in answer if hit["id"] in vectors]  # the others were deleted meanwhile
+            matrix = np.array([vectors[hit["id"]] for hit in hits], dtype=np.float32).reshape(len(hits), len(query))
+            values = row_products(torch.from_numpy(matrix), query.expand(len(hits), -1)).clamp_(-1, 1).tolist()
+            best = sorted(zip(values, hits, strict=True), key=lambda pair: (-pair[0], pair[1]["id"]))[:k]
+            found.append(
+                tuple(
+                    Hit(unflatten({**hit["entity"], "id": hit["id"]}), value, rank)
+                    for rank, (value, hit) in enumerate(best, start=1)
+                )
+            )
+        return found
+
+    def _ask_server(self, queries: Tensor, limit: int, chosen: Filter | None, effort: int | None) -> Any:
         with self._asking(GalleryError):
-            answers = self._client.search(
+            return self._client.search(
                 self._name,
                 queries.numpy(),
-                limit=k,
+                limit=limit,
                 filter="" if chosen is None else render_expression(chosen),
-                search_params={"metric_type": "IP", "params": {} if effort is None else {"ef": max(effort, k)}},
+                search_params={"metric_type": "IP", "params": {} if effort is None else {"ef": max(effort, limit)}},
                 output_fields=FOUND,
                 anns_field="vector",
                 timeout=ANSWER_SECONDS,
             )
-        return [
-            tuple(
-                Hit(unflatten({**hit["entity"], "id": hit["id"]}), min(1.0, max(-1.0, hit["distance"])), rank)
-                for rank, hit in enumerate(answer, start=1)
-            )
-            for answer in answers
-        ]
 
     def _scan(self, queries: Tensor, k: int, chosen: Filter | None) -> list[tuple[Hit, ...]]:
         """Exact search where the server only has an approximate index: every vector that passes comes here once."""
