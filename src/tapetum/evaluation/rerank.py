@@ -7,6 +7,7 @@ neighbours, each weighted exp(-distance); pictures are then compared by the Jacc
 
 An encoding reaches no further than the first k1 + 1 ranks of a picture and of its neighbours, so the sparse form is no
 approximation: it equals the dense matrices of the published code. Rows of the final distance come a block at a time.
+Pictures with equal vectors share the encoding of the first of them, so that equal vectors have equal distances.
 
 Source: Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017. The paper's original
 distance is the squared Euclidean; releases that start from matrices (the IDF code; torchreid given squared distances)
@@ -112,12 +113,16 @@ class _FromVectors:
             yield rows.cpu(), self.distance(block)
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        found = self.everyone.new_empty(len(rows))
+        keys = torch.minimum(rows, columns) * self.size + torch.maximum(rows, columns)
+        pairs, place = torch.unique(keys, return_inverse=True)  # most stand there both ways round
+        found = self.everyone.new_empty(len(pairs))
         step = max(1, CACHED // self.everyone.shape[1])
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            found[part] = row_products(self.everyone[rows[part]], self.everyone[columns[part]])
-        return self.distance(found)
+        for start in range(0, len(pairs), step):
+            some = pairs[start : start + step]
+            found[start : start + step] = row_products(
+                self.everyone[some // self.size], self.everyone[some % self.size]
+            )
+        return self.distance(found)[place]
 
 
 @dataclass(frozen=True)

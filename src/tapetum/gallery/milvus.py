@@ -56,8 +56,9 @@ from tapetum.gallery.store import (
 PATIENCE_SECONDS = 3.0  # for a connection
 ANSWER_SECONDS = 60.0  # for one answer of a server that took the call
 ROWS_AT_ONCE = 1_000  # in one message: 1000 x 2048 floats are 8 MiB, a message may have 64
-MOST_ANSWERS = 16_384  # of a query, by the server's own limit
-SPARE = 16  # asked for beyond the wanted ones: among them are those that only rounding put behind
+MOST_OF_ONE = 16_384  # answers of one query, by the server's own limit
+MOST_AT_ONCE = 2**17  # answers in one message
+SPARE = 16  # asked for beyond the wanted ones: among them are those that rounding alone put behind
 EFFORTS = (100, 200, 400, 800)  # ef of HNSW until the wanted recall is reached
 FOUND = [*TEXTS, *WHOLES, *REALS]
 
@@ -182,16 +183,17 @@ class MilvusStore(Store):
 
         Without an effort its index is exact: it is asked for more than k, until whatever is left cannot be among them.
         """
-        margin, limit = rounding_margin(queries.shape[1]), k if effort is not None else min(k + SPARE, MOST_ANSWERS)
+        margin, most = rounding_margin(queries.shape[1]), max(k, min(MOST_OF_ONE, MOST_AT_ONCE // len(queries)))
+        limit = k if effort is not None else min(k + SPARE, most)
         while True:
             answers = self._ask_server(queries, limit, chosen, effort)
             close = (
                 len(answer) == limit and answer[k - 1]["distance"] - answer[-1]["distance"] <= margin
                 for answer in answers
             )
-            if effort is not None or limit == MOST_ANSWERS or not any(close):
+            if effort is not None or limit == most or not any(close):
                 break
-            limit = min(4 * limit, MOST_ANSWERS)
+            limit = min(4 * limit, most)
         wanted = sorted({hit["id"] for answer in answers for hit in answer})
         vectors = {line["id"]: line["vector"] for line in self._get(wanted, ["id", "vector"])}
         found = []
