@@ -428,7 +428,7 @@ def _open_by_pillow(path: Path, content: bytes) -> Image.Image:
 
 
 def _decode_by_pillow(path: Path, content: bytes, *, plain: bool = True) -> _Decoded:
-    """(H, W, 3) RGB in 8 or 16 bits. What is not `plain`, as inks and alpha, is for OpenCV, once Pillow saw no damage."""
+    """(H, W, 3) RGB in 8 or 16 bits. What is not `plain` is for OpenCV, after Pillow saw no damage."""
     picture = _open_by_pillow(path, content)
     try:
         picture.load()
