@@ -3,7 +3,8 @@
 Three layouts, looked for in this order; people have names of any kind, and after the camera everything is free:
 
 1. ``train/ query/ gallery/`` (any of them) with files such as ``0007_c2_anything.jpg``;
-2. the same folders with a folder for each person and files such as ``c2_anything.jpg`` or ``2_anything.jpg``;
+2. the same folders with a folder for each person and files such as ``c2_anything.jpg``, or ``2_anything.jpg`` where the
+   person is a number;
 3. a folder for each person and such files directly in the root: no roles, every record says "train".
 
 Numbers are pids as they stand. Any other name (``P0004``, ``anna``, a number of 22 digits) gets a pid made of the name,
@@ -144,7 +145,7 @@ def _read_split(folder: Path, split: str, misfits: list[Path]) -> list[_Found]:
         for path in pictures:
             name = unicodedata.normalize("NFC", path.name)
             parsed = (_parse_flat(name) if depth == 0 else _parse_within(name, person)) if depth < 2 else None
-            if parsed is None and depth == 1 and (match := NUMBER.match(name)):
+            if parsed is None and depth == 1 and is_number(person) and (match := NUMBER.match(name)):
                 parsed = person, int(match[1])
                 numbered[path] = match[1] == person
             if parsed is None:
