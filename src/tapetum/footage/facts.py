@@ -97,9 +97,7 @@ class Said:
     day: tuple[float, Origin] | None = None
 
 
-def read_said(
-    path: Path, options: "SourceOptions", *, is_picture: bool = False, is_folder: bool = False
-) -> Said:
+def read_said(path: Path, options: "SourceOptions", *, is_picture: bool = False, is_folder: bool = False) -> Said:
     """What the operator and a path say; the file itself is not opened.
 
     Args:
@@ -112,13 +110,13 @@ def read_said(
     """
     offset = options.utc_offset_hours
     facts = read_path(path, offset, is_picture=is_picture, is_folder=is_folder)
-    fitted = None
+    fitted, doubts = None, tuple[str, ...]()
     if options.path_pattern is not None and not is_folder:
         fitted = compile_pattern(options.path_pattern).read(path, offset)
     if options.camera is not None:
-        camera, doubts = CameraFact(options.camera, options.camera, "option"), ()
+        camera = CameraFact(options.camera, options.camera, "option")
     elif fitted is not None and fitted.camera is not None:
-        camera, doubts = CameraFact(clean_camera(fitted.camera), fitted.camera, "pattern"), ()
+        camera = CameraFact(clean_camera(fitted.camera), fitted.camera, "pattern")
     else:
         camera = CameraFact(clean_camera(facts.camera), facts.camera, facts.camera_origin, facts.site)
         doubts = facts.camera_doubts
@@ -197,7 +195,9 @@ def read_creation_time(path: Path, utc_offset_hours: float = 0.0) -> float | Non
     except (av.error.FFmpegError, OSError, ValueError):
         return None
     stated = [each[key] for each in metadata for key in ("creation_time", "date") if key in each]
-    times = [parse_time(text, utc_offset_hours) for text in stated if ":" in text]  # a day alone is no time
+    times = [
+        parse_time(text, utc_offset_hours) for text in stated if len(text.strip()) > len("2026-11-20")
+    ]  # a day alone is no time
     return next((time for time in times if time is not None), None)
 
 

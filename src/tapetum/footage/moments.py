@@ -36,7 +36,9 @@ _GAP = r"(?P<gap>[T_ .,-]{1,3}|[ _-]at[ _-]|(?<=日))"
 _CLOCK_AFTER_DATE = re.compile(
     rf"{_GAP}(?:(?P<early>{HALF_OF_DAY})[ _-]?)?"
     rf"(?:{_PARTED}|{_WHOLE}|(?P<h4>\d{{1,2}})(?P<c4>[-_.:h时時点])(?P<m4>\d\d)[m分]?(?!\d)"
-    r"|(?<=T)(?P<short>\d{4}|\d\d)(?!\d)|(?P<lone>\d{1,2})(?:[h时時点](?![a-z])|(?=[ _.-]?(?:" + HALF_OF_DAY + r")(?![a-z]))))"
+    r"|(?<=T)(?P<short>\d{4}|\d\d)(?!\d)|(?P<lone>\d{1,2})(?:[h时時点](?![a-z])|(?=[ _.-]?(?:"
+    + HALF_OF_DAY
+    + r")(?![a-z]))))"
     rf"{_LATE}{_ZONE}",
     re.IGNORECASE,
 )
@@ -211,7 +213,7 @@ def _moment_of_date(match: re.Match[str]) -> Moment | None:
         elif is_date(year, first, second) and first != second:
             doubts = (f"{match[0]} is read as day, month, year; it may be month, day, year",)
     else:
-        date = tuple(int(match["y"] and match[name] or match[f"{name}3"]) for name in "ymd")  # type: ignore[assignment]
+        date = tuple(int(match[name] or match[f"{name}3"]) for name in "ymd")  # type: ignore[assignment]
     return Moment(match.start(), match.end(), date, doubts=doubts) if is_date(*date) else None
 
 
@@ -299,5 +301,3 @@ def _find_epochs(text: str) -> Iterator[Moment]:
 
 def _touches(moment: Moment, others: list[Moment]) -> bool:
     return any(moment.first < other.last and other.first < moment.last for other in others)
-
-

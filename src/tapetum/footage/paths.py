@@ -30,16 +30,22 @@ _CAMERA_WORD = re.compile(
     r"(?:^|(?<=[-_. \0]))((?:camera|cam|channel|ch)[-_ ]?\d+|c\d{1,2})(?![a-rt-z\d])", re.IGNORECASE
 )
 _IP_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?:\D.*)?")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Say what a file is, not who took it; a folder or name of nothing else is passed over in the search for a camera.
-_KINDS_OF_FILE = frozenset(
-    "alarm audio avi cam camera cameras capture captures ch channel chunk clip clips continuous copy crop crops dav day "
-    "dcim download dsc event events export file files footage frame frames hd hour image images img index jpeg jpg live "
-    "main manual mkv motion mov movie movies mp4 mvi night out output part person pic picture pictures playback pxl rec "
-    "record recorded recording recordings regular screen screenshot sd segment snap snapshot snapshots stream sub timing "
-    "untitled vid video videos dji".split()
+_KINDS_OF_FILE = _words(
+    "alarm audio avi cam camera cameras capture captures ch channel chunk clip clips continuous copy crop crops dav "
+    "day dcim dji download dsc event events export file files footage frame frames hd hour image images img index "
+    "jpeg jpg live main manual mkv motion mov movie movies mp4 mvi night out output part person pic picture "
+    "pictures playback pxl rec record recorded recording recordings regular screen screenshot sd segment snap "
+    "snapshot snapshots stream sub timing untitled vid video videos"
 )
-_PLACES = frozenset("data desktop documents downloads home media mnt srv tmp users volumes".split())
-_ZONE_NAMES = frozenset("aest bst cdt cest cet cst edt eest eet est ist jst mdt mst msk pdt pst west wet".split())
+_PLACES = _words("data desktop documents downloads home media mnt srv tmp users volumes")
+_ZONE_NAMES = _words("aest bst cdt cest cet cst edt eest eet est ist jst mdt mst msk pdt pst west wet")
 _HOUR = re.compile(r"(\d{1,2})(?:h|hour|时|時|点|[ _-]?(am|pm))?", re.IGNORECASE)
 # Two numbers, or one, that begin a name, or two that end it: minute and second below an hour, else hour and minute.
 _PAIR = r"(?P<a>\d\d)(?:[-_.:hm时分]?(?P<b>\d\d)[ms分秒]?(?:[.,](?P<f>\d{1,6}))?)"
@@ -190,6 +196,11 @@ class _Camera:
 
 
 def split_stem(name: str) -> str:
+    """A file's name without its ending; ``21.00.00`` has none.
+
+    Args:
+        name: of a file.
+    """
     suffix = Path(name).suffix
     return name[: -len(suffix)] if re.fullmatch(r"\.[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*", suffix) else name
 
@@ -243,13 +254,11 @@ def _read_stem(stem: str, above: _Above) -> _Stem:
     own = choose_moment(moments)
     clocks = find_clocks(stem, moments) if own is not None or above.date is not None else []
     masked = mask_moments(stem, [*moments, *clocks])
-    if own is None and above.date is None:
-        return _Stem(stem, masked)
-    if own is not None and own.clock is None and clocks:
-        own = _join(own, clocks[0], stem)
     if own is not None:
-        return _Stem(stem, masked, _compare(own, above), "name", _count_used(own, above))
-    assert above.date is not None
+        whole = _join(own, clocks[0], stem) if own.clock is None and clocks else own
+        return _Stem(stem, masked, _compare(whole, above), "name", _count_used(whole, above))
+    if above.date is None:
+        return _Stem(stem, masked)
     if clocks:
         joined = _join(above.date, clocks[0], stem)
         return _Stem(stem, masked, joined, "folder", _count_used(joined, above))
@@ -272,7 +281,13 @@ def _read_parts(stem: str, date: Moment, numbers: tuple[str, ...]) -> _Stem:
         read = read_clock(first, int(second or 0), 0)
         clock = None if read is None else read[0]
         doubts = (*doubts, f"{part[0]} is read as {'hour and minute' if second else 'the hour'}")
-    elif hour is not None and part is not None and not second and _hour_of(numbers[:-1]) is not None and not date.hour_only:
+    elif (
+        hour is not None
+        and part is not None
+        and not second
+        and _hour_of(numbers[:-1]) is not None
+        and not date.hour_only
+    ):
         read = read_clock(0, int(re.sub(r"\D", "", numbers[-1])), first)
         clock = None if read is None else (_hour_of(numbers[:-1]) or 0.0) + read[0]
         doubts = (*doubts, f"{numbers[-2]}/{numbers[-1]}/{part[0]} is read as hour, minute, second")
@@ -359,7 +374,9 @@ def _camera_in_name(name: _Stem, is_picture: bool) -> _Camera | None:
     doubts = [f"zone {zone} is not read; --utc-offset says it" for zone in zones]
     if re.fullmatch(r"\d{1,3}", before) and not is_picture and not behind:
         return _Camera(before, doubts=(f"camera guessed: {before} is taken for its number", *doubts))
-    if not (_names_something(before) or _IP_ADDRESS.fullmatch(before)) or re.fullmatch(r"\d+m\d+s", before, re.IGNORECASE):
+    if not (_names_something(before) or _IP_ADDRESS.fullmatch(before)) or re.fullmatch(
+        r"\d+m\d+s", before, re.IGNORECASE
+    ):
         before = ""
     if before and name.moment is not None and name.moment.epoch:
         behind = []  # the number of an event

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tapetum.core.errors import DataError, RecipeError, nearest_name
 from tapetum.footage.moments import HALF_OF_DAY, Moment, is_date, read_clock, read_zone, seconds_of
-from tapetum.footage.paths import split_stem, spell_camera
+from tapetum.footage.paths import spell_camera, split_stem
 
 FIELDS = {
     "camera": r"[^/]+?",

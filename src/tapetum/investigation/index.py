@@ -374,6 +374,7 @@ class _Indexing:
         """A finished source: its rows are in the gallery, unless its list was written by something else."""
         footage = self._report.footage
         footage.finished_before += 1
+        footage.files["finished"] += source.num_files
         try:
             listed = read_sightings(source, self._folder, self._detector, self._options.extract)
             while some := list(islice(listed, LOOKED_UP_AT_ONCE)):
