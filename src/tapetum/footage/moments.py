@@ -23,19 +23,19 @@ _DATE = re.compile(
     r"|(?P<short>\d{6})(?=[-_ ]\d{6}(?!\d)))"
 )
 _PARTED = (
-    r"(?P<h>\d{1,2})(?P<c>[-_.:h时時点])(?P<mi>\d\d)"
-    r"(?:[-_.:m分](?P<s>\d\d)[s秒]?(?:[.,](?P<f1>\d{1,6})|(?P=c)(?P<f2>\d{3}))?(?![\d]))"
+    r"(?P<c>[-_.:h時时点])(?P<mi>\d\d)(?:(?P=c)|[m分])(?P<s>\d\d)[s秒]?"
+    r"(?:[.,](?P<f1>\d{1,6})|(?P=c)(?P<f2>\d{3}))?(?!\d)"
 )
 _WHOLE = r"(?P<hms>\d{6})(?:(?P<f3>\d{6}|\d{3})|[.,](?P<f4>\d{1,6})|[-_](?P<f5>\d{3}))?(?!\d)"
-_LATE = rf"(?:[ _.-]?(?P<late>{HALF_OF_DAY})(?![a-z]))?"
+_LATE = rf"(?:[ _.-]?(?P<late>{HALF_OF_DAY})(?=Z?(?![a-z])))?"
 _ZONE = (
-    r"(?:[ _]?(?:(?:UTC|GMT)(?P<z1>[-+]\d{1,2}(?:[:_-]?\d\d)?)(?!\d)|(?P<z2>Z|UTC|GMT)(?![a-z])"
-    r"|(?P<z3>\+\d\d(?:[:_-]?\d\d)?|-\d\d[:_-]?\d\d)(?![-_.:]?\d)))?"
+    r"(?:[ _]?(?:(?:UTC|GMT)(?P<z1>[-+]\d{1,2}(?:[:-]?\d\d)?)(?!\d)|(?P<z2>Z|UTC|GMT)(?![a-z])"
+    r"|(?P<z3>\+\d\d(?:[:-]?\d\d)?|-\d\d[:-]?\d\d)(?![-.:]?\d)))?"
 )
 _GAP = r"(?P<gap>[T_ .,-]{1,3}|[ _-]at[ _-]|(?<=日))"
 _CLOCK_AFTER_DATE = re.compile(
     rf"{_GAP}(?:(?P<early>{HALF_OF_DAY})[ _-]?)?"
-    rf"(?:{_PARTED}|{_WHOLE}|(?P<h4>\d{{1,2}})(?P<c4>[-_.:h时時点])(?P<m4>\d\d)[m分]?(?!\d)"
+    rf"(?:(?P<h>\d{{1,2}}){_PARTED}|{_WHOLE}|(?P<h4>\d{{1,2}})(?P<c4>[-_.:h时時点])(?P<m4>\d\d)[m分]?(?!\d)"
     r"|(?<=T)(?P<short>\d{4}|\d\d)(?!\d)|(?P<lone>\d{1,2})(?:[h时時点](?![a-z])|(?=[ _.-]?(?:"
     + HALF_OF_DAY
     + r")(?![a-z]))))"
@@ -43,8 +43,9 @@ _CLOCK_AFTER_DATE = re.compile(
     re.IGNORECASE,
 )
 _CLOCK_IN_RUN = re.compile(rf"(?P<run>\d{{12}}|\d{{9}}|\d{{6}}|\d{{4}}|\d\d)(?!\d){_LATE}{_ZONE}", re.IGNORECASE)
+_LONE_HOUR = rf"\d(?=(?P<lone_sign>[-_.:])\d\d(?P=lone_sign)\d\d[ _.-]?(?:{HALF_OF_DAY}))"  # 9.00.00 PM
 _CLOCK = re.compile(
-    rf"(?<!\d)(?:(?P<early>{HALF_OF_DAY})[ _-]?)?(?:{_PARTED}|{_WHOLE}){_LATE}{_ZONE}",
+    rf"(?<!\d)(?:(?<![a-z])(?P<early>{HALF_OF_DAY})[ _-]?)?(?:(?P<h>\d\d|{_LONE_HOUR}){_PARTED}|{_WHOLE}){_LATE}{_ZONE}",
     re.IGNORECASE,
 )
 _EPOCH_NUMBER = re.compile(r"(?<!\d)(?P<seconds>1\d{9})(?:[.,](?P<f1>\d{1,6})|(?P<f3>\d{3}))?(?!\d)")

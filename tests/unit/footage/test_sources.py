@@ -12,12 +12,12 @@ from street_clip import street, write_clip
 from tapetum.core.errors import DataError
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import open_dataset
+from tapetum.footage.facts import picture_time
+from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import (
     SourceOptions,
     find_sources,
     fingerprint_source,
-    name_camera,
-    picture_time,
     source_of_records,
     tell_kind,
 )
@@ -44,10 +44,11 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_tree_gives_crops_frames_and_videos_and_names_what_it_passes_over(tree: Path) -> None:
-    ignored: list[Path] = []
-    found = {source.kind: source for source in find_sources([tree], ignored=ignored)}
+    report = FootageReport()
+    found = {source.kind: source for source in find_sources([tree], report=report)}
     assert set(found) == {"crops", "frames", "video"}
-    assert [path.name for path in ignored] == ["notes.txt"]
+    assert report.passed_over == {"that are hidden": 1, "that are neither picture nor video": 1}
+    assert [Path(each.source).name for each in report.passed] == [".hidden", "notes.txt"]
     assert sorted(picture.camera for picture in found["crops"].pictures) == ["c3", "c4"]
     assert [picture.path.name for picture in found["frames"].pictures] == ["1.png", "2.png", "9.png", "10.png"]
     assert (found["frames"].camera, found["video"].camera) == ("cam7", "cam2")
@@ -71,22 +72,6 @@ def test_kind_of_pictures_follows_their_shape_and_can_be_said(tmp_path: Path) ->
     assert tell_kind(phone) == "frames"
     (said,) = find_sources([tmp_path / "a"], SourceOptions(kind="frames"))
     assert said.kind == "frames"
-
-
-@pytest.mark.parametrize(
-    ("path", "camera"),
-    [
-        ("x/cam3_2026-11-20T21-00-00.mp4", "cam3"),
-        ("x/NVR_ch02_main_20261120.mp4", "ch02"),
-        ("x/Camera 12.avi", "camera12"),
-        ("x/gate_2026-11-20T21-00-00.mp4", "gate"),
-        ("back door/2026-11-20T21-00-00.mp4", "back-door"),
-        ("x/one-by-one.mp4", "one-by-one"),
-        ("x/C0012.MP4", "C0012"),
-    ],
-)
-def test_camera_is_named_by_word_then_what_stands_before_the_time_then_folder(path: str, camera: str) -> None:
-    assert name_camera(Path(path)) == camera
 
 
 def test_start_is_option_then_metadata_then_name_then_time_of_writing(tmp_path: Path) -> None:
