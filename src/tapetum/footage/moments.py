@@ -45,7 +45,8 @@ _CLOCK_AFTER_DATE = re.compile(
 _CLOCK_IN_RUN = re.compile(rf"(?P<run>\d{{12}}|\d{{9}}|\d{{6}}|\d{{4}}|\d\d)(?!\d){_LATE}{_ZONE}", re.IGNORECASE)
 _LONE_HOUR = rf"\d(?=(?P<lone_sign>[-_.:])\d\d(?P=lone_sign)\d\d[ _.-]?(?:{HALF_OF_DAY}))"  # 9.00.00 PM
 _CLOCK = re.compile(
-    rf"(?<!\d)(?:(?<![a-z])(?P<early>{HALF_OF_DAY})[ _-]?)?(?:(?P<h>\d\d|{_LONE_HOUR}){_PARTED}|{_WHOLE}){_LATE}{_ZONE}",
+    rf"(?<!\d)(?:(?<![a-z])(?P<early>{HALF_OF_DAY})[ _-]?)?"
+    rf"(?:(?P<h>\d\d|{_LONE_HOUR}){_PARTED}|{_WHOLE}){_LATE}{_ZONE}",
     re.IGNORECASE,
 )
 _EPOCH_NUMBER = re.compile(r"(?<!\d)(?P<seconds>1\d{9})(?:[.,](?P<f1>\d{1,6})|(?P<f3>\d{3}))?(?!\d)")
