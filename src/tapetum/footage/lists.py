@@ -127,12 +127,16 @@ class Listed:
 
     Attributes:
         source: its name.
-        cameras: whose it is, and what said so; empty in lists of earlier versions.
+        camera: whose it is; of crops of several cameras, their folder.
+        start: when it begins, as `format_time` writes it; None where each crop has its own time.
+        cameras: what said so of each camera; empty in lists of earlier versions.
         time_origins: what said when its sightings were seen -> how many; empty in lists of earlier versions.
         doubts: why a camera or a time may be another.
     """
 
     source: str
+    camera: str
+    start: str | None
     cameras: tuple[CameraFact, ...]
     time_origins: dict[Origin, int]
     doubts: tuple[str, ...]
@@ -148,7 +152,8 @@ def read_listed(out: Path) -> Iterator[Listed]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # named when its sightings are read
             first, last = _read_ends(path)
             cameras = tuple(CameraFact(**fact) for fact in first.get("cameras", ()))
-            yield Listed(first["source"], cameras, last.get("time_origins", {}), tuple(first.get("doubts", ())))
+            about = first["source"], first["camera"], first.get("start")
+            yield Listed(*about, cameras, last.get("time_origins", {}), tuple(first.get("doubts", ())))
 
 
 def read_all_sightings(out: Path) -> Iterator[Sighting]:

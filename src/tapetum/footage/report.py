@@ -139,11 +139,21 @@ class FootageReport:
         if facts.start_from is not None:
             self.start_origins[facts.start_from] += 1
         self.zones_assumed += not facts.zone_written
-        self.num_doubts += len(facts.doubts)
-        room = _MOST_NAMED - len(self.doubts)
-        self.doubts += [Problem(facts.source, doubt) for doubt in facts.doubts[:room]]
+        for doubt in facts.doubts:
+            self.doubt(facts.source, doubt)
         if len(self.facts) < _MOST_SOURCES:
             self.facts.append(facts)
+
+    def doubt(self, source: str, message: str) -> None:
+        """Count and keep why a camera or a time may be another.
+
+        Args:
+            source: name of the source.
+            message: one line.
+        """
+        self.num_doubts += 1
+        if len(self.doubts) < _MOST_NAMED:
+            self.doubts.append(Problem(source, message))
 
     def add(self, other: "FootageReport") -> None:
         """Take over what another run did.
