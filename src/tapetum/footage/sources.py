@@ -179,9 +179,10 @@ def find_sources(
             raise DataError(f"{place}: {state}; give a video, a picture or a folder of them")
     if not found:
         places_named = ", ".join(str(place) for place in named) or "no place"
-        others = "".join(f"; passed over: {count} files {why}" for why, count in told.passed_over.most_common())
+        passed = Counter(each.message for each in told.passed)
+        others = ", ".join(f"{count} files and folders {why}" for why, count in passed.most_common()) or "nothing else"
         raise DataError(
-            f"{places_named}: holds no picture and no video{others}; "
+            f"{places_named}: holds no picture and no video, but {others}; "
             f"pictures end in {', '.join(sorted(SUFFIXES))}, videos in .mp4, .mkv, .avi, ..."
         )
     found = _doubt_shared_names(found)
