@@ -150,7 +150,11 @@ def command(
             else:
                 together, made = index_in_shards(find, store, opened, finder, progress=progress, **shared)
                 typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
-        if together is not None:
+        if together is None:  # another process tells the rest
+            for line in told.footage.fact_lines():
+                typer.echo(line)
+        else:
+            together.footage.add(told.footage)
             _tell(together, report)
         return
     found = find()
