@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gallery_rows import files_with
-from street_clip import write_street
+from street_clip import street, write_clip, write_street
 from tapetum.cli import index, main
 from tapetum.core.errors import OutputError
 from tapetum.footage import extract as extraction
@@ -217,9 +217,10 @@ def test_a_data_sets_pictures_are_indexed_with_their_cameras(
 def recordings(tmp_path: Path) -> Path:
     """The tree of a recorder with folders for date, hour and camera; beside it what is left in doubt."""
     root = tmp_path / "recordings"
-    for path in ("2026-11-20/21/front_door/00.10", "2026-11-20/21/двор/00.10", "2026-11-21/21/front_door/30.20"):
-        (root / path).parent.mkdir(parents=True)
-        write_street(root / f"{path}.mp4")
+    paths = ("2026-11-20/21/front_door/00.10", "2026-11-20/21/двор/00.10", "2026-11-21/21/front_door/30.20", "cam9")
+    for number, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        write_clip(root / f"{path}.mp4", [street(frame) for frame in range(number, 85)])
     (root / "notes.txt").write_text("x")
     return root
 
@@ -227,7 +228,7 @@ def recordings(tmp_path: Path) -> Path:
 def test_a_dry_run_says_what_each_source_would_be_taken_for_and_needs_no_model(
     call: Call, recordings: Path, gallery: Path, tmp_path: Path
 ) -> None:
-    write_street(recordings / "gate.mp4")
+    (recordings / "cam9.mp4").rename(recordings / "gate.mp4")
     crop = np.zeros((64, 32, 3), np.uint8)
     for name in ("cam4_2026-11-20_09-00-00_PM.jpg", "cam4_2026-11-20_21-00-05.jpg"):
         cv2.imwrite(str(recordings / name), crop)
@@ -255,6 +256,7 @@ def test_a_pattern_says_what_cannot_be_guessed_and_a_wrong_one_is_one_line(
     call: Call, recordings: Path, gallery: Path
 ) -> None:
     pattern = "'{date}/{hour}/{camera}/{minute}.{second}'"
+    (recordings / "cam9.mp4").unlink()
     status, out, _ = call(f"tapetum index {recordings} --dry-run --path-pattern {pattern}")
     assert status == 0
     assert out.count("path pattern") == 3 * 2 + 2
@@ -281,7 +283,6 @@ def test_a_pattern_says_what_cannot_be_guessed_and_a_wrong_one_is_one_line(
 def test_a_recorders_tree_is_two_cameras_and_the_gallery_tells_where_their_names_and_times_come_from(
     call: Call, recordings: Path, trained: Path, gallery: Path, tmp_path: Path
 ) -> None:
-    write_street(recordings / "cam9.mp4")
     command = f"tapetum index {recordings} --gallery {where(gallery)} --model {trained} --rate 5 --no-compact --quiet"
     status, out, _ = call(f"{command} --report {tmp_path / 'report.json'}")
     assert status == 0
@@ -299,7 +300,7 @@ def test_a_recorders_tree_is_two_cameras_and_the_gallery_tells_where_their_names
     }
     told = call(f"tapetum gallery info {where(gallery)}")[1].splitlines()
     cameras = [line for line in told if line.startswith("camera ")]
-    assert [line.split()[1].split("-")[0] for line in cameras] == ["cam9", "camera", "front_door"]
+    assert [line.split()[1].strip(":").split("-")[0] for line in cameras] == ["cam9", "camera", "front_door"]
     assert cameras[0].endswith("; camera from the file name; time guessed: file's time of writing")
     assert " (written двор): " in cameras[1]
     assert cameras[2].endswith("; camera from the folder; time from the folder")

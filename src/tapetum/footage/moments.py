@@ -20,6 +20,7 @@ _DATE = re.compile(
     rf"(?<!\d)(?:(?P<y>{_YEAR})(?P<sep>[-_. ]?)(?P<m>\d\d)(?P=sep)(?P<d>\d\d)"
     rf"|(?P<y3>{_YEAR})年(?P<m3>\d{{1,2}})月(?P<d3>\d{{1,2}})日"
     rf"|(?P<first>\d{{1,2}})(?P<sep2>[-_. ])(?P<second>\d{{1,2}})(?P=sep2)(?P<y2>{_YEAR})(?!\d)"
+    rf"|(?P<y4>{_YEAR})[-_](?P<m4>\d\d)(?P<d4>\d\d)(?=[-_]\d{{6}}(?!\d))"
     r"|(?P<short>\d{6})(?=[-_ ]\d{6}(?!\d)))"
 )
 _PARTED = (
@@ -215,7 +216,7 @@ def _moment_of_date(match: re.Match[str]) -> Moment | None:
         elif is_date(year, first, second) and first != second:
             doubts = (f"{match[0]} is read as day, month, year; it may be month, day, year",)
     else:
-        date = tuple(int(match[name] or match[f"{name}3"]) for name in "ymd")  # type: ignore[assignment]
+        date = tuple(int(match[name] or match[f"{name}3"] or match[f"{name}4"]) for name in "ymd")  # type: ignore[assignment]
     return Moment(match.start(), match.end(), date, doubts=doubts) if is_date(*date) else None
 
 

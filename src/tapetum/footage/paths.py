@@ -38,15 +38,18 @@ def _words(text: str) -> frozenset[str]:
 
 # Say what a file is, not who took it; a folder or name of nothing else is passed over in the search for a camera.
 _KINDS_OF_FILE = _words(
-    "alarm audio avi cam camera cameras capture captures ch channel chunk clip clips continuous copy crop crops dav "
-    "day dcim dji download dsc event events export file files footage frame frames hd hour image images img index "
-    "jpeg jpg live main manual mkv motion mov movie movies mp4 mvi night out output part person pic picture "
-    "pictures playback pxl rec record recorded recording recordings regular screen screenshot sd segment snap "
-    "snapshot snapshots stream sub timing untitled vid video videos"
+    "alarm animal audio avi cam camera cameras capture captures ch channel chunk clip clips continuous copy crop "
+    "crops dav day dcim detection dji download dsc emergency event events export face file files footage frame "
+    "frames hd hour human image images img index intrusion jpeg jpg linedetection live loop main manual mdalarm mkv "
+    "motion mov movie movies mp4 mvi night normal out output parking part people person pic picture pictures pir "
+    "playback pxl rec record recorded recording recordings regular schedule scheduled screen screenshot sd segment "
+    "snap snapshot snapshots stream sub tamper timed timer timing untitled vehicle vid video videos vmd aufnahme "
+    "aufnahmen enregistrement grabacion grabaciones kamera kameras registrazione видео запись камера 录像 视频"
 )
 _PLACES = _words("data desktop documents downloads home media mnt srv tmp users volumes")
 _ZONE_NAMES = _words("aest bst cdt cest cet cst edt eest eet est ist jst mdt mst msk pdt pst west wet")
 _HOUR = re.compile(r"(\d{1,2})(?:h|hour|时|時|点|[ _-]?(am|pm))?", re.IGNORECASE)
+_LETTER_BEHIND = re.compile(r"(?:^|(?<=[-_. ]))\d*[A-Za-z](?=$|[-_. ])")
 # Two numbers, or one, that begin a name, or two that end it: minute and second below an hour, else hour and minute.
 _PAIR = r"(?P<a>\d\d)(?:[-_.:hm时分]?(?P<b>\d\d)[ms分秒]?(?:[.,](?P<f>\d{1,6}))?)"
 _PART_FIRST = re.compile(rf"{_PAIR}?(?=$|[-_ .\[(])", re.IGNORECASE)
@@ -351,27 +354,30 @@ def _choose_camera(name: _Stem, above: _Above, is_picture: bool) -> tuple[str, P
         return spell_camera(word[1]), "name", _site(folders, _rest(name.masked[: word.start()])), ()
     has_time = "\0" in name.masked
     told = _camera_in_name(name, is_picture) if has_time or not is_picture else None
-    if told is not None:
+    if told is not None and told.name:
         return told.name, "name", _site(folders, ""), told.doubts
+    left_open = () if told is None else told.doubts
     if not folders:
         nearest = next((folder.rest for folder in above.folders if folder.rest), "camera")
-        return nearest, "folder", "", ("camera guessed: no name and no folder says one",)
+        return nearest, "folder", "", ("camera guessed: no name and no folder says one", *left_open)
     camera, further = folders[0], folders[1:]
     number = name.text.strip(_EDGES)
     if not is_picture and not has_time and re.fullmatch(r"\d{1,3}", number) and not _CAMERA_WORD.search(camera.name):
         doubts = (f"camera guessed: {number} is taken for its number",)
         return f"{camera.name}-{number}", "name", _site(further, ""), doubts
-    return camera.name, "folder", _site(further, camera.before), camera.doubts
+    return camera.name, "folder", _site(further, camera.before), (*camera.doubts, *left_open)
 
 
 def _camera_in_name(name: _Stem, is_picture: bool) -> _Camera | None:
-    """What stands before and behind the times of a name; None where that names no camera."""
+    """What stands before and behind the times of a name, perhaps nothing; None where a name without times is none."""
     before, *rest = (part.strip(_EDGES + "@,") for part in re.split(r"\0+", name.masked))
     if not rest:
         return _Camera(before, doubts=("camera guessed: the file's whole name",)) if _names_something(before) else None
     behind = [words for words in map(_words_behind, rest) if words]
+    left_out = [letter for part in rest for letter in _LETTER_BEHIND.findall(part)]
     zones = [word for part in rest for word in re.findall(r"[^\W\d_]+", part) if word.lower() in _ZONE_NAMES]
     doubts = [f"zone {zone} is not read; --utc-offset says it" for zone in zones]
+    doubts += [f"{letter} behind the time is left out; it may name a camera" for letter in left_out]
     if re.fullmatch(r"\d{1,3}", before) and not is_picture and not behind:
         return _Camera(before, doubts=(f"camera guessed: {before} is taken for its number", *doubts))
     if not (_names_something(before) or _IP_ADDRESS.fullmatch(before)) or re.fullmatch(
@@ -382,8 +388,7 @@ def _camera_in_name(name: _Stem, is_picture: bool) -> _Camera | None:
         behind = []  # the number of an event
     if before and behind:
         doubts.append(f"camera guessed: {before} and {' '.join(behind)} stand around the time")
-    camera = "-".join(filter(None, (before, *behind)))
-    return _Camera(camera, doubts=tuple(doubts)) if camera else None
+    return _Camera("-".join(filter(None, (before, *behind))), doubts=tuple(doubts))
 
 
 def _words_behind(part: str) -> str:

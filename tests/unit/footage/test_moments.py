@@ -42,6 +42,8 @@ def read(name: str, utc_offset_hours: float = 0.0) -> tuple[float, tuple[str, ..
         "CAM-20261120-210000-1795208400",
         "1795208400000",
         "20261120_210000000",
+        "2026_1120_210000_0001F",
+        "Front Door - 11-20-2026, 22.00.00 GMT+1",
     ],
 )
 def test_a_time_in_a_name_is_read_in_the_ways_recorders_write_it(name: str) -> None:

@@ -35,6 +35,8 @@ from tapetum.footage.paths import clean_camera, read_path
         ("yard/0001.mp4", "yard"),
         ("yard/videos/2026-11-20/clip.mp4", "yard"),
         ("cam4/00.10.mp4", "cam4"),
+        ("yard/Камера_20261120_210000.mp4", "yard"),
+        ("x/192.0.2.64_01_20261120210000123_MOTION_DETECTION.jpg", "192.0.2.64_01"),
         # folders of dates and hours, above and below the camera
         ("2026-11-20/21/front_door/00.10.mp4", "front_door"),
         ("2026/11/20/yard/21.00.00.mp4", "yard"),
@@ -111,6 +113,8 @@ def test_what_a_path_leaves_open_is_said(path: str, time: str, doubt: str) -> No
         ("x/01_20261120_210000.mp4", "camera guessed: 01 is taken for its number"),
         ("2026-11-20/03/21/00.10.mp4", "camera guessed: 03 is taken for its number"),
         ("x/NVR_20261120_210000_gate.mp4", "camera guessed: NVR and gate stand around the time"),
+        ("yard/2026_1120_210000_0001F.mp4", "0001F behind the time is left out; it may name a camera"),
+        ("x/gate_20261120_210000_B.mp4", "B behind the time is left out; it may name a camera"),
         ("x/gate_2026-11-20_21-00-00_CET.mp4", "zone CET is not read; --utc-offset says it"),
     ],
 )

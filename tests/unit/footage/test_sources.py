@@ -240,7 +240,7 @@ def test_each_fact_says_where_it_comes_from_in_the_report(tmp_path: Path) -> Non
     write_clip(tmp_path / "gate.mp4", [street(0)] * 2)
     (tmp_path / "2026-11-20" / "21" / "front_door").mkdir(parents=True)
     write_clip(tmp_path / "2026-11-20" / "21" / "front_door" / "00.10.mp4", [street(0)] * 2)
-    write_pictures(tmp_path / "crops", ["cam1_2026-11-20T21-00-00Z.jpg", "камера_03-04-2026_21-00-00.jpg"], (64, 32))
+    write_pictures(tmp_path / "crops", ["cam1_2026-11-20T21-00-00Z.jpg", "ворота_03-04-2026_21-00-00.jpg"], (64, 32))
     report = FootageReport()
     found = {source.kind + source.camera: source for source in find_sources([tmp_path], report=report)}
     door = found["videofront_door"]
@@ -255,7 +255,7 @@ def test_each_fact_says_where_it_comes_from_in_the_report(tmp_path: Path) -> Non
         "time guessed: file's time of writing",
     )
     crops = next(source for source in found.values() if source.kind == "crops")
-    assert {(fact.written, fact.origin) for fact in crops.cameras} == {("cam1", "name"), ("камера", "name")}
+    assert {(fact.written, fact.origin) for fact in crops.cameras} == {("cam1", "name"), ("ворота", "name")}
     assert crops.doubts == ("03-04-2026 is read as day, month, year; it may be month, day, year (1 pictures)",)
     lines = report.lines()
     assert "cameras of sources: 2 from file name, 1 from folder" in lines
