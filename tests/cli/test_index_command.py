@@ -1,6 +1,7 @@
 """``tapetum index`` and ``tapetum gallery``, run as a user would."""
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -311,4 +312,4 @@ def test_a_recorders_tree_is_two_cameras_and_the_gallery_tells_where_their_names
     moved.parent.mkdir(parents=True)
     shutil.copy(recordings / "cam9.mp4", moved)
     out = call(f"tapetum index {moved} --gallery {where(gallery)} --rate 5 --no-compact --quiet")[1]
-    assert f"camera cam9 was found at '{tmp_path.name}' before and is at 'gate' now; taken as one: {moved}" in out
+    assert re.search(rf"camera cam9 was found at '.*' before and is at 'gate' now; taken as one: {moved}\n", out)
