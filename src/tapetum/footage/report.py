@@ -215,7 +215,8 @@ class FootageReport:
             told.append(f"and {self.num_doubts - len(self.doubts)} more doubts")
         passed = _group(self.passed)
         told += [
-            f"passed over: {f'{count} files' if count else 'folders'} {reason}" + (f": {_name_some(passed[reason])}" if reason in passed else "")
+            f"passed over: {f'{count} files' if count else 'folders'} {reason}"
+            + (f": {_name_some(passed[reason])}" if reason in passed else "")
             for reason, count in self.passed_over.items()
         ]
         return told
