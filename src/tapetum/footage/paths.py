@@ -160,6 +160,16 @@ def spell_camera(name: str) -> str:
     return re.sub(r"[-_ ]", "", name).lower() if word else name
 
 
+def name_folder(name: str) -> str:
+    """What pictures of several cameras in one folder are called together.
+
+    Args:
+        name: of the folder.
+    """
+    word = _CAMERA_WORD.search(name)
+    return clean_camera(spell_camera(word[1]) if word else name)
+
+
 @dataclass(frozen=True)
 class _Folder:
     """A folder's name: what it says of time, and what is left of it."""

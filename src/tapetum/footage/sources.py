@@ -29,7 +29,7 @@ from tapetum.footage.facts import (
     read_exif_time,
     read_said,
 )
-from tapetum.footage.paths import clean_camera
+from tapetum.footage.paths import clean_camera, name_folder
 from tapetum.footage.pattern import compile_pattern
 from tapetum.footage.report import FootageReport, SourceFacts
 
@@ -403,7 +403,7 @@ def _source_of_crops(folder: Path, pictures: Sequence[Path], said: Sequence[Said
     told = [f"{doubt} ({count} pictures)" for doubt, count in doubts.most_common(_MOST_DOUBTS)]
     if len(doubts) > _MOST_DOUBTS:
         told.append(f"and {doubts.total() - sum(count for _, count in doubts.most_common(_MOST_DOUBTS))} more doubts")
-    own = read_said(folder, options, is_folder=True).camera.camera
+    own = name_folder(folder.resolve().name)
     zone_written = all(time.zone_written for time in times)
     start = _stated_start(options)
     return Source(

@@ -38,10 +38,10 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, report: Footag
                 source.name, f"it was camera {earlier[0].camera} in this gallery before, and is {source.camera} now"
             )
         starts = [listed.start for listed in earlier if listed.start is not None and listed.camera == source.camera]
-        is_known = source.start is not None and source.start_origin != "mtime"  # which is that of a copy
-        if starts and is_known and format_time(source.start) not in starts:
+        if starts and source.start is not None and source.start_origin != "mtime":  # which is that of a copy
             now = format_time(source.start)
-            report.doubt(source.name, f"it began at {starts[0]} in this gallery before, and begins at {now} now")
+            if now not in starts:
+                report.doubt(source.name, f"it began at {starts[0]} in this gallery before, and begins at {now} now")
         for fact in source.cameras:
             others = sites.get(fact.camera, set()) - {fact.site}
             if fact.origin in ("name", "folder") and others and fact.site not in sites[fact.camera]:
