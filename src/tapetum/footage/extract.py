@@ -30,11 +30,12 @@ from tapetum.data.image_io import Picture, read_picture, without_option
 from tapetum.data.loader import Progress, map_in_threads
 from tapetum.footage.choose import Candidate, CropChooser
 from tapetum.footage.detect import Detections, Detector, compute_intersection
+from tapetum.footage.facts import Origin, picture_time
 from tapetum.footage.frames import Frame, Limits, count_units, read_source_frames
 from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
 from tapetum.footage.quality import QualityOptions, measure_quality, tell_modality, touches_edge
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import LoosePicture, Origin, Source, fingerprint_source, picture_time
+from tapetum.footage.sources import LoosePicture, Source, fingerprint_source
 from tapetum.footage.track import Tracker, TrackerOptions, Tracklet
 from tapetum.synth.sensor import encode_jpeg
 
@@ -164,6 +165,7 @@ def extract_sightings(
     """
     settings = options or ExtractOptions()
     told = report if report is not None else FootageReport()
+    counted = told.files.total()
     try:
         key = source_key(source, detector, settings)
         if source.kind != "crops":
@@ -172,15 +174,18 @@ def extract_sightings(
             told.detector = detector.name
         if list_path(out, key).is_file():
             told.finished_before += 1
+            told.files["finished"] += source.num_files
             return
         told.sources += 1
         make_folder(out / CROPS / key)
         with reading_alone(out, key, source):
             yield from _extract(source, out, key, detector, settings, told, progress, refuse, before_end)
+        told.files["read"] += source.num_files - (told.files.total() - counted)
     except DataError as error:
         if report is None:
             raise
         told.failed += 1
+        told.files["failed"] += source.num_files - (told.files.total() - counted)
         told.note(source.name, str(error))
 
 
@@ -208,16 +213,23 @@ def extract_part(
         OutputError: the folder cannot be written.
     """
     make_folder(out / CROPS / key)
+    counted = report.files.total()
     try:
         for sighting in _copy_pictures(source, key, out, options, report, progress, refuse):
             _count_crop(sighting, report)
             yield sighting
+        report.files["read"] += source.num_files - (report.files.total() - counted)
     except DataError as error:
         report.note(source.name, str(error))
 
 
 def finish_parts(
-    source: Source, key: str, out: Path, sightings: Iterable[Sighting], refused: Mapping[str, int]
+    source: Source,
+    key: str,
+    out: Path,
+    sightings: Iterable[Sighting],
+    refused: Mapping[str, int],
+    time_origins: Mapping[Origin, int],
 ) -> None:
     """Write the list of a source whose parts were read on their own: now it is finished.
 
@@ -227,10 +239,11 @@ def finish_parts(
         out: as for `extract_sightings`.
         sightings: of all its parts, in their order.
         refused: why how many others were not kept.
+        time_origins: what said when -> how many.
     Raises:
         OutputError: the folder cannot be written.
     """
-    with writing_list(out, key, source, "", lambda: refused) as add:
+    with writing_list(out, key, source, "", lambda: (refused, time_origins)) as add:
         for sighting in sightings:
             add(sighting)
 
@@ -281,7 +294,7 @@ def source_key(source: Source, detector: Detector | None, options: ExtractOption
         "camera": source.camera,
         "cameras": sorted({picture.camera for picture in source.pictures}),
         "start": source.start if source.start_origin != "mtime" else None,  # a copy is the same footage
-        "source": asdict(source.options),
+        "source": {name: value for name, value in asdict(source.options).items() if name != "path_pattern" or value},
         "options": {**asdict(options), "workers": 0},
         "detector": "" if source.kind == "crops" or detector is None else detector.key,
     }
@@ -300,23 +313,23 @@ def _extract(
     before_end: Callable[[], None] | None,
 ) -> Iterator[Sighting]:
     """Give out the sightings and write them down; the list appears when all is done."""
-    crops_before, refused_before = report.crops, report.refused.copy()
+    crops_before, refused_before, origins_before = report.crops, report.refused.copy(), report.time_origins.copy()
 
-    def refused() -> Counter[str]:
-        return report.refused - refused_before
+    def counted() -> tuple[Counter[str], Counter[Origin]]:
+        return report.refused - refused_before, report.time_origins - origins_before
 
     if source.kind == "crops" or detector is None:
         found = _copy_pictures(source, key, out, options, report, progress, refuse)
     else:
         found = _follow_people(source, key, out, detector, options, report, progress, refuse)
-    with writing_list(out, key, source, report.detector, refused) as add:
+    with writing_list(out, key, source, report.detector, counted) as add:
         for sighting in found:
             add(sighting)
             _count_crop(sighting, report)
             yield sighting
         if before_end is not None:
             before_end()
-    if report.crops == crops_before and not refused():
+    if report.crops == crops_before and not counted()[0]:
         report.without_person.append(source.name)
 
 
@@ -370,7 +383,7 @@ def _follow_people(
                     report.refused[refusal] += 1
                     continue
                 write_bytes(out / sighting.crop, candidate.jpeg)
-                report.time_origins[str(source.start_origin)] += 1
+                report.time_origins[source.start_origin or "mtime"] += 1
                 yield sighting
 
 
@@ -499,6 +512,7 @@ def _copy_pictures(
             progress(number + 1, total)
         if isinstance(made, str):
             report.note(source.name, made)
+            report.files["failed"] += 1
             continue
         sighting, origin, refusal = made
         readable += 1

@@ -10,8 +10,9 @@ import numpy as np
 from tapetum.core.errors import DataError
 from tapetum.data.crop_video import count_frames
 from tapetum.data.image_io import MAX_PIXELS, Picture, read_picture, without_option
-from tapetum.footage.clock import SteadyClock, format_time, read_time_in_name
-from tapetum.footage.sources import OPEN_OPTIONS, Source
+from tapetum.footage.clock import SteadyClock, format_time
+from tapetum.footage.facts import OPEN_OPTIONS, stamp_in_name
+from tapetum.footage.sources import Source
 
 Note = Callable[[str], None]  # takes a problem that does not end the source
 
@@ -199,7 +200,8 @@ def _convert(frame: "av.VideoFrame") -> Picture:
 
 def _read_pictures(source: Source, limits: Limits, note: Note) -> Stamped:
     options = source.options
-    named = options.start is None and all(read_time_in_name(each.path.name) for each in source.pictures)
+    stamps = [stamp_in_name(each.path, options) for each in source.pictures] if options.start is None else [None]
+    named = None not in stamps
     readable = 0
 
     def read(place: int) -> Picture | None:
@@ -212,12 +214,9 @@ def _read_pictures(source: Source, limits: Limits, note: Note) -> Stamped:
         readable += 1
         return picture
 
-    for number, picture in enumerate(source.pictures):
-        if named:
-            found = read_time_in_name(picture.path.name, options.utc_offset_hours)
-            stamp = found[0] - (source.start or 0.0) if found else None
-        else:
-            stamp = number / options.frames_per_second
+    for number in range(len(source.pictures)):
+        taken = stamps[number] if named else None
+        stamp = number / options.frames_per_second if taken is None else taken - (source.start or 0.0)
         yield number, stamp, partial(read, number)
     if not readable:
         raise DataError(f"{source.name}: none of its {len(source.pictures)} pictures can be read; correct the folder")

@@ -331,7 +331,7 @@ class Service:
         report = IndexReport()
         try:
             self._retain()  # written down here; the run itself would do it unrecorded
-            sources = find_sources([place], source_options(job.settings))
+            sources = find_sources([place], source_options(job.settings), report=report.footage)
             index_sources(
                 self._name_sources(job, sources, report.footage),
                 self.store,
@@ -347,8 +347,10 @@ class Service:
         if report.dropped:  # grew too old while the job was at work
             self.audit.write("retention", "server", job=job.id, count=report.dropped)
         report.gallery = "the gallery"
-        problems = report.footage.problems
-        problems[:] = [Problem(self.hide(each.source), self.hide(each.message)) for each in problems]
+        footage = report.footage
+        for told in (footage.problems, footage.passed, footage.doubts):
+            told[:] = [Problem(self.hide(each.source), self.hide(each.message)) for each in told]
+        footage.facts[:] = [replace(each, source=self.hide(each.source)) for each in footage.facts]
         return report.lines(), report.to_dict(), report.stopped
 
     def _name_sources(self, job: Job, sources: list[Source], report: FootageReport) -> list[Source]:
