@@ -4,21 +4,30 @@ A thousand generated people whom no method was trained on or tested with, drawn 
 with, are cut by lot into a half to fit on and a half to check on, several times over. "Ours" is how far the check of
 the first cut is from what was promised, "peer" is how far it may be; the note has the rate itself with its interval
 and in how many cuts the bound holds. The methods are those of `make demo` and `make demo-ir`, where these were run.
+
+Then walks: an answer of a search is a walk of several pictures. Three more scenes, of other people at other moments
+under the same cameras, say what becomes of that calibration where a walk is as similar as its best picture, and where
+it is as similar as its mean vector; and how often the tests of a picture to search with are right.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.measure import build_row
 from tapetum.core.errors import DataError
+from tapetum.core.types import EmbeddingSet
+from tapetum.core.vectors import normalise
 from tapetum.data.catalog import Dataset
 from tapetum.engine.calibrate import CalibrationOptions, calibrate_embeddings, held_out_records, split_people
 from tapetum.engine.describer import Describer
 from tapetum.engine.sources import open_scene
 from tapetum.evaluation.calibration import Calibration
+from tapetum.evaluation.verification import BINS, PairCounts, bin_centres, compute_reliability, find_bins
 from tapetum.experiments import demo, demo_infrared
 
 PEOPLE = 1000
@@ -28,6 +37,15 @@ AWAY = 20.0  # percent of the wanted rate that the seen one may be away
 SMALLEST = 0.01  # percent; nothing is exact
 CACHE = Path("runs") / "bench-calibration"
 
+SCENES = (1, 2, 3)  # seeds of people and moments; the cameras stay those that the calibration is of
+WALKERS = 60  # in each
+LONGEST_WALK = 6  # pictures; a walk has 1 to so many, by lot
+WALKS = 250  # in a searched gallery
+LISTED = 20  # answers
+LOOKED_AT = 3  # walks looked at for each answer
+RATE = 0.1  # of searches
+PAIR = "visible-visible"
+
 
 def run() -> Iterator[dict[str, Any]]:
     here = {
@@ -35,20 +53,30 @@ def run() -> Iterator[dict[str, Any]]:
         "demo-ir": (demo_infrared.InfraredDemoOptions(Path("runs/demo-ir")).others(), demo_infrared.METHODS),
     }
     runs = {
-        name: {label: Path("runs") / name / recipe.removesuffix("_synth") for label, recipe in methods.items()}
+        name: {
+            label: place
+            for label, recipe in methods.items()
+            if (place := Path("runs") / name / recipe.removesuffix("_synth")).is_dir()
+        }
         for name, (_, methods) in here.items()
-        if (Path("runs") / name / "metrics.json").is_file()
     }
-    if not runs:
+    if not any(runs.values()):
         raise DataError("runs: holds no demo whose methods could be calibrated; type `make demo` or `make demo-ir`")
     for name, places in runs.items():
+        if not places:
+            continue
         people = open_scene({**here[name][0], "num_test_people": PEOPLE}, CACHE / name)
         for label, place in places.items():
-            yield from measure(label, place, people)
+            describer = Describer(place)
+            found = calibrate(describer, people)
+            for pair in found[0].checked:
+                yield from judge(f"calibration: {label}, {pair}", pair, found)
+            if name == "demo":
+                yield from measure_walks(label, describer, found[0], here[name][0])
 
 
-def measure(label: str, place: Path, people: Dataset) -> Iterator[dict[str, Any]]:
-    describer = Describer(place)
+def calibrate(describer: Describer, people: Dataset) -> list[Calibration]:
+    """A calibration from each cut of the people."""
     rules = people.protocol(describer.recipe.evaluation.protocol)
     records = held_out_records(people, rules, describer.checkpoint.header.pids)
     embeddings, _ = describer.describe(records)
@@ -60,8 +88,7 @@ def measure(label: str, place: Path, people: Dataset) -> Iterator[dict[str, Any]
         options = CalibrationOptions() if cut == 0 else CalibrationOptions(draws=2)  # intervals of the first alone
         calibration, _ = calibrate_embeddings(halves[0], halves[1], rules, options=options, model={}, data={}, seed=cut)
         found.append(calibration)
-    for pair in found[0].checked:
-        yield from judge(f"calibration: {label}, {pair}", pair, found)
+    return found
 
 
 def judge(title: str, pair: str, found: Sequence[Calibration]) -> Iterator[dict[str, Any]]:
@@ -90,3 +117,93 @@ def judge(title: str, pair: str, found: Sequence[Calibration]) -> Iterator[dict[
 
 def names(row: Mapping[str, Any]) -> tuple[int | None, float]:
     return row["gallery"], row["rate"]
+
+
+def measure_walks(
+    label: str, describer: Describer, calibration: Calibration, settings: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What an answer's similarity should be: a row for each choice, the mean of the three scenes."""
+    seen: dict[str, list[dict[str, float]]] = {}
+    for seed in SCENES:
+        dataset = open_scene(walking(settings, seed), CACHE / f"walks-{seed}")
+        rules = dataset.protocol(describer.recipe.evaluation.protocol)
+        embeddings, _ = describer.describe(held_out_records(dataset, rules, describer.checkpoint.header.pids))
+        walked = cut_walks(embeddings, np.random.default_rng(seed))
+        for title, figures in try_walks(*walked, calibration).items():
+            seen.setdefault(title, []).append(figures)
+    for title, rows in seen.items():
+        note = "; ".join(f"{what} {', '.join(f'{row[what]:.1f}' for row in rows)} %" for what in rows[0])
+        for what, most in (("false alarms", 100 * RATE), ("error of the probability", ERROR)):
+            ours = max(SMALLEST, float(np.mean([row[what] for row in rows])))
+            yield build_row(f"walks: {label}, {title}: {what}", ours, most, "percent", target=1, note=note)
+
+
+def walking(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A scene of other people than any method has seen, some moments each under the same cameras."""
+    people = {"num_test_people": WALKERS, "identity_seed": seed, "time_seed": seed}
+    return {**settings, **people, "pictures_per_camera": LONGEST_WALK}
+
+
+def cut_walks(embeddings: EmbeddingSet, rng: np.random.Generator) -> tuple[EmbeddingSet, Tensor]:
+    """Walks of one to six pictures: what is left of the embeddings, and the number of each row's walk."""
+    cameras = int(embeddings.camids.max()) + 1
+    _, walks = torch.unique(embeddings.pids * cameras + embeddings.camids, return_inverse=True)
+    lengths = rng.integers(1, LONGEST_WALK + 1, int(walks.max()) + 1)
+    order = rng.permutation(len(walks))
+    place = np.empty(len(walks), np.int64)  # of a row in its walk, by lot
+    counts: dict[int, int] = {}
+    for row in order:
+        walk = int(walks[row])
+        place[row] = counts.get(walk, 0)
+        counts[walk] = place[row] + 1
+    kept = torch.from_numpy(place < lengths[walks.numpy()])
+    return embeddings.select(kept), walks[kept]
+
+
+def try_walks(rows: EmbeddingSet, walks: Tensor, calibration: Calibration) -> dict[str, dict[str, float]]:
+    """False alarms, people found, and how far probabilities are off, in percent, for each choice and kind of query."""
+    count = int(walks.max()) + 1
+    first = torch.full((count,), len(walks)).scatter_reduce(0, walks, torch.arange(len(walks)), "amin")
+    pids, camids = rows.pids[first], rows.camids[first]
+    means = normalise(torch.zeros(count, rows.vectors.shape[1]).index_add_(0, walks, normalise(rows.vectors)))
+    same = pids.unsqueeze(1) == pids
+    own = same & (camids.unsqueeze(1) != camids)
+    pictures = round(WALKS * len(walks) / count)
+    told: dict[str, dict[str, float]] = {}
+    for asked, vectors in (("one picture", normalise(rows.vectors[first])), ("a walk's mean", means)):
+        alike = vectors @ normalise(rows.vectors).T
+        best = torch.full((count, count), -1.0).scatter_reduce(1, walks.expand(count, -1), alike, "amax")
+        mean = vectors @ means.T
+        for title, similarity in (("best picture", best), ("mean vector", mean)):
+            probability = calibration.probability(bin_centres(), PAIR)
+            same_bins, other_bins = (
+                torch.bincount(find_bins(similarity[mask]), minlength=BINS).numpy() for mask in (own, ~same)
+            )
+            pairs = PairCounts(same_bins, other_bins, len(pids.unique()), len(pids.unique()))
+            error = 100 * compute_reliability(pairs, probability, 0.5).error
+            ranked = similarity.masked_fill(same & ~own, -2)
+            rank1 = 100 * float(own.gather(1, ranked.argmax(1, keepdim=True)).double().mean())
+            for counted, gallery in (("pictures", pictures), ("walks", WALKS)):
+                threshold = calibration.threshold(RATE, PAIR, gallery=gallery)
+                reached = (similarity >= threshold) & ~same
+                alarms = 1 - none_drawn((~same).sum(1), reached.sum(1), WALKS)
+                told[f"{asked}, {title}, counted by {counted}"] = {
+                    "false alarms": 100 * float(alarms.mean()),
+                    "found": 100 * float(((similarity >= threshold) & own).any(1).double().mean()),
+                    "error of the probability": error,
+                    "rank-1": rank1,
+                }
+        near = best.masked_fill(same & ~own, -2).topk(LOOKED_AT * LISTED, dim=1).indices
+        right = mean.masked_fill(same & ~own, -2).topk(LISTED, dim=1).indices
+        kept = (right.unsqueeze(2) == near.unsqueeze(1)).any(2)
+        told[f"{asked}, mean vector, counted by pictures"]["of the right list"] = 100 * float(kept.double().mean())
+    return told
+
+
+def none_drawn(available: Tensor, reached: Tensor, size: int) -> Tensor:
+    """C(M - K, n) / C(M, n): a gallery of n walks, drawn from M, holds none of the K that reach the threshold."""
+    whole, above = available.double(), reached.double()
+    left = whole - above - size
+    logarithm = (whole - above + 1).lgamma() - (left.clamp(min=0) + 1).lgamma()
+    logarithm = logarithm - (whole + 1).lgamma() + (whole - size + 1).lgamma()
+    return torch.where(left >= 0, logarithm.exp(), 0.0)
