@@ -118,9 +118,7 @@ def all_commands() -> Iterator[tuple[str, Callable[..., object]]]:
 def shows_progress(command: Callable[..., object]) -> set[str]:
     """What a command calls, itself or by its file's helpers, that draws a bar or takes somebody who is told."""
     place = sys.modules[command.__module__]
-    trees = {
-        each.name: each for each in ast.parse(inspect.getsource(place)).body if isinstance(each, ast.FunctionDef)
-    }
+    trees = {each.name: each for each in ast.parse(inspect.getsource(place)).body if isinstance(each, ast.FunctionDef)}
     waiting, seen, found = [command.__name__], set[str](), set[str]()
     while waiting:
         name = waiting.pop()

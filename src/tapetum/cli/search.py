@@ -102,7 +102,9 @@ def command(
     """Search a gallery for people; one line an answer, best first.
 
     A line: rank, probability and whether it is a match (where the model is calibrated), similarity, camera, time (UTC),
-    tracklet, crop. In a data set: rank, similarity, person, camera, picture.
+    tracklet, crop. In a data set: rank, similarity, person, camera, picture. One similarity decides both: how alike the
+    whole walk is. The probability says how likely it shows the person; a match reaches the threshold that is stated with
+    its rate of false alarms.
 
     Example: tapetum search --query person.jpg --gallery galleries/night -k 5
     """
@@ -175,6 +177,7 @@ def command(
         findings = find(store, asked, options, known)
         for one, found in zip(asked, findings, strict=True):
             _echo_findings(one, found)
+        _echo_words(findings)
         if store.folder is not None and any(found.found for found in findings):
             typer.echo(f"crops lie in {store.folder}")
         if json_file is not None or case is not None:
@@ -317,8 +320,19 @@ def _echo_findings(query: "Query", findings: "Findings") -> None:
         typer.echo(
             f"approximate search: finds {100 * findings.recall:.1f} % of the ten nearest rows; --exact compares all"
         )
+    if hard := findings.hard.say(findings.searched):
+        typer.echo(hard)
     for found in findings.found:
         typer.echo(_line(found))
+
+
+def _echo_words(findings: "Sequence[Findings]") -> None:
+    """What the words in the lines mean, once for all of them."""
+    from tapetum.investigation.find import SAID
+
+    if any(each.probability is not None for found in findings for each in found.found):
+        for word, meaning in SAID.items():
+            typer.echo(f"{word}: {meaning}")
 
 
 def _line(found: "Found") -> str:

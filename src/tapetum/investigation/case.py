@@ -28,7 +28,7 @@ from tapetum.footage.clock import format_time
 from tapetum.gallery.filters import as_filter, write_filter
 from tapetum.gallery.schema import CROPS, Row
 from tapetum.gallery.store import Store
-from tapetum.investigation.find import Findings, FindOptions, Found
+from tapetum.investigation.find import SAID, Findings, FindOptions, Found
 from tapetum.investigation.query import Query
 from tapetum.runtime.sessions import Model
 
@@ -113,6 +113,7 @@ def build_case(
         },
         "options": asdict(options) | {"filter": write_filter(as_filter(options.filter))},
         "searches": searches,
+        "words": SAID,
         "meaning": list(MEANING),
     }
     return Case(content, files)
@@ -223,6 +224,7 @@ def _search_content(
         "exact": findings.exact,
         "recall": findings.recall,
         "searched": findings.searched,
+        "hard": {"rows": findings.hard.rows, "why": dict(findings.hard.why)},
         "answers": [_answer_content(store, found, prefix, files) for found in findings.found],
     }
 

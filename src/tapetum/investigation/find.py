@@ -12,11 +12,9 @@ one half of its test people, tried on the other half (IDF / IDE):
 
 So the mean vector finds most, and what `tapetum calibrate` found on single pictures still holds for it.
 
-A tracklet is as similar as its best row: thresholds of searches were made for the best of all pictures of a gallery,
-and a person seen well once is found although the rest of the walk was dark. So a gallery counts by its rows also where
-answers are grouped: for 10 % of searches, tracklets of four gave 7 % false alarms, and 21 % counted by tracklets. The
-probability is made for one pair; said of the best of four rows it is ten points too high, of their mean vector hardly
-(docs/calibration.md). So it is that of the tracklet's mean.
+A tracklet is as similar as its own mean vector (`investigation.walks`), and that similarity decides both the probability
+and whether it is a match. A gallery counts by its rows also where answers are grouped: thresholds of searches were made
+for single pictures, and are on the safe side for walks.
 """
 
 import math
@@ -59,6 +57,20 @@ Grouping = Literal["tracklet", "identity", "none"]
 ROWS_A_GROUP = 8  # fetched at first for each group wanted; a tracklet keeps up to eight crops
 LOOKED_AT = 3  # walks weighed for each answer: they are fetched by their best row, and ordered by their mean vector
 HARD = (TOO_DARK, CUT, TOO_SMALL)  # what keeps a row from being found
+SAID = {  # what each word means, wherever answers are shown
+    "probability": (
+        "how likely the answer shows the person searched for, as far as its similarity tells, if before looking that "
+        "was as likely as is said"
+    ),
+    "match": (
+        "the same similarity reaches the threshold that strangers reach at the stated rate; so no answer that is no "
+        "match is more probable than a match"
+    ),
+    "similarity": (
+        "that of the whole walk: of the mean vector of its crops that pass the filter; of a person, that of the most "
+        "probable walk; where nothing is grouped, that of the crop"
+    ),
+}
 FETCH_MORE = 4  # times as many in the next round, where too few groups came out
 
 
@@ -113,7 +125,7 @@ class Found:
             calibrated.
         accepted: whether it is a match: this similarity reaches the threshold, so that no answer that is none is more
             probable; None where that is not calibrated.
-        rows: all rows found of this tracklet or identity, most similar first.
+        rows: all rows found of this tracklet or identity: `row` first, then the others, most similar first.
         similarities: of `rows`, each by itself.
     """
 

@@ -61,7 +61,7 @@ class Weighed:
         similarity: of that walk's mean vector, or of the row where it stands alone.
         probability: at that similarity; None where that pair of modalities is not calibrated.
         accepted: whether it is a match, by that similarity too; None likewise.
-        members: all rows found of the group, most similar first.
+        members: all rows found of the group: `row` first, then the others, most similar first.
     """
 
     row: Row
@@ -204,7 +204,8 @@ def _weigh(group: Group, columns: Mapping[Modality, int], alike: Mapping[Walk, T
     verdicts = [told(side) for side in sides]
     place = best_first([(side[2], *verdict) for side, verdict in zip(sides, verdicts, strict=True)])[0]
     first, _, similarity = sides[place]
-    return Weighed(first.row, similarity, *verdicts[place], tuple(ordered))
+    members = first, *(each for each in ordered if each is not first)
+    return Weighed(first.row, similarity, *verdicts[place], members)
 
 
 def best_first(told: Sequence[tuple[float, float | None, bool | None]]) -> list[int]:

@@ -20,6 +20,7 @@ from tapetum.service.schemas import (
     FootageOut,
     FoundOut,
     GalleryOut,
+    HardOut,
     JobOut,
     LogIn,
     NewCase,
@@ -365,6 +366,7 @@ def show_search(done: Search) -> SearchOut:
                 exact=findings.exact,
                 recall=findings.recall,
                 searched=findings.searched,
+                hard=HardOut(rows=findings.hard.rows, why=dict(findings.hard.why)),
                 seconds=findings.seconds,
                 found=[
                     FoundOut(

@@ -17,6 +17,7 @@ from tapetum.core.errors import TapetumError
 from tapetum.data.image_io import read_picture
 from tapetum.gallery.filters import write_filter
 from tapetum.investigation.enhance import enhance, name_enhancement
+from tapetum.investigation.find import SAID
 from tapetum.service import api
 from tapetum.service.api import Administrator, Client, Held, Indexer, Searcher
 from tapetum.service.audit import AuditError, read_log
@@ -377,6 +378,13 @@ async def _results(
         kind=kind,
         headline=headline,
         looked=_looked(done, findings),
+        hard=done.findings[0].hard.say(findings.searched),
+        words=SAID if findings.matches is not None else {"similarity": SAID["similarity"]},
+        order="re-ranked"
+        if done.options.rerank
+        else "most similar first"
+        if findings.matches is None
+        else "best first",
         pictures=_searched(done),
     )
 

@@ -8,6 +8,7 @@ from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
 from tapetum.gallery.filters import Among, And, Compare, Filter, as_filter
 from tapetum.gallery.schema import Row
+from tapetum.investigation.find import SAID
 
 MOST_IDS = 1000
 Text = Annotated[str, Field(max_length=4096)]
@@ -133,12 +134,17 @@ class FoundOut(BaseModel):
 
     rank: int
     row: RowOut
-    similarity: float
-    probability: float | None = Field(
-        description="that its walk shows the person, by the mean of its crops; one crop's where nothing is grouped"
-    )
-    accepted: bool | None
-    members: list[RowOut] = Field(description="all that was found of this tracklet or identity, best first")
+    similarity: float = Field(description=SAID["similarity"])
+    probability: float | None = Field(description=f"{SAID['probability']}; null where that is not calibrated")
+    accepted: bool | None = Field(description=f"a match: {SAID['match']}; null where that is not calibrated")
+    members: list[RowOut] = Field(description="all that was found of this tracklet or identity, `row` first")
+
+
+class HardOut(BaseModel):
+    """Crops searched that are hardly found, whoever they show."""
+
+    rows: int
+    why: dict[str, int] = Field(description="too dark to match, cut by the frame's edge, too small: how many crops")
 
 
 class FindingsOut(BaseModel):
@@ -151,6 +157,7 @@ class FindingsOut(BaseModel):
     exact: bool
     recall: float | None
     searched: int = Field(description="rows that passed the filter")
+    hard: HardOut
     seconds: float
     found: list[FoundOut]
 
