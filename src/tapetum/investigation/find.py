@@ -12,9 +12,9 @@ one half of its test people, tried on the other half (IDF / IDE):
 
 So the mean vector finds most, and what `tapetum calibrate` found on single pictures still holds for it.
 
-A tracklet is as similar as its own mean vector (`investigation.walks`), and that similarity decides both the probability
-and whether it is a match. A gallery counts by its rows also where answers are grouped: thresholds of searches were made
-for single pictures, and are on the safe side for walks.
+A tracklet is as similar as its own mean vector (`investigation.walks`), and that similarity decides both probability
+and match. A gallery counts by its rows also where answers are grouped: thresholds of searches were made for single
+pictures, and are on the safe side for walks.
 """
 
 import math
