@@ -171,12 +171,16 @@ def command(
             )
         if together:
             asked, pictures = [join_queries(asked)], [[each for some in pictures for each in some]]
+        for one in asked:
+            _echo_query(one)
         known, why = _find_calibration(store, model, opened, calibration)
         if why:
             typer.echo(why, err=True)
         findings = find(store, asked, options, known)
         for one, found in zip(asked, findings, strict=True):
-            _echo_findings(one, found)
+            if len(asked) > 1:
+                typer.echo(f"answers for {', '.join(one.labels)}")
+            _echo_findings(found)
         _echo_words(findings)
         if store.folder is not None and any(found.found for found in findings):
             typer.echo(f"crops lie in {store.folder}")
@@ -310,11 +314,18 @@ def _find_calibration(
     return calibration_of_gallery(store, place, file)
 
 
-def _echo_findings(query: "Query", findings: "Findings") -> None:
-    """What was asked, what counts as a match, and one line an answer."""
-    remarks = query.remarks or ("",) * len(query.labels)
-    for label, modality, remark in zip(query.labels, query.modalities, remarks, strict=True):
-        typer.echo(f"query {label}  ({', '.join(filter(None, (modality.name.lower(), remark)))})")
+def _echo_query(query: "Query") -> None:
+    """What is asked, before it is searched: a line for each picture, with what spoils it or makes it doubtful."""
+    from tapetum.investigation.doubt import say_doubts
+
+    remarks, doubts = query.remarks or ("",) * len(query.labels), query.doubts or ((),) * len(query.labels)
+    for label, modality, remark, doubt in zip(query.labels, query.modalities, remarks, doubts, strict=True):
+        told = filter(None, (modality.name.lower(), remark, say_doubts(doubt)))
+        typer.echo(f"query {label}  ({', '.join(told)})")
+
+
+def _echo_findings(findings: "Findings") -> None:
+    """What counts as a match, and one line an answer."""
     typer.echo(findings.verdict)
     if findings.recall is not None:
         typer.echo(

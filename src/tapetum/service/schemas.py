@@ -1,5 +1,6 @@
 """What the API takes and gives, as its OpenAPI document says it."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -107,6 +108,30 @@ class SearchPictures(SearchOptions):
     )
 
 
+class LookAtPictures(Asked):
+    """What goes with pictures that are only looked at."""
+
+    boxes: list[Annotated[list[int], Field(min_length=4, max_length=4)] | None] = Field(
+        default=[], max_length=16, description="for each picture left, top, width, height of the person in it, or null"
+    )
+
+
+class LookedAt(BaseModel):
+    """A picture to search with, before it is searched."""
+
+    label: str
+    remark: str = Field(description="what spoils it, e.g. too dark to match; empty where nothing does")
+    doubt: str = Field(
+        description="why it may not show one person, as words after 'it is'; empty where nothing says so"
+    )
+
+
+class LookedOut(BaseModel):
+    """Pictures to search with."""
+
+    pictures: list[LookedAt]
+
+
 class RowOut(BaseModel):
     """One crop of the gallery."""
 
@@ -152,6 +177,9 @@ class FindingsOut(BaseModel):
 
     labels: list[str]
     remarks: list[str] = Field(description="what spoils each query picture, e.g. too dark to match")
+    doubts: list[list[str]] = Field(
+        description="what makes it doubtful that each query picture shows one person; it was searched all the same"
+    )
     verdict: str
     matches: int | None
     exact: bool
@@ -324,11 +352,12 @@ class StateOut(BaseModel):
     status: Literal["alive", "ready"]
 
 
-def show_row(row: Row) -> RowOut:
+def show_row(row: Row, name: Callable[[str], str]) -> RowOut:
     """A row as the API gives it.
 
     Args:
         row: of the gallery.
+        name: of its source, as clients know it.
     """
     sighting = row.sighting
     return RowOut(
@@ -341,7 +370,7 @@ def show_row(row: Row) -> RowOut:
         light=sighting.light,
         quality=sighting.quality,
         remark=sighting.remark,
-        source=sighting.source,
+        source=name(sighting.source),
         frame=sighting.frame,
         box=sighting.box,
         crop=f"/api/v1/rows/{sighting.id}/crop" if sighting.crop else None,
