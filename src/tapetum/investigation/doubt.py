@@ -74,7 +74,7 @@ def _stepping_share(grey: NDArray[np.float32]) -> float:
 
 
 def _middle_against_sides(cells: NDArray[np.float32]) -> tuple[float, float]:
-    """How far the middle differs from the sides at its own height, over the contrast and over the sides' own changes."""
+    """How far the middle differs from the sides at its height: over the contrast, and over what changes along them."""
     sides = cells[:, [0, -1]]
     middle = cells[:, CELLS[1] // 2 - 1 : CELLS[1] // 2 + 1].mean(1)
     differs = float(np.abs(middle - sides.mean(1))[2:-2].mean())

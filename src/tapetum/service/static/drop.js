@@ -158,6 +158,7 @@ if (area) {
     if (!chosen || chosen[2] < 4 || chosen[3] < 4) forget(); // a click is no box
     else part.open = true;
     draw();
+    look();
   };
   canvas.addEventListener("pointerup", lift);
   canvas.addEventListener("pointercancel", lift);
