@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.measure import build_row
 from tapetum.core.errors import DataError
-from tapetum.core.types import EmbeddingSet
+from tapetum.core.types import EmbeddingSet, Record
 from tapetum.core.vectors import normalise
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import Picture, resize
@@ -45,10 +45,11 @@ CACHE = Path("runs") / "bench-calibration"
 SCENES = (1, 2, 3)  # seeds of people and moments; the cameras stay those that the calibration is of
 WALKERS = 60  # in each
 LONGEST_WALK = 6  # pictures; a walk has 1 to so many, by lot
-WALKS = 250  # in a searched gallery
+WALKS = 100  # in a searched gallery
 LISTED = 20  # answers
 LOOKED_AT = 3  # walks looked at for each answer
 RATE = 0.1  # of searches
+GALLERIES = (WALKS, round(WALKS * (LONGEST_WALK + 1) / 2))  # pictures: as many as walks, and as many as those have
 PAIR = "visible-visible"
 
 
@@ -95,7 +96,8 @@ def calibrate(describer: Describer, people: Dataset) -> list[Calibration]:
         halves = [
             embeddings.select(torch.isin(embeddings.pids, torch.tensor(pids))) for pids in split_people(records, cut)
         ]
-        options = CalibrationOptions() if cut == 0 else CalibrationOptions(draws=2)  # intervals of the first alone
+        draws = CalibrationOptions().draws if cut == 0 else 2  # intervals of the first alone
+        options = CalibrationOptions(draws=draws, galleries=GALLERIES)
         calibration, _ = calibrate_embeddings(halves[0], halves[1], rules, options=options, model={}, data={}, seed=cut)
         found.append(calibration)
     return found
@@ -188,9 +190,9 @@ def measure_walks(
     for seed in SCENES:
         dataset = open_scene(walking(settings, seed), CACHE / f"walks-{seed}")
         rules = dataset.protocol(describer.recipe.evaluation.protocol)
-        embeddings, _ = describer.describe(held_out_records(dataset, rules, describer.checkpoint.header.pids))
-        walked = cut_walks(embeddings, np.random.default_rng(seed))
-        for title, figures in try_walks(*walked, calibration).items():
+        records = held_out_records(dataset, rules, describer.checkpoint.header.pids)
+        embeddings, _ = describer.describe(cut_walks(records, np.random.default_rng(seed)))
+        for title, figures in try_walks(embeddings, calibration).items():
             seen.setdefault(title, []).append(figures)
     for title, rows in seen.items():
         note = "; ".join(f"{what} {', '.join(f'{row[what]:.1f}' for row in rows)} %" for what in rows[0])
@@ -205,24 +207,21 @@ def walking(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return {**settings, **people, "pictures_per_camera": LONGEST_WALK}
 
 
-def cut_walks(embeddings: EmbeddingSet, rng: np.random.Generator) -> tuple[EmbeddingSet, Tensor]:
-    """Walks of one to six pictures: what is left of the embeddings, and the number of each row's walk."""
-    cameras = int(embeddings.camids.max()) + 1
-    _, walks = torch.unique(embeddings.pids * cameras + embeddings.camids, return_inverse=True)
-    lengths = rng.integers(1, LONGEST_WALK + 1, int(walks.max()) + 1)
-    order = rng.permutation(len(walks))
-    place = np.empty(len(walks), np.int64)  # of a row in its walk, by lot
-    counts: dict[int, int] = {}
-    for row in order:
-        walk = int(walks[row])
-        place[row] = counts.get(walk, 0)
-        counts[walk] = place[row] + 1
-    kept = torch.from_numpy(place < lengths[walks.numpy()])
-    return embeddings.select(kept), walks[kept]
+def cut_walks(records: Sequence[Record], rng: np.random.Generator) -> list[Record]:
+    """Walks of one picture up to the longest, by lot."""
+    left: dict[tuple[int, int], int] = {}
+    kept = []
+    for record in (records[place] for place in rng.permutation(len(records))):
+        walk = record.pid, record.camid
+        left[walk] = left.get(walk, int(rng.integers(1, LONGEST_WALK + 1))) - 1
+        if left[walk] >= 0:
+            kept.append(record)
+    return kept
 
 
-def try_walks(rows: EmbeddingSet, walks: Tensor, calibration: Calibration) -> dict[str, dict[str, float]]:
+def try_walks(rows: EmbeddingSet, calibration: Calibration) -> dict[str, dict[str, float]]:
     """False alarms, people found, and how far probabilities are off, in percent, for each choice and kind of query."""
+    _, walks = torch.unique(rows.pids * (int(rows.camids.max()) + 1) + rows.camids, return_inverse=True)
     count = int(walks.max()) + 1
     first = torch.full((count,), len(walks)).scatter_reduce(0, walks, torch.arange(len(walks)), "amin")
     pids, camids = rows.pids[first], rows.camids[first]

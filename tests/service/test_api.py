@@ -94,8 +94,8 @@ def test_errors_do_not_say_where_the_gallery_lies(client: TestClient, store: Sto
         ("WHERE-2 is another one", "night-2 is another one"),
         ("run `tapetum calibrate ELSEWHERE/ide`", "run `tapetum calibrate ide`"),
         (
-            "'ELSEWHERE/a.jpg': damaged; see /footage and /api/v1/jobs",
-            "'a.jpg': damaged; see /footage and /api/v1/jobs",
+            "'ELSEWHERE/a.jpg': damaged; see /footage, /api/v1/jobs",
+            "'a.jpg': damaged; see /footage, /api/v1/jobs",
         ),
     ],
 )
