@@ -53,7 +53,7 @@ GALLERIES = (WALKS, round(WALKS * (LONGEST_WALK + 1) / 2))  # pictures: as many 
 PAIR = "visible-visible"
 
 
-DOUBTED = 300  # generated pictures of people in each scene, and a third as many of each bad kind
+DOUBTED = 200  # generated pictures of people in each scene, and a third as many of each bad kind
 MOST_DOUBTED = 2.0  # percent
 
 

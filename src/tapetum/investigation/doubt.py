@@ -17,8 +17,8 @@ CELLS = 16, 8  # (rows, columns) in whose means noise is small
 SHAPES = 1.2, 3.2  # height over width; generated crops of people lie in 1.6 to 2.8, also where they are badly cut
 NOISE = 0.07  # share of the variance that is left in the cells, below which the rest is noise; people keep 0.1 or more
 STEP = 4.0  # times as much as is usual in its column: a step from one row to the next
-ACROSS = 0.65  # share of the columns that step at one height
-ALIKE = 0.6, 0.28  # middle against sides: over the contrast, and over what changes along the sides; both below
+ACROSS = 0.8  # share of the columns that step at one height
+ALIKE = 0.55, 0.2  # middle against sides: over the contrast, and over what changes along the sides; both below
 
 SHAPE_HIGH = "so much higher than wide that it may show two people, one above the other"
 SHAPE_LOW = "hardly higher than wide, so that it may show more than one person, or part of one"

@@ -425,7 +425,7 @@ def _search(
                 ordered = _rerank(store, torch.stack(list(asked[place].values())), ordered, options.shortlist)
             groups, full = _group(store, ordered, rows, options, calibration)
             if complete or full or len(groups) >= wanted:
-                grouped[place] = groups
+                grouped[place] = groups[:wanted]
             else:
                 left.append(place)
         waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
