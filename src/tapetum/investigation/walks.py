@@ -1,10 +1,9 @@
 """What an answer is: rows put together, and one similarity that decides both its probability and whether it matches.
 
 A walk (tracklet) is as similar as its mean vector, the normalised mean of its rows that pass the filter. Its best row
-decides nothing: measured on people that nobody trained with, three scenes of walks of one to six pictures (IDE+ of
-the demo), the probability of the best row is wrong by MEASURED_BEST %, that of the mean vector by MEASURED_MEAN %; see
-docs/searching.md. An identity is as similar as its most probable walk, so that a walk is told alike however answers
-are grouped; where nothing is grouped, a row stands for itself.
+decides nothing: what a calibration says of two pictures is said too often of the best of several, and holds for their
+mean (measured: docs/searching.md). An identity is as similar as its most probable walk, so that a walk is told alike
+however answers are grouped; where nothing is grouped, a row stands for itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
