@@ -336,7 +336,7 @@ def test_a_verdict_is_clear_at_the_top(page: TestClient, store: Store, model: Mo
     calibration = Calibration({}, {}, "test", 0, 0.5, "isotonic", (0.01,), dict.fromkeys(pairs, fitted))
     service = service_of(page)
     service.calibration = calibration
-    service.searches = Searches(store, model, calibration)
+    service.searches = Searches(store, model, calibration, service.hide)
     own = post(page, "/search", data={"row": "row00001", "false_alarms": "0.01"})
     assert re.search(r'class="verdict match".*?<h2 id="verdict">1 match</h2>', own.text, re.DOTALL)
     assert "> 99 %" in text_of(own).replace("&gt;", ">")
