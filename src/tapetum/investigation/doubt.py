@@ -36,7 +36,7 @@ def doubt_picture(crop: Picture) -> tuple[str, ...]:
     height, width = crop.shape[:2]
     small = cv2.resize(crop, SIZE[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
     grey: NDArray[np.float32] = small @ np.array(LIGHTNESS_WEIGHTS, np.float32)
-    cells = np.asarray(cv2.resize(small, CELLS[::-1], interpolation=cv2.INTER_AREA))
+    cells = np.asarray(cv2.resize(small, CELLS[::-1], interpolation=cv2.INTER_AREA), np.float32)
     found = []
     if not SHAPES[0] <= height / width <= SHAPES[1]:
         found.append(SHAPE_HIGH if height > width * SHAPES[1] else SHAPE_LOW)
