@@ -116,7 +116,7 @@ def test_a_walk_is_told_alike_by_itself_and_as_the_most_probable_one_of_a_person
     query = a_query(seed, (Modality.VISIBLE,))
     answers = {}
     for group in ("tracklet", "identity"):
-        options = FindOptions(k=100, group=group, false_alarms=0.2)  # type: ignore[arg-type]
+        options = FindOptions(k=100, group=group, false_alarms=0.2)
         (answers[group],) = find(night, [query], options, calibrated)
     alone = {row.sighting.id: each for each in answers["tracklet"].found for row in each.rows}
     for person in answers["identity"].found:
