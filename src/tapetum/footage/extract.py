@@ -29,8 +29,9 @@ from tapetum.data.crop_video import widen_box
 from tapetum.data.image_io import Picture, read_picture, without_option
 from tapetum.data.loader import Progress, map_in_threads
 from tapetum.footage.choose import Candidate, CropChooser
+from tapetum.footage.decode import Limits
 from tapetum.footage.detect import Detections, Detector, compute_intersection
-from tapetum.footage.frames import Frame, Limits, count_units, read_source_frames
+from tapetum.footage.frames import Frame, count_units, read_source_frames
 from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
 from tapetum.footage.quality import QualityOptions, measure_quality, tell_modality, touches_edge
 from tapetum.footage.report import FootageReport

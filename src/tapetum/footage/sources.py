@@ -110,6 +110,7 @@ class Source:
         start_origin: where `start` comes from; "mtime" is the time of writing and may be that of a copy.
         options: how it is read.
         pictures: of crops and frames, in order.
+        stream: which of a file's videos, from 0.
     """
 
     kind: Kind
@@ -120,6 +121,7 @@ class Source:
     start_origin: Origin | None
     options: SourceOptions
     pictures: tuple[LoosePicture, ...] = ()
+    stream: int = 0
 
 
 def find_sources(

@@ -6,7 +6,8 @@ import pytest
 
 from street_clip import street, write_clip
 from tapetum.core.errors import DataError
-from tapetum.footage.frames import Frame, Limits, count_units, read_source_frames
+from tapetum.footage.decode import Limits
+from tapetum.footage.frames import Frame, count_units, read_source_frames
 from tapetum.footage.sources import SourceOptions, find_sources
 
 
