@@ -159,7 +159,7 @@ class _TimedFrames:
         self._source, self._limits, self._note = source, limits, note
         self.decoder = VideoDecoder(source, limits) if source.kind == "video" else None
         self.first = 0.0  # seconds, of the first frame; not 0 where the first picture's name has an outlying time
-        self._clock: SteadyClock[tuple[int, Take]] = SteadyClock()
+        self._clock: SteadyClock[tuple[int, Take]] = SteadyClock(photographs=True)
         self._readable = 0
 
     def __iter__(self) -> Iterator[tuple[int, float, bool, Take]]:
@@ -169,7 +169,7 @@ class _TimedFrames:
             decoded = self.decoder.read()
             begun = next(decoded)  # now its rate and the size of its frames are known
             held = int(_HELD_BYTES / (_FRAME_BYTES * self.decoder.pixels))
-            self._clock = SteadyClock(min(LOOK_AHEAD, held), lone_ends=False)
+            self._clock = SteadyClock(min(LOOK_AHEAD, held))
             self._clock.expect(1 / (self.decoder.rate or ASSUMED_RATE))
             stamped, origin = chain([begun], decoded), None
         for time, jumped, (number, take) in self._clock.follow(stamped):

@@ -77,15 +77,15 @@ class SteadyClock(Generic[Item]):
 
     Args:
         look_ahead: frames held back.
-        lone_ends: whether one or two frames at the beginning or end may be ten minutes and more away from all others,
-            as photographs may; else they are outliers, as an encoder makes them.
+        photographs: whether stamps were written one by one, by a camera: one or two at the beginning or end may be
+            ten minutes and more away from all others, and several may share a second. An encoder's are then outliers.
     """
 
-    def __init__(self, look_ahead: int = LOOK_AHEAD, *, lone_ends: bool = True) -> None:
+    def __init__(self, look_ahead: int = LOOK_AHEAD, *, photographs: bool = False) -> None:
         self.frames = 0  # given out
         self.first_time = 0.0  # of the first frame
         self.anomalies: dict[Kind, Anomaly] = {kind: Anomaly() for kind in Kind if kind is not Kind.IN_LINE}
-        self._look_ahead, self._lone_ends = max(2, look_ahead), lone_ends
+        self._look_ahead, self._photographs = max(2, look_ahead), photographs
         self._steps: deque[float] = deque(maxlen=_REMEMBERED)
         self._stated = False
         self._interval = _USUAL_INTERVAL
@@ -176,7 +176,7 @@ class SteadyClock(Generic[Item]):
         if not known:
             return self._run_on(stamps if at_end or self.frames else stamps[:1])
         if not self._anchored:
-            return self._begin(stamps, known)
+            return self._begin(stamps, known, at_end)
         place, head = known[0]
         in_line = place == 0 and self._runs_on(self._last, head)
         if in_line and all(stamp >= head for _, stamp in known):
@@ -201,12 +201,22 @@ class SteadyClock(Generic[Item]):
         newest = before[-1][0] if before else self._last
         return [*before, (stamp, Kind.JUMP if stamp < newest else Kind.GAP)]
 
-    def _begin(self, stamps: Sequence[float | None], known: Known) -> list[tuple[float, Kind]]:
+    def _begin(self, stamps: Sequence[float | None], known: Known, at_end: bool) -> list[tuple[float, Kind]]:
         """The first frames that have stamps; those before the first run of them are stamped from it."""
-        ordered = sorted(stamp for _, stamp in known)
-        steps = [later - sooner for sooner, later in pairwise(ordered) if later - sooner > _ROUNDING]
-        if len(steps) >= _RUN or (steps and not self._stated):
-            self._interval = statistics.median_low(steps)
+        steps = sorted(
+            (later - sooner) / (after - before)
+            for n, (before, sooner) in enumerate(known)
+            for after, later in known[n + 1 : n + 1 + _RUN]
+            if later - sooner > _ROUNDING
+        )
+        if len(steps) >= 2 * _RUN or (steps and not self._stated):
+            self._interval = steps[len(steps) // 3]  # across outliers and jumps they are mostly too long
+        if not self.frames:
+            self._last = min(stamp for _, stamp in known[:_RUN]) - self._interval
+            swapped = self._sort_swapped(stamps, at_end)
+            if swapped:
+                self._anchored = True
+                return swapped
         place, stamp = known[self._first_run(known)]
         if self.frames:  # so far none had any: their times stay
             self._shift = self._time + (place + 1) * self._interval - stamp
@@ -217,7 +227,7 @@ class SteadyClock(Generic[Item]):
     def _first_run(self, known: Known) -> int:
         lengths = self._chain_lengths(known)
         if all(later >= sooner for (_, sooner), (_, later) in pairwise(known)):
-            if self._lone_ends:
+            if self._photographs:
                 return 0
             after = next((n for n in range(1, len(known)) if known[n][1] - known[n - 1][1] > _LONE_GAP), len(known))
             return after if after < _RUN and after < len(known) and lengths[after] >= _RUN else 0
@@ -239,7 +249,7 @@ class SteadyClock(Generic[Item]):
     def _find_base(self, known: Known, lengths: Sequence[int], at_end: bool) -> int | None:
         """Where later frames follow a stamp to another time; None where too few are left to follow it."""
         head = known[0][1]
-        if at_end and len(known) < _RUN and not self._lone_ends:
+        if at_end and len(known) < _RUN and not self._photographs:
             usual = max(_LONE_GAP, 10 * self.anomalies[Kind.GAP].largest)
             if all(abs(stamp - self._last) > usual for _, stamp in known):
                 return None
@@ -320,16 +330,16 @@ class SteadyClock(Generic[Item]):
     def _end_same(self, step: float) -> None:
         """Frames that shared a stamp are over: was that the clock's resolution, or did it stand still?"""
         same, self._same = self._same, 0
-        resolved = step <= max(_LONGEST_STEP, 2 * self._interval)
-        if same >= max(_STUCK, 3 * self._most_same) or (same >= _RUN and not resolved and step < math.inf):
-            self._count(Kind.STUCK, self._time, same + 1)
+        gap = math.inf > step > max(_LONGEST_STEP, 2 * self._interval)  # they may lie anywhere in it
+        if same >= max(_STUCK, 3 * self._most_same) or (gap and same and not self._photographs):
+            self._count(Kind.STUCK, self._time, same + 1, self.frames - same)
         else:
             self._most_same = max(self._most_same, same)
 
-    def _count(self, kind: Kind, time: float, size: float) -> None:
+    def _count(self, kind: Kind, time: float, size: float, frame: int | None = None) -> None:
         found = self.anomalies[kind]
         if not found.count:
-            found.first, found.first_time = self.frames, time
+            found.first, found.first_time = self.frames if frame is None else frame, time
         found.count += 1
         found.largest = max(found.largest, size)
 
