@@ -1,5 +1,6 @@
 """Videos as players show them: which streams are video, how large a pixel is, which way is up, how many frames."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,20 @@ def video_streams(container: Any) -> list[Any]:
         stream for stream in streams if not any(stream.disposition & _disposition(name) for name in _NOT_WATCHED)
     ]
     return watched or streams
+
+
+def count_streams(clip: Path, options: Mapping[str, str]) -> int:
+    """Streams of a file that a camera took; 0 where it cannot be opened, which is named when it is read.
+
+    Args:
+        clip: a video file.
+        options: for opening it.
+    """
+    try:
+        with av.open(str(clip), options=dict(options), metadata_errors="replace") as container:
+            return len(video_streams(container))
+    except (av.error.FFmpegError, OSError, ValueError):
+        return 0
 
 
 def pixel_aspect(stream: Any) -> Fraction:

@@ -9,6 +9,7 @@ Crops are written whole or not at all, before their sighting is given out. What 
 without a list; the next run writes the same ones again under the same names and ids.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,14 +32,17 @@ from tapetum.data.loader import Progress, map_in_threads
 from tapetum.footage.choose import Candidate, CropChooser
 from tapetum.footage.decode import Limits
 from tapetum.footage.detect import Detections, Detector, compute_intersection
-from tapetum.footage.frames import Frame, count_units, read_source_frames
+from tapetum.footage.fingerprint import fingerprint_names, fingerprint_source
+from tapetum.footage.frames import Extent, Frame, count_units, read_source_frames
 from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
 from tapetum.footage.quality import QualityOptions, measure_quality, tell_modality, touches_edge
+from tapetum.footage.readings import Reading, Readings
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import LoosePicture, Origin, Source, fingerprint_source, picture_time
+from tapetum.footage.sources import LoosePicture, Origin, Source, SourceOptions, picture_time
 from tapetum.footage.track import Tracker, TrackerOptions, Tracklet
 from tapetum.synth.sensor import encode_jpeg
 
+_FIRST_OPTIONS = frozenset({"kind", "camera", "start", "utc_offset_hours", "frames_per_second", "modality"})
 FORMAT = 1  # another number wherever the same footage gives other crops
 _REPORT_EVERY = 20
 _KEPT_AS_THEY_ARE = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
@@ -166,12 +170,12 @@ def extract_sightings(
     settings = options or ExtractOptions()
     told = report if report is not None else FootageReport()
     try:
-        key = source_key(source, detector, settings)
+        key, finished = _find_list(source, out, detector, settings)
         if source.kind != "crops":
             if detector is None:
                 raise RecipeError(f"{source.name}: holds frames, and no detector is given; name one")
             told.detector = detector.name
-        if list_path(out, key).is_file():
+        if finished:
             told.finished_before += 1
             return
         told.sources += 1
@@ -249,7 +253,7 @@ def read_sightings(
     Raises:
         DataError: the source is gone, or its list is damaged.
     """
-    yield from read_list(list_path(out, source_key(source, detector, options or ExtractOptions())))
+    yield from read_list(list_path(out, _find_list(source, out, detector, options or ExtractOptions())[0]))
 
 
 def is_finished(source: Source, out: Path, detector: Detector | None, options: ExtractOptions | None = None) -> bool:
@@ -263,7 +267,7 @@ def is_finished(source: Source, out: Path, detector: Detector | None, options: E
     Raises:
         DataError: the source is gone.
     """
-    return list_path(out, source_key(source, detector, options or ExtractOptions())).is_file()
+    return _find_list(source, out, detector, options or ExtractOptions())[1]
 
 
 def source_key(source: Source, detector: Detector | None, options: ExtractOptions) -> str:
@@ -276,17 +280,44 @@ def source_key(source: Source, detector: Detector | None, options: ExtractOption
     Raises:
         DataError: the source is gone.
     """
+    return _key(source, fingerprint_source(source), detector, options)
+
+
+def _key(source: Source, content: str, detector: Detector | None, options: ExtractOptions) -> str:
     deciding = {
         "format": FORMAT,
-        "content": fingerprint_source(source),
+        "content": content,
         "camera": source.camera,
         "cameras": sorted({picture.camera for picture in source.pictures}),
         "start": source.start if source.start_origin != "mtime" else None,  # a copy is the same footage
-        "source": asdict(source.options),
+        "source": _stated(source.options),
         "options": {**asdict(options), "workers": 0},
         "detector": "" if source.kind == "crops" or detector is None else detector.key,
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def _stated(options: SourceOptions) -> dict[str, object]:
+    """The options that decide; one that is newer than the first galleries counts where it is used."""
+    usual = asdict(SourceOptions())
+    return {name: value for name, value in asdict(options).items() if name in _FIRST_OPTIONS or value != usual[name]}
+
+
+def _find_list(source: Source, out: Path, detector: Detector | None, options: ExtractOptions) -> tuple[str, bool]:
+    """The key of a source, and whether a list says that it is finished.
+
+    Version 0.1.0 named pictures by name and size: a list of that kind counts while no picture was changed after it.
+    """
+    key = source_key(source, detector, options)
+    if source.kind == "video" or list_path(out, key).is_file():
+        return key, list_path(out, key).is_file()
+    earlier = _key(source, fingerprint_names(source), detector, options)
+    with contextlib.suppress(OSError):
+        written = list_path(out, earlier).stat().st_mtime
+        states = (picture.path.stat() for picture in source.pictures)
+        if all(max(state.st_mtime, state.st_ctime) < written for state in states):
+            return earlier, True
+    return key, False
 
 
 def _extract(
@@ -340,43 +371,109 @@ def _follow_people(
     total = count_units(source)
     content = fingerprint_source(source)
     choosers: dict[int, CropChooser] = {}
-    for frame, found, owners, ended in follow_frames(source, detector, options, report):
-        if frame is not None:
-            _offer_crops(frame, found, owners, choosers, source, options)
-            if progress and (frame.number + 1) % _REPORT_EVERY == 0:
-                progress(min(frame.number + 1, total) if total else frame.number + 1, total)
-        for tracklet in ended:
-            chooser = choosers.pop(tracklet.number)
-            if not is_walk(tracklet, source, detector, options):
-                report.dropped_tracklets += 1
-                continue
-            report.tracklets += 1
-            for candidate in chooser.choose(options.least_quality_share):
-                sighting = Sighting(
-                    id=_make_id(content, candidate.frame, candidate.box),
-                    source=source.name,
-                    camera=source.camera,
-                    time=round((source.start or 0.0) + candidate.seconds, 6),
-                    frame=candidate.frame,
-                    box=candidate.box,
-                    tracklet=f"{key}-{tracklet.number:06d}",
-                    modality=candidate.modality,
-                    light=candidate.quality.light,
-                    quality=candidate.quality.value,
-                    remark=candidate.quality.remark,
-                    crop=f"{CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg",
-                )
-                refusal = refuse(sighting) if refuse else ""
-                if refusal:
-                    report.refused[refusal] += 1
+    with _going_on(source, content, key, out, detector, options, report) as (reading, extent):
+        for frame, found, owners, ended in follow_frames(
+            source, detector, options, report, known_until=reading.seconds, extent=extent
+        ):
+            if frame is not None:
+                if frame.seconds > reading.seconds:
+                    _offer_crops(frame, found, owners, choosers, source, options)
+                if progress and (frame.number + 1) % _REPORT_EVERY == 0:
+                    progress(min(frame.number + 1, total) if total else frame.number + 1, total)
+            for tracklet in ended:
+                chooser = choosers.pop(tracklet.number, None)
+                if chooser is None:  # of frames that an earlier run has read
                     continue
-                write_bytes(out / sighting.crop, candidate.jpeg)
-                report.time_origins[str(source.start_origin)] += 1
-                yield sighting
+                if not is_walk(tracklet, source, detector, options):
+                    report.dropped_tracklets += 1
+                    continue
+                report.tracklets += 1
+                yield from _write_crops(tracklet, chooser, source, reading.content, key, out, options, report, refuse)
+
+
+@contextlib.contextmanager
+def _going_on(
+    source: Source,
+    content: str,
+    key: str,
+    out: Path,
+    detector: Detector,
+    options: ExtractOptions,
+    report: FootageReport,
+) -> Iterator[tuple[Reading, Extent]]:
+    """Go on where an earlier run ended that read the beginning of the same video; afterwards note how far this came."""
+    extent = Extent()
+    if source.kind != "video":
+        yield Reading(source.name, content), extent
+        return
+    size = source.path.stat().st_size
+    readings = Readings(out, source, _key(source, "", detector, options))
+    reading = readings.find()
+    if reading is None:
+        reading = Reading(source.name, content)
+        readings.write(reading)
+    elif reading.packets:
+        report.note(
+            source.name,
+            f"{source.name}: an earlier run read it to {reading.seconds:.1f} s, when it was shorter or not finished; "
+            "only what comes after is added",
+        )
+    yield reading, extent
+    if extent.complete:
+        readings.write(reading.extended(key, extent))
+    with contextlib.suppress(OSError):
+        if source.path.stat().st_size != size:
+            report.note(
+                source.name,
+                f"{source.name}: is still being written; it was read to {extent.seconds:.1f} s, the same command adds "
+                "the rest later",
+            )
+
+
+def _write_crops(
+    tracklet: Tracklet,
+    chooser: CropChooser,
+    source: Source,
+    content: str,
+    key: str,
+    out: Path,
+    options: ExtractOptions,
+    report: FootageReport,
+    refuse: Refuse | None,
+) -> Iterator[Sighting]:
+    """The crops of a walk that are kept, written, and their sightings."""
+    for candidate in chooser.choose(options.least_quality_share):
+        sighting = Sighting(
+            id=_make_id(content, candidate.frame, candidate.box),
+            source=source.name,
+            camera=source.camera,
+            time=round((source.start or 0.0) + candidate.seconds, 6),
+            frame=candidate.frame,
+            box=candidate.box,
+            tracklet=f"{key}-{tracklet.number:06d}",
+            modality=candidate.modality,
+            light=candidate.quality.light,
+            quality=candidate.quality.value,
+            remark=candidate.quality.remark,
+            crop=f"{CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg",
+        )
+        refusal = refuse(sighting) if refuse else ""
+        if refusal:
+            report.refused[refusal] += 1
+            continue
+        write_bytes(out / sighting.crop, candidate.jpeg)
+        report.time_origins[str(source.start_origin)] += 1
+        yield sighting
 
 
 def follow_frames(
-    source: Source, detector: Detector, options: ExtractOptions, report: FootageReport
+    source: Source,
+    detector: Detector,
+    options: ExtractOptions,
+    report: FootageReport,
+    *,
+    known_until: float = -1.0,
+    extent: Extent | None = None,
 ) -> Iterator[tuple[Frame | None, Detections, NDArray[np.int64], list[Tracklet]]]:
     """Detection and tracking through a source, a picture at a time.
 
@@ -385,6 +482,8 @@ def follow_frames(
         detector: finds people.
         options: settings.
         report: is added to.
+        known_until: seconds since the source began; whoever is followed there ends, and is followed anew.
+        extent: as for `read_source_frames`.
     Returns:
         For each frame: the frame, its detections, the number of each one's tracklet (-1: none), and the tracklets that
         ended before it. At the end once without a frame, with everybody still followed.
@@ -394,14 +493,21 @@ def follow_frames(
     detector.start()
     tracker = Tracker(options.tracker)
     frames = read_source_frames(
-        source, lambda message: report.note(source.name, message), limits=options.limits, rate=options.rate
+        source,
+        lambda message: report.note(source.name, message),
+        limits=options.limits,
+        rate=options.rate,
+        extent=extent,
     )
+    before = -1.0
     for frame in frames:
         found = detector.detect(frame.picture)
         if len(found) > options.max_people:
             best = np.sort(np.argsort(-found.scores, kind="stable")[: options.max_people])
             found = replace(found, boxes=found.boxes[best], scores=found.scores[best])
-        owners, ended = tracker.update(frame.number, frame.seconds, found, broken=frame.broken)
+        broken = frame.broken or before <= known_until < frame.seconds
+        before = frame.seconds
+        owners, ended = tracker.update(frame.number, frame.seconds, found, broken=broken)
         report.frames += 1
         report.detections += len(found)
         yield frame, found, owners, ended

@@ -1,11 +1,10 @@
 """What an index can read: folders of crops, folders of frames, videos, a data set's records, trees of all of these."""
 
-import hashlib
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import MAX_PIXELS, picture_size
 from tapetum.data.layout import SUFFIXES
+from tapetum.data.video import count_streams
 from tapetum.footage.clock import parse_time, read_time_in_name
 
 Kind = Literal["crops", "frames", "video"]
@@ -43,7 +43,6 @@ _CAMERA_WORD = re.compile(
 _EXIF_FOLDER, _EXIF_TIMES = 0x8769, (0x9003, 0x9004)  # taken, digitised
 _EXIF_CHANGED = 0x0132
 _GALLERY = "gallery.json"  # what every gallery's folder holds
-_BLOCK, _BLOCKS = 1 << 16, 18  # sampled of a long file to name its content
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,8 @@ def find_sources(
     """Everything that can be read below some places, sorted by camera and start.
 
     A file is a video, or a picture (a crop) by its ending; a file named by itself with an unknown ending is tried as
-    a video. A folder's own pictures are one source, crops or frames; its sub-folders are looked through the same way.
+    a video. The second video stream of a file is a source of its own, under the camera NAME-2, and so on. A folder's
+    own pictures are one source, crops or frames; its sub-folders are looked through the same way.
     Hidden files and folders, linked folders and galleries are passed over.
 
     Args:
@@ -152,7 +152,7 @@ def find_sources(
         if path.is_dir():
             found += _walk(path, chosen, passed_over)
         elif path.is_file():
-            found.append(_source_of_file(path, chosen))
+            found += _sources_of_file(path, chosen)
         else:
             state = "is no file or folder" if path.exists() else "does not exist"
             raise DataError(f"{place}: {state}; give a video, a picture or a folder of them")
@@ -251,36 +251,6 @@ def picture_time(path: Path, options: SourceOptions) -> tuple[float, Origin]:
     return _first_time(path, options, lambda: _read_exif_time(path, options))
 
 
-def fingerprint_source(source: Source) -> str:
-    """A name for the content of a source, whatever it is called and wherever it lies; 16 hexadecimal digits.
-
-    Of a video: its size and 18 blocks of 64 KiB spread over it. Of pictures: their names and sizes.
-
-    Args:
-        source: what to name.
-    Raises:
-        DataError: a file is gone.
-    """
-    digest = hashlib.sha256(source.kind.encode())
-    try:
-        if source.kind == "video":
-            size = source.path.stat().st_size
-            digest.update(str(size).encode())
-            with source.path.open("rb") as file:
-                for place in np.unique(np.linspace(0, max(0, size - _BLOCK), _BLOCKS).astype(np.int64)).tolist():
-                    file.seek(place)
-                    digest.update(file.read(_BLOCK))
-        else:
-            for picture in source.pictures:
-                relative = os.path.relpath(picture.path, source.path)
-                digest.update(f"{relative}\0{picture.path.stat().st_size}\n".encode())
-    except OSError as error:
-        raise DataError(
-            f"{source.name}: cannot be read ({error.strerror}); correct the path or its permissions"
-        ) from None
-    return digest.hexdigest()[:16]
-
-
 def _walk(root: Path, options: SourceOptions, ignored: list[Path]) -> list[Source]:
     found = []
     for folder, below, files in os.walk(root):
@@ -293,22 +263,32 @@ def _walk(root: Path, options: SourceOptions, ignored: list[Path]) -> list[Sourc
         pictures = sorted((path for path in paths if path.suffix.lower() in SUFFIXES), key=_natural_key)
         videos = sorted((path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES), key=_natural_key)
         ignored += sorted(set(paths) - set(pictures) - set(videos))
-        found += [_source_of_video(path, options) for path in videos]
+        found += [source for path in videos for source in _sources_of_video(path, options)]
         if pictures:
             found.append(_source_of_pictures(Path(folder), pictures, options))
     return found
 
 
-def _source_of_file(path: Path, options: SourceOptions) -> Source:
+def _sources_of_file(path: Path, options: SourceOptions) -> list[Source]:
     if path.suffix.lower() in SUFFIXES:
         if options.kind == "frames":
-            return _source_of_pictures(path.parent, [path], options)
+            return [_source_of_pictures(path.parent, [path], options)]
         picture = LoosePicture(
             path, str(path), options.camera or name_camera(path, file_counts=False), options.modality
         )
         start, origin = picture_time(path, options)
-        return Source("crops", str(path), path, picture.camera, start, origin, options, (picture,))
-    return _source_of_video(path, options)
+        return [Source("crops", str(path), path, picture.camera, start, origin, options, (picture,))]
+    return _sources_of_video(path, options)
+
+
+def _sources_of_video(path: Path, options: SourceOptions) -> list[Source]:
+    """One a video stream: recorders put front and rear into one file."""
+    first = _source_of_video(path, options)
+    others = [
+        replace(first, name=f"{path} (video {number + 1})", camera=f"{first.camera}-{number + 1}", stream=number)
+        for number in range(1, count_streams(path, OPEN_OPTIONS))
+    ]
+    return [first, *others]
 
 
 def _source_of_video(path: Path, options: SourceOptions) -> Source:

@@ -94,6 +94,7 @@ class SteadyClock(Generic[Item]):
         self._shift = 0.0  # from stamps to times
         self._time = 0.0  # of the newest frame given out
         self._same = self._most_same = 0  # frames that share the newest stamp; most that did so in good order
+        self._unsure = 0  # frames that share it or have none
 
     @property
     def has_stamps(self) -> bool:
@@ -164,7 +165,8 @@ class SteadyClock(Generic[Item]):
                 told.append(f"stamps out of order: {first}, off by up to {size}; they are put in order")
             elif kind is Kind.STUCK:
                 told.append(
-                    f"the clock stands still: {first}, for up to {found.largest:.0f} frames; their times are uncertain"
+                    f"frames that share a stamp for long, or before a gap: {first}, up to {found.largest:.0f} of them; "
+                    "their times are uncertain"
                 )
             else:
                 told.append(f"frames without a stamp: {first}; their times are taken from the neighbours")
@@ -315,24 +317,25 @@ class SteadyClock(Generic[Item]):
             kind = Kind.IN_LINE
         if kind is not Kind.IN_LINE:
             self._count(kind, time, size)
-        if self.frames and kind is Kind.IN_LINE and abs(step) <= _ROUNDING and written is not None:
-            self._same += 1
+        if self.frames and written is not None and kind is Kind.IN_LINE and abs(step) <= _ROUNDING:
+            self._same, self._unsure = self._same + 1, self._unsure + 1
+        elif kind is Kind.MISSING:
+            self._unsure += self._anchored
         else:
             self._end_same(step)
         if kind is Kind.IN_LINE and _ROUNDING < step <= self._longest_step():
             self._steps.append(step)
-            if len(self._steps) >= _RUN:
-                self._interval = statistics.median_low(self._steps)
+            self._interval = statistics.median_low(self._steps)
         self._last, self._time = believed, time
         self.frames += 1
         return time
 
     def _end_same(self, step: float) -> None:
-        """Frames that shared a stamp are over: was that the clock's resolution, or did it stand still?"""
-        same, self._same = self._same, 0
-        gap = math.inf > step > max(_LONGEST_STEP, 2 * self._interval)  # they may lie anywhere in it
-        if same >= max(_STUCK, 3 * self._most_same) or (gap and same and not self._photographs):
-            self._count(Kind.STUCK, self._time, same + 1, self.frames - same)
+        """Frames that shared a stamp, or had none, are over: does it matter that they may lie anywhere in this step?"""
+        same, unsure, self._same, self._unsure = self._same, self._unsure, 0, 0
+        gap = math.inf > step > max(_LONGEST_STEP, 2 * self._interval)
+        if same >= max(_STUCK, 3 * self._most_same) or (gap and unsure and not self._photographs):
+            self._count(Kind.STUCK, self._time, unsure + 1, self.frames - unsure)
         else:
             self._most_same = max(self._most_same, same)
 

@@ -12,10 +12,10 @@ from street_clip import street, write_clip
 from tapetum.core.errors import DataError
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import open_dataset
+from tapetum.footage.fingerprint import fingerprint_source
 from tapetum.footage.sources import (
     SourceOptions,
     find_sources,
-    fingerprint_source,
     name_camera,
     picture_time,
     source_of_records,
