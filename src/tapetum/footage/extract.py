@@ -35,7 +35,7 @@ from tapetum.footage.detect import Detections, Detector, compute_intersection
 from tapetum.footage.fingerprint import fingerprint_names, fingerprint_source
 from tapetum.footage.frames import Extent, Frame, count_units, read_source_frames
 from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
-from tapetum.footage.quality import QualityOptions, measure_quality, tell_modality, touches_edge
+from tapetum.footage.quality import QualityOptions, is_too_dark, judge_modality, measure_quality, touches_edge
 from tapetum.footage.readings import Reading, Readings
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import LoosePicture, Origin, Source, SourceOptions, picture_time
@@ -371,6 +371,7 @@ def _follow_people(
     total = count_units(source)
     content = fingerprint_source(source)
     choosers: dict[int, CropChooser] = {}
+    doubtful_before = report.doubtful_modality
     with _going_on(source, content, key, out, detector, options, report) as (reading, extent):
         for frame, found, owners, ended in follow_frames(
             source, detector, options, report, known_until=reading.seconds, extent=extent
@@ -389,6 +390,16 @@ def _follow_people(
                     continue
                 report.tracklets += 1
                 yield from _write_crops(tracklet, chooser, source, reading.content, key, out, options, report, refuse)
+    _note_doubts(source, report.doubtful_modality - doubtful_before, report)
+
+
+def _note_doubts(source: Source, crops: int, report: FootageReport) -> None:
+    if crops:
+        report.note(
+            source.name,
+            f"{source.name}: the modality of {crops} crops is in doubt, grey under a single tint: purple is taken for "
+            "infrared, another for visible; say --modality",
+        )
 
 
 @contextlib.contextmanager
@@ -463,6 +474,7 @@ def _write_crops(
             continue
         write_bytes(out / sighting.crop, candidate.jpeg)
         report.time_origins[str(source.start_origin)] += 1
+        report.doubtful_modality += candidate.doubtful
         yield sighting
 
 
@@ -500,9 +512,13 @@ def follow_frames(
         extent=extent,
     )
     before = -1.0
+    looked_at = dark = crowded = 0
     for frame in frames:
+        looked_at += 1
+        dark += is_too_dark(frame.picture, options.quality)
         found = detector.detect(frame.picture)
         if len(found) > options.max_people:
+            crowded += 1
             best = np.sort(np.argsort(-found.scores, kind="stable")[: options.max_people])
             found = replace(found, boxes=found.boxes[best], scores=found.scores[best])
         broken = frame.broken or before <= known_until < frame.seconds
@@ -511,6 +527,19 @@ def follow_frames(
         report.frames += 1
         report.detections += len(found)
         yield frame, found, owners, ended
+    report.dark_frames += dark
+    if dark:
+        report.note(
+            source.name,
+            f"{source.name}: {dark} of {looked_at} frames looked at are too dark to see anybody in; light the scene or "
+            "use an infrared camera",
+        )
+    if crowded:
+        report.note(
+            source.name,
+            f"{source.name}: {crowded} frames show more than {options.max_people} people; the others are left out, "
+            "raise max_people",
+        )
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     yield None, nothing, np.zeros(0, np.int64), tracker.finish()
 
@@ -544,6 +573,7 @@ def _offer_crops(
         return
     size = (frame.picture.shape[0], frame.picture.shape[1])
     modality = options.modality if options.modality is not None else source.options.modality
+    doubtful = False
     hidden = _hidden_shares(found)
     for row, owner in enumerate(owners.tolist()):
         if owner < 0:
@@ -559,9 +589,9 @@ def _offer_crops(
         if not chooser.wants(frame.seconds, quality.value):
             continue
         if modality is None:
-            modality = tell_modality(frame.picture)  # once a frame, and only where a crop is kept
+            modality, doubtful = judge_modality(frame.picture)  # once a frame, and only where a crop is kept
         stored = encode_jpeg(_shrink(crop, options.max_crop_height), options.jpeg_quality)
-        chooser.add(Candidate(frame.number, frame.seconds, box, modality, quality, stored))
+        chooser.add(Candidate(frame.number, frame.seconds, box, modality, quality, stored, doubtful))
 
 
 def _hidden_shares(found: Detections) -> NDArray[np.float32]:
@@ -591,9 +621,9 @@ def _copy_pictures(
     refuse: Refuse | None,
 ) -> Iterator[Sighting]:
     """The sightings of loose crops; a picture that cannot be read is noted and passed over."""
-    readable = 0
+    readable = doubts = 0
 
-    def prepare(picture: LoosePicture) -> tuple[Sighting, Origin, str] | str:
+    def prepare(picture: LoosePicture) -> tuple[Sighting, Origin, str, bool] | str:
         try:
             return _copy_picture(picture, source, key, out, options, refuse)
         except DataError as error:
@@ -607,28 +637,34 @@ def _copy_pictures(
         if isinstance(made, str):
             report.note(source.name, made)
             continue
-        sighting, origin, refusal = made
+        sighting, origin, refusal, doubtful = made
         readable += 1
         if refusal:
             report.refused[refusal] += 1
             continue
         report.tracklets += 1
         report.time_origins[origin] += 1
+        report.doubtful_modality += doubtful
+        doubts += doubtful
         yield sighting
+    _note_doubts(source, doubts, report)
     if not readable:
         raise DataError(f"{source.name}: none of its {total} pictures can be read; correct the folder")
 
 
 def _copy_picture(
     picture: LoosePicture, source: Source, key: str, out: Path, options: ExtractOptions, refuse: Refuse | None
-) -> tuple[Sighting, Origin, str]:
-    """The sighting of a loose crop, where its time comes from, and why it is refused."""
+) -> tuple[Sighting, Origin, str, bool]:
+    """The sighting of a loose crop, where its time comes from, why it is refused, whether its modality is in doubt."""
     decoded = read_picture(picture.path, max_pixels=options.limits.max_pixels)
     height, width = decoded.shape[:2]
     box = (0, 0, width, height)
     quality = measure_quality(decoded, options=options.quality)
     time, origin = picture_time(picture.path, source.options)
     modality = options.modality if options.modality is not None else picture.modality
+    doubtful = False
+    if modality is None:
+        modality, doubtful = judge_modality(decoded)
     relative = os.path.relpath(picture.path, source.path) if source.path.is_dir() else picture.path.name
     name = _make_id(f"{relative} {hashlib.sha256(decoded.tobytes()).hexdigest()}", 0, box)
     content = picture.path.read_bytes()
@@ -643,7 +679,7 @@ def _copy_picture(
         frame=0,
         box=box,
         tracklet=f"{key}-{name[:12]}",
-        modality=modality if modality is not None else tell_modality(decoded),
+        modality=modality,
         light=quality.light,
         quality=quality.value,
         remark=quality.remark,
@@ -652,7 +688,7 @@ def _copy_picture(
     refusal = refuse(sighting) if refuse else ""
     if not refusal:
         write_bytes(out / sighting.crop, content)
-    return sighting, origin, refusal
+    return sighting, origin, refusal, doubtful
 
 
 def _make_id(content: str, frame: int, box: Box) -> str:

@@ -211,8 +211,12 @@ class SteadyClock(Generic[Item]):
             for after, later in known[n + 1 : n + 1 + _RUN]
             if later - sooner > _ROUNDING
         )
-        if len(steps) >= 2 * _RUN or (steps and not self._stated):
-            self._interval = steps[len(steps) // 3]  # across outliers and jumps they are mostly too long
+
+        def support(interval: float) -> int:
+            return sum(_EVEN[0] <= step / interval <= _EVEN[1] for step in steps)
+
+        if steps and (not self._stated or (len(steps) >= 2 * _RUN and support(self._interval) < _RUN)):
+            self._interval = max(steps, key=support)  # steps across outliers and jumps agree with few others
         if not self.frames:
             self._last = min(stamp for _, stamp in known[:_RUN]) - self._interval
             swapped = self._sort_swapped(stamps, at_end)
