@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import av
 import pytest
 
 from street_clip import street
@@ -94,9 +95,7 @@ def test_both_cameras_of_one_file_are_sources_with_names_of_their_own(tmp_path: 
 
 
 def test_a_cover_picture_is_no_camera(tmp_path: Path) -> None:
-    import av
-
-    path = write_video(tmp_path / "a.mp4", [street(0)] * 5, more=[[street(0)]])
+    path = write_video(tmp_path / "a.mp4", [street(0)] * 5, more=[[street(0)]], codec="mjpeg")
     with av.open(str(path)) as film, av.open(str(tmp_path / "b.mp4"), "w") as file:
         streams = {stream.index: file.add_stream_from_template(stream) for stream in film.streams.video}
         streams[1].disposition = av.stream.Disposition.attached_pic
