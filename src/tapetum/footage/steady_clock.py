@@ -94,7 +94,7 @@ class SteadyClock(Generic[Item]):
         self._shift = 0.0  # from stamps to times
         self._time = 0.0  # of the newest frame given out
         self._same = self._most_same = 0  # frames that share the newest stamp; most that did so in good order
-        self._unsure = 0  # frames that share it or have none
+        self._unsure = 0  # frames that share it or have none of their own
 
     @property
     def has_stamps(self) -> bool:
@@ -165,8 +165,8 @@ class SteadyClock(Generic[Item]):
                 told.append(f"stamps out of order: {first}, off by up to {size}; they are put in order")
             elif kind is Kind.STUCK:
                 told.append(
-                    f"frames that share a stamp for long, or before a gap: {first}, up to {found.largest:.0f} of them; "
-                    "their times are uncertain"
+                    f"frames that share a stamp for long, or have none of their own before a gap: {first}, "
+                    f"up to {found.largest:.0f} of them; their times are uncertain"
                 )
             else:
                 told.append(f"frames without a stamp: {first}; their times are taken from the neighbours")
@@ -323,7 +323,7 @@ class SteadyClock(Generic[Item]):
             self._count(kind, time, size)
         if self.frames and written is not None and kind is Kind.IN_LINE and abs(step) <= _ROUNDING:
             self._same, self._unsure = self._same + 1, self._unsure + 1
-        elif kind is Kind.MISSING:
+        elif kind in (Kind.MISSING, Kind.OUTLIER):  # a gap after them may as well be before them
             self._unsure += self._anchored
         else:
             self._end_same(step)
