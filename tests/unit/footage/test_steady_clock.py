@@ -200,7 +200,8 @@ def check_named(seed: int, kinds: Sequence[str]) -> bool:
         return True
     named = [found for kind, found in clock.anomalies.items() if found.count and kind is not Kind.SWAPPED]
     assert named, seed
-    assert min(found.first for found in named) <= wrong[0], seed
+    # A stamp that was copied and then swapped across a gap fits to both sides: the gap may begin one frame before.
+    assert min(found.first for found in named) - 1 <= wrong[0], seed
     reach = sum(found.largest * found.count for found in named) + 3 * interval
     assert off.max() <= 2 * reach, (seed, off.max(), reach)  # and how far off it is, is said too
     return False
