@@ -271,7 +271,7 @@ def _read_pictures(
     except DataError as error:
         raise DataError(without_option(error)) from None
     if video is not None:
-        (source,) = find_sources([video])
+        source = find_sources([video])[0]  # of several streams, the first
         shown.append((f"{video} at {at:g} s", read_frame_at(source, at).picture, person))
     elif at:
         raise RecipeError(f"--at {at:g}: belongs to a video; give --video too")

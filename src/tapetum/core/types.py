@@ -96,8 +96,11 @@ class Batch:
         return self._with_each(lambda tensor: tensor[rows])
 
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        fields: dict[str, Any] = vars(self)
-        return replace(self, **{name: change(value) for name, value in fields.items() if isinstance(value, Tensor)})
+        changed: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                changed[name] = change(value)
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ class FootageReport:
         refused: why crops were not kept -> how many.
         remarks: remark -> crops that have it.
         time_origins: origin of the times -> crops.
+        dark_frames: frames too dark to see anybody in.
+        doubtful_modality: crops of grey pictures under a single tint, whose modality is a guess.
         num_problems: how many there were.
         problems: the first thousand of them.
         files: of sources "read", "finished" before and "failed" -> how many; a file of which a part was left out was
@@ -94,6 +96,8 @@ class FootageReport:
     refused: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
     time_origins: Counter[Origin] = field(default_factory=Counter)
+    dark_frames: int = 0
+    doubtful_modality: int = 0
     num_problems: int = 0
     problems: list[Problem] = field(default_factory=list)
     files: Counter[str] = field(default_factory=Counter)
@@ -192,6 +196,10 @@ class FootageReport:
         if self.time_origins["mtime"]:
             told.append(f"time is only that of writing the file: {self.time_origins['mtime']} crops")
         told += self.fact_lines()
+        if self.dark_frames:
+            told.append(f"too dark to see anybody in: {self.dark_frames} frames")
+        if self.doubtful_modality:
+            told.append(f"modality in doubt, grey under a single tint: {self.doubtful_modality} crops")
         told += [f"nobody found: {name}" for name in self.without_person]
         told += [problem.message for problem in self.problems]
         if self.num_problems > len(self.problems):

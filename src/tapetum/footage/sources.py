@@ -3,7 +3,6 @@
 What is found and what is passed over add up to what lies below a place; `footage.facts` decides who took it and when.
 """
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -19,7 +18,9 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import picture_size
 from tapetum.data.layout import SUFFIXES
+from tapetum.data.video import count_streams
 from tapetum.footage.facts import (
+    OPEN_OPTIONS,
     CameraFact,
     Origin,
     Said,
@@ -46,7 +47,6 @@ _UPRIGHT = 1.2  # height over width from which a picture may be a crop of a stan
 _CROP_SHARE = 0.75  # of the pictures looked at
 _CROP_HEIGHT = 1024  # pixels; higher upright pictures are frames of a camera mounted upright
 _GALLERY = "gallery.json"  # what every gallery's folder holds
-_BLOCK, _BLOCKS = 1 << 16, 18  # sampled of a long file to name its content
 _MOST_DOUBTS = 3  # told of the pictures of one source; more are counted
 
 
@@ -122,6 +122,7 @@ class Source:
         cameras: where each of its cameras' names comes from.
         doubts: why a camera or a time may be another.
         zone_written: whether every time's zone is known; else `utc_offset_hours` of the options is taken.
+        stream: which of a file's videos, from 0.
     """
 
     kind: Kind
@@ -135,11 +136,12 @@ class Source:
     cameras: tuple[CameraFact, ...] = ()
     doubts: tuple[str, ...] = ()
     zone_written: bool = True
+    stream: int = 0
 
     @property
     def num_files(self) -> int:
-        """Files that it consists of."""
-        return 1 if self.kind == "video" else len(self.pictures)
+        """Files that it consists of; a file of several videos counts with its first."""
+        return int(self.stream == 0) if self.kind == "video" else len(self.pictures)
 
 
 def find_sources(
@@ -151,9 +153,9 @@ def find_sources(
     """Everything that can be read below some places, sorted by camera and start.
 
     A file is a video, or a picture (a crop) by its ending; a file named by itself with an unknown ending is tried as
-    a video. A folder's own pictures are one source, crops or frames (of each camera in their names one); its
-    sub-folders are looked through the same way. Hidden files and folders, linked folders, galleries and what cannot be
-    read are passed over.
+    a video. The second video stream of a file is a source of its own, under the camera NAME-2, and so on. A folder's
+    own pictures are one source, crops or frames (of each camera in their names one); its sub-folders are looked
+    through the same way. Hidden files and folders, linked folders, galleries and what cannot be read are passed over.
 
     Args:
         places: files, folders, or opened data sets, whose records become crops.
@@ -253,36 +255,6 @@ def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
     return "crops" if votes and float(np.mean(votes)) >= _CROP_SHARE else "frames"
 
 
-def fingerprint_source(source: Source) -> str:
-    """A name for the content of a source, whatever it is called and wherever it lies; 16 hexadecimal digits.
-
-    Of a video: its size and 18 blocks of 64 KiB spread over it. Of pictures: their names and sizes.
-
-    Args:
-        source: what to name.
-    Raises:
-        DataError: a file is gone.
-    """
-    digest = hashlib.sha256(source.kind.encode())
-    try:
-        if source.kind == "video":
-            size = source.path.stat().st_size
-            digest.update(str(size).encode())
-            with source.path.open("rb") as file:
-                for place in np.unique(np.linspace(0, max(0, size - _BLOCK), _BLOCKS).astype(np.int64)).tolist():
-                    file.seek(place)
-                    digest.update(file.read(_BLOCK))
-        else:
-            for picture in source.pictures:
-                relative = os.path.relpath(picture.path, source.path)
-                digest.update(f"{relative}\0{picture.path.stat().st_size}\n".encode())
-    except OSError as error:
-        raise DataError(
-            f"{source.name}: cannot be read ({error.strerror}); correct the path or its permissions"
-        ) from None
-    return digest.hexdigest()[:16]
-
-
 def _walk(root: Path, options: SourceOptions, report: FootageReport) -> Iterator[Source]:
     def tell_unreadable(error: OSError) -> None:
         report.note(str(error.filename), f"{error.filename}: cannot be read ({error.strerror}); it is passed over")
@@ -310,7 +282,8 @@ def _walk(root: Path, options: SourceOptions, report: FootageReport) -> Iterator
                 pictures.append(path)
             else:
                 videos.append(path)
-        yield from (_source_of_video(path, options) for path in sorted(videos, key=_natural_key))
+        for path in sorted(videos, key=_natural_key):
+            yield from _sources_of_video(path, options)
         if pictures:
             yield from _sources_of_pictures(here, sorted(pictures, key=_natural_key), options)
 
@@ -333,13 +306,26 @@ def _count_files(folder: Path) -> int:
 
 def _sources_of_file(path: Path, options: SourceOptions) -> list[Source]:
     if path.suffix.lower() not in SUFFIXES:
-        return [_source_of_video(path, options)]
+        return _sources_of_video(path, options)
     if options.kind == "frames":
         return list(_sources_of_pictures(path.parent, [path], options))
     said = read_said(path, options, is_picture=True)
     time = decide_time(path, said, options, read_exif_time)
     picture = LoosePicture(path, str(path), said.camera.camera, options.modality)
     return [_source_of("crops", path, str(path), said.camera, time, options, (*said.camera_doubts,), (picture,))]
+
+
+def _sources_of_video(path: Path, options: SourceOptions) -> list[Source]:
+    """One a video stream: recorders put front and rear into one file."""
+    first = _source_of_video(path, options)
+    return [first, *(_another_stream(first, number) for number in range(1, count_streams(path, OPEN_OPTIONS)))]
+
+
+def _another_stream(first: Source, number: int) -> Source:
+    camera = f"{first.camera}-{number + 1}"
+    cameras = tuple(replace(fact, camera=camera) for fact in first.cameras)
+    name = f"{first.name} (video {number + 1})"
+    return replace(first, name=name, camera=camera, cameras=cameras, stream=number)
 
 
 def _source_of_video(path: Path, options: SourceOptions) -> Source:

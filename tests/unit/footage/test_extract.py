@@ -19,6 +19,7 @@ from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
 from tapetum.footage import extract as module
+from tapetum.footage.decode import Limits
 from tapetum.footage.detect import BackgroundDetector, Detections
 from tapetum.footage.extract import (
     ExtractOptions,
@@ -27,7 +28,6 @@ from tapetum.footage.extract import (
     read_sightings,
     source_key,
 )
-from tapetum.footage.frames import Limits
 from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.quality import TOO_SMALL
 from tapetum.footage.report import FootageReport

@@ -18,12 +18,12 @@ from tapetum.data.catalog import open_dataset
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_all
 from tapetum.footage.facts import picture_time
+from tapetum.footage.fingerprint import fingerprint_source
 from tapetum.footage.frames import read_source_frames
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import (
     SourceOptions,
     find_sources,
-    fingerprint_source,
     source_of_records,
     tell_kind,
 )
