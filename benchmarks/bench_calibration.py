@@ -31,7 +31,7 @@ from tapetum.engine.sources import open_scene
 from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.verification import BINS, PairCounts, bin_centres, compute_reliability, find_bins
 from tapetum.experiments import demo, demo_infrared
-from tapetum.investigation.doubt import doubt_picture
+from tapetum.footage.doubt import doubt_picture
 from tapetum.synth import scene as scenes
 from tapetum.synth.scene import Scene, SceneOptions
 

@@ -316,7 +316,7 @@ def _find_calibration(
 
 def _echo_query(query: "Query") -> None:
     """What is asked, before it is searched: a line for each picture, with what spoils it or makes it doubtful."""
-    from tapetum.investigation.doubt import say_doubts
+    from tapetum.footage.doubt import say_doubts
 
     remarks, doubts = query.remarks or ("",) * len(query.labels), query.doubts or ((),) * len(query.labels)
     for label, modality, remark, doubt in zip(query.labels, query.modalities, remarks, doubts, strict=True):

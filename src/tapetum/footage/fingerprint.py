@@ -81,11 +81,17 @@ def _add_video(digest: "hashlib._Hash", path: Path) -> None:
 
 
 def _digest_picture(picture: LoosePicture) -> str:
-    state = picture.path.stat()
-    if time.time() - state.st_ctime < _SETTLED:
-        return _digest_file.__wrapped__(picture.path)
-    # The time of the last change of any kind cannot be set by hand: while it is the same, so is the content.
-    return _digest_file(picture.path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    """A name for a picture's content; one that is there and cannot be read is named when it is read in earnest."""
+    path, state = picture.path, picture.path.stat()
+    try:
+        if time.time() - state.st_ctime < _SETTLED:
+            return _digest_file.__wrapped__(path)
+        # The time of the last change of any kind cannot be set by hand: while it is the same, so is the content.
+        return _digest_file(path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return f"unreadable {error.errno}"
 
 
 @lru_cache(_REMEMBERED)

@@ -25,10 +25,10 @@ from tapetum import __version__
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import OutputError
 from tapetum.footage.clock import format_time
+from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import as_filter, write_filter
 from tapetum.gallery.schema import CROPS, Row
 from tapetum.gallery.store import Store
-from tapetum.investigation.doubt import say_doubts
 from tapetum.investigation.find import SAID, Findings, FindOptions, Found
 from tapetum.investigation.query import Query
 from tapetum.runtime.sessions import Model

@@ -11,11 +11,11 @@ from tapetum.core.errors import DataError, GalleryError
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture
+from tapetum.footage.doubt import doubt_picture
 from tapetum.footage.quality import measure_quality, tell_modality
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
-from tapetum.investigation.doubt import doubt_picture
 from tapetum.runtime.sessions import Model
 
 SMALLEST_PX = 8  # side of a box in which somebody may be

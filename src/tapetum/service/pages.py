@@ -15,8 +15,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from tapetum.core.errors import TapetumError
 from tapetum.data.image_io import read_picture
+from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import write_filter
-from tapetum.investigation.doubt import say_doubts
 from tapetum.investigation.enhance import enhance, name_enhancement
 from tapetum.investigation.find import SAID
 from tapetum.service import api

@@ -12,10 +12,10 @@ from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture, read_picture, resize
 from tapetum.evaluation.calibration import Calibration
+from tapetum.footage.doubt import doubt_picture
 from tapetum.footage.quality import measure_quality
 from tapetum.gallery.filters import write_filter
 from tapetum.gallery.store import Store
-from tapetum.investigation.doubt import doubt_picture
 from tapetum.investigation.find import Findings, FindOptions, find
 from tapetum.investigation.query import Query, cut_person, query_of_pictures, query_of_rows, query_of_tracklet
 from tapetum.runtime.sessions import Model

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tapetum.data.image_io import Picture
-from tapetum.investigation.doubt import NOBODY, NOISY, SEAM, SHAPE_HIGH, SHAPE_LOW, doubt_picture, say_doubts
+from tapetum.footage.doubt import NOBODY, NOISY, SEAM, SHAPE_HIGH, SHAPE_LOW, doubt_picture, say_doubts
 from tapetum.synth.scene import Scene, SceneOptions
 
 SCENE = Scene(SceneOptions(num_test_people=12, identity_seed=5, camera_seed=6, time_seed=7))
