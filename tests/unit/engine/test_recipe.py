@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tapetum.core.errors import RecipeError
-from tapetum.engine.recipe import known_keys, list_recipes, load_recipe, parse_yaml, write_yaml
+from tapetum.engine.recipe import check_recipe, known_keys, list_recipes, load_recipe, parse_yaml, write_yaml
 
 
 @pytest.mark.parametrize(
@@ -242,3 +242,12 @@ def test_a_recipe_is_refused_whose_operation_names_a_view_that_the_sampler_does_
     else:
         with pytest.raises(RecipeError, match=r"recipe mine.yaml: augment.0 \(channel_exchange\): view 1 of infrared"):
             load_recipe(path)
+
+
+def test_what_checkpoints_and_run_folders_of_before_hold_is_the_same_recipe() -> None:
+    recipe = load_recipe("idf_official")
+    content = recipe.model_dump(mode="json")
+    erasing = {"probability": 0.5, "area": [0.02, 0.4], "aspect": [0.3, 3.3333], "aspect_scale": "uniform"}
+    augment = {"pad": 10, "grayscale": 0.0, "flip": 0.5, "erasing": {**erasing, "fill": "black"}, "colour_jitter": None}
+    sampler = {"name": "uniform", "batch": 32, "ids": None, "pictures": None, "steps": None, "unpaired": "error"}
+    assert check_recipe(content | {"augment": augment, "sampler": sampler}, "run/recipe.yaml") == recipe

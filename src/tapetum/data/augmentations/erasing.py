@@ -1,22 +1,11 @@
 """Random erasing (Zhong et al., AAAI 2020): a rectangle of each picture is filled.
 
+The methods normalise after erasing, most releases before it. ``normalisation`` says behind which a filling is meant:
+a release's constant c then becomes mean + deviation * c here, channel by channel, and is c again in the network. The
+options of each release stand in docs/augmentations.md.
+
 Source: the rejection of the original's up to 100 tries, with all tries drawn at once and the first that fits taken.
-
-The methods normalise after erasing, most releases before it. ``normalisation`` says behind which one a filling is meant:
-a release's constant c then becomes mean + deviation * c here, channel by channel, and is c again in the network.
-
-| release | options |
-|---|---|
-| IDF | `fill: black` |
-| BoT, DEEN, CM-NAS | `fill: [0.485, 0.456, 0.406], normalisation: imagenet` |
-| CAJ, DART, MCLNet, ABD-Net | `fill: [0.4914, 0.4822, 0.4465], normalisation: imagenet` |
-| AGW on LLCM, MMN | `fill: mean` |
-| MPANet, DCLNet (torchvision) | `fill: mean, area: [0.02, 0.33], aspect: [0.3, 3.3], aspect_scale: log, tries: 10` |
-| TransReID (timm) | `fill: noise, normalisation: half, noise_mean: 0, noise_deviation: 1, clip: false, aspect_scale: log, tries: 10, area: [0.02, 0.333333]` |
-
-CAJ's channel-wise erasing is this one, a constant of its own in each channel, followed by `channel_exchange` or
-`channel_gray`, which make the rectangle one channel's constant.
-"""  # noqa: E501  # rows of a table
+"""
 
 from dataclasses import dataclass
 from typing import Literal, cast
