@@ -1,5 +1,6 @@
 """One battery over every recipe of the package."""
 
+import json
 import re
 from collections.abc import Callable
 from importlib import resources
@@ -12,24 +13,16 @@ import torch
 from tapetum.core.errors import CheckpointError
 from tapetum.data.datasets.regdb import write_miniature
 from tapetum.data.transforms import Operation
-from tapetum.engine.optimisation import build_optimiser, compute_lr_factor
+from tapetum.engine.optimisation import build_optimisers, compute_lr_factor
 from tapetum.engine.recipe import Recipe, list_recipes, load_recipe
 from tapetum.engine.sources import augment_options, sampler_options
+from tapetum.engine.stepping import turns_of
 from tapetum.engine.train import train
 from tapetum.layers.curve_net import CurveNet
 from tapetum.layers.normalisation import STATISTICS
-from tapetum.methods import build_method, build_options
+from tapetum.methods import build_method, build_options, small_options
 
 NAMES = list_recipes()
-SMALL = {  # settings that make a method's network small
-    "ide": ("backbone=test_resnet", "width=16"),
-    "bnneck": ("backbone=test_resnet", "last_stride=2"),
-    "idf": ("extractor_options={backbone: test_resnet, width: 16}", "curve_width=4"),
-    "zero_dce": ("curve_width=4",),
-    "two_stream": ("backbone=test_resnet", "last_stride=2"),
-    "agw_vi": ("backbone=test_resnet", "last_stride=2"),
-    "deen": ("backbone=test_resnet", "last_stride=2", "curve_width=4"),
-}
 TABLE_V = ("ide", "mb_mb", "ieb", "mb_ieb", "mb_ieb_idm")
 TABLE_4 = {  # DEEN's ablation: expansion, CPM, orthogonality, aggregation
     "deen_baseline_llcm": (False, False, False, False),
@@ -65,8 +58,9 @@ def test_a_recipe_builds_its_method_and_optimiser_with_every_group_named_in_it(n
     recipe = load_recipe(name)
     with torch.device("meta"):
         network = build_method(recipe.method.name, recipe.method.options, 10)
-    optimiser = build_optimiser(network, network.parameter_groups(), recipe.optimiser)  # type: ignore[operator]
-    rates = {group["name"]: group["lr"] for group in optimiser.param_groups}
+    groups = network.parameter_groups()  # type: ignore[operator]
+    optimisers = build_optimisers(network, groups, recipe.optimiser, turns_of(network))
+    rates = {group["name"]: group["lr"] for each in optimisers for group in each.inner.param_groups}
     assert all(rates[group] == rate for group, rate in recipe.optimiser.group_lr.items())
     sampler_options(recipe)
     augment_options(recipe)
@@ -78,9 +72,10 @@ def test_a_recipe_takes_training_steps_on_small_pictures(
 ) -> None:
     recipe = load_recipe(name)
     method = recipe.method
-    small = list(SMALL.get(method.name, ()))
-    if method.options.get("extractor") == "bnneck":
-        small[0] = "extractor_options={backbone: test_resnet, last_stride: 2}"
+    options = small_options(method.name)
+    if "extractor" in method.options:
+        options["extractor_options"] = small_options(method.options["extractor"])
+    small = [f"{option}={json.dumps(value)}" for option, value in options.items()]
     if method.options.get("enhancer_init") == "zero_dce":
         torch.save(CurveNet(4).state_dict(), tmp_path / "curves.pth")
         small.append(f"enhancer_weights={tmp_path / 'curves.pth'}")

@@ -3,7 +3,7 @@
 A method never hears a dataset's name, never writes a file and never depends on the order of the batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -50,7 +50,7 @@ class Method(Protocol):
         ...
 
     def losses(self, output: Any, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses, already weighted: the engine sums and logs them.
+        """Named scalar losses, already weighted: the engine sums and logs them. They may depend on the batch's epoch.
 
         Args:
             output: what `forward` gave for this batch, in training mode.
@@ -83,6 +83,79 @@ class Method(Protocol):
                 backbones stay random, and only what the method's own options name is filled.
         Raises:
             CheckpointError: the weights cannot be fetched or do not fit; the message says how to supply a file.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some of a method's parameters and the losses that train them, apart from the others within a step.
+
+    Attributes:
+        name: e.g. "discriminator".
+        groups: of `parameter_groups`; what the losses send to other groups is dropped.
+        losses: named, weighted scalar losses from the output of `forward` and its batch.
+        fresh: `forward` runs anew for this turn, after the turns before it have stepped. Otherwise the turns share one
+            forward pass, each sends its gradients, and then all step.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    losses: Callable[[Any, Batch], dict[str, Tensor]]
+    fresh: bool = False
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A method of several optimisers in turn, such as a generator and a discriminator; `losses` gives those of all."""
+
+    def turns(self) -> Sequence[Turn]:
+        """The turns of a step, in order; each parameter group belongs to one."""
+        ...
+
+
+class EpochStart(Protocol):
+    """What a method can ask for at the beginning of an epoch.
+
+    Attributes:
+        epoch: complete epochs behind.
+        losses: name -> its mean over the epoch before, over all processes; empty before the first.
+    """
+
+    epoch: int
+    losses: Mapping[str, float]
+
+    def pictures(self, *, augmented: bool = False) -> Iterator[Batch]:
+        """This process's share of the training pictures, each once, on the device; `rows` says which they are.
+
+        Args:
+            augmented: as training sees them, with every view that the sampler gives.
+        """
+        ...
+
+    def gather(self, rows: Tensor, values: Tensor) -> Tensor:
+        """What all processes found out about the pictures, by row: (num_pictures, ...), zero where nothing was said.
+
+        Args:
+            rows: (b,) int64 rows of this process's share.
+            values: (b, ...) one value each.
+        """
+        ...
+
+
+@runtime_checkable
+class BeginsEpochs(Protocol):
+    """A method that looks at its training pictures before each epoch.
+
+    What it learns it keeps in buffers that are not persistent: those are saved with an unfinished training and resumed,
+    and are no part of a checkpoint.
+    """
+
+    def begin_epoch(self, start: EpochStart) -> None:
+        """Look, without gradients, in evaluation mode and the training's precision.
+
+        Args:
+            start: pictures, losses of the epoch before, and what other processes found.
         """
         ...
 

@@ -32,7 +32,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _MEMORY_SHARE = 0.7  # of the memory that is free
 _CHUNK = 256
-_BLOCK = 64  # pictures whose changes are drawn together by `TrainLoader.all_rows`
+_BLOCK = 64  # pictures whose changes are drawn together by `TrainLoader.all_pictures`
 
 
 @dataclass(frozen=True)
@@ -406,19 +406,21 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         yield from map_in_threads(self._build, self.sampler, self._num_workers, ahead=2)
 
-    def all_rows(self, epoch: int, *, batch_size: int, augmented: bool = False) -> Iterator[Batch]:
-        """This process's share of the training pictures, each once, in the order of their rows.
+    def all_pictures(self, epoch: int, batch: int, *, augmented: bool = False) -> Iterator[Batch]:
+        """This process's share of all training pictures, each once, in the order of their rows.
 
-        What is done to a picture depends on (seed, epoch, row) alone, neither on `batch_size` nor on the number of
+        What is done to a picture depends on (seed, epoch, row) alone, neither on `batch` nor on the number of
         processes, and has nothing to do with what the batches of training show.
 
         Args:
-            epoch: that the pass belongs to.
-            batch_size: pictures in a batch, each with all its views; the last batch may be smaller.
-            augmented: give every view of each picture, changed as in training; else one view, as it is.
+            epoch: which draws `augmented` pictures depend on.
+            batch: pictures of all processes together that are seen at once, each with all its views.
+            augmented: every view of each picture, changed as in training; else one view, as it is.
         """
-        own = np.array_split(np.arange(len(self.records)), self.sampler.share.world)[self.sampler.share.rank]
-        pieces = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+        share, count = self.sampler.share, len(self.records)
+        chunks = [
+            np.arange(start + share.rank, min(start + batch, count), share.world) for start in range(0, count, batch)
+        ]
 
         def build(rows: Rows) -> Batch:
             if not augmented:
@@ -430,17 +432,17 @@ class TrainLoader:
                 images.contiguous(memory_format=torch.channels_last), repeated, views, epoch=epoch
             )
 
-        yield from map_in_threads(build, pieces, self._num_workers, ahead=2)
+        yield from map_in_threads(build, [rows for rows in chunks if len(rows)], self._num_workers, ahead=2)
 
     def _augment_block(self, rows: Rows, epoch: int) -> torch.Tensor:
-        """Every view of some pictures of one block, which is to `all_rows` what a global batch is to training."""
+        """Every view of some pictures of one block, which is to `all_pictures` what a global batch is to training."""
         number = int(rows[0]) // _BLOCK
         whole = np.arange(number * _BLOCK, min((number + 1) * _BLOCK, len(self.records)))
         in_block, views, firsts = repeat_views(whole, self.sampler.repeats[whole])
-        repeated, within, _ = repeat_views(rows, self.sampler.repeats[rows])
         place = Place(self._seed, epoch, number, self._modalities[in_block], views, "augment all")
-        positions = firsts[repeated - whole[0]] + within
-        return augment_batch(self._source.read(rows)[repeated - rows[0]], self._augment, place, positions)
+        order, within, _ = repeat_views(np.arange(len(rows)), self.sampler.repeats[rows])
+        positions = firsts[rows[order] - whole[0]] + within
+        return augment_batch(self._source.read(rows)[order], self._augment, place, positions)
 
     def _build(self, sampled: SampledBatch) -> Batch:
         rows, views = sampled.rows[sampled.positions], sampled.views[sampled.positions]

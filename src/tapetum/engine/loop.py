@@ -1,8 +1,8 @@
-"""The training loop proper: a Lightning module that steps, notes losses, looks how good it is, saves and stops.
+"""The training loop proper: a Lightning module that begins epochs, steps, looks how good it is, saves and stops.
 
-Lightning moves data, computes in the chosen precision, averages gradients over processes and steps the optimiser. It
-is not asked to restore anything: the place in the training is ours (`tapetum.engine.state`), Lightning merely runs
-the epochs that are left, of which the first may begin in the middle.
+Lightning starts the processes, chooses devices and runs the epochs that are left, of which the first may begin in the
+middle. The step itself is ours (`tapetum.engine.stepping`), and so is the place in the training
+(`tapetum.engine.state`): Lightning is not asked to restore anything.
 """
 
 import dataclasses
@@ -13,28 +13,32 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import nn
 
 from tapetum.core.errors import TrainingError
-from tapetum.core.method import Method, TrainingFacts
+from tapetum.core.method import BeginsEpochs, Method, TrainingFacts
+from tapetum.core.processes import add_up, share_buffers
 from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Batch, Record
 from tapetum.data.loader import EvalLoader, TrainLoader, build_eval_loader, build_train_loader
+from tapetum.engine.beginning import Beginning
 from tapetum.engine.checkpoint import Header, save_checkpoint
 from tapetum.engine.extract import extract
 from tapetum.engine.holdout import Look
 from tapetum.engine.logs import Curves, write_history
-from tapetum.engine.optimisation import build_optimiser, set_learning_rates
-from tapetum.engine.precision import Precision
+from tapetum.engine.optimisation import TurnOptimiser, build_optimisers, set_learning_rates
+from tapetum.engine.precision import Precision, computing_in
 from tapetum.engine.progress import Reporter
 from tapetum.engine.recipe import Recipe
 from tapetum.engine.run_folder import RunFolder
 from tapetum.engine.sources import augment_options, picture_settings, sampler_options
-from tapetum.engine.state import Place, State, save_state
+from tapetum.engine.state import Place, State, read_memory, save_state
+from tapetum.engine.stepping import Stepper, freeze, turns_of
 from tapetum.evaluation.metrics import evaluate
 
 TALKATIVE = ("lightning.pytorch", "lightning.fabric", "torch.multiprocessing.spawn")
@@ -70,27 +74,30 @@ class Plan:
 
 
 class Epochs:
-    """What Lightning iterates: one epoch of the loader each time, from the place where the training stands.
+    """What Lightning iterates: the steps of one epoch each time, from the place where the training stands.
 
     Args:
         loader: of this process.
         place: the training's own, which moves on.
+        parts: pieces of this process's share of a step.
     """
 
-    def __init__(self, loader: TrainLoader, place: Place) -> None:
+    def __init__(self, loader: TrainLoader, place: Place, parts: int) -> None:
         self.loader = loader
         self._place = place
+        self._parts = parts
 
-    def count_parts(self) -> int:
-        """Batches of this process in the current epoch, those behind it included."""
+    def count_steps(self) -> int:
+        """Optimiser steps of the current epoch, those behind it included; P x K epochs differ in length."""
         if self.loader.sampler.epoch != self._place.epoch:
             self.loader.set_epoch(self._place.epoch)
-        return len(self.loader)
+        return len(self.loader) // self._parts
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[tuple[Batch, ...]]:
         self.loader.set_epoch(self._place.epoch)
         self.loader.sampler.start_batch = self._place.step
-        return iter(self.loader)
+        pieces = iter(self.loader)
+        return iter(lambda: tuple(islice(pieces, self._parts)), ())
 
 
 class TrainingLoop(LightningModule):
@@ -105,15 +112,17 @@ class TrainingLoop(LightningModule):
 
     def __init__(self, network: nn.Module, plan: Plan, reporter: Reporter, state: State | None) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.network = network
         self.plan = plan
         self.reporter = reporter
         self.place = state.place if state else Place()
         self.stop_wanted = False
         self._restored = state
-        self._part = 0
-        self._step_losses: dict[str, float] = {}
         self._epochs: Epochs | None = None
+        self._optimisers: list[TurnOptimiser] = []
+        self._stepper: Stepper | None = None
+        self._scaler: torch.amp.GradScaler | None = None
         self._curves: Curves | None = None
         self._look_loaders: tuple[EvalLoader, EvalLoader] | None = None
         self._saved_at = self._ticked_at = time.monotonic()
@@ -138,44 +147,44 @@ class TrainingLoop(LightningModule):
             parts=recipe.training.accumulate,
             **picture_settings(recipe.data),
         )
-        self._epochs = Epochs(loader, self.place)
+        self._epochs = Epochs(loader, self.place, recipe.training.accumulate)
         return self._epochs
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser, as it was where a training goes on."""
-        groups = self._method.parameter_groups()
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimisers, as they were where a training goes on."""
         recipe = self.plan.recipe
-        fused = recipe.training.gradient_clip is None
-        optimiser = build_optimiser(self.network, groups, recipe.optimiser, fused=fused)
+        turns = turns_of(self.network)
+        groups = self._method.parameter_groups()
+        clip = recipe.training.gradient_clip
+        self._optimisers = build_optimisers(self.network, groups, recipe.optimiser, turns, fused=clip is None)
+        inner = [each.inner for each in self._optimisers]
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
         if self._restored:
-            optimiser.load_state_dict(self._restored.optimiser)
-        return optimiser
+            for optimiser, state in zip(inner, self._restored.optimisers, strict=True):
+                optimiser.load_state_dict(state)
+            if self._scaler.is_enabled():
+                self._scaler.load_state_dict(self._restored.scaler)
+            self._restored = None
+        self._stepper = Stepper(self.network, turns, self._optimisers, self.plan.precision, clip, self._scaler)
+        return inner
 
     def transfer_batch_to_device(
         self,
-        batch: Batch,
+        batch: tuple[Batch, ...],
         device: torch.device,
         dataloader_idx: int,  # noqa: ARG002
-    ) -> Batch:
-        """A batch where the network is, in the memory layout the recipe asks for.
+    ) -> tuple[Batch, ...]:
+        """The parts of a step where the network is, in the memory layout the recipe asks for.
 
         Args:
             batch: from the loader.
             device: of this process.
             dataloader_idx: always 0.
         """
-        batch = batch.to(device)
-        if self.plan.recipe.training.channels_last:
-            images = batch.images.contiguous(memory_format=torch.channels_last)
-        else:
-            images = batch.images.contiguous()
-        return dataclasses.replace(batch, images=images)
+        return tuple(self._move(part, device) for part in batch)
 
     def on_train_start(self) -> None:
         """Open the logs, or go on with them."""
-        if self._restored:
-            self.trainer.precision_plugin.load_state_dict(self._restored.scaler)
-            self._restored = None
         if self.trainer.world_size > 1:  # the parent process decides; workers are ended by it
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self.trainer.is_global_zero:
@@ -185,48 +194,31 @@ class TrainingLoop(LightningModule):
             self.reporter.start(title=recipe.name, epochs=epochs, steps=steps, done=self.place.steps)
         self._saved_at = self._ticked_at = time.monotonic()
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Random numbers and learning rates of this step, from its place alone.
+    def on_train_epoch_start(self) -> None:
+        """Freeze and thaw, and let a method look at its pictures; where an epoch goes on, it has looked already."""
+        place, frozen = self.place, self.plan.recipe.optimiser.frozen
+        if place.step == 0:
+            share_buffers(self.network)
+            self._begin_epoch()
+        if frozen:
+            still = [name for name, epochs in frozen.items() if place.epoch < epochs]
+            freeze(self.network, self._method.parameter_groups(), still)
+            if place.step == 0 and place.epoch in frozen.values():
+                for optimiser in self._optimisers:
+                    optimiser.inner.state.clear()
+
+    def training_step(self, batch: tuple[Batch, ...], batch_idx: int) -> None:  # noqa: ARG002
+        """One optimiser step, and what is to be done between two of them.
 
         Args:
-            batch: about to be used.
+            batch: the parts of this process's share of the global batch.
             batch_idx: Lightning's count; ours is `place`.
         """
-        place, recipe = self.place, self.plan.recipe
-        seed = derive_seed(recipe.seed, "step", place.epoch, place.step, self._part, self.global_rank)
-        torch.manual_seed(seed)
-        position = place.epoch + place.step / self._steps_in_epoch
-        set_learning_rates(self._optimiser, recipe.schedule, position)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Sum of the method's losses; they are computed in float32 whatever the network's precision.
-
-        Args:
-            batch: this process's part of the global batch.
-            batch_idx: Lightning's count.
-        """
-        output = self.network(batch.images, batch.modalities, batch.camids)
-        with torch.autocast(self.device.type, enabled=False):
-            losses = self._method.losses(in_float32(output), batch)
-            total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        self._note(
-            dict(zip(losses, torch.stack([loss.detach().float() for loss in losses.values()]).tolist(), strict=True))
-        )
-        return total
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Move on by one optimiser step once all its parts are done.
-
-        Args:
-            outputs: of the step.
-            batch: of the step.
-            batch_idx: Lightning's count.
-        """
-        self._part += 1
-        if self._part < self.plan.recipe.training.accumulate:
-            return
-        self._part = 0
-        losses, self._step_losses = self._step_losses, {}
+        position = self.place.epoch + self.place.step / self._steps_in_epoch
+        for optimiser in self._optimisers:
+            if optimiser.scheduled:
+                set_learning_rates(optimiser.inner, self.plan.recipe.schedule, position)
+        losses = cast(Stepper, self._stepper).step(batch, self._seed, self._check_losses)
         for name, value in losses.items():
             self.place.sums[name] = self.place.sums.get(name, 0.0) + value
         self.place.step += 1
@@ -280,24 +272,46 @@ class TrainingLoop(LightningModule):
         return cast(Method, self.network)
 
     @property
-    def _optimiser(self) -> torch.optim.Optimizer:
-        return self.trainer.optimizers[0]
+    def _steps_in_epoch(self) -> int:
+        return self._epochs.count_steps() if self._epochs else 1
 
     @property
-    def _steps_in_epoch(self) -> int:
-        """Optimiser steps of the current epoch; P x K epochs differ in length."""
-        return self._epochs.count_parts() // self.plan.recipe.training.accumulate if self._epochs else 1
+    def _rates(self) -> dict[str, float]:
+        return {group["name"]: group["lr"] for each in self._optimisers for group in each.inner.param_groups}
 
-    def _note(self, losses: Mapping[str, float]) -> None:
+    def _move(self, batch: Batch, device: torch.device) -> Batch:
+        batch = batch.to(device)
+        last = self.plan.recipe.training.channels_last
+        layout = torch.channels_last if last else torch.contiguous_format
+        return dataclasses.replace(batch, images=batch.images.contiguous(memory_format=layout))
+
+    def _seed(self, phase: int, part: int) -> None:
+        """Random numbers of a forward pass, from its place alone."""
+        later = (phase,) if phase else ()
+        place = self.place
+        seed = derive_seed(self.plan.recipe.seed, "step", place.epoch, place.step, part, self.global_rank, *later)
+        torch.manual_seed(seed)
+
+    def _begin_epoch(self) -> None:
+        if not isinstance(self.network, BeginsEpochs) or self._epochs is None:
+            return
+        torch.manual_seed(derive_seed(self.plan.recipe.seed, "epoch", self.place.epoch, self.global_rank))
+        loader, plan = self._epochs.loader, self.plan
+        batch = plan.recipe.evaluation.batch
+        start = Beginning(self.place.epoch, self.place.means, loader, batch, lambda each: self._move(each, self.device))
+        self.network.eval()
+        with torch.no_grad(), computing_in(plan.precision, self.device):
+            self.network.begin_epoch(start)
+        self.network.train()
+        self._ticked_at = time.monotonic()
+
+    def _check_losses(self, losses: Mapping[str, float]) -> None:
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise TrainingError(
                 f"{self.plan.folder.root}: loss {bad[0]} became {losses[bad[0]]} in epoch {self.place.epoch + 1}, "
                 f"step {self.place.step + 1}; {self._kept()}; lower optimiser.lr, or look at the pictures of this step"
             )
-        parts = self.plan.recipe.training.accumulate
-        for name, value in losses.items():
-            self._step_losses[name] = self._step_losses.get(name, 0.0) + value / parts
 
     def _kept(self) -> str:
         if not self.plan.folder.last.is_file():
@@ -306,7 +320,7 @@ class TrainingLoop(LightningModule):
 
     def _report_step(self, losses: Mapping[str, float], step: int) -> None:
         total = sum(losses.values())
-        rates = {f"lr/{group['name']}": group["lr"] for group in self._optimiser.param_groups}
+        rates = {f"lr/{name}": rate for name, rate in self._rates.items()}
         if self._curves:
             self._curves.add({"loss/total": total, **{f"loss/{name}": x for name, x in losses.items()}, **rates}, step)
         self.reporter.step(epoch=self.place.epoch + 1, loss=total, images_per_second=self._speed())
@@ -325,9 +339,13 @@ class TrainingLoop(LightningModule):
         """The epoch's row; the place moves on to the next epoch."""
         place = self.place
         losses = {name: total / max(place.step, 1) for name, total in place.sums.items()}
+        if self.trainer.world_size > 1:
+            sums = add_up(torch.tensor(list(losses.values()), dtype=torch.float64, device=self.device))
+            losses = dict(zip(losses, (sums / self.trainer.world_size).tolist(), strict=True))
+        place.means = losses
         row = {"epoch": float(place.epoch + 1), "loss": sum(losses.values())}
         row |= {f"loss_{name}": value for name, value in losses.items()}
-        row |= {f"lr_{group['name']}": group["lr"] for group in self._optimiser.param_groups}
+        row |= {f"lr_{name}": rate for name, rate in self._rates.items()}
         row |= {"seconds": place.epoch_seconds, "images_per_second": self._speed()}
         place.epoch, place.step, place.sums, place.epoch_seconds = place.epoch + 1, 0, {}, 0.0
         return row
@@ -388,8 +406,10 @@ class TrainingLoop(LightningModule):
     def _save_state(self) -> None:
         self._tick(training=False)
         if self.trainer.is_global_zero:
-            scaler = self.trainer.precision_plugin.state_dict()
-            state = State(self.place, self.network.state_dict(), self._optimiser.state_dict(), scaler)
+            optimisers = tuple(each.inner.state_dict() for each in self._optimisers)
+            scaler = self._scaler.state_dict() if self._scaler else {}
+            memory = read_memory(self.network)
+            state = State(self.place, self.network.state_dict(), optimisers, scaler, memory)
             save_state(self.plan.folder.state, state)
         self._saved_at = self._ticked_at = time.monotonic()
 
@@ -409,21 +429,3 @@ def silence_lightning() -> None:
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-
-
-def in_float32(output: Any) -> Any:
-    """A method's output with every floating-point tensor in float32, so that losses do not round in bf16.
-
-    Args:
-        output: a tensor, or dataclasses, tuples, lists and mappings of them.
-    """
-    if isinstance(output, Tensor):
-        return output.float() if output.is_floating_point() else output
-    if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        fields = [field.name for field in dataclasses.fields(output) if field.init]
-        return dataclasses.replace(output, **{name: in_float32(getattr(output, name)) for name in fields})
-    if isinstance(output, tuple | list):
-        return type(output)(map(in_float32, output))
-    if isinstance(output, dict):
-        return {name: in_float32(value) for name, value in output.items()}
-    return output

@@ -20,6 +20,7 @@ from tapetum.synth.scene import SceneOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 PairOfCounts = Annotated[tuple[Count, Count], Field(strict=False)]
 
@@ -99,23 +100,51 @@ class SamplerSection(BaseModel):
         return read_sampling(self.model_dump()).global_batch
 
 
-class OptimiserSection(Section):
-    """Optimiser and learning rates.
+class OptimiserRule(Section):
+    """How weights move.
 
     Attributes:
-        lr: of every parameter group that `group_lr` does not name.
-        group_lr: absolute rates of a method's named groups, e.g. backbone, enhancer.
+        lr: learning rate.
         momentum, nesterov: for "sgd".
-        betas: for "adam".
+        betas: for "adam" and "adamw".
     """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: Positive = 0.05
-    group_lr: dict[str, Positive] = {}
     momentum: Fraction = 0.9
     nesterov: bool = True
     betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: NotNegative = 5e-4
+
+
+class OwnOptimiserSection(OptimiserRule):
+    """The optimiser of one parameter group that does not share the others'.
+
+    Attributes:
+        scheduled: whether its rate follows the schedule; false keeps it.
+    """
+
+    scheduled: bool = True
+
+
+class OptimiserSection(OptimiserRule):
+    """Optimisers and learning rates.
+
+    Attributes:
+        lr: of every parameter group that `group_lr` does not name.
+        group_lr: absolute rates of a method's named groups, e.g. backbone, enhancer.
+        bias_lr_factor: on the rate of biases.
+        bias_weight_decay: of biases; null is that of all weights.
+        own: groups with an optimiser of their own, e.g. {centres: {name: sgd, lr: 0.5, momentum: 0}}.
+        frozen: group -> epochs at the beginning in which it does not move and its norms keep their statistics; when a
+            group thaws, all optimisers begin without momentum.
+    """
+
+    group_lr: dict[str, Positive] = {}
+    bias_lr_factor: Positive = 1.0
+    bias_weight_decay: NotNegative | None = None
+    own: dict[str, OwnOptimiserSection] = {}
+    frozen: dict[str, Count] = {}
 
 
 class ScheduleSection(Section):
@@ -127,6 +156,9 @@ class ScheduleSection(Section):
             "cosine" falls from 1 to `final` over all epochs.
         by: the factor changes at each epoch, or smoothly at each optimiser step.
         warmup_epochs: the factor also rises linearly from `warmup_factor` to 1 over the first epochs.
+        warmup_alone: while it rises, the course of `name` does not count; else the two are multiplied.
+        floor: what `warmup_factor` and `final` are fractions of: each group's own rate, or "base": optimiser.lr.
+        counts_from: the number that the first epoch has in this course; some releases count from 1.
     """
 
     epochs: Count
@@ -138,6 +170,9 @@ class ScheduleSection(Section):
     by: Literal["epoch", "step"] = "epoch"
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     warmup_factor: Fraction = 0.1
+    warmup_alone: bool = False
+    floor: Literal["group", "base"] = "group"
+    counts_from: Literal[0, 1] = 0
 
     @model_validator(mode="after")
     def _has_its_numbers(self) -> "ScheduleSection":

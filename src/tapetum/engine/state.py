@@ -1,22 +1,24 @@
 """Everything an unfinished training needs to go on as if it had never stopped.
 
-All random numbers of a training step derive from (seed, epoch, step), so beside weights, optimiser and scaler only
-the place in the training is kept. Read with ``weights_only=True``: no code in the file is executed.
+All random numbers of a training step derive from (seed, epoch, step), so beside weights, optimisers, scaler and what a
+method remembers only the place in the training is kept. Read with ``weights_only=True``: no code in the file is run.
 """
 
 import dataclasses
 import io
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -28,7 +30,8 @@ class Place:
         steps: optimiser steps behind, over all epochs; epochs need not be equally long.
         seconds: spent so far, over all sittings.
         epoch_seconds: of that, training steps of the current epoch.
-        sums: loss name -> sum over the steps of the current epoch.
+        sums: loss name -> sum over the steps of the current epoch, in this process.
+        means: loss name -> mean over the epoch before, over all processes.
         best_score, best_epoch: mAP on the held-out identities (rank-1 on the test set where that chooses) and the
             complete epochs behind it; -1 before the first.
         history: one row for each complete epoch, as in metrics.csv.
@@ -40,6 +43,7 @@ class Place:
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
+    means: dict[str, float] = field(default_factory=dict)
     best_score: float = -1.0
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -51,13 +55,44 @@ class State:
 
     Attributes:
         place: where it stands.
-        network, optimiser, scaler: their state dictionaries.
+        network, scaler: their state dictionaries.
+        optimisers: those of all optimisers, in their order.
+        memory: name -> what the method remembers of its training (see `read_memory`).
     """
 
     place: Place
     network: dict[str, Any]
-    optimiser: dict[str, Any]
+    optimisers: tuple[dict[str, Any], ...]
     scaler: dict[str, Any]
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+
+def read_memory(network: nn.Module) -> dict[str, Tensor]:
+    """What a method remembers of its training beside its weights: the buffers that are not persistent.
+
+    Args:
+        network: the method.
+    """
+    kept = network.state_dict().keys()
+    return {name: buffer for name, buffer in network.named_buffers() if name not in kept}
+
+
+def restore_memory(network: nn.Module, memory: Mapping[str, Tensor]) -> None:
+    """Put back what `read_memory` gave.
+
+    Args:
+        network: the method, built from the same facts.
+        memory: name -> values.
+    Raises:
+        CheckpointError: the method remembers other things now.
+    """
+    own = read_memory(network)
+    for name, values in memory.items():
+        if name not in own or own[name].shape != values.shape:
+            raise CheckpointError(
+                f"the state to go on from remembers {name} {tuple(values.shape)}, the method does not"
+            )
+        own[name].copy_(values)
 
 
 def save_state(path: Path, state: State) -> None:
@@ -74,8 +109,9 @@ def save_state(path: Path, state: State) -> None:
         "format": FORMAT,
         "place": dataclasses.asdict(state.place),
         "network": state.network,
-        "optimiser": state.optimiser,
+        "optimisers": list(state.optimisers),
         "scaler": state.scaler,
+        "memory": state.memory,
     }
     packed = io.BytesIO()  # PyTorch's writer would turn a full disk into an error of its own kind
     torch.save(content, packed)
@@ -92,9 +128,12 @@ def load_state(path: Path) -> State:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
+        if content["format"] not in (1, FORMAT):
             raise CheckpointError(f"{path}: format {content['format']}, this version reads {FORMAT}; start afresh")
-        return State(Place(**content["place"]), content["network"], content["optimiser"], content["scaler"])
+        if content["format"] == 1:  # one optimiser, and nothing to remember
+            content |= {"optimisers": [content["optimiser"]], "memory": {}}
+        optimisers = tuple(content["optimisers"])
+        return State(Place(**content["place"]), content["network"], optimisers, content["scaler"], content["memory"])
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read ({reason}); delete the run folder to start afresh") from None

@@ -6,7 +6,6 @@ one that was left alone (bit for bit on a CPU).
 """
 
 import contextlib
-import copy
 import logging
 import platform
 import re
@@ -22,6 +21,7 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
@@ -31,30 +31,28 @@ from tapetum.core.method import Method, TrainingFacts
 from tapetum.core.seeding import derive_seed
 from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
-from tapetum.data.loader import build_train_loader, class_labels, drop_unpaired, modality_values
+from tapetum.data.loader import class_labels, drop_unpaired, modality_values
 from tapetum.data.sampler import build_sampler
 from tapetum.engine.checkpoint import fill, find_checkpoint, is_checkpoint, load_checkpoint, read_header
 from tapetum.engine.holdout import Look, look_at_test, split_holdout
 from tapetum.engine.logs import read_history
 from tapetum.engine.loop import TALKATIVE, Interrupted, Plan, TrainingLoop, silence_lightning
-from tapetum.engine.optimisation import build_optimiser
+from tapetum.engine.optimisation import build_optimisers
 from tapetum.engine.precision import Precision, choose_device, resolve_precision
 from tapetum.engine.progress import Reporter, Silence
 from tapetum.engine.recipe import Recipe, check_recipe, parse_yaml, write_yaml
 from tapetum.engine.run_folder import RunFolder, write_json, write_text
 from tapetum.engine.sources import (
     CACHE,
-    augment_options,
     check_division,
     open_data,
-    picture_settings,
     sampler_options,
     training_records,
 )
-from tapetum.engine.state import State, load_state
+from tapetum.engine.state import State, load_state, restore_memory
+from tapetum.engine.stepping import turns_of
 from tapetum.methods import build_method
 
-LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 FREE_TO_CHANGE = (  # keys and sections that decide nothing about the weights: a run may be resumed with others
     "about.",
     "data.root.",
@@ -66,6 +64,13 @@ FREE_TO_CHANGE = (  # keys and sections that decide nothing about the weights: a
     "evaluation.rerank.",
     "evaluation.precision.",
 )
+
+
+class TogetherStrategy(DDPStrategy):
+    """Processes that train together. The step averages the gradients itself, so the network is not wrapped."""
+
+    def configure_ddp(self) -> None:
+        """Leave the network as it is."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -215,11 +220,14 @@ def _build_network(plan: Plan, dataset: Dataset, state: State | None) -> nn.Modu
     network = build_method(recipe.method.name, recipe.method.options, **vars(facts))
     method = cast(Method, network)
     try:
-        build_optimiser(network, method.parameter_groups(), recipe.optimiser)  # fails before anything is written
+        build_optimisers(  # fails before anything is written
+            network, method.parameter_groups(), recipe.optimiser, turns_of(network)
+        )
     except RecipeError as error:
         raise RecipeError(f"recipe {recipe.name}: {error}") from None
     if state is not None:
         network.load_state_dict(state.network)
+        restore_memory(network, state.memory)
     elif is_checkpoint(Path(recipe.init.weights)):
         begun = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=facts.num_ids)
         if begun.header.recipe:
@@ -241,10 +249,7 @@ def _fit(loop: TrainingLoop, plan: Plan) -> None:
             max_epochs=plan.recipe.schedule.epochs - loop.place.epoch,
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=training.devices,
-            strategy=_choose_strategy(loop.network, plan),
-            precision=cast(Any, LIGHTNING_PRECISION[plan.precision]),
-            accumulate_grad_batches=training.accumulate,
-            gradient_clip_val=training.gradient_clip,
+            strategy=TogetherStrategy(start_method="spawn") if training.devices > 1 else "auto",
             use_distributed_sampler=False,  # our sampler shares the global batch out
             default_root_dir=plan.folder.root,
             logger=False,
@@ -269,30 +274,6 @@ def _fit(loop: TrainingLoop, plan: Plan) -> None:
             raise TrainingError(
                 f"{plan.folder.root}: a training process ended ({error}); the same command goes on from the last state"
             ) from None
-
-
-def _choose_strategy(network: nn.Module, plan: Plan) -> str:
-    """How processes share gradients: they must be told where a weight gets none, as a loss of weight 0 may leave it."""
-    recipe = plan.recipe
-    if recipe.training.devices == 1:
-        return "auto"
-    loader = build_train_loader(
-        plan.train,
-        augment=augment_options(recipe),
-        sampler=sampler_options(recipe),
-        seed=recipe.seed,
-        world=recipe.training.devices,
-        parts=recipe.training.accumulate,
-        **(picture_settings(recipe.data) | {"cache": "none"}),
-    )
-    batch = next(iter(loader))
-    trial = copy.deepcopy(network).train()
-    with torch.random.fork_rng(devices=[]):
-        output = trial(batch.images, batch.modalities, batch.camids)
-        total = torch.stack(list(cast(Method, trial).losses(output, batch).values())).sum()
-    weights = [weight for weight in trial.parameters() if weight.requires_grad]
-    every = all(gradient is not None for gradient in torch.autograd.grad(total, weights, allow_unused=True))
-    return "ddp_spawn" if every else "ddp_spawn_find_unused_parameters_true"
 
 
 def error_of_worker(error: ProcessRaisedException) -> Exception:

@@ -4,10 +4,28 @@ A method whose file has a class ``Branch`` can serve as IDF's extractor: IDF bui
 and asks the branch for the heads that suit it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
+
+from tapetum.core.types import Batch
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an extractor with parts makes of a picture; a simple one gives the whole alone, as a tensor.
+
+    Attributes:
+        whole: (B, width), what a fusion reads.
+        parts: (B, P, width of a part); None where it has none.
+        maps: name -> (B, C, h, w), where heads or losses look at maps.
+    """
+
+    whole: Tensor
+    parts: Tensor | None = None
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -15,14 +33,34 @@ class HeadOutput:
     """What a head makes of a feature.
 
     Attributes:
-        feature: (B, width) float32, as it came in.
+        feature: (B, width) float32, as it came in; of several parts, the whole.
         embedding: (B, D) float32, for search; not of unit length.
-        logits: (B, num_ids) float32 class scores.
+        logits: (B, num_ids) float32 class scores, or (G, B, num_ids) of G classifiers, the one of the whole first.
+        parts: (B, P, width of a part) features of the parts; None where there are none.
+        maps: as in `Features`.
     """
 
     feature: Tensor
     embedding: Tensor
     logits: Tensor
+    parts: Tensor | None = None
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def first_logits(self) -> Tensor:
+        """(B, num_ids) class scores of the first classifier."""
+        return self.logits if self.logits.ndim == 2 else self.logits[0]
+
+
+def whole_of(feature: Tensor | Features) -> Tensor:
+    """(B, width), what a fusion reads of an extractor's output.
+
+    Args:
+        feature: (B, width); (B, 1 + parts, width) with the whole first; or with parts of another width.
+    """
+    if isinstance(feature, Features):
+        return feature.whole
+    return feature if feature.ndim == 2 else feature[:, 0]
 
 
 class Branch(Protocol):
@@ -34,8 +72,8 @@ class Branch(Protocol):
 
     width: int
 
-    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        """(B, width) float32 features; an extractor with parts gives (B, 1 + parts, width), the whole first.
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor | Features:
+        """(B, width) float32 features; an extractor with parts gives (B, 1 + parts, width), or `Features`.
 
         Args:
             images: (B, 3, H, W), normalised.
@@ -61,12 +99,13 @@ class Branch(Protocol):
         """
         ...
 
-    def losses(self, output: HeadOutput, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:
         """Named, weighted scalar losses that train a head of this kind.
 
         Args:
             output: what the head gave.
-            labels: (B,) int64 class index.
+            batch: the pictures, in any order.
+            head: that gave it, where a loss has weights of its own there.
         """
         ...
 

@@ -28,6 +28,25 @@ def method_options(name: str) -> type[Any]:
     return options
 
 
+def small_options(name: str) -> dict[str, Any]:
+    """Options of a network that is small enough for tests, as the method's file names them under ``SMALL``.
+
+    Args:
+        name: "idf", or a dotted module name.
+    """
+    return dict(getattr(discovery.load("tapetum.methods", name), "SMALL", {}))
+
+
+def views_of(name: str) -> tuple[int, int]:
+    """Views of each visible and of each infrared picture that a method expects (``VIEWS`` in its file; one each).
+
+    Args:
+        name: "idf", or a dotted module name.
+    """
+    visible, infrared = getattr(discovery.load("tapetum.methods", name), "VIEWS", (1, 1))
+    return visible, infrared
+
+
 def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:
     """A method's options from what a recipe says under ``method:`` (without the name).
 

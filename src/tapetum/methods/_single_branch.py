@@ -64,7 +64,7 @@ class SingleBranch(nn.Module):
             output: what `forward` gave.
             batch: the batch.
         """
-        losses: dict[str, Tensor] = self.branch.losses(output, batch.labels)
+        losses: dict[str, Tensor] = self.branch.losses(output, batch, self.head)
         return losses
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:

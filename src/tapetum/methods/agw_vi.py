@@ -26,6 +26,8 @@ from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
 from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
 from tapetum.methods._two_stream import Pooling, TestFeature, TwoStreamMethod, two_stream_renaming, unused_tensors
 
+SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
+
 
 @dataclass(frozen=True)
 class Options:

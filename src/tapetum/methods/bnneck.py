@@ -13,12 +13,15 @@ from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import require
+from tapetum.core.types import Batch
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods._single_branch import SingleBranch
+
+SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,19 @@ class Branch(nn.Module):
         """
         return BNNeck(width, num_ids)
 
-    def losses(self, output: HeadOutput, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
         """Smoothed cross-entropy behind the neck, batch-hard triplets before it.
 
         Args:
             output: what the head gave.
-            labels: (B,) int64 class index.
+            batch: the batch.
+            head: that gave it.
         """
         options = self.options
         smoothing = options.label_smoothing
-        losses = {"id": functional.cross_entropy(output.logits, labels, label_smoothing=smoothing)}
+        losses = {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
         if options.triplet_weight:
-            triplet = batch_hard_triplet(output.feature, labels, margin=options.triplet_margin)
+            triplet = batch_hard_triplet(output.feature, batch.labels, margin=options.triplet_margin)
             losses["triplet"] = options.triplet_weight * triplet
         return losses
 

@@ -49,6 +49,9 @@ BRANCHES = 2  # embeddings made beside the original
 TEST_WEIGHTS = {"sum": (1.0, 1.0), "bn_heavy": (0.1, 0.9)}  # of the similarities before and after the neck
 
 
+SMALL = {"backbone": "test_resnet", "last_stride": 2, "dropout": 0.0}  # for tests
+
+
 @dataclass(frozen=True)
 class Options:
     """What a recipe may set under ``method:``. The defaults are the released code's for SYSU-MM01 and LLCM."""

@@ -14,12 +14,15 @@ from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import require
+from tapetum.core.types import Batch
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.heads import ClassBlock
 from tapetum.layers.normalisation import Normalisation
 from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
 from tapetum.methods._single_branch import SingleBranch
+
+SMALL = {"backbone": "test_resnet", "width": 16, "dropout": 0.0}  # for tests
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,16 @@ class Branch(nn.Module):
             classifier_std=options.classifier_std,
         )
 
-    def losses(self, output: HeadOutput, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
         """Softmax cross-entropy.
 
         Args:
             output: what the head gave.
-            labels: (B,) int64 class index.
+            batch: the batch.
+            head: that gave it.
         """
         smoothing = self.options.label_smoothing
-        return {"id": functional.cross_entropy(output.logits, labels, label_smoothing=smoothing)}
+        return {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
 
     def load_pretrained(self, source: str) -> None:
         """Fill the backbone.

@@ -23,7 +23,7 @@ from tapetum.core.method import TrainingFacts
 from tapetum.core.options import read_options, require
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
-from tapetum.layers.branch import HeadOutput
+from tapetum.layers.branch import HeadOutput, whole_of
 from tapetum.layers.curve_net import CurveNet
 from tapetum.layers.fusion import BottleneckFusion, FusionActivation
 from tapetum.layers.normalisation import Normalisation, Normalise
@@ -37,6 +37,9 @@ from tapetum.losses.structure import structural_dissimilarity
 from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
 
 OWN_EXTRACTOR_OPTIONS = ("input_scale", "normalisation", "test_feature")  # IDF decides these for both branches
+
+
+SMALL = {"extractor_options": {"backbone": "test_resnet", "width": 16, "dropout": 0.0}, "curve_width": 4}  # for tests
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ class Output:
     @property
     def logits(self) -> Tensor:
         """(B, num_ids) class scores: the fused head's where there is one."""
-        return next(self.heads[name].logits for name in "fev" if name in self.heads)
+        return next(self.heads[name].first_logits for name in "fev" if name in self.heads)
 
 
 class Method(nn.Module):
@@ -262,7 +265,7 @@ class Method(nn.Module):
             night = self.night if self.night is not None else self.second
             repeated = options.share_streams and second_input is pictures
             branches["v"] = branches["e"] if repeated else night(self.normalise(pictures), modalities, camids)
-        features = {name: _whole(feature) for name, feature in branches.items()}
+        features = {name: whole_of(feature) for name, feature in branches.items()}
         heads = {name: self.heads[name](branches[name]) for name in branches if name in self.heads}
 
         joined = decoded = None
@@ -303,19 +306,19 @@ class Method(nn.Module):
             losses = {
                 f"{loss}_{names[head]}": value
                 for head, made in output.heads.items()
-                for loss, value in self.second.losses(made, batch.labels).items()
+                for loss, value in self.second.losses(made, batch, self.heads[head]).items()
             }
             losses |= self._enhancement_losses(output)
             if output.joined is not None and output.decoded is not None and options.reconstruction_weight:
                 losses["reconstruction"] = options.reconstruction_weight * reconstruction(
                     output.decoded, output.joined, reduction=options.reconstruction_reduction
                 )
-            students = [made.logits for name, made in output.heads.items() if name != "f"]
+            students = [made.first_logits for name, made in output.heads.items() if name != "f"]
             if "f" in output.heads and students and options.distillation_weight:
                 divergences = [
                     distillation(
                         student,
-                        output.heads["f"].logits,  # detached inside, unless distillation_detach is off
+                        output.heads["f"].first_logits,  # detached inside, unless distillation_detach is off
                         temperature=options.distillation_temperature,
                         detach_teacher=options.distillation_detach,
                         reduction=options.distillation_reduction,
@@ -418,10 +421,6 @@ class Method(nn.Module):
         if self.enhancer is not None and self.options.enhancer_init == "zero_dce":
             self.enhancer.load_weights(self.options.enhancer_weights)
             self._enhancer_is_filled = True
-
-
-def _whole(feature: Tensor) -> Tensor:
-    return feature[:, 0] if feature.ndim == 3 else feature
 
 
 def _mark_as_filled(method: nn.Module, _keys: Any) -> None:

@@ -18,6 +18,8 @@ from tapetum.layers.normalisation import Normalisation
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods._two_stream import Pooling, TestFeature, TwoStreamMethod
 
+SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
+
 
 @dataclass(frozen=True)
 class Options:

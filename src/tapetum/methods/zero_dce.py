@@ -26,6 +26,8 @@ from tapetum.losses.curve_smoothness import curve_smoothness
 from tapetum.losses.exposure import exposure
 from tapetum.losses.spatial import spatial_consistency
 
+SMALL = {"curve_width": 4}  # for tests
+
 
 @dataclass(frozen=True)
 class Options:

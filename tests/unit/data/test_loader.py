@@ -311,9 +311,9 @@ def test_views_of_a_picture_are_decoded_once(mixed: list[Record], monkeypatch: p
     assert len(decoded) <= 8
 
 
-def test_a_walk_over_all_rows_gives_each_picture_as_it_is_in_order(mixed: list[Record]) -> None:
+def test_a_walk_over_all_pictures_gives_each_picture_as_it_is_in_order(mixed: list[Record]) -> None:
     loader = build(mixed, sampler=VIEWS, augment=BY_VIEW)
-    batches = list(loader.all_rows(3, batch_size=5))
+    batches = list(loader.all_pictures(3, 5))
     assert torch.cat([batch.rows for batch in batches]).tolist() == list(range(len(mixed)))
     assert {batch.epoch for batch in batches} == {3}
     assert {len(batch) for batch in batches[:-1]} == {5}
@@ -330,11 +330,12 @@ def test_a_changed_walk_depends_on_seed_epoch_and_row_alone(
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK", block)
 
-    def walk(batch_size: int, world: int = 1, epoch: int = 0, **others: object) -> Batch:
+    def walk(size: int, world: int = 1, epoch: int = 0, **others: object) -> Batch:
         shares = [build(mixed, sampler=VIEWS, augment=BY_VIEW, rank=r, world=world, **others) for r in range(world)]
-        found = [batch for share in shares for batch in share.all_rows(epoch, batch_size=batch_size, augmented=True)]
+        found = [batch for share in shares for batch in share.all_pictures(epoch, size, augmented=True)]
         fields = ("images", "labels", "pids", "camids", "modalities", "rows", "views")
-        return Batch(*(torch.cat([getattr(batch, name) for batch in found]) for name in fields))
+        together = Batch(*(torch.cat([getattr(batch, name) for batch in found]) for name in fields))
+        return together.select(torch.argsort(together.rows, stable=True))
 
     whole = walk(100)
     counts = [2 if record.modality == Modality.VISIBLE else 1 for record in mixed]

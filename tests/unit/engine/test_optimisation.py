@@ -1,11 +1,16 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 import golden_files
 from tapetum.core.errors import RecipeError
-from tapetum.engine.optimisation import build_optimiser, compute_lr_factor, set_learning_rates
+from tapetum.core.method import Turn
+from tapetum.core.types import Batch
+from tapetum.engine.optimisation import Groups, build_optimisers, compute_lr_factor, set_learning_rates
 from tapetum.engine.recipe import OptimiserSection, ScheduleSection
 
 GOLDEN = golden_files.load("schedules")
@@ -51,6 +56,16 @@ def test_a_schedule_by_epoch_stands_still_within_an_epoch_and_one_by_step_moves(
     assert compute_lr_factor(by_step, 10) == pytest.approx(by_step.final)
 
 
+def build_one(network: nn.Module, groups: Groups, section: OptimiserSection, *, fused: bool = True) -> Optimizer:
+    """The optimiser of a method without turns."""
+    (built,) = build_optimisers(network, groups, section, [Turn("all", tuple(groups), no_losses)], fused=fused)
+    return built.inner
+
+
+def no_losses(output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+    return {}
+
+
 def build_network() -> nn.Module:
     return nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
 
@@ -58,7 +73,7 @@ def build_network() -> nn.Module:
 def test_each_group_gets_its_own_rate_and_keeps_it_through_the_schedule() -> None:
     network = build_network()
     groups = {name: list(module.parameters()) for name, module in network.items()}  # type: ignore[operator]
-    optimiser = build_optimiser(network, groups, OptimiserSection(lr=0.1, group_lr={"b": 0.01}))
+    optimiser = build_one(network, groups, OptimiserSection(lr=0.1, group_lr={"b": 0.01}))
     set_learning_rates(optimiser, ScheduleSection(epochs=4, step=2), 2)
     assert {group["name"]: group["lr"] for group in optimiser.param_groups} == pytest.approx({"a": 0.01, "b": 0.001})
 
@@ -67,7 +82,7 @@ def test_each_group_gets_its_own_rate_and_keeps_it_through_the_schedule() -> Non
 def test_every_optimiser_steps(name: str) -> None:
     network = build_network()
     groups = {"all": list(network.parameters())}
-    optimiser = build_optimiser(network, groups, OptimiserSection(name=name, lr=0.1))  # type: ignore[arg-type]
+    optimiser = build_one(network, groups, OptimiserSection(name=name, lr=0.1))  # type: ignore[arg-type]
     before = [parameter.clone() for parameter in network.parameters()]
     sum(parameter.square().sum() for parameter in network.parameters()).backward()  # type: ignore[union-attr]
     optimiser.step()
@@ -81,7 +96,7 @@ def test_a_step_in_one_pass_is_the_same_step(name: str) -> None:
         torch.manual_seed(0)
         network = build_network()
         section = OptimiserSection(name=name, lr=0.1)  # type: ignore[arg-type]
-        optimiser = build_optimiser(network, {"all": list(network.parameters())}, section, fused=fused)
+        optimiser = build_one(network, {"all": list(network.parameters())}, section, fused=fused)
         for _ in range(3):
             optimiser.zero_grad()
             sum(parameter.square().sum() for parameter in network.parameters()).backward()  # type: ignore[union-attr]
@@ -94,7 +109,7 @@ def test_a_rate_for_a_group_that_is_not_there_names_the_nearest() -> None:
     network = build_network()
     groups = {"backbone": list(network.parameters())}
     with pytest.raises(RecipeError, match=r"optimiser.group_lr.backbon names no group .* did you mean backbone\?"):
-        build_optimiser(network, groups, OptimiserSection(group_lr={"backbon": 0.1}))
+        build_one(network, groups, OptimiserSection(group_lr={"backbon": 0.1}))
 
 
 def test_a_method_that_forgets_or_repeats_a_parameter_is_refused() -> None:
@@ -102,4 +117,4 @@ def test_a_method_that_forgets_or_repeats_a_parameter_is_refused() -> None:
     everything = list(network.parameters())
     for wrong in (everything[:-1], [*everything, everything[0]]):
         with pytest.raises(RecipeError, match="every trainable parameter exactly once"):
-            build_optimiser(network, {"all": wrong}, OptimiserSection())
+            build_one(network, {"all": wrong}, OptimiserSection())

@@ -16,15 +16,16 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tapetum.core.errors import CheckpointError, DataError, OutputError, RecipeError, TrainingError
+from tapetum.core.method import TrainingFacts
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Batch, Modality
 from tapetum.data.catalog import Dataset, open_dataset
 from tapetum.engine.checkpoint import read_header
-from tapetum.engine.loop import in_float32
 from tapetum.engine.progress import Silence
 from tapetum.engine.recipe import Recipe, write_yaml
 from tapetum.engine.run_folder import RunFolder
 from tapetum.engine.state import State, load_state, save_state
+from tapetum.engine.stepping import in_float32
 from tapetum.engine.train import TrainingInterrupted, train
 from tapetum.layers.branch import HeadOutput
 from tapetum.methods import ide
@@ -371,8 +372,8 @@ def test_weights_that_are_no_longer_finite_are_never_saved(
     networks: list[ide.Method] = []
     build = ide.Method.__init__
 
-    def remember(self: ide.Method, options: ide.Options, num_ids: int) -> None:
-        build(self, options, num_ids)
+    def remember(self: ide.Method, options: ide.Options, facts: TrainingFacts) -> None:
+        build(self, options, facts)
         networks.append(self)
 
     monkeypatch.setattr(ide.Method, "__init__", remember)

@@ -397,8 +397,8 @@ class Branch(nn.Module):
         return PartHead(3 * self.width, num_ids)
     def build_fused_head(self, width, num_ids):
         return PartHead(width, num_ids)
-    def losses(self, output, labels):
-        return {"id": nn.functional.cross_entropy(output.logits, labels)}
+    def losses(self, output, batch, head):
+        return {"id": nn.functional.cross_entropy(output.logits, batch.labels)}
     def load_pretrained(self, source):
         pass
 """
