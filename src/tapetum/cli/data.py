@@ -148,6 +148,9 @@ def check(
         rows.append((row.split, str(row.pictures), str(row.ids), str(row.cameras), str(row.fewest), published))
     _echo_table(rows)
     typer.echo(f"fingerprint {report.fingerprint}")
+    if report.people:
+        pid, person = min(report.people.items(), key=lambda each: each[1])
+        typer.echo(f"{len(report.people)} people have names, of which their pids are made, e.g. {person} is {pid}")
     if report.query_copies:
         typer.echo(f"{report.query_copies} query pictures are in the gallery too; the junk rule covers them")
     for problem in report.problems:

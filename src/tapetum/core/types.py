@@ -37,6 +37,7 @@ class Record:
         modality: visible or infrared.
         split: "train", "query" or "gallery"; "test" where the protocol's modalities and cameras say on which side a
             picture is; a dataset without roles of its own says "train" throughout.
+        person: the identity's name where the dataset writes no number, of which `pid` is made; "" otherwise.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Record:
     camid: int
     modality: Modality = Modality.VISIBLE
     split: str = "train"
+    person: str = ""
 
 
 @dataclass(frozen=True)

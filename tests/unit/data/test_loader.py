@@ -203,7 +203,7 @@ def test_damaged_picture_stops_the_loader_by_name(
     train: list[Record], tmp_path: Path, cache: str, num_workers: int
 ) -> None:
     records = corrupt(train, tmp_path)
-    with pytest.raises(DataError, match=r"0001_c1_000099\.jpg: the picture is truncated"):
+    with pytest.raises(DataError, match=r"0001_c1_000099\.jpg: the picture is damaged"):
         list(build_eval_loader(records, size=SIZE, cache=cache, num_workers=num_workers))  # type: ignore[arg-type]
 
 

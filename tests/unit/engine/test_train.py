@@ -596,8 +596,7 @@ def test_a_training_with_two_views_goes_on_with_equal_weights_and_shows_both_vie
     with pytest.raises(TrainingInterrupted):
         train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities, reporter=StopAfter(4))
     resumed = train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities)
-    weights = [load_file(result.checkpoint) for result in (whole, resumed)]
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert_same_weights(whole.checkpoint, resumed.checkpoint)
 
 
 def test_an_epoch_is_chosen_by_held_out_people_across_modalities_even_after_the_protocol_changed(
