@@ -94,7 +94,9 @@ class Batch:
         return self._with_each(lambda tensor: tensor[rows])
 
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **tensors)
 
 
