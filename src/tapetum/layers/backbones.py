@@ -141,7 +141,8 @@ def _build_tokens(
     name: str, size: tuple[int, int], patch_stride: int | None, pooling: Pooling, drop_path: float
 ) -> tuple[nn.Module, Tokens]:
     with torch.device("meta"):
-        patch = timm.create_model(name, num_classes=0).patch_embed.proj.kernel_size
+        patches: Any = timm.create_model(name, num_classes=0).patch_embed
+    patch = patches.proj.kernel_size
     patch_grid(name, size, patch, patch_stride)  # fails before timm does
     whole = tuple(have // side * side for have, side in zip(size, patch, strict=True))
     network = timm.create_model(name, pretrained=False, num_classes=0, img_size=whole, drop_path_rate=drop_path)
@@ -153,13 +154,13 @@ def _build_tokens(
 
 def _set_last_stride(network: nn.Module, name: str, last_stride: int) -> None:
     is_efficient = isinstance(network, EfficientNet)
-    stage = network.blocks if is_efficient else getattr(network, "layer4", None)
-    if last_stride != 1 or stage is None:
+    stages: Any = getattr(network, "blocks" if is_efficient else "layer4", None)
+    if last_stride != 1 or stages is None:
         raise RecipeError(
             f"backbone {name}: last_stride {last_stride} is not available; use 2, or 1 with a ResNet or EfficientNet"
         )
-    first = stage if is_efficient else stage[0]
-    strided = [m for m in first.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+    searched = stages if is_efficient else stages[0]
+    strided = [m for m in searched.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
     # A ResNet's last stage has one in the first block and one in the shortcut; an EfficientNet one for each halving.
     if len(strided) != (HALVINGS - 1 if is_efficient else 2):
         raise RecipeError(f"backbone {name}: last_stride 1 is not available for this variant; use 2 or a plain ResNet")
@@ -240,7 +241,7 @@ def _fetch_imagenet(name: str) -> dict[str, Tensor]:
     if not _is_cached(config) and not _hub_answers():
         raise CheckpointError(f"backbone {name}: ImageNet weights {tagged} cannot be fetched, no network; {remedy}")
     try:
-        settings = {} if _gives_tokens(name) else {"global_pool": ""}
+        settings: dict[str, Any] = {} if _gives_tokens(name) else {"global_pool": ""}
         return dict(timm.create_model(tagged, pretrained=True, num_classes=0, **settings).state_dict())
     except Exception as error:  # the hub's clients raise types of their own, by version
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

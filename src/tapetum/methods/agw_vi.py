@@ -72,10 +72,7 @@ class Method(TwoStreamMethod):
         super().__init__(options, facts)
         network = self.network
         self.non_local = nn.ModuleList(
-            nn.ModuleList(
-                NonLocal(output_width(block), options.non_local_width)
-                for block in list(stage.children())[max(0, len(stage) - count) :]
-            )
+            nn.ModuleList(NonLocal(output_width(block), options.non_local_width) for block in _last(stage, count))
             for stage, count in zip(network.stages, options.non_local, strict=True)
         )
 
@@ -110,6 +107,12 @@ class Method(TwoStreamMethod):
             triplet = weighted_triplet(output.feature, batch.labels, numerics=options.triplet_numerics)
             losses["triplet"] = options.triplet_weight * triplet
         return losses
+
+
+def _last(stage: nn.Module, count: int) -> list[nn.Module]:
+    """A stage's last residual blocks, all where it has fewer."""
+    blocks = list(stage.children())
+    return blocks[max(0, len(blocks) - count) :]
 
 
 # Checkpoints of the visible-infrared release.

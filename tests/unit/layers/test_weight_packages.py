@@ -1,4 +1,4 @@
-"""Weights from packages: found without running their code, named as timm names them, and really those of the network."""
+"""Weights from packages: found without running their code, named as timm does, and really those of the network."""
 
 import importlib.metadata
 import sys
