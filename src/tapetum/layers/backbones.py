@@ -79,22 +79,44 @@ class Tokens:
         return features[:, self.num_prefix :].mean(1, dtype=kind)
 
 
-def build_backbone(
+def build_backbone(name: str, *, last_stride: int = 2) -> tuple[nn.Module, int]:
+    """A randomly initialised backbone that gives feature maps, and their channels.
+
+    Args:
+        name: a timm model, e.g. "resnet50", "tf_efficientnet_lite0".
+        last_stride: 2, or 1 to keep the resolution of the last stage (ResNets and EfficientNets; no dilation is put
+            in).
+    Raises:
+        RecipeError: timm has no such model, it gives no maps, or its last stride cannot be changed.
+    """
+    _check_name(name)
+    if _gives_tokens(name):
+        raise RecipeError(
+            f"backbone {name}: gives tokens where feature maps are needed; choose a convolutional network"
+        )
+    network = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+    if last_stride != 2:
+        _set_last_stride(network, name, last_stride)
+    widen_narrow_maps(network)
+    sizes: Any = network  # timm's own attributes
+    return network, int(getattr(sizes, "head_hidden_size", None) or sizes.num_features)
+
+
+def build_any_backbone(
     name: str,
     *,
-    size: tuple[int, int] = (256, 128),
+    size: tuple[int, int],
     last_stride: int = 2,
     patch_stride: int | None = None,
     pooling: Pooling = "average",
     drop_path: float = 0.0,
 ) -> tuple[nn.Module, Maps | Tokens]:
-    """A randomly initialised backbone, and what it gives.
+    """A randomly initialised backbone, convolutional or a plain vision transformer, and what it gives.
 
     Args:
-        name: a timm model, e.g. "resnet50", "tf_efficientnet_lite0", "vit_base_patch16_224".
+        name: a timm model, e.g. "resnet50", "vit_base_patch16_224".
         size: (height, width) of the pictures; decides the grid of a vision transformer.
-        last_stride: 2, or 1 to keep the resolution of the last stage (ResNets and EfficientNets; no dilation is put
-            in).
+        last_stride: as for `build_backbone`.
         patch_stride: of a vision transformer: pixels from one patch to the next, less than a patch where they overlap;
             None is a patch's side.
         pooling: how its output becomes one vector; "class" is for vision transformers with a class token.
@@ -104,8 +126,7 @@ def build_backbone(
     Raises:
         RecipeError: timm has no such model, or it cannot be had like this.
     """
-    if not timm.is_model(name):
-        raise RecipeError(f"backbone {name!r} is unknown to timm; {nearest_name(name, timm.list_models())}")
+    _check_name(name)
     if _gives_tokens(name):
         if last_stride != 2:
             raise RecipeError(
@@ -125,12 +146,13 @@ def build_backbone(
             f"backbone {name}: takes pictures of {height} x {width} alone, these are {size[0]} x {size[1]}; choose a "
             "convolutional network or a plain vision transformer"
         )
-    network = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
-    if last_stride != 2:
-        _set_last_stride(network, name, last_stride)
-    widen_narrow_maps(network)
-    sizes: Any = network  # timm's own attributes
-    return network, Maps(int(getattr(sizes, "head_hidden_size", None) or sizes.num_features))
+    network, width = build_backbone(name, last_stride=last_stride)
+    return network, Maps(width)
+
+
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        raise RecipeError(f"backbone {name!r} is unknown to timm; {nearest_name(name, timm.list_models())}")
 
 
 def _gives_tokens(name: str) -> bool:
@@ -192,7 +214,7 @@ def load_backbone(network: nn.Module, name: str, source: str) -> None:
     Position embeddings that were trained for another grid are resized.
 
     Args:
-        network: from `build_backbone`.
+        network: from `build_backbone` or `build_any_backbone`.
         name: its name.
         source: "imagenet" (through timm: for ResNets exactly torchvision's V1 weights), "package" (an installed
             package of weights, see `tapetum.layers.weight_packages`), "none" (leave as it is), or a safetensors or .pth

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option, require
-from tapetum.layers.backbones import Pooling, build_backbone, load_backbone
+from tapetum.layers.backbones import Pooling, build_any_backbone, load_backbone
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.heads import ClassBlock
 from tapetum.layers.normalisation import Normalisation
@@ -56,7 +56,7 @@ class Branch(nn.Module):
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
-        self.backbone, self.gives = build_backbone(
+        self.backbone, self.gives = build_any_backbone(
             options.backbone,
             size=facts.size,
             last_stride=options.last_stride,

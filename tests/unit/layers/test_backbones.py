@@ -21,21 +21,21 @@ def test_resnets_carry_torchvisions_names_without_the_classifier(name):
 
 @pytest.mark.parametrize(("name", "width"), [("resnet18", 512), ("mobilenetv3_small_050", 1024), ("regnetx_002", 368)])
 def test_the_width_is_that_of_the_feature_map_whose_average_is_taken(rng, name, width):
-    network, gives = build_backbone(name)
+    network, found = build_backbone(name)
     maps = network.eval()(torch.rand(1, 3, 64, 32, generator=rng))
-    assert gives == Maps(width)
-    assert gives.pool(maps).shape == (1, width)
+    assert found == width
+    assert Maps(width).pool(maps).shape == (1, width)
 
 
 def test_the_same_weights_give_torchvisions_feature_maps(rng, tmp_path):
     theirs = torchvision.models.resnet18().eval()
     torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
-    ours, gives = build_backbone("resnet18")
+    ours, width = build_backbone("resnet18")
     load_backbone(ours, "resnet18", str(tmp_path / "resnet18.pth"))
     theirs.fc = torch.nn.Identity()
     images = torch.rand(2, 3, 64, 32, generator=rng)
     with torch.no_grad():
-        torch.testing.assert_close(gives.pool(ours.eval()(images)), theirs(images))
+        torch.testing.assert_close(pool_average(ours.eval()(images), width), theirs(images))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "tf_efficientnet_lite0", "test_efficientnet"])
