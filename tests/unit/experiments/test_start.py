@@ -18,7 +18,8 @@ def test_every_recipe_of_a_demo_takes_the_pretrained_network_and_is_untouched_fr
     method = load_recipe(name, start_overrides(name, scratch=False)).method.options
     assert (method.get("extractor_options") or method)["backbone"] == PRETRAINED
     assert method["normalisation"] == "half"
-    assert load_recipe(name, start_overrides(name, scratch=False)).init.weights == "package"
+    recipe = load_recipe(name, start_overrides(name, scratch=False))
+    assert (recipe.init.weights, recipe.optimiser.lr) == ("package", 0.001)
     assert start_overrides(name, scratch=True) == []
     assert load_recipe(name).init.weights == "random"
 

@@ -180,7 +180,7 @@ def test_idf_takes_a_vision_transformer_as_its_extractor(rng) -> None:
 
 
 def test_a_method_that_needs_maps_refuses_a_vision_transformer() -> None:
-    with pytest.raises(RecipeError, match="backbone test_vit: gives tokens where maps are needed"):
+    with pytest.raises(RecipeError, match="backbone test_vit: gives tokens where feature maps are needed"):
         build_method("two_stream", {"backbone": "test_vit", "last_stride": 2}, 3)
 
 
