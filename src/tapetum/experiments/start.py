@@ -10,10 +10,10 @@ from tapetum.engine.recipe import load_recipe
 from tapetum.engine.run_folder import RunFolder
 from tapetum.layers.weight_packages import EXTRA, is_installed
 
-PRETRAINED = "tf_efficientnet_lite0"  # half the parameters of the recipes' ResNet-18
+PRETRAINED = "tf_efficientnet_lite0"  # a third of the parameters of the recipes' ResNet-18
 PACKAGE = "package"
-# The recipes' of the first demo. That of the second's, 0.004, is for networks from scratch; that less suits trained ones
-# there too is an assumption.
+# The first demo's recipes have it. The second's 0.004 are for networks from scratch; that trained ones want less there
+# too is an assumption.
 LARGEST_LR = 0.001
 
 
