@@ -79,8 +79,9 @@ class Method(Protocol):
         """Fill the backbones before training.
 
         Args:
-            source: "imagenet" (through timm, exactly the weights the method's source names), a weights file, or "none":
-                backbones stay random, and only what the method's own options name is filled.
+            source: "imagenet" (through timm, exactly the weights the method's source names), "package" (an installed
+                package of weights), a weights file, or "none": backbones stay random, and only what the method's own
+                options name is filled.
         Raises:
             CheckpointError: the weights cannot be fetched or do not fit; the message says how to supply a file.
         """

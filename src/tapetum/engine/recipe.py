@@ -45,7 +45,12 @@ class MethodSection(BaseModel):
 
 
 class InitSection(Section):
-    """Weights before training: "imagenet" (through timm, never silently random), "random", or a weights file."""
+    """Weights before training, never silently random.
+
+    Attributes:
+        weights: "imagenet" (through timm), "package" (ImageNet's, of an installed package), "random" or "none", or a
+            weights file.
+    """
 
     weights: str = "imagenet"
 
