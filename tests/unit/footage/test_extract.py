@@ -303,7 +303,7 @@ def test_loose_crops_are_taken_as_they_are_and_broken_ones_named(tmp_path: Path)
     assert len({each.tracklet for each in found}) == 3
     broken, tinted = (each.message for each in report.problems)
     assert broken.endswith("c3_d.jpg: not a picture, or damaged; replace it")
-    assert "modality of 1 crops is in doubt" in tinted  # the street's lamp is one hue everywhere
+    assert "modality of 2 crops is in doubt" in tinted  # the street's lamp is one hue everywhere
     assert report.time_origins == {"name": 1, "mtime": 2}
 
 
