@@ -1,5 +1,6 @@
 """Non-local block without softmax: each place of a map hears from every other, at a cost linear in the places."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -52,3 +53,31 @@ class NonLocal(nn.Module):
         heard = heard.to(projected.dtype).view(maps.shape[0], -1, *maps.shape[2:])
         residual: Tensor = self.norm(self.out(heard))
         return residual + maps
+
+
+class NonLocalStages(nn.ModuleList):
+    """Non-local blocks behind the last residual blocks of a network's stages.
+
+    Args:
+        widths: for each stage, the channels behind those of its residual blocks that one follows.
+        inner: as for `NonLocal`.
+    """
+
+    def __init__(self, widths: Iterable[Sequence[int]], inner: InnerWidth = "one") -> None:
+        super().__init__(nn.ModuleList(NonLocal(width, inner) for width in stage) for stage in widths)
+
+    def forward(self, maps: Tensor, stages: Iterable[nn.Module]) -> Tensor:
+        """The maps behind all stages.
+
+        Args:
+            maps: (B, C, h, w), what the first stage takes.
+            stages: each a sequence of residual blocks.
+        """
+        for stage, followers in zip(stages, self, strict=True):
+            residuals, blocks = list(stage.children()), list(followers.children())
+            first = len(residuals) - len(blocks)
+            for number, residual in enumerate(residuals):
+                maps = residual(maps)
+                if number >= first:
+                    maps = blocks[number - first](maps)
+        return maps

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import require
 from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
-from tapetum.layers.non_local import InnerWidth, NonLocal
+from tapetum.layers.non_local import InnerWidth, NonLocalStages
 from tapetum.layers.normalisation import Normalisation
 from tapetum.layers.two_stream import STAGES
 from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
@@ -72,10 +72,14 @@ class Method(TwoStreamMethod):
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__(options, facts)
-        network = self.network
-        self.non_local = nn.ModuleList(
-            nn.ModuleList(NonLocal(width, options.non_local_width) for _ in list(stage.children())[:count])
-            for stage, width, count in zip(network.stages, network.widths[1:], options.non_local, strict=True)
+        self.non_local = NonLocalStages(
+            (
+                [width] * min(count, len(list(stage.children())))
+                for stage, width, count in zip(
+                    self.network.stages, self.network.widths[1:], options.non_local, strict=True
+                )
+            ),
+            options.non_local_width,
         )
 
     def compute_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
@@ -85,14 +89,7 @@ class Method(TwoStreamMethod):
             images: (B, 3, H, W), normalised.
             modalities: (B,) int64.
         """
-        maps = self.network.stem(images, modalities)
-        for stage, blocks in zip(self.network.stages, self.non_local, strict=True):
-            residuals, followers = list(stage.children()), list(blocks.children())
-            first = len(residuals) - len(followers)
-            for number, residual in enumerate(residuals):
-                maps = residual(maps)
-                if number >= first:
-                    maps = followers[number - first](maps)
+        maps: Tensor = self.non_local(self.network.stem(images, modalities), self.network.stages)
         return maps
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
