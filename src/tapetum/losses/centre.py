@@ -19,8 +19,8 @@ def centre_loss(features: Tensor, labels: Tensor, centres: Tensor, *, weight: fl
         weight: of the loss.
     Returns:
         () at least float32.
-    Source: Wen et al., ECCV 2016, as in the strong baseline's release, which divides the centres' gradient by the weight
-        before their optimiser steps. That release also adds 1e-12 for each picture and each other class.
+    Source: Wen et al., ECCV 2016, as in the strong baseline's release, which divides the centres' gradient by the
+        weight before their optimiser steps. That release also adds 1e-12 for each picture and each other class.
     """
     with torch.autocast(features.device.type, enabled=False):
         features, own = at_least_float32(features), at_least_float32(centres)[labels]

@@ -98,8 +98,8 @@ class Branch(StrongBranch):
         maps = images
         for part in self._parts(STEM):
             maps = part(maps)
-        maps = self.non_local(maps, self._parts(STAGES))
-        return maps
+        behind: Tensor = self.non_local(maps, self._parts(STAGES))
+        return behind
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
         """Pooled features, (B, width) float32.

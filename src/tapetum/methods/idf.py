@@ -392,7 +392,7 @@ class Method(nn.Module):
         return images if enhanced is None else enhanced.float().clamp(0, 1)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Backbone (both extractors), head (heads and fusion), enhancer (DCE-Net), centres (of heads that have them)."""
+        """Backbone (both extractors), head (heads and fusion), enhancer (DCE-Net), centres (where heads have some)."""
         modules = {
             "backbone": (self.second, self.night),
             "head": (self.heads, self.fusion),
