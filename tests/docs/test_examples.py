@@ -207,10 +207,15 @@ def test_the_option_table_of_a_method_holds_every_option_with_its_default(method
         assert written == expected, f"{method}.md says {name} is {text}, the code {expected!r}"
 
 
-def test_the_option_table_of_the_two_stream_methods_holds_every_option_with_its_defaults() -> None:
-    text = (DOCS / "two_stream.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("page", "methods"), [("two_stream", ("two_stream", "agw_vi")), ("strong_baselines", ("bot", "agw"))]
+)
+def test_the_option_table_of_two_methods_holds_every_option_with_its_defaults(
+    page: str, methods: tuple[str, str]
+) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     cells = re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|[^|]*\|$", text, re.MULTILINE)
-    for column, method in enumerate(("two_stream", "agw_vi"), start=1):
+    for column, method in enumerate(methods, start=1):
         written = {row[0]: yaml.safe_load(row[column].strip(" `")) for row in cells if row[column].strip()}
         defaults = dataclasses.asdict(method_options(method)())
         assert written == {n: list(value) if isinstance(value, tuple) else value for n, value in defaults.items()}
