@@ -27,8 +27,8 @@ def test_the_centre_loss_equals_a_slow_loop(rng):
     for row, label in enumerate(labels.tolist()):
         for a, b in zip(features[row].tolist(), centres[label].tolist(), strict=True):
             total += (a - b) ** 2
-    assert float(centre_loss(features, labels, centres)) == pytest.approx(total / 6, rel=1e-12)
-    assert float(centre_loss(features, labels, centres, weight=0.25)) == pytest.approx(total / 24, rel=1e-12)
+    assert centre_loss(features, labels, centres).item() == pytest.approx(total / 6, rel=1e-12)
+    assert centre_loss(features, labels, centres, weight=0.25).item() == pytest.approx(total / 24, rel=1e-12)
 
 
 def test_the_weight_scales_what_the_features_learn_and_not_what_the_centres_do(rng):
