@@ -1,5 +1,6 @@
 """BoT and AGW at published size against what their releases compute (tests/golden/networks)."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +12,6 @@ from golden.networks.fill import Case, tensor
 from golden_files import FOLDER
 from tapetum.core.errors import CheckpointError
 from tapetum.core.types import Batch
-from tapetum.engine.checkpoint import load_checkpoint
 from tapetum.engine.convert import export_checkpoint, import_checkpoint
 from tapetum.engine.optimisation import build_optimisers, set_learning_rates
 from tapetum.engine.recipe import load_recipe
@@ -29,20 +29,22 @@ class Whole:
 
     name: str
     case: Case
+    released: dict[str, Tensor]
     method: nn.Module
 
 
 @pytest.fixture(scope="module", params=["bot", "agw"])
 def whole(request) -> Whole:
     case = Case(FOLDER / "networks" / f"{request.param}.npz")
-    for key, value in case.state_dict().items():
-        assert value.sum(dtype="float64") == pytest.approx(case.arrays["weights/cfg/sum"][case.keys.index(key)])
-    found = convert_from(f"{request.param}-official", case.checkpoint(torch.from_numpy))
+    released = case.checkpoint(torch.from_numpy)
+    sums = torch.stack([released[key].sum(dtype=torch.float64) for key in case.keys])
+    torch.testing.assert_close(sums, torch.from_numpy(case.arrays["weights/cfg/sum"]), rtol=1e-6, atol=1e-6)
+    found = convert_from(f"{request.param}-official", released)
     method = build_method(request.param, None, found.num_ids)
     width = method.branch.width
     centres = torch.from_numpy(tensor("centres", (found.num_ids, width), case.info["seed"], 0, 1))
     method.load_state_dict(found.state | {CENTRES: centres})
-    return Whole(request.param, case, method)
+    return Whole(request.param, case, released, method)
 
 
 def assert_near(case: Case, entry: str, found: Tensor) -> None:
@@ -69,36 +71,41 @@ def places(whole: Whole) -> dict[str, nn.Module]:
     return found
 
 
-def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole, tmp_path):
-    layout, file = f"{whole.name}-official", whole.case.info["checkpoint"]["file"]
-    released = whole.case.checkpoint(torch.from_numpy)
-    assert len(released) == NUM_TENSORS[whole.name]
-    torch.save(released, tmp_path / file)
-    header = import_checkpoint(layout, tmp_path / file, tmp_path / "ours.safetensors")
-    assert (header.method, header.num_ids, header.options["centre_weight"]) == (whole.name, 300, 0.0)
-    usual = load_recipe(f"{whole.name}_market1501")
-    assert header.recipe["data"] == usual.model_dump(mode="json")["data"]
-    export_checkpoint(layout, tmp_path / "ours.safetensors", tmp_path / "theirs.pth")
-    again = torch.load(tmp_path / "theirs.pth", weights_only=True)
-    assert again.keys() == released.keys()
-    assert all(torch.equal(again[name], value) for name, value in released.items())
+def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key != name}
 
-    with_centres = load_checkpoint(tmp_path / "ours.safetensors").network.state_dict() | {
-        CENTRES: torch.zeros(300, 2048)
-    }
-    written = convert_to(layout, {}, with_centres)
-    assert written.keys() == released.keys(), "the releases keep centres in a file of their own"
+
+def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
+    layout, released = f"{whole.name}-official", whole.released
+    assert len(released) == NUM_TENSORS[whole.name]
+    found = convert_from(layout, released)
+    assert (found.method, found.num_ids, found.options["centre_weight"]) == (whole.name, 300, 0.0)
+    written = convert_to(layout, found.options, found.state)
+    assert written.keys() == released.keys()
+    assert all(torch.equal(written[name], value) for name, value in released.items())
+    with_centres = convert_to(layout, {}, found.state | {CENTRES: torch.zeros(300, 2048)})
+    assert with_centres.keys() == released.keys(), "the releases keep centres in a file of their own"
     for broken, message in (
         (released | {"extra.weight": torch.zeros(1)}, r"1 unknown tensor\(s\), first 'extra.weight'"),
         (released | {"base.conv1.weight": torch.zeros(64, 1, 7, 7)}, r"base.conv1.weight' is \(64, 1, 7, 7\)"),
-        (
-            {n: v for n, v in released.items() if n != "bottleneck.bias"},
-            r"1 missing tensor\(s\), first 'bottleneck.bias'",
-        ),
-        ({n: v for n, v in released.items() if n != "classifier.weight"}, "no tensor 'classifier.weight'"),
+        (without(released, "bottleneck.bias"), r"1 missing tensor\(s\), first 'bottleneck.bias'"),
+        (without(released, "classifier.weight"), "no tensor 'classifier.weight'"),
     ):
         with pytest.raises(CheckpointError, match=message):
             convert_from(layout, broken)
+
+
+@pytest.mark.parametrize("whole", ["agw"], indirect=True)
+def test_a_released_file_becomes_one_of_ours_with_the_pictures_of_its_recipe(whole, tmp_path):
+    file = tmp_path / whole.case.info["checkpoint"]["file"]
+    torch.save(whole.released, file)
+    header = import_checkpoint("agw-official", file, tmp_path / "ours.safetensors")
+    assert (header.method, header.num_ids) == ("agw", 300)
+    assert header.recipe["data"] == load_recipe("agw_market1501").model_dump(mode="json")["data"]
+    export_checkpoint("agw-official", tmp_path / "ours.safetensors", tmp_path / "theirs.pth")
+    again = torch.load(tmp_path / "theirs.pth", weights_only=True)
+    assert again.keys() == whole.released.keys()
+    assert all(torch.equal(again[name], value) for name, value in whole.released.items())
 
 
 def test_the_vector_for_search_and_the_maps_before_it_are_the_releases(whole):
@@ -130,7 +137,7 @@ def test_the_vector_for_search_and_the_maps_before_it_are_the_releases(whole):
 
 def test_a_training_step_with_the_recipe_is_the_releases(whole):
     """Losses, gradients, running statistics, and how far both optimisers move each weight in the first epoch."""
-    case, method = whole.case, whole.method.train()
+    case, method = whole.case, copy.deepcopy(whole.method).train()
     recipe = load_recipe(f"{whole.name}_market1501")
     optimisers = build_optimisers(method, method.parameter_groups(), recipe.optimiser, turns_of(method))
     before = {name: weights.detach().clone() for name, weights in method.named_parameters()}
