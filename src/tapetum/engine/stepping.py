@@ -118,10 +118,10 @@ class Stepper:
             values = torch.stack([loss.float() for loss in losses.values()])
             total = self._scaler.scale(values.sum() / parts)
             if self._alone:
-                total.backward()
+                torch.autograd.backward(total)
             else:
                 moving = [weight for weight in weights if weight.requires_grad]
-                total.backward(inputs=moving, retain_graph=place < len(phase) - 1)
+                torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
             yield list(losses), values.detach()
 
     def _move(self, optimisers: Sequence[torch.optim.Optimizer]) -> None:
@@ -161,10 +161,11 @@ def freeze(network: nn.Module, groups: Mapping[str, list[nn.Parameter]], frozen:
     """Hold groups of weights still, let the others learn; modules whose weights all stand still go to evaluation mode.
 
     Args:
-        network: the method, in training mode.
+        network: the method; all else goes to training mode.
         groups: of the method.
         frozen: names of the groups that stand still.
     """
+    network.train()
     still = {id(weight) for name in frozen for weight in groups[name]}
     moving = {id(weight) for weights in groups.values() for weight in weights} - still
     for weights in groups.values():

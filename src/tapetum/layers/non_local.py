@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tapetum.layers.two_stream import output_width
+
 InnerWidth = Literal["one", "half"]
 
 
@@ -59,19 +61,21 @@ class NonLocalStages(nn.ModuleList):
     """Non-local blocks behind the last residual blocks of a network's stages.
 
     Args:
-        widths: for each stage, the channels behind those of its residual blocks that one follows.
+        stages: each a sequence of residual blocks.
+        counts: for each stage, how many of its residual blocks one follows; where it has fewer, one follows each.
         inner: as for `NonLocal`.
     """
 
-    def __init__(self, widths: Iterable[Sequence[int]], inner: InnerWidth = "one") -> None:
-        super().__init__(nn.ModuleList(NonLocal(width, inner) for width in stage) for stage in widths)
+    def __init__(self, stages: Iterable[nn.Module], counts: Sequence[int], inner: InnerWidth = "one") -> None:
+        followed = [list(stage.children())[::-1][:count][::-1] for stage, count in zip(stages, counts, strict=True)]
+        super().__init__(nn.ModuleList(NonLocal(output_width(block), inner) for block in each) for each in followed)
 
     def forward(self, maps: Tensor, stages: Iterable[nn.Module]) -> Tensor:
         """The maps behind all stages.
 
         Args:
             maps: (B, C, h, w), what the first stage takes.
-            stages: each a sequence of residual blocks.
+            stages: as at construction.
         """
         for stage, followers in zip(stages, self, strict=True):
             residuals, blocks = list(stage.children()), list(followers.children())

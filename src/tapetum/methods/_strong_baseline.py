@@ -15,7 +15,7 @@ from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import read_options
 from tapetum.core.types import Batch
-from tapetum.layers.backbones import build_backbone, load_backbone
+from tapetum.layers.backbones import load_backbone
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.centres import CentredNeck, Centres
@@ -29,10 +29,6 @@ class StrongBaselineOptions(Protocol):
     @property
     def backbone(self) -> str:
         """A timm model."""
-
-    @property
-    def last_stride(self) -> int:
-        """Of the last stage."""
 
     @property
     def stem_relu(self) -> bool:
@@ -56,12 +52,14 @@ class StrongBranch(nn.Module):
 
     Args:
         options: of the method.
+        backbone: the network that they name.
+        width: of the pooled feature.
     """
 
-    def __init__(self, options: StrongBaselineOptions) -> None:
+    def __init__(self, options: StrongBaselineOptions, backbone: nn.Module, width: int) -> None:
         super().__init__()
         self.options = options
-        self.backbone, self.width = build_backbone(options.backbone, last_stride=options.last_stride)
+        self.backbone, self.width = backbone, width
         if not options.stem_relu:
             _leave_out_stem_relu(self.backbone, options.backbone)
 
@@ -113,7 +111,7 @@ class StrongBranch(nn.Module):
         """Fill the backbone.
 
         Args:
-            source: "imagenet", "none" or a weights file.
+            source: "imagenet", "package", "none" or a weights file.
         """
         load_backbone(self.backbone, self.options.backbone, source)
 

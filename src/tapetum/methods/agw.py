@@ -14,14 +14,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from tapetum.core.errors import RecipeError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
-from tapetum.layers.backbones import pool_average
+from tapetum.layers.backbones import build_backbone, pool_average
 from tapetum.layers.non_local import InnerWidth, NonLocalStages
 from tapetum.layers.normalisation import Normalisation
 from tapetum.layers.pooling import GeM
-from tapetum.layers.two_stream import STAGES, STEM
+from tapetum.layers.two_stream import STAGES, divide_backbone
 from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
 from tapetum.methods import _strong_baseline
 from tapetum.methods._official import Converted, OfficialFormat, Renaming
@@ -35,7 +34,7 @@ SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = option("resnet50", "a plain ResNet of timm")
+    backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
     last_stride: int = option(1, "2 halves the last stage's resolution")
     stem_relu: bool = option(False, "a ReLU behind the first batch norm, which the release leaves out")
     non_local: tuple[int, int, int, int] = option(
@@ -72,22 +71,14 @@ class Branch(StrongBranch):
     options: Options
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:  # noqa: ARG002
-        super().__init__(options)
-        if not all(hasattr(self.backbone, name) for name in (*STEM, *STAGES)):
-            raise RecipeError(
-                f"backbone {options.backbone}: has no separate stem and four stages; choose a plain ResNet of timm"
-            )
-        self.non_local = NonLocalStages(
-            (
-                [_width_of(block) for block in list(stage.children())[-count:]] if count else []
-                for stage, count in zip(self._parts(STAGES), options.non_local, strict=True)
-            ),
-            options.non_local_width,
-        )
+        super().__init__(options, *build_backbone(options.backbone, last_stride=options.last_stride))
+        _, stages = self._parts()
+        self.non_local = NonLocalStages(stages, options.non_local, options.non_local_width)
         self.pool = GeM(options.gem_power) if options.pooling == "gem" else None
 
-    def _parts(self, names: tuple[str, ...]) -> list[nn.Module]:
-        return [self.backbone.get_submodule(name) for name in names]
+    def _parts(self) -> tuple[nn.Module, list[nn.Sequential]]:
+        stem, stages, _ = divide_backbone(self.backbone, self.options.backbone)
+        return stem, stages
 
     def compute_maps(self, images: Tensor) -> Tensor:
         """The last feature maps, (B, width, h, w).
@@ -95,11 +86,9 @@ class Branch(StrongBranch):
         Args:
             images: (B, 3, H, W), normalised.
         """
-        maps = images
-        for part in self._parts(STEM):
-            maps = part(maps)
-        behind: Tensor = self.non_local(maps, self._parts(STAGES))
-        return behind
+        stem, stages = self._parts()
+        maps: Tensor = self.non_local(stem(images), stages)
+        return maps
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
         """Pooled features, (B, width) float32.
@@ -121,12 +110,6 @@ class Branch(StrongBranch):
             labels: (B,) int64.
         """
         return weighted_triplet(features, labels, numerics=self.options.triplet_numerics)
-
-
-def _width_of(block: nn.Module) -> int:
-    """Channels that come out of a residual block: the width of the last norm on the main path."""
-    norms = [m for name, m in block.named_modules() if isinstance(m, nn.BatchNorm2d) and "downsample" not in name]
-    return norms[-1].num_features
 
 
 class Method(SingleBranch):

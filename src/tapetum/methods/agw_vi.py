@@ -33,7 +33,7 @@ SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = "resnet50"  # a plain ResNet of timm
+    backbone: str = "resnet50"  # a plain ResNet or EfficientNet of timm
     last_stride: int = 1  # 2 halves the last stage's resolution
     non_local: tuple[int, int, int, int] = (0, 2, 3, 0)  # blocks of each stage that one follows, counted from its end
     non_local_width: InnerWidth = "one"  # the release's; "half": of the stage's channels, as in the paper
@@ -72,15 +72,7 @@ class Method(TwoStreamMethod):
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__(options, facts)
-        self.non_local = NonLocalStages(
-            (
-                [width] * min(count, len(list(stage.children())))
-                for stage, width, count in zip(
-                    self.network.stages, self.network.widths[1:], options.non_local, strict=True
-                )
-            ),
-            options.non_local_width,
-        )
+        self.non_local = NonLocalStages(self.network.stages, options.non_local, options.non_local_width)
 
     def compute_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
         """The last feature maps.

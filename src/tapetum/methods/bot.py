@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
-from tapetum.layers.backbones import pool_average
+from tapetum.layers.backbones import Pooling, build_any_backbone
 from tapetum.layers.normalisation import Normalisation
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods._official import Converted, OfficialFormat
@@ -28,8 +28,12 @@ SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = option("resnet50", "a convolutional timm model")
-    last_stride: int = option(1, "2 halves the last stage's resolution")
+    backbone: str = option("resnet50", "a timm model that gives maps, or a plain vision transformer")
+    last_stride: int = option(1, "2 halves the last stage's resolution, and is what a vision transformer takes")
+    patch_stride: int | None = option(
+        None, "of a vision transformer: pixels from one patch to the next; null: a patch's side", least=1
+    )
+    pooling: Pooling = option("average", "of maps or of the patches' tokens; or a vision transformer's class token")
     stem_relu: bool = option(False, "a ReLU behind the first batch norm, which the release leaves out")
     label_smoothing: float = option(0.1, "of the cross-entropy", least=0, below=1)
     triplet_weight: float = option(1.0, "of the triplets; 0 switches them off", least=0)
@@ -43,17 +47,25 @@ class Options:
 
 
 class Branch(StrongBranch):
-    """The extractor: backbone and global average pooling.
+    """The extractor: backbone and pooling.
 
     Args:
         options: see `Options`.
-        facts: not used.
+        facts: of the training data.
     """
 
     options: Options
 
-    def __init__(self, options: Options, facts: TrainingFacts) -> None:  # noqa: ARG002
-        super().__init__(options)
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+        backbone, gives = build_any_backbone(
+            options.backbone,
+            size=facts.size,
+            last_stride=options.last_stride,
+            patch_stride=options.patch_stride,
+            pooling=options.pooling,
+        )
+        super().__init__(options, backbone, gives.width)
+        self.gives = gives
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
         """Pooled features, (B, width) float32.
@@ -63,7 +75,7 @@ class Branch(StrongBranch):
             modalities: not used.
             camids: not used.
         """
-        return pool_average(self.backbone(images), self.width)
+        return self.gives.pool(self.backbone(images))
 
     def triplet(self, features: Tensor, labels: Tensor) -> Tensor:
         """Of the farthest positive and the nearest negative of each picture.

@@ -100,16 +100,17 @@ def test_non_local_blocks_follow_the_last_residual_blocks_of_their_stage():
     class Named(torch.nn.Module):
         def __init__(self, name):
             super().__init__()
-            self.name = name
+            self.name, self.norm = name, torch.nn.BatchNorm2d(6)
 
         def forward(self, maps):
             names.append(self.name)
             return maps
 
     stages = [torch.nn.Sequential(*(Named(f"{stage}{number}") for number in range(3))) for stage in "ab"]
-    blocks = NonLocalStages([[6, 6], []]).eval()
+    blocks = NonLocalStages(stages, [2, 0]).eval()
     for number, block in enumerate(blocks[0]):
         block.register_forward_hook(lambda *_, number=number: names.append(f"non-local {number}"))
     maps = torch.randn(1, 6, 3, 2)
     assert torch.equal(blocks(maps, stages), maps)  # the norms of fresh blocks are zero
     assert names == ["a0", "a1", "non-local 0", "a2", "non-local 1", "b0", "b1", "b2"]
+    assert [len(each) for each in NonLocalStages(stages, [4, 1])] == [3, 1]

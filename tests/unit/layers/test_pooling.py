@@ -41,6 +41,14 @@ def test_under_autocast_the_mean_is_taken_in_float32(rng):
     assert torch.equal(inside, pool_gem(maps))
 
 
+def test_negative_values_count_as_zero():
+    maps = torch.tensor([[[[-2.0, -1.0]], [[-1.0, 2.0]]]], requires_grad=True)
+    pooled = pool_gem(maps)
+    torch.testing.assert_close(pooled, pool_gem(maps.detach().clamp(min=0)))
+    pooled.sum().backward()
+    assert torch.isfinite(maps.grad).all()
+
+
 def test_learned_pooling_equals_the_original_with_the_gradient_of_its_power(golden, assert_matches):
     case = golden("strong_baselines", "gem_learnable_p25")
     (x,) = case.leaves("x")

@@ -34,6 +34,20 @@ def test_the_blocks_are_those_of_the_release_or_one_behind_each_residual_block(b
     assert {block.g.out_channels for blocks in branch.non_local for block in blocks} == {1}
 
 
+def test_an_efficientnet_takes_the_blocks_behind_its_own_stages():
+    options = SMALL | {"backbone": "test_efficientnet", "stem_relu": True}
+    method, batch = build_method("agw", options, 3), make_batch()
+    assert sum(len(blocks) for blocks in method.branch.non_local) > 0
+    with torch.no_grad():
+        before = run(method.eval(), batch).feature
+        for blocks in method.branch.non_local:
+            for block in blocks:
+                torch.nn.init.ones_(block.norm.weight)
+        after = run(method, batch).feature
+    assert before.shape == (6, method.branch.width)
+    assert not torch.allclose(before, after)
+
+
 def test_with_blocks_that_are_fresh_and_average_pooling_the_network_is_that_of_bot():
     batch = make_batch()
     method = build_method("agw", SMALL | {"pooling": "average"}, 3).eval()
@@ -71,7 +85,7 @@ def test_settings_that_cannot_work_are_refused():
         ({"non_local_width": "third"}, r"method\.non_local_width: 'third' is none of 'one', 'half'"),
         ({"gem_power": 0.0}, r"method\.gem_power: 0\.0 is out of range; use a number above 0"),
         ({"centre_weight": -1.0}, r"method\.centre_weight: -1\.0 is out of range"),
-        ({"backbone": "mobilenetv3_small_050", "stem_relu": True}, "choose a plain ResNet of timm"),
+        ({"backbone": "mobilenetv3_small_050", "stem_relu": True}, "choose a plain ResNet or EfficientNet of timm"),
     ):
         with pytest.raises(RecipeError, match=message):
             build_method("agw", SMALL | options, 3)
