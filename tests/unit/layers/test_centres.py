@@ -9,8 +9,8 @@ def test_centres_are_drawn_from_a_standard_normal_distribution():
     torch.manual_seed(0)
     weight = Centres(300, 64).weight
     assert weight.shape == (300, 64)
-    assert abs(float(weight.mean())) < 0.02
-    assert abs(float(weight.std()) - 1) < 0.02
+    assert abs(weight.mean().item()) < 0.02
+    assert abs(weight.std().item() - 1) < 0.02
 
 
 def test_a_neck_with_centres_gives_what_one_without_gives():

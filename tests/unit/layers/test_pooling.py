@@ -66,7 +66,7 @@ def test_learned_pooling_equals_a_slow_loop(rng):
     for picture in range(2):
         for channel in range(3):
             powers = [max(value, 1e-6) ** 2.5 for value in maps[picture, channel].flatten().tolist()]
-            assert float(pooled[picture, channel]) == pytest.approx((sum(powers) / len(powers)) ** (1 / 2.5), rel=1e-12)
+            assert pooled[picture, channel].item() == pytest.approx((sum(powers) / len(powers)) ** (1 / 2.5), rel=1e-12)
 
 
 def test_an_empty_channel_gives_a_learned_power_a_finite_gradient():
