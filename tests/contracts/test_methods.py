@@ -100,7 +100,7 @@ def shared(request) -> nn.Module:
 
 
 def test_there_are_the_methods_of_this_version():
-    assert {"ide", "idf", "bnneck"} <= set(METHODS)
+    assert {"ide", "idf", "bot", "agw"} <= set(METHODS)
 
 
 def test_a_method_has_the_common_interface(shared):

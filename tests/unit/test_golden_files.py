@@ -45,6 +45,10 @@ CASES = {
     "samplers": (
         "cross_modality_sampler_0 cross_modality_sampler_1 cross_modality_sampler_2 pk_sampler_0 pk_sampler_1"
     ),
+    "strong_baselines": (
+        "center gem_learnable_p25 non_local_single_eval non_local_single_train "
+        "triplet_weighted_regularised_single_modality"
+    ),
     "schedules": "agw_vi caj deen idf strong_baseline",
 }
 ITERATED = {  # file -> outputs by which a test chooses its cases, and cases that tests name

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,11 +13,13 @@ from tapetum.data.catalog import load_dataset_module
 from tapetum.engine.checkpoint import Header, fill, load_checkpoint, save_checkpoint
 from tapetum.engine.recipe import DataSection, check_recipe, load_recipe, override_recipe
 from tapetum.layers.weights import read_state
-from tapetum.methods import build_method, convert_from, convert_to, official_formats
+from tapetum.methods import build_method, build_options, convert_from, convert_to, official_formats
 
 RECIPES = {
     "idf-official": "idf_official",
     "ide-official": "ide_night600",
+    "bot-official": "bot_market1501",
+    "agw-official": "agw_market1501",
     "agw-vi-official": "agw_sysu",
     "deen-official": "deen_llcm",
 }  # under which a layout's weights were trained
@@ -96,7 +99,8 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     """
     checkpoint = load_checkpoint(source)
     try:
-        state = convert_to(layout, checkpoint.header.options, checkpoint.network.state_dict())
+        options = asdict(build_options(checkpoint.header.method, checkpoint.header.options))  # with a former name's own
+        state = convert_to(layout, options, checkpoint.network.state_dict())
     except CheckpointError as error:
         raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}

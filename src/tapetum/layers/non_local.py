@@ -1,10 +1,13 @@
 """Non-local block without softmax: each place of a map hears from every other, at a cost linear in the places."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tapetum.layers.two_stream import output_width
 
 InnerWidth = Literal["one", "half"]
 
@@ -52,3 +55,33 @@ class NonLocal(nn.Module):
         heard = heard.to(projected.dtype).view(maps.shape[0], -1, *maps.shape[2:])
         residual: Tensor = self.norm(self.out(heard))
         return residual + maps
+
+
+class NonLocalStages(nn.ModuleList):
+    """Non-local blocks behind the last residual blocks of a network's stages.
+
+    Args:
+        stages: each a sequence of residual blocks.
+        counts: for each stage, how many of its residual blocks one follows; where it has fewer, one follows each.
+        inner: as for `NonLocal`.
+    """
+
+    def __init__(self, stages: Iterable[nn.Module], counts: Sequence[int], inner: InnerWidth = "one") -> None:
+        followed = [list(stage.children())[::-1][:count][::-1] for stage, count in zip(stages, counts, strict=True)]
+        super().__init__(nn.ModuleList(NonLocal(output_width(block), inner) for block in each) for each in followed)
+
+    def forward(self, maps: Tensor, stages: Iterable[nn.Module]) -> Tensor:
+        """The maps behind all stages.
+
+        Args:
+            maps: (B, C, h, w), what the first stage takes.
+            stages: as at construction.
+        """
+        for stage, followers in zip(stages, self, strict=True):
+            residuals, blocks = list(stage.children()), list(followers.children())
+            first = len(residuals) - len(blocks)
+            for number, residual in enumerate(residuals):
+                maps = residual(maps)
+                if number >= first:
+                    maps = blocks[number - first](maps)
+        return maps

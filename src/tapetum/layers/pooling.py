@@ -1,9 +1,10 @@
 """Generalised-mean pooling: between the average of a map and its largest value."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 EPS = 1e-12  # under the root: the gradient of an all-zero channel is finite
+LOWEST = 1e-6  # of a value whose power is learned: its logarithm is part of the gradient
 
 
 def pool_gem(maps: Tensor, power: float = 3.0) -> Tensor:
@@ -19,3 +20,28 @@ def pool_gem(maps: Tensor, power: float = 3.0) -> Tensor:
     with torch.autocast(maps.device.type, enabled=False):
         values = maps if maps.dtype == torch.float64 else maps.float()
         return (values.clamp(min=0).pow(power).mean((2, 3)) + EPS).pow(1 / power)
+
+
+class GeM(nn.Module):
+    """Generalised mean whose power is learned: (mean over places of max(maps, 1e-6)^power)^(1 / power).
+
+    Accumulated and given in float32 (float64 stays float64).
+
+    Args:
+        power: at the start.
+    Source: Radenovic et al., TPAMI 2019, as in the visible release of AGW.
+    """
+
+    def __init__(self, power: float = 3.0) -> None:
+        super().__init__()
+        self.power = nn.Parameter(torch.full((1,), power))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """One value a channel, (B, C).
+
+        Args:
+            maps: (B, C, h, w).
+        """
+        with torch.autocast(maps.device.type, enabled=False):
+            values = maps if maps.dtype == torch.float64 else maps.float()
+            return values.clamp(min=LOWEST).pow(self.power).mean((2, 3)).pow(1 / self.power)

@@ -48,8 +48,8 @@ class TwoStream(nn.Module):
     def __init__(self, backbone: str, *, last_stride: int = 1, num_stages: int = 4) -> None:
         super().__init__()
         self.backbone, self.last_stride = backbone, last_stride
-        self.stems = nn.ModuleList(_divide(self._build(), backbone)[0] for _ in Modality)
-        _, shared, first_stride = _divide(self._build(), backbone)
+        self.stems = nn.ModuleList(divide_backbone(self._build(), backbone)[0] for _ in Modality)
+        _, shared, first_stride = divide_backbone(self._build(), backbone)
         self.stages = nn.ModuleList(shared[:num_stages])
         use_winograd(self.stages)
         self.widths = (output_width(self.stems[0]), *(output_width(stage) for stage in self.stages))
@@ -104,7 +104,7 @@ class TwoStream(nn.Module):
             return
         network = self._build()
         load_backbone(network, self.backbone, source)
-        filled, stages, _ = _divide(network, self.backbone)
+        filled, stages, _ = divide_backbone(network, self.backbone)
         for stem in self.stems:
             stem.load_state_dict(filled.state_dict())
         for stage, other in zip(self.stages, stages, strict=False):
@@ -130,8 +130,15 @@ def output_width(part: nn.Module) -> int:
     return norms[-1].num_features
 
 
-def _divide(network: nn.Module, name: str) -> tuple[nn.Sequential, list[nn.Sequential], int]:
-    """A backbone's stem, its four stages, and by how much the first of them divides the resolution."""
+def divide_backbone(network: nn.Module, name: str) -> tuple[nn.Sequential, list[nn.Sequential], int]:
+    """A backbone's stem, its four stages, and by how much the first of them divides the resolution.
+
+    Args:
+        network: a ResNet or EfficientNet from `build_backbone`.
+        name: its name.
+    Raises:
+        RecipeError: it is of another kind.
+    """
     if isinstance(getattr(network, "bn1", None), nn.BatchNorm2d):
         if all(hasattr(network, part) for part in (*STEM, *STAGES)):
             stages = [cast(nn.Sequential, network.get_submodule(stage)) for stage in STAGES]

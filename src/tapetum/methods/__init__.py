@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +13,23 @@ from tapetum.core.method import TrainingFacts
 from tapetum.core.options import read_options
 from tapetum.methods._official import Converted, OfficialFormat
 
+# Names of former versions, which recipes and checkpoints go on using: name -> method, and the options it stands for.
+FORMER_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bnneck": ("bot", {"backbone": "resnet18", "stem_relu": True, "centre_weight": 0.0}),
+}
+
+
+def find_method(name: str) -> tuple[ModuleType, dict[str, Any]]:
+    """A method's file, and the options that its name stands for; those of today's names are none.
+
+    Args:
+        name: "idf", a dotted module name, or a name of a former version.
+    Raises:
+        RecipeError: there is no such method.
+    """
+    name, meant = FORMER_NAMES.get(name, (name, {}))
+    return discovery.load("tapetum.methods", name), meant
+
 
 def method_options(name: str) -> type[Any]:
     """The options dataclass of a method.
@@ -21,7 +39,7 @@ def method_options(name: str) -> type[Any]:
     Raises:
         RecipeError: there is no such method.
     """
-    module = discovery.load("tapetum.methods", name)
+    module, _ = find_method(name)
     if not (hasattr(module, "Options") and hasattr(module, "Method")):
         raise RecipeError(f"method {name!r}: its file has no classes Options and Method; see CONTRIBUTING.md")
     options: type[Any] = module.Options
@@ -34,7 +52,7 @@ def small_options(name: str) -> dict[str, Any]:
     Args:
         name: "idf", or a dotted module name.
     """
-    return dict(getattr(discovery.load("tapetum.methods", name), "SMALL", {}))
+    return dict(getattr(find_method(name)[0], "SMALL", {}))
 
 
 def views_of(name: str) -> tuple[int, int]:
@@ -43,7 +61,7 @@ def views_of(name: str) -> tuple[int, int]:
     Args:
         name: "idf", or a dotted module name.
     """
-    visible, infrared = getattr(discovery.load("tapetum.methods", name), "VIEWS", (1, 1))
+    visible, infrared = getattr(find_method(name)[0], "VIEWS", (1, 1))
     return visible, infrared
 
 
@@ -56,7 +74,7 @@ def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:
     Raises:
         RecipeError: an option is unknown, has the wrong type, or does not go with another.
     """
-    return read_options(method_options(name), options)
+    return read_options(method_options(name), {**find_method(name)[1], **(options or {})})
 
 
 def build_method(
@@ -84,7 +102,7 @@ def build_method(
     if num_ids < 1:
         raise RecipeError(f"method {name}: num_ids is {num_ids}; a method needs at least one training identity")
     settings = build_options(name, options)
-    kind = discovery.load("tapetum.methods", name).Method
+    kind = find_method(name)[0].Method
     parameters = list(inspect.signature(kind).parameters)
     if parameters[:2] != ["options", "facts"]:
         raise RecipeError(

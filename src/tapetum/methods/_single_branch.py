@@ -9,6 +9,7 @@ from tapetum.core.method import TrainingFacts
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.branch import HeadOutput
+from tapetum.layers.centres import centres_of
 from tapetum.layers.normalisation import Normalisation, Normalise
 
 
@@ -86,11 +87,12 @@ class SingleBranch(nn.Module):
         return output.embedding if self.options.test_feature == "head" else output.feature
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Backbone and head; what the head holds fixed belongs to neither."""
-        return {
-            "backbone": list(self.branch.parameters()),
-            "head": [parameter for parameter in self.head.parameters() if parameter.requires_grad],
-        }
+        """Backbone and head, and centres where the head has some; what the head holds fixed belongs to none."""
+        centres = centres_of(self.head)
+        apart = {id(parameter) for parameter in centres}
+        head = [weights for weights in self.head.parameters() if weights.requires_grad and id(weights) not in apart]
+        groups = {"backbone": list(self.branch.parameters()), "head": head, "centres": centres}
+        return {name: weights for name, weights in groups.items() if weights}
 
     def load_pretrained(self, source: str) -> None:
         """Fill the backbone.

@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
-from tapetum.layers.non_local import InnerWidth, NonLocal
+from tapetum.layers.non_local import InnerWidth, NonLocalStages
 from tapetum.layers.normalisation import Normalisation
-from tapetum.layers.two_stream import STAGES, output_width
+from tapetum.layers.two_stream import STAGES
 from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
 from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
 from tapetum.methods._two_stream import Pooling, TestFeature, TwoStreamMethod, two_stream_renaming, unused_tensors
@@ -65,11 +65,7 @@ class Method(TwoStreamMethod):
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__(options, facts)
-        network = self.network
-        self.non_local = nn.ModuleList(
-            nn.ModuleList(NonLocal(output_width(block), options.non_local_width) for block in _last(stage, count))
-            for stage, count in zip(network.stages, options.non_local, strict=True)
-        )
+        self.non_local = NonLocalStages(self.network.stages, options.non_local, options.non_local_width)
 
     def compute_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
         """The last feature maps.
@@ -78,14 +74,7 @@ class Method(TwoStreamMethod):
             images: (B, 3, H, W), normalised.
             modalities: (B,) int64.
         """
-        maps = self.network.stem(images, modalities)
-        for stage, blocks in zip(self.network.stages, self.non_local, strict=True):
-            residuals, followers = list(stage.children()), list(blocks.children())
-            first = len(residuals) - len(followers)
-            for number, residual in enumerate(residuals):
-                maps = residual(maps)
-                if number >= first:
-                    maps = followers[number - first](maps)
+        maps: Tensor = self.non_local(self.network.stem(images, modalities), self.network.stages)
         return maps
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
@@ -102,12 +91,6 @@ class Method(TwoStreamMethod):
             triplet = weighted_triplet(output.feature, batch.labels, numerics=options.triplet_numerics)
             losses["triplet"] = options.triplet_weight * triplet
         return losses
-
-
-def _last(stage: nn.Module, count: int) -> list[nn.Module]:
-    """A stage's last residual blocks, all where it has fewer."""
-    blocks = list(stage.children())
-    return blocks[max(0, len(blocks) - count) :]
 
 
 # Checkpoints of the visible-infrared release.

@@ -17,13 +17,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tapetum.core import discovery
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option, read_options, require
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.branch import HeadOutput, whole_of
+from tapetum.layers.centres import centres_of
 from tapetum.layers.curve_net import CurveNet
 from tapetum.layers.fusion import BottleneckFusion, FusionActivation
 from tapetum.layers.normalisation import Normalisation, Normalise
@@ -34,6 +34,7 @@ from tapetum.losses.exposure import exposure
 from tapetum.losses.reconstruction import reconstruction
 from tapetum.losses.spatial import spatial_consistency
 from tapetum.losses.structure import structural_dissimilarity
+from tapetum.methods import find_method
 from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
 
 OWN_EXTRACTOR_OPTIONS = ("input_scale", "normalisation", "test_feature")  # IDF decides these for both branches
@@ -154,7 +155,7 @@ def extractor_settings(options: Options) -> tuple[ModuleType, Any]:
         RecipeError: there is no such extractor, or an option of it is wrong.
     """
     try:
-        module = discovery.load("tapetum.methods", options.extractor)
+        module, meant = find_method(options.extractor)
     except RecipeError as error:
         raise RecipeError(f"method.extractor: {error}") from error
     if not hasattr(module, "Branch"):
@@ -164,7 +165,7 @@ def extractor_settings(options: Options) -> tuple[ModuleType, Any]:
             name not in options.extractor_options,
             f"method.extractor_options.{name}: is decided for both branches by method.{name}; set it there",
         )
-    settings = read_options(module.Options, options.extractor_options, place="method.extractor_options")
+    settings = read_options(module.Options, {**meant, **options.extractor_options}, place="method.extractor_options")
     return module, settings
 
 
@@ -389,22 +390,25 @@ class Method(nn.Module):
         return images if enhanced is None else enhanced.float().clamp(0, 1)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Backbone (both extractors), head (three heads and the fusion) and enhancer (DCE-Net)."""
+        """Backbone (both extractors), head (heads and fusion), enhancer (DCE-Net), centres (where heads have some)."""
         modules = {
             "backbone": (self.second, self.night),
             "head": (self.heads, self.fusion),
             "enhancer": (self.enhancer,),
         }
+        centres = centres_of(self)
+        apart = {id(parameter) for parameter in centres}
         groups = {
             name: [
                 parameter
                 for module in group
                 if module is not None
                 for parameter in module.parameters()
-                if parameter.requires_grad
+                if parameter.requires_grad and id(parameter) not in apart
             ]
             for name, group in modules.items()
         }
+        groups["centres"] = centres
         return {name: parameters for name, parameters in groups.items() if parameters}
 
     def load_pretrained(self, source: str) -> None:

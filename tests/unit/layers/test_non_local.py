@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tapetum.layers.non_local import NonLocal
+from tapetum.layers.non_local import NonLocal, NonLocalStages
 
 THEIRS = {"g.0.": "g.", "W.0.": "out.", "W.1.": "norm."}
 
@@ -14,8 +14,9 @@ def ours(name):
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_the_block_equals_the_original(golden, assert_matches, mode):
-    case = golden("modules_other", f"non_local_vi_{mode}")
+@pytest.mark.parametrize(("file", "release"), [("modules_other", "vi"), ("strong_baselines", "single")])
+def test_the_block_equals_the_originals(golden, assert_matches, file, release, mode):
+    case = golden(file, f"non_local_{release}_{mode}")
     block = NonLocal(12).train(mode == "train")
     block.load_state_dict({ours(name): value for name, value in case.param.items()})
     (x,) = case.leaves("x")
@@ -90,3 +91,26 @@ def test_under_autocast_the_output_stays_near_the_exact_one(rng):
         with torch.autocast("cpu", torch.bfloat16):
             inside = block(maps)
     torch.testing.assert_close(inside.float(), exact, rtol=0.02, atol=0.02)
+
+
+def test_non_local_blocks_follow_the_last_residual_blocks_of_their_stage():
+    """Residual blocks and non-local ones in turn write their names down."""
+    names = []
+
+    class Named(torch.nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name, self.norm = name, torch.nn.BatchNorm2d(6)
+
+        def forward(self, maps):
+            names.append(self.name)
+            return maps
+
+    stages = [torch.nn.Sequential(*(Named(f"{stage}{number}") for number in range(3))) for stage in "ab"]
+    blocks = NonLocalStages(stages, [2, 0]).eval()
+    for number, block in enumerate(blocks[0]):
+        block.register_forward_hook(lambda *_, number=number: names.append(f"non-local {number}"))
+    maps = torch.randn(1, 6, 3, 2)
+    assert torch.equal(blocks(maps, stages), maps)  # the norms of fresh blocks are zero
+    assert names == ["a0", "a1", "non-local 0", "a2", "non-local 1", "b0", "b1", "b2"]
+    assert [len(each) for each in NonLocalStages(stages, [4, 1])] == [3, 1]

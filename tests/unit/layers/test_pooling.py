@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tapetum.layers.pooling import pool_gem
+from tapetum.layers.pooling import GeM, pool_gem
 
 
 def test_generalised_mean_pooling_equals_the_original(golden, assert_matches):
@@ -47,3 +47,37 @@ def test_negative_values_count_as_zero():
     torch.testing.assert_close(pooled, pool_gem(maps.detach().clamp(min=0)))
     pooled.sum().backward()
     assert torch.isfinite(maps.grad).all()
+
+
+def test_learned_pooling_equals_the_original_with_the_gradient_of_its_power(golden, assert_matches):
+    case = golden("strong_baselines", "gem_learnable_p25")
+    (x,) = case.leaves("x")
+    pool = GeM(float(case.param["p"]))
+    pooled = pool(x)
+    (pooled * case.inputs["probe_y"].flatten(1)).sum().backward()
+    assert_matches(pooled, case.out["y"].flatten(1), 2e-4)
+    assert_matches(x.grad, case.grad["x"], 1e-3)
+    assert_matches(pool.power.grad, case.grad["param.p"], 1e-3)
+
+
+def test_learned_pooling_equals_a_slow_loop(rng):
+    maps = torch.randn(2, 3, 4, 5, generator=rng, dtype=torch.float64)
+    pooled = GeM(2.5).double()(maps)
+    for picture in range(2):
+        for channel in range(3):
+            powers = [max(value, 1e-6) ** 2.5 for value in maps[picture, channel].flatten().tolist()]
+            assert pooled[picture, channel].item() == pytest.approx((sum(powers) / len(powers)) ** (1 / 2.5), rel=1e-12)
+
+
+def test_an_empty_channel_gives_a_learned_power_a_finite_gradient():
+    maps, pool = torch.zeros(1, 2, 3, 3, requires_grad=True), GeM()
+    pool(maps).sum().backward()
+    assert torch.isfinite(maps.grad).all()
+    assert torch.isfinite(pool.power.grad).all()
+
+
+def test_under_autocast_the_learned_mean_is_taken_in_float32(rng):
+    maps, pool = torch.rand(2, 3, 8, 8, generator=rng), GeM()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = pool(maps)
+    assert torch.equal(inside, pool(maps))

@@ -8,10 +8,17 @@ from tapetum.core.vectors import normalise
 from tapetum.losses.weighted_triplet import weighted_triplet
 
 
-@pytest.mark.parametrize("name", ["triplet_weighted_regularised", "triplet_weighted_regularised_normalised"])
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("losses_metric", "triplet_weighted_regularised"),
+        ("losses_metric", "triplet_weighted_regularised_normalised"),
+        ("strong_baselines", "triplet_weighted_regularised_single_modality"),
+    ],
+)
 @pytest.mark.parametrize(("suffix", "dtype", "tolerance"), [("", torch.float32, 2e-3), ("_f64", torch.float64, 1e-5)])
-def test_the_weighted_triplet_loss_equals_the_original(golden, assert_matches, name, suffix, dtype, tolerance):
-    case = golden("losses_metric", name)
+def test_the_weighted_triplet_loss_equals_the_original(golden, assert_matches, file, name, suffix, dtype, tolerance):
+    case = golden(file, name)
     (features,) = case.leaves("feats", dtype=dtype)
     used = normalise(features) if "normalised" in name else features
     loss = weighted_triplet(used, case.inputs["labels"])

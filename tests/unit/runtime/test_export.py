@@ -14,7 +14,7 @@ from tapetum.runtime.probe import compare
 from tapetum.runtime.sessions import NETWORK_FILES, open_model
 
 Make = Callable[..., Path]
-METHODS = ("ide", "idf", "bnneck", "two_stream", "agw_vi", "deen")
+METHODS = ("ide", "idf", "agw", "two_stream", "agw_vi", "deen")
 
 
 def draw_batch(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:

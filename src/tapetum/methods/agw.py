@@ -1,0 +1,166 @@
+"""AGW for visible pictures: BoT with non-local blocks, learned generalised-mean pooling and weighted triplets.
+
+Source: "Deep Learning for Person Re-identification: A Survey and Outlook" (Ye et al., TPAMI 2021) and its visible
+release, mangye16/ReID-Survey. `tapetum.methods.agw_vi` is AGW for visible and infrared pictures.
+Differs: non-local blocks never form the affinity of all places with all places; a picture's distance to itself, a
+positive in the weighted triplets, is 1e-6 where the release has rounding noise; the centre loss does not add 1e-12 for
+each picture and each class that is not its own. The release does not search with the mirror; where a recipe asks for
+it, raw vectors are summed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import option
+from tapetum.layers.backbones import build_backbone, pool_average
+from tapetum.layers.non_local import InnerWidth, NonLocalStages
+from tapetum.layers.normalisation import Normalisation
+from tapetum.layers.pooling import GeM
+from tapetum.layers.two_stream import STAGES, divide_backbone
+from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
+from tapetum.methods import _strong_baseline
+from tapetum.methods._official import Converted, OfficialFormat, Renaming
+from tapetum.methods._single_branch import SingleBranch
+from tapetum.methods._strong_baseline import StrongBranch, read_released, write_released
+
+SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``."""
+
+    backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
+    last_stride: int = option(1, "2 halves the last stage's resolution")
+    stem_relu: bool = option(False, "a ReLU behind the first batch norm, which the release leaves out")
+    non_local: tuple[int, int, int, int] = option(
+        (0, 2, 3, 0), "residual blocks of each stage that a non-local one follows, counted from its end", least=0
+    )
+    non_local_width: InnerWidth = option(
+        "one", "channels inside those: the release's one, or half of the stage's as in the paper"
+    )
+    pooling: Literal["gem", "average"] = option("gem", "generalised mean of a learned power, or average")
+    gem_power: float = option(3.0, "that power at the start", above=0)
+    label_smoothing: float = option(0.1, "of the cross-entropy", least=0, below=1)
+    triplet_weight: float = option(1.0, "of the triplets; 0 switches them off", least=0)
+    triplet_numerics: Numerics = option("released", "stable: a softmax that stays one at large distances")
+    centre_weight: float = option(0.0005, "of the centre loss; 0 leaves it and its centres out", least=0)
+    input_scale: float = option(1.0, "pictures in 0..1 are multiplied by this", above=0)
+    normalisation: Normalisation = option("imagenet", "of the pictures")
+    test_feature: Literal["head", "backbone"] = option(
+        "head", "what is searched with: behind the neck, or the pooled map before it"
+    )
+
+
+class Branch(StrongBranch):
+    """The extractor: backbone with non-local blocks, and pooling.
+
+    Attributes:
+        non_local: blocks behind the last residual blocks of each stage; a stage with fewer of these than the options
+            say has one behind each.
+
+    Args:
+        options: see `Options`.
+        facts: not used.
+    """
+
+    options: Options
+
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:  # noqa: ARG002
+        super().__init__(options, *build_backbone(options.backbone, last_stride=options.last_stride))
+        _, stages = self._parts()
+        self.non_local = NonLocalStages(stages, options.non_local, options.non_local_width)
+        self.pool = GeM(options.gem_power) if options.pooling == "gem" else None
+
+    def _parts(self) -> tuple[nn.Module, list[nn.Sequential]]:
+        stem, stages, _ = divide_backbone(self.backbone, self.options.backbone)
+        return stem, stages
+
+    def compute_maps(self, images: Tensor) -> Tensor:
+        """The last feature maps, (B, width, h, w).
+
+        Args:
+            images: (B, 3, H, W), normalised.
+        """
+        stem, stages = self._parts()
+        maps: Tensor = self.non_local(stem(images), stages)
+        return maps
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """Pooled features, (B, width) float32.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            modalities: not used.
+            camids: not used.
+        """
+        maps = self.compute_maps(images)
+        pooled: Tensor = pool_average(maps, self.width) if self.pool is None else self.pool(maps)
+        return pooled
+
+    def triplet(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Of all pairs, weighted.
+
+        Args:
+            features: (B, width), not normalised.
+            labels: (B,) int64.
+        """
+        return weighted_triplet(features, labels, numerics=self.options.triplet_numerics)
+
+
+class Method(SingleBranch):
+    """One branch and its head; the neck's bias stays zero.
+
+    Args:
+        options: see `Options`.
+        facts: of the training data.
+    """
+
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+        super().__init__(options, Branch(options, facts), facts)
+
+
+# Checkpoints of the release.
+PARTS = (("g.", "g."), ("theta.", "theta."), ("phi.", "phi."), ("out.", "W.0."), ("norm.", "W.1."))
+RENAMING: Renaming = (
+    *(
+        (f"branch.non_local.{stage}.{number}.{ours}", f"base.NL_{stage + 1}.{number}.{theirs}")
+        for stage in range(len(STAGES))
+        for number in range(Options.non_local[stage])
+        for ours, theirs in PARTS
+    ),
+    ("branch.pool.power", "global_pool.p"),
+    *_strong_baseline.RENAMING,
+)
+
+
+def from_official(state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of the release in our terms; such files hold no centres, so the options have no centre loss.
+
+    Args:
+        state: its tensors.
+    Raises:
+        CheckpointError: a tensor is unknown, missing, or has another shape.
+    """
+    return read_released("agw", Method, Options(centre_weight=0.0), RENAMING, state)
+
+
+def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of ours in the layout of the release, without its centres.
+
+    Args:
+        options: the method's options.
+        state: the method's state.
+    Raises:
+        CheckpointError: it is not the released network (another backbone, other non-local blocks, a ReLU in the stem).
+    """
+    theirs = write_released(Options, options, RENAMING, state)
+    from_official(theirs)  # the same strict check
+    return theirs
+
+
+OFFICIAL_FORMATS = {"agw-official": OfficialFormat(read=from_official, write=to_official)}
