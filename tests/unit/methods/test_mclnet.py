@@ -242,11 +242,11 @@ def test_the_network_answers_the_confuser_as_it_was_or_as_it_has_become(turn, ph
     stepper = Stepper(method, turns_of(method), optimisers, "fp32", None, scaler)
     told = stepper.step([batch], lambda phase, part: None, lambda losses: None)
     output = run(plain, batch)
-    as_it_was = float(plain.network_losses(output, batch)["confusion"])
+    as_it_was = plain.network_losses(output, batch)["confusion"].item()
     plain.confuser_losses(output, batch)["modality"].backward()
     confuser = plain.confuser.parameters()
     torch.optim.SGD(confuser, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4).step()
-    as_it_is = float(plain.network_losses(output, batch)["confusion"])
+    as_it_is = plain.network_losses(output, batch)["confusion"].item()
     assert as_it_was != pytest.approx(as_it_is, rel=1e-3)
     assert told["confusion"] == pytest.approx(as_it_was if turn == "shared" else as_it_is, rel=1e-5)
 
