@@ -17,8 +17,8 @@ from torchvision import transforms
 
 from tapetum.core.types import Record
 from tapetum.data.loader import Cache, TrainLoader, build_train_loader
-from tapetum.data.sampler import SamplerOptions
-from tapetum.data.transforms import AugmentOptions, ErasingOptions
+from tapetum.data.sampler import read_sampling
+from tapetum.data.transforms import read_operations
 
 PICTURES = 640
 BATCH = 64
@@ -48,8 +48,10 @@ def build_ours(records: list[Record], cache: Cache, num_workers: int) -> TrainLo
     return build_train_loader(
         records,
         size=SIZE,
-        augment=AugmentOptions(pad=10, flip=0.5, erasing=ErasingOptions(0.5)),
-        sampler=SamplerOptions("uniform", batch=BATCH),
+        augment=read_operations(
+            [{"name": "pad_crop", "pad": 10}, {"name": "flip"}, {"name": "erasing", "probability": 0.5}]
+        ),
+        sampler=read_sampling({"batch": BATCH}),
         seed=0,
         num_workers=num_workers,
         cache=cache,

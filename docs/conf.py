@@ -1,15 +1,19 @@
 """Sphinx settings. Equations become MathML at build time, so the pages need no network to be read."""
 
+import importlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 import tapetum
+from tapetum.core.options import describe_options
 
 project = "Tapetum"
 author = "The Tapetum developers"
@@ -52,6 +56,48 @@ def visit_display_math(writer: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+class OptionTable(SphinxDirective):
+    """``{option-table} tapetum.data.augmentations.erasing``: the options of that file (or dataclass), from the code."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """A table of name, type and range, default, and text."""
+        package, _, name = self.arguments[0].rpartition(".")
+        module = importlib.import_module(package)
+        found = getattr(module, name, None) or importlib.import_module(self.arguments[0])
+        rows = describe_options(getattr(found, "Options", found))
+        if hasattr(found, "PROBABILITY"):
+            rows.insert(
+                0, ("probability", "float, from 0, up to 1", f"{found.PROBABILITY:g}", "that a picture is changed")
+            )
+        if not rows:
+            return [nodes.paragraph(text="No options of its own.")]
+        group = nodes.tgroup(cols=4)
+        group += [nodes.colspec(colwidth=width) for width in (15, 30, 15, 40)]
+        head, body = nodes.thead(), nodes.tbody()
+        head += table_row([nodes.Text(title)] for title in ("option", "values", "default", "what it does"))
+        for option, values, default, text in rows:
+            body += table_row([[code(option)], [nodes.Text(values)], [code(default)], with_code(text)])
+        group += [head, body]
+        return [nodes.table("", group)]
+
+
+def code(text: str) -> nodes.literal:
+    """Text in the typewriter's letters."""
+    return nodes.literal(text, text)
+
+
+def with_code(text: str) -> list[nodes.Node]:
+    """Text whose `names` stand in single backticks."""
+    return [code(part) if number % 2 else nodes.Text(part) for number, part in enumerate(text.split("`"))]
+
+
+def table_row(cells: Iterable[list[nodes.Node]]) -> nodes.row:
+    """One row of a table, from the content of its cells."""
+    return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells))
+
+
 def share_descriptions(*event: Any) -> None:
     """Give each of several names described together (``a, b: text``) the text of its own."""
     lines: list[str] = event[-1]
@@ -74,7 +120,8 @@ def share_descriptions(*event: Any) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the equation writer."""
+    """Register the equation writer and the tables of options."""
+    app.add_directive("option-table", OptionTable)
     app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))
     app.connect("autodoc-process-docstring", share_descriptions, priority=400)  # before the sections are read
     return {"parallel_read_safe": True, "parallel_write_safe": True}

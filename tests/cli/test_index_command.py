@@ -1,6 +1,7 @@
 """``tapetum index`` and ``tapetum gallery``, run as a user would."""
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from gallery_rows import files_with
-from street_clip import write_street
+from street_clip import street, write_clip, write_street
 from tapetum.cli import index, main
 from tapetum.core.errors import OutputError
 from tapetum.footage import extract as extraction
@@ -211,3 +212,104 @@ def test_a_data_sets_pictures_are_indexed_with_their_cameras(
     with open_gallery(gallery) as store:
         assert set(store.columns(["camera"])["camera"]) == {"c1", "c2"}
         assert np.ptp(store.columns(["modality"])["modality"]) == 0
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """The tree of a recorder with folders for date, hour and camera; beside it what is left in doubt."""
+    root = tmp_path / "recordings"
+    paths = ("2026-11-20/21/front_door/00.10", "2026-11-20/21/двор/00.10", "2026-11-21/21/front_door/30.20", "cam9")
+    for number, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        write_clip(root / f"{path}.mp4", [street(frame) for frame in range(number, 85)])
+    (root / "notes.txt").write_text("x")
+    return root
+
+
+def test_a_dry_run_says_what_each_source_would_be_taken_for_and_needs_no_model(
+    call: Call, recordings: Path, gallery: Path, tmp_path: Path
+) -> None:
+    (recordings / "cam9.mp4").rename(recordings / "gate.mp4")
+    crop = np.zeros((64, 32, 3), np.uint8)
+    for name in ("cam4_2026-11-20_09-00-00_PM.jpg", "cam4_2026-11-20_21-00-05.jpg"):
+        cv2.imwrite(str(recordings / name), crop)
+    status, out, err = call(f"tapetum index {recordings} --dry-run --report {tmp_path / 'report.json'}")
+    assert (status, err) == (0, "")
+    assert not gallery.exists()
+    table = [line.split("  ") for line in out.splitlines()]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in table]
+    assert cells[0] == ["kind", "files", "camera", "from", "start", "from", "source"]
+    door = ["video", "1", "front_door", "folder", "2026-11-20T21:00:10Z", "folder"]
+    assert [*door, str(recordings / "2026-11-20" / "21" / "front_door" / "00.10.mp4")] in cells
+    crops = ["crops", "2", "cam4", "file name", "2026-11-20T21:00:00Z to 2026-11-20T21:00:05Z", "file name"]
+    assert [*crops, str(recordings)] in cells
+    assert ["in doubt: camera guessed: the file's whole name"] in cells
+    assert ["in doubt: time guessed: file's time of writing"] in cells
+    assert any("(двор)" in line and line.count("2026-11-20T21:00:10Z") for line in out.splitlines())
+    assert f"passed over: 1 files that are neither picture nor video: {recordings / 'notes.txt'}" in out.splitlines()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [each["kind"] for each in report["facts"]] == ["video"] * 1 + ["crops"] + ["video"] * 3
+    assert report["num_doubts"] == 2
+    assert report["passed_over"] == {"that are neither picture nor video": 1}
+
+
+def test_a_pattern_says_what_cannot_be_guessed_and_a_wrong_one_is_one_line(
+    call: Call, recordings: Path, gallery: Path
+) -> None:
+    pattern = "'{date}/{hour}/{camera}/{minute}.{second}'"
+    (recordings / "cam9.mp4").unlink()
+    status, out, _ = call(f"tapetum index {recordings} --dry-run --path-pattern {pattern}")
+    assert status == 0
+    assert out.count("path pattern") == 3 * 2 + 2
+    for wrong, complaint in (
+        (
+            "{date}/{hours}/{camera}",
+            "path pattern '{date}/{hours}/{camera}': field {hours} is unknown; did you mean hour?",
+        ),
+        ("{camera}/{camera}", "path pattern '{camera}/{camera}': has {camera} twice; write {any} for one of them"),
+        ("{camera}_{date}", f"{recordings}/2026-11-20/21/front_door/00.10.mp4: does not fit the path pattern"),
+    ):
+        for options in ("--dry-run", f"--gallery {where(gallery)}"):
+            status, _, err = call(f"tapetum index {recordings} {options} --path-pattern '{wrong}'")
+            assert (status, err.count("\n")) == (2, 1)
+            assert err.startswith(f"tapetum: {complaint}")
+    status, _, err = call(f"tapetum index {recordings}")
+    assert (status, err.startswith("tapetum: index: no gallery is named; add --gallery FOLDER, or --dry-run")) == (
+        2,
+        True,
+    )
+    assert not gallery.exists()
+
+
+def test_a_recorders_tree_is_two_cameras_and_the_gallery_tells_where_their_names_and_times_come_from(
+    call: Call, recordings: Path, trained: Path, gallery: Path, tmp_path: Path
+) -> None:
+    command = f"tapetum index {recordings} --gallery {where(gallery)} --model {trained} --rate 5 --no-compact --quiet"
+    status, out, _ = call(f"{command} --report {tmp_path / 'report.json'}")
+    assert status == 0
+    lines = out.splitlines()
+    assert "files: 4 read, 0 finished before, 0 unreadable, 1 passed over" in lines
+    assert "cameras of sources: 3 from folder, 1 from file name" in lines
+    assert f"in doubt, time guessed: file's time of writing: {recordings / 'cam9.mp4'}" in lines
+    facts = json.loads((tmp_path / "report.json").read_text())["footage"]["facts"]
+    assert {each["start_from"] for each in facts} == {"folder", "mtime"}
+    heads = [json.loads(path.read_text().splitlines()[0]) for path in (gallery / "sources").glob("*.jsonl")]
+    assert {head["cameras"][0]["written"] for head in heads} == {"cam9", "front_door", "двор"}
+    assert {head["start"] for head in heads if head["start_origin"] == "folder"} == {
+        "2026-11-20T21:00:10Z",
+        "2026-11-21T21:30:20Z",
+    }
+    told = call(f"tapetum gallery info {where(gallery)}")[1].splitlines()
+    cameras = [line for line in told if line.startswith("camera ")]
+    assert [line.split()[1].strip(":").split("-")[0] for line in cameras] == ["cam9", "camera", "front_door"]
+    assert cameras[0].endswith("; camera from the file name; time guessed: file's time of writing")
+    assert " (written двор): " in cameras[1]
+    assert cameras[2].endswith("; camera from the folder; time from the folder")
+    assert ": 2 sources" not in "".join(told)
+    assert "finished before" in call(command)[1]
+
+    moved = recordings / "2026-11-22" / "21" / "gate" / "cam9.mp4"  # the same name at another place
+    moved.parent.mkdir(parents=True)
+    shutil.copy(recordings / "cam9.mp4", moved)
+    out = call(f"tapetum index {moved} --gallery {where(gallery)} --rate 5 --no-compact --quiet")[1]
+    assert re.search(rf"camera cam9 was found at '.*' before and is at 'gate' now; taken as one: {moved}\n", out)

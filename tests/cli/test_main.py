@@ -1,11 +1,16 @@
 """The front door: help at once, one line for what the user can mend."""
 
+import ast
 import errno
+import importlib
+import inspect
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import typer
 
 import tapetum
 from tapetum.cli import main as module
@@ -94,3 +99,66 @@ def raising(error: Exception) -> Callable[[], None]:
         raise error
 
     return app
+
+
+def all_commands() -> Iterator[tuple[str, Callable[..., object]]]:
+    """Every subcommand: its words, and the function behind it."""
+
+    def walk(app: typer.Typer, words: str) -> Iterator[tuple[str, Callable[..., object]]]:
+        for each in app.registered_commands:
+            assert each.callback is not None
+            yield f"{words} {each.name or each.callback.__name__}".strip(), each.callback
+        for group in app.registered_groups:
+            assert group.typer_instance is not None
+            yield from walk(group.typer_instance, f"{words} {group.name or ''}".strip())
+
+    yield from walk(module.app, "")
+
+
+def shows_progress(command: Callable[..., object]) -> set[str]:
+    """What a command calls, itself or by its file's helpers, that draws a bar or takes somebody who is told."""
+    place = sys.modules[command.__module__]
+    trees = {each.name: each for each in ast.parse(inspect.getsource(place)).body if isinstance(each, ast.FunctionDef)}
+    waiting, seen, found = [command.__name__], set[str](), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in trees:
+            continue
+        seen.add(name)
+        for node in ast.walk(trees[name]):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tapetum"):
+                for each in node.names:
+                    thing = getattr(importlib.import_module(node.module), each.name, None)
+                    if callable(thing) and not isinstance(thing, type):
+                        told = {"progress", "reporter", "board", "quiet"} & set(inspect.signature(thing).parameters)
+                        found |= {each.name} if told else set()
+            elif isinstance(node, ast.Name):
+                waiting.append(node.id)
+                found |= {node.id} & {"Progress", "ProgressBar", "showing_pictures"}
+    return found
+
+
+def test_every_command_that_shows_progress_can_be_quiet() -> None:
+    shown = {}
+    for words, command in all_commands():
+        if shows_progress(command):
+            shown[words] = "quiet" in inspect.signature(command).parameters
+    assert [words for words, can in shown.items() if not can] == []
+    assert {"data generate", "data darken", "data check", "data stats", "train", "index", "search"} <= set(shown)
+
+
+@pytest.mark.parametrize("command", ["info", "delete --filter 'time > 0'", "keep --forever", "compact"])
+def test_a_gallery_is_named_alike_in_every_command_and_once(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(words: str) -> str:
+        monkeypatch.setattr("sys.argv", ["tapetum", *shlex.split(f"gallery {command} {words}")])
+        with pytest.raises(SystemExit) as end:
+            module.run()
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    assert said("runs/none") == said("--gallery runs/none") == said("runs/none --gallery runs/none")
+    assert said("runs/none").startswith("tapetum: runs/none: ")
+    assert "runs/a and --gallery runs/b are two" in said("runs/a --gallery runs/b")
+    assert "name it, e.g. --gallery galleries/night" in said("")

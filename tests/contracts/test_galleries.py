@@ -121,6 +121,25 @@ def test_search_finds_the_most_similar_rows_in_order(store: Store) -> None:
     assert store.search(queries[:0]).hits == ()
 
 
+def test_copies_of_one_picture_are_equally_similar_for_every_query(store: Store) -> None:
+    few, generator = some_vectors(4), torch.Generator().manual_seed(1)
+    which = torch.randint(0, 4, (203,), generator=generator)
+    store.upsert(some_rows(203), few[which])
+    queries = some_vectors(5, seed=1)
+    queries = torch.cat([queries, queries[1:2]])
+    for k in (1, 30, 120):
+        answers = store.search(queries, k).hits
+        for query, hits in zip(queries, answers, strict=True):
+            by_vector = {(int(which[hit.row.sighting.frame]), hit.similarity) for hit in hits}
+            assert len(by_vector) == len({number for number, _ in by_vector}), "one similarity a vector"
+            assert store.search(query[None], k).hits == (hits,), "alone as beside others"
+            for number, value in by_vector:
+                frames = [hit.row.sighting.frame for hit in hits if which[hit.row.sighting.frame] == number]
+                assert frames == (which == number).nonzero().squeeze(1)[: len(frames)].tolist()
+                assert value == pytest.approx(float(query @ few[number]), abs=1e-6)
+        assert answers[1] == answers[5]
+
+
 QUESTIONS = [
     'camera in ("c1", "c2") and time >= "2026-11-21T20:30Z" and modality == infrared and quality > 0.3',
     'not tracklet == "c1-3" and camera == "c1"',

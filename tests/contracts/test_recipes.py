@@ -12,6 +12,7 @@ import torch
 
 from tapetum.core.errors import CheckpointError
 from tapetum.data.datasets.regdb import write_miniature
+from tapetum.data.transforms import Operation
 from tapetum.engine.optimisation import build_optimisers, compute_lr_factor
 from tapetum.engine.recipe import Recipe, list_recipes, load_recipe
 from tapetum.engine.sources import augment_options, sampler_options
@@ -36,6 +37,11 @@ TABLE_4 = {  # DEEN's ablation: expansion, CPM, orthogonality, aggregation
 
 def read(name: str) -> str:
     return (resources.files("tapetum") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def find_operation(recipe: Recipe, name: str) -> Operation:
+    (found,) = (operation for operation in augment_options(recipe) if operation.name == name)
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,7 +107,7 @@ def test_the_paper_s_training_numbers_are_those_of_the_fact_sheet() -> None:
         recipe = load_recipe(name)
         assert recipe.data.size == (256, 128)
         assert recipe.data.interpolation == "bicubic"
-        assert recipe.augment.pad == 10
+        assert find_operation(recipe, "pad_crop").options.pad == 10
         assert recipe.sampler.global_batch == 32
         assert (recipe.schedule.epochs, recipe.schedule.step, recipe.schedule.gamma) == (120, 80, 0.1)
         assert (recipe.optimiser.momentum, recipe.optimiser.nesterov) == (0.9, True)
@@ -132,12 +138,16 @@ def test_deens_training_numbers_are_those_of_the_fact_sheet() -> None:
         recipe = load_recipe(f"deen_{data}")
         assert recipe.data.size == (384, 144)
         assert (recipe.data.interpolation, recipe.data.backend) == ("lanczos", "pil")
-        assert (recipe.augment.pad, recipe.augment.grayscale, recipe.augment.flip) == (10, 0.5, 0.5)
-        assert recipe.augment.erasing.area == ((0.2, 0.8) if data == "sysu" else (0.02, 0.4))
+        assert [entry["name"] for entry in recipe.augment] == ["grayscale", "pad_crop", "flip", "erasing"]
+        assert find_operation(recipe, "pad_crop").options.pad == 10
+        assert all(entry.get("probability", 0.5) == 0.5 for entry in recipe.augment)
+        erasing = find_operation(recipe, "erasing").options
+        assert erasing.area == ((0.2, 0.8) if data == "sysu" else (0.02, 0.4))
         means, deviations = STATISTICS["imagenet"]
         fill = [mean + mean * deviation for mean, deviation in zip(means, deviations, strict=True)]
-        assert recipe.augment.erasing.fill == pytest.approx(fill, abs=1e-6)
-        assert (recipe.sampler.ids, recipe.sampler.pictures, recipe.sampler.global_batch) == (6, 4, 48)
+        assert erasing.fill == pytest.approx(fill, abs=1e-6)
+        assert (recipe.sampler.options["ids"], recipe.sampler.options["pictures"]) == (6, 4)
+        assert recipe.sampler.global_batch == 48
         assert (recipe.optimiser.lr, recipe.optimiser.group_lr) == (0.1, {"backbone": 0.01})
         assert (recipe.optimiser.momentum, recipe.optimiser.nesterov, recipe.optimiser.weight_decay) == (
             0.9,

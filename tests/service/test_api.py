@@ -91,7 +91,12 @@ def test_errors_do_not_say_where_the_gallery_lies(client: TestClient, store: Sto
         ("WHERE: busy", "gallery: busy"),
         ("FOLDER/crops/a.jpg: damaged", "gallery/crops/a.jpg: damaged"),
         ("ROOT/yard.mp4: no video", "footage/yard.mp4: no video"),
-        ("WHERE-2 is another one", "WHERE-2 is another one"),
+        ("WHERE-2 is another one", "night-2 is another one"),
+        ("run `tapetum calibrate ELSEWHERE/ide`", "run `tapetum calibrate ide`"),
+        (
+            "'ELSEWHERE/a.jpg': damaged; see /footage, /api/v1/jobs",
+            "'a.jpg': damaged; see /footage, /api/v1/jobs",
+        ),
     ],
 )
 def test_a_message_names_places_as_clients_know_them(
@@ -102,7 +107,12 @@ def test_a_message_names_places_as_clients_know_them(
     hide = service_of(serve(footage_roots=(root,))).hide
 
     def fill(words: str) -> str:
-        for word, place in (("WHERE", store.where), ("FOLDER", str(store.folder)), ("ROOT", str(root))):
+        for word, place in (
+            ("ELSEWHERE", str(tmp_path)),
+            ("WHERE", store.where),
+            ("FOLDER", str(store.folder)),
+            ("ROOT", str(root)),
+        ):
             words = words.replace(word, place)
         return words
 

@@ -104,7 +104,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, model: Model) -> Iterator[
         pictures = [decode_picture(a_picture(number), Path(f"{number}.jpg")) for number in range(ROWS)]
         store.upsert(rows, model.describe(model.resize(pictures), [row.sighting.modality for row in rows]))
         service = build_service(store, model, ServiceOptions(footage_roots=(footage,)))
-        service.calibration, service.searches = calibration, Searches(store, model, calibration)
+        service.calibration, service.searches = calibration, Searches(store, model, calibration, service.hide)
         service.users.add("anna", Role.ADMINISTER, PASSWORD)
         yield service
 

@@ -19,10 +19,12 @@ from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import Tail
 from tapetum.gallery.store import Store
 from tapetum.runtime.sessions import Model
+from tapetum.service.app import create_app
 from tapetum.service.page_form import Asked
 from tapetum.service.page_timeline import draw_line
 from tapetum.service.schemas import CameraOut, TimelineOut
 from tapetum.service.searches import Searches
+from tapetum.service.state import ServiceOptions, build_service
 from tapetum.service.users import Role
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -334,7 +336,7 @@ def test_a_verdict_is_clear_at_the_top(page: TestClient, store: Store, model: Mo
     calibration = Calibration({}, {}, "test", 0, 0.5, "isotonic", (0.01,), dict.fromkeys(pairs, fitted))
     service = service_of(page)
     service.calibration = calibration
-    service.searches = Searches(store, model, calibration)
+    service.searches = Searches(store, model, calibration, service.hide)
     own = post(page, "/search", data={"row": "row00001", "false_alarms": "0.01"})
     assert re.search(r'class="verdict match".*?<h2 id="verdict">1 match</h2>', own.text, re.DOTALL)
     assert "> 99 %" in text_of(own).replace("&gt;", ">")
@@ -453,3 +455,76 @@ def test_the_timeline_says_in_words_what_it_draws() -> None:
     assert line.ticks[0] == "20:00:00"
     empty = draw_line(TimelineOut(start=0, end=0, bins=4, cameras=[]), Asked())
     assert empty.bars == ()
+
+
+def test_a_searcher_is_shown_no_place_on_the_servers_disk(
+    store: Store, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every page, answer and refusal that a searcher can reach, where rows and model were named by absolute paths."""
+    place, root = tmp_path / "runs" / "ide", tmp_path / "footage"
+    (root / "yard").mkdir(parents=True)
+    monkeypatch.setattr(store, "info", replace(store.info, place=str(place)))
+    sources = [str(root / "yard" / "1.mp4"), str(tmp_path / "elsewhere" / "gate" / "2.mp4"), "C:\\clips\\gate\\3.mp4"]
+    rows = []
+    for number, source in enumerate(sources):
+        row = row_with_crop(store.folder or tmp_path, a_row(100 + number), model, number)
+        rows.append(replace(row, sighting=replace(row.sighting, source=source)))
+    store.upsert(rows, some_vectors(len(rows), seed=9, dimension=model.dimension))
+    service = build_service(store, model, ServiceOptions(token=TOKEN, footage_roots=(root,)))
+    with TestClient(create_app(service), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 40000)) as client:
+        add_user(client, "anna", Role.SEARCH)
+        assert client.post("/login", data={"name": "anna", "password": PASSWORD}).status_code == 200
+        csrf = {"x-csrf-token": token_of(client)}
+        asked = [f"row00{number}" for number in range(100, 103)]
+        picture = {"pictures": ("coat.jpg", a_picture(3), "image/jpeg")}
+        answers = [client.get(address) for address, role in PAGES.items() if role is Role.SEARCH]
+        answers += [client.get(f"/sightings/{row}") for row in asked]
+        answers += [client.get(f"/api/v1/{name}") for name in ("gallery", "session", "openapi.json", "jobs", "footage")]
+        answers += [client.get(f"/api/v1/rows/{row}{more}") for row in asked for more in ("", "/tracklet")]
+        answers += [
+            client.post(f"/api/v1/{name}", json=body, headers=csrf)
+            for name, body in (
+                ("browse", {}),
+                ("timeline", {}),
+                ("search", {"rows": [asked[0]]}),
+                ("search", {"rows": ["gone"]}),
+                ("search", {"tracklet": "gone"}),
+                ("search", {"rows": [asked[0]], "prior": 0.1}),
+                ("search", {"rows": [asked[0]], "group": "identity"}),
+                ("search", {"rows": [asked[0]], "where": {"expression": "kamera == 1"}}),
+                ("jobs", {"path": "footage/yard"}),
+                ("delete", {"where": {"ids": [asked[0]]}}),
+            )
+        ]
+        answers += [
+            client.post(f"/api/v1/{name}", files=picture, headers=csrf) for name in ("search/pictures", "pictures")
+        ]
+        answers += [
+            post(client, "/search", data=data) for data in ({"row": asked[0]}, {"row": asked[0], "prior": "10"})
+        ]
+        answers += [post(client, "/search", files=picture), post(client, "/search", data={"tracklet": "gone"})]
+        found = client.post("/api/v1/search", json={"rows": [asked[0]]}, headers=csrf).json()
+        case = client.post("/api/v1/case", json={"search": found["search"], "format": "html"}, headers=csrf)
+        said = {row["id"]: row["source"] for row in client.post("/api/v1/browse", json={}, headers=csrf).json()["rows"]}
+    assert [said[row] for row in asked] == ["footage/yard/1.mp4", "gate/2.mp4", "gate/3.mp4"]
+    assert "run `tapetum calibrate ide`" in found["queries"][0]["verdict"]
+    assert {answer.status_code for answer in answers} >= {200, 400, 403}
+    for answer in [*answers, case]:
+        for secret in (str(tmp_path), str(store.folder), str(place), "C:\\", str(Path.home()) + "/"):
+            assert secret not in answer.text.replace("\\\\", "\\"), (answer.request.url, secret)
+
+
+def test_a_doubtful_picture_is_said_before_and_beside_its_answers(page: TestClient) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (128, 64, 3)).astype(np.uint8)
+    files = {"pictures": ("static.png", cv2.imencode(".png", noise)[1].tobytes(), "image/png")}
+    before = page.post("/api/v1/pictures", files=files, headers={"x-csrf-token": token_of(page)}).json()
+    assert before["pictures"][0]["doubt"] == "noise, in which nobody can be seen"
+    done = post(page, "/search", files=files)
+    check_page(done)
+    assert "static.png is doubtful because it is noise, in which nobody can be seen. It was searched all the same." in (
+        text_of(done)
+    )
+    answer = page.post("/api/v1/search/pictures", files=files, headers={"x-csrf-token": token_of(page)}).json()
+    assert answer["queries"][0]["doubts"] == [["noise, in which nobody can be seen"]]
+    nothing = page.post("/api/v1/pictures", headers={"x-csrf-token": token_of(page)}, files={"other": ("x", b"x")})
+    assert nothing.status_code == 400

@@ -24,6 +24,7 @@ CASES = {
         "market market_junk market_ranks_0 market_ranks_0_2_5 market_ranks_1 market_ranks_11 market_ranks_3_9 "
         "market_single_query_only_same_camera market_ties_stable market_ties_within_role"
     ),
+    "batches_before": "augment sampler",
     "modules_deen": (
         "cnl_flag0_eval cnl_flag0_train cnl_flag1_eval cnl_flag1_train dee_64_eval dee_64_train_no_dropout "
         "mfa_flag0_eval mfa_flag0_train mfa_flag1_at_init_train mfa_flag1_eval mfa_flag1_odd_width_eval "

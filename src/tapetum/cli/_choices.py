@@ -1,5 +1,7 @@
 """Options that several subcommands share."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,3 +23,13 @@ def echo_skipped(skipped: list[str] | tuple[str, ...]) -> None:
     """
     if skipped:
         typer.echo(f"{len(skipped)} damaged pictures left out, first: {skipped[0]}", err=True)
+
+
+def echo_left_out(left_out: Sequence[Path]) -> None:
+    """Say how many pictures lie beside a dataset's layout, if any.
+
+    Args:
+        left_out: their files.
+    """
+    if left_out:
+        typer.echo(f"{len(left_out)} pictures beside the layout left out, first: {left_out[0]}", err=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tapetum.cli._choices import Quiet
+
 if TYPE_CHECKING:
     from tapetum.data.loader import Progress
 
@@ -51,6 +53,7 @@ def generate(
         float | None, typer.Option("--video", min=0.1, metavar="SECONDS", help="Write a video of each camera instead.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
+    quiet: Quiet = False,
 ) -> None:
     """Generate a night scene: pictures in a dataset's layout, or a video of each camera with its ground truth.
 
@@ -69,7 +72,7 @@ def generate(
     if seed is not None:
         chosen |= {"identity_seed": seed, "camera_seed": seed, "time_seed": seed}
     scene, queries = scene_options(chosen | _parse_pairs(settings, "--set"))
-    with _progress("Rendering") as progress:
+    with _progress("Rendering", quiet=quiet) as progress:
         if video_seconds is None:
             generate_dataset(root, layout, scene, queries_per_camera=queries, workers=workers, progress=progress)
         else:
@@ -90,6 +93,7 @@ def darken(
     seed: Annotated[int, typer.Option(min=0, help="Of light, tint and noise of the model sensor.")] = 0,
     skip_corrupt: SkipCorrupt = False,
     workers: Workers = 2,
+    quiet: Quiet = False,
 ) -> None:
     """Turn a daytime dataset into a night one: same folders and names, darker pictures.
 
@@ -100,7 +104,7 @@ def darken(
 
     if model not in ("sensor", "gamma"):
         raise RecipeError(f"darken: model {model!r} is unknown; {nearest_name(model, ('sensor', 'gamma'))}")
-    with _progress("Darkening") as progress:
+    with _progress("Darkening", quiet=quiet) as progress:
         result = darken_dataset(
             src,
             dst,
@@ -123,6 +127,7 @@ def check(
     root: Root,
     options: Options = None,
     workers: Workers = 2,
+    quiet: Quiet = False,
 ) -> None:
     """Compare a dataset with what was published: counts, names, unreadable pictures, empty people, duplicates.
 
@@ -135,7 +140,7 @@ def check(
     """
     from tapetum.data.check import check_dataset
 
-    with _progress("Checking") as progress:
+    with _progress("Checking", quiet=quiet) as progress:
         report = check_dataset(
             name, root, options=_parse_pairs(options, "--option"), num_workers=workers, progress=progress
         )
@@ -148,6 +153,9 @@ def check(
         rows.append((row.split, str(row.pictures), str(row.ids), str(row.cameras), str(row.fewest), published))
     _echo_table(rows)
     typer.echo(f"fingerprint {report.fingerprint}")
+    if report.people:
+        pid, person = min(report.people.items(), key=lambda each: each[1])
+        typer.echo(f"{len(report.people)} people have names, of which their pids are made, e.g. {person} is {pid}")
     if report.query_copies:
         typer.echo(f"{report.query_copies} query pictures are in the gallery too; the junk rule covers them")
     for problem in report.problems:
@@ -167,6 +175,7 @@ def stats(
     options: Options = None,
     skip_corrupt: SkipCorrupt = False,
     workers: Workers = 2,
+    quiet: Quiet = False,
 ) -> None:
     """Histograms of light, scale and colour, as numbers and as a picture.
 
@@ -183,7 +192,7 @@ def stats(
     dataset = open_dataset(name, root, options=_parse_pairs(options, "--option"))
     records, skipped = list(dataset.records), list[str]()
     make_folder(out)
-    with _progress("Measuring") as progress:
+    with _progress("Measuring", quiet=quiet) as progress:
         if skip_corrupt:
             records, skipped = drop_corrupt(records, num_workers=workers, progress=progress)
         measured = measure_pictures(
@@ -215,6 +224,7 @@ def crop_video(
     out: Annotated[Path, typer.Argument(help="New folder; the dataset 'folder' reads it.")],
     every_seconds: Annotated[float, typer.Option(min=0.01, help="Time between two crops of a person.")] = 0.5,
     margin: Annotated[float, typer.Option(min=0, max=1, help="Added on each side, as a fraction of the box.")] = 0.05,
+    quiet: Quiet = False,
 ) -> None:
     """Cut people out of a clip with slow-learning background subtraction.
 
@@ -225,7 +235,7 @@ def crop_video(
     from tapetum.data.crop_video import CropVideoOptions
     from tapetum.data.crop_video import crop_video as crop
 
-    with _progress("Looking for people") as progress:
+    with _progress("Looking for people", quiet=quiet) as progress:
         result = crop(
             clip, out, options=CropVideoOptions(every_seconds=every_seconds, margin=margin), progress=progress
         )
@@ -240,7 +250,7 @@ def crop_video(
 
 
 @contextmanager
-def _progress(title: str) -> "Iterator[Progress]":
+def _progress(title: str, *, quiet: bool) -> "Iterator[Progress]":
     """A bar on standard error with the time left, and a callback that moves it; silent where nobody watches."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -252,7 +262,7 @@ def _progress(title: str) -> "Iterator[Progress]":
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=None)
 
         def move(done: int, total: int) -> None:

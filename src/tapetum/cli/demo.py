@@ -19,6 +19,9 @@ def command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of both recipes; repeatable.")
     ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Use no ImageNet weights, though their package be installed.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Generate a night scene, train IDE+ and IDF on it, evaluate, search, and write a report.
@@ -29,8 +32,9 @@ def command(
     """
     from tapetum.experiments.demo import DemoOptions, check_out, run_demo
 
-    options = DemoOptions(out=out, seed=seed, people=people, epochs=epochs, clip=clip, overrides=tuple(set_ or ()))
     check_out(out)
+    options = DemoOptions(out, seed, people, epochs, clip, overrides=tuple(set_ or ()), from_scratch=from_scratch)
+    typer.echo(f"networks start from {options.start}")
     try:
         metrics = run_demo(options, quiet=quiet)
     except KeyboardInterrupt:

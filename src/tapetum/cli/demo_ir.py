@@ -20,6 +20,9 @@ def command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of all recipes; repeatable.")
     ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Use no ImageNet weights, though their package be installed.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Generate a night scene in visible and infrared, train the two-stream baseline, AGW and DEEN on it, and report.
@@ -32,8 +35,11 @@ def command(
     from tapetum.experiments.demo import check_out
     from tapetum.experiments.demo_infrared import InfraredDemoOptions, list_folders, run_infrared_demo
 
-    options = InfraredDemoOptions(out, seed, people, epochs, enhanced=enhanced, overrides=tuple(set_ or ()))
     check_out(out, list_folders())
+    options = InfraredDemoOptions(
+        out, seed, people, epochs, enhanced=enhanced, overrides=tuple(set_ or ()), from_scratch=from_scratch
+    )
+    typer.echo(f"networks start from {options.start}")
     try:
         metrics = run_infrared_demo(options, quiet=quiet)
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_skipped
+from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_left_out, echo_skipped
 from tapetum.core.errors import RecipeError
 
 TABLE = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mean_ap": "mAP", "mean_inp": "mINP"}
@@ -81,6 +81,7 @@ def command(
             progress=progress,
         )
     echo_skipped(opened.skipped)
+    echo_left_out(opened.dataset.left_out)
     if len(found) == 1:
         _echo_card(found[0].card)
     else:

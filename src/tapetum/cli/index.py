@@ -27,7 +27,9 @@ def command(
     sources: Annotated[
         list[str], typer.Argument(help="Videos, pictures, or folders of them; NAME=ROOT for a data set's pictures.")
     ],
-    gallery: Annotated[str, typer.Option(help="The gallery: a folder, or milvus://host:port/name.")],
+    gallery: Annotated[
+        str | None, typer.Option(help="The gallery: a folder, or milvus://host:port/name; not for --dry-run.")
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -42,6 +44,13 @@ def command(
         typer.Option(
             help="When the footage begins, e.g. 2026-11-20T21:00:00+01:00; default: metadata, a time in the name, the "
             "time of writing."
+        ),
+    ] = None,
+    path_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help='Which parts of a path are camera and time, compared with its end, e.g. "{date}/{hour}/{camera}/'
+            '{minute}.{second}"; default: told by the names, see --dry-run.'
         ),
     ] = None,
     utc_offset: Annotated[float, typer.Option(help="Hours of clocks that say no zone.")] = 0.0,
@@ -83,6 +92,10 @@ def command(
             "--score", help="Compare with the ground truth (NAME.csv) beside generated videos; reads them once more."
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what each source would be taken for, and what is in doubt."),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Also write what happened to this JSON file.")] = None,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Let a running Ray cluster do the work: host:port, or auto.")
@@ -93,6 +106,8 @@ def command(
     """Find the people in footage and put them into a gallery; the same command goes on after a stop.
 
     Example: tapetum index yard.mp4 --gallery galleries/night --camera yard
+
+    Example: tapetum index recordings --path-pattern "{date}/{hour}/{camera}/{minute}.{second}" --dry-run
     """
     from tapetum.core.atomic import write_bytes
     from tapetum.core.errors import RecipeError, TapetumError
@@ -106,16 +121,21 @@ def command(
     from tapetum.investigation.shards import index_in_shards, world
     from tapetum.runtime.sessions import open_model
 
-    reading = _read_as(kind, camera, start, utc_offset, frame_rate, modality)
+    reading = _read_as(kind, camera, start, utc_offset, frame_rate, modality, path_pattern)
+    if dry_run:
+        _preview(sources, reading, report)
+        return
+    if gallery is None:
+        raise RecipeError("index: no gallery is named; add --gallery FOLDER, or --dry-run to look at the sources alone")
     options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
     build = partial(
         build_detector, detector, layout=detector_layout, person_class=person_class, weights=detector_weights
     )
     finder = build()
-    ignored: list[Path] = []
+    told = IndexReport()
 
     def find() -> "list[Source]":
-        return find_sources(map(_open_place, sources), reading, ignored=ignored)
+        return find_sources(map(_open_place, sources), reading, report=told.footage)
 
     if ray is not None or world() > 1:
         if score:
@@ -130,12 +150,15 @@ def command(
             else:
                 together, made = index_in_shards(find, store, opened, finder, progress=progress, **shared)
                 typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
-        if together is not None:
+        if together is None:  # another process tells the rest
+            for line in told.footage.fact_lines():
+                typer.echo(line)
+        else:
+            together.footage.add(told.footage)
             _tell(together, report)
         return
     found = find()
     store, opened = _open(gallery, model, folder, precision, trust_code)
-    told = IndexReport()
     content: dict[str, Any] = {}
     with store:
         try:
@@ -146,8 +169,6 @@ def command(
                 done = f"{told.added} rows were added and stay"
                 typer.echo(f"ended early: {done}; the same command goes on from there", err=True)
             raise
-        if ignored:
-            typer.echo(f"passed over: {len(ignored)} files that are neither picture nor video")
         for line in told.lines():
             typer.echo(line)
         content |= told.to_dict()
@@ -183,7 +204,13 @@ def _next_command(store: "Store", folder: Path | None) -> str:
 
 
 def _read_as(
-    kind: str | None, camera: str | None, start: str | None, utc_offset: float, frame_rate: float, modality: str
+    kind: str | None,
+    camera: str | None,
+    start: str | None,
+    utc_offset: float,
+    frame_rate: float,
+    modality: str,
+    path_pattern: str | None,
 ) -> "SourceOptions":
     from tapetum.core.errors import RecipeError
     from tapetum.footage.clock import parse_time
@@ -199,7 +226,23 @@ def _read_as(
         utc_offset_hours=utc_offset,
         frames_per_second=frame_rate,
         modality=_modality(modality),
+        path_pattern=path_pattern,
     )
+
+
+def _preview(sources: list[str], reading: "SourceOptions", report: Path | None) -> None:
+    """What each source would be taken for; nothing is opened but its metadata."""
+    from tapetum.core.atomic import write_bytes
+    from tapetum.footage.preview import preview_sources
+    from tapetum.footage.report import FootageReport
+    from tapetum.footage.sources import find_sources
+
+    told = FootageReport()
+    found = find_sources(map(_open_place, sources), reading, report=told)
+    for line in [*preview_sources(found), *told.fact_lines(), *(problem.message for problem in told.problems)]:
+        typer.echo(line)
+    if report is not None:
+        write_bytes(report, json.dumps(told.to_dict(), indent=1).encode())
 
 
 def _modality(name: str) -> "Modality | None":

@@ -102,7 +102,9 @@ def command(
     """Search a gallery for people; one line an answer, best first.
 
     A line: rank, probability and whether it is a match (where the model is calibrated), similarity, camera, time (UTC),
-    tracklet, crop. In a data set: rank, similarity, person, camera, picture.
+    tracklet, crop. In a data set: rank, similarity, person, camera, picture. One similarity, that of the whole walk,
+    decides both: the probability says how likely it shows the person, and a match reaches the threshold that is stated
+    with its rate of false alarms.
 
     Example: tapetum search --query person.jpg --gallery galleries/night -k 5
     """
@@ -169,12 +171,17 @@ def command(
             )
         if together:
             asked, pictures = [join_queries(asked)], [[each for some in pictures for each in some]]
+        for one in asked:
+            _echo_query(one)
         known, why = _find_calibration(store, model, opened, calibration)
         if why:
             typer.echo(why, err=True)
         findings = find(store, asked, options, known)
         for one, found in zip(asked, findings, strict=True):
-            _echo_findings(one, found)
+            if len(asked) > 1:
+                typer.echo(f"answers for {', '.join(one.labels)}")
+            _echo_findings(found)
+        _echo_words(findings)
         if store.folder is not None and any(found.found for found in findings):
             typer.echo(f"crops lie in {store.folder}")
         if json_file is not None or case is not None:
@@ -264,7 +271,7 @@ def _read_pictures(
     except DataError as error:
         raise DataError(without_option(error)) from None
     if video is not None:
-        (source,) = find_sources([video])
+        source = find_sources([video])[0]  # of several streams, the first
         shown.append((f"{video} at {at:g} s", read_frame_at(source, at).picture, person))
     elif at:
         raise RecipeError(f"--at {at:g}: belongs to a video; give --video too")
@@ -307,18 +314,36 @@ def _find_calibration(
     return calibration_of_gallery(store, place, file)
 
 
-def _echo_findings(query: "Query", findings: "Findings") -> None:
-    """What was asked, what counts as a match, and one line an answer."""
-    remarks = query.remarks or ("",) * len(query.labels)
-    for label, modality, remark in zip(query.labels, query.modalities, remarks, strict=True):
-        typer.echo(f"query {label}  ({', '.join(filter(None, (modality.name.lower(), remark)))})")
+def _echo_query(query: "Query") -> None:
+    """What is asked, before it is searched: a line for each picture, with what spoils it or makes it doubtful."""
+    from tapetum.footage.doubt import say_doubts
+
+    remarks, doubts = query.remarks or ("",) * len(query.labels), query.doubts or ((),) * len(query.labels)
+    for label, modality, remark, doubt in zip(query.labels, query.modalities, remarks, doubts, strict=True):
+        told = filter(None, (modality.name.lower(), remark, say_doubts(doubt)))
+        typer.echo(f"query {label}  ({', '.join(told)})")
+
+
+def _echo_findings(findings: "Findings") -> None:
+    """What counts as a match, and one line an answer."""
     typer.echo(findings.verdict)
     if findings.recall is not None:
         typer.echo(
             f"approximate search: finds {100 * findings.recall:.1f} % of the ten nearest rows; --exact compares all"
         )
+    if hard := findings.hard.say(findings.searched):
+        typer.echo(hard)
     for found in findings.found:
         typer.echo(_line(found))
+
+
+def _echo_words(findings: "Sequence[Findings]") -> None:
+    """What the words in the lines mean, once for all of them."""
+    from tapetum.investigation.find import SAID
+
+    if any(each.probability is not None for found in findings for each in found.found):
+        for word, meaning in SAID.items():
+            typer.echo(f"{word}: {meaning}")
 
 
 def _line(found: "Found") -> str:

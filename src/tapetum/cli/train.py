@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tapetum.cli._choices import Quiet, SkipCorrupt, echo_skipped
+from tapetum.cli._choices import Quiet, SkipCorrupt, echo_left_out, echo_skipped
 
 
 def command(
@@ -58,5 +58,6 @@ def command(
         typer.echo("tapetum: stopped before the training began; the same command goes on", err=True)
         raise typer.Exit(130) from None
     echo_skipped(result.skipped)
+    echo_left_out(opened.dataset.left_out)
     typer.echo(f"{result.checkpoint}: {result.chosen_by} ({result.num_ids} identities, {result.seconds:.0f} s)")
     typer.echo(f"next: tapetum evaluate {folder}")

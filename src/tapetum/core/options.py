@@ -132,6 +132,15 @@ def describe_options(kind: type[Any]) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def plain_options(options: Any) -> dict[str, Any]:
+    """An options dataclass as the plain values that `read_options` makes it of, every default written out.
+
+    Args:
+        options: the filled dataclass.
+    """
+    return {field.name: _as_lists(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
 def require(condition: bool, message: str) -> None:
     """Complain unless options go together.
 
@@ -143,6 +152,10 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise RecipeError(message)
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(each) for each in value] if isinstance(value, tuple | list) else value
 
 
 def _text(field: "dataclasses.Field[Any]") -> str:
@@ -226,5 +239,7 @@ def _spell(expected: Any) -> str:
         return " or ".join(map(_plain, get_args(expected)))
     if expected is types.NoneType:
         return "null"
+    if get_origin(expected) in (Union, types.UnionType):
+        return " or ".join(map(_spell, get_args(expected)))
     name = expected.__name__ if isinstance(expected, type) and get_origin(expected) is None else str(expected)
     return name.replace("None", "null").replace("typing.", "").replace("collections.abc.", "")

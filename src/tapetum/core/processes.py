@@ -57,7 +57,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         flat = torch.cat([present.to(parts[0].dtype), *((part / world).reshape(-1) for part in parts)])
         distributed.all_reduce(flat)
         sizes = [len(bucket), *(part.numel() for part in parts)]
-        somewhere, *means = flat.split(sizes)
+        somewhere, *means = torch.split(flat, sizes)
         for parameter, mean, count in zip(bucket, means, somewhere.tolist(), strict=True):
             if count:
                 parameter.grad = mean.reshape(parameter.shape).to(memory_format=_format_of(parameter)).clone()

@@ -37,6 +37,7 @@ class Record:
         modality: visible or infrared.
         split: "train", "query" or "gallery"; "test" where the protocol's modalities and cameras say on which side a
             picture is; a dataset without roles of its own says "train" throughout.
+        person: the identity's name where the dataset writes no number, of which `pid` is made; "" otherwise.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Record:
     camid: int
     modality: Modality = Modality.VISIBLE
     split: str = "train"
+    person: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,11 @@ class Batch:
         return self._with_each(lambda tensor: tensor[rows])
 
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        fields: dict[str, Any] = vars(self)
-        return replace(self, **{name: change(value) for name, value in fields.items() if isinstance(value, Tensor)})
+        changed: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                changed[name] = change(value)
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+SAMPLED = 8  # columns that tell most rows apart
+CACHED = 2**18  # entries worked on at a time, so that they stay in the processor's cache
+WHOLE_NUMBERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+
 
 def normalise(vectors: Tensor, eps: float = 1e-12) -> Tensor:
     """Rows scaled to unit L2 norm; a row of zeros stays zero.
@@ -59,29 +63,112 @@ def tile_rows(columns: int) -> int:
     return rows
 
 
-def similarity_blocks(a: Tensor, b: Tensor, chunk_size: int | None = None) -> Iterator[tuple[int, Tensor]]:
+def similarity_blocks(a: Tensor, b: Tensor, chunk_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """Inner products of all pairs, some rows at a time: never more than one block is alive.
 
-    A matrix product may round differently when its shape changes. Every product here is therefore one tile of a fixed
-    grid over the rows of `a` (only the last tile is shorter), whatever `chunk_size` is: each number is the same,
-    bit for bit, for every chunk size. The block is overwritten by the next one; copy what must stay.
+    A matrix product rounds each number in a way that depends on its shape and on the place of the number in it. So
+    that no answer does, every product here is one tile of a fixed grid over the distinct rows of `a` (only the last is
+    shorter), and the products of rows that equal an earlier one, on either side, are copied from it: equal rows have
+    equal products, bit for bit, and each number is the same for every `chunk_size`. A block is overwritten by the
+    next one; copy what must stay.
 
     Args:
         a: (N, D).
         b: (M, D), on the same device.
         chunk_size: rows of `a` a block; rounded up to whole tiles. None: one tile.
     Yields:
-        (start, block): block is (n, M), row i holds the products of a[start + i] with every row of `b`.
+        (rows, block): `rows` (n,) int64, each row of `a` once and in order but for rows that equal an earlier one,
+        which follow it closely; block is (n, M), line i holds the products of a[rows[i]] with every row of `b`.
     """
+    first = first_equal(a)
+    firsts, owner = torch.unique(first, return_inverse=True)
+    askers = owner.argsort(stable=True)  # all rows, equal ones side by side
+    ends = torch.bincount(owner, minlength=len(firsts)).cumsum(0).tolist()
+    source = first if a is b else first_equal(b)
+    copies = (source != torch.arange(len(b), device=b.device)).nonzero().squeeze(1)
     tile = tile_rows(len(b))
     chunk = max(1, -(-(chunk_size or tile) // tile)) * tile
-    block = a.new_empty(min(chunk, len(a)), len(b))
-    for start in range(0, len(a), chunk):
-        stop = min(start + chunk, len(a))
+    block = a.new_empty(min(chunk, len(firsts)), len(b))
+    for start in range(0, len(firsts), chunk):
+        stop = min(start + chunk, len(firsts))
         for top in range(start, stop, tile):
             bottom = min(top + tile, stop)
-            torch.mm(a[top:bottom], b.T, out=block[top - start : bottom - start])
-        yield start, block[: stop - start]
+            products = block[top - start : bottom - start]
+            torch.mm(a[top:bottom] if len(firsts) == len(a) else a[firsts[top:bottom]], b.T, out=products)
+            if len(copies):
+                products[:, copies] = products[:, source[copies]]
+        rows = askers[ends[start - 1] if start else 0 : ends[stop - 1]]
+        if len(rows) == stop - start:
+            yield rows, block[: stop - start]
+        else:
+            for some in torch.split(rows, chunk):
+                yield some, block[owner[some] - start]
+
+
+def first_equal(rows: Tensor) -> Tensor:
+    """For each row the number of the first row that holds the same numbers: its own where none before it does.
+
+    Few columns tell most rows apart, so that on vectors without copies this costs next to nothing.
+
+    Args:
+        rows: (N, D).
+    Returns:
+        (N,) int64.
+    """
+    first = torch.arange(len(rows), device=rows.device)
+    if len(rows) < 2:
+        return first
+    step = max(1, CACHED // max(1, rows.shape[1]))
+    keys = _checksum(rows[:, :: max(1, rows.shape[1] // SAMPLED)])
+    left = first[_is_shared(keys)]
+    keys, sampled = keys[left], True
+    while len(left):
+        _, group = torch.unique(keys, return_inverse=True)
+        leader = torch.full_like(left, len(rows)).scatter_reduce_(0, group, left, "amin")[group]
+        pairs = zip(torch.split(left, step), torch.split(leader, step), strict=True)
+        equal = torch.cat([(rows[ours] == rows[theirs]).all(1) for ours, theirs in pairs])
+        equal |= left == leader  # NaN equals nothing
+        first[left[equal]] = leader[equal]
+        left, keys = left[~equal], keys[~equal]
+        if sampled and len(left):  # from here on rows share a key by chance only
+            keys, sampled = torch.cat([_checksum(rows[part]) for part in torch.split(left, step)]), False
+    return first
+
+
+def _checksum(rows: Tensor) -> Tensor:
+    """(N,) int64, equal for equal rows."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randint(-(2**62), 2**62, (rows.shape[1],), generator=generator).to(rows.device)
+    bits = (rows + 0.0).view(WHOLE_NUMBERS[rows.element_size()]).long()  # + 0.0: minus zero equals zero
+    return ((bits ^ (bits >> 31)) * weights).sum(1)
+
+
+def _is_shared(keys: Tensor) -> Tensor:
+    """(N,) bool, another entry has the same key."""
+    _, group, counts = torch.unique(keys, return_inverse=True, return_counts=True)
+    shared: Tensor = counts[group] > 1
+    return shared
+
+
+def row_products(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of each row of one matrix with the same row of the other.
+
+    Each is a function of its two rows alone: numbers are multiplied one by one and added by halves, in an order that no
+    library, thread, shape or instruction set has a say in.
+
+    Args:
+        a: (N, D).
+        b: (N, D).
+    Returns:
+        (N,), same dtype.
+    """
+    products = a * b
+    width = products.shape[1]
+    while width > 1:
+        half = width // 2
+        products[:, :half] += products[:, width - half : width]
+        width -= half
+    return products[:, 0] if width else products.new_zeros(len(products))
 
 
 def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:

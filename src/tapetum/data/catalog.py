@@ -36,6 +36,7 @@ class Dataset:
         permutation_file: its name, for the result card.
         options: reading options other than the usual ones.
         division: the reading options that decide who trains and who tests, e.g. {"trial": 1}.
+        left_out: pictures under the root that lie beside the layout, and so belong to nobody.
     """
 
     name: str
@@ -47,6 +48,12 @@ class Dataset:
     permutation_file: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     division: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[Path, ...] = ()
+
+    @property
+    def people(self) -> dict[int, str]:
+        """Names of the people whom the dataset calls by something else than a number: pid -> name."""
+        return {record.pid: record.person for record in self.records if record.person}
 
     def split(self, name: str) -> list[Record]:
         """Records of one split, in the order of reading.
@@ -151,6 +158,7 @@ def open_dataset(
         file,
         options={name: chosen[name] for name in chosen if chosen[name] != known[name] and name not in division},
         division=division,
+        left_out=tuple(module.read_left_out(Path(root))) if hasattr(module, "read_left_out") else (),
     )
 
 

@@ -16,10 +16,11 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset, fingerprint, load_dataset_module, load_reader, open_dataset
 from tapetum.data.image_io import brightest_of_16_bits, read_picture
-from tapetum.data.layout import Counts, list_pictures
+from tapetum.data.layout import Counts, is_number, list_pictures
 from tapetum.data.loader import Progress, map_in_threads
 
 _REPORT_EVERY = 256
+_COPY = re.compile(r"(.+?)(?: ?\(\d+\)| - Copy.*| copy.*)", re.IGNORECASE)
 _DARK = 4096  # largest value of a 16-bit picture that comes out as black: at most 16 of 255
 
 
@@ -59,6 +60,9 @@ class CheckReport:
         splits: counts beside the published ones.
         name_failures: files whose names give no identity and camera.
         unreadable: one message for each picture that cannot be decoded.
+        left_out: pictures that lie beside the layout and are read by nobody.
+        people: names of the people who have no number: pid -> name.
+        copied_people: people whose names look like a file manager's copy of another's, "0003 (2)" beside "0003".
         empty_ids: folders of people without any picture.
         absent_people: people whom the dataset's own lists name and of whom there is no picture, "split person 12".
         one_sided: training people in one modality only, "person 12 (visible)".
@@ -75,6 +79,9 @@ class CheckReport:
     splits: tuple[SplitCount, ...]
     name_failures: tuple[Path, ...]
     unreadable: tuple[str, ...]
+    left_out: tuple[Path, ...]
+    people: Mapping[int, str]
+    copied_people: tuple[str, ...]
     empty_ids: tuple[Path, ...]
     absent_people: tuple[str, ...]
     one_sided: tuple[str, ...]
@@ -97,6 +104,8 @@ class CheckReport:
         kinds: tuple[tuple[str, Sequence[object]], ...] = (
             ("names without identity and camera", self.name_failures),
             ("unreadable pictures", self.unreadable),
+            ("pictures beside the layout, left out", self.left_out),
+            ("people named like a copy of another", self.copied_people),
             ("people without pictures", self.empty_ids),
             ("people named by the dataset's lists without pictures", self.absent_people),
             ("training people in one modality only (sampler.unpaired=drop trains without them)", self.one_sided),
@@ -152,6 +161,9 @@ def check_dataset(
         splits=_count_splits(dataset.records, published_counts(name, options), _one_person_a_number(name, root)),
         name_failures=tuple(failures),
         unreadable=tuple(unreadable),
+        left_out=dataset.left_out,
+        people=dataset.people,
+        copied_people=_find_copied_people(dataset.records),
         empty_ids=_find_empty_folders(dataset.records),
         absent_people=_find_absent_people(dataset, root),
         one_sided=_find_one_sided(dataset.records),
@@ -238,10 +250,23 @@ def _find_duplicates(digests: Mapping[str, Sequence[Record]]) -> tuple[list[list
     return groups, copies
 
 
+def _find_copied_people(records: Sequence[Record]) -> tuple[str, ...]:
+    """People whose names are another's and the mark of a copy."""
+    names = {record.person or str(record.pid) for record in records}
+    found = []
+    for name in sorted(names):
+        match = _COPY.fullmatch(name)
+        original = match[1] if match else ""
+        if (str(int(original)) if is_number(original) else original) in names:
+            found.append(f"{name!r} beside {original!r}")
+    return tuple(found)
+
+
 def _find_empty_folders(records: Sequence[Record]) -> tuple[Path, ...]:
     """Sisters of the people's folders that hold no picture; not every camera (``cam1/0012``) meets everybody."""
     folders = {record.path.parent for record in records}
-    parents = {folder.parent for folder in folders if folder.name.lstrip("-").isdigit()}
+    named = {record.path.parent for record in records if record.person and record.path.parent.name == record.person}
+    parents = {folder.parent for folder in folders if folder.name.lstrip("-").isdigit() or folder in named}
     parents = {parent for parent in parents if not re.fullmatch(r"cam\d+", parent.name)}
     candidates = [child for parent in sorted(parents) for child in sorted(parent.iterdir()) if child.is_dir()]
     return tuple(child for child in candidates if child not in folders and not list_pictures(child))

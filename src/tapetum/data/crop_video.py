@@ -30,6 +30,7 @@ from tapetum.core.errors import DataError, OutputError
 from tapetum.data.datasets.folder import picture_path
 from tapetum.data.image_io import Picture, write_picture
 from tapetum.data.loader import Progress
+from tapetum.data.video import convert_frame, count_frames, pixel_aspect, video_streams
 
 MANIFEST = "crops.json"
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels of the clip
@@ -172,7 +173,7 @@ def crop_video(
 
 
 def read_frames(clip: Path, *, wanted: Collection[int] | None = None) -> Iterator[tuple[int, float, Picture]]:
-    """Frames of a clip: number, time in seconds by the clip's own stamps, (H, W, 3) uint8 RGB.
+    """Frames of a clip: number, time in seconds by the clip's own stamps, (H, W, 3) uint8 RGB as players show it.
 
     Args:
         clip: a video file.
@@ -183,36 +184,21 @@ def read_frames(clip: Path, *, wanted: Collection[int] | None = None) -> Iterato
     number = -1
     try:
         with av.open(str(clip), metadata_errors="replace") as container:
-            if not container.streams.video:
+            streams = video_streams(container)
+            if not streams:
                 raise DataError(f"{clip}: holds no video; give a video file")
-            for number, frame in enumerate(container.decode(container.streams.video[0])):
+            aspect = pixel_aspect(streams[0])
+            for number, frame in enumerate(container.decode(streams[0])):
                 if wanted is not None and number not in wanted:
                     continue
                 time = frame.time if frame.time is not None else float(number)
-                yield number, float(time), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                yield number, float(time), convert_frame(frame, aspect)
     except (av.error.FFmpegError, OSError) as error:
         place = "cannot be opened" if number < 0 else f"is damaged after frame {number}"
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise DataError(f"{clip}: {place} ({reason}); give a whole video file") from None
     if number < 0:
         raise DataError(f"{clip}: holds no frame; give a whole video file")
-
-
-def count_frames(clip: Path) -> int:
-    """Frames as the container states them, or an estimate; 0 where it tells nothing.
-
-    Args:
-        clip: a video file.
-    """
-    try:
-        with av.open(str(clip), metadata_errors="replace") as container:
-            stream = container.streams.video[0]
-            if stream.frames:
-                return int(stream.frames)
-            rate, length = stream.average_rate, container.duration
-            return int(float(rate) * length / av.time_base) if rate and length else 0
-    except (av.error.FFmpegError, OSError, IndexError):
-        return 0  # opening it again in earnest gives the error
 
 
 def _follow(

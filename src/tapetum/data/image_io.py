@@ -4,23 +4,33 @@ Rules, the same everywhere:
 
 - A picture becomes uint8 RGB. A single channel is repeated; 16 bits are scaled by their full range (65535 becomes 255,
   whatever the brightest value used is); an alpha channel is dropped, not blended.
-- An EXIF orientation is applied, and `picture_size` speaks of the picture as applied.
+- An EXIF orientation is applied, in JPEG, PNG, TIFF and WebP, and `picture_size` speaks of the picture as applied.
 - The size is read from the header and checked before anything is decoded.
-- A JPEG or PNG that ends early is an error, not a picture with a grey rest.
+- A picture that lost data is an error, not a picture with a grey or torn rest, even where its end mark is there. Found
+  is what a format lets one find: missing data in all of them; changed data in PNG (by its checksums), and in JPEG and
+  compressed TIFF where they no longer decode to the end that they should. WebP, BMP and plain TIFF have no such marks.
+- Decoders print nothing: what they say of a picture is in the error, beside its name.
 
 The resize filter is part of a trained model. Backend "cv2" is the default; "pil" gives Pillow's filters, with which
 most published checkpoints were trained.
 """
 
 import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import DataError
@@ -37,12 +47,41 @@ _PIL_FILTER = {
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
-_TIFF_BITS, _TIFF_FORMAT = 258, 339  # tags: bits of a number, and its kind
+_Decoded = NDArray[np.uint8] | NDArray[np.uint16]
+_JPEG_SIGNATURE, _PNG_SIGNATURE = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+_PROGRESSIVE, _SCAN = b"\xff\xc2", b"\xff\xda"  # marks within a JPEG
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two with 64-bit addresses
 _TIFF_KINDS = {2: "int", 3: "float", 5: "complex int", 6: "complex"}  # others are without a sign
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..SOF15; without DHT, JPG, DAC
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION = 0x0112  # the tag of EXIF and of TIFF
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _CHANNELS, _FORMAT = 256, 257, 258, 259, 262, 277, 339  # of TIFF
+_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _JPEG_TABLES = 273, 279, 324, 325, 347
+_TAGS = (
+    *(_ORIENTATION, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _CHANNELS, _FORMAT),
+    *(_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _JPEG_TABLES),
+)
+_BLACK_IS_ZERO, _UNCOMPRESSED, _JPEG_WITHIN, _DEFLATED = 1, 1, 7, (8, 32946)
+_PNG_PICTURE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"})
+_PLAIN_MODES = ("1", "L", "LA", "P", "RGB")
+_HARMLESS = ("Warning: unknown JFIF revision", "Unknown Adobe color transform", "Invalid SOS parameters")
+_MOST_PADDING = 15  # bytes: cameras fill the end of a JPEG to a multiple of 16 at most
+_DAMAGE = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, struct.error, zlib.error)
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation -> axis as in OpenCV; from 5 on after a transposition
+_MOST_EXIF = 2**16  # bytes of a segment
+_PILLOW = threading.Lock()  # the filters of warnings belong to the process,
+_OPENCV_LOG = threading.Lock()  # and so does the level of a log
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A picture of which only the header was read.
+
+    Attributes:
+        size: (height, width), upright.
+        decode: gives (H, W, 3) RGB in 8 or 16 bits, upright, or a `DataError` where data is lost.
+    """
+
+    size: tuple[int, int]
+    decode: Callable[[], _Decoded]
 
 
 def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -54,7 +93,7 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
     Raises:
-        DataError: missing, no picture, truncated or too large; the message names the file.
+        DataError: missing, no picture, damaged or too large; the message names the file.
     """
     return decode_picture(_read_content(path), path, max_pixels=max_pixels)
 
@@ -69,14 +108,14 @@ def decode_picture(content: bytes, path: Path, *, max_pixels: int = MAX_PIXELS) 
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
     Raises:
-        DataError: no picture, truncated or too large; the message names the file.
+        DataError: no picture, damaged or too large; the message names the file.
     """
-    _check_size(path, _read_header(path, content), max_pixels)
-    _check_complete(path, content)
-    decoded = _decode(path, content)
+    stored = _open(path, content)
+    _check_size(path, stored.size, max_pixels)
+    decoded = stored.decode()
     if decoded.dtype == np.uint16:
         decoded = ((decoded.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return cast(Picture, cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+    return cast(Picture, decoded)
 
 
 def brightest_of_16_bits(path: Path) -> int | None:
@@ -90,10 +129,11 @@ def brightest_of_16_bits(path: Path) -> int | None:
         DataError: as for `read_picture`.
     """
     content = _read_content(path)
-    if content.startswith(b"\xff\xd8") or (content.startswith(_PNG_SIGNATURE) and content[24:25] != b"\x10"):
+    if content.startswith(_JPEG_SIGNATURE) or (content.startswith(_PNG_SIGNATURE) and content[24:25] != b"\x10"):
         return None
-    _check_size(path, _read_header(path, content), MAX_PIXELS)
-    decoded = _decode(path, content)
+    stored = _open(path, content)
+    _check_size(path, stored.size, MAX_PIXELS)
+    decoded = stored.decode()
     return int(decoded.max()) if decoded.dtype == np.uint16 else None
 
 
@@ -105,7 +145,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: missing, or no picture.
     """
-    return _read_header(path, _read_content(path))
+    return _open(path, _read_content(path)).size
 
 
 def resize(
@@ -166,19 +206,6 @@ def without_option(error: DataError) -> str:
     return str(error).replace(" or use --skip-corrupt", "")
 
 
-def _decode(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """(H, W, 3) BGR in 8 or 16 bits."""
-    try:
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:
-        decoded = None
-    if decoded is None:
-        raise DataError(f"{path}: the picture is damaged and cannot be decoded; replace it or use --skip-corrupt")
-    if decoded.dtype not in (np.uint8, np.uint16):
-        raise _wrong_numbers(path, str(decoded.dtype))
-    return cast("NDArray[np.uint8] | NDArray[np.uint16]", decoded)
-
-
 def _wrong_numbers(path: Path, kind: str) -> DataError:
     return DataError(f"{path}: holds numbers of type {kind}; convert it to 8 bits or use --skip-corrupt")
 
@@ -207,95 +234,261 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _read_header(path: Path, content: bytes) -> tuple[int, int]:
-    """(height, width) as the picture will be decoded; JPEG and PNG by hand (fast, no pixel touched)."""
-    if content.startswith(_PNG_SIGNATURE) and len(content) >= 24:
-        width, height = struct.unpack(">II", content[16:24])
-        return height, width
-    if content.startswith(b"\xff\xd8"):
-        size, _ = _scan_jpeg(content)
-        if size:
-            return size
+def _damaged(path: Path, why: object) -> DataError:
+    return DataError(f"{path}: the picture is damaged ({why}); replace it or use --skip-corrupt")
+
+
+def _no_picture(path: Path) -> DataError:
+    return DataError(f"{path}: not a picture, or damaged; replace it or use --skip-corrupt")
+
+
+def _open(path: Path, content: bytes) -> _Stored:
+    if content.startswith(_JPEG_SIGNATURE):
+        return _open_jpeg(path, content)
+    if content.startswith(_PNG_SIGNATURE):
+        return _open_png(path, content)
     if content.startswith(_TIFF_SIGNATURES):
-        _check_numbers_of_tiff(path, content)
-    return _read_header_by_pillow(path, content)
+        return _open_tiff(path, content)
+    return _open_other(path, content)
 
 
-def _check_numbers_of_tiff(path: Path, content: bytes) -> None:
-    """Refuse all but 8 and 16 bits without a sign before a decoder sees them: decoders call such files damaged."""
-    order = "<" if content.startswith(b"II") else ">"
-    found = {_TIFF_BITS: 1, _TIFF_FORMAT: 1}  # where a file says nothing
+def _open_other(path: Path, content: bytes) -> _Stored:
+    picture = _open_by_pillow(path, content)
+    orientation = _orientation_of(picture.info.get("exif", b"")) if picture.format in ("WEBP", "JPEG") else 1
+    size = _upright_size(picture.height, picture.width, orientation)
+
+    def decode() -> _Decoded:
+        if picture.format == "WEBP":
+            return _upright(_decode_by_opencv(path, content), orientation)
+        return _upright(
+            (_decode_by_pillow if picture.format == "JPEG" else _decode_in_silence)(path, content), orientation
+        )
+
+    return _Stored(size, decode)
+
+
+def _open_jpeg(path: Path, content: bytes) -> _Stored:
     try:
-        (start,) = struct.unpack_from(f"{order}I", content, 4)
-        (count,) = struct.unpack_from(f"{order}H", content, start)
-        entries = content[start + 2 : start + 2 + 12 * count]
-        for tag, _, length, value in struct.iter_unpack(f"{order}HHI4s", entries):
-            if tag in found:  # one 16-bit number a channel: here where two have room, else elsewhere
-                place, within = (value, 0) if length <= 2 else (content, struct.unpack(f"{order}I", value)[0])
-                (found[tag],) = struct.unpack_from(f"{order}H", place, within)
-    except struct.error:
-        return  # damaged, as the readers will say
-    bits, kind = found[_TIFF_BITS], _TIFF_KINDS.get(found[_TIFF_FORMAT], "uint")
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=False)
+    except (ValueError, KeyError):  # damaged, or a sampling of the colours for which the library has no name
+        return _open_other(path, content)
+    start = content.find(b"Exif\0\0")
+    orientation = _orientation_of(content[start : start + _MOST_EXIF]) if start > 0 else 1
+    size = _upright_size(int(height), int(width), orientation)
+    return _Stored(size, lambda: _upright(_decode_jpeg(path, content, colours), orientation))
+
+
+def _decode_jpeg(path: Path, content: bytes, colours: str) -> _Decoded:
+    """(H, W, 3) RGB. libjpeg makes up whatever a scan lacks, with a warning: strict decoding makes it an error."""
+    inks = colours in ("CMYK", "YCCK")
+    space = "CMYK" if inks else "RGB"
+    try:
+        decoded = simplejpeg.decode_jpeg(content, space)
+    except ValueError as error:
+        if str(error).startswith(_HARMLESS):
+            return _decode_by_pillow(path, content)
+        try:
+            decoded = simplejpeg.decode_jpeg(_unpadded(content), space)
+        except ValueError:
+            raise _damaged(path, error) from None
+    if _PROGRESSIVE in content and _lacks_scans(content):
+        raise _damaged(path, "scans are missing")
+    return cast(_Decoded, _decode_by_opencv(path, content) if inks else decoded)
+
+
+def _lacks_scans(content: bytes) -> bool:
+    """Whether a progressive JPEG ends before each coefficient of each colour was told to its last bit."""
+    frame = content.index(_PROGRESSIVE)
+    told = dict.fromkeys(content[frame + 10 : frame + 10 + 3 * content[frame + 9] : 3], 0)  # colour -> set of bits
+    start = content.find(_SCAN, frame)
+    while start >= 0:
+        ends = start + 5 + 2 * content[start + 4]  # the decoder has found these bytes there
+        colours, (first, last, precision) = content[start + 5 : ends : 2], content[ends : ends + 3]
+        if precision & 15 == 0:
+            for colour in set(colours) & told.keys():
+                told[colour] |= (1 << last + 1) - (1 << first)
+        start = content.find(_SCAN, start + 2)
+    return any(bits != (1 << 64) - 1 for bits in told.values())
+
+
+def _unpadded(content: bytes) -> bytes:
+    """A JPEG without the few zero bytes that some cameras write before the end mark; they replace nothing."""
+    end = content.rfind(b"\xff\xd9")
+    data = content[:end].rstrip(b"\0")
+    if data.endswith(b"\xff"):  # its zero byte belongs to it
+        data += b"\0"
+    return data + content[end:] if end - len(data) <= _MOST_PADDING else content
+
+
+def _open_png(path: Path, content: bytes) -> _Stored:
+    if content[12:16] != b"IHDR" or len(content) < 33:
+        raise _no_picture(path)
+    width, height = struct.unpack_from(">II", content, 16)
+    exif = next((content[start + 8 : end - 4] for kind, start, end in _png_chunks(content) if kind == b"eXIf"), b"")
+    orientation = _orientation_of(exif)
+    size = _upright_size(height, width, orientation)
+    return _Stored(size, lambda: _upright(_decode_png(path, content), orientation))
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of the chunks that are there in full, the last one being IEND in a whole file."""
+    start = len(_PNG_SIGNATURE)
+    while start + 12 <= len(content):
+        kind = content[start + 4 : start + 8]
+        end: int = start + 12 + struct.unpack_from(">I", content, start)[0]
+        if end > len(content):
+            return
+        yield kind, start, end
+        if kind == b"IEND":
+            return
+        start = end
+
+
+def _decode_png(path: Path, content: bytes) -> _Decoded:
+    """(H, W, 3) RGB from the chunks that make the picture; libpng would print its opinion of the others."""
+    view, kept, kind, other = memoryview(content), [memoryview(_PNG_SIGNATURE)], b"", False
+    for kind, start, end in _png_chunks(content):
+        if kind not in _PNG_PICTURE and kind[0] & 0x20:  # a small first letter: the picture can be had without it
+            other = True
+        elif zlib.crc32(view[start + 4 : end - 4]) != struct.unpack_from(">I", content, end - 4)[0]:
+            raise _damaged(path, "a checksum does not fit")
+        else:
+            kept.append(view[start:end])
+    if kind != b"IEND":
+        raise _damaged(path, f"truncated after {len(content)} bytes")
+    return _decode_by_opencv(path, b"".join(kept) if other else content)
+
+
+def _open_tiff(path: Path, content: bytes) -> _Stored:
+    """The libraries turn a TIFF themselves; any numbers but 8 and 16 bits without a sign are refused by their type."""
+    tags = _read_tags(path, content)
+    try:
+        bits, kind = max(tags.get(_BITS, (1,))), _TIFF_KINDS.get(max(tags.get(_FORMAT, (1,))), "uint")
+        size = _upright_size(int(tags[_HEIGHT]), int(tags[_WIDTH]), tags.get(_ORIENTATION, 1))
+    except _DAMAGE:
+        raise _no_picture(path) from None
     if bits > 16 or kind != "uint":
         raise _wrong_numbers(path, f"{kind}{bits}")
+    return _Stored(size, lambda: _decode_tiff(path, content, tags, bits))
 
 
-def _read_header_by_pillow(path: Path, content: bytes) -> tuple[int, int]:
+def _decode_tiff(path: Path, content: bytes, tags: Mapping[int, Any], bits: int) -> _Decoded:
+    """(H, W, 3) RGB. OpenCV goes on where compressed data breaks off or is wrong, so others look at it first."""
+    compression = tags.get(_COMPRESSION, _UNCOMPRESSED)
+    if compression == _UNCOMPRESSED:
+        return _decode_in_silence(path, content)
+    if compression in (_JPEG_WITHIN, *_DEFLATED) and tags.get(_CHANNELS, 1) != 2:
+        _check_parts(path, content, tags, most=tags[_WIDTH] * tags[_HEIGHT] * tags.get(_CHANNELS, 1) * 2)
+        return _decode_in_silence(path, content)
+    return _decode_by_pillow(path, content, plain=bits <= 8 or tags.get(_PHOTOMETRIC) == _BLACK_IS_ZERO)
+
+
+def _read_tags(path: Path, content: bytes) -> dict[int, Any]:
     try:
-        with Image.open(BytesIO(content)) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+        with _PILLOW, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            found = ImageFileDirectory_v2(content[:16] if content[:4] in _TIFF_SIGNATURES[2:] else content[:8])
+            file = BytesIO(content)
+            file.seek(found.next)
+            found.load(file)
+            return {tag: found[tag] for tag in _TAGS if tag in found}
+    except _DAMAGE:
+        raise _no_picture(path) from None
+
+
+def _check_parts(path: Path, content: bytes, tags: Mapping[int, Any], *, most: int) -> None:
+    """Unpack the strips or tiles of a TIFF: deflated, of `most` bytes, or each a JPEG without its tables."""
+    tables = tags.get(_JPEG_TABLES, b"")[:-2] or _JPEG_SIGNATURE
+    try:
+        starts, lengths = (tags[_STRIPS], tags[_STRIP_BYTES]) if _STRIPS in tags else (tags[_TILES], tags[_TILE_BYTES])
+        for start, length in zip(starts, lengths, strict=True):
+            if tags[_COMPRESSION] == _JPEG_WITHIN:
+                part = tables + content[start + 2 : start + length]
+                inks = simplejpeg.decode_jpeg_header(part, strict=False)[2] in ("CMYK", "YCCK")
+                simplejpeg.decode_jpeg(part, "CMYK" if inks else "RGB")
+            else:
+                inflate = zlib.decompressobj()
+                inflate.decompress(content[start : start + length], most)
+                if not inflate.eof:
+                    raise ValueError("data is missing")
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
+
+
+def _open_by_pillow(path: Path, content: bytes) -> Image.Image:
+    """Read a header; what Pillow warns of (odd tags, many pixels) is decided by us, and printed by nobody."""
+    try:
+        with _PILLOW, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            return Image.open(BytesIO(content))
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: too many pixels ({error}); replace it or use --skip-corrupt") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error):
-        raise DataError(f"{path}: not a picture, or damaged; replace it or use --skip-corrupt") from None
-    return (width, height) if turned else (height, width)
+    except (UnidentifiedImageError, *_DAMAGE):
+        raise _no_picture(path) from None
 
 
-def _scan_jpeg(content: bytes) -> tuple[tuple[int, int] | None, int]:
-    """Walk the segments of a JPEG: ((height, width) or None, position of the first scan or -1)."""
-    position, size, turned = 2, None, False
-    while position + 4 <= len(content):
-        if content[position] != 0xFF:
-            return size, -1
-        marker = content[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a body
-            position += 2
-            continue
-        (length,) = struct.unpack(">H", content[position + 2 : position + 4])
-        body = content[position + 4 : position + 2 + length]
-        if marker in _FRAME_MARKERS and len(body) >= 5:
-            size = struct.unpack(">HH", body[1:5])
-        elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
-            turned = _is_turned(body)
-        elif marker == 0xDA:
-            return (size[::-1] if turned and size else size), position
-        position += 2 + length
-    return None, -1
+def _decode_by_pillow(path: Path, content: bytes, *, plain: bool = True) -> _Decoded:
+    """(H, W, 3) RGB in 8 or 16 bits. What is not `plain` is for OpenCV, after Pillow saw no damage."""
+    picture = _open_by_pillow(path, content)
+    try:
+        picture.load()
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
+    if plain and picture.mode in _PLAIN_MODES:
+        return np.asarray(picture.convert("RGB"))
+    if plain and picture.mode == "I;16":
+        return cast(_Decoded, cv2.cvtColor(np.asarray(picture, np.uint16), cv2.COLOR_GRAY2RGB))
+    return _decode_in_silence(path, content)
 
 
-def _is_turned(exif: bytes) -> bool:
-    """Whether an EXIF block says that height and width change places."""
+def _decode_in_silence(path: Path, content: bytes) -> _Decoded:
+    """(H, W, 3) RGB, turned as a TIFF says. OpenCV logs its opinion of a file without the name, of some formats."""
+    with _OPENCV_LOG:
+        before = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            return _decode_by_opencv(path, content, turned=content.startswith(_TIFF_SIGNATURES))
+        finally:
+            cv2.utils.logging.setLogLevel(before)
+
+
+def _decode_by_opencv(path: Path, content: bytes, *, turned: bool = False) -> _Decoded:
+    """(H, W, 3) RGB in 8 or 16 bits, as stored or `turned` as the file says."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise _damaged(path, "it cannot be decoded")
+    if decoded.dtype not in (np.uint8, np.uint16):
+        raise _wrong_numbers(path, str(decoded.dtype))
+    return cast(_Decoded, cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+
+
+def _orientation_of(exif: bytes) -> int:
+    """1..8 as an EXIF block says; 1 where it says nothing that makes sense."""
+    if not exif:
+        return 1
     reader = Image.Exif()
     try:
-        reader.load(exif)
-        return reader.get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
-    except (OSError, ValueError, SyntaxError, struct.error):
-        return False
+        with _PILLOW, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            reader.load(exif)
+            said = reader.get(_ORIENTATION, 1)
+    except _DAMAGE:
+        return 1
+    return int(said) if said in range(1, 9) else 1
 
 
-def _check_complete(path: Path, content: bytes) -> None:
-    """A decoder fills the rest of a truncated picture with grey and says nothing; so look for the end mark."""
-    if content.startswith(b"\xff\xd8"):
-        _, scan = _scan_jpeg(content)
-        # within a scan 0xFF is always followed by 0x00 or a restart mark, so this finds the true end
-        complete = scan >= 0 and content.find(b"\xff\xd9", scan) >= 0
-    elif content.startswith(_PNG_SIGNATURE):
-        complete = content.rfind(b"IEND") >= 0
-    else:
-        complete = True
-    if not complete:
-        raise DataError(f"{path}: the picture is truncated ({len(content)} bytes); replace it or use --skip-corrupt")
+def _upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def _upright(picture: _Decoded, orientation: int) -> _Decoded:
+    """A picture as stored, turned and mirrored as its EXIF orientation says."""
+    if orientation >= 5:
+        picture = cast(_Decoded, cv2.transpose(picture))
+    if orientation in _FLIPS:
+        picture = cast(_Decoded, cv2.flip(picture, _FLIPS[orientation]))
+    return picture

@@ -1,6 +1,8 @@
 """What the dataset files share: published counts, finding a root, listing pictures, parsing names into records."""
 
+import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ from tapetum.core.types import Modality, Record
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 PID_AND_CAMERA = re.compile(r"(-1|\d+)_c(\d+)")  # 0001_c3_..., -1_c3_..., 0001_c3s1_...
+
+
+_MOST_DIGITS = 18  # of a pid, which is stored in 64 bits
+_NAMED = 2**52  # pids of names lie from here to 2**53, where float64 and JSON still hold each whole number
 
 
 @dataclass(frozen=True)
@@ -108,9 +114,30 @@ def list_pictures(folder: Path) -> list[Path]:
     Args:
         folder: an existing folder.
     """
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    return sorted(path for path in list_folder(folder) if is_picture(path))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file counts as a picture, by its name.
+
+    Args:
+        path: of the file.
+    """
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What lies directly in `folder`, in no order.
+
+    Args:
+        folder: an existing folder.
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); correct its permissions or remove it") from None
 
 
 def list_pictures_by_folder(folder: Path) -> list[Path]:
@@ -156,6 +183,45 @@ def parse_records(
         else:
             failures.append(path)
     return records
+
+
+def number_people(names: Iterable[str], *, dataset: str) -> dict[str, int]:
+    """A pid for each name of a person: numbers are their own, "-1" is junk, and any other name makes one by itself.
+
+    The pid of a name depends on nothing else: people who are added later change nobody's, and weights still know whom
+    they were trained on. Numbers of more than 18 digits are names.
+
+    Args:
+        names: as the dataset writes them, in Unicode's composed form.
+        dataset: the dataset's name, for the error.
+    Raises:
+        DataError: two names would be one pid, as "7" and "007".
+    """
+    pids: dict[str, int] = {}
+    name_of: dict[int, str] = {}
+    for name in sorted(set(names)):
+        if name == "-1" or is_number(name):
+            pid = int(name)
+        else:
+            digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()
+            pid = _NAMED + int.from_bytes(digest[:8]) % _NAMED
+        other = name_of.setdefault(pid, name)
+        if other != name:
+            raise DataError(
+                f"{dataset}: the people {other!r} and {name!r} would both be number {pid}; write the name in one way "
+                "if they are one person, or give one of them another name"
+            )
+        pids[name] = pid
+    return pids
+
+
+def is_number(name: str) -> bool:
+    """Whether a person's name is a number that can be the pid.
+
+    Args:
+        name: as the dataset writes it.
+    """
+    return name.isdecimal() and len(name) <= _MOST_DIGITS
 
 
 def require_pictures(records: Sequence[Record], root: Path, *, dataset: str, failures: list[Path] | None) -> None:

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from tapetum.core.atomic import make_folder, write_with
 from tapetum.core.errors import DataError
-from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Batch, Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
-from tapetum.data.sampler import Rows, SampledBatch, SamplerOptions, build_sampler, find_paired
-from tapetum.data.transforms import AugmentOptions, augment_batch, to_float, to_tensor
+from tapetum.data.sampler import Rows, SampledBatch, Sampling, build_sampler, repeat_views
+from tapetum.data.transforms import Operation, Place, augment_batch, to_float, to_tensor
 
 Cache = Literal["memory", "disk", "none"]
 Progress = Callable[[int, int], None]  # (done, total)
@@ -33,6 +32,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _MEMORY_SHARE = 0.7  # of the memory that is free
 _CHUNK = 256
+_BLOCK = 64  # pictures whose changes are drawn together by `TrainLoader.all_pictures`
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ def modality_values(records: Sequence[Record]) -> Rows:
     return np.array([int(record.modality) for record in records], dtype=np.int64)
 
 
-def drop_unpaired(records: Sequence[Record], sampler: SamplerOptions) -> list[Record]:
+def drop_unpaired(records: Sequence[Record], sampler: Sampling) -> list[Record]:
     """The records that a sampler can use: "cross_modality" needs each person in both modalities.
 
     Args:
@@ -315,10 +315,11 @@ def drop_unpaired(records: Sequence[Record], sampler: SamplerOptions) -> list[Re
     Raises:
         DataError: a modality is missing, or people are unpaired and `sampler` does not leave them out.
     """
-    if sampler.name != "cross_modality":
+    find_usable = getattr(sampler.module, "find_usable", None)
+    if find_usable is None:
         return list(records)
-    paired = find_paired([record.pid for record in records], modality_values(records), sampler.unpaired)
-    return [record for record, keep in zip(records, paired.tolist(), strict=True) if keep]
+    usable = find_usable(sampler.options, [record.pid for record in records], modality_values(records))
+    return [record for record, keep in zip(records, usable.tolist(), strict=True) if keep]
 
 
 class _Columns:
@@ -331,7 +332,9 @@ class _Columns:
         self.trains = labels is not None
         self.labels = torch.full_like(self.pids, -1) if labels is None else torch.from_numpy(labels)
 
-    def batch(self, images: torch.Tensor, rows: Rows, *, epoch: int = 0, step: int = 0) -> Batch:
+    def batch(
+        self, images: torch.Tensor, rows: Rows, views: Rows | None = None, *, epoch: int = 0, step: int = 0
+    ) -> Batch:
         index = torch.from_numpy(rows)
         return Batch(
             images,
@@ -340,6 +343,7 @@ class _Columns:
             self.camids[index],
             self.modalities[index],
             rows=index if self.trains else torch.full_like(index, -1),
+            views=torch.zeros_like(index) if views is None else torch.from_numpy(views),
             epoch=epoch,
             step=step,
         )
@@ -361,8 +365,8 @@ class TrainLoader:
         records: Sequence[Record],
         source: PictureSource,
         *,
-        augment: AugmentOptions,
-        sampler: SamplerOptions,
+        augment: Sequence[Operation],
+        sampler: Sampling,
         seed: int,
         num_workers: int = 0,
         rank: int = 0,
@@ -376,8 +380,9 @@ class TrainLoader:
         self.sampler = build_sampler(
             sampler, self.labels, modality_values(self.records), seed=seed, rank=rank, world=world, parts=parts
         )
+        self._modalities = modality_values(self.records)
         self._source = source
-        self._augment = augment
+        self._augment = tuple(augment)
         self._seed = seed
         self._num_workers = num_workers
         self._columns = _Columns(self.records, self.labels)
@@ -402,42 +407,55 @@ class TrainLoader:
         yield from map_in_threads(self._build, self.sampler, self._num_workers, ahead=2)
 
     def all_pictures(self, epoch: int, batch: int, *, augmented: bool = False) -> Iterator[Batch]:
-        """This process's share of all pictures, each once, in the order of their rows.
+        """This process's share of all training pictures, each once, in the order of their rows.
+
+        What is done to a picture depends on (seed, epoch, row) alone, neither on `batch` nor on the number of
+        processes, and has nothing to do with what the batches of training show.
 
         Args:
             epoch: which draws `augmented` pictures depend on.
-            batch: pictures of all processes together that are seen at once.
-            augmented: changed as in training, by draws of their own.
+            batch: pictures of all processes together that are seen at once, each with all its views.
+            augmented: every view of each picture, changed as in training; else one view, as it is.
         """
-        rank, world = self.sampler.rank, self.sampler.world
+        share, count = self.sampler.share, len(self.records)
         chunks = [
-            np.arange(start, min(start + batch, len(self.records))) for start in range(0, len(self.records), batch)
+            np.arange(start + share.rank, min(start + batch, count), share.world) for start in range(0, count, batch)
         ]
-        shares = [
-            SampledBatch(epoch, number, rows, np.arange(rank, len(rows), world)) for number, rows in enumerate(chunks)
-        ]
-        build = self._build_again if augmented else self._build_plain
-        yield from map_in_threads(build, [each for each in shares if len(each.positions)], self._num_workers, ahead=2)
 
-    def _build_plain(self, sampled: SampledBatch) -> Batch:
-        rows = sampled.rows[sampled.positions]
-        return self._columns.batch(to_tensor(to_float(self._source.read(rows))), rows, epoch=sampled.epoch)
+        def build(rows: Rows) -> Batch:
+            if not augmented:
+                return self._columns.batch(to_tensor(to_float(self._source.read(rows))), rows, epoch=epoch)
+            repeated, views, _ = repeat_views(rows, self.sampler.repeats[rows])
+            blocks = np.split(rows, np.flatnonzero(np.diff(rows // _BLOCK)) + 1)
+            images = torch.cat([self._augment_block(block, epoch) for block in blocks])
+            return self._columns.batch(
+                images.contiguous(memory_format=torch.channels_last), repeated, views, epoch=epoch
+            )
 
-    def _build_again(self, sampled: SampledBatch) -> Batch:
-        return self._build(sampled, seed=derive_seed(self._seed, "all"))
+        yield from map_in_threads(build, [rows for rows in chunks if len(rows)], self._num_workers, ahead=2)
 
-    def _build(self, sampled: SampledBatch, *, seed: int | None = None) -> Batch:
-        rows = sampled.rows[sampled.positions]
-        images = augment_batch(
-            self._source.read(rows),
-            self._augment,
-            seed=self._seed if seed is None else seed,
-            epoch=sampled.epoch,
-            number=sampled.number,
-            batch=len(sampled.rows),
-            positions=sampled.positions,
-        )
-        return self._columns.batch(images, rows, epoch=sampled.epoch, step=sampled.number)
+    def _augment_block(self, rows: Rows, epoch: int) -> torch.Tensor:
+        """Every view of some pictures of one block, which is to `all_pictures` what a global batch is to training."""
+        number = int(rows[0]) // _BLOCK
+        whole = np.arange(number * _BLOCK, min((number + 1) * _BLOCK, len(self.records)))
+        in_block, views, firsts = repeat_views(whole, self.sampler.repeats[whole])
+        place = Place(self._seed, epoch, number, self._modalities[in_block], views, "augment all")
+        order, within, _ = repeat_views(np.arange(len(rows)), self.sampler.repeats[rows])
+        positions = firsts[rows[order] - whole[0]] + within
+        return augment_batch(self._source.read(rows)[order], self._augment, place, positions)
+
+    def _build(self, sampled: SampledBatch) -> Batch:
+        rows, views = sampled.rows[sampled.positions], sampled.views[sampled.positions]
+        place = Place(self._seed, sampled.epoch, sampled.number, self._modalities[sampled.rows], sampled.views)
+        pictures = self._read_once(rows)
+        images = augment_batch(pictures, self._augment, place, sampled.positions)
+        return self._columns.batch(images, rows, views, epoch=sampled.epoch, step=sampled.number)
+
+    def _read_once(self, rows: Rows) -> Pictures:
+        """Pictures by row; the views of one, which stand side by side, are decoded once."""
+        new = np.append(True, rows[1:] != rows[:-1])
+        pictures = self._source.read(rows[new])
+        return pictures if new.all() else pictures[np.cumsum(new) - 1]
 
 
 class EvalLoader:
@@ -481,8 +499,8 @@ def build_train_loader(
     records: Sequence[Record],
     *,
     size: tuple[int, int],
-    augment: AugmentOptions,
-    sampler: SamplerOptions,
+    augment: Sequence[Operation],
+    sampler: Sampling,
     seed: int,
     num_workers: int = 2,
     cache: Cache = "none",
@@ -500,7 +518,7 @@ def build_train_loader(
     Args:
         records: training pictures; class indices are positions of the sorted pids of those that are used.
         size: (height, width).
-        augment: changes to the pictures.
+        augment: changes to the pictures, in their order.
         sampler: how batches are drawn.
         seed: of the run.
         num_workers: threads that decode and build batches; 0 works in the caller.

@@ -23,7 +23,7 @@ RECIPES = {
 }  # under which a layout's weights were trained
 RECIPES_BY_IDS = {
     ("agw-vi-official", 206): "agw_regdb",
-    ("agw-vi-official", 713): "agw_llcm",
+    ("agw-vi-official", 713): "agw_star_llcm",  # the only code released for LLCM erases
     ("deen-official", 206): "deen_regdb",
     ("deen-official", 395): "deen_sysu",
     ("mclnet-official", 206): "mclnet_regdb",

@@ -366,7 +366,7 @@ def _evaluate_test(
         galleries=test.galleries,
         draws=draws,
     )
-    card["worst_queries"] = _worst(trials, query)
+    card["worst_queries"] = _worst(trials, query, dataset.people)
     path = stem.with_name(f"{_card_name(stem.name, dataset.name, rules, describer.mirror, rerank, multi_query)}.json")
     write_card(path, card)
     shown = rules if test.drawn is None else replace(rules, trials=1, drawn=None)
@@ -530,7 +530,7 @@ def _labels(statistics: PictureStatistics) -> dict[str, list[str]]:
     }
 
 
-def _worst(trials: Sequence[Evaluation], query: EmbeddingSet) -> list[dict[str, Any]]:
+def _worst(trials: Sequence[Evaluation], query: EmbeddingSet, people: Mapping[int, str]) -> list[dict[str, Any]]:
     rows, precisions = mean_precisions(trials)
     return [
         {
@@ -540,6 +540,7 @@ def _worst(trials: Sequence[Evaluation], query: EmbeddingSet) -> list[dict[str, 
             "camid": int(query.camids[row]),
             "ap": precision,
         }
+        | ({"person": people[pid]} if (pid := int(query.pids[row])) in people else {})
         for row, precision in zip(rows[:WORST].tolist(), precisions[:WORST].tolist(), strict=True)
     ]
 

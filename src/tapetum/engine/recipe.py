@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.engine.recipe_batches import batch_keys, batch_sections, override_augment
 from tapetum.synth.scene import SceneOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -22,8 +23,6 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 PairOfCounts = Annotated[tuple[Count, Count], Field(strict=False)]
-PairOfNumbers = Annotated[tuple[Positive, Positive], Field(strict=False)]
-FourNumbers = Annotated[tuple[float, float, float, float], Field(strict=False)]
 
 
 class Section(BaseModel):
@@ -46,7 +45,12 @@ class MethodSection(BaseModel):
 
 
 class InitSection(Section):
-    """Weights before training: "imagenet" (through timm, never silently random), "random", or a weights file."""
+    """Weights before training, never silently random.
+
+    Attributes:
+        weights: "imagenet" (through timm), "package" (ImageNet's, of an installed package), "random" or "none", or a
+            weights file.
+    """
 
     weights: str = "imagenet"
 
@@ -78,76 +82,27 @@ class DataSection(Section):
     scene: dict[str, Any] = {}
 
 
-class ErasingSection(Section):
-    """Random erasing: a rectangle of `area` (fraction of the picture) and `aspect` filled with `fill`.
+class SamplerSection(BaseModel):
+    """How a batch is drawn: a file of `tapetum.data.samplers`, and its own ``Options``, every default written out.
 
-    See `tapetum.data.transforms.ErasingOptions`.
+    The global batch is the same whatever the number of processes.
     """
 
-    probability: Fraction = 0.0
-    area: PairOfNumbers = (0.02, 0.4)
-    aspect: PairOfNumbers = (0.3, 3.3333)
-    aspect_scale: Literal["uniform", "log"] = "uniform"
-    fill: Literal["black", "mean", "noise"] | Annotated[tuple[Fraction, Fraction, Fraction], Field(strict=False)] = (
-        "black"
-    )
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
+    name: str
 
-class AugmentSection(Section):
-    """Changes to training pictures.
-
-    Attributes:
-        pad: black pixels around the picture before it is cropped back at a random place.
-        grayscale: probability that a picture loses its colours (before the crop).
-        flip: probability of a horizontal flip.
-        erasing: random erasing.
-        colour_jitter: brightness, contrast, saturation, hue; null for none.
-    """
-
-    pad: Annotated[int, Field(ge=0)] = 0
-    grayscale: Fraction = 0.0
-    flip: Fraction = 0.5
-    erasing: ErasingSection = ErasingSection()
-    colour_jitter: FourNumbers | None = None
-
-
-class SamplerSection(Section):
-    """How a batch is drawn; the global batch is the same whatever the number of processes.
-
-    Attributes:
-        name: "uniform" shuffles pictures; "pk" draws `ids` identities and `pictures` of each; "cross_modality" draws
-            `ids` identities and of each `pictures` visible and `pictures` infrared ones.
-        batch: pictures in a global batch, for "uniform".
-        ids, pictures: P and K, for "pk" and "cross_modality".
-        steps: batches in an epoch; null takes as many as the pictures fill.
-        unpaired: identities with pictures in one modality only, for "cross_modality": "error", or "drop" trains
-            without them.
-    """
-
-    name: Literal["uniform", "pk", "cross_modality"] = "uniform"
-    batch: Count | None = None
-    ids: Count | None = None
-    pictures: Count | None = None
-    steps: Count | None = None
-    unpaired: Literal["error", "drop"] = "error"
-
-    @model_validator(mode="after")
-    def _only_what_the_sampler_uses(self) -> "SamplerSection":
-        if self.name == "uniform" and (self.batch is None or self.ids is not None or self.pictures is not None):
-            raise ValueError("sampler: uniform needs batch, and neither ids nor pictures")
-        if self.name == "pk" and (self.ids is None or self.pictures is None or self.batch is not None):
-            raise ValueError("sampler: pk needs ids and pictures, and no batch (it is ids x pictures)")
-        if self.name == "cross_modality" and (self.ids is None or self.pictures is None or self.batch is not None):
-            raise ValueError("sampler: cross_modality needs ids and pictures, and no batch (it is 2 x ids x pictures)")
-        if self.name != "cross_modality" and self.unpaired != "error":
-            raise ValueError(f"sampler: unpaired is for cross_modality, not for {self.name}; remove it")
-        return self
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything under ``sampler:`` except the name."""
+        return dict(self.model_extra or {})
 
     @property
     def global_batch(self) -> int:
-        """Pictures in one global batch."""
-        modalities = 2 if self.name == "cross_modality" else 1
-        return self.batch if self.batch is not None else modalities * (self.ids or 0) * (self.pictures or 0)
+        """Pictures in one global batch, each view counted."""
+        from tapetum.data.sampler import read_sampling
+
+        return read_sampling(self.model_dump()).global_batch
 
 
 class OptimiserRule(Section):
@@ -314,6 +269,8 @@ class Recipe(Section):
         name: what reports call it.
         about: one line for a reader: which row of which paper, or what for.
         seed: of every random stream.
+        augment: changes to training pictures in their order, each a file of `tapetum.data.augmentations` with its own
+            ``Options``, every default written out.
     """
 
     name: str
@@ -322,7 +279,7 @@ class Recipe(Section):
     method: MethodSection
     init: InitSection = InitSection()
     data: DataSection = DataSection()
-    augment: AugmentSection = AugmentSection()
+    augment: list[dict[str, Any]]
     sampler: SamplerSection
     optimiser: OptimiserSection = OptimiserSection()
     schedule: ScheduleSection
@@ -357,8 +314,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     content = parse_yaml(text, place)
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {place}: holds {type(content).__name__}, expected a mapping of sections")
-    for override in overrides:
-        _apply_override(content, override, place)
+    _apply_overrides(content, overrides, place)
     return check_recipe(content, place)
 
 
@@ -372,9 +328,11 @@ def check_recipe(content: Mapping[str, Any], place: str) -> Recipe:
         RecipeError: an unknown key, a wrong type or a value that cannot work.
     """
     try:
-        recipe = Recipe.model_validate(dict(content))
+        recipe = Recipe.model_validate(dict(content) | batch_sections(content))
     except ValidationError as error:
         raise RecipeError(f"recipe {place}: {_explain(error)}") from None
+    except RecipeError as error:
+        raise RecipeError(f"recipe {place}: {error}") from None
     _check_method(recipe.method, place)
     try:
         scene_options(recipe.data.scene)
@@ -394,8 +352,7 @@ def override_recipe(recipe: Recipe, overrides: Sequence[str], place: str) -> Rec
         RecipeError: an unknown key, a wrong type or a value that cannot work.
     """
     content = recipe.model_dump(mode="json")
-    for override in overrides:
-        _apply_override(content, override, place)
+    _apply_overrides(content, overrides, place)
     return check_recipe(content, place)
 
 
@@ -487,19 +444,31 @@ def _read_text(source: str | Path) -> tuple[str, str]:
     return f"{name}.yaml", (resources.files("tapetum") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _apply_override(content: dict[str, Any], override: str, place: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise RecipeError(f"recipe {place}: --set {override!r} is not of the form key.key=value")
-    parts = key.strip().split(".")
+def _apply_overrides(content: dict[str, Any], overrides: Sequence[str], place: str) -> None:
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise RecipeError(f"recipe {place}: --set {override!r} is not of the form key.key=value")
+        parts = key.strip().split(".")
+        value = parse_yaml(text, f"{place} --set {key}")
+        try:
+            if parts[0] == "augment" and len(parts) > 1:
+                content["augment"] = override_augment(content.get("augment"), parts[1:], value)
+            else:
+                _put(content, parts, value)
+        except RecipeError as error:
+            raise RecipeError(f"recipe {place}: --set {override!r}: {error}") from None
+
+
+def _put(content: dict[str, Any], parts: Sequence[str], value: Any) -> None:
     section = content
     for part in parts[:-1]:
         if section.get(part) is None:
             section[part] = {}
         section = section[part]
         if not isinstance(section, dict):
-            raise RecipeError(f"recipe {place}: --set {override!r}: {part} is a value, not a section")
-    section[parts[-1]] = parse_yaml(text, f"{place} --set {key}")
+            raise RecipeError(f"{part} is a value, not a section")
+    section[parts[-1]] = value
 
 
 def _explain(error: ValidationError, prefix: str = "", siblings: Sequence[str] | None = None) -> str:
@@ -533,6 +502,8 @@ def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[
         for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 yield from known_keys(candidate, f"{prefix}{name}.")
+    if section is Recipe:
+        yield from batch_keys()
 
 
 def _nearest_key(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from tapetum.core.errors import ProtocolError
@@ -11,6 +12,8 @@ from tapetum.engine.sources import list_pictures
 from tapetum.evaluation.calibration import Calibration, check_prior
 from tapetum.evaluation.verification import pair_name
 from tapetum.gallery.index import search
+
+ROUNDING = 1e-9  # of a probability
 
 
 def search_pictures(
@@ -55,6 +58,8 @@ class Bar:
 class Judge:
     """What a calibration says about the answers of a search.
 
+    A match is at least as probable as any answer that is none, also where both are of different pairs of modalities.
+
     Attributes:
         calibration: of the model in use.
         prior: probability before looking that a pair shows one person.
@@ -72,6 +77,12 @@ class Judge:
     bars: dict[tuple[Modality, Modality], Bar]
     pictures: int
     uncalibrated: tuple[str, ...] = ()
+
+    @cached_property
+    def level(self) -> float:
+        """The probability that every match has at least: the greatest that a pair of modalities has at its bar."""
+        bars = self.bars.values()
+        return max(float(self.calibration.probability(bar.threshold, bar.pair, prior=self.prior)) for bar in bars)
 
     def probability(self, similarity: float, asked: Modality, found: Modality) -> float | None:
         """The probability that an answer shows the person searched for; None where such a pair is not calibrated.
@@ -93,7 +104,10 @@ class Judge:
             found: modality of the answer.
         """
         bar = self.bars.get((asked, found))
-        return None if bar is None else similarity >= bar.threshold
+        probability = self.probability(similarity, asked, found)
+        if bar is None or probability is None:
+            return None
+        return similarity >= bar.threshold and probability >= self.level - ROUNDING
 
     @property
     def words(self) -> str:
@@ -106,6 +120,8 @@ class Judge:
             else "comparisons of two people"
         )
         text = f"{' and '.join(dict.fromkeys(parts))}, which {100 * self.rate:.3g} % of {of} reach"
+        if len({bar.pair for bar in self.bars.values()}) > 1:
+            text += f", and with a probability of {100 * self.level:.4g} % or more"
         return text + (f"; {', '.join(self.uncalibrated)} is not calibrated" if self.uncalibrated else "")
 
 

@@ -17,8 +17,8 @@ from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open
 from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
 from tapetum.data.layout import SUFFIXES
 from tapetum.data.loader import Progress, drop_corrupt
-from tapetum.data.sampler import SamplerOptions
-from tapetum.data.transforms import AugmentOptions, ErasingOptions
+from tapetum.data.sampler import Sampling, read_sampling
+from tapetum.data.transforms import Operation, read_operations
 from tapetum.engine.recipe import DataSection, Recipe, scene_options
 
 SYNTH = "synth"
@@ -240,22 +240,14 @@ def picture_settings(section: DataSection) -> dict[str, Any]:
     }
 
 
-def sampler_options(recipe: Recipe) -> SamplerOptions:
-    """The sampler's options of a recipe."""
-    given = recipe.sampler.model_dump(exclude_none=True)
-    return SamplerOptions(**given)
+def sampler_options(recipe: Recipe) -> Sampling:
+    """The sampler of a recipe."""
+    return read_sampling(recipe.sampler.model_dump())
 
 
-def augment_options(recipe: Recipe) -> AugmentOptions:
-    """The options of the changes to training pictures of a recipe."""
-    section = recipe.augment
-    return AugmentOptions(
-        pad=section.pad,
-        grayscale=section.grayscale,
-        flip=section.flip,
-        erasing=ErasingOptions(**section.erasing.model_dump()),
-        colour_jitter=section.colour_jitter,
-    )
+def augment_options(recipe: Recipe) -> tuple[Operation, ...]:
+    """The changes to training pictures of a recipe."""
+    return read_operations(recipe.augment)
 
 
 def list_pictures(places: Sequence[Path], *, split: str = "gallery") -> list[Record]:

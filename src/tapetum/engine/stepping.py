@@ -118,10 +118,10 @@ class Stepper:
             values = torch.stack([loss.float() for loss in losses.values()])
             total = self._scaler.scale(values.sum() / parts)
             if self._alone:
-                total.backward()
+                torch.autograd.backward(total)
             else:
                 moving = [weight for weight in weights if weight.requires_grad]
-                total.backward(inputs=moving, retain_graph=place < len(phase) - 1)
+                torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
             yield list(losses), values.detach()
 
     def _move(self, optimisers: Sequence[torch.optim.Optimizer]) -> None:

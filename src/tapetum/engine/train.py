@@ -149,6 +149,8 @@ def train(
         if begins or not folder.recipe.is_file():
             write_text(folder.recipe, write_yaml(recipe))
         facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
+        facts |= {"left_out": [str(path) for path in dataset.left_out]} if dataset.left_out else {}
+        facts |= {"people": dataset.people} if dataset.people else {}
         facts |= {"started": begun or _now(), "finished": False}
         write_json(folder.facts, facts)
         loop = TrainingLoop(network, plan, reporter or Silence(), state)

@@ -16,7 +16,7 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import APRule, Protocol
 from tapetum.core.types import EmbeddingSet, Metrics
 from tapetum.core.vectors import one_thread, similarity_blocks
-from tapetum.evaluation.ranking import Candidates, distinct_keys, find_candidates, select_sides, sorted_rows
+from tapetum.evaluation.ranking import Candidates, distinct_keys, farthest, find_candidates, select_sides, sorted_rows
 from tapetum.evaluation.rerank import RerankOptions, rerank_blocks
 
 PIECE_ENTRIES = 2**21  # entries of a block counted at a time, 8 MiB of float32
@@ -113,7 +113,7 @@ def evaluate(
         blocks = rerank_blocks(sides.query, sides.gallery, rerank, chunk_size=chunk_size)
     else:  # -(a.b) in place of a.b: smaller is closer, and negation is exact
         products = similarity_blocks(sides.query, sides.gallery, chunk_size)
-        blocks = ((start, block.neg_()) for start, block in products)
+        blocks = ((rows, block.neg_()) for rows, block in products)
     return _count(blocks, sides.candidates, sides.query_rows)
 
 
@@ -127,23 +127,30 @@ def evaluate_distances(
     *,
     chunk_size: int | None = None,
 ) -> Evaluation:
-    """Count from distances that somebody else computed; their dtype is kept (float32 and float64 may tie differently).
+    """Count from distances that somebody else computed, of any real type: none is rounded, so none becomes a tie.
 
     Args:
         distances: (Nq, Ng), smaller is closer, may be negative; not changed.
-        query_pids: (Nq,) int64.
-        gallery_pids: (Ng,) int64.
-        query_camids: (Nq,) int64.
-        gallery_camids: (Ng,) int64.
+        query_pids: (Nq,) whole numbers.
+        gallery_pids: (Ng,) whole numbers.
+        query_camids: (Nq,) whole numbers.
+        gallery_camids: (Ng,) whole numbers.
         protocol: the rules; its modalities are not looked at.
         chunk_size: queries at a time, None takes what stays in the cache; the result does not depend on it.
     Raises:
-        ProtocolError: shapes do not fit, a distance is NaN, or no query has a match.
+        ProtocolError: shapes do not fit, distances are no real numbers, one is NaN, a match is at infinity (of whole
+            numbers: at the largest of 64 bits), a pid or camid is no whole number, or no query has a match.
     """
-    matrix = torch.as_tensor(distances)
-    matrix = matrix if matrix.dtype == torch.float64 else matrix.float()
-    query, gallery = torch.as_tensor(query_pids), torch.as_tensor(gallery_pids)
-    query_cameras, gallery_cameras = torch.as_tensor(query_camids), torch.as_tensor(gallery_camids)
+    matrix = distances if isinstance(distances, Tensor) else np.asarray(distances)
+    query, gallery, query_cameras, gallery_cameras = (
+        _read_numbers(numbers, name, protocol)
+        for name, numbers in (
+            ("query pids", query_pids),
+            ("gallery pids", gallery_pids),
+            ("query camids", query_camids),
+            ("gallery camids", gallery_camids),
+        )
+    )
     shape = tuple(matrix.shape)
     if shape != (len(query), len(gallery)) or shape != (len(query_cameras), len(gallery_cameras)):
         raise ProtocolError(
@@ -151,16 +158,45 @@ def evaluate_distances(
             f"camids, {len(gallery)} gallery pids and {len(gallery_cameras)} gallery camids; give (Nq, Ng) distances"
         )
     candidates = find_candidates(query, gallery, query_cameras, gallery_cameras, protocol)
+    every = torch.arange(len(query))
 
-    def blocks() -> Iterator[tuple[int, Tensor]]:
-        step = chunk_size or piece_rows(len(gallery))
-        for start in range(0, len(matrix), step):
-            block = matrix[start : start + step]
-            if len(candidates.kept) < len(gallery):
-                block = block[:, candidates.kept]
-            yield start, torch.clone(block, memory_format=torch.contiguous_format)
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in torch.split(every, chunk_size or piece_rows(len(gallery))):
+            block = _read_exactly(matrix[int(rows[0]) : int(rows[-1]) + 1], "distances", protocol)
+            yield rows, block if len(candidates.kept) == len(gallery) else block[:, candidates.kept]
 
-    return _count(blocks(), candidates, torch.arange(len(matrix)))
+    return _count(blocks(), candidates, every)
+
+
+def _read_exactly(values: Tensor | np.ndarray, name: str, protocol: Protocol) -> Tensor:
+    """A copy in float32, float64 or int64, whichever holds every value of the given type; unsigned 64 bits shifted."""
+    kind, fresh = values.dtype, isinstance(values, np.ndarray)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.dtype.itemsize <= 8:
+        values = torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("="), order="C"))
+    if isinstance(values, np.ndarray) or values.dtype.is_complex:
+        raise ProtocolError(f"protocol {protocol.name}: {name} are {kind}; give float64 or whole numbers")
+    if values.dtype == torch.uint64:
+        return values.contiguous().view(torch.int64) ^ torch.iinfo(torch.int64).min  # in the same order
+    wide = torch.float32 if values.dtype.is_floating_point else torch.int64
+    wide = values.dtype if values.dtype == torch.float64 else wide
+    return values.to(wide, copy=not fresh, memory_format=torch.contiguous_format)
+
+
+def _read_numbers(values: Tensor | np.ndarray, name: str, protocol: Protocol) -> Tensor:
+    """(N,) int64 pids or camids."""
+    given = values if isinstance(values, Tensor) else np.asarray(values)
+    read = _read_exactly(given, name, protocol)
+    wrong = torch.zeros_like(read, dtype=torch.bool)
+    if read.is_floating_point():
+        wrong = (read != read.round()) | (read.abs() >= 2 / torch.finfo(read.dtype).eps)  # from there on rounded
+    elif str(given.dtype).endswith("uint64"):
+        read = read ^ torch.iinfo(torch.int64).min
+        wrong = read < 0
+    if wrong.any():
+        raise ProtocolError(
+            f"protocol {protocol.name}: {name} are {given.dtype}, and not all of them whole; give int64"
+        )
+    return read.long()
 
 
 @dataclass(frozen=True)
@@ -194,32 +230,31 @@ class Tally:
             torch.zeros(count, dtype=torch.int64, device=device) for _ in range(3)
         )
 
-    def add(self, start: int, distances: Tensor) -> None:
+    def add(self, queries: Tensor, distances: Tensor) -> None:
         """Count some queries.
 
         Args:
-            start: number of the first one.
+            queries: (n,) int64 their numbers.
             distances: (n, Ng) to the kept entries; changed in place.
         """
         rows = piece_rows(distances.shape[1])
         with one_thread():
-            for offset in range(0, len(distances), rows):
-                self._add_piece(start + offset, distances[offset : offset + rows])
+            for piece in zip(torch.split(queries, rows), torch.split(distances, rows), strict=True):
+                self._add_piece(*piece)
 
-    def _add_piece(self, start: int, distances: Tensor) -> None:
+    def _add_piece(self, queries: Tensor, distances: Tensor) -> None:
         candidates = self.candidates
-        part = slice(start, start + len(distances))
-        pairs = candidates.pairs(start, start + len(distances))
-        self.num_ranked[part] = candidates.remove_junk(distances, start, pairs)
+        pairs = candidates.pairs(queries)
+        self.num_ranked[queries] = candidates.remove_junk(distances, queries, pairs)
         columns, valid = _match_columns(candidates, pairs, len(distances))
         counts = _count_rows(distances, columns, valid, candidates)
-        self._store(part, counts)
+        self._store(queries, counts)
         tied = counts.tied.nonzero().squeeze(1)
         if len(tied):  # whole numbers in place of distances: the same order, without ties
             keys = distinct_keys(distances[tied], candidates.protocol)
-            self._store(tied + start, _count_rows(keys, columns[tied], valid[tied], candidates))
+            self._store(queries[tied], _count_rows(keys, columns[tied], valid[tied], candidates))
 
-    def _store(self, rows: slice | Tensor, counts: "_Counts") -> None:
+    def _store(self, rows: Tensor, counts: "_Counts") -> None:
         self.ap_step[rows], self.ap_trapezoid[rows], self.inp[rows] = counts.ap_step, counts.ap_trapezoid, counts.inp
         self.first_rank[rows], self.num_matches[rows] = counts.first_rank, counts.num_matches
 
@@ -245,17 +280,17 @@ class Tally:
         return replace(evaluation, metrics=summarise(evaluation, cmc_length=min(protocol.max_rank, longest)))
 
 
-def _count(blocks: Iterable[tuple[int, Tensor]], candidates: Candidates, query_rows: Tensor) -> Evaluation:
+def _count(blocks: Iterable[tuple[Tensor, Tensor]], candidates: Candidates, query_rows: Tensor) -> Evaluation:
     """Evaluate blocks of distances; a block is changed in place.
 
     Args:
-        blocks: (start, distances (n, Ng) of the kept entries), in ascending order, all queries once.
+        blocks: (queries, distances (n, Ng) of the kept entries), every query once.
         candidates: who counts.
         query_rows: as in `Evaluation`.
     """
     tally = Tally(candidates, query_rows)
-    for start, distances in blocks:
-        tally.add(start, distances)
+    for rows, distances in blocks:
+        tally.add(rows, distances)
     return tally.finish()
 
 
@@ -339,9 +374,9 @@ def _count_rows(distances: Tensor, columns: Tensor, valid: Tensor, candidates: C
     """
     protocol = candidates.protocol
     ordered = sorted_rows(distances)
-    farthest = torch.inf if distances.is_floating_point() else torch.iinfo(distances.dtype).max
-    values = distances.gather(1, columns).masked_fill_(~valid, farthest).sort(dim=1).values
-    if distances.is_floating_point() and (ordered[:, -1].isnan().any() or (values.isinf() & valid).any()):
+    behind = farthest(distances.dtype)
+    values = distances.gather(1, columns).masked_fill_(~valid, behind).sort(dim=1).values
+    if ordered[:, -1].isnan().any() or ((values.isinf() | (values == behind)) & valid).any():
         raise ProtocolError(
             f"protocol {protocol.name}: a distance is NaN or infinite; the embeddings are damaged, extract them again"
         )

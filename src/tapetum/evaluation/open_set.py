@@ -66,10 +66,8 @@ def search_blocks(comparison: Comparison) -> Iterator[SearchBlock]:
 def _directed(comparison: Comparison, asking: EmbeddingSet, asked: EmbeddingSet) -> Iterator[SearchBlock]:
     step = max(1, PAIRS_AT_ONCE // len(asked))
     numbers = torch.arange(len(asked))
-    for start, block in similarity_blocks(asking.vectors, asked.vectors):
-        for top in range(0, len(block), step):
-            own = slice(start + top, start + min(top + step, len(block)))
-            similarities = block[top : top + step]
+    for rows, block in similarity_blocks(asking.vectors, asked.vectors):
+        for own, similarities in zip(torch.split(rows, step), torch.split(block, step), strict=True):
             same = asking.pids[own].unsqueeze(1) == asked.pids
             junk = comparison.camera_junk(asking.camids[own], asked.camids)
             mine = same & ~junk

@@ -97,10 +97,9 @@ def compute_pair_distances(first: EmbeddingSet, second: EmbeddingSet) -> PairDis
     counts = torch.zeros(2 * BINS, dtype=torch.int64)
     sums = torch.zeros(2, dtype=torch.float64)
     rows = max(1, PAIRS_AT_ONCE // len(second))
-    for start, block in similarity_blocks(first.vectors, second.vectors):
-        for top in range(0, len(block), rows):
-            own = slice(start + top, start + min(top + rows, len(block)))
-            distances = 1 - block[top : top + rows]
+    for asking, block in similarity_blocks(first.vectors, second.vectors):
+        for own, similarities in zip(torch.split(asking, rows), torch.split(block, rows), strict=True):
+            distances = 1 - similarities
             if not distances.isfinite().all():
                 raise ProtocolError("the embeddings hold NaN or infinity; extract them again")
             same = first.pids[own].unsqueeze(1) == second.pids

@@ -46,44 +46,45 @@ class Candidates:
     most_matches: int
     protocol: Protocol
 
-    def pairs(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Every (query, gallery) pair of one person, for the queries first..last-1.
+    def pairs(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Every (query, gallery) pair of one person, for some queries.
 
         Args:
-            first: number of the first query.
-            last: one past the number of the last query.
+            queries: (n,) int64 their numbers.
         Returns:
-            (rows, columns, junk): row counted from `first`, gallery column, and whether the protocol takes it out.
+            (rows, columns, junk): place among the given queries, gallery column, and whether the protocol takes it out.
         """
-        start, counts = self.start[first:last], (self.stop - self.start)[first:last]
-        rows = torch.arange(last - first, device=counts.device).repeat_interleave(counts)
+        start, counts = self.start[queries], self.stop[queries] - self.start[queries]
+        rows = torch.arange(len(queries), device=counts.device).repeat_interleave(counts)
         before = counts.cumsum(0) - counts  # pairs of earlier queries
         position = torch.arange(len(rows), device=counts.device) - before[rows] + start[rows]
         columns = self.order[position]
-        cameras, theirs = self.query_camids[first:last][rows], self.camids[columns]
+        cameras, theirs = self.query_camids[queries][rows], self.camids[columns]
         junk = self._is_camera_junk(cameras, theirs)
         if self.protocol.junk == "same_pid_same_camid":
             junk |= cameras == theirs
         return rows, columns, junk
 
-    def remove_junk(self, distances: Tensor, first: int, pairs: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
-        """Put junk at infinity, in place.
+    def remove_junk(
+        self, distances: Tensor, queries: Tensor, pairs: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Put junk behind everything, in place.
 
         Args:
-            distances: (n, Ng) of the queries first..first+n-1.
-            first: number of the first query.
+            distances: (n, Ng) of some queries.
+            queries: (n,) int64 their numbers.
             pairs: of these queries, where they are at hand.
         Returns:
             (n,) int64 entries left to rank.
         """
-        last = first + len(distances)
-        rows, columns, junk = pairs or self.pairs(first, last)
-        distances[rows[junk], columns[junk]] = torch.inf
-        cameras = self.query_camids[first:last]
+        rows, columns, junk = pairs or self.pairs(queries)
+        behind = farthest(distances.dtype)
+        distances[rows[junk], columns[junk]] = behind
+        cameras = self.query_camids[queries]
         others = torch.zeros_like(cameras)  # entries that the cameras alone take out, whoever they show
         for ours, theirs in set(self.protocol.junk_camera_pairs):
             asking, asked = cameras == ours, self.camids == theirs
-            distances.masked_fill_(asking.unsqueeze(1) & asked, torch.inf)
+            distances.masked_fill_(asking.unsqueeze(1) & asked, behind)
             others += asking * asked.sum()
         if self.protocol.junk_camera_pairs:
             junk = junk & ~self._is_camera_junk(cameras[rows], self.camids[columns])
@@ -139,6 +140,15 @@ def find_candidates(
     )
 
 
+def farthest(dtype: torch.dtype) -> float | int:
+    """What stands for junk among distances: infinity, or the largest whole number.
+
+    Args:
+        dtype: of the distances.
+    """
+    return torch.inf if dtype.is_floating_point else torch.iinfo(dtype).max
+
+
 def sorted_rows(values: Tensor) -> Tensor:
     """Each row's values in ascending order, NaN last.
 
@@ -156,7 +166,7 @@ def distinct_keys(values: Tensor, protocol: Protocol) -> Tensor:
     """Whole numbers in the order of the values, all distinct: equal values follow the protocol's order of ties.
 
     Args:
-        values: (N, M) float32 or float64.
+        values: (N, M) float32, float64 or int64.
         protocol: its `ties` decides.
     Returns:
         (N, M) int64.
@@ -283,12 +293,12 @@ def top_k(
     count, reverse = min(k, len(kept)), protocol.ties == "larger_index_first"
     rows = torch.full((len(query_rows), k), -1)
     found = torch.full((len(query_rows), k), -torch.inf)
-    for start, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
+    for part, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
         distances = block.neg_()
         if distances.isnan().any():
             raise ProtocolError(f"protocol {protocol.name}: the embeddings hold NaN or infinity; extract them again")
-        candidates.remove_junk(distances, start)
-        part = slice(start, start + len(distances))
+        candidates.remove_junk(distances, part)
+        part = part.cpu()
         values, columns = smallest(distances.flip(1) if reverse else distances, count)
         columns = len(kept) - 1 - columns if reverse else columns
         rows[part, :count] = torch.where(values.isinf(), -1, kept[columns]).cpu()

@@ -7,6 +7,7 @@ neighbours, each weighted exp(-distance); pictures are then compared by the Jacc
 
 An encoding reaches no further than the first k1 + 1 ranks of a picture and of its neighbours, so the sparse form is no
 approximation: it equals the dense matrices of the published code. Rows of the final distance come a block at a time.
+Pictures with equal vectors share the encoding of the first of them, so that equal vectors have equal distances.
 
 Source: Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017. The paper's original
 distance is the squared Euclidean; releases that start from matrices (the IDF code; torchreid given squared distances)
@@ -24,7 +25,7 @@ from scipy import sparse
 from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
-from tapetum.core.vectors import one_thread, similarity_blocks, smallest
+from tapetum.core.vectors import CACHED, first_equal, one_thread, row_products, similarity_blocks, smallest
 
 OriginalDistance = Literal["squared_euclidean", "fourth_power"]
 PIECE = 2**22  # entries of a temporary array
@@ -64,12 +65,17 @@ class _Pictures(Protocol):
     @property
     def size(self) -> int: ...
 
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """(start, (n, N)) distances of pictures start..start+n-1 to all."""
+    @property
+    def first(self) -> Tensor:
+        """(N,) int64 the first picture with the same vector."""
         ...
 
-    def query_blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """(start, (n, Ng)) distances of queries start..start+n-1 to the gallery."""
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """((n,) pictures, (n, N) their distances to all), each picture once."""
+        ...
+
+    def query_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """((n,) queries, (n, Ng) their distances to the gallery), each query once."""
         ...
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
@@ -88,27 +94,35 @@ class _FromVectors:
     def size(self) -> int:
         return len(self.everyone)
 
+    @property
+    def first(self) -> Tensor:
+        return first_equal(self.everyone).cpu()
+
     def distance(self, similarity: Tensor) -> Tensor:
         """Original distances from similarities, in place."""
         squared = similarity.mul_(-2).add_(2).clamp_(min=0)
         return squared if self.power == 1 else squared.square_()
 
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        for start, block in similarity_blocks(self.everyone, self.everyone, self.chunk_size):
-            yield start, self.distance(block)
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows, block in similarity_blocks(self.everyone, self.everyone, self.chunk_size):
+            yield rows.cpu(), self.distance(block)
 
-    def query_blocks(self) -> Iterator[tuple[int, Tensor]]:
+    def query_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         query, gallery = self.everyone[: self.num_queries], self.everyone[self.num_queries :]
-        for start, block in similarity_blocks(query, gallery, self.chunk_size):
-            yield start, self.distance(block)
+        for rows, block in similarity_blocks(query, gallery, self.chunk_size):
+            yield rows.cpu(), self.distance(block)
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        found = self.everyone.new_empty(len(rows))
-        step = max(1, PIECE // self.everyone.shape[1])
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            found[part] = torch.linalg.vecdot(self.everyone[rows[part]], self.everyone[columns[part]])
-        return self.distance(found)
+        keys = torch.minimum(rows, columns) * self.size + torch.maximum(rows, columns)
+        pairs, place = torch.unique(keys, return_inverse=True)  # most stand there both ways round
+        found = self.everyone.new_empty(len(pairs))
+        step = max(1, CACHED // self.everyone.shape[1])
+        for start in range(0, len(pairs), step):
+            some = pairs[start : start + step]
+            found[start : start + step] = row_products(
+                self.everyone[some // self.size], self.everyone[some % self.size]
+            )
+        return self.distance(found)[place]
 
 
 @dataclass(frozen=True)
@@ -125,20 +139,21 @@ class _FromMatrices:
     def size(self) -> int:
         return len(self.query_query) + len(self.gallery_gallery)
 
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        step = max(1, PIECE // self.size)
-        for start in range(0, self.num_queries, step):
-            part = slice(start, start + step)
-            yield start, torch.cat([self.query_query[part], self.query_gallery[part]], dim=1).square_()
-        for start in range(0, len(self.gallery_gallery), step):
-            part = slice(start, start + step)
-            rows = torch.cat([self.query_gallery[:, part].T, self.gallery_gallery[part]], dim=1)
-            yield start + self.num_queries, rows.square_()
+    @property
+    def first(self) -> Tensor:
+        return torch.arange(self.size)  # equal distances do not say that two pictures are equal
 
-    def query_blocks(self) -> Iterator[tuple[int, Tensor]]:
-        step = max(1, PIECE // len(self.gallery_gallery))
-        for start in range(0, self.num_queries, step):
-            yield start, self.query_gallery[start : start + step].square()
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        step = max(1, PIECE // self.size)
+        for part in torch.split(torch.arange(self.num_queries), step):
+            yield part, torch.cat([self.query_query[part], self.query_gallery[part]], dim=1).square_()
+        for part in torch.split(torch.arange(len(self.gallery_gallery)), step):
+            rows = torch.cat([self.query_gallery[:, part].T, self.gallery_gallery[part]], dim=1)
+            yield part + self.num_queries, rows.square_()
+
+    def query_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in torch.split(torch.arange(self.num_queries), max(1, PIECE // len(self.gallery_gallery))):
+            yield part, self.query_gallery[part].square_()
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
         first, second = torch.minimum(rows, columns), torch.maximum(rows, columns)
@@ -165,12 +180,12 @@ def rerank(
     Returns:
         (Nq, Ng), smaller is closer, on the CPU.
     """
-    return torch.cat([rows.clone() for _, rows in rerank_blocks(query, gallery, options, chunk_size=chunk_size)])
+    return _collect(rerank_blocks(query, gallery, options, chunk_size=chunk_size), len(query), len(gallery))
 
 
 def rerank_blocks(
     query: Tensor, gallery: Tensor, options: RerankOptions | None = None, *, chunk_size: int | None = None
-) -> Iterator[tuple[int, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The rows of `rerank`, a block at a time; a block may be overwritten by the next.
 
     Args:
@@ -179,7 +194,7 @@ def rerank_blocks(
         options: settings; None takes the paper's.
         chunk_size: pictures at a time.
     Yields:
-        (start, (n, Ng)) of the queries start..start+n-1.
+        (queries, block): (n,) int64 and their (n, Ng), each query once.
     """
     settings = options or RerankOptions()
     power = 1 if settings.original == "squared_euclidean" else 2
@@ -208,39 +223,56 @@ def rerank_distances(
             "give (Nq, Ng), (Nq, Nq) and (Ng, Ng)"
         )
     pictures = _FromMatrices(query_gallery, query_query, gallery_gallery)
-    return torch.cat([rows.clone() for _, rows in _final_blocks(pictures, options or RerankOptions())])
+    return _collect(_final_blocks(pictures, options or RerankOptions()), *expected)
 
 
-def _final_blocks(pictures: _Pictures, options: RerankOptions) -> Iterator[tuple[int, Tensor]]:
+def _collect(blocks: Iterator[tuple[Tensor, Tensor]], num_queries: int, num_gallery: int) -> Tensor:
+    """All blocks as one matrix, whose lines are the queries in order."""
+    whole = torch.empty(0, num_gallery)
+    for queries, block in blocks:
+        if len(whole) == 0:
+            whole = block.new_empty(num_queries, num_gallery)
+        whole[queries] = block
+    return whole
+
+
+def _final_blocks(pictures: _Pictures, options: RerankOptions) -> Iterator[tuple[Tensor, Tensor]]:
     neighbours, farthest = _nearest(pictures, max(options.k1 + 1, options.k2))
     with one_thread():
         code = _encode(pictures, neighbours, farthest, options)
+        first = pictures.first
+        if (first != torch.arange(pictures.size)).any():  # lists of first ranks may end between two copies of a picture
+            code = code[first.numpy()]
     queries = code[: pictures.num_queries]
     columns = code[pictures.num_queries :].tocsc()
-    for start, original in pictures.query_blocks():
+    for asking, original in pictures.query_blocks():
         block = original.cpu()
-        block /= farthest[start : start + len(block), None]
+        block /= farthest[asking].unsqueeze(1)
         block *= options.lambda_value
-        overlap = _overlap(queries[start : start + len(block)], columns)
+        overlap = _overlap(queries[asking.numpy()], columns)
         with one_thread():
             for offset, shared in overlap:  # Jaccard distance: 1 - intersection / union of two codes that sum to 1
                 rows = block[offset : offset + len(shared)]
                 rows += (1 - options.lambda_value) * (1 - shared / (2 - shared))
-        yield start, block
+        yield asking, block
 
 
 def _nearest(pictures: _Pictures, count: int) -> tuple[NDArray[np.int64], Tensor]:
     """The first ranks of every picture, itself included (N, count), and its largest distance (N,)."""
     count = min(count, pictures.size)
-    columns, farthest = [], []
-    for _, block in pictures.blocks():
+    columns = torch.empty(pictures.size, count, dtype=torch.int64)
+    farthest: Tensor | None = None
+    for rows, block in pictures.blocks():
         with one_thread():
             largest = block.amax(dim=1)
             if largest.isnan().any():
                 raise ProtocolError("re-ranking: a distance is NaN; the embeddings are damaged, extract them again")
-            columns.append(smallest(block, count)[1].cpu())
-        farthest.append(largest.cpu())
-    return torch.cat(columns).numpy(), torch.cat(farthest).clamp_(min=1e-12)
+            columns[rows] = smallest(block, count)[1].cpu()
+        if farthest is None:
+            farthest = torch.empty(pictures.size, dtype=block.dtype)
+        farthest[rows] = largest.cpu()
+    assert farthest is not None  # noqa: S101  # there are pictures
+    return columns.numpy(), farthest.clamp_(min=1e-12)
 
 
 def _encode(

@@ -304,8 +304,8 @@ def _evaluate_drawn_galleries(
     asking = sides.candidates.query_pids, sides.candidates.query_camids
     candidates = [find_candidates(asking[0], pids[found], asking[1], camids[found], protocol) for found in columns]
     tallies = [Tally(who, sides.query_rows) for who in candidates]
-    for start, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
+    for rows, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
         distances = block.neg_()
         for tally, found in zip(tallies, columns, strict=True):
-            tally.add(start, distances.index_select(1, found))
+            tally.add(rows, distances.index_select(1, found))
     return tuple(tally.finish() for tally in tallies)

@@ -166,10 +166,9 @@ def pair_blocks(comparison: Comparison, *, places: bool = False) -> Iterator[Pai
     first, second = comparison.first, comparison.second
     step = max(1, PAIRS_AT_ONCE // len(second))
     numbers = torch.arange(len(second))
-    for start, block in similarity_blocks(first.vectors, second.vectors):
-        for top in range(0, len(block), step):
-            own = slice(start + top, start + min(top + step, len(block)))
-            bins = find_bins(block[top : top + step])
+    for asking, block in similarity_blocks(first.vectors, second.vectors):
+        for own, similarities in zip(torch.split(asking, step), torch.split(block, step), strict=True):
+            bins = find_bins(similarities)
             same = first.pids[own].unsqueeze(1) == second.pids
             counted = torch.ones_like(same)
             if comparison.within:
@@ -184,10 +183,10 @@ def pair_blocks(comparison: Comparison, *, places: bool = False) -> Iterator[Pai
             rows, columns = mine.nonzero(as_tuple=True)
             their_rows, their_columns = other.nonzero(as_tuple=True) if places else (None, None)
             yield PairBlock(
-                rows + own.start,
+                own[rows],
                 columns,
                 bins[mine],
-                None if their_rows is None else their_rows + own.start,
+                None if their_rows is None else own[their_rows],
                 their_columns,
                 bins[other],
             )

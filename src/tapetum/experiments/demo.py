@@ -37,6 +37,7 @@ from tapetum.experiments.calibrated import (
 )
 from tapetum.experiments.published import TABLE_V
 from tapetum.experiments.real_clip import CLIP_WEIGHT, check_clip, run_clip
+from tapetum.experiments.start import decide_scratch, describe_start, start_overrides
 from tapetum.gallery.index import search
 from tapetum.report.build import build_report
 from tapetum.report.collect import (
@@ -70,6 +71,7 @@ class DemoOptions:
         epochs: of each training.
         clip: a real video to try the trained methods on; None for none.
         overrides: "key.key=value" for both recipes.
+        from_scratch: use no ImageNet weights, though their package be installed.
     """
 
     out: Path
@@ -78,6 +80,22 @@ class DemoOptions:
     epochs: int = 12
     clip: Path | None = None
     overrides: tuple[str, ...] = field(default=())
+    from_scratch: bool = False
+
+    @property
+    def runs(self) -> dict[str, Path]:
+        """Label -> run folder."""
+        return {label: self.out / name.removesuffix("_synth") for label, name in METHODS.items()}
+
+    @property
+    def scratch(self) -> bool:
+        """Whether the trainings start from scratch."""
+        return decide_scratch(self.from_scratch, self.runs.values())
+
+    @property
+    def start(self) -> str:
+        """What the trainings start from, for a reader."""
+        return describe_start(next(iter(METHODS.values())), scratch=self.scratch)
 
     @property
     def command(self) -> str:
@@ -85,6 +103,7 @@ class DemoOptions:
         words = ["tapetum", "demo", *repeat_options(self, DemoOptions(self.out))]
         if self.clip is not None:
             words += ["--clip", str(self.clip)]
+        words += ["--from-scratch"] * self.scratch
         return shlex.join([*words, *repeat_overrides(self.overrides)])
 
     def scene(self) -> dict[str, Any]:
@@ -102,7 +121,9 @@ class DemoOptions:
             name: of the recipe.
         """
         scene = f"data.root={json.dumps(str(self.out / 'scene'))}"  # so that other commands find the pictures
-        return load_recipe(name, [scene, f"seed={self.seed}", f"schedule.epochs={self.epochs}", *self.overrides])
+        start = start_overrides(name, scratch=self.scratch)
+        changes = [scene, f"seed={self.seed}", f"schedule.epochs={self.epochs}", *start, *self.overrides]
+        return load_recipe(name, changes)
 
 
 def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
@@ -132,7 +153,7 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
     stages += [Stage("write the report", 8)]
     board = Board(stages, quiet=quiet)
     with board.showing():
-        runs = {label: options.out / name.removesuffix("_synth") for label, name in METHODS.items()}
+        runs = options.runs
         dataset = make_scene(options.scene(), options.out / "scene", board)
         seconds = train_methods(recipes, runs, dataset, board)
 
@@ -259,6 +280,7 @@ def summarise(
     content: dict[str, Any] = {
         "command": options.command,
         "seed": options.seed,
+        "start": options.start,
         "scene": options.scene(),
         "chance": first["chance"],
         "protocol": first["protocol"],
@@ -340,7 +362,7 @@ def _collect(
         title="A night with Tapetum",
         command=options.command,
         lead=(
-            "Two methods were trained from scratch on generated night pictures of some people and tested on others "
+            "Two methods were trained on generated night pictures of some people and tested on others "
             "whom they have never seen: the baseline IDE+, and IDF, which looks at each picture twice, as it is and "
             "brightened by a network trained along."
         ),
@@ -353,6 +375,7 @@ def _collect(
             ),
             "queries of a person under a camera": queries_per_camera,
             **picture_facts(statistics),
+            "networks start from": options.start,
             "seed": options.seed,
             "epochs": options.epochs,
         },

@@ -42,6 +42,7 @@ from tapetum.experiments.demo import (
     search_galleries,
     train_methods,
 )
+from tapetum.experiments.start import decide_scratch, describe_start, start_overrides
 from tapetum.report.build import build_report
 from tapetum.report.collect import (
     choose_queries,
@@ -74,6 +75,7 @@ class InfraredDemoOptions:
         epochs: of each training.
         enhanced: also train DEEN whose visible pictures also enter brightened, as in IDF.
         overrides: "key.key=value" for all recipes.
+        from_scratch: use no ImageNet weights, though their package be installed.
     """
 
     out: Path
@@ -82,12 +84,29 @@ class InfraredDemoOptions:
     epochs: int = 8
     enhanced: bool = False
     overrides: tuple[str, ...] = field(default=())
+    from_scratch: bool = False
+
+    @property
+    def runs(self) -> dict[str, Path]:
+        """Label -> run folder."""
+        return {label: self.out / _folder(name) for label, name in self.methods.items()}
+
+    @property
+    def scratch(self) -> bool:
+        """Whether the trainings start from scratch."""
+        return decide_scratch(self.from_scratch, self.runs.values())
+
+    @property
+    def start(self) -> str:
+        """What the trainings start from, for a reader."""
+        return describe_start(next(iter(METHODS.values())), scratch=self.scratch)
 
     @property
     def command(self) -> str:
         """What makes the same again."""
         words = ["tapetum", "demo-ir", *repeat_options(self, InfraredDemoOptions(self.out))]
         words += ["--enhanced"] * self.enhanced
+        words += ["--from-scratch"] * self.scratch
         return shlex.join([*words, *repeat_overrides(self.overrides)])
 
     @property
@@ -116,7 +135,9 @@ class InfraredDemoOptions:
             name: of the recipe.
         """
         scene = f"data.root={json.dumps(str(self.out / 'scene'))}"  # so that other commands find the pictures
-        return load_recipe(name, [scene, f"seed={self.seed}", f"schedule.epochs={self.epochs}", *self.overrides])
+        start = start_overrides(name, scratch=self.scratch)
+        changes = [scene, f"seed={self.seed}", f"schedule.epochs={self.epochs}", *start, *self.overrides]
+        return load_recipe(name, changes)
 
 
 def list_folders() -> list[str]:
@@ -138,7 +159,7 @@ def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> d
     """
     make_folder(options.out)
     recipes = {label: options.recipe(name) for label, name in options.methods.items()}
-    runs = {label: options.out / _folder(name) for label, name in options.methods.items()}
+    runs = options.runs
     share = options.people / PEOPLE
     stages = [Stage(GENERATE, 18 * share)]
     stages += [Stage(f"train {label}", WEIGHTS[label] * share * options.epochs) for label in recipes]
@@ -197,6 +218,7 @@ def summarise(
     return {
         "command": options.command,
         "seed": options.seed,
+        "start": options.start,
         "scene": options.scene(),
         "chance": {way: evaluated.card["chance"] for way, evaluated in first.items()},
         "protocols": dict(DIRECTIONS),
@@ -270,6 +292,7 @@ def _collect(
             "training pictures (visible / infrared)": _count(dataset, "train"),
             "testing pictures (visible / infrared)": _count(dataset, "test"),
             **picture_facts(statistics),
+            "networks start from": options.start,
             "seed": options.seed,
             "epochs": options.epochs,
         },

@@ -23,6 +23,7 @@ class Candidate:
         modality: of its frame.
         quality: as measured.
         jpeg: the crop, encoded.
+        doubtful: whether its modality is in doubt.
     """
 
     frame: int
@@ -31,6 +32,7 @@ class Candidate:
     modality: Modality
     quality: Quality
     jpeg: bytes
+    doubtful: bool = False
 
 
 class CropChooser:

@@ -1,38 +1,10 @@
-"""When a picture was taken: times in names, and a camera clock that never runs backwards."""
+"""Times as metadata writes them."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
 OLDEST = 631152000.0  # 1990-01-01; a recorder without a clock writes 1904 or 1970, which is no time
-_NEWEST_YEAR = 2100
-_USUAL_INTERVAL = 0.04  # seconds between frames until the source has shown its own
-_LONGEST_INTERVAL = 1.0
-_TIME = re.compile(
-    r"(?<!\d)(?P<date>(?:19|20)\d{2}(?P<a>[-_.]?)\d{2}(?P=a)\d{2})"
-    r"[T_ .-]{0,2}(?P<clock>\d{2}(?P<b>[-_.:h]?)\d{2}[-_.:m]?\d{2})s?"
-    r"(?:[.,](?P<fraction>\d{1,6}))?(?P<zone>Z|\+\d{2}[:-]?\d{2})?(?!\d)"
-)
-
-
-def read_time_in_name(name: str, utc_offset_hours: float = 0.0) -> tuple[float, tuple[int, int]] | None:
-    """The first date and time in a name, e.g. ``cam3_2026-11-20T21-00-00.mp4`` or ``20261120_210000``.
-
-    Args:
-        name: of a file or folder.
-        utc_offset_hours: of the clock that wrote it, where the name says no zone (``Z`` or ``+01-00``) itself.
-    Returns:
-        Seconds since 1970-01-01 UTC and where in the name it stands (first, last); None where there is none.
-    """
-    for found in _TIME.finditer(name):
-        digits = re.sub(r"\D", "", found["date"] + found["clock"])
-        zone = _parse_zone(found["zone"]) if found["zone"] else timezone(timedelta(hours=utc_offset_hours))
-        try:
-            moment = datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=zone)
-        except ValueError:  # a number of 14 digits that is no date
-            continue
-        if moment.year <= _NEWEST_YEAR and moment.timestamp() >= OLDEST:
-            return moment.timestamp() + float(f"0.{found['fraction'] or 0}"), found.span()
-    return None
+NEWEST_YEAR = 2100
 
 
 def parse_time(text: str, utc_offset_hours: float = 0.0) -> float | None:
@@ -49,7 +21,7 @@ def parse_time(text: str, utc_offset_hours: float = 0.0) -> float | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone(timedelta(hours=utc_offset_hours)))
-    return moment.timestamp() if moment.timestamp() >= OLDEST and moment.year <= _NEWEST_YEAR else None
+    return moment.timestamp() if moment.timestamp() >= OLDEST and moment.year <= NEWEST_YEAR else None
 
 
 def format_time(seconds: float) -> str:
@@ -59,49 +31,3 @@ def format_time(seconds: float) -> str:
         seconds: since 1970-01-01 UTC.
     """
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-class SteadyClock:
-    """Times that never run backwards, out of stamps that may.
-
-    The rule: a stamp before the one of the picture before it is a jump of the camera's clock. The picture then gets
-    the time of the one before plus the usual interval, and every later stamp is moved by the same amount: the order
-    of events stays, and the differences before and after the jump stay true. What was followed ends at a jump.
-    """
-
-    def __init__(self) -> None:
-        self.jumps = 0
-        self.largest_jump = 0.0  # seconds
-        self._shift = 0.0
-        self._last: float | None = None
-        self._interval = _USUAL_INTERVAL
-
-    def read(self, stamp: float | None) -> tuple[float, bool]:
-        """The time of the next picture, and whether the clock jumped backwards before it.
-
-        Args:
-            stamp: as written, seconds; None where the picture has none.
-        """
-        if self._last is None:
-            self._last = stamp or 0.0
-            return self._last, False
-        if stamp is None:
-            self._last += self._interval
-            return self._last, False
-        time, jumped = stamp + self._shift, False
-        if time < self._last - 1e-9:
-            self.jumps += 1
-            self.largest_jump = max(self.largest_jump, self._last - time)
-            self._shift += self._last + self._interval - time
-            time, jumped = self._last + self._interval, True
-        elif 0 < time - self._last <= _LONGEST_INTERVAL:
-            self._interval = time - self._last
-        self._last = time
-        return time, jumped
-
-
-def _parse_zone(text: str) -> timezone:
-    if text == "Z":
-        return UTC
-    hours, minutes = int(text[1:3]), int(text[-2:])
-    return timezone(timedelta(hours=min(hours, 14), minutes=minutes if minutes < 60 else 0))

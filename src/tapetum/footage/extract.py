@@ -9,6 +9,7 @@ Crops are written whole or not at all, before their sighting is given out. What 
 without a list; the next run writes the same ones again under the same names and ids.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -29,15 +30,20 @@ from tapetum.data.crop_video import widen_box
 from tapetum.data.image_io import Picture, read_picture, without_option
 from tapetum.data.loader import Progress, map_in_threads
 from tapetum.footage.choose import Candidate, CropChooser
+from tapetum.footage.decode import Limits
 from tapetum.footage.detect import Detections, Detector, compute_intersection
-from tapetum.footage.frames import Frame, Limits, count_units, read_source_frames
+from tapetum.footage.facts import Origin, picture_time
+from tapetum.footage.fingerprint import fingerprint_names, fingerprint_source
+from tapetum.footage.frames import Extent, Frame, count_units, read_source_frames
 from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
-from tapetum.footage.quality import QualityOptions, measure_quality, tell_modality, touches_edge
+from tapetum.footage.quality import QualityOptions, is_too_dark, judge_modality, measure_quality, touches_edge
+from tapetum.footage.readings import Reading, Readings
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import LoosePicture, Origin, Source, fingerprint_source, picture_time
+from tapetum.footage.sources import LoosePicture, Source, SourceOptions
 from tapetum.footage.track import Tracker, TrackerOptions, Tracklet
 from tapetum.synth.sensor import encode_jpeg
 
+_FIRST_OPTIONS = frozenset({"kind", "camera", "start", "utc_offset_hours", "frames_per_second", "modality"})
 FORMAT = 1  # another number wherever the same footage gives other crops
 _REPORT_EVERY = 20
 _KEPT_AS_THEY_ARE = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
@@ -164,23 +170,27 @@ def extract_sightings(
     """
     settings = options or ExtractOptions()
     told = report if report is not None else FootageReport()
+    counted = told.files.total()
     try:
-        key = source_key(source, detector, settings)
+        key, finished = _find_list(source, out, detector, settings)
         if source.kind != "crops":
             if detector is None:
                 raise RecipeError(f"{source.name}: holds frames, and no detector is given; name one")
             told.detector = detector.name
-        if list_path(out, key).is_file():
+        if finished:
             told.finished_before += 1
+            told.files["finished"] += source.num_files
             return
         told.sources += 1
         make_folder(out / CROPS / key)
         with reading_alone(out, key, source):
             yield from _extract(source, out, key, detector, settings, told, progress, refuse, before_end)
+        told.files["read"] += source.num_files - (told.files.total() - counted)
     except DataError as error:
         if report is None:
             raise
         told.failed += 1
+        told.files["failed"] += source.num_files - (told.files.total() - counted)
         told.note(source.name, str(error))
 
 
@@ -208,16 +218,23 @@ def extract_part(
         OutputError: the folder cannot be written.
     """
     make_folder(out / CROPS / key)
+    counted = report.files.total()
     try:
         for sighting in _copy_pictures(source, key, out, options, report, progress, refuse):
             _count_crop(sighting, report)
             yield sighting
+        report.files["read"] += source.num_files - (report.files.total() - counted)
     except DataError as error:
         report.note(source.name, str(error))
 
 
 def finish_parts(
-    source: Source, key: str, out: Path, sightings: Iterable[Sighting], refused: Mapping[str, int]
+    source: Source,
+    key: str,
+    out: Path,
+    sightings: Iterable[Sighting],
+    refused: Mapping[str, int],
+    time_origins: Mapping[Origin, int],
 ) -> None:
     """Write the list of a source whose parts were read on their own: now it is finished.
 
@@ -227,10 +244,11 @@ def finish_parts(
         out: as for `extract_sightings`.
         sightings: of all its parts, in their order.
         refused: why how many others were not kept.
+        time_origins: what said when -> how many.
     Raises:
         OutputError: the folder cannot be written.
     """
-    with writing_list(out, key, source, "", lambda: refused) as add:
+    with writing_list(out, key, source, "", lambda: (refused, time_origins)) as add:
         for sighting in sightings:
             add(sighting)
 
@@ -248,7 +266,7 @@ def read_sightings(
     Raises:
         DataError: the source is gone, or its list is damaged.
     """
-    yield from read_list(list_path(out, source_key(source, detector, options or ExtractOptions())))
+    yield from read_list(list_path(out, _find_list(source, out, detector, options or ExtractOptions())[0]))
 
 
 def is_finished(source: Source, out: Path, detector: Detector | None, options: ExtractOptions | None = None) -> bool:
@@ -262,7 +280,7 @@ def is_finished(source: Source, out: Path, detector: Detector | None, options: E
     Raises:
         DataError: the source is gone.
     """
-    return list_path(out, source_key(source, detector, options or ExtractOptions())).is_file()
+    return _find_list(source, out, detector, options or ExtractOptions())[1]
 
 
 def source_key(source: Source, detector: Detector | None, options: ExtractOptions) -> str:
@@ -275,17 +293,44 @@ def source_key(source: Source, detector: Detector | None, options: ExtractOption
     Raises:
         DataError: the source is gone.
     """
+    return _key(source, fingerprint_source(source), detector, options)
+
+
+def _key(source: Source, content: str, detector: Detector | None, options: ExtractOptions) -> str:
     deciding = {
         "format": FORMAT,
-        "content": fingerprint_source(source),
+        "content": content,
         "camera": source.camera,
         "cameras": sorted({picture.camera for picture in source.pictures}),
         "start": source.start if source.start_origin != "mtime" else None,  # a copy is the same footage
-        "source": asdict(source.options),
+        "source": _stated(source.options),
         "options": {**asdict(options), "workers": 0},
         "detector": "" if source.kind == "crops" or detector is None else detector.key,
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def _stated(options: SourceOptions) -> dict[str, object]:
+    """The options that decide; one that is newer than the first galleries counts where it is used."""
+    usual = asdict(SourceOptions())
+    return {name: value for name, value in asdict(options).items() if name in _FIRST_OPTIONS or value != usual[name]}
+
+
+def _find_list(source: Source, out: Path, detector: Detector | None, options: ExtractOptions) -> tuple[str, bool]:
+    """The key of a source, and whether a list says that it is finished.
+
+    Version 0.1.0 named pictures by name and size: a list of that kind counts while no picture was changed after it.
+    """
+    key = source_key(source, detector, options)
+    if source.kind == "video" or list_path(out, key).is_file():
+        return key, list_path(out, key).is_file()
+    earlier = _key(source, fingerprint_names(source), detector, options)
+    with contextlib.suppress(OSError):
+        written = list_path(out, earlier).stat().st_mtime
+        states = (picture.path.stat() for picture in source.pictures)
+        if all(max(state.st_mtime, state.st_ctime) < written for state in states):
+            return earlier, True
+    return key, False
 
 
 def _extract(
@@ -300,23 +345,23 @@ def _extract(
     before_end: Callable[[], None] | None,
 ) -> Iterator[Sighting]:
     """Give out the sightings and write them down; the list appears when all is done."""
-    crops_before, refused_before = report.crops, report.refused.copy()
+    crops_before, refused_before, origins_before = report.crops, report.refused.copy(), report.time_origins.copy()
 
-    def refused() -> Counter[str]:
-        return report.refused - refused_before
+    def counted() -> tuple[Counter[str], Counter[Origin]]:
+        return report.refused - refused_before, report.time_origins - origins_before
 
     if source.kind == "crops" or detector is None:
         found = _copy_pictures(source, key, out, options, report, progress, refuse)
     else:
         found = _follow_people(source, key, out, detector, options, report, progress, refuse)
-    with writing_list(out, key, source, report.detector, refused) as add:
+    with writing_list(out, key, source, report.detector, counted) as add:
         for sighting in found:
             add(sighting)
             _count_crop(sighting, report)
             yield sighting
         if before_end is not None:
             before_end()
-    if report.crops == crops_before and not refused():
+    if report.crops == crops_before and not counted()[0]:
         report.without_person.append(source.name)
 
 
@@ -339,43 +384,121 @@ def _follow_people(
     total = count_units(source)
     content = fingerprint_source(source)
     choosers: dict[int, CropChooser] = {}
-    for frame, found, owners, ended in follow_frames(source, detector, options, report):
-        if frame is not None:
-            _offer_crops(frame, found, owners, choosers, source, options)
-            if progress and (frame.number + 1) % _REPORT_EVERY == 0:
-                progress(min(frame.number + 1, total) if total else frame.number + 1, total)
-        for tracklet in ended:
-            chooser = choosers.pop(tracklet.number)
-            if not is_walk(tracklet, source, detector, options):
-                report.dropped_tracklets += 1
-                continue
-            report.tracklets += 1
-            for candidate in chooser.choose(options.least_quality_share):
-                sighting = Sighting(
-                    id=_make_id(content, candidate.frame, candidate.box),
-                    source=source.name,
-                    camera=source.camera,
-                    time=round((source.start or 0.0) + candidate.seconds, 6),
-                    frame=candidate.frame,
-                    box=candidate.box,
-                    tracklet=f"{key}-{tracklet.number:06d}",
-                    modality=candidate.modality,
-                    light=candidate.quality.light,
-                    quality=candidate.quality.value,
-                    remark=candidate.quality.remark,
-                    crop=f"{CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg",
-                )
-                refusal = refuse(sighting) if refuse else ""
-                if refusal:
-                    report.refused[refusal] += 1
+    doubtful_before = report.doubtful_modality
+    with _going_on(source, content, key, out, detector, options, report) as (reading, extent):
+        for frame, found, owners, ended in follow_frames(
+            source, detector, options, report, known_until=reading.seconds, extent=extent
+        ):
+            if frame is not None:
+                if frame.seconds > reading.seconds:
+                    _offer_crops(frame, found, owners, choosers, source, options)
+                if progress and (frame.number + 1) % _REPORT_EVERY == 0:
+                    progress(min(frame.number + 1, total) if total else frame.number + 1, total)
+            for tracklet in ended:
+                chooser = choosers.pop(tracklet.number, None)
+                if chooser is None:  # of frames that an earlier run has read
                     continue
-                write_bytes(out / sighting.crop, candidate.jpeg)
-                report.time_origins[str(source.start_origin)] += 1
-                yield sighting
+                if not is_walk(tracklet, source, detector, options):
+                    report.dropped_tracklets += 1
+                    continue
+                report.tracklets += 1
+                yield from _write_crops(tracklet, chooser, source, reading.content, key, out, options, report, refuse)
+    _note_doubts(source, report.doubtful_modality - doubtful_before, report)
+
+
+def _note_doubts(source: Source, crops: int, report: FootageReport) -> None:
+    if crops:
+        report.note(
+            source.name,
+            f"{source.name}: the modality of {crops} crops is in doubt, grey under a single tint: purple is taken for "
+            "infrared, another for visible; say --modality",
+        )
+
+
+@contextlib.contextmanager
+def _going_on(
+    source: Source,
+    content: str,
+    key: str,
+    out: Path,
+    detector: Detector,
+    options: ExtractOptions,
+    report: FootageReport,
+) -> Iterator[tuple[Reading, Extent]]:
+    """Go on where an earlier run ended that read the beginning of the same video; afterwards note how far this came."""
+    extent = Extent()
+    if source.kind != "video":
+        yield Reading(source.name, content), extent
+        return
+    size = source.path.stat().st_size
+    readings = Readings(out, source, _key(source, "", detector, options))
+    reading = readings.find()
+    if reading is None:
+        reading = Reading(source.name, content)
+        readings.write(reading)
+    elif reading.packets:
+        report.note(
+            source.name,
+            f"{source.name}: an earlier run read it to {reading.seconds:.1f} s, when it was shorter or not finished; "
+            "only what comes after is added",
+        )
+    yield reading, extent
+    if extent.complete:
+        readings.write(reading.extended(key, extent))
+    with contextlib.suppress(OSError):
+        if source.path.stat().st_size != size:
+            report.note(
+                source.name,
+                f"{source.name}: is still being written; it was read to {extent.seconds:.1f} s, the same command adds "
+                "the rest later",
+            )
+
+
+def _write_crops(
+    tracklet: Tracklet,
+    chooser: CropChooser,
+    source: Source,
+    content: str,
+    key: str,
+    out: Path,
+    options: ExtractOptions,
+    report: FootageReport,
+    refuse: Refuse | None,
+) -> Iterator[Sighting]:
+    """The crops of a walk that are kept, written, and their sightings."""
+    for candidate in chooser.choose(options.least_quality_share):
+        sighting = Sighting(
+            id=_make_id(content, candidate.frame, candidate.box),
+            source=source.name,
+            camera=source.camera,
+            time=round((source.start or 0.0) + candidate.seconds, 6),
+            frame=candidate.frame,
+            box=candidate.box,
+            tracklet=f"{key}-{tracklet.number:06d}",
+            modality=candidate.modality,
+            light=candidate.quality.light,
+            quality=candidate.quality.value,
+            remark=candidate.quality.remark,
+            crop=f"{CROPS}/{key}/{tracklet.number:06d}_{candidate.frame:08d}.jpg",
+        )
+        refusal = refuse(sighting) if refuse else ""
+        if refusal:
+            report.refused[refusal] += 1
+            continue
+        write_bytes(out / sighting.crop, candidate.jpeg)
+        report.time_origins[source.start_origin or "mtime"] += 1
+        report.doubtful_modality += candidate.doubtful
+        yield sighting
 
 
 def follow_frames(
-    source: Source, detector: Detector, options: ExtractOptions, report: FootageReport
+    source: Source,
+    detector: Detector,
+    options: ExtractOptions,
+    report: FootageReport,
+    *,
+    known_until: float = -1.0,
+    extent: Extent | None = None,
 ) -> Iterator[tuple[Frame | None, Detections, NDArray[np.int64], list[Tracklet]]]:
     """Detection and tracking through a source, a picture at a time.
 
@@ -384,6 +507,8 @@ def follow_frames(
         detector: finds people.
         options: settings.
         report: is added to.
+        known_until: seconds since the source began; whoever is followed there ends, and is followed anew.
+        extent: as for `read_source_frames`.
     Returns:
         For each frame: the frame, its detections, the number of each one's tracklet (-1: none), and the tracklets that
         ended before it. At the end once without a frame, with everybody still followed.
@@ -393,17 +518,41 @@ def follow_frames(
     detector.start()
     tracker = Tracker(options.tracker)
     frames = read_source_frames(
-        source, lambda message: report.note(source.name, message), limits=options.limits, rate=options.rate
+        source,
+        lambda message: report.note(source.name, message),
+        limits=options.limits,
+        rate=options.rate,
+        extent=extent,
     )
+    before = -1.0
+    looked_at = dark = crowded = 0
     for frame in frames:
+        looked_at += 1
+        dark += is_too_dark(frame.picture, options.quality)
         found = detector.detect(frame.picture)
         if len(found) > options.max_people:
+            crowded += 1
             best = np.sort(np.argsort(-found.scores, kind="stable")[: options.max_people])
             found = replace(found, boxes=found.boxes[best], scores=found.scores[best])
-        owners, ended = tracker.update(frame.number, frame.seconds, found, broken=frame.broken)
+        broken = frame.broken or before <= known_until < frame.seconds
+        before = frame.seconds
+        owners, ended = tracker.update(frame.number, frame.seconds, found, broken=broken)
         report.frames += 1
         report.detections += len(found)
         yield frame, found, owners, ended
+    report.dark_frames += dark
+    if dark:
+        report.note(
+            source.name,
+            f"{source.name}: {dark} of {looked_at} frames looked at are too dark to see anybody in; light the scene or "
+            "use an infrared camera",
+        )
+    if crowded:
+        report.note(
+            source.name,
+            f"{source.name}: {crowded} frames show more than {options.max_people} people; the others are left out, "
+            "raise max_people",
+        )
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     yield None, nothing, np.zeros(0, np.int64), tracker.finish()
 
@@ -437,6 +586,7 @@ def _offer_crops(
         return
     size = (frame.picture.shape[0], frame.picture.shape[1])
     modality = options.modality if options.modality is not None else source.options.modality
+    doubtful = False
     hidden = _hidden_shares(found)
     for row, owner in enumerate(owners.tolist()):
         if owner < 0:
@@ -452,9 +602,9 @@ def _offer_crops(
         if not chooser.wants(frame.seconds, quality.value):
             continue
         if modality is None:
-            modality = tell_modality(frame.picture)  # once a frame, and only where a crop is kept
+            modality, doubtful = judge_modality(frame.picture)  # once a frame, and only where a crop is kept
         stored = encode_jpeg(_shrink(crop, options.max_crop_height), options.jpeg_quality)
-        chooser.add(Candidate(frame.number, frame.seconds, box, modality, quality, stored))
+        chooser.add(Candidate(frame.number, frame.seconds, box, modality, quality, stored, doubtful))
 
 
 def _hidden_shares(found: Detections) -> NDArray[np.float32]:
@@ -484,9 +634,9 @@ def _copy_pictures(
     refuse: Refuse | None,
 ) -> Iterator[Sighting]:
     """The sightings of loose crops; a picture that cannot be read is noted and passed over."""
-    readable = 0
+    readable = doubts = 0
 
-    def prepare(picture: LoosePicture) -> tuple[Sighting, Origin, str] | str:
+    def prepare(picture: LoosePicture) -> tuple[Sighting, Origin, str, bool] | str:
         try:
             return _copy_picture(picture, source, key, out, options, refuse)
         except DataError as error:
@@ -499,29 +649,36 @@ def _copy_pictures(
             progress(number + 1, total)
         if isinstance(made, str):
             report.note(source.name, made)
+            report.files["failed"] += 1
             continue
-        sighting, origin, refusal = made
+        sighting, origin, refusal, doubtful = made
         readable += 1
         if refusal:
             report.refused[refusal] += 1
             continue
         report.tracklets += 1
         report.time_origins[origin] += 1
+        report.doubtful_modality += doubtful
+        doubts += doubtful
         yield sighting
+    _note_doubts(source, doubts, report)
     if not readable:
         raise DataError(f"{source.name}: none of its {total} pictures can be read; correct the folder")
 
 
 def _copy_picture(
     picture: LoosePicture, source: Source, key: str, out: Path, options: ExtractOptions, refuse: Refuse | None
-) -> tuple[Sighting, Origin, str]:
-    """The sighting of a loose crop, where its time comes from, and why it is refused."""
+) -> tuple[Sighting, Origin, str, bool]:
+    """The sighting of a loose crop, where its time comes from, why it is refused, whether its modality is in doubt."""
     decoded = read_picture(picture.path, max_pixels=options.limits.max_pixels)
     height, width = decoded.shape[:2]
     box = (0, 0, width, height)
     quality = measure_quality(decoded, options=options.quality)
     time, origin = picture_time(picture.path, source.options)
     modality = options.modality if options.modality is not None else picture.modality
+    doubtful = False
+    if modality is None:
+        modality, doubtful = judge_modality(decoded)
     relative = os.path.relpath(picture.path, source.path) if source.path.is_dir() else picture.path.name
     name = _make_id(f"{relative} {hashlib.sha256(decoded.tobytes()).hexdigest()}", 0, box)
     content = picture.path.read_bytes()
@@ -536,7 +693,7 @@ def _copy_picture(
         frame=0,
         box=box,
         tracklet=f"{key}-{name[:12]}",
-        modality=modality if modality is not None else tell_modality(decoded),
+        modality=modality,
         light=quality.light,
         quality=quality.value,
         remark=quality.remark,
@@ -545,7 +702,7 @@ def _copy_picture(
     refusal = refuse(sighting) if refuse else ""
     if not refusal:
         write_bytes(out / sighting.crop, content)
-    return sighting, origin, refusal
+    return sighting, origin, refusal, doubtful
 
 
 def _make_id(content: str, frame: int, box: Box) -> str:

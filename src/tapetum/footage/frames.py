@@ -3,34 +3,23 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
+from pathlib import Path
 
 import av
 import numpy as np
 
 from tapetum.core.errors import DataError
-from tapetum.data.crop_video import count_frames
-from tapetum.data.image_io import MAX_PIXELS, Picture, read_picture, without_option
-from tapetum.footage.clock import SteadyClock, format_time, read_time_in_name
-from tapetum.footage.sources import OPEN_OPTIONS, Source
+from tapetum.data.image_io import Picture, read_picture, without_option
+from tapetum.data.video import count_frames
+from tapetum.footage.decode import ASSUMED_RATE, Limits, Stamped, Take, VideoDecoder, reason_of
+from tapetum.footage.facts import stamp_in_name
+from tapetum.footage.sources import Source
+from tapetum.footage.steady_clock import LOOK_AHEAD, Kind, SteadyClock
 
 Note = Callable[[str], None]  # takes a problem that does not end the source
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much a stranger's file may ask for.
-
-    Attributes:
-        max_pixels: of a picture or frame; larger ones are refused before they are decoded.
-        max_frames: of a source; what comes after is left out, and this is said.
-        max_seconds: from its first to its last frame; as above.
-        max_bad_packets: damaged parts of a video that are passed over before it is given up.
-    """
-
-    max_pixels: int = MAX_PIXELS
-    max_frames: int = 20_000_000
-    max_seconds: float = 14 * 86400.0
-    max_bad_packets: int = 200
+_HELD_BYTES = 128 << 20  # of decoded frames held back to judge their stamps
+_FRAME_BYTES = 1.5  # a pixel, as decoders store it
 
 
 @dataclass(frozen=True)
@@ -53,69 +42,88 @@ class Frame:
     broken: bool
 
 
+@dataclass
+class Extent:
+    """How far a video was read, so that a later run can tell whether it has grown; filled in at the end.
+
+    Attributes:
+        packets: whole ones, from its beginning.
+        digest: of these.
+        seconds: since the source began, of the last frame given out; -1 where none was.
+        complete: whether it was read to its end.
+    """
+
+    packets: int = 0
+    digest: str = ""
+    seconds: float = -1.0
+    complete: bool = False
+
+
 def count_units(source: Source) -> int:
     """Frames or pictures of a source as far as it tells; 0 where it does not.
 
     Args:
         source: a source.
     """
-    return count_frames(source.path) if source.kind == "video" else len(source.pictures)
+    return count_frames(source.path, source.stream) if source.kind == "video" else len(source.pictures)
 
 
 def read_source_frames(
-    source: Source, note: Note, *, limits: Limits | None = None, rate: float | None = None
+    source: Source,
+    note: Note,
+    *,
+    limits: Limits | None = None,
+    rate: float | None = None,
+    extent: Extent | None = None,
 ) -> Iterator[Frame]:
     """The frames of a video or of a folder of frames, with times that never run backwards.
 
-    A part that cannot be decoded is passed over; a picture that cannot be read likewise. Both are noted, and so are a
-    clock that jumps backwards and a limit that was reached.
+    A part that cannot be decoded is passed over; a picture that cannot be read likewise. Both are noted, and so is
+    whatever is wrong with stamps (see `SteadyClock`), a video that ends before its index does, and a limit that was
+    reached.
 
     Args:
         source: of kind "video" or "frames".
         note: called with each problem that does not end the source.
         limits: how much is read; None takes the defaults.
         rate: most frames a second that are given; None gives all.
+        extent: is filled in for a video.
     Raises:
         DataError: nothing of it can be read.
     """
     bounds = limits or Limits()
-    clock = SteadyClock()
-    stamped = _decode_video(source, bounds, note) if source.kind == "video" else _read_pictures(source, bounds, note)
-    start = source.start or 0.0
+    timed = _TimedFrames(source, bounds, note)
     due = -np.inf
     broken = False
-    for number, stamp, take in stamped:
-        seconds, jumped = clock.read(stamp)
-        time = start + seconds
-        broken |= jumped
-        if jumped and clock.jumps == 1:
-            note(
-                f"{source.name}: the clock jumps back by {clock.largest_jump:.3f} s at frame {number} "
-                f"({format_time(time)}); from there on times go on from the frame before"
-            )
-        if number >= bounds.max_frames or seconds > bounds.max_seconds:
-            reached = f"{bounds.max_frames} frames" if number >= bounds.max_frames else f"{bounds.max_seconds:g} s"
-            note(
-                f"{source.name}: longer than the limit of {reached}; the rest is left out, divide it or raise the limit"
-            )
-            break
-        if rate is not None and seconds < due and not broken:
-            continue
-        try:
-            picture = take()
-        except (av.error.FFmpegError, ValueError) as error:
-            note(f"{source.name}: frame {number} cannot be turned into a picture ({_reason(error)}); it is left out")
-            continue
-        if picture is None:
-            continue
-        due = seconds + 1 / rate - 1e-6 if rate else seconds
-        yield Frame(number, time, seconds, picture, broken)
-        broken = False
-    if clock.jumps > 1:
-        note(f"{source.name}: the clock jumped back {clock.jumps} times, at most by {clock.largest_jump:.3f} s")
-
-
-Stamped = Iterator[tuple[int, float | None, Callable[[], Picture | None]]]  # number, stamp, decoded where it is wanted
+    try:
+        for number, seconds, jumped, take in timed:
+            broken |= jumped
+            if number >= bounds.max_frames or seconds - timed.first > bounds.max_seconds:
+                _note_limit(source, number, timed.decoder, bounds, note)
+                break
+            if extent is not None:
+                extent.seconds = seconds
+            if rate is not None and seconds < due and not broken:
+                continue
+            try:
+                picture = take()
+            except (av.error.FFmpegError, ValueError) as error:
+                note(
+                    f"{source.name}: frame {number} cannot be turned into a picture ({reason_of(error)}); "
+                    "it is left out"
+                )
+                continue
+            if picture is None:
+                continue
+            due = seconds + 1 / rate - 1e-6 if rate else seconds
+            yield Frame(number, (source.start or 0.0) + seconds, seconds, picture, broken)
+            broken = False
+    finally:
+        for line in timed.lines():
+            note(line)
+    if extent is not None and timed.decoder is not None:
+        extent.packets, extent.digest = max(0, timed.decoder.packets - 1), timed.decoder.digest
+        extent.complete = timed.decoder.at_end
 
 
 def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = None) -> Frame:
@@ -129,16 +137,10 @@ def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = Non
         DataError: nothing of it can be read, or it ends before.
     """
     bounds = limits or Limits()
-    clock = SteadyClock()
-    stamped = (
-        _decode_video(source, bounds, _pass_over)
-        if source.kind == "video"
-        else _read_pictures(source, bounds, _pass_over)
-    )
+    timed = _TimedFrames(source, bounds, _pass_over)
     last = 0.0
-    for number, stamp, take in stamped:
-        last, broken = clock.read(stamp)
-        if number >= bounds.max_frames or last > bounds.max_seconds:
+    for number, last, broken, take in timed:
+        if number >= bounds.max_frames or last - timed.first > bounds.max_seconds:
             break
         picture = take() if last >= seconds - 1e-6 else None
         if picture is not None:
@@ -150,85 +152,74 @@ def _pass_over(problem: str) -> None:
     """Whoever wants one frame is not told what is wrong with others."""
 
 
-def _decode_video(source: Source, limits: Limits, note: Note) -> Stamped:
-    number, bad, origin = -1, 0, None
-    try:
-        with av.open(str(source.path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise DataError(f"{source.name}: holds no video; give a video file")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise DataError(f"{source.name}: its codec is unknown to this FFmpeg; convert it, e.g. to H.264 in MP4")
-            _check_size(source, stream.codec_context.width * stream.codec_context.height, limits)
-            stream.thread_type = "AUTO"
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except (av.error.FFmpegError, ValueError) as error:
-                    bad += 1
-                    if bad > limits.max_bad_packets:
-                        raise DataError(
-                            f"{source.name}: damaged in more than {limits.max_bad_packets} places"
-                        ) from None
-                    if bad == 1:
-                        note(f"{source.name}: damaged after frame {number} ({_reason(error)}); the part is passed over")
-                    continue
-                for frame in frames:
-                    number += 1
-                    _check_size(source, frame.width * frame.height, limits)
-                    stamp = frame.time
-                    if stamp is not None:
-                        origin = stamp if origin is None else origin
-                        stamp -= origin
-                    yield number, stamp, partial(_convert, frame)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        if number < 0:
-            raise DataError(
-                f"{source.name}: cannot be opened as a video ({_reason(error)}); give a whole file of a known format"
-            ) from None
-        note(f"{source.name}: damaged after frame {number} ({_reason(error)}); the rest is left out")
-    if number < 0:
-        raise DataError(f"{source.name}: no frame of it can be decoded; give a whole file of a known format")
+class _TimedFrames:
+    """Number, seconds since the source began, whether the clock jumped, and the picture, of each frame of a source."""
 
+    def __init__(self, source: Source, limits: Limits, note: Note) -> None:
+        self._source, self._limits, self._note = source, limits, note
+        self.decoder = VideoDecoder(source, limits) if source.kind == "video" else None
+        self.first = 0.0  # seconds, of the first frame; not 0 where the first picture's name has an outlying time
+        self._clock: SteadyClock[tuple[int, Take]] = SteadyClock(photographs=True)
+        self._readable = 0
 
-def _convert(frame: "av.VideoFrame") -> Picture:
-    picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    def __iter__(self) -> Iterator[tuple[int, float, bool, Take]]:
+        if self.decoder is None:
+            stamped, origin = self._stamp_pictures(), 0.0
+        else:
+            decoded = self.decoder.read()
+            begun = next(decoded)  # now its rate and the size of its frames are known
+            held = int(_HELD_BYTES / (_FRAME_BYTES * self.decoder.pixels))
+            self._clock = SteadyClock(min(LOOK_AHEAD, held))
+            self._clock.expect(1 / (self.decoder.rate or ASSUMED_RATE))
+            stamped, origin = chain([begun], decoded), None
+        for time, jumped, (number, take) in self._clock.follow(stamped):
+            if origin is None:
+                origin = time
+            if self._clock.frames == 1:
+                self.first = time - origin
+            yield number, time - origin, jumped, take
+        if self.decoder is None and not self._readable:
+            count = len(self._source.pictures)
+            raise DataError(f"{self._source.name}: none of its {count} pictures can be read; correct the folder")
 
+    def _stamp_pictures(self) -> Stamped:
+        source, options = self._source, self._source.options
+        stamps = [stamp_in_name(each.path, options) for each in source.pictures] if options.start is None else [None]
+        named = None not in stamps
+        for number, picture in enumerate(source.pictures):
+            taken = stamps[number] if named else None
+            stamp = number / options.frames_per_second if taken is None else taken - (source.start or 0.0)
+            yield stamp, (number, partial(self._read_picture, picture.path))
 
-def _read_pictures(source: Source, limits: Limits, note: Note) -> Stamped:
-    options = source.options
-    named = options.start is None and all(read_time_in_name(each.path.name) for each in source.pictures)
-    readable = 0
-
-    def read(place: int) -> Picture | None:
-        nonlocal readable
+    def _read_picture(self, path: Path) -> Picture | None:
         try:
-            picture = read_picture(source.pictures[place].path, max_pixels=limits.max_pixels)
+            picture = read_picture(path, max_pixels=self._limits.max_pixels)
         except DataError as error:
-            note(without_option(error))
+            self._note(without_option(error))
             return None
-        readable += 1
+        self._readable += 1
         return picture
 
-    for number, picture in enumerate(source.pictures):
-        if named:
-            found = read_time_in_name(picture.path.name, options.utc_offset_hours)
-            stamp = found[0] - (source.start or 0.0) if found else None
-        else:
-            stamp = number / options.frames_per_second
-        yield number, stamp, partial(read, number)
-    if not readable:
-        raise DataError(f"{source.name}: none of its {len(source.pictures)} pictures can be read; correct the folder")
+    def lines(self) -> list[str]:
+        """What was wrong so far with stamps and file."""
+        name, start, clock = self._source.name, self._source.start or 0.0, self._clock
+        told = clock.lines(name, start - (clock.first_time if self.decoder else 0.0))
+        if self.decoder is None:
+            return told
+        if clock.frames and not clock.has_stamps:
+            rate = self.decoder.rate
+            told.append(
+                f"{name}: has no time stamps; times are by the {rate:g} frames a second that its header states"
+                if rate
+                else f"{name}: has no time stamps and states no rate; times are by an ASSUMED rate of {ASSUMED_RATE:g} "
+                "frames a second and may run too fast or too slow; put it into a container with its true rate"
+            )
+        elsewhere = clock.count(Kind.OUTLIER) + clock.count(Kind.JUMP)
+        return told + self.decoder.lines(sound_clock=not elsewhere)
 
 
-def _check_size(source: Source, pixels: int, limits: Limits) -> None:
-    if pixels > limits.max_pixels:
-        raise DataError(
-            f"{source.name}: frames of {pixels} pixels exceed the limit of {limits.max_pixels}; make it smaller"
-        )
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _note_limit(source: Source, number: int, decoder: VideoDecoder | None, limits: Limits, note: Note) -> None:
+    reached = f"{limits.max_frames} frames" if number >= limits.max_frames else f"{limits.max_seconds:g} s"
+    total = len(source.pictures) if decoder is None else decoder.stated_frames
+    rest = f"the last {total - number} of its {total} frames are" if total > number else "the rest is"
+    note(f"{source.name}: longer than the limit of {reached}; {rest} left out, divide it or raise the limit")

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tapetum.core.locks import locked
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
+from tapetum.footage.facts import CameraFact, Origin
 from tapetum.footage.sources import Source
 
 CROPS, LISTS = "crops", "sources"  # folders below the one that crops are written to
@@ -56,7 +57,11 @@ def reading_alone(out: Path, key: str, source: Source) -> Iterator[None]:
 
 @contextmanager
 def writing_list(
-    out: Path, key: str, source: Source, detector: str, refused: Callable[[], Mapping[str, int]] = dict
+    out: Path,
+    key: str,
+    source: Source,
+    detector: str,
+    counted: Callable[[], tuple[Mapping[str, int], Mapping[Origin, int]]],
 ) -> Iterator[Callable[[Sighting], None]]:
     """Write the list of a source, as a function that takes its sightings; it appears when the block has ended well.
 
@@ -67,7 +72,7 @@ def writing_list(
         key: the source's.
         source: that is read.
         detector: name of what found the people.
-        refused: says at the end why how many other sightings were not kept.
+        counted: says at the end why how many other sightings were not kept, and what said when those that were.
     Raises:
         OutputError: the folder cannot be written.
     """
@@ -82,7 +87,9 @@ def writing_list(
 
             file.write(json.dumps(_head(source, detector)) + "\n")
             yield add
-            file.write(json.dumps({"end": len(written), "refused": dict(refused())}) + "\n")
+            refused, origins = counted()
+            end = {"end": len(written), "refused": dict(refused), "time_origins": dict(origins)}
+            file.write(json.dumps(end) + "\n")
             file.flush()
             os.fsync(file.fileno())
         for crop in (out / CROPS / key).iterdir():
@@ -112,6 +119,41 @@ def read_list(path: Path) -> Iterator[Sighting]:
         raise DataError(f"{path}: cannot be read ({error}); delete it, and the source is read again") from None
     if not ended:
         raise DataError(f"{path}: ends too early; delete it, and the source is read again")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a list says of its source.
+
+    Attributes:
+        source: its name.
+        camera: whose it is; of crops of several cameras, their folder.
+        start: when it begins, as `format_time` writes it; None where each crop has its own time.
+        cameras: what said so of each camera; empty in lists of earlier versions.
+        time_origins: what said when its sightings were seen -> how many; empty in lists of earlier versions.
+        doubts: why a camera or a time may be another.
+    """
+
+    source: str
+    camera: str
+    start: str | None
+    cameras: tuple[CameraFact, ...]
+    time_origins: dict[Origin, int]
+    doubts: tuple[str, ...]
+
+
+def read_listed(out: Path) -> Iterator[Listed]:
+    """What the lists below a folder say of their sources; a damaged one is passed over.
+
+    Args:
+        out: the folder given to `extract_sightings`.
+    """
+    for path in _finished_lists(out):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # named when its sightings are read
+            first, last = _read_ends(path)
+            cameras = tuple(CameraFact(**fact) for fact in first.get("cameras", ()))
+            about = first["source"], first["camera"], first.get("start")
+            yield Listed(*about, cameras, last.get("time_origins", {}), tuple(first.get("doubts", ())))
 
 
 def read_all_sightings(out: Path) -> Iterator[Sighting]:
@@ -210,15 +252,27 @@ def sighting_of(fields: dict[str, Any]) -> Sighting:
     return Sighting(**{**fields, "box": tuple(fields["box"]), "modality": Modality(fields["modality"])})
 
 
-def _head(source: Source, detector: str) -> dict[str, str]:
-    head = {"source": source.name, "kind": source.kind, "camera": source.camera}
+def _head(source: Source, detector: str) -> dict[str, Any]:
+    head: dict[str, Any] = {"source": source.name, "kind": source.kind, "camera": source.camera}
     if source.start is not None:
-        head |= {"start": format_time(source.start), "start_origin": str(source.start_origin)}
-    return head | {"detector": detector}
+        head |= {"start": format_time(source.start), "start_origin": source.start_origin}
+    cameras = [asdict(camera) for camera in source.cameras]
+    return head | {"cameras": cameras, "doubts": source.doubts, "detector": detector}
 
 
 def _finished_lists(out: Path) -> list[Path]:
     return sorted(path for path in (out / LISTS).glob("*.jsonl") if not path.name.startswith("."))  # . is a begun one
+
+
+def _read_ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A list's first and last line; what lies between may be long and is not read."""
+    with path.open("rb") as file:
+        first = file.readline()
+        size, taken, end = path.stat().st_size, 1 << 12, b""
+        while end.count(b"\n") < 2 and len(end) < size:
+            file.seek(max(0, size - taken))
+            end, taken = file.read(), 2 * taken
+    return json.loads(first), json.loads(end.rstrip(b"\n").rpartition(b"\n")[2])
 
 
 def _begun_lists(out: Path, key: str) -> list[Path]:

@@ -1,49 +1,53 @@
-"""What an index can read: folders of crops, folders of frames, videos, a data set's records, trees of all of these."""
+"""What an index can read: folders of crops, folders of frames, videos, a data set's records, trees of all of these.
 
-import hashlib
+What is found and what is passed over add up to what lies below a place; `footage.facts` decides who took it and when.
+"""
+
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
-from PIL import Image
 
 from tapetum.core.errors import DataError, nearest_name
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
-from tapetum.data.image_io import MAX_PIXELS, picture_size
+from tapetum.data.image_io import picture_size
 from tapetum.data.layout import SUFFIXES
-from tapetum.footage.clock import parse_time, read_time_in_name
+from tapetum.data.video import count_streams
+from tapetum.footage.facts import (
+    OPEN_OPTIONS,
+    CameraFact,
+    Origin,
+    Said,
+    TimeFact,
+    decide_time,
+    read_creation_time,
+    read_exif_time,
+    read_said,
+)
+from tapetum.footage.paths import clean_camera, name_folder
+from tapetum.footage.pattern import compile_pattern
+from tapetum.footage.report import FootageReport, SourceFacts
 
 Kind = Literal["crops", "frames", "video"]
-Origin = Literal["option", "metadata", "name", "mtime"]
 KINDS: tuple[Kind, ...] = ("crops", "frames", "video")
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".dav", ".flv", ".h264", ".h265", ".264", ".265", ".hevc", ".ivf", ".m4v", ".mjpg"}
     | {".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".m2ts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"}
 )
-# Only files, and only the containers that hold pictures themselves: a playlist would make FFmpeg open what it names.
-OPEN_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,flv,asf,dhav,ogg,"
-    "ivf,mjpeg,mxf",
-}
+OTHER_FILE, HIDDEN, LINK = "that are neither picture nor video", "that are hidden", "that are links to folders"
+IN_GALLERY, UNREADABLE = "that lie in galleries", "that cannot be looked at"
 _LOOKED_AT = 32  # pictures of a folder whose shape decides between crops and frames
 _UPRIGHT = 1.2  # height over width from which a picture may be a crop of a standing person
 _CROP_SHARE = 0.75  # of the pictures looked at
 _CROP_HEIGHT = 1024  # pixels; higher upright pictures are frames of a camera mounted upright
-_CAMERA_WORD = re.compile(
-    r"(?:^|(?<=[-_. ]))((?:camera|cam|channel|ch)[-_ ]?\d+|c\d{1,2})(?![a-rt-z\d])", re.IGNORECASE
-)
-_EXIF_FOLDER, _EXIF_TIMES = 0x8769, (0x9003, 0x9004)  # taken, digitised
-_EXIF_CHANGED = 0x0132
 _GALLERY = "gallery.json"  # what every gallery's folder holds
-_BLOCK, _BLOCKS = 1 << 16, 18  # sampled of a long file to name its content
+_MOST_DOUBTS = 3  # told of the pictures of one source; more are counted
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ class SourceOptions:
 
     Attributes:
         kind: what folders of pictures hold, "crops" or "frames"; None tells by their shape (see `tell_kind`).
-        camera: name of the camera; None takes it from file or folder (see `name_camera`).
+        camera: name of the camera; None takes it from file or folder (see `footage.paths.read_path`).
         start: when it begins, seconds since 1970-01-01 UTC; None takes metadata, name or time of writing.
         utc_offset_hours: of clocks that say no zone, for times in names and in pictures' metadata.
         frames_per_second: of folders of frames whose names hold no times.
         modality: of everything read; None decides per picture.
+        path_pattern: which parts of a path are camera and time, e.g. "{date}/{hour}/{camera}/{minute}.{second}" (see
+            `footage.pattern`); None tells by the names.
     """
 
     kind: Literal["crops", "frames"] | None = None
@@ -65,6 +71,7 @@ class SourceOptions:
     utc_offset_hours: float = 0.0
     frames_per_second: float = 10.0
     modality: Modality | None = None
+    path_pattern: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in (None, "crops", "frames"):
@@ -78,6 +85,8 @@ class SourceOptions:
                 f"sources: camera {self.camera!r} has other signs than letters, digits, '.', '_' and '-'; "
                 f"write {clean_camera(self.camera)!r}"
             )
+        if self.path_pattern is not None:
+            compile_pattern(self.path_pattern)
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,10 @@ class Source:
         start_origin: where `start` comes from; "mtime" is the time of writing and may be that of a copy.
         options: how it is read.
         pictures: of crops and frames, in order.
+        cameras: where each of its cameras' names comes from.
+        doubts: why a camera or a time may be another.
+        zone_written: whether every time's zone is known; else `utc_offset_hours` of the options is taken.
+        stream: which of a file's videos, from 0.
     """
 
     kind: Kind
@@ -120,26 +133,38 @@ class Source:
     start_origin: Origin | None
     options: SourceOptions
     pictures: tuple[LoosePicture, ...] = ()
+    cameras: tuple[CameraFact, ...] = ()
+    doubts: tuple[str, ...] = ()
+    zone_written: bool = True
+    stream: int = 0
+
+    @property
+    def num_files(self) -> int:
+        """Files that it consists of; a file of several videos counts with its first."""
+        return int(self.stream == 0) if self.kind == "video" else len(self.pictures)
 
 
 def find_sources(
-    places: Iterable[str | Path | Dataset], options: SourceOptions | None = None, *, ignored: list[Path] | None = None
+    places: Iterable[str | Path | Dataset],
+    options: SourceOptions | None = None,
+    *,
+    report: FootageReport | None = None,
 ) -> list[Source]:
     """Everything that can be read below some places, sorted by camera and start.
 
     A file is a video, or a picture (a crop) by its ending; a file named by itself with an unknown ending is tried as
-    a video. A folder's own pictures are one source, crops or frames; its sub-folders are looked through the same way.
-    Hidden files and folders, linked folders and galleries are passed over.
+    a video. The second video stream of a file is a source of its own, under the camera NAME-2, and so on. A folder's
+    own pictures are one source, crops or frames (of each camera in their names one); its sub-folders are looked
+    through the same way. Hidden files and folders, linked folders, galleries and what cannot be read are passed over.
 
     Args:
         places: files, folders, or opened data sets, whose records become crops.
         options: how they are read; None takes the defaults.
-        ignored: collects files that are neither picture nor video.
+        report: is told what each source is taken for and why, and each file and folder that is passed over.
     Raises:
-        DataError: a place is missing, or nothing in all places can be read.
+        DataError: a place is missing, a path does not fit the pattern, or nothing in all places can be read.
     """
-    chosen = options or SourceOptions()
-    passed_over: list[Path] = []
+    chosen, told = options or SourceOptions(), report if report is not None else FootageReport()
     found: list[Source] = []
     named = list(places)
     for place in named:
@@ -148,20 +173,23 @@ def find_sources(
             continue
         path = Path(place)
         if path.is_dir():
-            found += _walk(path, chosen, passed_over)
+            found += _walk(path, chosen, told)
         elif path.is_file():
-            found.append(_source_of_file(path, chosen))
+            found += _sources_of_file(path, chosen)
         else:
             state = "is no file or folder" if path.exists() else "does not exist"
             raise DataError(f"{place}: {state}; give a video, a picture or a folder of them")
-    if ignored is not None:
-        ignored += passed_over
     if not found:
         places_named = ", ".join(str(place) for place in named) or "no place"
+        passed = Counter(each.message for each in told.passed)
+        others = ", ".join(f"{count} files and folders {why}" for why, count in passed.most_common()) or "nothing else"
         raise DataError(
-            f"{places_named}: holds no picture and no video ({len(passed_over)} other files); "
+            f"{places_named}: holds no picture and no video, but {others}; "
             f"pictures end in {', '.join(sorted(SUFFIXES))}, videos in .mp4, .mkv, .avi, ..."
         )
+    found = _doubt_shared_names(found)
+    for source in found:
+        told.tell(facts_of_source(source))
     return sorted(found, key=lambda source: (source.camera, source.start or 0.0, source.name))
 
 
@@ -183,7 +211,28 @@ def source_of_records(records: Sequence[Record], name: str, options: SourceOptio
     if not pictures:
         raise DataError(f"{name}: has no picture; correct the root of the data set")
     folder = Path(os.path.commonpath([picture.path.parent for picture in pictures]))
-    return Source("crops", name, folder, _common_camera(pictures, name), *_stated_start(chosen), chosen, pictures)
+    origin: Origin = "metadata" if chosen.camera is None else "option"
+    cameras = tuple(CameraFact(camera, camera, origin) for camera in sorted({each.camera for each in pictures}))
+    camera = _common_camera(cameras, name)
+    return Source("crops", name, folder, camera, *_stated_start(chosen), chosen, pictures, cameras)
+
+
+def facts_of_source(source: Source) -> SourceFacts:
+    """What a source is taken for, in plain values.
+
+    Args:
+        source: a source.
+    """
+    return SourceFacts(
+        source=source.name,
+        kind=source.kind,
+        files=source.num_files,
+        cameras=source.cameras,
+        start=source.start,
+        start_from=source.start_origin,
+        zone_written=source.zone_written,
+        doubts=source.doubts,
+    )
 
 
 def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
@@ -206,185 +255,190 @@ def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
     return "crops" if votes and float(np.mean(votes)) >= _CROP_SHARE else "frames"
 
 
-def name_camera(path: Path, *, file_counts: bool = True) -> str:
-    """A camera's name out of a path.
+def _walk(root: Path, options: SourceOptions, report: FootageReport) -> Iterator[Source]:
+    def tell_unreadable(error: OSError) -> None:
+        report.note(str(error.filename), f"{error.filename}: cannot be read ({error.strerror}); it is passed over")
+        report.pass_over(str(error.filename), UNREADABLE, 0)  # nobody knows how many files it holds
 
-    The first of: a camera word with a number in the file's name (``cam3``, ``camera_3``, ``ch02``, ``c3``); the
-    file's name before a time in it; where the name is nothing but a time, the folder's name; the file's name without
-    its ending. Of a folder: a camera word in its name, else its name.
-
-    Args:
-        path: of a file or folder.
-        file_counts: False for pictures of a folder, whose own names are mere numbers: only a camera word is taken.
-    """
-    stem, folder = path.stem, path.resolve().parent
-    word = _CAMERA_WORD.search(stem)
-    if word:
-        return clean_camera(re.sub(r"[-_ ]", "", word[1]).lower())
-    if not file_counts:
-        return _name_folder(folder)
-    time = read_time_in_name(path.name)
-    before = stem[: time[1][0]].strip("-_. ") if time else stem
-    return clean_camera(before) if before else _name_folder(folder)
-
-
-def clean_camera(name: str) -> str:
-    """A name of letters, digits, '.', '_' and '-' alone.
-
-    Args:
-        name: any name.
-    """
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:64] or "camera"
-
-
-def picture_time(path: Path, options: SourceOptions) -> tuple[float, Origin]:
-    """When a picture was taken and where that comes from: option, EXIF, name, time of writing.
-
-    Args:
-        path: the picture.
-        options: how it is read.
-    Raises:
-        DataError: the file is gone.
-    """
-    return _first_time(path, options, lambda: _read_exif_time(path, options))
-
-
-def fingerprint_source(source: Source) -> str:
-    """A name for the content of a source, whatever it is called and wherever it lies; 16 hexadecimal digits.
-
-    Of a video: its size and 18 blocks of 64 KiB spread over it. Of pictures: their names and sizes.
-
-    Args:
-        source: what to name.
-    Raises:
-        DataError: a file is gone.
-    """
-    digest = hashlib.sha256(source.kind.encode())
-    try:
-        if source.kind == "video":
-            size = source.path.stat().st_size
-            digest.update(str(size).encode())
-            with source.path.open("rb") as file:
-                for place in np.unique(np.linspace(0, max(0, size - _BLOCK), _BLOCKS).astype(np.int64)).tolist():
-                    file.seek(place)
-                    digest.update(file.read(_BLOCK))
-        else:
-            for picture in source.pictures:
-                relative = os.path.relpath(picture.path, source.path)
-                digest.update(f"{relative}\0{picture.path.stat().st_size}\n".encode())
-    except OSError as error:
-        raise DataError(
-            f"{source.name}: cannot be read ({error.strerror}); correct the path or its permissions"
-        ) from None
-    return digest.hexdigest()[:16]
-
-
-def _walk(root: Path, options: SourceOptions, ignored: list[Path]) -> list[Source]:
-    found = []
-    for folder, below, files in os.walk(root):
-        if _GALLERY in files:  # its crops are no footage
+    for folder, below, names in os.walk(root, onerror=tell_unreadable):
+        here = Path(folder)
+        if _GALLERY in names:  # its crops are no footage
+            report.pass_over(folder, IN_GALLERY, _count_files(here))
             below[:] = []
             continue
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        paths = [Path(folder) / name for name in files if not name.startswith(".")]
-        paths = [path for path in paths if path.is_file()]
-        pictures = sorted((path for path in paths if path.suffix.lower() in SUFFIXES), key=_natural_key)
-        videos = sorted((path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES), key=_natural_key)
-        ignored += sorted(set(paths) - set(pictures) - set(videos))
-        found += [_source_of_video(path, options) for path in videos]
+        for name in sorted(below):
+            if name.startswith("."):
+                report.pass_over(str(here / name), HIDDEN, _count_files(here / name))
+            elif (here / name).is_symlink():
+                report.pass_over(str(here / name), LINK, 0)
+        below[:] = sorted(name for name in below if not name.startswith("."))  # links are not followed
+        pictures, videos = [], []
+        for name in sorted(names):
+            path = here / name
+            reason = _pass_over(path)
+            if reason:
+                report.pass_over(str(path), reason)
+            elif path.suffix.lower() in SUFFIXES:
+                pictures.append(path)
+            else:
+                videos.append(path)
+        for path in sorted(videos, key=_natural_key):
+            yield from _sources_of_video(path, options)
         if pictures:
-            found.append(_source_of_pictures(Path(folder), pictures, options))
-    return found
+            yield from _sources_of_pictures(here, sorted(pictures, key=_natural_key), options)
 
 
-def _source_of_file(path: Path, options: SourceOptions) -> Source:
-    if path.suffix.lower() in SUFFIXES:
-        if options.kind == "frames":
-            return _source_of_pictures(path.parent, [path], options)
-        picture = LoosePicture(
-            path, str(path), options.camera or name_camera(path, file_counts=False), options.modality
-        )
-        start, origin = picture_time(path, options)
-        return Source("crops", str(path), path, picture.camera, start, origin, options, (picture,))
-    return _source_of_video(path, options)
+def _pass_over(path: Path) -> str:
+    """Why a file of a folder is no footage; empty where it is."""
+    if path.name.startswith("."):
+        return HIDDEN
+    if path.suffix.lower() not in SUFFIXES | VIDEO_SUFFIXES:
+        return OTHER_FILE
+    try:
+        return "" if path.is_file() else UNREADABLE  # a link to nothing, a pipe
+    except OSError:  # its folder may be listed and not entered
+        return UNREADABLE
+
+
+def _count_files(folder: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
+def _sources_of_file(path: Path, options: SourceOptions) -> list[Source]:
+    if path.suffix.lower() not in SUFFIXES:
+        return _sources_of_video(path, options)
+    if options.kind == "frames":
+        return list(_sources_of_pictures(path.parent, [path], options))
+    said = read_said(path, options, is_picture=True)
+    time = decide_time(path, said, options, read_exif_time)
+    picture = LoosePicture(path, str(path), said.camera.camera, options.modality)
+    return [_source_of("crops", path, str(path), said.camera, time, options, (*said.camera_doubts,), (picture,))]
+
+
+def _sources_of_video(path: Path, options: SourceOptions) -> list[Source]:
+    """One a video stream: recorders put front and rear into one file."""
+    first = _source_of_video(path, options)
+    return [first, *(_another_stream(first, number) for number in range(1, count_streams(path, OPEN_OPTIONS)))]
+
+
+def _another_stream(first: Source, number: int) -> Source:
+    camera = f"{first.camera}-{number + 1}"
+    cameras = tuple(replace(fact, camera=camera) for fact in first.cameras)
+    name = f"{first.name} (video {number + 1})"
+    return replace(first, name=name, camera=camera, cameras=cameras, stream=number)
 
 
 def _source_of_video(path: Path, options: SourceOptions) -> Source:
-    start, origin = _first_time(path, options, lambda: _read_creation_time(path))
-    return Source("video", str(path), path, options.camera or name_camera(path), start, origin, options)
+    said = read_said(path, options)
+    time = decide_time(path, said, options, read_creation_time)
+    return _source_of("video", path, str(path), said.camera, time, options, said.camera_doubts)
 
 
-def _source_of_pictures(folder: Path, pictures: Sequence[Path], options: SourceOptions) -> Source:
-    kind = options.kind or tell_kind(pictures)
-    own = _name_folder(folder.resolve())
-    if kind == "crops":
-        loose = tuple(
-            LoosePicture(path, str(path), options.camera or name_camera(path, file_counts=False), options.modality)
-            for path in pictures
-        )
-        camera = _common_camera(loose, own)
-        return Source("crops", str(folder), folder, camera, *_stated_start(options), options, loose)
-    camera = options.camera or own
-    loose = tuple(LoosePicture(path, str(path), camera, options.modality) for path in pictures)
-    first, first_origin = picture_time(pictures[0], options)
-    in_folder = read_time_in_name(folder.resolve().name, options.utc_offset_hours)
-    if first_origin == "mtime" and in_folder:
-        first, first_origin = in_folder[0], "name"
-    return Source("frames", str(folder), folder, camera, first, first_origin, options, loose)
+def _source_of(
+    kind: Kind,
+    path: Path,
+    name: str,
+    camera: CameraFact,
+    time: TimeFact,
+    options: SourceOptions,
+    doubts: tuple[str, ...],
+    pictures: tuple[LoosePicture, ...] = (),
+) -> Source:
+    return Source(
+        kind,
+        name,
+        path,
+        camera.camera,
+        time.seconds,
+        time.origin,
+        options,
+        pictures,
+        (camera,),
+        (*doubts, *time.doubts),
+        time.zone_written,
+    )
+
+
+def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: SourceOptions) -> Iterator[Source]:
+    """Crops, or the frames of each camera."""
+    said = [read_said(path, options, is_picture=True) for path in pictures]
+    if (options.kind or tell_kind(pictures)) == "crops":
+        yield _source_of_crops(folder, pictures, said, options)
+        return
+    whole = read_said(folder, options, is_folder=True)
+    cameras = sorted({each.camera for each in said}, key=lambda fact: fact.camera)
+    for camera in cameras:
+        own = [(path, each) for path, each in zip(pictures, said, strict=True) if each.camera == camera]
+        first, first_said = own[0]
+        if first_said.time is None or not first_said.time.in_name:  # a folder that is one recording
+            first_said = replace(first_said, time=whole.time, day=first_said.day or whole.day)
+        time = decide_time(first, first_said, options, read_exif_time)
+        loose = tuple(LoosePicture(path, str(path), camera.camera, options.modality) for path, _ in own)
+        yield _source_of("frames", folder, str(folder), camera, time, options, first_said.camera_doubts, loose)
+
+
+def _source_of_crops(folder: Path, pictures: Sequence[Path], said: Sequence[Said], options: SourceOptions) -> Source:
+    loose = tuple(
+        LoosePicture(path, str(path), each.camera.camera, options.modality)
+        for path, each in zip(pictures, said, strict=True)
+    )
+    cameras = tuple(sorted({each.camera for each in said}, key=lambda fact: (fact.camera, fact.written, fact.site)))
+    times = [each.time for each in said if each.time is not None]
+    doubts = Counter(doubt for each in said for doubt in each.camera_doubts)
+    doubts.update(doubt for time in times for doubt in time.doubts)
+    told = [f"{doubt} ({count} pictures)" for doubt, count in doubts.most_common(_MOST_DOUBTS)]
+    if len(doubts) > _MOST_DOUBTS:
+        told.append(f"and {doubts.total() - sum(count for _, count in doubts.most_common(_MOST_DOUBTS))} more doubts")
+    own = name_folder(folder.resolve().name)
+    zone_written = all(time.zone_written for time in times)
+    start = _stated_start(options)
+    return Source(
+        "crops",
+        str(folder),
+        folder,
+        _common_camera(cameras, own),
+        *start,
+        options,
+        loose,
+        cameras,
+        tuple(told),
+        zone_written,
+    )
 
 
 def _stated_start(options: SourceOptions) -> tuple[float | None, Origin | None]:
     return (None, None) if options.start is None else (options.start, "option")
 
 
-def _first_time(path: Path, options: SourceOptions, read_metadata: Callable[[], float | None]) -> tuple[float, Origin]:
-    if options.start is not None:
-        return options.start, "option"
-    stated = read_metadata()
-    if stated is not None:
-        return stated, "metadata"
-    named = read_time_in_name(path.name, options.utc_offset_hours)
-    if named:
-        return named[0], "name"
-    try:
-        return path.stat().st_mtime, "mtime"
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); correct the path or its permissions") from None
+def _common_camera(cameras: Sequence[CameraFact], otherwise: str) -> str:
+    names = {fact.camera for fact in cameras}
+    return next(iter(names)) if len(names) == 1 else clean_camera(otherwise)
 
 
-def _read_creation_time(path: Path) -> float | None:
-    """As the container states it; a damaged file states nothing here and is named when it is read."""
-    try:
-        with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
-            metadata = [container.metadata, *(stream.metadata for stream in container.streams.video)]
-    except (av.error.FFmpegError, OSError, ValueError):
-        return None
-    times = [parse_time(each[key]) for each in metadata for key in ("creation_time", "date") if key in each]
-    return next((time for time in times if time is not None), None)
-
-
-def _read_exif_time(path: Path, options: SourceOptions) -> float | None:
-    try:
-        height, width = picture_size(path)
-        if height * width > MAX_PIXELS:  # refused when it is read
-            return None
-        with Image.open(path) as picture:
-            exif = picture.getexif()
-            stated = [exif.get_ifd(_EXIF_FOLDER).get(tag) for tag in _EXIF_TIMES] + [exif.get(_EXIF_CHANGED)]
-    except Exception:  # anything may be in a stranger's metadata; the picture itself is judged when it is read
-        return None
-    times = [parse_time(text, options.utc_offset_hours) for text in stated if isinstance(text, str)]
-    return next((time for time in times if time is not None), None)
-
-
-def _common_camera(pictures: Sequence[LoosePicture], otherwise: str) -> str:
-    cameras = Counter(picture.camera for picture in pictures)
-    return next(iter(cameras)) if len(cameras) == 1 else clean_camera(otherwise)
-
-
-def _name_folder(folder: Path) -> str:
-    word = _CAMERA_WORD.search(folder.name)
-    return clean_camera(re.sub(r"[-_ ]", "", word[1]).lower() if word else folder.name)
+def _doubt_shared_names(sources: Sequence[Source]) -> list[Source]:
+    """With a doubt on each camera that is named at several sites, or from several written names: it may be two."""
+    sites: dict[str, set[str]] = {}
+    written: dict[str, set[str]] = {}
+    for fact in (fact for source in sources for fact in source.cameras):
+        if fact.origin in ("name", "folder"):
+            sites.setdefault(fact.camera, set()).add(fact.site)
+        written.setdefault(fact.camera, set()).add(fact.written)
+    shared = {
+        camera: f"camera {camera} is found at {', '.join(map(repr, sorted(places)))} and taken as one; if it is "
+        "several, say which with --camera or {site} in --path-pattern"
+        for camera, places in sites.items()
+        if len(places) > 1
+    }
+    shared |= {
+        camera: f"camera {camera} is written {', '.join(map(repr, sorted(names)))} and taken as one"
+        for camera, names in written.items()
+        if len(names) > 1
+    }
+    doubting = []
+    for source in sources:
+        doubts = tuple(shared[camera] for camera in {fact.camera: None for fact in source.cameras} if camera in shared)
+        doubting.append(replace(source, doubts=(*source.doubts, *doubts)) if doubts else source)
+    return doubting
 
 
 def _natural_key(path: Path) -> list[tuple[int, int | str]]:

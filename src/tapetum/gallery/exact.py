@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_with
+from tapetum.core.vectors import CACHED, row_products
 
 BLOCK_ROWS = 65_536  # at most, in one file: what one deleted vector costs to write again
 QUERIES_AT_ONCE = 256
@@ -28,6 +29,9 @@ MOST_SMALL = 8  # blocks in memory before they are joined
 FIRST = 512  # rows whose similarities are sorted; of later ones only those that beat the k-th best so far
 ALONE_BELOW = 8_192  # rows that one thread multiplies before another has begun
 GATHERED = 1024  # rows copied out at once: they stay in the processor's cache
+MOST_WAITING = (
+    2**20
+)  # candidates before they are compared exactly; more than a few wait only where a model tells nobody apart
 
 Bits = NDArray[np.bool_]
 Whole = NDArray[np.int64]
@@ -96,6 +100,10 @@ class Matrix:
 
     def search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
         """The k most similar rows of each query among those that pass; equal ones in the order of their stamps.
+
+        A product of matrices rounds by shape and place, so it only says which rows come into question. A similarity
+        is a function of its two vectors alone (`core.vectors.row_products`): equal vectors have equal ones, whichever
+        rows and queries stand beside them.
 
         Args:
             queries: (Nq, D) float32 with unit norm.
@@ -191,7 +199,7 @@ class Matrix:
         return written
 
     def _search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
-        best = _Best(len(queries), k)
+        best = _Best(queries, k)
         per_row = max(4, len(queries))  # work on one row; copying it out is as much as 13 queries
         pieces: list[list[_Piece]] = []
         waiting: list[_Piece] = []
@@ -213,9 +221,8 @@ class Matrix:
         if waiting:
             pieces.append(waiting)
         for joined, products in zip(pieces, _multiply(pieces, queries), strict=True):
-            rows, stamps = _joined([piece.rows for piece in joined]), _joined([piece.stamps for piece in joined])
-            best.add(products, joined[0].allowed, rows, stamps)
-        return best.similarities(), best.rows[:, : best.count]
+            best.add(products, joined)
+        return best.finish()
 
     def _take_over(self, pairs: Iterable[tuple[Block, Whole]]) -> None:
         self.blocks, self.rows, self._spans = [], [], []
@@ -254,56 +261,106 @@ class _Piece:
 
 
 class _Best:
-    """The k best answers of each query so far, best first; equal ones in the order of their stamps.
+    """Which rows come into question as the k best answers of each query, and in the end which are.
+
+    A row does whose product, rounded somehow, is no further below the k-th best than `rounding_margin`; no other can be
+    among the k best.
 
     Args:
-        queries: Nq.
+        queries: (Nq, D).
         k: answers a query.
     """
 
-    def __init__(self, queries: int, k: int) -> None:
-        self.count = 0  # answers of each query
-        self.rows: Whole = np.full((queries, k), -1, dtype=np.int64)
-        self._negated = np.full((queries, k), np.inf, dtype=np.float32)
-        self._stamps = np.full((queries, k), np.iinfo(np.int64).max)
+    def __init__(self, queries: Tensor, k: int) -> None:
+        self._queries, self._k = queries, k
+        self._margin = rounding_margin(queries.shape[1])
+        self._count = 0  # answers of each query
+        self._pieces: list[_Piece] = []
+        self._offsets = [0]  # of each piece, and of the next
+        self._limit: Real = np.full(len(queries), np.inf, dtype=np.float32)  # of what comes into question
+        self._owners: Whole = np.empty(0, dtype=np.int64)  # of each candidate: its query, ...
+        self._negated: Real = np.empty(0, dtype=np.float32)
+        self._places: Whole = np.empty(0, dtype=np.int64)  # ... and its place in all pieces
 
-    def similarities(self) -> Real:
-        """(Nq, n) in -1..1."""
-        return np.clip(-self._negated[:, : self.count], -1, 1)
-
-    def add(self, products: Real, allowed: Bits | None, rows: Whole, stamps: Whole) -> None:
-        """Take over what is good enough.
+    def add(self, products: Real, joined: Sequence[_Piece]) -> None:
+        """Take over what may be good enough.
 
         Args:
-            products: (n, Nq) similarities.
-            allowed: (n,) which may be found; None for all.
-            rows: (n,) of the table.
-            stamps: (n,) of those.
+            products: (n, Nq) rounded similarities.
+            joined: the pieces of whose rows they are.
         """
-        k = self.rows.shape[1]
-        self.count = min(k, self.count + (len(rows) if allowed is None else int(np.count_nonzero(allowed))))
-        start, step = 0, max(FIRST, k)
-        while start < len(rows):  # growing parts: each leaves few that beat what the parts before have found
+        allowed = joined[0].allowed
+        self._count = min(
+            self._k, self._count + int(np.count_nonzero(allowed) if allowed is not None else len(products))
+        )
+        offset = self._offsets[-1]
+        self._pieces += joined
+        self._offsets += (offset + np.cumsum([len(piece.rows) for piece in joined])).tolist()
+        start, step = 0, max(FIRST, self._k)
+        while start < len(products):  # growing parts: each leaves few that beat what the parts before have found
             part = slice(start, start + step)
-            start, step = start + step, 2 * step
-            inside = products[part] >= -self._negated[:, -1]
+            inside = products[part] >= -self._limit
             if allowed is not None:
                 inside &= allowed[part, None]
             places = np.flatnonzero(inside)
             if len(places):
-                place, query = np.divmod(places, len(self.rows))
-                self._merge(-products[part][place, query], query, rows[part][place], stamps[part][place])
+                place, query = np.divmod(places, len(self._queries))
+                self._merge(query, -products[part][place, query], place + (offset + start))
+            start, step = start + step, 2 * step
 
-    def _merge(self, negated: Real, query: Whole, rows: Whole, stamps: Whole) -> None:
-        queries, k = self.rows.shape
-        owners = np.concatenate([np.repeat(np.arange(queries), k), query])
-        negated = np.concatenate([self._negated.ravel(), negated])
-        stamps = np.concatenate([self._stamps.ravel(), stamps])
-        rows = np.concatenate([self.rows.ravel(), rows])
-        order = np.lexsort((stamps, negated, owners))
-        first = np.searchsorted(owners[order], np.arange(queries))
-        kept = order[first[:, None] + np.arange(k)]
-        self._negated, self._stamps, self.rows = negated[kept], stamps[kept], rows[kept]
+    def finish(self) -> tuple[Real, Whole]:
+        """(similarities, rows), both (Nq, n), best first; equal ones in the order of their stamps."""
+        rows = self._settle()
+        shape = len(self._queries), self._count
+        return np.clip(-self._negated, -1, 1).reshape(shape), rows.reshape(shape)
+
+    def _merge(self, owners: Whole, negated: Real, places: Whole) -> None:
+        owners = np.concatenate([self._owners, owners])
+        negated = np.concatenate([self._negated, negated])
+        places = np.concatenate([self._places, places])
+        order = np.lexsort((negated, owners))
+        owners, negated, places = owners[order], negated[order], places[order]
+        first = np.searchsorted(owners, np.arange(len(self._queries) + 1))
+        last = np.minimum(first[:-1] + self._k, len(owners)) - 1
+        self._limit = np.where(np.diff(first) >= self._k, negated[last] + self._margin, np.inf).astype(np.float32)
+        kept = negated <= self._limit[owners]
+        self._owners, self._negated, self._places = owners[kept], negated[kept], places[kept]
+        if len(self._owners) > MOST_WAITING + self._k * len(self._queries):
+            self._settle()
+
+    def _settle(self) -> Whole:
+        """Compare the candidates exactly, keep the k best of each query, and give their rows."""
+        rows, stamps = (np.empty(len(self._places), dtype=np.int64) for _ in range(2))
+        step = max(1, CACHED // self._queries.shape[1])
+        piece_of = np.searchsorted(self._offsets, self._places, side="right") - 1
+        for number in np.unique(piece_of).tolist():
+            piece, mine = self._pieces[number], np.flatnonzero(piece_of == number)
+            inside = self._places[mine] - self._offsets[number]
+            rows[mine], stamps[mine] = piece.rows[inside], piece.stamps[inside]
+            lines = inside if piece.chosen is None else piece.chosen[inside]
+            for start in range(0, len(mine), step):
+                some = mine[start : start + step]
+                vectors = torch.from_numpy(piece.vectors.take(lines[start : start + step], axis=0))
+                asking = self._queries[torch.from_numpy(self._owners[some])]
+                self._negated[some] = -row_products(vectors, asking).numpy()
+        order = np.lexsort((stamps, self._negated, self._owners))
+        first = np.searchsorted(self._owners[order], np.arange(len(self._queries)))
+        kept = order[(first[:, None] + np.arange(self._count)).ravel()]
+        self._owners, self._negated, self._places = self._owners[kept], self._negated[kept], self._places[kept]
+        found: Whole = rows[kept]
+        return found
+
+
+def rounding_margin(dimension: int) -> float:
+    """How far below the k-th best product the product of one of the k best rows can lie, for unit vectors in float32.
+
+    It is twice what a product, added up in whatever order, can differ from `row_products`: the usual bound of D
+    roundings for the one and of their logarithm for the other.
+
+    Args:
+        dimension: D.
+    """
+    return 2.1 * (dimension + 8) * 2.0**-24
 
 
 def _multiply(pieces: Sequence[Sequence[_Piece]], queries: Tensor) -> Iterator[Real]:

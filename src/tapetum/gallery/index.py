@@ -29,17 +29,15 @@ def search(vectors: Tensor, gallery: EmbeddingSet, k: int = 10, *, chunk_size: i
         raise ProtocolError(f"search: k={k}; ask for at least one answer")
     if not (vectors.isfinite().all() and gallery.vectors.isfinite().all()):
         raise ProtocolError("search: a vector holds NaN or infinity; extract it again")
-    answers: list[list[Match]] = []
+    answers: list[list[Match]] = [[] for _ in range(len(vectors))]
     queries = normalise(vectors.to(gallery.vectors))
     pids, camids = gallery.pids.tolist(), gallery.camids.tolist()
-    for _, block in similarity_blocks(queries, gallery.vectors, chunk_size):
+    for asking, block in similarity_blocks(queries, gallery.vectors, chunk_size):
         distances, columns = smallest(block.neg_(), min(k, len(gallery)))
         similarities = (-distances).clamp(-1, 1)
-        answers += [
-            [
+        for query, rows, values in zip(asking.tolist(), columns.tolist(), similarities.tolist(), strict=True):
+            answers[query] = [
                 Match(path=gallery.paths[row], pid=pids[row], camid=camids[row], similarity=value, rank=rank)
                 for rank, (row, value) in enumerate(zip(rows, values, strict=True), start=1)
             ]
-            for rows, values in zip(columns.tolist(), similarities.tolist(), strict=True)
-        ]
     return answers

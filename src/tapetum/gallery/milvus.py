@@ -25,7 +25,8 @@ from torch import Tensor
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.types import Modality
-from tapetum.core.vectors import smallest
+from tapetum.core.vectors import row_products, smallest
+from tapetum.gallery.exact import rounding_margin
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, Or, Value
 from tapetum.gallery.schema import (
     LONGEST,
@@ -55,6 +56,9 @@ from tapetum.gallery.store import (
 PATIENCE_SECONDS = 3.0  # for a connection
 ANSWER_SECONDS = 60.0  # for one answer of a server that took the call
 ROWS_AT_ONCE = 1_000  # in one message: 1000 x 2048 floats are 8 MiB, a message may have 64
+MOST_OF_ONE = 16_384  # answers of one query, by the server's own limit
+MOST_AT_ONCE = 2**17  # answers in one message
+SPARE = 16  # asked for beyond the wanted ones: among them are those that rounding alone put behind
 EFFORTS = (100, 200, 400, 800)  # ef of HNSW until the wanted recall is reached
 FOUND = [*TEXTS, *WHOLES, *REALS]
 
@@ -175,24 +179,49 @@ class MilvusStore(Store):
         return self._ask(queries, k, chosen, max(int(measured["ef"]), k)), float(measured["recall_at_10"])
 
     def _ask(self, queries: Tensor, k: int, chosen: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
+        """The server's answers, compared again as `exact.Matrix.search` compares: its products are rounded somehow.
+
+        Without an effort its index is exact: it is asked for more than k, until whatever is left cannot be among them.
+        """
+        margin, most = rounding_margin(queries.shape[1]), max(k, min(MOST_OF_ONE, MOST_AT_ONCE // len(queries)))
+        limit = k if effort is not None else min(k + SPARE, most)
+        while True:
+            answers = self._ask_server(queries, limit, chosen, effort)
+            close = (
+                len(answer) == limit and answer[k - 1]["distance"] - answer[-1]["distance"] <= margin
+                for answer in answers
+            )
+            if effort is not None or limit == most or not any(close):
+                break
+            limit = min(4 * limit, most)
+        wanted = sorted({hit["id"] for answer in answers for hit in answer})
+        vectors = {line["id"]: line["vector"] for line in self._get(wanted, ["id", "vector"])}
+        found = []
+        for query, answer in zip(queries, answers, strict=True):
+            hits = [hit for hit in answer if hit["id"] in vectors]  # the others were deleted meanwhile
+            matrix = np.array([vectors[hit["id"]] for hit in hits], dtype=np.float32).reshape(len(hits), len(query))
+            values = row_products(torch.from_numpy(matrix), query.expand(len(hits), -1)).clamp_(-1, 1).tolist()
+            best = sorted(zip(values, hits, strict=True), key=lambda pair: (-pair[0], pair[1]["id"]))[:k]
+            found.append(
+                tuple(
+                    Hit(unflatten({**hit["entity"], "id": hit["id"]}), value, rank)
+                    for rank, (value, hit) in enumerate(best, start=1)
+                )
+            )
+        return found
+
+    def _ask_server(self, queries: Tensor, limit: int, chosen: Filter | None, effort: int | None) -> Any:
         with self._asking(GalleryError):
-            answers = self._client.search(
+            return self._client.search(
                 self._name,
                 queries.numpy(),
-                limit=k,
+                limit=limit,
                 filter="" if chosen is None else render_expression(chosen),
-                search_params={"metric_type": "IP", "params": {} if effort is None else {"ef": max(effort, k)}},
+                search_params={"metric_type": "IP", "params": {} if effort is None else {"ef": max(effort, limit)}},
                 output_fields=FOUND,
                 anns_field="vector",
                 timeout=ANSWER_SECONDS,
             )
-        return [
-            tuple(
-                Hit(unflatten({**hit["entity"], "id": hit["id"]}), min(1.0, max(-1.0, hit["distance"])), rank)
-                for rank, hit in enumerate(answer, start=1)
-            )
-            for answer in answers
-        ]
 
     def _scan(self, queries: Tensor, k: int, chosen: Filter | None) -> list[tuple[Hit, ...]]:
         """Exact search where the server only has an approximate index: every vector that passes comes here once."""
@@ -203,7 +232,14 @@ class MilvusStore(Store):
             vectors = torch.from_numpy(np.array([line["vector"] for line in batch], dtype=np.float32))
             rows = torch.arange(len(ids), len(ids) + len(batch)).expand(len(queries), -1)
             ids += [line["id"] for line in batch]
-            values = torch.cat([values, -(queries @ vectors.T)], dim=1)
+            products = queries @ vectors.T  # which rows come into question; see `exact.Matrix.search`
+            least = products.topk(min(k, len(batch)), dim=1).values[:, -1:]
+            if values.shape[1] == k:
+                least = torch.maximum(least, -values[:, -1:])
+            query, row = (products >= least - rounding_margin(queries.shape[1])).nonzero(as_tuple=True)
+            exact = torch.full_like(products, torch.inf)
+            exact[query, row] = -row_products(queries[query], vectors[row])
+            values = torch.cat([values, exact], dim=1)
             found = torch.cat([found, rows], dim=1)
             values, columns = smallest(values, min(k, values.shape[1]))
             found = found.gather(1, columns)

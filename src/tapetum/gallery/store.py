@@ -173,7 +173,7 @@ class Store(ABC):
         *,
         exact: bool | None = None,
     ) -> Answer:
-        """The k most similar rows of each query.
+        """The k most similar rows of each query; equal ones in the order of storing, on a Milvus server in that of ids.
 
         Args:
             vectors: (Nq, D), scaled to unit norm here.

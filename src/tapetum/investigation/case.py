@@ -25,10 +25,11 @@ from tapetum import __version__
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import OutputError
 from tapetum.footage.clock import format_time
+from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import as_filter, write_filter
 from tapetum.gallery.schema import CROPS, Row
 from tapetum.gallery.store import Store
-from tapetum.investigation.find import Findings, FindOptions, Found
+from tapetum.investigation.find import SAID, Findings, FindOptions, Found
 from tapetum.investigation.query import Query
 from tapetum.runtime.sessions import Model
 
@@ -113,6 +114,7 @@ def build_case(
         },
         "options": asdict(options) | {"filter": write_filter(as_filter(options.filter))},
         "searches": searches,
+        "words": SAID,
         "meaning": list(MEANING),
     }
     return Case(content, files)
@@ -205,11 +207,12 @@ def zip_case(case: Case) -> bytes:
 def _search_content(
     store: Store, query: Query, findings: Findings, sent: Sequence[bytes], prefix: str, files: dict[str, bytes]
 ) -> dict[str, Any]:
-    remarks = query.remarks or ("",) * len(query.labels)
+    remarks, doubts = query.remarks or ("",) * len(query.labels), query.doubts or ((),) * len(query.labels)
     loose = len(query.labels) - len(query.rows)  # pictures that are no rows stand first
     asked = []
-    for number, (label, modality, remark) in enumerate(zip(query.labels, query.modalities, remarks, strict=True)):
-        told: dict[str, Any] = {"label": label, "modality": modality.name.lower(), "remark": remark}
+    told_of_each = zip(query.labels, query.modalities, remarks, map(say_doubts, doubts), strict=True)
+    for number, (label, modality, remark, doubt) in enumerate(told_of_each):
+        told: dict[str, Any] = {"label": label, "modality": modality.name.lower(), "remark": remark, "doubt": doubt}
         name = f"{CROPS}/{prefix}_query_{number + 1:03d}"
         if number >= loose:
             told |= _row_content(store, query.rows[number - loose], name, files, shown=number < MOST_SHOWN)
@@ -223,6 +226,7 @@ def _search_content(
         "exact": findings.exact,
         "recall": findings.recall,
         "searched": findings.searched,
+        "hard": {"rows": findings.hard.rows, "why": dict(findings.hard.why)},
         "answers": [_answer_content(store, found, prefix, files) for found in findings.found],
     }
 

@@ -1,16 +1,21 @@
 """What is in a gallery, in numbers."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
+from tapetum.footage.facts import GUESSED_TIME, ORIGINS, Origin
+from tapetum.footage.lists import read_listed
 from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import Store
 from tapetum.investigation.retention import read_erased, read_keep_days
+
+_MOST_DOUBTS = 5  # told of one camera
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,31 @@ class Span:
         return f"{self.rows} rows, {format_time(self.first)} to {format_time(self.last)}" if self.rows else "no rows"
 
 
+@dataclass
+class Told:
+    """What said that it was a camera, and when; of all its sources together.
+
+    Attributes:
+        written: the camera's names as they are written.
+        camera_from: what said so.
+        times_from: what said when; of a source with several cameras, for all of them.
+        doubts: why camera or times may be others.
+    """
+
+    written: set[str] = field(default_factory=set)
+    camera_from: Counter[Origin] = field(default_factory=Counter)
+    times_from: Counter[Origin] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        origins = [ORIGINS[origin] for origin, _ in self.camera_from.most_common()]
+        told = [f"camera from the {', the '.join(origins)}"] if origins else []
+        sure = [ORIGINS[origin] for origin, _ in self.times_from.most_common() if origin != "mtime"]
+        told += [f"time from the {', the '.join(sure)}"] if sure else []
+        told += [GUESSED_TIME] if self.times_from["mtime"] else []
+        return "; ".join(told)
+
+
 @dataclass(frozen=True)
 class GalleryFacts:
     """A gallery in numbers.
@@ -40,6 +70,7 @@ class GalleryFacts:
         model: whose embeddings it holds.
         whole: all rows.
         cameras: name -> what it saw.
+        told: name of a camera -> what said so; none of those that were indexed by earlier versions.
         tracklets: walks through a camera's view.
         modalities: name -> rows.
         remarks: why crops are poor -> rows.
@@ -54,6 +85,7 @@ class GalleryFacts:
     model: ModelInfo
     whole: Span
     cameras: dict[str, Span]
+    told: dict[str, Told]
     tracklets: int
     modalities: dict[str, int]
     remarks: dict[str, int]
@@ -71,7 +103,8 @@ class GalleryFacts:
             f"model: {self.model.id}, {self.model.dimension} numbers a crop; {self.model.description or '?'}{place}",
             f"all: {self.whole}; {self.tracklets} tracklets",
         ]
-        told += [f"camera {name}: {span}" for name, span in self.cameras.items()]
+        for name, span in self.cameras.items():
+            told += self._camera_lines(name, span)
         told += [f"{name}: {count} rows" for name, count in (self.modalities | self.remarks).items()]
         told += [f"run {name or '(without a name)'}: {count} rows" for name, count in self.runs.items()]
         told.append(
@@ -83,6 +116,16 @@ class GalleryFacts:
         if self.erased:
             told.append(f"erased so far: {self.erased} sightings")
         return told
+
+    def _camera_lines(self, name: str, span: Span) -> Iterator[str]:
+        said = self.told.get(name, Told())
+        written = sorted(said.written - {name})
+        also = f" (written {', '.join(written)})" if written else ""
+        yield "; ".join(filter(None, (f"camera {name}{also}: {span}", str(said))))
+        for doubt, count in said.doubts.most_common(_MOST_DOUBTS):
+            yield f"  in doubt, {doubt}: {count} sources"
+        if len(said.doubts) > _MOST_DOUBTS:
+            yield f"  and {len(said.doubts) - _MOST_DOUBTS} more doubts"
 
 
 def read_facts(store: Store) -> GalleryFacts:
@@ -104,6 +147,7 @@ def read_facts(store: Store) -> GalleryFacts:
         model=store.info,
         whole=_span(columns["time"]),
         cameras={name: _span(times[name]) for name in sorted(times)},
+        told={} if store.folder is None else _read_told(store.folder),
         tracklets=len(set(columns["tracklet"])),
         modalities={Modality(kind).name.lower(): count for kind, count in sorted(Counter(columns["modality"]).items())},
         remarks=dict(remarks.most_common()),
@@ -113,6 +157,19 @@ def read_facts(store: Store) -> GalleryFacts:
         keep_days=read_keep_days(store),
         erased=0 if store.folder is None else len(read_erased(store.folder)),
     )
+
+
+def _read_told(folder: Path) -> dict[str, Told]:
+    told: dict[str, Told] = {}
+    for listed in read_listed(folder):
+        for fact in {(fact.camera, fact.written, fact.origin): fact for fact in listed.cameras}.values():
+            said = told.setdefault(fact.camera, Told())
+            said.written.add(fact.written)
+            said.camera_from[fact.origin] += 1
+        for name in {fact.camera for fact in listed.cameras}:
+            told[name].times_from.update(listed.time_origins)
+            told[name].doubts.update(doubt for doubt in listed.doubts if doubt != GUESSED_TIME)
+    return told
 
 
 def _span(times: list[float]) -> Span:

@@ -12,17 +12,16 @@ one half of its test people, tried on the other half (IDF / IDE):
 
 So the mean vector finds most, and what `tapetum calibrate` found on single pictures still holds for it.
 
-A tracklet is as similar as its best row: thresholds of searches were made for the best of all pictures of a gallery,
-and a person seen well once is found although the rest of the walk was dark. So a gallery counts by its rows also where
-answers are grouped: for 10 % of searches, tracklets of four gave 7 % false alarms, and 21 % counted by tracklets. The
-probability is made for one pair; said of the best of four rows it is ten points too high, of their mean vector hardly
-(docs/calibration.md). So it is that of the tracklet's mean.
+A tracklet is as similar as its own mean vector (`investigation.walks`), and that similarity decides both probability
+and match. A gallery counts by its rows also where answers are grouped: thresholds of searches were made for single
+pictures, and are on the safe side for walks.
 """
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
@@ -35,16 +34,43 @@ from tapetum.engine.search import Judge, build_judge
 from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.rerank import rerank
 from tapetum.evaluation.verification import pair_name
+from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
 from tapetum.gallery.schema import Row
-from tapetum.gallery.store import MOST_ANSWERS, Store, chunks
+from tapetum.gallery.store import MOST_ANSWERS, Store
 from tapetum.investigation.calibrated import advise_calibration
-from tapetum.investigation.identities import comparison_rates, join_alike
+from tapetum.investigation.identities import comparison_rates
 from tapetum.investigation.query import Query
+from tapetum.investigation.walks import (
+    Candidate,
+    Group,
+    Means,
+    Weighed,
+    best_first,
+    group_rows,
+    join_identities,
+    weigh_rows,
+    weigh_walks,
+)
 
-Group = Literal["tracklet", "identity", "none"]
+Grouping = Literal["tracklet", "identity", "none"]
 ROWS_A_GROUP = 8  # fetched at first for each group wanted; a tracklet keeps up to eight crops
-WALKS_AT_ONCE = 1_000  # in one question to the gallery
+LOOKED_AT = 3  # walks weighed for each answer: they are fetched by their best row, and ordered by their mean vector
+HARD = (TOO_DARK, CUT, TOO_SMALL)  # what keeps a row from being found
+SAID = {  # what each word means, wherever answers are shown
+    "probability": (
+        "how likely the answer shows the person searched for, as far as its similarity tells, if before looking that "
+        "was as likely as is said"
+    ),
+    "match": (
+        "the same similarity reaches the threshold that strangers reach at the stated rate; so no answer that is no "
+        "match is more probable than a match"
+    ),
+    "similarity": (
+        "that of the whole walk: of the mean vector of its crops that pass the filter; of a person, that of the most "
+        "probable walk; where nothing is grouped, that of the crop"
+    ),
+}
 FETCH_MORE = 4  # times as many in the next round, where too few groups came out
 
 
@@ -69,7 +95,7 @@ class FindOptions:
     k: int = 20
     filter: str | Filter | None = None
     exact: bool | None = None
-    group: Group = "tracklet"
+    group: Grouping = "tracklet"
     exclude_seconds: float | None = None
     rerank: bool = False
     shortlist: int = 200
@@ -77,8 +103,8 @@ class FindOptions:
     prior: float | None = None
 
     def __post_init__(self) -> None:
-        if self.group not in get_args(Group):
-            raise GalleryError(f"search: group is {self.group!r}; {nearest_name(self.group, get_args(Group))}")
+        if self.group not in get_args(Grouping):
+            raise GalleryError(f"search: group is {self.group!r}; {nearest_name(self.group, get_args(Grouping))}")
         for name, value in (("k", self.k), ("shortlist", self.shortlist)):
             if not 1 <= value <= MOST_ANSWERS:
                 raise GalleryError(f"search: {name} is {value}; ask for 1 to {MOST_ANSWERS}")
@@ -92,13 +118,15 @@ class Found:
 
     Attributes:
         rank: counted from 1.
-        row: the most similar one of the answer; similarity and accepted speak of it.
-        similarity: cosine in [-1, 1].
-        probability: that its tracklet shows the person searched for, by the mean vector of the tracklet's rows that
-            pass the filter; where nothing is grouped, that the row does. None where that is not calibrated.
-        accepted: whether it is a match; None where that is not calibrated.
-        rows: all rows found of this tracklet or identity, most similar first.
-        similarities: of `rows`.
+        row: the one to show: the most similar one found of the walk that decides.
+        similarity: cosine in [-1, 1] to the mean vector of the tracklet's rows that pass the filter; of an identity, to
+            that of its most probable tracklet; where nothing is grouped, to the row.
+        probability: that the answer shows the person searched for, at this similarity; None where that is not
+            calibrated.
+        accepted: whether it is a match: this similarity reaches the threshold, so that no answer that is none is more
+            probable; None where that is not calibrated.
+        rows: all rows found of this tracklet or identity: `row` first, then the others, most similar first.
+        similarities: of `rows`, each by itself.
     """
 
     rank: int
@@ -108,6 +136,30 @@ class Found:
     accepted: bool | None
     rows: tuple[Row, ...]
     similarities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Hard:
+    """Rows searched that are hardly found, whoever they show.
+
+    Attributes:
+        rows: how many.
+        why: "too dark to match", "cut by the frame's edge", "too small" -> how many; a row may have several.
+    """
+
+    rows: int = 0
+    why: Mapping[str, int] = field(default_factory=dict)
+
+    def say(self, searched: int) -> str:
+        """For people; empty where there are none.
+
+        Args:
+            searched: rows in all.
+        """
+        if not self.rows:
+            return ""
+        told = ", ".join(f"{count:,} {why}" for why, count in self.why.items())
+        return f"{self.rows:,} of {searched:,} crops searched are hardly found: {told}"
 
 
 @dataclass(frozen=True)
@@ -122,6 +174,7 @@ class Findings:
         verdict: one sentence for people: what is a match and how often that is wrong, or why nothing is.
         seconds: the whole search took, all queries together.
         searched: rows that passed filter and exclusion.
+        hard: those of them that are hardly found, so that "no match" says little of them.
     """
 
     found: tuple[Found, ...]
@@ -131,20 +184,7 @@ class Findings:
     verdict: str
     seconds: float
     searched: int
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A row found, by the picture's modality that it is most similar to."""
-
-    row: Row
-    similarity: float
-    asked: Modality
-
-
-_Grouped = list[list[_Candidate]]
-_Means = Mapping[Modality, Tensor]  # (D,) each
-_Walk = tuple[str, Modality]  # tracklet, and which of its rows: a camera may switch to infrared on the way
+    hard: Hard = field(default_factory=Hard)
 
 
 def find(
@@ -203,12 +243,12 @@ def _without_query(query: Query, chosen: Filter | None, exclude_seconds: float |
             "known; for a picture filter by camera and time"
         )
     sightings = [row.sighting for row in query.rows]
-    for field, own in (
+    for name, own in (
         ("id", {each.id for each in sightings if not each.tracklet}),
         ("tracklet", {each.tracklet for each in sightings if each.tracklet}),
     ):
         if own:
-            parts.append(Not(Among(field, tuple(sorted(own)))))
+            parts.append(Not(Among(name, tuple(sorted(own)))))
     if exclude_seconds is not None:
         for camera in sorted({each.camera for each in sightings}):
             times = sorted(each.time for each in sightings if each.camera == camera)
@@ -253,12 +293,16 @@ def _find(
         return [Findings((), True, None, None, verdict, 0.0, 0) for _ in queries]
     asked = [_mean_vectors(query) for query in queries]
     grouped, exact, recall = _search(store, asked, rows, options, calibration)
-    shown = [groups[: options.k] for groups in grouped]
-    walks = {} if calibration is None or options.group == "none" else _describe_walks(store, shown, rows)
+    told = [_judge(store, query, sizes, options, calibration) for query in queries]
+    judges = [judge for judge, _ in told]
+    if options.group == "none":
+        weighed = [weigh_rows(groups, judge) for groups, judge in zip(grouped, judges, strict=True)]
+    else:
+        weighed = weigh_walks(store, grouped, asked, judges, rows)
+    hard = _count_hard(store, rows)
     findings = []
-    for query, vectors, groups in zip(queries, asked, shown, strict=True):
-        judge, why = _judge(store, query, sizes, options, calibration)
-        found = tuple(_answer(rank, group, judge, walks, vectors) for rank, group in enumerate(groups, start=1))
+    for answers, (judge, why) in zip(weighed, told, strict=True):
+        found = _rank(answers, options)
         known = [each.accepted for each in found if each.accepted is not None]
         matches = sum(known) if judge is not None else None
         verdict = why if judge is None or matches is None else _say(judge, matches, len(found))
@@ -270,8 +314,37 @@ def _find(
             )
         if options.rerank:
             verdict += "; the order is re-ranked, similarity and probability are not"
-        findings.append(Findings(found, exact, recall, matches, verdict, 0.0, searched))
+        findings.append(Findings(found, exact, recall, matches, verdict, 0.0, searched, hard))
     return findings
+
+
+def _rank(weighed: Sequence[Weighed], options: FindOptions) -> tuple[Found, ...]:
+    """The first k answers in their order; a re-ranked one stays."""
+    order = list(range(len(weighed)))
+    if not options.rerank:
+        order = best_first([(each.similarity, each.probability, each.accepted) for each in weighed])
+    return tuple(
+        Found(
+            rank,
+            each.row,
+            each.similarity,
+            each.probability,
+            each.accepted,
+            tuple(member.row for member in each.members),
+            tuple(member.similarity for member in each.members),
+        )
+        for rank, each in enumerate((weighed[place] for place in order[: options.k]), start=1)
+    )
+
+
+def _count_hard(store: Store, rows: Filter | None) -> Hard:
+    """Rows that pass and are hardly found, by why."""
+    spoilt: Filter = Compare("remark", "!=", "")
+    remarks = store.columns(["remark"], spoilt if rows is None else And((rows, spoilt)))["remark"]
+    counts = Counter(remarks)  # a handful of texts, so that nothing is done for each row but counting
+    found = {why: sum(count for text, count in counts.items() if why in text.split("; ")) for why in HARD}
+    whole = sum(count for text, count in counts.items() if not set(HARD).isdisjoint(text.split("; ")))
+    return Hard(whole, {why: count for why, count in found.items() if count})
 
 
 def _say_empty(store: Store, rows: Filter | None, chosen: Filter | None) -> str:
@@ -314,61 +387,17 @@ def _judge(
         return None, f"no answer can be called a match: {error}"
 
 
-def _describe_walks(store: Store, shown: Sequence[_Grouped], rows: Filter | None) -> dict[_Walk, Tensor]:
-    """(D,) normalised mean of a walk's rows that pass, for the walks of the answers' most similar rows."""
-    names = sorted({_best(group).row.sighting.tracklet for groups in shown for group in groups} - {""})
-    ids: list[str] = []
-    for some in chunks(names, WALKS_AT_ONCE):
-        own = Among("tracklet", tuple(some))
-        ids += store.columns(["id"], own if rows is None else And((own, rows)))["id"]
-    entries = store.fetch(ids)
-    members: dict[_Walk, list[int]] = {}
-    for number, row in enumerate(entries.rows):
-        members.setdefault(_walk_of(row), []).append(number)
-    return {walk: normalise(entries.vectors[place].mean(0, keepdim=True))[0] for walk, place in members.items()}
-
-
-def _walk_of(row: Row) -> _Walk:
-    return row.sighting.tracklet, row.sighting.modality
-
-
-def _best(group: Sequence[_Candidate]) -> _Candidate:
-    return max(group, key=lambda each: each.similarity)
-
-
-def _answer(
-    rank: int,
-    group: Sequence[_Candidate],
-    judge: Judge | None,
-    walks: Mapping[_Walk, Tensor],
-    asked: _Means,
-) -> Found:
-    ordered = sorted(group, key=lambda each: -each.similarity)
-    best = ordered[0]
-    pair = best.asked, best.row.sighting.modality
-    walk = walks.get(_walk_of(best.row))
-    typical = best.similarity if walk is None else float(walk @ asked[best.asked])
-    return Found(
-        rank,
-        best.row,
-        best.similarity,
-        None if judge is None else judge.probability(typical, *pair),
-        None if judge is None else judge.accepts(best.similarity, *pair),
-        tuple(each.row for each in ordered),
-        tuple(each.similarity for each in ordered),
-    )
-
-
 def _search(
     store: Store,
-    asked: Sequence[_Means],
+    asked: Sequence[Means],
     rows: Filter | None,
     options: FindOptions,
     calibration: Calibration | None,
-) -> tuple[list[_Grouped], bool, float | None]:
-    """Groups of each query, best first; more rows are fetched until there are enough groups."""
-    grouped: dict[int, _Grouped] = {}
-    size = options.k * (1 if options.group == "none" else ROWS_A_GROUP)
+) -> tuple[list[list[Group]], bool, float | None]:
+    """Groups of each query by their best row; more rows are fetched until there are enough groups."""
+    grouped: dict[int, list[Group]] = {}
+    wanted = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
+    size = options.k if options.group == "none" else wanted * ROWS_A_GROUP
     size = min(max(size, options.shortlist if options.rerank else 0), MOST_ANSWERS)
     exact, recall = True, None
     waiting = list(range(len(asked)))
@@ -385,25 +414,25 @@ def _search(
         for place in waiting:
             lists = [next(hits) for _ in asked[place]]
             complete = size == MOST_ANSWERS or all(len(some) < size for some in lists)
-            best: dict[str, _Candidate] = {}
+            best: dict[str, Candidate] = {}
             for modality, some in zip(asked[place], lists, strict=True):
                 for hit in some:
                     before = best.get(hit.row.sighting.id)
                     if before is None or hit.similarity > before.similarity:
-                        best[hit.row.sighting.id] = _Candidate(hit.row, hit.similarity, modality)
+                        best[hit.row.sighting.id] = Candidate(hit.row, hit.similarity, modality)
             ordered = sorted(best.values(), key=lambda each: -each.similarity)[:size]
             if options.rerank:
                 ordered = _rerank(store, torch.stack(list(asked[place].values())), ordered, options.shortlist)
-            groups, full = _group(store, ordered, options, calibration)
-            if complete or full or len(groups) >= options.k:
-                grouped[place] = groups
+            groups, full = _group(store, ordered, rows, options, calibration)
+            if complete or full or len(groups) >= wanted:
+                grouped[place] = groups[:wanted]
             else:
                 left.append(place)
         waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
     return [grouped[place] for place in range(len(asked))], exact, recall
 
 
-def _mean_vectors(query: Query) -> _Means:
+def _mean_vectors(query: Query) -> Means:
     """The normalised mean of a query's vectors for each modality it has."""
     kinds = torch.tensor([int(each) for each in query.modalities])
     modalities = sorted(set(query.modalities))
@@ -411,7 +440,7 @@ def _mean_vectors(query: Query) -> _Means:
     return dict(zip(modalities, normalise(torch.stack(means)), strict=True))
 
 
-def _rerank(store: Store, vectors: Tensor, ordered: list[_Candidate], shortlist: int) -> list[_Candidate]:
+def _rerank(store: Store, vectors: Tensor, ordered: list[Candidate], shortlist: int) -> list[Candidate]:
     """The first rows in the order of their re-ranked distance; the others follow as they were."""
     entries = store.fetch([each.row.sighting.id for each in ordered[:shortlist]])
     by_id = {each.row.sighting.id: each for each in ordered}
@@ -423,34 +452,17 @@ def _rerank(store: Store, vectors: Tensor, ordered: list[_Candidate], shortlist:
 
 
 def _group(
-    store: Store, ordered: Sequence[_Candidate], options: FindOptions, calibration: Calibration | None
-) -> tuple[_Grouped, bool]:
+    store: Store,
+    ordered: Sequence[Candidate],
+    rows: Filter | None,
+    options: FindOptions,
+    calibration: Calibration | None,
+) -> tuple[list[Group], bool]:
     """Groups in the order of their first row, and whether more rows would change nothing."""
     if options.group == "none":
         return [[each] for each in ordered], False
-    groups: dict[str, list[_Candidate]] = {}
-    for each in ordered:
-        sighting = each.row.sighting
-        groups.setdefault(f"t {sighting.tracklet}" if sighting.tracklet else f"r {sighting.id}", []).append(each)
-    tracklets = list(groups.values())
+    tracklets = group_rows(ordered)
     if options.group == "tracklet" or calibration is None:
         return tracklets, False
     most = max(options.shortlist, options.k)
-    return _join_tracklets(store, tracklets[:most], calibration), len(tracklets) >= most
-
-
-def _join_tracklets(store: Store, tracklets: _Grouped, calibration: Calibration) -> _Grouped:
-    """Identities: tracklets that `join_alike` takes for one person, each by the normalised mean of its rows found."""
-    entries = store.fetch([each.row.sighting.id for group in tracklets for each in group])
-    place = {row.sighting.id: number for number, row in enumerate(entries.rows)}
-    alive, means = [], []
-    for group in tracklets:
-        known = [place[each.row.sighting.id] for each in group if each.row.sighting.id in place]
-        if known:
-            alive.append(group)
-            means.append(entries.vectors[known].mean(0))
-    if len(alive) < 2:
-        return alive
-    modalities = [group[0].row.sighting.modality for group in alive]
-    groups = join_alike(normalise(torch.stack(means)), modalities, calibration)
-    return [[each for number in members for each in alive[number]] for members in groups]
+    return join_identities(store, tracklets[:most], rows, calibration), len(tracklets) >= most

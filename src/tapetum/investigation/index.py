@@ -28,6 +28,7 @@ from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
 from tapetum.gallery.store import Store, open_gallery
+from tapetum.investigation.earlier import compare_with_earlier
 from tapetum.investigation.retention import (
     TOO_OLD,
     apply_retention,
@@ -168,6 +169,7 @@ def index_sources(
         with store.writing():
             if settings.keep_days is not None:
                 write_keep_days(store, settings.keep_days)
+            compare_with_earlier(sources, crops_folder(store), told.footage)
             indexing = _Indexing(store, model, detector, settings, told, progress, stop)
             try:
                 indexing.read(sources)
@@ -374,6 +376,7 @@ class _Indexing:
         """A finished source: its rows are in the gallery, unless its list was written by something else."""
         footage = self._report.footage
         footage.finished_before += 1
+        footage.files["finished"] += source.num_files
         try:
             listed = read_sightings(source, self._folder, self._detector, self._options.extract)
             while some := list(islice(listed, LOOKED_UP_AT_ONCE)):

@@ -11,6 +11,7 @@ from tapetum.core.errors import DataError, GalleryError
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture
+from tapetum.footage.doubt import doubt_picture
 from tapetum.footage.quality import measure_quality, tell_modality
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.schema import Row
@@ -30,6 +31,7 @@ class Query:
         labels: of the n pictures, for people.
         rows: of the gallery that the last of the pictures are; none for pictures from elsewhere.
         remarks: what spoils each picture, e.g. "too dark to match"; empty where nothing does.
+        doubts: of each picture, what makes it doubtful that it shows one person; rows of the gallery have none.
     """
 
     vectors: Tensor
@@ -37,6 +39,7 @@ class Query:
     labels: tuple[str, ...]
     rows: tuple[Row, ...] = ()
     remarks: tuple[str, ...] = ()
+    doubts: tuple[tuple[str, ...], ...] = ()
 
 
 def query_of_pictures(
@@ -63,16 +66,17 @@ def query_of_pictures(
         raise DataError(
             f"{len(pictures)} pictures, {len(labels)} labels, {len(told)} boxes; give one of each a picture"
         )
-    crops, remarks = [], []
+    crops, remarks, doubts = [], [], []
     for picture, label, box in zip(pictures, labels, told, strict=True):
         crop = cut_person(picture, box, label)
         if not np.ptp(crop.reshape(-1, 3), axis=0).any():
             raise DataError(f"{label}: is of one colour throughout, there is no person; give another picture or box")
         crops.append(crop)
         remarks.append(measure_quality(crop).remark)
+        doubts.append(doubt_picture(crop))
     modalities = [tell_modality(picture) if modality is None else modality for picture in pictures]
     vectors = model.describe(model.resize(crops), [int(each) for each in modalities])
-    return Query(vectors, tuple(modalities), tuple(labels), (), tuple(remarks))
+    return Query(vectors, tuple(modalities), tuple(labels), (), tuple(remarks), tuple(doubts))
 
 
 def cut_person(picture: Picture, box: Box | None, label: str) -> Picture:
@@ -124,6 +128,7 @@ def query_of_rows(store: Store, ids: Sequence[str]) -> Query:
         tuple(f"row {row.sighting.id}" for row in rows),
         rows,
         tuple(row.sighting.remark for row in rows),
+        ((),) * len(rows),
     )
 
 
@@ -157,4 +162,5 @@ def join_queries(queries: Sequence[Query]) -> Query:
         tuple(each for query in ordered for each in query.labels),
         tuple(each for query in ordered for each in query.rows),
         tuple(each for query in ordered for each in query.remarks or ("",) * len(query.labels)),
+        tuple(each for query in ordered for each in query.doubts or ((),) * len(query.labels)),
     )

@@ -42,6 +42,7 @@ from tapetum.footage.extract import (
     read_sightings,
     source_key,
 )
+from tapetum.footage.facts import CameraFact, Origin
 from tapetum.footage.frames import count_units
 from tapetum.footage.lists import sighting_of
 from tapetum.footage.report import FootageReport
@@ -60,7 +61,7 @@ from tapetum.investigation.index import (
 from tapetum.investigation.retention import SHARDS
 from tapetum.runtime.sessions import Model
 
-FORMAT = 1
+FORMAT = 2
 PART = 500  # loose pictures in a shard
 HEADER = "tapetum_shard"
 
@@ -299,6 +300,7 @@ class Job:
             )
         elif is_finished(source, self.gallery, self.detector, options):  # by a process that was killed just after
             footage.sources += 1
+            footage.files["read"] += source.num_files
             yield from read_sightings(source, self.gallery, self.detector, options)
         else:
             yield from extract_sightings(
@@ -310,6 +312,7 @@ class Job:
         refuse = refusing(self.store)
         kept: list[Sighting] = []
         refused: Counter[str] = Counter()  # by the shards' makers, and meanwhile
+        origins: Counter[Origin] = Counter()
         for shard in shards:
             made = self._read_made(shard)
             report.footage.add(made.footage)
@@ -317,10 +320,11 @@ class Job:
             rows = [row for row, refusal in enumerate(refusals) if not refusal]
             report.footage.refused.update(filter(None, refusals))
             refused += made.footage.refused + Counter(filter(None, refusals))
+            origins += made.footage.time_origins
             self._store(made, rows, report)
             kept += [made.sightings[row] for row in rows]
         if shards and shards[0].last:
-            finish_parts(source, shards[0].key, self.gallery, kept, refused)
+            finish_parts(source, shards[0].key, self.gallery, kept, refused, origins)
 
     def _store(self, made: Made, rows: Sequence[int], report: IndexReport) -> None:
         """Add what the gallery does not have."""
@@ -511,4 +515,11 @@ def _source_of(fields: dict[str, Any]) -> Source:
         )
         for picture in fields["pictures"]
     )
-    return Source(**{**fields, "path": Path(fields["path"]), "options": options, "pictures": tuple(pictures)})
+    told = {
+        "path": Path(fields["path"]),
+        "options": options,
+        "pictures": tuple(pictures),
+        "cameras": tuple(CameraFact(**camera) for camera in fields["cameras"]),
+        "doubts": tuple(fields["doubts"]),
+    }
+    return Source(**{**fields, **told})

@@ -113,6 +113,6 @@ class Branch(Protocol):
         """Fill the backbone.
 
         Args:
-            source: "imagenet", "none" or a weights file.
+            source: "imagenet", "package", "none" or a weights file.
         """
         ...

@@ -10,7 +10,7 @@ def pool_gem(maps: Tensor, power: float = 3.0) -> Tensor:
     """Generalised mean over all places, accumulated and given in float32 (float64 stays float64).
 
     Args:
-        maps: (B, C, h, w), not negative, as behind a ReLU.
+        maps: (B, C, h, w); negative values, of which there are none behind a ReLU, count as zero.
         power: 1 is the average; the larger, the nearer to the maximum. Fixed, not learned.
     Returns:
         (B, C): (mean over places of maps^power + 1e-12)^(1 / power).
@@ -18,4 +18,4 @@ def pool_gem(maps: Tensor, power: float = 3.0) -> Tensor:
     """
     with torch.autocast(maps.device.type, enabled=False):
         values = maps if maps.dtype == torch.float64 else maps.float()
-        return (values.pow(power).mean((2, 3)) + EPS).pow(1 / power)
+        return (values.clamp(min=0).pow(power).mean((2, 3)) + EPS).pow(1 / power)

@@ -4,6 +4,8 @@ Pictures of both modalities come in one batch, in any order; each goes through t
 through the trunk together.
 """
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -12,38 +14,50 @@ from tapetum.core.types import Modality
 from tapetum.layers.backbones import build_backbone, load_backbone
 from tapetum.layers.winograd import use_winograd
 
+# Of a ResNet.
 STEM = ("conv1", "bn1", "act1", "maxpool")
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+# Of an EfficientNet: its stem, its groups of blocks, and what follows the last.
+EFFICIENT_STEM = ("conv_stem", "bn1")
+EFFICIENT_BLOCKS = "blocks"
+EFFICIENT_END = ("conv_head", "bn2")
 
 
 class TwoStream(nn.Module):
-    """A ResNet whose stem exists once for each modality.
+    """A ResNet or EfficientNet whose stem exists once for each modality.
+
+    A ResNet's stages are its own four. An EfficientNet's stem is its first convolution; each halving of the resolution
+    behind it begins a stage, and the convolution behind its last block ends the fourth.
 
     Attributes:
         stems: by modality number: visible, infrared.
-        stages: the shared stages, to be called one after the other (a method may put blocks between them).
+        stages: the shared stages, to be called one after the other (a method may put blocks between them); each is a
+            sequence of blocks.
         widths: channels of the stem's map and of each stage's.
+        strides: by how much each stage divides the resolution.
 
     Args:
-        backbone: a ResNet of timm, e.g. "resnet50".
+        backbone: a ResNet or EfficientNet of timm, e.g. "resnet50" or "tf_efficientnet_lite0".
         last_stride: of the last stage; 1 keeps its resolution.
         num_stages: how many of the four stages the network has.
     Raises:
-        RecipeError: the backbone is unknown or not a ResNet.
-    Source: the two-stream baseline of the AGW, DDAG and DEEN releases.
+        RecipeError: the backbone is unknown or of another kind.
+    Source: the two-stream baseline of the AGW, DDAG and DEEN releases, whose backbone is a ResNet.
     """
 
     def __init__(self, backbone: str, *, last_stride: int = 1, num_stages: int = 4) -> None:
         super().__init__()
         self.backbone, self.last_stride = backbone, last_stride
-        networks = [_build(backbone, last_stride) for _ in Modality]
-        self.stems = nn.ModuleList(
-            nn.Sequential(*(network.get_submodule(name) for name in STEM)) for network in networks
-        )
-        shared = _build(backbone, last_stride)
-        self.stages = nn.ModuleList(shared.get_submodule(name) for name in STAGES[:num_stages])
+        self.stems = nn.ModuleList(_divide(self._build(), backbone)[0] for _ in Modality)
+        _, shared, first_stride = _divide(self._build(), backbone)
+        self.stages = nn.ModuleList(shared[:num_stages])
         use_winograd(self.stages)
-        self.widths = (_width_of(self.stems[0]), *(_width_of(stage) for stage in self.stages))
+        self.widths = (output_width(self.stems[0]), *(output_width(stage) for stage in self.stages))
+        self.strides = (first_stride, 2, 2, last_stride)[:num_stages]
+
+    def _build(self) -> nn.Module:
+        network, _ = build_backbone(self.backbone, last_stride=self.last_stride)
+        return network
 
     def stem(self, images: Tensor, modalities: Tensor) -> Tensor:
         """The maps before the first stage, in the order of the batch.
@@ -52,7 +66,7 @@ class TwoStream(nn.Module):
             images: (B, 3, H, W), normalised.
             modalities: (B,) int64 values of `Modality`.
         Returns:
-            (B, C, H / 4, W / 4).
+            (B, C, H / 4, W / 4) of a ResNet, (B, C, H / 2, W / 2) of an EfficientNet.
         """
         if is_being_exported():
             infrared = (modalities == Modality.INFRARED)[:, None, None, None]
@@ -82,19 +96,19 @@ class TwoStream(nn.Module):
         """Fill both stems and the trunk from one network's weights, as the released codes do.
 
         Args:
-            source: "imagenet", "none", or a weights file of the whole backbone.
+            source: "imagenet", "package", "none", or a weights file of the whole backbone.
         Raises:
             CheckpointError: the weights cannot be fetched or do not fit.
         """
         if source == "none":
             return
-        network = _build(self.backbone, self.last_stride)
+        network = self._build()
         load_backbone(network, self.backbone, source)
+        filled, stages, _ = _divide(network, self.backbone)
         for stem in self.stems:
-            for own, name in zip(stem.children(), STEM, strict=True):
-                own.load_state_dict(network.get_submodule(name).state_dict())
-        for stage, name in zip(self.stages, STAGES, strict=False):
-            stage.load_state_dict(network.get_submodule(name).state_dict())
+            stem.load_state_dict(filled.state_dict())
+        for stage, other in zip(self.stages, stages, strict=False):
+            stage.load_state_dict(other.state_dict())
 
 
 def is_being_exported() -> bool:
@@ -106,14 +120,37 @@ def is_being_exported() -> bool:
     return tracing or torch.compiler.is_exporting()
 
 
-def _build(backbone: str, last_stride: int) -> nn.Module:
-    network, _ = build_backbone(backbone, last_stride=last_stride)
-    if not all(hasattr(network, name) for name in (*STEM, *STAGES)):
-        raise RecipeError(f"backbone {backbone}: has no separate stem and four stages; choose a plain ResNet of timm")
-    return network
+def output_width(part: nn.Module) -> int:
+    """Channels that come out of a stem, a stage or a block: the width of the last norm on the main path.
 
-
-def _width_of(part: nn.Module) -> int:
-    """Channels that come out: the width of the last norm on the main path."""
+    Args:
+        part: of a `TwoStream`.
+    """
     norms = [m for name, m in part.named_modules() if isinstance(m, nn.BatchNorm2d) and "downsample" not in name]
     return norms[-1].num_features
+
+
+def _divide(network: nn.Module, name: str) -> tuple[nn.Sequential, list[nn.Sequential], int]:
+    """A backbone's stem, its four stages, and by how much the first of them divides the resolution."""
+    if isinstance(getattr(network, "bn1", None), nn.BatchNorm2d):
+        if all(hasattr(network, part) for part in (*STEM, *STAGES)):
+            stages = [cast(nn.Sequential, network.get_submodule(stage)) for stage in STAGES]
+            return nn.Sequential(*map(network.get_submodule, STEM)), stages, 1
+        if all(hasattr(network, part) for part in (*EFFICIENT_STEM, EFFICIENT_BLOCKS, *EFFICIENT_END)):
+            groups = _efficient_stages(network)
+            if len(groups) == len(STAGES):
+                groups[-1].append(nn.Sequential(*map(network.get_submodule, EFFICIENT_END)))
+                stem = nn.Sequential(*map(network.get_submodule, EFFICIENT_STEM))
+                return stem, [nn.Sequential(*blocks) for blocks in groups], 2
+    raise RecipeError(
+        f"backbone {name}: has no separate stem and four stages; choose a plain ResNet or EfficientNet of timm"
+    )
+
+
+def _efficient_stages(network: Any) -> list[list[nn.Module]]:
+    """Blocks up to each place where timm says that a resolution ends; the stem's own has none but its own blocks."""
+    ends = [int(info["module"].rpartition(".")[2]) + 1 for info in network.feature_info][1:]
+    groups = list(network.blocks)
+    return [
+        [block for group in groups[begin:end] for block in group] for begin, end in zip((0, *ends), ends, strict=False)
+    ]

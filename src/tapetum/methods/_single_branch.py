@@ -96,6 +96,6 @@ class SingleBranch(nn.Module):
         """Fill the backbone.
 
         Args:
-            source: "imagenet", "none" or a weights file.
+            source: "imagenet", "package", "none" or a weights file.
         """
         self.branch.load_pretrained(source)

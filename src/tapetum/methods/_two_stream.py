@@ -28,7 +28,7 @@ class TwoStreamOptions(Protocol):
 
     @property
     def backbone(self) -> str:
-        """A ResNet of timm."""
+        """A ResNet or EfficientNet of timm."""
 
     @property
     def last_stride(self) -> int:
@@ -123,7 +123,7 @@ class TwoStreamMethod(nn.Module):
         """Fill both stems and the trunk.
 
         Args:
-            source: "imagenet", "none" or a weights file.
+            source: "imagenet", "package", "none" or a weights file.
         """
         self.network.load_pretrained(source)
 

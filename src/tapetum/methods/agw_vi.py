@@ -21,7 +21,7 @@ from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.non_local import InnerWidth, NonLocal
 from tapetum.layers.normalisation import Normalisation
-from tapetum.layers.two_stream import STAGES
+from tapetum.layers.two_stream import STAGES, output_width
 from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
 from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
 from tapetum.methods._two_stream import Pooling, TestFeature, TwoStreamMethod, two_stream_renaming, unused_tensors
@@ -33,7 +33,7 @@ SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = "resnet50"  # a plain ResNet of timm
+    backbone: str = "resnet50"  # a plain ResNet or EfficientNet of timm
     last_stride: int = 1  # 2 halves the last stage's resolution
     non_local: tuple[int, int, int, int] = (0, 2, 3, 0)  # blocks of each stage that one follows, counted from its end
     non_local_width: InnerWidth = "one"  # the release's; "half": of the stage's channels, as in the paper
@@ -74,8 +74,8 @@ class Method(TwoStreamMethod):
         super().__init__(options, facts)
         network = self.network
         self.non_local = nn.ModuleList(
-            nn.ModuleList(NonLocal(width, options.non_local_width) for _ in list(stage.children())[:count])
-            for stage, width, count in zip(network.stages, network.widths[1:], options.non_local, strict=True)
+            nn.ModuleList(NonLocal(output_width(block), options.non_local_width) for block in _last(stage, count))
+            for stage, count in zip(network.stages, options.non_local, strict=True)
         )
 
     def compute_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
@@ -109,6 +109,12 @@ class Method(TwoStreamMethod):
             triplet = weighted_triplet(output.feature, batch.labels, numerics=options.triplet_numerics)
             losses["triplet"] = options.triplet_weight * triplet
         return losses
+
+
+def _last(stage: nn.Module, count: int) -> list[nn.Module]:
+    """A stage's last residual blocks, all where it has fewer."""
+    blocks = list(stage.children())
+    return blocks[max(0, len(blocks) - count) :]
 
 
 # Checkpoints of the visible-infrared release.

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import require
+from tapetum.core.options import option, require
 from tapetum.core.types import Batch
-from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
+from tapetum.layers.backbones import Pooling, build_any_backbone, load_backbone
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation
@@ -28,8 +28,12 @@ SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = "resnet18"  # a convolutional timm model; the original's is resnet50
-    last_stride: int = 1  # 2 halves the last stage's resolution
+    backbone: str = "resnet18"  # a timm model, as for IDE+; the original's is resnet50
+    last_stride: int = 1  # 2 halves the last stage's resolution, and is what a vision transformer takes
+    patch_stride: int | None = option(
+        None, "of a vision transformer: pixels from one patch to the next; null: a patch's side", least=1
+    )
+    pooling: Pooling = option("average", "of maps or of the patches' tokens; or a vision transformer's class token")
     label_smoothing: float = 0.1
     triplet_weight: float = 1.0  # 0 switches the term off
     triplet_margin: float | None = 0.3  # null: soft margin
@@ -46,12 +50,19 @@ class Options:
 
 
 class Branch(nn.Module):
-    """The extractor: backbone and global average pooling (see `tapetum.layers.branch`)."""
+    """The extractor: backbone and pooling (see `tapetum.layers.branch`)."""
 
-    def __init__(self, options: Options, facts: TrainingFacts) -> None:  # noqa: ARG002
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
-        self.backbone, self.width = build_backbone(options.backbone, last_stride=options.last_stride)
+        self.backbone, self.gives = build_any_backbone(
+            options.backbone,
+            size=facts.size,
+            last_stride=options.last_stride,
+            patch_stride=options.patch_stride,
+            pooling=options.pooling,
+        )
+        self.width = self.gives.width
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
         """Pooled features, (B, width) float32.
@@ -61,7 +72,7 @@ class Branch(nn.Module):
             modalities: not used.
             camids: not used.
         """
-        return pool_average(self.backbone(images), self.width)
+        return self.gives.pool(self.backbone(images))
 
     def build_head(self, num_ids: int) -> nn.Module:
         """The neck and classifier for this branch's features.
@@ -100,7 +111,7 @@ class Branch(nn.Module):
         """Fill the backbone.
 
         Args:
-            source: "imagenet", "none" or a weights file.
+            source: "imagenet", "package", "none" or a weights file.
         """
         load_backbone(self.backbone, self.options.backbone, source)
 

@@ -57,7 +57,7 @@ class Options:
     """What a recipe may set under ``method:``. The defaults are the released code's for SYSU-MM01 and LLCM."""
 
     # the network
-    backbone: str = "resnet50"  # a plain ResNet of timm
+    backbone: str = "resnet50"  # a plain ResNet or EfficientNet of timm
     last_stride: int = 1  # of the fourth stage; 2 halves its resolution
     normalisation: Normalisation = "imagenet"
     expand_after: Literal[2, 3] = 3  # the stage before the expansion; one more follows. 2: the released RegDB variant
@@ -160,7 +160,7 @@ class Method(nn.Module):
         widths = self.network.widths  # of the stem and the stages
         stages = range(1, options.expand_after + 1) if options.aggregation else ()
         self.aggregation = nn.ModuleList(
-            Aggregation(widths[stage], widths[stage - 1], stride=1 if stage == 1 else 2) for stage in stages
+            Aggregation(widths[stage], widths[stage - 1], stride=self.network.strides[stage - 1]) for stage in stages
         )
         self.expansion = (
             Expansion(widths[options.expand_after], dropout=options.dropout, branches=BRANCHES)
@@ -330,12 +330,12 @@ class Method(nn.Module):
         """Fill the stems and the stages; a second visible stem starts as the first.
 
         Args:
-            source: "imagenet", "none", a weights file of the whole backbone, or a checkpoint of the released code,
-                which fills everything but the classifier.
+            source: "imagenet", "package", "none", a weights file of the whole backbone, or a checkpoint of the
+                released code, which fills everything but the classifier.
         Raises:
             CheckpointError: the weights cannot be fetched or do not fit, e.g. a checkpoint of the other variant.
         """
-        state = {} if source in ("imagenet", "none") else read_state(source)
+        state = {} if source in ("imagenet", "package", "none") else read_state(source)
         if VARIANT_TENSOR in state:
             self._load_released(state, source)
         else:

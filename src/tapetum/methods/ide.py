@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import require
+from tapetum.core.options import option, require
 from tapetum.core.types import Batch
-from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
+from tapetum.layers.backbones import Pooling, build_any_backbone, load_backbone
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.heads import ClassBlock
 from tapetum.layers.normalisation import Normalisation
@@ -29,8 +29,12 @@ SMALL = {"backbone": "test_resnet", "width": 16, "dropout": 0.0}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = "resnet50"  # a convolutional timm model
+    backbone: str = "resnet50"  # a timm model that gives maps, or a plain vision transformer
     last_stride: int = 2  # 1 keeps the last stage's resolution
+    patch_stride: int | None = option(
+        None, "of a vision transformer: pixels from one patch to the next; null: a patch's side", least=1
+    )
+    pooling: Pooling = option("average", "of maps or of the patches' tokens; or a vision transformer's class token")
     width: int = 512  # of the embedding
     dropout: float = 0.5
     label_smoothing: float = 0.0
@@ -50,12 +54,19 @@ class Options:
 
 
 class Branch(nn.Module):
-    """The extractor: backbone and global average pooling (see `tapetum.layers.branch`)."""
+    """The extractor: backbone and pooling (see `tapetum.layers.branch`)."""
 
-    def __init__(self, options: Options, facts: TrainingFacts) -> None:  # noqa: ARG002
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
-        self.backbone, self.width = build_backbone(options.backbone, last_stride=options.last_stride)
+        self.backbone, self.gives = build_any_backbone(
+            options.backbone,
+            size=facts.size,
+            last_stride=options.last_stride,
+            patch_stride=options.patch_stride,
+            pooling=options.pooling,
+        )
+        self.width = self.gives.width
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
         """Pooled features, (B, width) float32.
@@ -65,7 +76,7 @@ class Branch(nn.Module):
             modalities: not used.
             camids: not used.
         """
-        return pool_average(self.backbone(images), self.width)
+        return self.gives.pool(self.backbone(images))
 
     def build_head(self, num_ids: int) -> nn.Module:
         """The classifier head for this branch's features.
@@ -106,7 +117,7 @@ class Branch(nn.Module):
         """Fill the backbone.
 
         Args:
-            source: "imagenet", "none" or a weights file.
+            source: "imagenet", "package", "none" or a weights file.
         """
         load_backbone(self.backbone, self.options.backbone, source)
 

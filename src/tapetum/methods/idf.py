@@ -413,7 +413,7 @@ class Method(nn.Module):
         """Give both extractors the same weights, and DCE-Net its own where the options name a file.
 
         Args:
-            source: "imagenet", "none" (DCE-Net only) or a weights file for the backbone.
+            source: "imagenet", "package", "none" (DCE-Net only) or a weights file for the backbone.
         """
         self.second.load_pretrained(source)
         if self.night is not None:

@@ -25,7 +25,7 @@ SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = "resnet50"  # a plain ResNet of timm
+    backbone: str = "resnet50"  # a plain ResNet or EfficientNet of timm
     last_stride: int = 1  # 2 halves the last stage's resolution
     pooling: Pooling = "average"  # "gem": generalised mean of power 3
     label_smoothing: float = 0.0

@@ -1,5 +1,6 @@
 """The API, below /api/v1. Everything but health, log-in and the API's own description needs a role."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -20,8 +21,11 @@ from tapetum.service.schemas import (
     FootageOut,
     FoundOut,
     GalleryOut,
+    HardOut,
     JobOut,
     LogIn,
+    LookAtPictures,
+    LookedOut,
     NewCase,
     NewJob,
     RowOut,
@@ -35,7 +39,7 @@ from tapetum.service.schemas import (
     WhoOut,
     show_row,
 )
-from tapetum.service.searches import Search
+from tapetum.service.searches import Search, look_at
 from tapetum.service.security import Principal, cookie_name, need
 from tapetum.service.state import Service
 from tapetum.service.uploads import find_pictures, read_form
@@ -166,13 +170,22 @@ async def search_pictures(request: Request, service: Held, client: Client, who: 
     sent = find_pictures(form)
     asked = read_model(SearchPictures, form.get("options"), "options")
     search = await service.heavy.run(service.search_pictures, who, client, asked, sent)
-    return show_search(search)
+    return show_search(search, service.name_source)
+
+
+@router.post("/pictures", tags=["search"], openapi_extra=UPLOAD)
+async def look_at_pictures(request: Request, service: Held, _: Searcher) -> LookedOut:
+    """Say what is wrong with pictures before anybody searches with them; nothing is kept."""
+    form = await read_form(request)
+    asked = read_model(LookAtPictures, form.get("options"), "options")
+    return LookedOut(pictures=await service.heavy.run(look_at, find_pictures(form), asked.boxes))
 
 
 @router.post("/search", tags=["search"])
 async def search(service: Held, client: Client, who: Searcher, asked: SearchRows) -> SearchOut:
     """Search for the person on rows of the gallery or on a tracklet, or repeat a search with other options."""
-    return show_search(await service.heavy.run(service.search_rows, who, client, asked))
+    done = await service.heavy.run(service.search_rows, who, client, asked)
+    return show_search(done, service.name_source)
 
 
 @router.post("/case", tags=["search"], response_class=Response)
@@ -187,7 +200,7 @@ async def case(service: Held, client: Client, who: Searcher, asked: NewCase) -> 
 async def browse_rows(service: Held, _: Searcher, asked: BrowseRows) -> BrowseOut:
     """Rows that pass a filter, in the order of time."""
     total, rows = await service.heavy.run(browse, service.store, asked.where.to_filter(), asked.offset, asked.limit)
-    return BrowseOut(total=total, offset=asked.offset, rows=[show_row(row) for row in rows])
+    return BrowseOut(total=total, offset=asked.offset, rows=[show_row(row, service.name_source) for row in rows])
 
 
 @router.post("/timeline", tags=["gallery"])
@@ -204,14 +217,14 @@ async def row(service: Held, _: Searcher, row_id: str) -> RowOut:
     rows = await service.heavy.run(service.store.fetch_rows, [row_id])
     if not rows:
         raise NotFoundError(f"row {row_id[:200]!r}: there is none")
-    return show_row(rows[0])
+    return show_row(rows[0], service.name_source)
 
 
 @router.get("/rows/{row_id}/tracklet", tags=["gallery"])
 async def tracklet(service: Held, _: Searcher, row_id: str) -> TrackletOut:
     """All rows of the walk that a row belongs to, by time."""
     rows = await service.heavy.run(find_tracklet, service.store, row_id)
-    return TrackletOut(tracklet=rows[0].sighting.tracklet, rows=[show_row(each) for each in rows])
+    return TrackletOut(tracklet=rows[0].sighting.tracklet, rows=[show_row(each, service.name_source) for each in rows])
 
 
 @router.get("/rows/{row_id}/crop", tags=["gallery"], response_class=Response)
@@ -347,11 +360,12 @@ def show_principal(who: Principal) -> WhoOut:
     )
 
 
-def show_search(done: Search) -> SearchOut:
+def show_search(done: Search, name: Callable[[str], str]) -> SearchOut:
     """A search as the API gives it.
 
     Args:
         done: the search.
+        name: of a source, as clients know it.
     """
     return SearchOut(
         search=done.id,
@@ -360,20 +374,22 @@ def show_search(done: Search) -> SearchOut:
             FindingsOut(
                 labels=list(query.labels),
                 remarks=list(query.remarks),
+                doubts=[list(each) for each in query.doubts],
                 verdict=findings.verdict,
                 matches=findings.matches,
                 exact=findings.exact,
                 recall=findings.recall,
                 searched=findings.searched,
+                hard=HardOut(rows=findings.hard.rows, why=dict(findings.hard.why)),
                 seconds=findings.seconds,
                 found=[
                     FoundOut(
                         rank=found.rank,
-                        row=show_row(found.row),
+                        row=show_row(found.row, name),
                         similarity=found.similarity,
                         probability=found.probability,
                         accepted=found.accepted,
-                        members=[show_row(each) for each in found.rows],
+                        members=[show_row(each, name) for each in found.rows],
                     )
                     for found in findings.found
                 ],

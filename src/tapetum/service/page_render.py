@@ -33,6 +33,8 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
         values: that the template shows; `who` is asking.
     """
     who: Principal | None = values.pop("who", None)
+    if "error" in values:
+        values["error"] = request.app.state.service.hide(values["error"])
 
     def csrf_field() -> Markup:
         return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, who.csrf if who else "")

@@ -15,8 +15,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from tapetum.core.errors import TapetumError
 from tapetum.data.image_io import read_picture
+from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import write_filter
 from tapetum.investigation.enhance import enhance, name_enhancement
+from tapetum.investigation.find import SAID
 from tapetum.service import api
 from tapetum.service.api import Administrator, Client, Held, Indexer, Searcher
 from tapetum.service.audit import AuditError, read_log
@@ -65,11 +67,13 @@ class Shown:
         address: where it is.
         label: its name.
         remark: what spoils it; empty where nothing does.
+        doubt: why it may not show one person; empty where nothing says so.
     """
 
     address: str
     label: str
     remark: str
+    doubt: str = ""
 
 
 @router.get("/static/{name}")
@@ -208,7 +212,7 @@ async def browse_page(
         asked,
         status=_status(failed),
         error=str(failed or ""),
-        rows=[show_row(row) for row in rows],
+        rows=[show_row(row, service.name_source) for row in rows],
         total=total,
         offset=offset,
         filter=write_filter(chosen),
@@ -222,7 +226,8 @@ async def browse_page(
 @router.get("/sightings/{row_id}", response_model=None)
 async def sighting(request: Request, service: Held, who: Searcher, row_id: str) -> Response:
     """A crop, and the walk that it belongs to."""
-    rows = [show_row(row) for row in await service.heavy.run(find_tracklet, service.store, row_id)]
+    walk = await service.heavy.run(find_tracklet, service.store, row_id)
+    rows = [show_row(row, service.name_source) for row in walk]
     row = next(each for each in rows if each.id == row_id)
     return render(
         request,
@@ -351,7 +356,8 @@ async def _search_form(
     rows: tuple[str, ...],
     error: TapetumError | None = None,
 ) -> Response:
-    picked = [show_row(row) for row in await service.heavy.run(service.store.fetch_rows, list(rows))] if rows else []
+    found = await service.heavy.run(service.store.fetch_rows, list(rows)) if rows else []
+    picked = [show_row(row, service.name_source) for row in found]
     if len(picked) < len(set(rows)):
         raise NotFoundError("a picked crop is no longer in the gallery; pick another one")
     return await _show_with_line(
@@ -362,7 +368,7 @@ async def _search_form(
 async def _results(
     request: Request, service: Service, who: Principal, done: Search, asked: Asked, error: TapetumError | None = None
 ) -> Response:
-    findings = api.show_search(done).queries[0]
+    findings = api.show_search(done, service.name_source).queries[0]
     kind, headline = _headline(findings)
     return await _show_with_line(
         request,
@@ -377,7 +383,14 @@ async def _results(
         kind=kind,
         headline=headline,
         looked=_looked(done, findings),
-        pictures=_searched(done),
+        hard=done.findings[0].hard.say(findings.searched),
+        words=SAID if findings.matches is not None else {"similarity": SAID["similarity"]},
+        order="re-ranked"
+        if done.options.rerank
+        else "most similar first"
+        if findings.matches is None
+        else "best first",
+        pictures=_searched(service, done),
     )
 
 
@@ -465,13 +478,14 @@ def _looked(done: Search, findings: FindingsOut) -> str:
     return f"{done.filter or 'The whole gallery'}: {findings.searched:,} crops, {how}, {findings.seconds:.2f} s"
 
 
-def _searched(done: Search) -> list[Shown]:
+def _searched(service: Service, done: Search) -> list[Shown]:
     query = done.queries[0]
     remarks = query.remarks or ("",) * len(query.labels)
     if done.pictures[0]:
-        told = zip(range(len(done.pictures[0])), query.labels, remarks, strict=False)
-        return [Shown(f"/results/{quote(done.id)}/pictures/{number}", label, remark) for number, label, remark in told]
-    rows = [show_row(row) for row in query.rows if row.sighting.crop][:MOST_SHOWN]
+        doubts = query.doubts or ((),) * len(query.labels)
+        told = zip(range(len(done.pictures[0])), query.labels, remarks, map(say_doubts, doubts), strict=False)
+        return [Shown(f"/results/{quote(done.id)}/pictures/{number}", *about) for number, *about in told]
+    rows = [show_row(row, service.name_source) for row in query.rows if row.sighting.crop][:MOST_SHOWN]
     return [Shown(row.crop or "", f"camera {row.camera}, {clock(row.time_text)}", row.remark) for row in rows]
 
 

@@ -1,5 +1,6 @@
 """What the API takes and gives, as its OpenAPI document says it."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,7 @@ from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
 from tapetum.gallery.filters import Among, And, Compare, Filter, as_filter
 from tapetum.gallery.schema import Row
+from tapetum.investigation.find import SAID
 
 MOST_IDS = 1000
 Text = Annotated[str, Field(max_length=4096)]
@@ -106,6 +108,30 @@ class SearchPictures(SearchOptions):
     )
 
 
+class LookAtPictures(Asked):
+    """What goes with pictures that are only looked at."""
+
+    boxes: list[Annotated[list[int], Field(min_length=4, max_length=4)] | None] = Field(
+        default=[], max_length=16, description="for each picture left, top, width, height of the person in it, or null"
+    )
+
+
+class LookedAt(BaseModel):
+    """A picture to search with, before it is searched."""
+
+    label: str
+    remark: str = Field(description="what spoils it, e.g. too dark to match; empty where nothing does")
+    doubt: str = Field(
+        description="why it may not show one person, as words after 'it is'; empty where nothing says so"
+    )
+
+
+class LookedOut(BaseModel):
+    """Pictures to search with."""
+
+    pictures: list[LookedAt]
+
+
 class RowOut(BaseModel):
     """One crop of the gallery."""
 
@@ -133,12 +159,17 @@ class FoundOut(BaseModel):
 
     rank: int
     row: RowOut
-    similarity: float
-    probability: float | None = Field(
-        description="that its walk shows the person, by the mean of its crops; one crop's where nothing is grouped"
-    )
-    accepted: bool | None
-    members: list[RowOut] = Field(description="all that was found of this tracklet or identity, best first")
+    similarity: float = Field(description=SAID["similarity"])
+    probability: float | None = Field(description=f"{SAID['probability']}; null where that is not calibrated")
+    accepted: bool | None = Field(description=f"a match: {SAID['match']}; null where that is not calibrated")
+    members: list[RowOut] = Field(description="all that was found of this tracklet or identity, `row` first")
+
+
+class HardOut(BaseModel):
+    """Crops searched that are hardly found, whoever they show."""
+
+    rows: int
+    why: dict[str, int] = Field(description="too dark to match, cut by the frame's edge, too small: how many crops")
 
 
 class FindingsOut(BaseModel):
@@ -146,11 +177,15 @@ class FindingsOut(BaseModel):
 
     labels: list[str]
     remarks: list[str] = Field(description="what spoils each query picture, e.g. too dark to match")
+    doubts: list[list[str]] = Field(
+        description="what makes it doubtful that each query picture shows one person; it was searched all the same"
+    )
     verdict: str
     matches: int | None
     exact: bool
     recall: float | None
     searched: int = Field(description="rows that passed the filter")
+    hard: HardOut
     seconds: float
     found: list[FoundOut]
 
@@ -317,11 +352,12 @@ class StateOut(BaseModel):
     status: Literal["alive", "ready"]
 
 
-def show_row(row: Row) -> RowOut:
+def show_row(row: Row, name: Callable[[str], str]) -> RowOut:
     """A row as the API gives it.
 
     Args:
         row: of the gallery.
+        name: of its source, as clients know it.
     """
     sighting = row.sighting
     return RowOut(
@@ -334,7 +370,7 @@ def show_row(row: Row) -> RowOut:
         light=sighting.light,
         quality=sighting.quality,
         remark=sighting.remark,
-        source=sighting.source,
+        source=name(sighting.source),
         frame=sighting.frame,
         box=sighting.box,
         crop=f"/api/v1/rows/{sighting.id}/crop" if sighting.crop else None,

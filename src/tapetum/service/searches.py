@@ -4,14 +4,16 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture, read_picture, resize
 from tapetum.evaluation.calibration import Calibration
+from tapetum.footage.doubt import doubt_picture
+from tapetum.footage.quality import measure_quality
 from tapetum.gallery.filters import write_filter
 from tapetum.gallery.store import Store
 from tapetum.investigation.find import Findings, FindOptions, find
@@ -20,7 +22,7 @@ from tapetum.runtime.sessions import Model
 from tapetum.service.audit import hash_thumbnail
 from tapetum.service.crops import crop_path
 from tapetum.service.errors import NotFoundError, ServiceError
-from tapetum.service.schemas import SearchOptions, SearchPictures, SearchRows
+from tapetum.service.schemas import LookedAt, SearchOptions, SearchPictures, SearchRows
 from tapetum.service.uploads import decode_pictures
 from tapetum.synth.sensor import encode_jpeg
 
@@ -68,10 +70,12 @@ class Searches:
         store: the gallery.
         model: its own.
         calibration: what a similarity of it means; None where nobody calibrated it.
+        hide: a text without places on the server's disk.
     """
 
-    def __init__(self, store: Store, model: Model, calibration: Calibration | None) -> None:
+    def __init__(self, store: Store, model: Model, calibration: Calibration | None, hide: Callable[[str], str]) -> None:
         self._store, self._model, self._calibration = store, model, calibration
+        self._hide = hide
         self._kept: OrderedDict[str, Search] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -85,14 +89,8 @@ class Searches:
         Raises:
             TapetumError: no picture, a damaged one, a box outside; what `find` raises.
         """
-        if not sent:
-            raise ServiceError("pictures: none was sent; send at least one")
-        pictures = decode_pictures(sent)
+        pictures, boxes = _take(sent, asked.boxes)
         labels = [label for label, _ in sent]
-        boxes: list[Box | None] = [None if box is None else (box[0], box[1], box[2], box[3]) for box in asked.boxes]
-        if boxes and len(boxes) != len(pictures):
-            raise ServiceError(f"boxes: {len(boxes)} for {len(pictures)} pictures; give one, or null, for each")
-        boxes = boxes or [None] * len(pictures)
         modality = None if asked.modality is None else MODALITIES[asked.modality]
         groups = [[place] for place in range(len(pictures))] if asked.separate else [list(range(len(pictures)))]
         queries = [
@@ -185,7 +183,8 @@ class Searches:
             false_alarms=asked.false_alarms,
             prior=asked.prior,
         )
-        findings = tuple(find(self._store, queries, options, self._calibration))
+        found = find(self._store, queries, options, self._calibration)
+        findings = tuple(replace(each, verdict=self._hide(each.verdict)) for each in found)
         now = time.time()
         search = Search(
             secrets.token_urlsafe(12),
@@ -214,6 +213,37 @@ class Searches:
             if len(self._kept) <= MOST_KEPT and first.when >= oldest:
                 return
             self._kept.popitem(last=False)
+
+
+def look_at(sent: list[tuple[str, BinaryIO]], boxes: Sequence[list[int] | None]) -> list[LookedAt]:
+    """What is wrong with pictures to search with.
+
+    Args:
+        sent: label and open file of each.
+        boxes: of the person in each, or None; none at all where each picture is the person.
+    Raises:
+        TapetumError: no picture, a damaged one, a box outside.
+    """
+    pictures, persons = _take(sent, boxes)
+    told = []
+    for picture, person, (label, _) in zip(pictures, persons, sent, strict=True):
+        crop = cut_person(picture, person, label)
+        remark = measure_quality(crop).remark
+        told.append(LookedAt(label=label, remark=remark, doubt=" and ".join(doubt_picture(crop))))
+    return told
+
+
+def _take(
+    sent: list[tuple[str, BinaryIO]], boxes: Sequence[list[int] | None]
+) -> tuple[list[Picture], list[Box | None]]:
+    """The pictures of an upload, decoded, and the box of each."""
+    if not sent:
+        raise ServiceError("pictures: none was sent; send at least one")
+    pictures = decode_pictures(sent)
+    if boxes and len(boxes) != len(pictures):
+        raise ServiceError(f"boxes: {len(boxes)} for {len(pictures)} pictures; give one, or null, for each")
+    persons: list[Box | None] = [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes]
+    return pictures, persons or [None] * len(pictures)
 
 
 def _rows_of(search: Search) -> Iterator[str]:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
 from tapetum.core.errors import GalleryError, OutputError, TapetumError
@@ -40,6 +40,8 @@ READY_SECONDS = 5.0  # a look at the gallery is good for
 CASE_TITLE = "A search in a gallery"
 BINS = 60  # bars of the timeline on the page
 MOST_LOGGED = 1000  # ids in one line of the audit log
+ADDRESSES = ("api", "static", "results", "sightings", "footage", "browse", "search")  # of pages, not of files
+_ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:[A-Za-z]:\\|/)[^\s'\"`;,()<>|*?]+")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Service:
         self.users = UserBook(folder)
         self.audit = AuditLog(folder)
         self.security = Security(self.users, options.token, hours=options.session_hours)
-        self.searches = Searches(store, model, calibration)
+        self.searches = Searches(store, model, calibration, self.hide)
         self.jobs = Jobs(folder, options.footage_roots, self._index, self._told)
         self.timeline = WholeTimeline(store, BINS)
         self.metrics = Metrics()
@@ -125,14 +127,26 @@ class Service:
             log.warning("%s", error)
 
     def hide(self, text: str) -> str:
-        """A message for a client, without where gallery and footage lie on the disk.
+        """A message for a client, without where gallery, model, footage or anything else lies on the disk.
 
         Args:
             text: the message.
         """
         for place, name in self._places.items():
             text = re.sub(rf"(?<![\w./-]){re.escape(place)}(?![\w-])", name, text)
-        return text
+        return _ABSOLUTE.sub(_last_name, text)
+
+    def name_source(self, source: str) -> str:
+        """A source as clients know it: from its root's name on; elsewhere its own name and that of its folder.
+
+        Args:
+            source: as the gallery keeps it, which may be a place on the disk of whoever indexed it.
+        """
+        for place, name in self._places.items():
+            if source == place or source.startswith(f"{place.rstrip('/')}/"):
+                return name + source[len(place.rstrip("/")) :]
+        pure = PureWindowsPath(source) if PureWindowsPath(source).drive else PurePosixPath(source)
+        return "/".join(pure.parts[1:][-2:]) if pure.is_absolute() else source
 
     def check_ready(self) -> None:
         """Refuse where the gallery does not answer, or nothing can be written down.
@@ -233,6 +247,10 @@ class Service:
         )
         for about, place in ((case.content["gallery"], "where"), (case.content["model"], "place")):
             about[place] = Path(about[place]).name  # a name says which; where it lies is nobody's business
+        for one in case.content["searches"]:
+            for row in (*one["query"], *(row for answer in one["answers"] for row in answer["rows"])):
+                if "source" in row:
+                    row["source"] = self.name_source(row["source"])
         content = zip_case(case) if asked.format == "zip" else render_case(case).encode()
         digest = hashlib.sha256(content).hexdigest()
         self.audit.write(
@@ -331,7 +349,7 @@ class Service:
         report = IndexReport()
         try:
             self._retain()  # written down here; the run itself would do it unrecorded
-            sources = find_sources([place], source_options(job.settings))
+            sources = find_sources([place], source_options(job.settings), report=report.footage)
             index_sources(
                 self._name_sources(job, sources, report.footage),
                 self.store,
@@ -347,8 +365,10 @@ class Service:
         if report.dropped:  # grew too old while the job was at work
             self.audit.write("retention", "server", job=job.id, count=report.dropped)
         report.gallery = "the gallery"
-        problems = report.footage.problems
-        problems[:] = [Problem(self.hide(each.source), self.hide(each.message)) for each in problems]
+        footage = report.footage
+        for told in (footage.problems, footage.passed, footage.doubts):
+            told[:] = [Problem(self.hide(each.source), self.hide(each.message)) for each in told]
+        footage.facts[:] = [replace(each, source=self.hide(each.source)) for each in footage.facts]
         return report.lines(), report.to_dict(), report.stopped
 
     def _name_sources(self, job: Job, sources: list[Source], report: FootageReport) -> list[Source]:
@@ -392,9 +412,20 @@ class Service:
                 return
 
 
+def _last_name(found: re.Match[str]) -> str:
+    """The name of a file or folder in place of where it lies; an address of this server stays."""
+    place = found[0]
+    first = place.split("/")[1]
+    if place.startswith("/") and (first in ADDRESSES or not Path("/", first).exists()):
+        return place
+    return re.split(r"[/\\]", place.rstrip("/\\"))[-1]
+
+
 def _named_places(store: Store, roots: dict[str, Path]) -> Iterator[tuple[str, str]]:
     """Places on the disk, and what clients call them; the longest first."""
     places = [(store.where, "gallery")]
+    if store.info.place:
+        places.append((store.info.place, Path(store.info.place).name))
     if store.folder is not None:
         places += [(str(store.folder), "gallery"), (str(store.folder.resolve()), "gallery")]
     for name, root in roots.items():

@@ -53,7 +53,7 @@ def test_an_integer_becomes_a_float_and_a_list_a_tuple_and_nothing_else_is_conve
         ("kind", "papers", "method.kind: 'papers' is none of 'code', 'paper'; choose one of them"),
         ("power", "2", "method.power: '2' is none of 1, 2; choose one of them"),
         ("power", True, "method.power: True is none of 1, 2; choose one of them"),
-        ("limit", "none", "method.limit: 'none' is of type str; expected float | null"),
+        ("limit", "none", "method.limit: 'none' is of type str; expected float or null"),
         ("size", [1, 2, 3], r"method.size: [1, 2, 3] is of type list; expected tuple[int, int]"),
         ("size", [1, "2"], "method.size[1]: '2' is of type str; expected int"),
         ("size", 3, "method.size: 3 is of type int; expected tuple[int, int]"),

@@ -6,7 +6,9 @@ from torch.nn import functional
 import golden_files
 from tapetum.core.vectors import (
     euclidean,
+    first_equal,
     normalise,
+    row_products,
     similarity_blocks,
     smallest,
     squared_euclidean,
@@ -43,11 +45,39 @@ def test_blocks_are_the_same_bit_for_bit_for_every_chunk_size() -> None:
     whole = torch.cat([block.clone() for _, block in similarity_blocks(a, b, 10_000)])
     torch.testing.assert_close(whole, a @ b.T)
     for chunk_size in (None, 1, 512, 700, 1024):
-        starts, blocks = zip(
-            *((start, block.clone()) for start, block in similarity_blocks(a, b, chunk_size)), strict=True
-        )
+        rows, blocks = zip(*((rows, block.clone()) for rows, block in similarity_blocks(a, b, chunk_size)), strict=True)
         assert torch.equal(torch.cat(blocks), whole)
-        assert list(starts) == np.cumsum([0, *map(len, blocks[:-1])]).tolist()
+        assert torch.equal(torch.cat(rows), torch.arange(1301))
+        assert all(len(some) == len(block) for some, block in zip(rows, blocks, strict=True))
+
+
+def test_rows_that_equal_an_earlier_one_are_found_whatever_holds_them_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(-1, 2, (300, 4), generator=generator).float() * torch.tensor([0.5, -1.0, 1e-30, 3.0])
+    expected = [next(j for j in range(300) if torch.equal(rows[j], row)) for row in rows]
+    assert first_equal(rows).tolist() == expected, "with zeros of both signs"
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        wide = torch.cat([rows.to(dtype) * 4, torch.zeros(300, 30, dtype=dtype)], dim=1)
+        wide[:, :4] *= wide[:, :4] != 1e-30  # too small for some of them
+        theirs = [next(j for j in range(300) if torch.equal(wide[j], row)) for row in wide]
+        assert first_equal(wide).tolist() == theirs
+    one_hot = torch.eye(700)  # equal in all sampled columns
+    assert torch.equal(first_equal(one_hot), torch.arange(700))
+    damaged = torch.full((5, 3), torch.nan)
+    assert torch.equal(first_equal(damaged), torch.arange(5)), "NaN equals nothing, and does not loop"
+    assert first_equal(rows[:0]).shape == (0,)
+    assert first_equal(torch.zeros(4, 0)).tolist() == [0, 0, 0, 0]
+
+
+def test_the_product_of_two_rows_does_not_depend_on_what_stands_beside_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for dimension in (1, 2, 7, 96, 2048):
+        a, b = (functional.normalize(torch.randn(50, dimension, generator=generator)) for _ in range(2))
+        whole = row_products(a, b)
+        torch.testing.assert_close(whole, (a * b).sum(1))
+        alone = [float(row_products(a[row : row + 1], b[row : row + 1])) for row in range(50)]
+        assert whole.tolist() == alone
+    assert row_products(torch.zeros(3, 0), torch.zeros(3, 0)).tolist() == [0, 0, 0]
 
 
 def test_tiles_shrink_with_a_wide_gallery() -> None:

@@ -134,3 +134,36 @@ def test_infrared_pictures_of_sixteen_bits_that_come_out_black_are_listed_with_t
     assert "largest value 800; convert to 8 bits with 255 for the largest one" in report.dark[0]
     assert any("pictures of 16 bits whose values end below 4096" in line for line in report.problems)
     assert report.unreadable == ()
+
+
+def test_people_with_names_are_counted_and_what_lies_beside_the_layout_is_a_problem(tmp_path: Path) -> None:
+    for name in ("0003/c1_a", "0003 (2)/c1_a", "anna/c1_a", "anna - Copy/c1_a"):
+        write_sample_picture(tmp_path / "train" / f"{name}.jpg", RNG)
+    write_sample_picture(tmp_path / "val" / "0003" / "c1_a.jpg", RNG)
+    (tmp_path / "train" / "bob").mkdir()
+    report = check_dataset("folder", tmp_path)
+    assert (report.splits[0].pictures, report.splits[0].ids) == (4, 4)
+    assert sorted(report.people.values()) == ["0003 (2)", "anna", "anna - Copy"]
+    assert report.copied_people == ("'0003 (2)' beside '0003'", "'anna - Copy' beside 'anna'")
+    assert [path.name for path in report.empty_ids] == ["bob"]
+    assert [path.parent.parent.name for path in report.left_out] == ["val"]
+    assert [line.split(",")[0] for line in report.problems] == [
+        "1 pictures beside the layout",
+        "2 people named like a copy of another",
+        "1 people without pictures",
+    ]
+
+
+def test_pictures_that_lost_data_but_not_their_end_mark_are_unreadable(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = RNG.integers(0, 255, (64, 32, 3), dtype=np.uint8)
+    for name, ending in (("0000_c1_000000", ".jpg"), ("0000_c1_000001", ".png")):
+        content = bytearray(cv2.imencode(ending, noise)[1].tobytes())
+        content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
+        (root / "train" / f"{name}.jpg").write_bytes(content)
+    report = check_dataset("folder", root)
+    assert [message.split(": ")[0] for message in report.unreadable] == [
+        str(root / "train" / f"0000_c1_00000{number}.jpg") for number in (0, 1)
+    ]
+    assert capfd.readouterr().err == ""

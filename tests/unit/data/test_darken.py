@@ -154,7 +154,7 @@ def test_missing_or_pictureless_source_is_refused_and_nothing_is_made(day: Path,
 def test_damaged_picture_is_named_or_skipped_and_counted(day: Path, tmp_path: Path) -> None:
     damaged = day / "bounding_box_train" / "0000_c1_000000.jpg"
     damaged.write_bytes(damaged.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"0000_c1_000000\.jpg: the picture is truncated"):
+    with pytest.raises(DataError, match=r"0000_c1_000000\.jpg: the picture is damaged"):
         darken_dataset(day, tmp_path / "strict")
     seen: list[tuple[int, int]] = []
     result = darken_dataset(day, tmp_path / "lenient", skip_corrupt=True, progress=lambda *state: seen.append(state))

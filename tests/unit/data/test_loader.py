@@ -14,11 +14,12 @@ from tapetum.data.catalog import open_dataset
 from tapetum.data.datasets import night600
 from tapetum.data.image_io import read_picture, resize
 from tapetum.data.loader import TrainLoader, build_eval_loader, build_train_loader, class_labels, map_in_threads
-from tapetum.data.sampler import SamplerOptions
-from tapetum.data.transforms import AugmentOptions, ErasingOptions
+from tapetum.data.sampler import Sampling, read_sampling
+from tapetum.data.transforms import read_operations
 
 SIZE = (32, 16)
-AUGMENT = AugmentOptions(pad=3, flip=0.5, erasing=ErasingOptions(0.5, fill="noise"))
+AUGMENT = read_operations([{"name": "pad_crop", "pad": 3}, {"name": "flip"}, {"name": "erasing", "fill": "noise"}])
+PK = read_sampling({"name": "pk", "ids": 2, "pictures": 2, "steps": 3})
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def build(train: list[Record], **changes: object) -> TrainLoader:
     settings: dict = {
         "size": SIZE,
         "augment": AUGMENT,
-        "sampler": SamplerOptions("pk", ids=2, pictures=2, steps=3),
+        "sampler": PK,
         "seed": 5,
         "num_workers": 0,
     }
@@ -81,12 +82,8 @@ def test_batches_depend_neither_on_workers_nor_on_the_cache(
 
 
 @pytest.mark.parametrize("world", [2, 4])
-@pytest.mark.parametrize(
-    "sampler", [SamplerOptions("pk", ids=2, pictures=2, steps=3), SamplerOptions("uniform", batch=4)]
-)
-def test_processes_together_hold_the_batch_of_one_process(
-    train: list[Record], world: int, sampler: SamplerOptions
-) -> None:
+@pytest.mark.parametrize("sampler", [PK, read_sampling({"batch": 4})])
+def test_processes_together_hold_the_batch_of_one_process(train: list[Record], world: int, sampler: Sampling) -> None:
     alone = build(train, sampler=sampler)
     shares = [build(train, sampler=sampler, rank=rank, world=world) for rank in range(world)]
     for number, whole in enumerate(alone):
@@ -206,7 +203,7 @@ def test_damaged_picture_stops_the_loader_by_name(
     train: list[Record], tmp_path: Path, cache: str, num_workers: int
 ) -> None:
     records = corrupt(train, tmp_path)
-    with pytest.raises(DataError, match=r"0001_c1_000099\.jpg: the picture is truncated"):
+    with pytest.raises(DataError, match=r"0001_c1_000099\.jpg: the picture is damaged"):
         list(build_eval_loader(records, size=SIZE, cache=cache, num_workers=num_workers))  # type: ignore[arg-type]
 
 
@@ -222,7 +219,7 @@ def test_fewer_identities_than_p_are_refused_before_anything_is_decoded(
 ) -> None:
     monkeypatch.setattr(module, "read_picture", lambda path: pytest.fail("decoded"))
     with pytest.raises(DataError, match="2 training identities are fewer than P = 4"):
-        build(train, sampler=SamplerOptions("pk", ids=4, pictures=2), cache="memory")
+        build(train, sampler=read_sampling({"name": "pk", "ids": 4, "pictures": 2}), cache="memory")
 
 
 @pytest.fixture
@@ -235,7 +232,7 @@ def mixed(train: list[Record]) -> list[Record]:
 def test_every_part_of_a_cross_modality_batch_shows_its_people_in_both_modalities(
     mixed: list[Record], world: int, parts: int
 ) -> None:
-    sampler = SamplerOptions("cross_modality", ids=2, pictures=2, steps=3)
+    sampler = read_sampling({"name": "cross_modality", "ids": 2, "pictures": 2, "steps": 3})
     loaders = [build(mixed, sampler=sampler, rank=rank, world=world, parts=parts) for rank in range(world)]
     batches = [batch for loader in loaders for batch in collect(loader, epochs=1)]
     assert len(batches) == 3 * world * parts
@@ -251,12 +248,106 @@ def test_people_of_one_modality_are_named_by_pid_or_get_no_class(mixed: list[Rec
     mixed += [replace(record, pid=pids[-1] + 1) for record in mixed if record.pid == pids[-1]]
     pids.append(pids[-1] + 1)
     records = [r for r in mixed if r.pid != pids[0] or r.modality == Modality.VISIBLE]
-    sampler = SamplerOptions("cross_modality", ids=2, pictures=2)
+    sampler = read_sampling({"name": "cross_modality", "ids": 2, "pictures": 2})
     with pytest.raises(DataError, match=rf"1 of {len(pids)} .* in one modality only: {pids[0]} \(visible\); set"):
         build(records, sampler=sampler)
-    loader = build(records, sampler=replace(sampler, unpaired="drop"))
+    loader = build(records, sampler=replace(sampler, options=replace(sampler.options, unpaired="drop")))
     assert loader.pids == pids[1:]
     assert loader.num_ids == len(pids) - 1
+
+
+VIEWS = read_sampling({"name": "cross_modality", "ids": 2, "pictures": 2, "steps": 3, "views": [2, 1]})
+BY_VIEW = read_operations(
+    [
+        {"name": "pad_crop", "pad": 3},
+        {"name": "erasing", "fill": "noise", "probability": 0.9},
+        {"name": "channel_exchange", "view": 1, "modality": "visible", "normalisation": "none"},
+    ]
+)
+
+
+def test_each_view_of_a_picture_is_changed_by_itself_and_a_batch_says_which_it_is(mixed: list[Record]) -> None:
+    (batch, *_) = build(mixed, sampler=VIEWS, augment=BY_VIEW)
+    assert len(batch) == 12
+    second = batch.views == 1
+    assert batch.views.tolist() == [
+        1
+        if place
+        and batch.rows[place] == batch.rows[place - 1]
+        and batch.views[place - 1] == 0
+        and batch.modalities[place] == 0
+        else 0
+        for place in range(12)
+    ]
+    assert second.sum() == 4
+    assert (batch.modalities[second] == Modality.VISIBLE).all()
+    grey = (batch.images == batch.images[:, :1]).flatten(1).all(1)
+    assert torch.equal(grey, second)
+    first = batch.images[:-1][second[1:]]  # the view before each second one
+    assert not torch.equal(first.mean(1), batch.images[second].mean(1))
+    assert torch.equal(batch.pids, torch.tensor([mixed[row].pid for row in batch.rows.tolist()]))
+
+
+@pytest.mark.parametrize(("world", "parts"), [(2, 1), (1, 2)])
+def test_slices_of_a_batch_with_views_are_those_of_one_process(mixed: list[Record], world: int, parts: int) -> None:
+    whole = next(iter(build(mixed, sampler=VIEWS, augment=BY_VIEW)))
+    for rank in range(world):
+        loader = build(mixed, sampler=VIEWS, augment=BY_VIEW, rank=rank, world=world, parts=parts)
+        for sampled, part in list(zip(loader.sampler, loader, strict=True))[:parts]:
+            for name in ("images", "rows", "views", "labels", "modalities"):
+                assert torch.equal(getattr(part, name), getattr(whole, name)[sampled.positions])
+
+
+def test_views_of_a_picture_are_decoded_once(mixed: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Path] = []
+
+    def counting(path: Path) -> np.ndarray:
+        decoded.append(path)
+        return read_picture(path)
+
+    monkeypatch.setattr(module, "read_picture", counting)
+    batch = next(iter(build(mixed, sampler=VIEWS, augment=BY_VIEW)))
+    assert len(batch) == 12
+    assert len(decoded) <= 8
+
+
+def test_a_walk_over_all_pictures_gives_each_picture_as_it_is_in_order(mixed: list[Record]) -> None:
+    loader = build(mixed, sampler=VIEWS, augment=BY_VIEW)
+    batches = list(loader.all_pictures(3, 5))
+    assert torch.cat([batch.rows for batch in batches]).tolist() == list(range(len(mixed)))
+    assert {batch.epoch for batch in batches} == {3}
+    assert {len(batch) for batch in batches[:-1]} == {5}
+    plain = torch.cat([batch.images for batch in build_eval_loader(mixed, size=SIZE, batch_size=8)])
+    assert torch.equal(torch.cat([batch.images for batch in batches]), plain)
+    labels = torch.cat([batch.labels for batch in batches])
+    assert torch.equal(labels, torch.from_numpy(loader.labels))
+    assert set(torch.cat([batch.views for batch in batches]).tolist()) == {0}
+
+
+@pytest.mark.parametrize("block", [4, 64])
+def test_a_changed_walk_depends_on_seed_epoch_and_row_alone(
+    mixed: list[Record], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK", block)
+
+    def walk(size: int, world: int = 1, epoch: int = 0, **others: object) -> Batch:
+        shares = [build(mixed, sampler=VIEWS, augment=BY_VIEW, rank=r, world=world, **others) for r in range(world)]
+        found = [batch for share in shares for batch in share.all_pictures(epoch, size, augmented=True)]
+        fields = ("images", "labels", "pids", "camids", "modalities", "rows", "views")
+        together = Batch(*(torch.cat([getattr(batch, name) for batch in found]) for name in fields))
+        return together.select(torch.argsort(together.rows, stable=True))
+
+    whole = walk(100)
+    counts = [2 if record.modality == Modality.VISIBLE else 1 for record in mixed]
+    assert whole.rows.tolist() == [row for row, count in enumerate(counts) for _ in range(count)]
+    assert whole.views.tolist() == [view for count in counts for view in range(count)]
+    grey = (whole.images == whole.images[:, :1]).flatten(1).all(1)
+    assert torch.equal(grey, whole.views == 1)
+    for other in (walk(1), walk(7), walk(3, world=2), walk(5, num_workers=2)):
+        assert torch.equal(other.images, whole.images)
+        assert torch.equal(other.rows, whole.rows)
+    assert not torch.equal(walk(100, epoch=1).images, whole.images)
+    assert not torch.equal(walk(100, seed=6).images, whole.images)
 
 
 def test_no_picture_at_all_is_refused() -> None:

@@ -1,41 +1,65 @@
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 
 import golden_files
+from tapetum.core.discovery import list_names, load
 from tapetum.core.errors import DataError, RecipeError
-from tapetum.data.sampler import (
-    CrossModalitySampler,
-    PKSampler,
-    Sampler,
-    SamplerOptions,
-    UniformSampler,
-    build_sampler,
-    find_paired,
-)
+from tapetum.core.options import describe_options
+from tapetum.data.sampler import PACKAGE, BatchSampler, build_sampler, read_sampling, write_sampling
+from tapetum.data.samplers.cross_modality import find_paired
 
 GOLDEN = golden_files.load("samplers")
+BEFORE = golden_files.load("batches_before")
 LABELS = np.repeat(np.arange(9), [7, 4, 2, 1, 9, 4, 5, 3, 6])
 VISIBLE, INFRARED = 0, 1
 MIXED_LABELS = np.concatenate([LABELS, np.repeat(np.arange(9), [1, 3, 2, 4, 5, 1, 1, 2, 8])])
 MIXED_MODALITIES = np.repeat([VISIBLE, INFRARED], [len(LABELS), len(MIXED_LABELS) - len(LABELS)])
 
 
-def each(**share: int) -> list[Sampler]:
+def uniform(count: int, batch: int, *, seed: int = 0, **share: int) -> BatchSampler:
+    return build_sampler(read_sampling({"batch": batch}), np.zeros(count, np.int64), seed=seed, **share)
+
+
+def pk(labels: np.ndarray, ids: int, pictures: int, *, seed: int = 0, **share: int) -> BatchSampler:
+    return build_sampler(read_sampling({"name": "pk", "ids": ids, "pictures": pictures}), labels, seed=seed, **share)
+
+
+def cross(labels: np.ndarray, modalities: np.ndarray, ids: int, pictures: int, **others: Any) -> BatchSampler:
+    options = {key: others.pop(key) for key in ("unpaired", "views", "steps") if key in others}
+    sampling = read_sampling({"name": "cross_modality", "ids": ids, "pictures": pictures, **options})
+    return build_sampler(sampling, labels, modalities, **({"seed": 0} | others))
+
+
+def each(seed: int = 3, **share: int) -> list[BatchSampler]:
     return [
-        UniformSampler(len(LABELS), 8, seed=3, **share),
-        PKSampler(LABELS, 4, 2, seed=3, **share),
-        mixed(2, 4, **share),
+        uniform(len(LABELS), 8, seed=seed, **share),
+        pk(LABELS, 4, 2, seed=seed, **share),
+        mixed(2, 4, seed=seed, **share),
     ]
 
 
-def mixed(ids: int = 4, pictures: int = 2, *, seed: int = 3, **share: int) -> CrossModalitySampler:
-    return CrossModalitySampler(MIXED_LABELS, MIXED_MODALITIES, ids, pictures, seed=seed, **share)
+def mixed(ids: int = 4, pictures: int = 2, *, seed: int = 3, **others: Any) -> BatchSampler:
+    return cross(MIXED_LABELS, MIXED_MODALITIES, ids, pictures, seed=seed, **others)
+
+
+@pytest.mark.parametrize("name", ["uniform", "pk", "cross_modality"])
+def test_recipes_of_before_draw_the_batches_of_before(name: str) -> None:
+    section = {
+        "uniform": {"name": "uniform", "batch": 8},
+        "pk": {"name": "pk", "ids": 4, "pictures": 2, "steps": 9},
+        "cross_modality": {"name": "cross_modality", "ids": 4, "pictures": 2},
+    }[name]
+    for rank in range(2):
+        sampler = build_sampler(read_sampling(section), MIXED_LABELS, MIXED_MODALITIES, seed=3, rank=rank, world=2)
+        drawn = np.stack([part.rows[part.positions] for part in with_epoch(sampler, 2)])
+        assert np.array_equal(drawn, BEFORE[f"sampler/{name}/rows/{rank}"])
 
 
 def test_uniform_shows_each_picture_at_most_once_and_leaves_the_incomplete_batch_out() -> None:
-    sampler = UniformSampler(45, 8, seed=0)
+    sampler = uniform(45, 8, seed=0)
     rows = sampler.batches(0).ravel()
     assert len(sampler) == 5
     assert len(rows) == 40 == len(set(rows.tolist()))
@@ -44,14 +68,14 @@ def test_uniform_shows_each_picture_at_most_once_and_leaves_the_incomplete_batch
 
 def test_every_pk_batch_holds_p_people_with_k_pictures_side_by_side() -> None:
     for epoch in range(20):
-        for batch in PKSampler(LABELS, 4, 2, seed=1).batches(epoch):
+        for batch in pk(LABELS, 4, 2, seed=1).batches(epoch):
             people = LABELS[batch].reshape(4, 2)
             assert (people == people[:, :1]).all()
             assert len(set(people[:, 0].tolist())) == 4
 
 
 def test_people_with_enough_pictures_are_drawn_without_repetition() -> None:
-    sampler = PKSampler(LABELS, 4, 2, seed=1)
+    sampler = pk(LABELS, 4, 2, seed=1)
     for epoch in range(20):
         seen = Counter(sampler.batches(epoch).ravel().tolist())
         repeated = {int(LABELS[row]) for row, count in seen.items() if count > 1}
@@ -60,7 +84,7 @@ def test_people_with_enough_pictures_are_drawn_without_repetition() -> None:
 
 def test_pk_stops_when_fewer_than_p_people_have_a_group_left() -> None:
     for epoch in range(30):
-        batches = PKSampler(LABELS, 4, 2, seed=5).batches(epoch)
+        batches = pk(LABELS, 4, 2, seed=5).batches(epoch)
         groups = np.maximum(np.bincount(LABELS) // 2, 1)
         used = np.bincount(LABELS[batches.ravel()], minlength=9) // 2
         assert ((groups - used) >= 0).all()
@@ -72,7 +96,7 @@ def test_pk_lengths_are_those_of_the_published_sampler(case: int) -> None:
     labels = GOLDEN[f"pk_sampler_{case}/in/labels"]
     pictures = int(GOLDEN[f"pk_sampler_{case}/cfg/instances"])
     ids = int(GOLDEN[f"pk_sampler_{case}/cfg/batch"]) // pictures
-    sampler = PKSampler(labels, ids, pictures, seed=0)
+    sampler = pk(labels, ids, pictures, seed=0)
     lengths = {sampler.batches(epoch).size for epoch in range(200)}
     # the golden lengths are examples from 20 epochs: each of them must occur, none may exceed the estimate
     assert set(GOLDEN[f"pk_sampler_{case}/out/possible_lengths_seen"].tolist()) <= lengths
@@ -81,7 +105,7 @@ def test_pk_lengths_are_those_of_the_published_sampler(case: int) -> None:
 
 def test_people_are_drawn_equally_often_whatever_their_place() -> None:
     labels = np.repeat(np.arange(10), 2)
-    sampler = PKSampler(labels, 3, 2, seed=0)
+    sampler = pk(labels, 3, 2, seed=0)
     drawn = np.bincount(np.concatenate([labels[sampler.batches(e).ravel()] for e in range(400)]), minlength=10) / 2
     expected = 400 * 9 / 10
     assert np.abs(drawn - expected).max() < 5 * np.sqrt(expected * 0.1)
@@ -100,16 +124,16 @@ def test_one_two_and_four_processes_draw_the_same_global_batches(kind: int, worl
         assert len({len(part.positions) for part in parts}) == 1
 
 
-def with_epoch(sampler: Sampler, epoch: int) -> Sampler:
+def with_epoch(sampler: BatchSampler, epoch: int) -> BatchSampler:
     sampler.set_epoch(epoch)
     return sampler
 
 
 def test_processes_receive_whole_people_where_the_people_can_be_shared() -> None:
-    sampler = PKSampler(LABELS, 4, 2, seed=0, rank=1, world=2)
+    sampler = pk(LABELS, 4, 2, seed=0, rank=1, world=2)
     part = next(iter(sampler))
     assert part.positions.tolist() == [2, 3, 6, 7]
-    odd = PKSampler(np.repeat(np.arange(5), 4), 3, 4, seed=0, rank=1, world=2)
+    odd = pk(np.repeat(np.arange(5), 4), 3, 4, seed=0, rank=1, world=2)
     assert next(iter(odd)).positions.tolist() == [1, 3, 5, 7, 9, 11]
 
 
@@ -134,41 +158,41 @@ def test_epochs_and_seeds_differ_and_repeat(kind: int) -> None:
     one, again = each()[kind], each()[kind]
     assert np.array_equal(one.batches(4), again.batches(4))
     assert not np.array_equal(one.batches(0)[0], one.batches(1)[0])
-    other = each()[kind]
-    other.seed = 99
+    other = each(seed=99)[kind]
     assert not np.array_equal(one.batches(0)[0], other.batches(0)[0])
 
 
 @pytest.mark.parametrize(("name", "size"), [("uniform", 8), ("pk", 8), ("cross_modality", 16)])
 @pytest.mark.parametrize("steps", [1, 3, 17])
 def test_a_number_of_steps_cuts_an_epoch_or_goes_round_again(name: str, size: int, steps: int) -> None:
-    options = SamplerOptions(name=name, batch=8, ids=4, pictures=2, steps=steps)  # type: ignore[arg-type]
-    sampler = build_sampler(options, MIXED_LABELS, MIXED_MODALITIES, seed=0)
+    sizes = {"batch": 8} if name == "uniform" else {"ids": 4, "pictures": 2}
+    sampling = read_sampling({"name": name, "steps": steps, **sizes})
+    sampler = build_sampler(sampling, MIXED_LABELS, MIXED_MODALITIES, seed=0)
     assert len(sampler) == steps == len(list(sampler))
     assert sampler.batches(0).shape == (steps, size)
     assert len({tuple(batch) for batch in sampler.batches(0).tolist()}) == steps
 
 
 def test_fewer_identities_than_p_are_refused_with_both_numbers() -> None:
-    for build in (lambda: PKSampler(LABELS, 16, 4, seed=0), lambda: mixed(16, 4)):
+    for build in (lambda: pk(LABELS, 16, 4, seed=0), lambda: mixed(16, 4)):
         with pytest.raises(DataError, match=r"9 training identities are fewer than P = 16 \(sampler.ids\); lower"):
             build()
 
 
 def test_fewer_pictures_than_a_batch_are_refused_with_both_numbers() -> None:
     with pytest.raises(DataError, match="5 training pictures do not fill a batch of 8"):
-        UniformSampler(5, 8, seed=0)
+        uniform(5, 8, seed=0)
 
 
 def test_batch_that_cannot_be_shared_evenly_is_refused() -> None:
     with pytest.raises(RecipeError, match="batch of 9 cannot be shared by 2 processes"):
-        UniformSampler(50, 9, seed=0, world=2)
+        uniform(50, 9, seed=0, world=2)
     with pytest.raises(RecipeError, match="3 x 3 cannot be shared by 2 processes"):
-        PKSampler(LABELS, 3, 3, seed=0, world=2)
+        pk(LABELS, 3, 3, seed=0, world=2)
     with pytest.raises(RecipeError, match="3 x 3 pairs cannot be shared by 2 processes x 1 parts; choose"):
         mixed(3, 3, world=2)
     with pytest.raises(RecipeError, match="rank 2 of 2"):
-        UniformSampler(50, 8, seed=0, rank=2, world=2)
+        uniform(50, 8, seed=0, rank=2, world=2)
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])
@@ -180,7 +204,7 @@ def test_cross_modality_epochs_and_batches_are_those_of_the_published_sampler(ca
     labels = np.concatenate([visible, infrared])
     modalities = np.repeat([VISIBLE, INFRARED], [len(visible), len(infrared)])
     ids, pictures = int(read("cfg/identities_per_batch")), int(read("cfg/images_per_identity"))
-    sampler = CrossModalitySampler(labels, modalities, ids, pictures, seed=0)
+    sampler = cross(labels, modalities, ids, pictures, seed=0)
     assert len(sampler) == read("out/batches") == read("out/batches_with_full_loader_batch")
     batches = sampler.batches(0)
     assert batches.size == 2 * read("out/index_length") == 2 * read("out/iterated_length")
@@ -201,7 +225,7 @@ def test_cross_modality_batches_hold_k_visible_and_then_k_infrared_pictures_of_e
 
 
 def test_an_epoch_is_as_long_as_the_larger_modality_has_pictures_whichever_it_is() -> None:
-    swapped = CrossModalitySampler(MIXED_LABELS, 1 - MIXED_MODALITIES, 4, 2, seed=0)
+    swapped = cross(MIXED_LABELS, 1 - MIXED_MODALITIES, 4, 2, seed=0)
     assert len(mixed()) == len(swapped) == 41 // 8 + 1
 
 
@@ -217,7 +241,7 @@ def test_a_person_with_fewer_than_k_pictures_is_drawn_with_replacement() -> None
 
 def test_people_and_pictures_are_drawn_equally_often() -> None:
     labels = np.tile(np.repeat(np.arange(6), 4), 2)
-    sampler = CrossModalitySampler(labels, np.repeat([0, 1], 24), 2, 3, seed=0)
+    sampler = cross(labels, np.repeat([0, 1], 24), 2, 3, seed=0)
     rows = np.concatenate([sampler.batches(epoch).ravel() for epoch in range(800)])
     expected = len(rows) / 48
     # a person's pictures come in groups, so the counts scatter more than single draws would
@@ -244,7 +268,7 @@ def test_every_slice_holds_pairs_of_both_modalities_of_several_people(
 
 
 def test_one_modality_alone_is_refused_with_the_remedy() -> None:
-    options = SamplerOptions("cross_modality", ids=2, pictures=2)
+    options = read_sampling({"name": "cross_modality", "ids": 2, "pictures": 2})
     with pytest.raises(DataError, match=r"needs visible and infrared .* all 41 are visible; add the infrared ones, or"):
         build_sampler(options, LABELS, seed=0)
     with pytest.raises(DataError, match="all 41 are infrared; add the visible ones"):
@@ -265,7 +289,7 @@ def test_a_slice_that_would_show_one_person_is_refused_before_anything_is_drawn(
     ids: int, pictures: int, world: int, parts: int, words: str
 ) -> None:
     with pytest.raises(RecipeError, match=words):
-        CrossModalitySampler(MIXED_LABELS, MIXED_MODALITIES, ids, pictures, seed=0, world=world, parts=parts)
+        cross(MIXED_LABELS, MIXED_MODALITIES, ids, pictures, seed=0, world=world, parts=parts)
 
 
 def test_people_of_one_modality_only_are_named_or_left_out() -> None:
@@ -276,10 +300,97 @@ def test_people_of_one_modality_only_are_named_or_left_out() -> None:
         match=r"7 of 9 training identities have pictures in one modality only: 2 \(infrared\), 5 \(visible\), "
         r"6 \(visible\), 7 \(visible\), 8 \(visible\), \.\.\.; set sampler\.unpaired to drop",
     ):
-        CrossModalitySampler(labels, modalities, 2, 2, seed=0)
-    sampler = CrossModalitySampler(labels, modalities, 2, 2, unpaired="drop", seed=0)
+        cross(labels, modalities, 2, 2, seed=0)
+    sampler = cross(labels, modalities, 2, 2, unpaired="drop", seed=0)
     assert set(sampler.batches(0).ravel().tolist()) <= {0, 1, 2, 3}
     assert len(sampler) == 2 // 4 + 1  # pictures that are left out make an epoch no longer
     assert find_paired(labels, modalities, "drop").tolist() == [True] * 4 + [False] * 7
     with pytest.raises(DataError, match="2 training identities are fewer than P = 3"):
-        CrossModalitySampler(labels, modalities, 3, 2, unpaired="drop", seed=0)
+        cross(labels, modalities, 3, 2, unpaired="drop", seed=0)
+
+
+def test_each_visible_picture_is_there_in_two_views_side_by_side() -> None:
+    plain, doubled = mixed(), mixed(views=[2, 1])
+    assert np.array_equal(plain.batches(1), doubled.batches(1))
+    for one, two in zip(with_epoch(plain, 1), with_epoch(doubled, 1), strict=True):
+        assert set(one.views.tolist()) == {0}
+        assert np.array_equal(two.rows[two.views == 0], one.rows)
+        second = np.flatnonzero(two.views == 1)
+        assert np.array_equal(two.rows[second], two.rows[second - 1])
+        assert (MIXED_MODALITIES[two.rows[second]] == VISIBLE).all()
+        assert len(second) == 8
+        assert np.array_equal(two.positions, np.arange(24))
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize(("world", "parts"), [(2, 1), (1, 2), (2, 2)])
+def test_slices_keep_the_views_of_a_picture_together_and_hold_each_once(kind: int, world: int, parts: int) -> None:
+    sections = [
+        {"batch": 8, "views": [3, 3]},
+        {"name": "pk", "ids": 4, "pictures": 2, "views": [3, 3]},
+        {"name": "cross_modality", "ids": 8, "pictures": 2, "views": [3, 1]},
+    ]
+    seen, sizes = [], set()
+    for rank in range(world):
+        sampler = build_sampler(
+            read_sampling(sections[kind]), MIXED_LABELS, MIXED_MODALITIES, seed=3, rank=rank, world=world, parts=parts
+        )
+        for part in list(sampler)[:parts]:
+            views = part.views[part.positions]
+            starts = part.positions[views == 0]
+            expected = [3 if kind < 2 or MIXED_MODALITIES[row] == VISIBLE else 1 for row in part.rows[starts]]
+            together = [start + view for start, count in zip(starts, expected, strict=True) for view in range(count)]
+            assert part.positions.tolist() == together
+            seen += part.positions.tolist()
+            sizes.add(len(part.positions))
+    assert sorted(seen) == list(range(len(part.rows)))
+    assert len(sizes) == 1
+
+
+def test_views_that_would_make_slices_of_different_sizes_are_refused() -> None:
+    sampling = read_sampling({"batch": 8, "views": [2, 1]})
+    with pytest.raises(
+        RecipeError, match=r"uniform leaves the modalities .* 2 slices would differ in size; take cross_m"
+    ):
+        build_sampler(sampling, MIXED_LABELS, MIXED_MODALITIES, seed=0, world=2)
+    assert build_sampler(sampling, LABELS, seed=0, world=2)
+    assert build_sampler(sampling, MIXED_LABELS, MIXED_MODALITIES, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("section", "pictures"),
+    [
+        ({"batch": 7}, 7),
+        ({"name": "pk", "ids": 6, "pictures": 4}, 24),
+        ({"name": "pk", "ids": 6, "pictures": 4, "views": [2, 2]}, 48),
+        ({"name": "cross_modality", "ids": 6, "pictures": 4, "unpaired": "drop"}, 48),
+        ({"name": "cross_modality", "ids": 6, "pictures": 4, "views": [2, 1]}, 72),
+    ],
+)
+def test_the_global_batch_counts_every_view_of_every_picture(section: dict, pictures: int) -> None:
+    sampling = read_sampling(section)
+    assert sampling.global_batch == pictures
+    assert read_sampling(write_sampling(sampling)) == sampling
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "unifrm", "batch": 8}, "sampler 'unifrm' is unknown; did you mean uniform?"),
+        ({"name": 3}, "sampler.name is 3, expected a name; known: cross_modality, pk, uniform"),
+        ({"batch": 8, "step": 3}, "sampler.step is unknown; did you mean steps?"),
+        ({"batch": 0}, "sampler.batch: 0 is out of range; use a number from 1"),
+        ({"batch": 8, "views": [0, 1]}, "sampler.views: 0 is out of range"),
+        ({"batch": 8, "views": 2}, "sampler.views: 2 is of type int"),
+        ({"name": "pk", "ids": 4}, "sampler.pictures is missing; add it"),
+    ],
+)
+def test_an_unknown_sampler_or_option_is_refused_with_place_value_and_remedy(section: dict, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_sampling(section)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", list_names(PACKAGE))
+def test_the_options_of_a_sampler_explain_themselves(name: str) -> None:
+    assert all(text for *_, text in describe_options(load(PACKAGE, name).Options))

@@ -1,83 +1,104 @@
-import colorsys
-import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+import golden_files
+from tapetum.core.discovery import list_names, load
+from tapetum.core.errors import RecipeError
 from tapetum.data.transforms import (
-    BOT_FILL,
-    CAJ_FILL,
-    IMAGENET_MEAN,
-    AugmentOptions,
-    ErasingOptions,
+    PACKAGE,
+    Place,
     augment_batch,
-    draw_boxes,
-    erase,
-    jitter_colours,
-    mirror_and_crop,
-    take_colours,
+    check_views,
+    read_operations,
     to_float,
     to_tensor,
+    write_operations,
 )
+from tapetum.engine.recipe_batches import list_operations
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(1, 256, (24, 32, 16, 3), dtype=np.uint8)
-EVERYTHING = AugmentOptions(
-    pad=4,
-    flip=0.5,
-    erasing=ErasingOptions(0.7, fill="noise"),
-    colour_jitter=(0.2, 0.2, 0.2, 0.1),
-    grayscale=0.5,
-)
+EVERYTHING = [
+    {"name": "colour_jitter", "strength": [0.2, 0.2, 0.2, 0.1]},
+    {"name": "grayscale", "probability": 0.5},
+    {"name": "pad_crop", "pad": 4},
+    {"name": "flip"},
+    {"name": "erasing", "probability": 0.7, "fill": "noise"},
+]
+ANY = [{"name": name, "probability": 0.6} for name in ("gamma", "darken", "resize_crop", "channel_gray")]
+ANY += [{"name": "channel_exchange", "probability": 0.6}, {"name": "erasing", "fill": "noise"}]
+GOLDEN = golden_files.load("batches_before")
+BEFORE: dict[str, dict[str, Any]] = {  # the mappings whose pictures the file holds, drawn before operations were files
+    "pad": {"pad": 2, "flip": 0.0},
+    "flip": {"flip": 0.5},
+    "pad_and_flip": {"pad": 2, "flip": 0.5},
+    "grayscale": {"grayscale": 0.5, "flip": 0.0},
+    "jitter": {"colour_jitter": [0.2, 0.3, 0.4, 0.1], "flip": 0.0},
+    "black": {"flip": 0.0, "erasing": {"probability": 0.5, "fill": "black"}},
+    "mean": {"flip": 0.0, "erasing": {"probability": 1.0, "fill": "mean"}},
+    "noise": {"flip": 0.0, "erasing": {"probability": 0.7, "fill": "noise"}},
+    "colour_log": {
+        "flip": 0.0,
+        "erasing": {
+            "probability": 0.7,
+            "fill": [0.1, 0.6, 0.9],
+            "aspect_scale": "log",
+            "area": [0.2, 0.8],
+            "aspect": [0.3, 1 / 0.3],
+        },
+    },
+    "everything": {
+        "pad": 2,
+        "grayscale": 0.4,
+        "flip": 0.5,
+        "colour_jitter": [0.1, 0.1, 0.1, 0.0],
+        "erasing": {"probability": 0.7, "fill": "noise"},
+    },
+    "nothing_said": {},
+}
 
 
-def run(options: AugmentOptions, positions: np.ndarray | None = None, **where: int) -> torch.Tensor:
-    place = {"seed": 1, "epoch": 2, "number": 3} | where
-    chosen = np.arange(24) if positions is None else positions
-    return augment_batch(PICTURES[chosen], options, batch=24, positions=chosen, **place)
+def run(
+    entries: Sequence[dict],
+    positions: np.ndarray | None = None,
+    *,
+    pictures: np.ndarray = PICTURES,
+    modalities: np.ndarray | None = None,
+    views: np.ndarray | None = None,
+    **where: int,
+) -> torch.Tensor:
+    count = len(pictures)
+    zeros = np.zeros(count, np.int64)
+    chosen = np.arange(count) if positions is None else positions
+    numbers = {"seed": 1, "epoch": 2, "number": 3} | where
+    place = Place(
+        **numbers, modalities=zeros if modalities is None else modalities, views=zeros if views is None else views
+    )
+    return augment_batch(pictures[chosen].copy(), read_operations(entries), place, chosen)
 
 
-def slow_mirror_and_crop(picture: np.ndarray, pad: int, mirrored: bool, top: int, left: int) -> np.ndarray:
-    height, width, _ = picture.shape
-    result = np.zeros_like(picture)
-    for y in range(height):
-        for x in range(width):
-            source_y, source_x = y + top - pad, x + left - pad
-            if 0 <= source_y < height and 0 <= source_x < width:
-                result[y, width - 1 - x if mirrored else x] = picture[source_y, source_x]
-    return result
-
-
-def test_mirror_and_crop_equal_a_slow_loop() -> None:
-    mirrored, offsets = RNG.random(24) < 0.5, RNG.random((24, 2))
-    fast = mirror_and_crop(PICTURES, 4, mirrored, offsets)
-    for i in range(24):
-        top, left = (int(value * 9) for value in offsets[i])
-        assert np.array_equal(fast[i], slow_mirror_and_crop(PICTURES[i], 4, mirrored[i], top, left))
-
-
-def test_pictures_given_are_not_changed() -> None:
-    before = PICTURES.copy()
-    run(EVERYTHING)
-    mirror_and_crop(PICTURES, 0, np.ones(24, bool), np.zeros((24, 2)))
-    assert np.array_equal(PICTURES, before)
-
-
-def test_every_place_of_the_crop_is_equally_likely() -> None:
-    marker = np.zeros((1, 9, 9, 3), np.uint8)
-    marker[0, 4, 4] = 255
-    count = 4000
-    cut = mirror_and_crop(np.repeat(marker, count, 0), 2, np.zeros(count, bool), RNG.random((count, 2)))
-    found = np.argwhere(cut[..., 0])[:, 1:]
-    assert len(found) == count
-    counts = np.bincount((found[:, 0] - 2) * 5 + found[:, 1] - 2, minlength=25)
-    assert np.abs(counts - count / 25).max() < 5 * math.sqrt(count / 25)
+@pytest.mark.parametrize("case", BEFORE)
+@pytest.mark.parametrize("world", [1, 3])
+def test_recipes_of_before_make_the_pictures_of_before_in_one_process_and_in_three(case: str, world: int) -> None:
+    pictures = np.random.default_rng(7).integers(0, 256, (8, 12, 8, 3), dtype=np.uint8)
+    expected = GOLDEN[f"augment/{case}"]
+    for rank in range(world):
+        positions = np.arange(rank, 8, world)
+        images = run(list_operations(BEFORE[case]), positions, pictures=pictures, seed=3, epoch=2, number=5)
+        found = np.rint(images.permute(0, 2, 3, 1).numpy() * 255).astype(int)
+        # OpenCV's turn of the hue may round differently with another processor's instructions
+        assert np.abs(found - expected[positions]).max() <= (1 if case == "jitter" else 0)
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
-    assert torch.equal(run(AugmentOptions(pad=0, flip=0.0)), to_tensor(to_float(PICTURES)))
+    assert torch.equal(run([]), to_tensor(to_float(PICTURES)))
+    assert torch.equal(run([{"name": "pad_crop", "pad": 0}]), to_tensor(to_float(PICTURES)))
 
 
 def test_float_pictures_are_rgb_in_unit_range_in_channels_last_memory() -> None:
@@ -88,182 +109,190 @@ def test_float_pictures_are_rgb_in_unit_range_in_channels_last_memory() -> None:
     assert torch.allclose(images[5, 1, 2, 3], torch.tensor(PICTURES[5, 2, 3, 1] / 255.0, dtype=torch.float32))
 
 
-def test_same_place_gives_the_same_pictures_and_another_place_others() -> None:
-    assert torch.equal(run(EVERYTHING), run(EVERYTHING))
+def test_every_operation_there_is_is_tried_here() -> None:
+    assert {entry["name"] for entry in EVERYTHING + ANY} == set(list_names(PACKAGE))
+
+
+@pytest.mark.parametrize("entries", [EVERYTHING, ANY])
+def test_same_place_gives_the_same_pictures_and_another_place_others(entries: list[dict]) -> None:
+    assert torch.equal(run(entries), run(entries))
     for other in ({"seed": 2}, {"epoch": 1}, {"number": 0}):
-        assert not torch.equal(run(EVERYTHING), run(EVERYTHING, **other))
+        assert not torch.equal(run(entries), run(entries, **other))
 
 
-@pytest.mark.parametrize("fill", ["black", "mean", "noise", BOT_FILL])
-@pytest.mark.parametrize("world", [2, 3, 24])
-def test_processes_together_make_the_pictures_that_one_process_makes(fill: object, world: int) -> None:
-    options = AugmentOptions(4, 0.5, ErasingOptions(0.7, fill=fill), (0.2, 0.2, 0.2, 0.1), 0.5)  # type: ignore[arg-type]
-    whole = run(options)
+@pytest.mark.parametrize("entry", EVERYTHING + ANY, ids=lambda entry: entry["name"])
+@pytest.mark.parametrize("world", [2, 24])
+def test_processes_together_make_the_pictures_that_one_process_makes(entry: dict, world: int) -> None:
+    whole = run([entry])
+    assert not torch.equal(whole, run([]))
     for rank in range(world):
         positions = np.arange(rank, 24, world)
-        assert torch.equal(run(options, positions), whole[positions])
+        assert torch.equal(run([entry], positions), whole[positions])
 
 
-def slow_boxes(options: ErasingOptions, size: tuple[int, int], rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """The original's loop: up to 100 tries of area and aspect, the first that fits."""
-    boxes = []
-    for _ in range(20000):
-        if rng.random() >= options.probability:
-            continue
-        for _ in range(options.tries):
-            area = rng.uniform(*options.area) * size[0] * size[1]
-            aspect = rng.uniform(*options.aspect)
-            height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            if height < size[0] and width < size[1]:
-                boxes.append(
-                    (
-                        int(rng.integers(0, size[0] - height, endpoint=True)),
-                        int(rng.integers(0, size[1] - width, endpoint=True)),
-                        height,
-                        width,
-                    )
-                )
-                break
-    return boxes
+@pytest.mark.parametrize("entry", EVERYTHING + ANY, ids=lambda entry: entry["name"])
+def test_an_operation_of_one_modality_and_view_leaves_the_other_pictures_alone(entry: dict) -> None:
+    modalities, views = np.arange(24) % 2, np.arange(24) // 2 % 2
+    places = {"modalities": modalities, "views": views}
+    always = {**entry, "probability": 1.0}
+    changed = (run([always | {"modality": "infrared", "view": 1}], **places) != run([])).flatten(1).any(1).numpy()
+    assert not changed[~((modalities == 1) & (views == 1))].any()
+    assert changed.any()
+    of_a_modality = (run([always | {"modality": "visible"}], **places) != run([])).flatten(1).any(1).numpy()
+    assert set(np.flatnonzero(of_a_modality) % 2) == {0}
 
 
-@pytest.mark.parametrize("size", [(256, 128), (32, 32)])
-def test_erased_boxes_have_the_statistics_of_the_slow_loop(size: tuple[int, int]) -> None:
-    options = ErasingOptions(probability=0.5)
-    fast = draw_boxes(options, 20000, size, np.random.default_rng(1))
-    erased = fast[fast[:, 2] > 0]
-    slow = np.array(slow_boxes(options, size, np.random.default_rng(2)))
-    assert abs(len(erased) - len(slow)) < 5 * math.sqrt(2 * 20000 * 0.25)
-    difference = np.abs(erased.mean(0) - slow.mean(0))
-    assert (difference < 5 * slow.std(0) * math.sqrt(2 / len(slow))).all()
-    assert ((erased[:, :2] >= 0) & (erased[:, :2] + erased[:, 2:] <= size)).all()
-    share = erased[:, 2] * erased[:, 3] / (size[0] * size[1])
-    assert share.min() > 0.015
-    assert share.max() < 0.42
-
-
-def test_log_aspect_makes_tall_and_wide_boxes_equally_likely() -> None:
-    uniform = draw_boxes(ErasingOptions(1.0), 4000, (400, 400), np.random.default_rng(1))
-    log = draw_boxes(ErasingOptions(1.0, aspect_scale="log"), 4000, (400, 400), np.random.default_rng(1))
-    assert abs((log[:, 2] > log[:, 3]).mean() - 0.5) < 0.05
-    assert (uniform[:, 2] > uniform[:, 3]).mean() > 0.7
-
-
-def test_box_that_never_fits_leaves_the_picture_whole() -> None:
-    boxes = draw_boxes(
-        ErasingOptions(1.0, area=(0.99, 0.999), aspect=(5.0, 6.0)), 10, (32, 16), np.random.default_rng(0)
+@pytest.mark.parametrize("name", list_names(PACKAGE))
+def test_an_operation_happens_with_its_probability(name: str) -> None:
+    changed = 0
+    if name in ("darken", "resize_crop"):
+        probability, rounds = 0.3, 10
+    else:
+        probability, rounds = 0.3, 40
+    for number in range(rounds):
+        images = run([{"name": name, "probability": probability}], number=number)
+        changed += int((images != run([])).flatten(1).any(1).sum())
+    whole = int(
+        sum((run([{"name": name, "probability": 1.0}], number=n) != run([])).flatten(1).any(1).sum() for n in range(4))
     )
-    assert not boxes.any()
+    expected = rounds * 24 * probability * whole / 96  # a gamma near 1, or a cut in the middle, changes nothing
+    assert abs(changed - expected) < 5 * np.sqrt(expected)
+
+
+def test_a_second_operation_of_the_same_name_draws_anew() -> None:
+    twice = run([{"name": "flip"}, {"name": "flip"}])
+    mirrored = (twice != run([])).flatten(1).any(1)
+    assert 0 < mirrored.sum() < 24  # the same draws would mirror back each picture that they mirrored
+
+
+def test_the_choice_of_pictures_does_not_move_with_what_is_done_to_them() -> None:
+    few, many = (run([{"name": "pad_crop", "pad": 3, "probability": p}]) for p in (0.3, 0.8))
+    whole = run([{"name": "pad_crop", "pad": 3}])
+    same = (few == whole).flatten(1).all(1)
+    assert same.any()
+    assert torch.equal(many[same], whole[same])
+
+
+def test_what_is_written_of_operations_reads_back_as_the_same() -> None:
+    entries = [
+        {"name": "pad_crop", "pad": 4, "view": 0, "modality": "visible"},
+        {"name": "flip"},
+        {"name": "gamma", "probability": 0.25},
+        {"name": "erasing", "probability": 0.0},
+        {"name": "erasing", "fill": [0.1, 0.2, 0.3]},
+    ]
+    entries.insert(0, entries.pop(2))
+    operations = read_operations(entries)
+    assert [operation.name for operation in operations] == ["gamma", "pad_crop", "flip", "erasing"]
+    written = write_operations(operations)
+    assert read_operations(written) == operations
+    assert written[1] == {"name": "pad_crop", "modality": "visible", "view": 0, "pad": 4, "fill": 0}
+    assert written[2] == {"name": "flip", "probability": 0.5}
+    assert written[3]["aspect"] == [0.3, 1 / 0.3]
 
 
 @pytest.mark.parametrize(
-    ("fill", "colour"), [("black", (0, 0, 0)), ("mean", IMAGENET_MEAN), ((0.1, 0.2, 0.3), (0.1, 0.2, 0.3))]
+    ("entry", "message"),
+    [
+        ({"name": "erazing"}, "augmentation 'erazing' is unknown; did you mean erasing?"),
+        ({"name": "nowhere.flip"}, "nowhere.flip: package nowhere is not installed"),
+        ({"name": "pad_crop", "pads": 3}, "augment.0 (pad_crop).pads is unknown; did you mean pad?"),
+        ({"name": "flip", "probabilty": 0.3}, "augment.0 (flip).probabilty is unknown; did you mean probability?"),
+        ({"name": "pad_crop", "pad": -1}, "augment.0 (pad_crop).pad: -1 is out of range; use a number from 0"),
+        ({"name": "flip", "modality": "visibel"}, "modality 'visibel' is unknown; did you mean visible?"),
+        ({"name": "flip", "view": -1}, "augment.0 (flip).view: -1 is out of range"),
+        ({"name": "flip", "probability": 2}, "augment.0 (flip).probability: 2.0 is out of range; use a number from 0"),
+        ({"probability": 0.5}, "augment.0 is {'probability': 0.5}; write an operation as {name: flip"),
+        ("flip", "augment.0 is 'flip'; write an operation as {name: flip"),
+        ({"name": "erasing", "area": [0.4, 0.02]}, "erasing: area is [0.4, 0.02]; write the smaller number first"),
+        ({"name": "erasing", "fill": [0.4, 0.4, 2.4]}, "is no colour in 0..1; name a normalisation"),
+        ({"name": "gamma", "gamma": [2, 1]}, "gamma: gamma is [2, 1]; write the smaller number first"),
+        ({"name": "darken", "lightness": [40, 6]}, "darken: lightness is [40, 6]; write the smaller number first"),
+    ],
 )
-def test_erasing_fills_exactly_its_box(fill: object, colour: tuple[float, ...]) -> None:
-    images = to_float(PICTURES[:3])
-    boxes = np.array([[2, 3, 10, 5], [0, 0, 0, 0], [31, 15, 1, 1]])
-    erase(images, boxes, ErasingOptions(fill=fill), positions=np.arange(3), generator=RNG)  # type: ignore[arg-type]
-    expected = to_float(PICTURES[:3])
-    expected[0, 2:12, 3:8] = colour
-    expected[2, 31, 15] = colour
-    assert np.array_equal(images, expected)
+def test_what_cannot_be_done_is_refused_with_place_value_and_remedy(entry: Any, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_operations([entry])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_noise_differs_between_pixels_channels_and_pictures_and_stays_in_range() -> None:
-    images = np.full((2, 64, 64, 3), -1.0, np.float32)
-    boxes = np.array([[0, 0, 64, 64], [0, 0, 64, 64]])
-    options = ErasingOptions(fill="noise", noise_mean=0.5, noise_deviation=0.1)
-    erase(images, boxes, options, positions=np.arange(2), generator=np.random.default_rng(0))
-    assert images.min() >= 0
-    assert images.max() <= 1
-    assert abs(images.mean() - 0.5) < 0.01
-    assert abs(images.std() - 0.1) < 0.01
-    assert not np.array_equal(images[0], images[1])
-    assert np.abs(np.corrcoef(images[0].reshape(-1, 3).T) - np.eye(3)).max() < 0.1
-
-
-def test_erasing_happens_with_its_probability_and_flip_with_its_own() -> None:
-    pictures = np.full((2000, 8, 8, 3), 200, np.uint8)
-    pictures[:, :, 0] = 100
-    place = {"seed": 0, "epoch": 0, "number": 0, "batch": 2000, "positions": np.arange(2000)}
-    mirrored = augment_batch(pictures, AugmentOptions(flip=0.3), **place)
-    assert abs((mirrored[:, 0, 0, 0] * 255 > 150).float().mean() - 0.3) < 0.05
-    erased = augment_batch(pictures, AugmentOptions(flip=0, erasing=ErasingOptions(0.4)), **place)
-    assert abs((erased.amin((1, 2, 3)) == 0).float().mean() - 0.4) < 0.05
-
-
-def amounts(brightness: float = 1, contrast: float = 1, saturation: float = 1, hue: float = 0) -> tuple:
-    """Strengths of 1 (hue 0.5) and draws that give just these factors."""
-    draws = [brightness / 2, contrast / 2, saturation / 2, hue + 0.5, 0.1, 0.2, 0.3, 0.4]
-    return (1.0, 1.0, 1.0, 0.5), np.array([draws])
-
-
-def test_brightness_contrast_and_saturation_are_those_of_the_definition() -> None:
-    picture = PICTURES[:1]
-    floats = picture / 255.0
-    grey = floats @ np.array([0.299, 0.587, 0.114])
-    expected = {
-        "brightness": floats * 0.6,
-        "contrast": grey.mean() + (floats - grey.mean()) * 0.6,
-        "saturation": grey[..., None] + (floats - grey[..., None]) * 0.6,
-    }
-    for name, values in expected.items():
-        changed = jitter_colours(picture, *amounts(**{name: 0.6}))
-        assert np.abs(changed - np.rint(values.clip(0, 1) * 255)).max() <= 1, name
-
-
-def test_hue_turns_as_colorsys_does() -> None:
-    changed = jitter_colours(PICTURES[:1], *amounts(hue=0.2))[0]
-    for y in range(0, 32, 5):
-        for x in range(0, 16, 5):
-            hue, saturation, value = colorsys.rgb_to_hsv(*(PICTURES[0, y, x] / 255.0))
-            expected = np.array(colorsys.hsv_to_rgb((hue + 0.2) % 1, saturation, value)) * 255
-            assert np.abs(changed[y, x] - expected).max() <= 1
-
-
-def test_grey_picture_has_no_hue_to_turn() -> None:
-    grey = np.repeat(PICTURES[:1, :, :, :1], 3, axis=3)
-    assert np.array_equal(jitter_colours(grey, *amounts(hue=0.3)), grey)
-
-
-def test_jitter_of_strength_zero_changes_nothing() -> None:
-    assert np.array_equal(jitter_colours(PICTURES, (0, 0, 0, 0), RNG.random((24, 8))), PICTURES)
-
-
-def test_grey_pictures_are_pillow_s_to_the_last_bit_and_the_others_stay() -> None:
-    corners = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
-    pictures = np.concatenate([PICTURES, np.broadcast_to(corners[:, None, None], (5, 32, 16, 3))])
-    chosen = np.arange(29) % 3 > 0
-    found = take_colours(pictures, chosen)
-    for picture, result, grey in zip(pictures, found, chosen, strict=True):
-        expected = np.asarray(Image.fromarray(picture).convert("L").convert("RGB")) if grey else picture
-        assert np.array_equal(result, expected)
-
-
-def test_pictures_lose_their_colours_with_the_given_probability() -> None:
-    options = AugmentOptions(flip=0.0, grayscale=0.25)
-    grey = 0
-    for number in range(60):
-        images = run(options, number=number)
-        grey += int((images == images[:, :1]).all(dim=(1, 2, 3)).sum())
-    count = 60 * 24
-    assert abs(grey - count / 4) < 5 * math.sqrt(count * 0.25 * 0.75)
-
-
-def test_padding_and_erasing_come_after_grey() -> None:
-    red = ErasingOptions(1.0, area=(0.2, 0.3), fill=(1.0, 0.0, 0.0))
-    images = run(AugmentOptions(pad=4, flip=0.5, erasing=red, grayscale=1.0))
-    coloured = (images != images[:, :1]).any(dim=1)
-    assert coloured.any()
-    assert torch.equal(images.permute(0, 2, 3, 1)[coloured], torch.tensor([1.0, 0.0, 0.0]).expand(coloured.sum(), 3))
+def test_an_operation_on_bytes_behind_one_on_floats_is_refused() -> None:
+    with pytest.raises(
+        RecipeError, match=r"augment.1: gamma works on bytes, but stands behind erasing.*move it before"
+    ):
+        read_operations([{"name": "erasing"}, {"name": "gamma"}])
+    read_operations([{"name": "gamma"}, {"name": "erasing"}, {"name": "flip"}, {"name": "pad_crop"}])
 
 
 @pytest.mark.parametrize(
-    ("fill", "constant"),
-    [(BOT_FILL, (0.485, 0.456, 0.406)), (CAJ_FILL, (0.4914, 0.4822, 0.4465)), (IMAGENET_MEAN, (0, 0, 0))],
+    ("entry", "views", "good"),
+    [
+        ({"name": "flip", "view": 1}, (2, 1), True),
+        ({"name": "flip", "view": 1}, (1, 1), False),
+        ({"name": "flip", "view": 1, "modality": "infrared"}, (2, 1), False),
+        ({"name": "flip", "view": 1, "modality": "visible"}, (2, 1), True),
+        ({"name": "flip", "view": 2}, (2, 1), False),
+    ],
 )
-def test_fills_become_the_releases_constants_after_normalisation(
-    fill: tuple[float, ...], constant: tuple[float, ...]
+def test_a_view_that_the_sampler_does_not_give_is_refused(entry: dict, views: tuple[int, int], good: bool) -> None:
+    operations = read_operations([entry])
+    if good:
+        check_views(operations, views)
+        return
+    with pytest.raises(RecipeError, match=r"augment.0 \(flip\): view \d of \w+ pictures is never drawn, sampler.views"):
+        check_views(operations, views)
+
+
+THEIRS = """
+from dataclasses import dataclass
+
+from tapetum.core.options import option
+
+WORKS_ON = "floats"
+
+
+@dataclass(frozen=True)
+class Options:
+    by: float = option(0.5, "factor", above=0)
+
+
+def change(pictures, options, draws):
+    return pictures * options.by
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (THEIRS, ""),
+        (THEIRS.replace("def change", "def alter"), "'theirs.{}': its file has no change; add a function"),
+        (THEIRS.replace("class Options", "class Choices"), "'theirs.{}': its file has no Options; add a frozen"),
+        (THEIRS.replace('"floats"', '"pixels"'), "'theirs.{}': its WORKS_ON is none of bytes, floats, either"),
+    ],
+)
+def test_an_augmentation_of_one_s_own_is_found_by_its_dotted_name_and_checked(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    normalised = (np.array(fill) - IMAGENET_MEAN) / (0.229, 0.224, 0.225)
-    np.testing.assert_allclose(normalised, constant, atol=1e-12)
+    name = f"case{abs(hash(text))}"
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("")
+    (tmp_path / "theirs" / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    if message:
+        with pytest.raises(RecipeError) as caught:
+            read_operations([{"name": f"theirs.{name}"}])
+        assert message.format(name) in str(caught.value)
+    else:
+        images = run([{"name": f"theirs.{name}", "by": 0.25, "view": 0}])
+        assert torch.equal(images, run([]) * 0.25)
+
+
+@pytest.mark.parametrize("name", list_names(PACKAGE))
+def test_the_options_of_an_operation_explain_themselves(name: str) -> None:
+    from tapetum.core.options import describe_options
+
+    module = load(PACKAGE, name)
+    assert all(text for *_, text in describe_options(module.Options))
+    module.Options()  # every option has a default

@@ -83,6 +83,20 @@ def test_where_the_number_of_identities_tells_the_data_set_its_recipe_is_brought
     assert header.recipe["data"]["name"] == "synth"
 
 
+def test_agw_weights_of_llcm_are_said_to_be_trained_with_the_erasing_of_the_only_release(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    network = build_method("agw_vi", {}, 713)
+    torch.save({"net": convert_to("agw-vi-official", {}, network.state_dict())}, tmp_path / "llcm_agw_best.t")
+    header = import_checkpoint("agw-vi-official", tmp_path / "llcm_agw_best.t", tmp_path / "ours.safetensors")
+    star, plain = load_recipe("agw_star_llcm"), load_recipe("agw_llcm")
+    recipe = check_recipe(header.recipe, "converted")
+    assert (recipe.augment, recipe.data) == (star.augment, star.data)
+    names = [[entry["name"] for entry in each.augment] for each in (recipe, plain)]
+    assert names == [["pad_crop", "flip", "erasing"], ["pad_crop", "flip"]]
+    assert recipe.augment[2]["probability"] == 0.5
+    assert plain.model_copy(update={"name": star.name, "about": star.about, "augment": star.augment}) == star
+
+
 def test_the_division_of_the_people_that_a_release_was_trained_on_must_be_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 
 from tapetum.core.errors import RecipeError
-from tapetum.engine.recipe import known_keys, list_recipes, load_recipe, parse_yaml, write_yaml
+from tapetum.engine.recipe import check_recipe, known_keys, list_recipes, load_recipe, parse_yaml, write_yaml
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("method.distilation_weight=0.1", "method.distilation_weight is unknown; did you mean distillation_weight?"),
-        ("augment.erasing.probabilty=0.1", "augment.erasing.probabilty is unknown; did you mean probability?"),
+        ("augment.erasing.probabilty=0.1", "augment.2 (erasing).probabilty is unknown; did you mean probability?"),
         ("schedule.epoch=3", "schedule.epoch is unknown; did you mean epochs?"),
         ("epochs=3", "epochs is unknown; did you mean schedule.epochs?"),
         ("nonsense=3", "nonsense is unknown; known: about, augment, data"),
@@ -38,12 +38,18 @@ def test_an_unknown_key_at_any_depth_is_refused_with_the_nearest_name(override: 
         ("data.root=3", "data.root is 3, expected string"),
         ("training.precision=fp8", "training.precision is 'fp8', expected 'fp32', 'bf16', 'fp16' or 'auto'"),
         ("sampler=null", "sampler is None, expected a section (key: value)"),
-        ("sampler.ids=4", "sampler: uniform needs batch, and neither ids nor pictures"),
-        ("sampler={name: cross_modality, ids: 4}", "sampler: cross_modality needs ids and pictures, and no batch"),
-        ("sampler={name: cross_modality, batch: 48, ids: 6, pictures: 4}", "no batch (it is 2 x ids x pictures)"),
-        ("sampler.unpaired=drop", "sampler: unpaired is for cross_modality, not for uniform; remove it"),
-        ("sampler={name: cross_modal, batch: 8}", "expected 'uniform', 'pk' or 'cross_modality'"),
-        ("augment.grayscale=1.5", "augment.grayscale is 1.5, expected less than or equal to 1"),
+        ("sampler.ids=4", "sampler.ids is unknown; known: batch, steps, views"),
+        ("sampler={name: cross_modality, ids: 4}", "sampler.pictures is missing; add it"),
+        (
+            "sampler={name: cross_modality, batch: 48, ids: 6, pictures: 4}",
+            "sampler.batch is unknown; known: ids, pictures",
+        ),
+        ("sampler.unpaired=drop", "sampler.unpaired is unknown; known: batch, steps, views"),
+        ("sampler={name: cross_modal, batch: 8}", "sampler 'cross_modal' is unknown; did you mean cross_modality?"),
+        (
+            "augment.grayscale=1.5",
+            "augment.0 (grayscale).probability: 1.5 is out of range; use a number from 0, up to 1",
+        ),
         ("data.interpolation=cubic", "expected 'bicubic', 'bilinear' or 'lanczos'"),
         ("selection.rule=best", "expected 'holdout', 'last' or 'best_on_test'"),
         ("schedule.step=null", "schedule: step needs the number of epochs between two drops"),
@@ -133,16 +139,115 @@ def test_the_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
 
 def test_known_keys_reach_every_depth() -> None:
     keys = set(known_keys())
-    assert {"seed", "optimiser.lr", "augment.erasing.area", "evaluation.rerank.k1"} <= keys
+    assert {
+        "seed",
+        "optimiser.lr",
+        "augment.erasing.area",
+        "augment.flip.view",
+        "sampler.unpaired",
+        "evaluation.rerank.k1",
+    } <= keys
 
 
 @pytest.mark.parametrize(
-    ("sampler", "pictures"),
+    ("override", "expected"),
     [
-        ("{batch: 7}", 7),
-        ("{name: pk, ids: 6, pictures: 4}", 24),
-        ("{name: cross_modality, ids: 6, pictures: 4, unpaired: drop}", 48),
+        ("augment.flip=0.3", {"flip": ("probability", 0.3)}),
+        ("augment.flip.probability=0.3", {"flip": ("probability", 0.3)}),
+        ("augment.2.probability=0.3", {"erasing": ("probability", 0.3)}),
+        ("augment.pad=4", {"pad_crop": ("pad", 4)}),
+        ("augment.erasing.area=[0.2, 0.8]", {"erasing": ("area", [0.2, 0.8])}),
+        ("augment.erasing={probability: 0.2}", {"erasing": ("probability", 0.2)}),
+        ("augment.grayscale=0.5", {"grayscale": ("probability", 0.5)}),
+        ("augment.colour_jitter=[0.1, 0.1, 0.1, 0.0]", {"colour_jitter": ("strength", [0.1, 0.1, 0.1, 0.0])}),
+        ("augment={pad: 4, flip: 0.3}", {"pad_crop": ("pad", 4), "flip": ("probability", 0.3)}),
+        ("augment=[{name: gamma, gamma: [1, 2]}]", {"gamma": ("gamma", [1.0, 2.0])}),
     ],
 )
-def test_the_global_batch_counts_every_picture_of_both_modalities(sampler: str, pictures: int) -> None:
-    assert load_recipe("idf_official", [f"sampler={sampler}"]).sampler.global_batch == pictures
+@pytest.mark.parametrize("form", ["list", "mapping"])
+def test_an_override_finds_its_operation_in_a_list_and_in_the_mapping_of_before(
+    override: str, expected: dict, form: str, tmp_path: Path
+) -> None:
+    section = {
+        "list": "[{name: pad_crop, pad: 10}, {name: flip, probability: 0.5}, {name: erasing, probability: 0.5}]",
+        "mapping": "{pad: 10, flip: 0.5, erasing: {probability: 0.5}}",
+    }[form]
+    path = write_recipe(tmp_path, f"augment: {section}")
+    entries = {entry["name"]: entry for entry in load_recipe(path, [override]).augment}
+    for name, (option, value) in expected.items():
+        assert entries[name][option] == value
+    order = ["gamma", "colour_jitter", "grayscale", "pad_crop", "flip", "erasing"]
+    assert list(entries) == [name for name in order if name in entries]
+
+
+def write_recipe(folder: Path, *lines: str) -> Path:
+    path = folder / "mine.yaml"
+    rest = [line for line in ("sampler: {batch: 8}",) if not any(each.startswith("sampler") for each in lines)]
+    path.write_text("\n".join(["name: mine", "method: {name: ide}", "schedule: {epochs: 1, step: 3}", *rest, *lines]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("augment.flp=0.3", "augment.flp is unknown; did you mean flip?"),
+        ("augment.gamma.gamma=[1, 2]", "its place among the others is not known; set all: augment=[{name: ...}, ...]"),
+        ("augment.9.pad=1", "there are 4 operations, counted from 0 (pad_crop, flip, erasing, erasing)"),
+        ("augment.erasing.probability=0.3", "erasing is there 2 times; write augment.2 or augment.3 for erasing"),
+        ("augment.erasing=0.3", "erasing is there 2 times"),
+        ("augment.pad_crop=3", "name the option too, e.g. augment.pad_crop.probability=3"),
+        ("augment=flip", "augment is 'flip', expected operations; write a list, one operation a line"),
+        ("augment={padd: 3}", "augment.padd is unknown; did you mean pad?"),
+        ("augment={erasing: 0.5}", "augment.erasing is 0.5, expected a section (key: value)"),
+    ],
+)
+def test_an_override_that_cannot_be_placed_says_what_to_write(override: str, message: str, tmp_path: Path) -> None:
+    twice = "[{name: pad_crop}, {name: flip}, {name: erasing}, {name: erasing, view: 0}]"
+    with pytest.raises(RecipeError, match=r"^recipe mine\.yaml: ") as caught:
+        load_recipe(write_recipe(tmp_path, f"augment: {twice}"), [override])
+    assert message in str(caught.value)
+
+
+def test_an_operation_goes_where_it_stood_before_only_among_those_of_before(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, "augment: [{name: flip}, {name: channel_exchange}]")
+    with pytest.raises(RecipeError, match="augment has no erasing, and its place among the others is not known"):
+        load_recipe(path, ["augment.erasing.probability=0.5"])
+
+
+def test_a_recipe_of_before_means_what_it_meant_and_is_that_of_its_list(tmp_path: Path) -> None:
+    nothing = "{pad: 0, grayscale: 0.0, flip: 0.0, erasing: {probability: 0.0, fill: black}, colour_jitter: null}"
+    assert load_recipe(write_recipe(tmp_path, f"augment: {nothing}")).augment == []
+    said_nothing = load_recipe(write_recipe(tmp_path)).augment
+    assert said_nothing == [{"name": "flip", "probability": 0.5}]
+    (_, erasing) = load_recipe(write_recipe(tmp_path, "augment: {erasing: {probability: 0.5}}")).augment
+    assert erasing["aspect"] == [0.3, 3.3333]  # its default then; the file's own is 1 / 0.3
+    resolved = "{name: uniform, batch: 8, ids: null, pictures: null, steps: null, unpaired: error}"
+    section = load_recipe(write_recipe(tmp_path, f"sampler: {resolved}")).sampler
+    assert section == load_recipe(write_recipe(tmp_path)).sampler
+
+
+@pytest.mark.parametrize(
+    ("operation", "good"), [("view: 1, modality: visible", True), ("view: 1, modality: infrared", False)]
+)
+def test_a_recipe_is_refused_whose_operation_names_a_view_that_the_sampler_does_not_give(
+    operation: str, good: bool, tmp_path: Path
+) -> None:
+    path = write_recipe(
+        tmp_path,
+        "sampler: {name: cross_modality, ids: 4, pictures: 2, views: [2, 1]}",
+        f"augment: [{{name: channel_exchange, {operation}}}]",
+    )
+    if good:
+        assert load_recipe(path).sampler.global_batch == 24
+    else:
+        with pytest.raises(RecipeError, match=r"recipe mine.yaml: augment.0 \(channel_exchange\): view 1 of infrared"):
+            load_recipe(path)
+
+
+def test_what_checkpoints_and_run_folders_of_before_hold_is_the_same_recipe() -> None:
+    recipe = load_recipe("idf_official")
+    content = recipe.model_dump(mode="json")
+    erasing = {"probability": 0.5, "area": [0.02, 0.4], "aspect": [0.3, 3.3333], "aspect_scale": "uniform"}
+    augment = {"pad": 10, "grayscale": 0.0, "flip": 0.5, "erasing": {**erasing, "fill": "black"}, "colour_jitter": None}
+    sampler = {"name": "uniform", "batch": 32, "ids": None, "pictures": None, "steps": None, "unpaired": "error"}
+    assert check_recipe(content | {"augment": augment, "sampler": sampler}, "run/recipe.yaml") == recipe

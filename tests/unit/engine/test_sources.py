@@ -6,7 +6,7 @@ from tapetum.core.errors import DataError, OutputError, RecipeError, TrainingErr
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Record
 from tapetum.data.catalog import Dataset
-from tapetum.data.sampler import SamplerOptions
+from tapetum.data.sampler import read_sampling
 from tapetum.engine.recipe import DataSection, load_recipe
 from tapetum.engine.sources import (
     augment_options,
@@ -124,15 +124,18 @@ def test_pictures_to_embed_come_from_a_folder_a_dataset_or_the_recipes_own(peopl
 
 def test_sections_become_the_options_of_the_data_layer() -> None:
     recipe = load_recipe("idf_official", ["augment.colour_jitter=[0.1, 0.1, 0.1, 0]", "sampler.steps=3"])
-    augment = augment_options(recipe)
-    assert (augment.pad, augment.flip, augment.erasing.probability) == (10, 0.5, 0.5)
-    assert augment.colour_jitter == (0.1, 0.1, 0.1, 0)
-    assert sampler_options(recipe).batch == 32
-    assert sampler_options(recipe).steps == 3
+    jitter, crop, flip, erasing = augment_options(recipe)
+    assert jitter.options.strength == (0.1, 0.1, 0.1, 0)
+    assert crop.options.pad == 10
+    assert flip.where.probability == erasing.where.probability == 0.5
+    assert sampler_options(recipe).options.batch == 32
+    assert sampler_options(recipe).options.steps == 3
     overrides = ["sampler={name: cross_modality, ids: 6, pictures: 4, unpaired: drop}", "augment.grayscale=0.5"]
     recipe = load_recipe("idf_official", [*overrides, "data.interpolation=lanczos"])
-    assert sampler_options(recipe) == SamplerOptions("cross_modality", ids=6, pictures=4, unpaired="drop")
-    assert augment_options(recipe).grayscale == 0.5
+    assert sampler_options(recipe) == read_sampling(
+        {"name": "cross_modality", "ids": 6, "pictures": 4, "unpaired": "drop"}
+    )
+    assert [operation.name for operation in augment_options(recipe)] == ["grayscale", "pad_crop", "flip", "erasing"]
     assert picture_settings(recipe.data)["interpolation"] == "lanczos"
 
 

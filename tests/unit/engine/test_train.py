@@ -571,6 +571,34 @@ def test_every_part_of_a_training_step_sees_both_modalities(
     assert counts == [[2, 2]] * 12
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_training_with_two_views_goes_on_with_equal_weights_and_shows_both_views_in_each_part(
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    seen: list[list[int]] = []
+    honest = ide.Method.losses
+
+    def noting(self: ide.Method, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        seen.append([int(((batch.modalities == m) & (batch.views == v)).sum()) for m, v in ((0, 0), (0, 1), (1, 0))])
+        assert torch.equal(batch.rows[batch.views == 1], batch.rows[(batch.views == 0) & (batch.modalities == 0)])
+        return honest(self, output, batch)
+
+    monkeypatch.setattr(ide.Method, "losses", noting)
+    operations = "{name: pad_crop, pad: 3}, {name: erasing}, {name: channel_exchange, view: 1, modality: visible}"
+    settings = [
+        CROSS_MODALITY.replace("}", ", views: [2, 1]}"),
+        f"augment=[{operations}]",
+        f"training.accumulate={parts}",
+        "schedule.epochs=2",
+    ]
+    whole = train(tiny_recipe(overrides=settings), tmp_path / "whole", dataset=two_modalities)
+    assert seen == [[8 // parts] * 3] * (6 * parts)
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities, reporter=StopAfter(4))
+    resumed = train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities)
+    assert_same_weights(whole.checkpoint, resumed.checkpoint)
+
+
 def test_an_epoch_is_chosen_by_held_out_people_across_modalities_even_after_the_protocol_changed(
     tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
 ) -> None:

@@ -255,3 +255,76 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 80  # MiB; the matrix would take 381
+
+
+def ranks_of(distances: torch.Tensor | np.ndarray, ties: str = "smaller_index_first") -> list[int]:
+    """The rank of the first of three gallery entries, for each line of distances."""
+    count = len(distances)
+    ids = np.ones(count, dtype=np.int64), np.array([1, 2, 3]), np.zeros(count, dtype=np.int64), np.array([1, 1, 1])
+    return evaluate_distances(distances, *ids, Protocol("types", ties=ties)).per_query_first_rank.tolist()
+
+
+LARGEST = {"f2": 2**11, "f4": 2**24, "f8": 2**53}  # up to which a float of so many bytes tells whole numbers apart
+
+
+@pytest.mark.parametrize("kind", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">f4", ">i8", "?"])
+def test_distances_of_any_type_are_counted_without_rounding(kind: str) -> None:
+    top = 1 if kind == "?" else LARGEST.get(kind.lstrip(">")) or np.iinfo(kind).max - 1
+    lines = [[top, top - 1, top], [top - 1, top, top - 1], [top, top, 0], [0, 0, 1]]
+    if np.dtype(kind).kind in "if" and kind != "?":
+        lines.append([-1, -2, 1])
+    distances = np.array(lines, dtype=kind)
+    expected = [2, 1, 2, 1, 2][: len(lines)]
+    assert ranks_of(distances) == expected
+    assert ranks_of(distances, "larger_index_first") == [3, 2, 3, 2, 2][: len(lines)]
+    distances.setflags(write=False)
+    assert ranks_of(distances[::-1, ::-1][::-1, ::-1]) == expected, "a view that nobody may write to"
+    if not kind.startswith(">"):
+        assert ranks_of(torch.from_numpy(distances.copy())) == expected
+
+
+def test_distances_of_sixteen_bits_of_another_kind_are_counted_as_they_are() -> None:
+    assert ranks_of(torch.tensor([[256.0, 255.0, 256.0], [-0.0, 0.0, -1.0]], dtype=torch.bfloat16)) == [2, 2]
+
+
+@pytest.mark.parametrize("kind", [np.complex64, np.longdouble, object, "U3"])
+def test_distances_of_no_real_type_are_named(kind: type | str) -> None:
+    with pytest.raises(ProtocolError, match=r"distances are .*; give float64 or whole numbers"):
+        ranks_of(np.array([[1, 2, 3]], dtype=kind))
+    with pytest.raises(ProtocolError, match=r"distances are torch\.complex64"):
+        ranks_of(torch.ones(1, 3, dtype=torch.complex64))
+
+
+def test_a_match_at_the_end_of_the_whole_numbers_cannot_be_told_from_junk() -> None:
+    with pytest.raises(ProtocolError, match="NaN or infinite"):
+        ranks_of(np.array([[2**63 - 1, 2, 3]]))
+    assert ranks_of(np.array([[2**63 - 2, 2, 2**63 - 1]])) == [2]
+
+
+@pytest.mark.parametrize("kind", ["i8", "u8", "i4", "u1", "f8", "f4"])
+def test_junk_and_ignored_pids_are_the_same_for_every_type_of_numbers(kind: str) -> None:
+    distances = np.array([[0, 1, 2, 3]], dtype="i4")
+    pids, camids = np.array([7, 5, 7, 7]), np.array([1, 2, 2, 3])
+    rules = Protocol("types", ignored_pids=(5, -1))
+    found = evaluate_distances(
+        distances, np.array([7], kind), pids.astype(kind), np.array([1], kind), camids.astype(kind), rules
+    )
+    assert found.per_query_first_rank.tolist() == [1]
+    assert found.num_ranked.tolist() == [2]
+
+
+def test_people_with_long_numbers_are_told_apart_and_rounded_ones_are_refused() -> None:
+    distances, cameras = np.array([[0.0, 1.0]]), (np.array([1]), np.array([2, 2]))
+    far = 2**62
+    ids = np.array([far + 1]), np.array([far, far + 1])
+    assert evaluate_distances(distances, *ids, *cameras, Protocol("p")).per_query_first_rank.tolist() == [2]
+    unsigned = tuple(side.astype("u8") for side in ids)
+    assert evaluate_distances(distances, *unsigned, *cameras, Protocol("p")).per_query_first_rank.tolist() == [2]
+    for wrong in (
+        ids[1].astype("f8"),
+        np.array([2**24, 2**24 + 1], "f4"),
+        np.array([0.5, 1]),
+        np.array([2**63, 1], "u8"),
+    ):
+        with pytest.raises(ProtocolError, match=r"gallery pids are .*, and not all of them whole; give int64"):
+            evaluate_distances(distances, ids[0], wrong, *cameras, Protocol("p"))

@@ -109,7 +109,7 @@ def test_entries_left_to_rank_are_counted_once_whatever_rules_take_them_out(
     rules = Protocol("p", junk=junk, junk_camera_pairs=pairs)
     candidates = find_candidates(query.pids, gallery.pids, query.camids, gallery.camids, rules)
     distances = torch.zeros(len(query), len(gallery))
-    left = candidates.remove_junk(distances, 0)
+    left = candidates.remove_junk(distances, torch.arange(len(query)))
     for row, (pid, camid) in enumerate(zip(query.pids.tolist(), query.camids.tolist(), strict=True)):
         own = (gallery.pids == pid) & (gallery.camids == camid) & (junk != "none")
         for theirs in [theirs for ours, theirs in pairs if ours == camid]:

@@ -13,6 +13,7 @@ from tapetum.core.errors import DataError, OutputError, RecipeError
 from tapetum.data.catalog import open_dataset
 from tapetum.engine.calibrate import find_calibration
 from tapetum.engine.describer import Describer
+from tapetum.experiments import start
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.demo import METHODS, QUANTITIES, DemoOptions, check_out, run_demo
 
@@ -24,7 +25,8 @@ TINY = ("data.size=[64, 32]", "sampler.batch=8", "schedule.warmup_epochs=0")
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> DemoOptions:
-    return DemoOptions(tmp_path_factory.mktemp("demo") / "out", seed=3, people=4, epochs=1, overrides=TINY)
+    out = tmp_path_factory.mktemp("demo") / "out"
+    return DemoOptions(out, seed=3, people=4, epochs=1, overrides=TINY, from_scratch=True)
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +140,12 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
         check_out(tmp_path)
 
 
-def test_the_command_repeats_what_differs_from_the_defaults(tmp_path: Path) -> None:
+def test_the_command_repeats_what_differs_from_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     options = DemoOptions(Path("runs/x"), seed=5, clip=Path("a clip.mp4"), overrides=("training.precision=fp32",))
-    assert options.command == "tapetum demo --out runs/x --seed 5 --clip 'a clip.mp4' --set training.precision=fp32"
+    repeated = "tapetum demo --out runs/x --seed 5 --clip 'a clip.mp4' --set training.precision=fp32"
+    assert replace(options, from_scratch=True).command == repeated.replace(" --set", " --from-scratch --set")
+    monkeypatch.setattr(start, "is_installed", lambda backbone: True)
+    assert options.command == repeated
 
 
 def test_the_board_counts_stages_by_their_weight(capsys: pytest.CaptureFixture[str]) -> None:

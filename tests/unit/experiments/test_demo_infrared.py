@@ -29,7 +29,7 @@ TINY = ("data.size=[64, 32]", "sampler.ids=2", "sampler.pictures=2", "schedule.w
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> InfraredDemoOptions:
     out = tmp_path_factory.mktemp("demo") / "out"
-    return InfraredDemoOptions(out, seed=3, people=4, epochs=1, enhanced=True, overrides=TINY)
+    return InfraredDemoOptions(out, seed=3, people=4, epochs=1, enhanced=True, overrides=TINY, from_scratch=True)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,8 @@ def test_a_folder_of_the_other_demo_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_repeats_what_differs_from_the_defaults() -> None:
     options = InfraredDemoOptions(Path("runs/x"), people=9, enhanced=True, overrides=("training.precision=fp32",))
-    assert options.command == "tapetum demo-ir --out runs/x --people 9 --enhanced --set training.precision=fp32"
+    repeated = "tapetum demo-ir --out runs/x --people 9 --enhanced --from-scratch --set training.precision=fp32"
+    assert replace(options, from_scratch=True).command == repeated
 
 
 def test_a_quarter_as_many_people_are_searched_for_as_are_trained_on() -> None:

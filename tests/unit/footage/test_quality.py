@@ -10,6 +10,8 @@ from tapetum.footage.quality import (
     HIDDEN,
     TOO_DARK,
     TOO_SMALL,
+    is_too_dark,
+    judge_modality,
     measure_quality,
     tell_modality,
     touches_edge,
@@ -107,3 +109,36 @@ def test_a_box_at_any_side_touches_the_edge() -> None:
     assert not touches_edge((10, 10, 20, 40), (100, 100))
     for box in ((1, 10, 20, 40), (10, 0, 20, 40), (79, 10, 20, 40), (10, 60, 20, 40)):
         assert touches_edge(box, (100, 100))
+
+
+TINTS = {"purple": (1.0, 0.7, 1.0), "pink": (1.0, 0.75, 0.9), "green": (0.7, 1.0, 0.75), "amber": (1.0, 0.8, 0.5)}
+
+
+def test_modality_under_a_single_tint() -> None:
+    scene = Scene(
+        SceneOptions(num_train_people=0, num_test_people=8, cameras=6, infrared_cameras=(5, 6), pictures_per_camera=1)
+    )
+    judged: dict[str, list[tuple[Modality, bool]]] = {name: [] for name in ("visible", *TINTS)}
+    for pid in scene.options.test_pids:
+        for camid, modality, index in scene.pictures_of(pid):
+            picture = scene.shot(pid, camid, index, modality).picture
+            if modality == Modality.VISIBLE:
+                judged["visible"].append(judge_modality(through_jpeg(picture)))
+                continue
+            for name, tint in TINTS.items():
+                judged[name].append(judge_modality(through_jpeg((picture * np.array(tint)).astype(np.uint8))))
+    assert [len(each) for each in judged.values()] == [32, 16, 16, 16, 16]
+    assert set(judged["visible"]) == {(Modality.VISIBLE, False)}
+    assert set(judged["purple"] + judged["pink"]) == {(Modality.INFRARED, True)}
+    others = judged["green"] + judged["amber"]
+    assert {modality for modality, _ in others} == {Modality.VISIBLE}
+    assert sum(doubtful for _, doubtful in others) >= 31
+
+
+def test_a_frame_is_too_dark_where_nothing_stands_out_and_fog_is_not_dark() -> None:
+    rng = np.random.default_rng(0)
+    black = np.clip(rng.normal(3, 2, (240, 320, 3)), 0, 255).astype(np.uint8)
+    assert is_too_dark(black)
+    assert not is_too_dark(black + 120)
+    black[60:200, 100:160] += 40
+    assert not is_too_dark(black)

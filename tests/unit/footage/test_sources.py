@@ -1,4 +1,6 @@
+import json
 import os
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -8,19 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lower_rights import as_nobody, open_folder
 from street_clip import street, write_clip
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import open_dataset
+from tapetum.footage.detect import BackgroundDetector
+from tapetum.footage.extract import extract_all
+from tapetum.footage.facts import picture_time
+from tapetum.footage.fingerprint import fingerprint_source
+from tapetum.footage.frames import read_source_frames
+from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import (
     SourceOptions,
     find_sources,
-    fingerprint_source,
-    name_camera,
-    picture_time,
     source_of_records,
     tell_kind,
 )
+
+NINE = 1795208400.0  # 2026-11-20T21:00:00Z
 
 
 def write_pictures(folder: Path, names: list[str], size: tuple[int, int]) -> list[Path]:
@@ -44,10 +52,11 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_tree_gives_crops_frames_and_videos_and_names_what_it_passes_over(tree: Path) -> None:
-    ignored: list[Path] = []
-    found = {source.kind: source for source in find_sources([tree], ignored=ignored)}
+    report = FootageReport()
+    found = {source.kind: source for source in find_sources([tree], report=report)}
     assert set(found) == {"crops", "frames", "video"}
-    assert [path.name for path in ignored] == ["notes.txt"]
+    assert report.passed_over == {"that are hidden": 1, "that are neither picture nor video": 1}
+    assert [Path(each.source).name for each in report.passed] == [".hidden", "notes.txt"]
     assert sorted(picture.camera for picture in found["crops"].pictures) == ["c3", "c4"]
     assert [picture.path.name for picture in found["frames"].pictures] == ["1.png", "2.png", "9.png", "10.png"]
     assert (found["frames"].camera, found["video"].camera) == ("cam7", "cam2")
@@ -71,22 +80,6 @@ def test_kind_of_pictures_follows_their_shape_and_can_be_said(tmp_path: Path) ->
     assert tell_kind(phone) == "frames"
     (said,) = find_sources([tmp_path / "a"], SourceOptions(kind="frames"))
     assert said.kind == "frames"
-
-
-@pytest.mark.parametrize(
-    ("path", "camera"),
-    [
-        ("x/cam3_2026-11-20T21-00-00.mp4", "cam3"),
-        ("x/NVR_ch02_main_20261120.mp4", "ch02"),
-        ("x/Camera 12.avi", "camera12"),
-        ("x/gate_2026-11-20T21-00-00.mp4", "gate"),
-        ("back door/2026-11-20T21-00-00.mp4", "back-door"),
-        ("x/one-by-one.mp4", "one-by-one"),
-        ("x/C0012.MP4", "C0012"),
-    ],
-)
-def test_camera_is_named_by_word_then_what_stands_before_the_time_then_folder(path: str, camera: str) -> None:
-    assert name_camera(Path(path)) == camera
 
 
 def test_start_is_option_then_metadata_then_name_then_time_of_writing(tmp_path: Path) -> None:
@@ -165,3 +158,172 @@ def test_a_decompression_bomb_is_found_without_being_opened(tmp_path: Path) -> N
         (source,) = find_sources([tmp_path], SourceOptions(kind=kind))  # type: ignore[arg-type]
         assert len(source.pictures) == 1
     assert picture_time(tmp_path / "bomb.png", SourceOptions()) == (1.7e9, "mtime")
+
+
+def test_what_is_read_and_what_is_passed_over_add_up_to_what_lies_on_the_disk(tree: Path, tmp_path: Path) -> None:
+    """Every kind of thing that a folder may hold, each counted once and named."""
+    write_pictures(tree / "galleries" / "crops" / "ab", ["1.jpg", "2.jpg"], (64, 32))
+    (tree / "galleries" / "gallery.json").write_text("{}")
+    (tree / ".hidden" / "deep").mkdir()
+    (tree / ".hidden" / "deep" / "b.mp4").write_bytes(b"x")
+    (tree / "night" / ".DS_Store").write_bytes(b"x")
+    (tree / "crops" / "broken.jpg").write_bytes(b"no picture")
+    (tree / "broken.mp4").write_bytes(b"no video")
+    elsewhere = write_pictures(tmp_path / "elsewhere", ["a.jpg"], (64, 32))[0].parent
+    (tree / "linked").symlink_to(elsewhere)
+    (tree / "linked.jpg").symlink_to(elsewhere / "a.jpg")
+    (tree / "nowhere.mp4").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tree / "pipe.mkv")
+    out = tmp_path / "out"
+    on_disk = sum(len(files) for _, _, files in os.walk(tree))
+    reports = []
+    for _ in range(2):
+        report = FootageReport()
+        found = find_sources([tree], report=report)
+        list(extract_all(found, out, BackgroundDetector(), report=report))
+        assert report.files.total() + report.passed_over.total() == on_disk
+        assert sum(source.num_files for source in found) == report.files.total()
+        reports.append(report)
+    first, second = reports
+    assert first.files == {"read": 8, "failed": 2}
+    assert second.files == {"finished": 9, "failed": 1}  # the crops' list is written
+    assert first.passed_over == {
+        "that are hidden": 3,
+        "that are links to folders": 0,
+        "that lie in galleries": 3,
+        "that are neither picture nor video": 1,
+        "that cannot be looked at": 2,
+    }
+    passed = {Path(each.source).relative_to(tree).as_posix() for each in first.passed}
+    assert passed == {".hidden", "night/.DS_Store", "linked", "galleries", "night/notes.txt", "nowhere.mp4", "pipe.mkv"}
+    assert "files: 8 read, 0 finished before, 2 unreadable, 9 passed over" in first.lines()
+    assert f"passed over: folders that are links to folders: {tree / 'linked'}" in first.lines()
+    assert FootageReport.from_dict(json.loads(json.dumps(first.to_dict()))) == first
+
+
+def test_folders_and_files_that_are_closed_are_named() -> None:
+    with open_folder() as root:
+        write_pictures(root / "open", ["cam1_a.jpg"], (64, 32))
+        write_pictures(root / "open" / "locked", ["cam2_a.jpg"], (64, 32))
+        write_pictures(root / "listed", ["cam3_a.jpg"], (64, 32))
+        write_pictures(root / "files", ["cam4_a.jpg"], (64, 32))
+        (root / "files" / "cam4_a.jpg").chmod(0)
+        (root / "open" / "locked").chmod(0)
+        (root / "listed").chmod(0o444)  # its names can be seen, its files not
+        report = FootageReport()
+        with as_nobody(), tempfile.TemporaryDirectory() as out:
+            found = find_sources([root], SourceOptions(kind="crops"), report=report)
+            list(extract_all(found, Path(out), None, report=report))
+        assert sorted(source.camera for source in found) == ["cam1", "cam4"]
+        closed = root / "open" / "locked"
+        assert f"{closed}: cannot be read (Permission denied); it is passed over" in report.lines()
+        assert report.passed_over == {"that cannot be looked at": 1}
+        assert [each.source for each in report.passed] == [str(root / "listed" / "cam3_a.jpg"), str(closed)]
+        assert report.files == {"read": 1, "failed": 1}
+        assert any("cam4_a.jpg" in each.message for each in report.problems)
+
+
+def test_a_place_that_is_closed_as_a_whole_says_so() -> None:
+    with open_folder() as root:
+        write_pictures(root / "locked", ["cam2_a.jpg"], (64, 32))
+        (root / "locked").chmod(0)
+        with (
+            as_nobody(),
+            pytest.raises(
+                DataError, match=r"holds no picture and no video, but 1 files and folders that cannot be looked at"
+            ),
+        ):
+            find_sources([root])
+
+
+def test_each_fact_says_where_it_comes_from_in_the_report(tmp_path: Path) -> None:
+    write_clip(tmp_path / "gate.mp4", [street(0)] * 2)
+    (tmp_path / "2026-11-20" / "21" / "front_door").mkdir(parents=True)
+    write_clip(tmp_path / "2026-11-20" / "21" / "front_door" / "00.10.mp4", [street(0)] * 2)
+    write_pictures(tmp_path / "crops", ["cam1_2026-11-20T21-00-00Z.jpg", "ворота_03-04-2026_21-00-00.jpg"], (64, 32))
+    report = FootageReport()
+    found = {source.kind + source.camera: source for source in find_sources([tmp_path], report=report)}
+    door = found["videofront_door"]
+    assert (door.start, door.start_origin, door.cameras[0].origin, door.doubts) == (
+        1795208410.0,
+        "folder",
+        "folder",
+        (),
+    )
+    assert found["videogate"].doubts == (
+        "camera guessed: the file's whole name",
+        "time guessed: file's time of writing",
+    )
+    crops = next(source for source in found.values() if source.kind == "crops")
+    assert {(fact.written, fact.origin) for fact in crops.cameras} == {("cam1", "name"), ("ворота", "name")}
+    assert crops.doubts == ("03-04-2026 is read as day, month, year; it may be month, day, year (1 pictures)",)
+    lines = report.lines()
+    assert "cameras of sources: 2 from file name, 1 from folder" in lines
+    assert "starts of sources: 1 from file's time of writing, 1 from folder" in lines
+    assert "no zone is written, --utc-offset is taken: 2 sources" in lines
+    assert f"in doubt, time guessed: file's time of writing: {tmp_path / 'gate.mp4'}" in lines
+    facts = {each["source"]: each for each in report.to_dict()["facts"]}
+    told = facts[str(tmp_path / "2026-11-20" / "21" / "front_door" / "00.10.mp4")]
+    assert (told["start_from"], told["cameras"][0]["origin"], told["zone_written"]) == ("folder", "folder", False)
+
+
+def test_cameras_of_one_name_at_several_places_are_taken_as_one_and_said_to_be(tmp_path: Path) -> None:
+    for path in ("Hof/ch01.mp4", "Tor/ch01.mp4", "Tor/2026-11-20/ch01_210000.mp4"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        write_clip(tmp_path / path, [street(0)] * 2)
+    found = find_sources([tmp_path])
+    assert {source.camera for source in found} == {"ch01"}
+    assert all("camera ch01 is found at 'Hof', 'Tor' and taken as one" in " ".join(each.doubts) for each in found)
+    told = find_sources(
+        [tmp_path / "Hof", tmp_path / "Tor" / "ch01.mp4"], SourceOptions(path_pattern="{site}/{camera}")
+    )
+    assert [(source.camera, source.start_origin) for source in told] == [("Hof-ch01", "mtime"), ("Tor-ch01", "mtime")]
+    assert {doubt for source in told for doubt in source.doubts} == {"time guessed: file's time of writing"}
+    (alone,) = find_sources([tmp_path / "Hof"])
+    assert "taken as one" not in " ".join(alone.doubts)
+
+
+def test_names_that_lose_the_same_signs_are_said_to_be_taken_as_one(tmp_path: Path) -> None:
+    for name in ("Hof (1)", "Hof 1", "Hof_1"):
+        write_clip(tmp_path / f"{name}_20261120_210000.mp4", [street(0)] * 2)
+    found = find_sources([tmp_path])
+    assert [source.camera for source in found] == ["Hof-1", "Hof-1", "Hof_1"]
+    doubt = "camera Hof-1 is written 'Hof (1)', 'Hof 1' and taken as one"
+    assert [source.doubts for source in found] == [(doubt,), (doubt,), ()]
+
+
+def test_frames_of_two_cameras_in_one_folder_are_two_sources(tmp_path: Path) -> None:
+    names = [f"cam{camera}_20261120_21000{second}.png" for camera in (1, 2) for second in range(3)]
+    write_pictures(tmp_path / "ftp", names, (48, 64))
+    found = find_sources([tmp_path], SourceOptions(kind="frames"))
+    assert [(source.camera, len(source.pictures)) for source in found] == [("cam1", 3), ("cam2", 3)]
+    assert all(
+        [frame.time for frame in read_source_frames(source, print)] == [NINE, NINE + 1, NINE + 2] for source in found
+    )
+    assert len({fingerprint_source(source) for source in found}) == 2
+
+
+def test_metadata_that_contradicts_the_name_is_taken_with_a_doubt(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2026:11:22 10:00:00"
+    Image.new("RGB", (64, 48)).save(tmp_path / "cam1_20261120_210000.jpg", exif=exif)
+    (source,) = find_sources([tmp_path], SourceOptions(kind="frames"))
+    assert source.start_origin == "metadata"
+    assert source.doubts == ("metadata says 2026-11-22T10:00:00Z, the file name 2026-11-20T21:00:00Z",)
+
+
+def test_a_day_alone_is_the_start_where_the_time_of_writing_is_another_day_s(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "gate_2026-11-20.mp4", [street(0)] * 2)
+    os.utime(clip, (NINE + 60, NINE + 60))
+    assert find_sources([clip])[0].start_origin == "mtime"
+    os.utime(clip, (1.7e9, 1.7e9))
+    (source,) = find_sources([clip])
+    assert (source.start, source.start_origin) == (NINE - 21 * 3600, "name")
+    assert source.doubts == ("only the day is written, its beginning is taken",)
+
+
+def test_a_path_that_does_not_fit_the_pattern_is_named(tree: Path) -> None:
+    with pytest.raises(DataError, match=r"site/cam7/1.png: does not fit the path pattern '\{camera\}_\{date\}'"):
+        find_sources([tree], SourceOptions(path_pattern="{camera}_{date}"))
+    with pytest.raises(RecipeError, match="did you mean camera"):
+        SourceOptions(path_pattern="{kamera}")

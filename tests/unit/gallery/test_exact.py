@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gallery_rows import some_vectors
+from tapetum.core.vectors import row_products
 from tapetum.gallery import exact
 from tapetum.gallery.exact import Matrix, read_block, write_block
 
@@ -140,6 +141,55 @@ def test_equal_similarities_come_in_the_order_of_their_stamps(tmp_path: Path) ->
     _, rows = matrix.search(torch.eye(16)[:1], 20, None)
     even = np.arange(0, 120, 2)
     assert rows[0].tolist() == even[np.argsort(table.stamps[even])][:20].tolist()
+
+
+def exactly(
+    queries: torch.Tensor, table: Table, k: int, passing: np.ndarray | None
+) -> tuple[list[list[float]], list[list[int]]]:
+    """By the definition: every pair by itself, then a stable sort."""
+    rows = np.arange(len(table.stamps)) if passing is None else np.flatnonzero(passing)
+    rows = rows[np.argsort(table.stamps[rows])]
+    values, found = [], []
+    for query in queries:
+        similarities = row_products(query.expand(len(rows), -1), torch.from_numpy(table.vectors[rows]))
+        order = similarities.sort(descending=True, stable=True)
+        values.append(order.values[:k].clamp(-1, 1).tolist())
+        found.append(rows[order.indices[:k].numpy()].tolist())
+    return values, found
+
+
+@pytest.mark.parametrize("dimension", [16, 67, 512])
+@pytest.mark.parametrize("distinct", [1, 3, 40, 333])
+@pytest.mark.parametrize("waiting", [exact.MOST_WAITING, 5])
+def test_equal_vectors_are_equally_similar_in_any_block_beside_any_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dimension: int, distinct: int, waiting: int
+) -> None:
+    monkeypatch.setattr(exact, "MOST_WAITING", waiting)
+    monkeypatch.setattr(exact, "GATHERED", 7)
+    monkeypatch.setattr(exact, "FIRST", 32)
+    monkeypatch.setattr(exact, "QUERIES_AT_ONCE", 5)
+    table, matrix = Table(333, dimension), Matrix(tmp_path / "exact", dimension)
+    table.vectors = table.vectors[np.random.default_rng(1).integers(0, distinct, 333)]
+    matrix.refresh(table.stamps, table.give)
+    queries = some_vectors(11, seed=1, dimension=dimension)
+    queries[7], queries[10] = queries[2], torch.from_numpy(table.vectors[4])
+    for passing in (None, np.arange(333) % 2 == 0, np.arange(333) % 29 == 0):
+        for k in (1, 7, 60):
+            expected = exactly(queries, table, k, passing)
+            values, rows = matrix.search(queries, k, passing)
+            assert (values.tolist(), rows.tolist()) == expected
+            alone = matrix.search(queries[2:3], k, passing)
+            assert (alone[0].tolist(), alone[1].tolist()) == (expected[0][2:3], expected[1][2:3])
+
+
+def test_rows_nearer_to_each_other_than_a_product_is_rounded_come_in_their_true_order(tmp_path: Path) -> None:
+    table, matrix = Table(333, 512), Matrix(tmp_path / "exact", 512)
+    noise = np.random.default_rng(2).standard_normal((333, 512)).astype(np.float32)
+    table.vectors = table.vectors[:1] + np.float32(1e-8) * noise
+    matrix.refresh(table.stamps, table.give)
+    queries = some_vectors(3, seed=1, dimension=512)
+    values, rows = matrix.search(queries, 20, None)
+    assert (values.tolist(), rows.tolist()) == exactly(queries, table, 20, None)
 
 
 def test_an_empty_table_has_no_answers(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tapetum.evaluation.calibration import Calibration, PairCalibration, to_cont
 from tapetum.evaluation.verification import Tail
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_sightings
-from tapetum.footage.quality import CUT
+from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.footage.sources import find_sources
 from tapetum.gallery.filters import Among, Not
 from tapetum.gallery.schema import ModelInfo, Row, Run
@@ -95,7 +95,7 @@ def test_answers_are_tracklets_best_first_with_their_rows(street: Store) -> None
     assert {each.row.sighting.tracklet for each in findings.found[:3]} == {"c1-p2", "c2-p2", "c3-p2"}
     for each in findings.found:
         assert each.row == each.rows[0]
-        assert each.similarity == each.similarities[0] == max(each.similarities)
+        assert each.similarities[0] == max(each.similarities)
         assert len({row.sighting.tracklet for row in each.rows}) == 1
     similarities = [each.similarity for each in findings.found]
     assert similarities == sorted(similarities, reverse=True)
@@ -158,8 +158,8 @@ def test_several_pictures_of_one_person_count_as_their_mean_vector(street: Store
     query = picture_query(1, count=3)
     (findings,) = find(street, [query], FindOptions(k=1), None)
     mean = functional.normalize(query.vectors.mean(0), dim=0)
-    entry = street.fetch([findings.found[0].row.sighting.id])
-    assert findings.found[0].similarity == pytest.approx(float(entry.vectors[0] @ mean), abs=1e-5)
+    walk = functional.normalize(street.fetch(ids(findings.found[0].rows)).vectors.mean(0), dim=0)
+    assert findings.found[0].similarity == pytest.approx(float(walk @ mean), abs=1e-5)
     parts = [Query(query.vectors[n : n + 1], (VISIBLE,), (str(n),)) for n in range(3)]
     assert join_queries(parts).labels == ("0", "1", "2")
     (joined,) = find(street, [join_queries(parts)], FindOptions(k=1), None)
@@ -245,7 +245,7 @@ def test_the_threshold_is_that_of_the_rows_that_pass_and_its_rate_is_said(street
         find(street, [picture_query(2)], FindOptions(false_alarms=0.001), calibrated())
 
 
-def test_the_probability_is_that_of_a_whole_walk_and_the_match_that_of_its_best_row(tmp_path: Path) -> None:
+def test_similarity_probability_and_match_are_those_of_a_whole_walk_and_not_of_its_best_row(tmp_path: Path) -> None:
     asked, other = torch.linalg.qr(some_vectors(2, seed=5).T)[0].T
     rows = [row_of(0, number) for number in range(4)] + [
         row_of(1, 4, tracklet=""),
@@ -262,10 +262,39 @@ def test_the_probability_is_that_of_a_whole_walk_and_the_match_that_of_its_best_
     by_tracklet = {found.row.sighting.tracklet: found for found in walks.found}
     assert by_tracklet[""].probability == pytest.approx(likely[0])
     assert by_tracklet["c1-p0"].probability == pytest.approx(likely[1])  # 1 / |(1, 3)|
-    assert by_tracklet["c1-p0"].similarity == pytest.approx(1)
-    assert by_tracklet["c1-p0"].accepted
+    assert by_tracklet["c1-p0"].similarity == pytest.approx(10**-0.5)
+    assert by_tracklet["c1-p0"].similarities[0] == pytest.approx(1)
+    assert (by_tracklet[""].accepted, by_tracklet["c1-p0"].accepted) == (True, False)
     assert alone.found[0].probability == alone.found[1].probability == pytest.approx(likely[0])
     assert passing.found[0].probability == pytest.approx(likely[2])
+
+
+def test_rows_that_are_hardly_found_are_counted_and_said(tmp_path: Path) -> None:
+    remarks = [TOO_DARK, f"{TOO_DARK}; {CUT}", CUT, "blurred", "", TOO_SMALL, ""]
+    rows = [row_of(0, number, remark=remark, tracklet=f"t{number}") for number, remark in enumerate(remarks)]
+    with open_gallery(tmp_path / "g", create=MODEL) as store:
+        store.upsert(rows, some_vectors(len(rows)))
+        query = picture_query(0)
+        (findings,) = find(store, [query], FindOptions(), None)
+        (some,) = find(store, [query], FindOptions(filter='id in ("p0-3", "p0-4", "p0-5")'), None)
+        (none,) = find(store, [query], FindOptions(filter='id == "p0-4"'), None)
+    assert findings.hard.say(findings.searched) == (
+        "4 of 7 crops searched are hardly found: 2 too dark to match, 2 cut by the frame's edge, 1 too small"
+    )
+    assert (some.hard.rows, some.hard.why, none.hard.say(1)) == (1, {TOO_SMALL: 1}, "")
+
+
+def test_an_answer_is_found_though_its_best_row_is_not_among_the_best(tmp_path: Path) -> None:
+    """Walks are fetched by their best row and ordered by their mean vector."""
+    asked, other, third = torch.linalg.qr(some_vectors(3, seed=5).T)[0].T
+    lone = functional.normalize(torch.stack([0.9 * asked + 0.4 * other, other, other, other]))
+    steady = functional.normalize((0.8 * asked + 0.6 * third).repeat(4, 1))
+    rows = [row_of(0, number) for number in range(4)] + [row_of(1, number + 4) for number in range(4)]
+    with open_gallery(tmp_path / "g", create=MODEL) as store:
+        store.upsert(rows, torch.cat([lone, steady]))
+        (findings,) = find(store, [Query(asked[None], (VISIBLE,), ("x",))], FindOptions(k=1), calibrated())
+    assert findings.found[0].row.sighting.tracklet == "c2-p1"
+    assert findings.found[0].similarity == pytest.approx(0.8, abs=1e-4)
 
 
 def test_without_a_calibration_nothing_is_called_a_match_and_the_remedy_is_named(street: Store) -> None:
@@ -462,7 +491,7 @@ def test_no_python_runs_over_the_rows_of_the_gallery(street: Store, monkeypatch:
 
     monkeypatch.setattr(finding, "_group", counting)
     find(street, [picture_query(0)], FindOptions(k=2), calibrated())
-    assert seen == [16]
+    assert seen == [2 * finding.LOOKED_AT * finding.ROWS_A_GROUP]
 
 
 @pytest.mark.slow

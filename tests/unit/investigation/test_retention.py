@@ -265,5 +265,5 @@ def test_what_stays_of_somebody_is_a_digest_alone(sources: list[Source], store: 
     assert not any(name in digest_id(name) for name in ids)
     (listed,) = (folder / "sources").glob("[!.]*.jsonl")
     head, end = map(json.loads, listed.read_text().splitlines())
-    assert set(head) == {"source", "kind", "camera", "start", "start_origin", "detector"}
+    assert set(head) == {"source", "kind", "camera", "start", "start_origin", "cameras", "doubts", "detector"}
     assert "end" in end

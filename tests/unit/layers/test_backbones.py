@@ -7,7 +7,7 @@ import torchvision
 
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.layers import backbones
-from tapetum.layers.backbones import IMAGENET_WEIGHTS, build_backbone, load_backbone, pool_average
+from tapetum.layers.backbones import IMAGENET_WEIGHTS, Maps, build_backbone, load_backbone, pool_average
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -24,7 +24,7 @@ def test_the_width_is_that_of_the_feature_map_whose_average_is_taken(rng, name, 
     network, found = build_backbone(name)
     maps = network.eval()(torch.rand(1, 3, 64, 32, generator=rng))
     assert found == width
-    assert pool_average(maps, width).shape == (1, width)
+    assert Maps(width).pool(maps).shape == (1, width)
 
 
 def test_the_same_weights_give_torchvisions_feature_maps(rng, tmp_path):
@@ -38,7 +38,7 @@ def test_the_same_weights_give_torchvisions_feature_maps(rng, tmp_path):
         torch.testing.assert_close(pool_average(ours.eval()(images), width), theirs(images))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "tf_efficientnet_lite0", "test_efficientnet"])
 def test_last_stride_one_doubles_the_last_map_and_changes_no_weight(name):
     with torch.device("meta"):
         plain, fine = build_backbone(name)[0], build_backbone(name, last_stride=1)[0]
@@ -49,7 +49,10 @@ def test_last_stride_one_doubles_the_last_map_and_changes_no_weight(name):
     assert not [m for m in fine.modules() if isinstance(m, torch.nn.Conv2d) and m.dilation != (1, 1)]
 
 
-@pytest.mark.parametrize(("name", "last_stride"), [("resnet18", 3), ("mobilenetv3_small_050", 1), ("resnet50d", 1)])
+@pytest.mark.parametrize(
+    ("name", "last_stride"),
+    [("resnet18", 3), ("mobilenetv3_small_050", 1), ("resnet50d", 1), ("tf_efficientnet_lite0", 3)],
+)
 def test_a_last_stride_that_cannot_be_had_is_refused(name, last_stride):
     with torch.device("meta"), pytest.raises(RecipeError, match=f"backbone {name}: last_stride {last_stride}"):
         build_backbone(name, last_stride=last_stride)

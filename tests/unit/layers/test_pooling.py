@@ -39,3 +39,11 @@ def test_under_autocast_the_mean_is_taken_in_float32(rng):
     with torch.autocast("cpu", torch.bfloat16):
         inside = pool_gem(maps)
     assert torch.equal(inside, pool_gem(maps))
+
+
+def test_negative_values_count_as_zero():
+    maps = torch.tensor([[[[-2.0, -1.0]], [[-1.0, 2.0]]]], requires_grad=True)
+    pooled = pool_gem(maps)
+    torch.testing.assert_close(pooled, pool_gem(maps.detach().clamp(min=0)))
+    pooled.sum().backward()
+    assert torch.isfinite(maps.grad).all()

@@ -2,11 +2,17 @@ import pytest
 import torch
 
 from tapetum.core.errors import CheckpointError, RecipeError
-from tapetum.core.types import Modality
+from tapetum.core.types import Batch, Modality
 from tapetum.layers.backbones import build_backbone
 from tapetum.layers.two_stream import STAGES, STEM, TwoStream
+from tapetum.methods import build_method
 
-SIZES = {"resnet18": (64, 64, 128, 256, 512), "resnet50": (64, 256, 512, 1024, 2048)}
+SIZES = {
+    "resnet18": (64, 64, 128, 256, 512),
+    "resnet50": (64, 256, 512, 1024, 2048),
+    "tf_efficientnet_lite0": (32, 24, 40, 112, 1280),
+    "test_efficientnet": (24, 24, 32, 48, 256),
+}
 
 
 @pytest.fixture
@@ -56,6 +62,32 @@ def test_widths_are_those_of_the_stem_and_of_each_stage(backbone):
         assert TwoStream(backbone, num_stages=3).widths == SIZES[backbone][:4]
 
 
+@pytest.mark.parametrize("last_stride", [1, 2])
+@pytest.mark.parametrize("backbone", ["resnet18", "tf_efficientnet_lite0", "test_efficientnet"])
+def test_each_stage_divides_the_resolution_by_its_stride(backbone: str, last_stride: int) -> None:
+    with torch.device("meta"):
+        network = TwoStream(backbone, last_stride=last_stride)
+        maps = network.stems[0](torch.zeros(1, 3, 64, 32))
+        for stage, width, stride in zip(network.stages, network.widths[1:], network.strides, strict=True):
+            height = maps.shape[2]
+            maps = stage(maps)
+            assert maps.shape[1:3] == (width, height // stride)
+    assert network.strides[-1] == last_stride
+
+
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "tf_efficientnet_lite0"])
+def test_an_efficientnets_stem_and_stages_are_its_whole_network(backbone: str, rng, tmp_path) -> None:
+    whole, _ = build_backbone(backbone, last_stride=1)
+    torch.save(whole.state_dict(), tmp_path / "weights.pth")
+    network = TwoStream(backbone)
+    network.load_pretrained(str(tmp_path / "weights.pth"))
+    images, modalities = torch.rand(2, 3, 64, 32, generator=rng), torch.tensor([0, 1])
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images, modalities), whole.eval()(images))
+    blocks = [block for group in whole.blocks for block in group]
+    assert sum(len(stage) for stage in network.stages) == len(blocks) + 1  # and the convolution behind the last
+
+
 def test_a_last_stride_of_one_keeps_the_resolution_of_the_last_stage():
     network = TwoStream("resnet18").eval()
     with torch.no_grad():
@@ -85,6 +117,32 @@ def test_without_weights_the_network_stays_as_it_is_and_wrong_ones_are_refused(s
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
 
 
-def test_a_network_that_is_no_resnet_is_refused():
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "test_efficientnet_gn"])
+def test_a_network_that_is_neither_a_resnet_nor_an_efficientnet_is_refused(backbone: str) -> None:
     with pytest.raises(RecipeError, match="no separate stem and four stages"):
-        TwoStream("mobilenetv3_small_050", last_stride=2)
+        TwoStream(backbone, last_stride=2)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("two_stream", {}),
+        ("agw_vi", {"non_local": [1, 1, 3, 2]}),  # in the last stage blocks of several widths
+        ("deen", {"dropout": 0.0}),
+        ("deen", {"dropout": 0.0, "illumination": "branch", "curve_width": 4}),
+        ("deen", {"dropout": 0.0, "expand_after": 2}),
+    ],
+)
+@pytest.mark.parametrize("last_stride", [1, 2])
+def test_every_method_across_modalities_trains_on_an_efficientnet(method, options, last_stride, rng) -> None:
+    torch.manual_seed(3)
+    settings = {"backbone": "test_efficientnet", "last_stride": last_stride, "normalisation": "half"}
+    network = build_method(method, settings | options, 2, size=(64, 32))
+    labels, modalities = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.arange(8) % 2
+    images = torch.rand(8, 3, 64, 32, generator=rng)
+    batch = Batch(images=images, labels=labels, pids=labels, camids=labels, modalities=modalities)
+    sum(network.losses(network(images, modalities, labels), batch).values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
+    with torch.no_grad():
+        vectors = network.eval().embed(images, modalities, labels)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(8))

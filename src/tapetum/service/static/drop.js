@@ -7,6 +7,7 @@ if (area) {
   const canvas = area.querySelector("canvas");
   const mark = area.querySelector(".mark");
   const said = document.getElementById("drop-said");
+  const doubt = document.getElementById("doubt");
   const part = document.getElementById("part");
   const numbers = ["left", "top", "width", "height"].map((name) => document.getElementById(name));
   const pen = canvas.getContext("2d");
@@ -45,6 +46,7 @@ if (area) {
     canvas.hidden = true;
     mark.removeAttribute("hidden"); // a drawing knows the attribute, not the property
     part.hidden = files.length !== 1;
+    look();
     if (files.length === 0) {
       said.textContent = "";
       return;
@@ -62,6 +64,32 @@ if (area) {
     canvas.classList.toggle("tall", picture.height > picture.width);
     if (files.length === 1) said.textContent += `, ${picture.width} × ${picture.height}. Draw a box if it shows more than the person.`;
     draw();
+  };
+
+  let asked = 0;
+  const look = async () => {  // what is doubtful about the pictures is said before anybody searches with them
+    const mine = ++asked;
+    doubt.hidden = true;
+    if (field.files.length === 0) return;
+    const form = new FormData();
+    for (const file of field.files) form.append("pictures", file);
+    const chosen = field.files.length === 1 ? box() : null;
+    form.append("options", JSON.stringify({boxes: chosen ? [chosen] : []}));
+    try {
+      const answer = await fetch("/api/v1/pictures", {
+        method: "POST",
+        headers: {"x-csrf-token": document.querySelector("input[name=csrf]").value},
+        body: form,
+      });
+      if (!answer.ok || mine !== asked) return; // the search itself says what is wrong
+      const told = await answer.json();
+      if (mine !== asked) return;
+      const lines = told.pictures.filter((each) => each.doubt).map((each) => `${each.label} is ${each.doubt}.`);
+      doubt.textContent = lines.join(" ");
+      doubt.hidden = lines.length === 0;
+    } catch {
+      // no network: searching will say so
+    }
   };
 
   const take = (files) => {
@@ -99,10 +127,14 @@ if (area) {
     if (event.clipboardData.files.length) take(event.clipboardData.files);
   });
   field.addEventListener("change", show);
-  for (const number of numbers) number.addEventListener("input", draw);
+  for (const number of numbers) {
+    number.addEventListener("input", draw);
+    number.addEventListener("change", look);
+  }
   document.getElementById("whole").addEventListener("click", () => {
     forget();
     draw();
+    look();
   });
 
   canvas.addEventListener("pointerdown", (event) => {
@@ -126,6 +158,7 @@ if (area) {
     if (!chosen || chosen[2] < 4 || chosen[3] < 4) forget(); // a click is no box
     else part.open = true;
     draw();
+    look();
   };
   canvas.addEventListener("pointerup", lift);
   canvas.addEventListener("pointercancel", lift);

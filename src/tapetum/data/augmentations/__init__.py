@@ -1,0 +1,1 @@
+"""Changes to training pictures, one a file; the file name is the registration (see `tapetum.data.transforms`)."""

@@ -1,0 +1,237 @@
+"""Who took a recording and when: the one place that decides it, and says which source of facts it was.
+
+The first of these that says something: the operator's options, the operator's pattern of paths, metadata (of times
+alone), the file's name, the folders above it, the time of writing the file. The last is a guess; so is a name that can
+be read in two ways, and each says so in a doubt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import av
+from PIL import Image
+
+from tapetum.core.errors import DataError
+from tapetum.data.image_io import MAX_PIXELS, picture_size
+from tapetum.footage.clock import format_time, parse_time
+from tapetum.footage.paths import PathFacts, clean_camera, read_path
+from tapetum.footage.pattern import PatternFacts, compile_pattern
+
+if TYPE_CHECKING:
+    from tapetum.footage.sources import SourceOptions
+
+Origin = Literal["option", "pattern", "metadata", "name", "folder", "mtime"]
+ORIGINS: dict[Origin, str] = {  # for people
+    "option": "option",
+    "pattern": "path pattern",
+    "metadata": "metadata",
+    "name": "file name",
+    "folder": "folder",
+    "mtime": "file's time of writing",
+}
+GUESSED_TIME = "time guessed: file's time of writing"
+# Only files, and only the containers that hold pictures themselves: a playlist would make FFmpeg open what it names.
+OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,flv,asf,dhav,ogg,"
+    "ivf,mjpeg,mxf",
+}
+_SAME_TIME = 600.0  # seconds between metadata and a name that may be the length of a recording
+_A_DAY = 90000.0  # and an hour, for the recording that begins before midnight
+_EXIF_FOLDER, _EXIF_TIMES = 0x8769, (0x9003, 0x9004)  # taken, digitised
+_EXIF_CHANGED = 0x0132
+
+
+@dataclass(frozen=True)
+class CameraFact:
+    """Which camera it was.
+
+    Attributes:
+        camera: its name in a gallery; letters, digits, '.', '_' and '-'.
+        written: its name as it is written.
+        origin: what says so.
+        site: what else stands around it: the same name at two sites may be two cameras.
+    """
+
+    camera: str
+    written: str
+    origin: Origin
+    site: str = ""
+
+
+@dataclass(frozen=True)
+class TimeFact:
+    """When it begins, or was taken.
+
+    Attributes:
+        seconds: since 1970-01-01 UTC.
+        origin: what says so.
+        zone_written: whether its zone is known too; else `utc_offset_hours` is taken.
+        in_name: whether the file's own name says a part of it.
+        doubts: why it may be another.
+    """
+
+    seconds: float
+    origin: Origin
+    zone_written: bool = True
+    in_name: bool = False
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What path and operator say of a file.
+
+    Attributes:
+        camera: which it was.
+        camera_doubts: why it may be another.
+        time: when; None where only metadata or the file itself can tell.
+        day: when the day begins that is known, where no time of day is; with the origin of that.
+    """
+
+    camera: CameraFact
+    camera_doubts: tuple[str, ...] = ()
+    time: TimeFact | None = None
+    day: tuple[float, Origin] | None = None
+
+
+def read_said(path: Path, options: "SourceOptions", *, is_picture: bool = False, is_folder: bool = False) -> Said:
+    """What the operator and a path say; the file itself is not opened.
+
+    Args:
+        path: of the file, or of a folder that is read as one.
+        options: of the operator.
+        is_picture: as for `read_path`.
+        is_folder: as for `read_path`; a pattern is of files and says nothing of it.
+    Raises:
+        DataError: the path does not fit the pattern.
+    """
+    offset = options.utc_offset_hours
+    facts = read_path(path, offset, is_picture=is_picture, is_folder=is_folder)
+    fitted, doubts = None, tuple[str, ...]()
+    if options.path_pattern is not None and not is_folder:
+        fitted = compile_pattern(options.path_pattern).read(path, offset)
+    if options.camera is not None:
+        camera = CameraFact(options.camera, options.camera, "option")
+    elif fitted is not None and fitted.camera is not None:
+        camera = CameraFact(clean_camera(fitted.camera), fitted.camera, "pattern")
+    else:
+        camera = CameraFact(clean_camera(facts.camera), facts.camera, facts.camera_origin, facts.site)
+        doubts = facts.camera_doubts
+    time, day = _time_said(options, facts, fitted)
+    return Said(camera, doubts, time, day)
+
+
+def decide_time(
+    path: Path, said: Said, options: "SourceOptions", read_metadata: Callable[[Path, float], float | None]
+) -> TimeFact:
+    """When a file begins or was taken.
+
+    Args:
+        path: the file.
+        said: of it.
+        options: of the operator.
+        read_metadata: takes the file and the hours of clocks without a zone; None where it states no time.
+    Raises:
+        DataError: the file is gone.
+    """
+    time = said.time
+    if time is not None and time.origin in ("option", "pattern"):
+        return time
+    stated = read_metadata(path, options.utc_offset_hours)
+    if stated is not None:
+        doubts: tuple[str, ...] = ()
+        if time is not None and abs(time.seconds - stated) > _SAME_TIME:
+            doubts = (f"metadata says {format_time(stated)}, the {ORIGINS[time.origin]} {format_time(time.seconds)}",)
+        return TimeFact(stated, "metadata", doubts=doubts)
+    if time is not None:
+        return time
+    try:
+        written = path.stat().st_mtime
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); correct the path or its permissions") from None
+    if said.day is not None and not said.day[0] <= written <= said.day[0] + _A_DAY:
+        doubts = ("only the day is written, its beginning is taken",)
+        return TimeFact(said.day[0], said.day[1], zone_written=False, doubts=doubts)
+    return TimeFact(written, "mtime", doubts=(GUESSED_TIME,))
+
+
+def picture_time(path: Path, options: "SourceOptions") -> tuple[float, Origin]:
+    """When a picture was taken and where that comes from.
+
+    Args:
+        path: the picture.
+        options: how it is read.
+    Raises:
+        DataError: the file is gone, or does not fit the pattern.
+    """
+    fact = decide_time(path, read_said(path, options, is_picture=True), options, read_exif_time)
+    return fact.seconds, fact.origin
+
+
+def stamp_in_name(path: Path, options: "SourceOptions") -> float | None:
+    """When one of many frames was taken, where its own name says it; seconds since 1970-01-01 UTC.
+
+    Args:
+        path: the frame.
+        options: how it is read.
+    """
+    time = read_said(path, options, is_picture=True).time
+    return time.seconds if time is not None and time.in_name else None
+
+
+def read_creation_time(path: Path, utc_offset_hours: float = 0.0) -> float | None:
+    """As a video's container states it; a damaged file states nothing here and is named when it is read.
+
+    Args:
+        path: the video.
+        utc_offset_hours: where no zone is stated.
+    """
+    try:
+        with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
+            metadata = [container.metadata, *(stream.metadata for stream in container.streams.video)]
+    except (av.error.FFmpegError, OSError, ValueError):
+        return None
+    stated = [each[key] for each in metadata for key in ("creation_time", "date") if key in each]
+    times = [
+        parse_time(text, utc_offset_hours) for text in stated if len(text.strip()) > len("2026-11-20")
+    ]  # a day alone is no time
+    return next((time for time in times if time is not None), None)
+
+
+def read_exif_time(path: Path, utc_offset_hours: float = 0.0) -> float | None:
+    """As a picture's EXIF states it.
+
+    Args:
+        path: the picture.
+        utc_offset_hours: EXIF states no zone.
+    """
+    try:
+        height, width = picture_size(path)
+        if height * width > MAX_PIXELS:  # refused when it is read
+            return None
+        with Image.open(path) as picture:
+            exif = picture.getexif()
+            stated = [exif.get_ifd(_EXIF_FOLDER).get(tag) for tag in _EXIF_TIMES] + [exif.get(_EXIF_CHANGED)]
+    except Exception:  # anything may be in a stranger's metadata; the picture itself is judged when it is read
+        return None
+    times = [parse_time(text, utc_offset_hours) for text in stated if isinstance(text, str)]
+    return next((time for time in times if time is not None), None)
+
+
+def _time_said(
+    options: "SourceOptions", facts: PathFacts, fitted: PatternFacts | None
+) -> tuple[TimeFact | None, tuple[float, Origin] | None]:
+    if options.start is not None:
+        return TimeFact(options.start, "option"), None
+    if fitted is not None and fitted.time is not None:
+        return TimeFact(fitted.time, "pattern", fitted.zone_written, in_name=True, doubts=fitted.doubts), None
+    if fitted is not None and fitted.day is not None:
+        return None, (fitted.day, "pattern")
+    if facts.time is not None and facts.time_origin is not None:
+        return TimeFact(facts.time, facts.time_origin, facts.zone_written, facts.in_name, facts.time_doubts), None
+    if facts.day is not None and facts.time_origin is not None:
+        return None, (facts.day, facts.time_origin)
+    return None, None

