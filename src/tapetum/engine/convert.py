@@ -22,12 +22,14 @@ RECIPES = {
     "agw-official": "agw_market1501",
     "agw-vi-official": "agw_sysu",
     "deen-official": "deen_llcm",
+    "mclnet-official": "mclnet_sysu",
 }  # under which a layout's weights were trained
 RECIPES_BY_IDS = {
     ("agw-vi-official", 206): "agw_regdb",
     ("agw-vi-official", 713): "agw_star_llcm",  # the only code released for LLCM erases
     ("deen-official", 206): "deen_regdb",
     ("deen-official", 395): "deen_sysu",
+    ("mclnet-official", 206): "mclnet_regdb",
 }  # where the number of identities tells the data set
 NO_SCORES = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # what releases keep beside a network, and print
 

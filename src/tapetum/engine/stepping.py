@@ -121,7 +121,8 @@ class Stepper:
                 torch.autograd.backward(total)
             else:
                 moving = [weight for weight in weights if weight.requires_grad]
-                torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
+                if moving:  # else all of the turn stands still
+                    torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
             yield list(losses), values.detach()
 
     def _move(self, optimisers: Sequence[torch.optim.Optimizer]) -> None:

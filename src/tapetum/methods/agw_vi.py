@@ -94,6 +94,7 @@ class Method(TwoStreamMethod):
 
 
 # Checkpoints of the visible-infrared release.
+LAYOUT = "agw-vi-official"
 PARTS = (("g.", "g.0."), ("theta.", "theta."), ("phi.", "phi."), ("out.", "W.0."), ("norm.", "W.1."))
 RENAMING: Renaming = (
     *two_stream_renaming("network."),
@@ -108,15 +109,16 @@ RENAMING: Renaming = (
 )
 
 
-def from_official(state: Mapping[str, Tensor]) -> Converted:
+def from_official(state: Mapping[str, Tensor], *, layout: str = LAYOUT) -> Converted:
     """A checkpoint of the release in our terms.
 
     Args:
         state: its tensors; the class count is read from them, and what the release never uses is left out.
+        layout: how messages call it, where another release has the same tensors.
     Raises:
         CheckpointError: a tensor is unknown, missing, or has another shape.
     """
-    place = "agw-vi-official checkpoint"
+    place = f"{layout} checkpoint"
     options = Options()
     num_ids = read_tensor_size(state, "classifier.weight", place)
     unused = unused_tensors(options.backbone)
@@ -140,4 +142,4 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {"agw-vi-official": OfficialFormat(read=from_official, write=to_official, key="net")}
+OFFICIAL_FORMATS = {LAYOUT: OfficialFormat(read=from_official, write=to_official, key="net")}

@@ -17,6 +17,7 @@ from tapetum.core.errors import RecipeError
 from tapetum.core.method import TrainingFacts, Turn
 from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Batch
+from tapetum.data.catalog import Dataset
 from tapetum.engine.checkpoint import load_checkpoint, read_header
 from tapetum.engine.progress import Silence
 from tapetum.engine.recipe import Recipe
@@ -35,6 +36,17 @@ METHODS = {
     "frozen": ("method={name: demanding.remembering}", "optimiser.frozen={backbone: 1}", "optimiser.name=adam"),
     "biases": ("method={name: demanding.remembering}", "optimiser.bias_lr_factor=2", "optimiser.bias_weight_decay=0.1"),
 }
+MCLNET = "{name: mclnet, backbone: test_resnet, last_stride: 2, centre_separation: 250"
+CONFUSER = "confuser: {name: sgd, lr: 0.1, scheduled: false}"
+PUBLISHED = {  # with batch norms: a batch in parts has other statistics than the whole
+    "mclnet": (f"method={MCLNET}}}", f"optimiser.own={{{CONFUSER}}}"),
+    "mclnet with learned centres": (
+        f"method={MCLNET}, centres: learned, confuser_turn: first}}",
+        f"optimiser.own={{{CONFUSER}, centres: {{name: sgd, lr: 0.5, momentum: 0, weight_decay: 0}}}}",
+    ),
+}
+ACROSS = ("sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}", "schedule.epochs=2", "optimiser.lr=0.01")
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 SAMPLER = ("sampler={name: pk, ids: 4, pictures: 2}", "sampler.steps=4", "schedule.epochs=3", "optimiser.lr=0.1")
 
 
@@ -107,6 +119,46 @@ def test_in_bfloat16_it_learns_nearly_the_same(
         torch.testing.assert_close(found[key], value, rtol=0.1, atol=0.05)
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_method_killed_and_resumed_ends_with_the_same_weights(
+    name: str, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED[name]])
+    whole = load_file(train(recipe, tmp_path / "whole", dataset=two_modalities).folder.last)
+    for steps in (2, 4):
+        with pytest.raises(TrainingInterrupted):
+            train(recipe, tmp_path / f"run{steps}", dataset=two_modalities, reporter=StopAfter(steps))
+        found = load_file(train(recipe, tmp_path / f"run{steps}", dataset=two_modalities).folder.last)
+        assert all(torch.equal(found[key], value) for key, value in whole.items())
+
+
+@pytest.mark.parametrize("name", ["mclnet"])  # each costs two processes their beginning
+def test_two_processes_train_a_published_method_like_two_parts_of_a_batch(
+    name: str, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    weights = {}
+    for setting in ("accumulate", "devices"):
+        recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED[name], f"training.{setting}=2"])
+        weights[setting] = load_file(train(recipe, tmp_path / setting, dataset=two_modalities).folder.last)
+    for key, value in weights["accumulate"].items():
+        if not key.endswith(STATISTICS):  # of both parts there, of the first here
+            torch.testing.assert_close(weights["devices"][key], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_in_bfloat16_a_published_method_learns_nearly_the_same(
+    name: str, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    weights = {}
+    for precision in ("fp32", "bf16"):
+        recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED[name], f"training.precision={precision}"])
+        weights[precision] = load_file(train(recipe, tmp_path / precision, dataset=two_modalities).folder.last)
+    assert any(not torch.equal(weights["bf16"][key], value) for key, value in weights["fp32"].items())
+    for key, value in weights["fp32"].items():
+        if not key.endswith(STATISTICS):  # which are as large as the maps
+            torch.testing.assert_close(weights["bf16"][key], value, rtol=0.1, atol=0.05)
+
+
 def test_what_is_remembered_is_saved_with_an_unfinished_training_and_no_part_of_a_checkpoint(
     tiny_recipe: Build, tmp_path: Path
 ) -> None:
@@ -173,6 +225,16 @@ def test_a_frozen_group_stands_still_with_its_statistics_and_thaws(tiny_recipe: 
     assert weights
     assert all(torch.equal(states[1][key], beginning[key]) for key in weights)
     assert all(not torch.equal(states[2][key], beginning[key]) for key in weights)
+
+
+def test_a_turn_whose_only_group_is_frozen_waits(tiny_recipe: Build, tmp_path: Path) -> None:
+    settings = [*SAMPLER, METHODS["turns"][0], "optimiser.frozen={guesser: 3}"]
+    recipe = tiny_recipe(overrides=settings)
+    found = load_file(train(recipe, tmp_path / "run").folder.last)
+    torch.manual_seed(derive_seed(recipe.seed, "weights"))
+    beginning = build_method("demanding.adversaries", {}, 8).state_dict()
+    assert torch.equal(found["guesser.weight"], beginning["guesser.weight"])
+    assert not torch.equal(found["reduce.weight"], beginning["reduce.weight"])
 
 
 @pytest.mark.parametrize(

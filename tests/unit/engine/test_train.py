@@ -17,9 +17,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tapetum.core.errors import CheckpointError, DataError, OutputError, RecipeError, TrainingError
 from tapetum.core.method import TrainingFacts
-from tapetum.core.protocol import Protocol
 from tapetum.core.types import Batch, Modality
-from tapetum.data.catalog import Dataset, open_dataset
+from tapetum.data.catalog import Dataset
 from tapetum.engine.checkpoint import read_header
 from tapetum.engine.progress import Silence
 from tapetum.engine.recipe import Recipe, write_yaml
@@ -524,31 +523,6 @@ def test_outputs_of_any_shape_reach_the_losses_in_float32() -> None:
     assert nested["a"][0].dtype == nested["a"][1][0].dtype == torch.float32
     assert nested["a"][1][1].dtype == torch.int64
     assert nested["b"] is None
-
-
-INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED = (
-    Protocol(name, query_modality=one, gallery_modality=other, junk="none", trials=10, drawn="gallery")
-    for name, one, other in (
-        ("infrared_to_visible", Modality.INFRARED, Modality.VISIBLE),
-        ("visible_to_infrared", Modality.VISIBLE, Modality.INFRARED),
-    )
-)
-
-
-@pytest.fixture(scope="module")
-def two_modalities(people: Path) -> Dataset:
-    """Camera 2 counts as infrared, and a protocol says who searches."""
-    records = tuple(
-        replace(
-            record,
-            modality=Modality(record.camid - 1),
-            split="train" if record.split == "train" else "test",
-        )
-        for record in open_dataset("night600", people).records
-        if record.split in ("train", "gallery")
-    )
-    protocols = {rules.name: rules for rules in (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)}
-    return Dataset("night600", people, records, protocols, "infrared_to_visible")
 
 
 CROSS_MODALITY = "sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}"
