@@ -239,7 +239,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_indexed(
     assert report.footage.failed == 2
     assert "cam2.mp4: cannot be opened as a video" in text
     assert "cam4.mp4: its codec is unknown to this FFmpeg; convert it, e.g. to H.264 in MP4" in text
-    assert "cam5.mp4: damaged after frame" in text
+    assert "cam5.mp4: damaged in 5 places that cannot be decoded, the first after frame 43" in text
     assert f"nobody found: {folder / 'cam6.mp4'}" in text
     assert {"cam1", "cam5"} == {row.sighting.camera for row in store.find()}
 
