@@ -18,11 +18,14 @@ RECIPES = {
     "idf-official": "idf_official",
     "ide-official": "ide_night600",
     "agw-vi-official": "agw_sysu",
+    "caj-official": "caj_sysu",
     "deen-official": "deen_llcm",
 }  # under which a layout's weights were trained
 RECIPES_BY_IDS = {
     ("agw-vi-official", 206): "agw_regdb",
     ("agw-vi-official", 713): "agw_star_llcm",  # the only code released for LLCM erases
+    ("caj-official", 206): "caj_regdb",
+    ("caj-official", 713): "caj_llcm",
     ("deen-official", 206): "deen_regdb",
     ("deen-official", 395): "deen_sysu",
 }  # where the number of identities tells the data set

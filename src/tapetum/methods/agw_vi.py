@@ -106,9 +106,17 @@ class Method(TwoStreamMethod):
         smoothing = options.label_smoothing
         losses = {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
         if options.triplet_weight:
-            triplet = weighted_triplet(output.feature, batch.labels, numerics=options.triplet_numerics)
-            losses["triplet"] = options.triplet_weight * triplet
+            losses["triplet"] = options.triplet_weight * self.compare(output.feature, batch.labels)
         return losses
+
+    def compare(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The metric loss, unweighted.
+
+        Args:
+            features: (B, width), before the neck.
+            labels: (B,) int64.
+        """
+        return weighted_triplet(features, labels, numerics=self.options.triplet_numerics)
 
 
 def _last(stage: nn.Module, count: int) -> list[nn.Module]:
@@ -118,6 +126,7 @@ def _last(stage: nn.Module, count: int) -> list[nn.Module]:
 
 
 # Checkpoints of the visible-infrared release.
+LAYOUT = "agw-vi-official"
 PARTS = (("g.", "g.0."), ("theta.", "theta."), ("phi.", "phi."), ("out.", "W.0."), ("norm.", "W.1."))
 RENAMING: Renaming = (
     *two_stream_renaming("network."),
@@ -132,15 +141,16 @@ RENAMING: Renaming = (
 )
 
 
-def from_official(state: Mapping[str, Tensor]) -> Converted:
+def from_official(state: Mapping[str, Tensor], *, layout: str = LAYOUT) -> Converted:
     """A checkpoint of the release in our terms.
 
     Args:
         state: its tensors; the class count is read from them, and what the release never uses is left out.
+        layout: how messages call it, where another release has the same tensors.
     Raises:
         CheckpointError: a tensor is unknown, missing, or has another shape.
     """
-    place = "agw-vi-official checkpoint"
+    place = f"{layout} checkpoint"
     options = Options()
     num_ids = read_tensor_size(state, "classifier.weight", place)
     unused = unused_tensors(options.backbone)
@@ -164,4 +174,4 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {"agw-vi-official": OfficialFormat(read=from_official, write=to_official, key="net")}
+OFFICIAL_FORMATS = {LAYOUT: OfficialFormat(read=from_official, write=to_official, key="net")}
