@@ -134,12 +134,15 @@ class EpochStart(Protocol):
         """
         ...
 
-    def gather(self, rows: Tensor, values: Tensor) -> Tensor:
-        """What all processes found out about the pictures, by row: (num_pictures, ...), zero where nothing was said.
+    def gather(self, rows: Tensor, values: Tensor, views: Tensor | None = None) -> Tensor:
+        """What all processes found out about the pictures, by row; zero where nothing was said.
 
         Args:
             rows: (b,) int64 rows of this process's share.
             values: (b, ...) one value each.
+            views: (b,) int64 which view each value is of, where a picture has one for each.
+        Returns:
+            (num_pictures, ...); with views (num_pictures, most views, ...).
         """
         ...
 

@@ -43,15 +43,19 @@ class Beginning:
         """
         return map(self._move, self._loader.all_pictures(self.epoch, self._batch, augmented=augmented))
 
-    def gather(self, rows: Tensor, values: Tensor) -> Tensor:
+    def gather(self, rows: Tensor, values: Tensor, views: Tensor | None = None) -> Tensor:
         """What all processes found, by row.
 
         Args:
             rows: (b,) int64.
             values: (b, ...).
+            views: (b,) int64, where each view has a value of its own.
         Returns:
-            (num_pictures, ...), zero where nothing was said.
+            (num_pictures, ...), or (num_pictures, most views, ...); zero where nothing was said.
         """
-        found = torch.zeros(len(self._loader.records), *values.shape[1:], dtype=values.dtype, device=values.device)
-        found[rows] = values
+        size = [len(self._loader.records), *values.shape[1:]]
+        if views is not None:
+            size.insert(1, int(self._loader.sampler.repeats.max()))
+        found = torch.zeros(size, dtype=values.dtype, device=values.device)
+        found[rows if views is None else (rows, views)] = values
         return add_up(found)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import require
+from tapetum.core.options import option
 from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.non_local import InnerWidth, NonLocal
@@ -33,27 +33,20 @@ SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = "resnet50"  # a plain ResNet or EfficientNet of timm
-    last_stride: int = 1  # 2 halves the last stage's resolution
-    non_local: tuple[int, int, int, int] = (0, 2, 3, 0)  # blocks of each stage that one follows, counted from its end
-    non_local_width: InnerWidth = "one"  # the release's; "half": of the stage's channels, as in the paper
-    pooling: Pooling = "gem"  # generalised mean of power 3; or "average"
-    label_smoothing: float = 0.0
-    triplet_weight: float = 1.0  # 0 switches the term off
-    triplet_numerics: Numerics = "released"  # "stable": a softmax that stays one at large distances
-    normalisation: Normalisation = "imagenet"
-    test_feature: TestFeature = "head"  # "head": behind the neck; "backbone": before it; "both": one beside the other
-
-    def __post_init__(self) -> None:
-        require(
-            all(count >= 0 for count in self.non_local),
-            f"method.non_local: {list(self.non_local)} has a negative number; use 0 for a stage without blocks",
-        )
-        require(
-            0 <= self.label_smoothing < 1,
-            f"method.label_smoothing: {self.label_smoothing} is out of range; use 0 up to 1, 1 excluded",
-        )
-        require(self.triplet_weight >= 0, f"method.triplet_weight: {self.triplet_weight} is negative; use 0 or more")
+    backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
+    last_stride: int = option(1, "2 halves the last stage's resolution")
+    non_local: tuple[int, int, int, int] = option(
+        (0, 2, 3, 0), "blocks of each stage that one follows, counted from its end", least=0
+    )
+    non_local_width: InnerWidth = option("one", "the release's; 'half': of the stage's channels, as in the paper")
+    pooling: Pooling = option("gem", "generalised mean of power 3; or 'average'")
+    label_smoothing: float = option(0.0, "share of the target that goes to all classes alike", least=0, below=1)
+    triplet_weight: float = option(1.0, "0 switches the term off", least=0)
+    triplet_numerics: Numerics = option("released", "'stable': a softmax that stays one at large distances")
+    normalisation: Normalisation = option("imagenet", "of pictures in 0..1")
+    test_feature: TestFeature = option(
+        "head", "'head': behind the neck; 'backbone': before it; 'both': one beside the other"
+    )
 
 
 class Method(TwoStreamMethod):

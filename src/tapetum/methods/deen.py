@@ -14,7 +14,7 @@ Ours, off by default: a branch that brightens visible pictures, as IDF's does (`
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from tapetum.core.errors import CheckpointError
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import require
+from tapetum.core.options import option, require
 from tapetum.core.types import Batch, Modality
 from tapetum.layers.aggregation import Aggregation, build_silent_norm
 from tapetum.layers.backbones import pool_average
@@ -57,55 +57,49 @@ class Options:
     """What a recipe may set under ``method:``. The defaults are the released code's for SYSU-MM01 and LLCM."""
 
     # the network
-    backbone: str = "resnet50"  # a plain ResNet or EfficientNet of timm
-    last_stride: int = 1  # of the fourth stage; 2 halves its resolution
-    normalisation: Normalisation = "imagenet"
-    expand_after: Literal[2, 3] = 3  # the stage before the expansion; one more follows. 2: the released RegDB variant
-    expansion: bool = True  # DEE; false: one embedding, and neither CPM nor orthogonality
-    aggregation: bool = True  # MFA behind each stage up to the expansion
-    dropout: float = 0.01  # on the expanded maps, the original's too
-    recompute: int = 3  # the stem and so many stages again in the backward pass: less memory, same results; 0: none
+    backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
+    last_stride: int = option(1, "of the fourth stage; 2 halves its resolution")
+    normalisation: Normalisation = option("imagenet", "of pictures in 0..1")
+    expand_after: Literal[2, 3] = option(
+        3, "the stage before the expansion; one more follows. 2: the released RegDB variant"
+    )
+    expansion: bool = option(True, "DEE; false: one embedding, and neither CPM nor orthogonality")
+    aggregation: bool = option(True, "MFA behind each stage up to the expansion")
+    dropout: float = option(0.01, "on the expanded maps, the original's too", least=0, below=1)
+    recompute: int = option(
+        3, "the stem and so many stages again in the backward pass: less memory, same results; 0: none", least=0, most=3
+    )
 
     # losses (0 switches a term off)
-    id_weight: float = 1.0
-    triplet_weight: float = 1.0
-    triplet_margin: float | None = 0.3  # null: soft margin
-    cpm_weight: float = 0.8  # lambda_1
-    cpm_margin: float = 0.2
-    cpm_form: Literal["code", "poster"] = "code"  # poster: one hinge
-    cpm_sides: Literal["mean", "sum"] = "mean"  # over the two modalities; poster: sum
-    cpm_detach: bool = True  # no gradient into the distance within a modality
-    orthogonality_weight: float = 0.01  # lambda_2
-    orthogonality_pairs: Literal["branches", "all"] = "branches"  # all: the original takes part too
-    ort_normalise: bool = False  # cosines instead of inner products
+    id_weight: float = option(1.0, "of cross-entropy", least=0)
+    triplet_weight: float = option(1.0, "of the triplet term; 0 switches it off", least=0)
+    triplet_margin: float | None = option(0.3, "null: soft margin")
+    cpm_weight: float = option(0.8, "lambda_1", least=0)
+    cpm_margin: float = option(0.2, "margin of CPM", least=0)
+    cpm_form: Literal["code", "poster"] = option("code", "poster: one hinge")
+    cpm_sides: Literal["mean", "sum"] = option("mean", "over the two modalities; poster: sum")
+    cpm_detach: bool = option(True, "no gradient into the distance within a modality")
+    orthogonality_weight: float = option(0.01, "lambda_2", least=0)
+    orthogonality_pairs: Literal["branches", "all"] = option("branches", "all: the original takes part too")
+    ort_normalise: bool = option(False, "cosines instead of inner products")
 
     # the vector for search
-    test_score: Literal["sum", "bn_heavy"] = "sum"  # bn_heavy: 0.1 before the neck, 0.9 after it
+    test_score: Literal["sum", "bn_heavy"] = option("sum", "bn_heavy: 0.1 before the neck, 0.9 after it")
 
     # ours: IDF meets DEEN
-    illumination: Literal["none", "branch"] = "none"  # branch: visible pictures also enter brightened, by a second stem
-    curve_width: int = 32
-    curve_scale: float = 1.0  # 0.5 estimates the curves at half resolution
-    curve_smoothness_weight: float = 200.0
-    exposure_weight: float = 10.0
-    colour_weight: float = 5.0
-    spatial_weight: float = 1.0
-    exposure_level: float = 0.6
-    exposure_patch: int = 16
+    illumination: Literal["none", "branch"] = option(
+        "none", "branch: visible pictures also enter brightened, by a second stem"
+    )
+    curve_width: int = option(32, "channels of DCE-Net", least=1)
+    curve_scale: float = option(1.0, "0.5 estimates the curves at half resolution", above=0, most=1)
+    curve_smoothness_weight: float = option(200.0, "of the smoothness of the curves", least=0)
+    exposure_weight: float = option(10.0, "of the distance to the well-exposed level", least=0)
+    colour_weight: float = option(5.0, "of colour constancy", least=0)
+    spatial_weight: float = option(1.0, "of spatial consistency", least=0)
+    exposure_level: float = option(0.6, "mean that a well-exposed patch has, in 0..1")
+    exposure_patch: int = option(16, "side of the patches whose exposure counts, pixels")
 
     def __post_init__(self) -> None:
-        require(0 <= self.dropout < 1, f"method.dropout: {self.dropout} is out of range; use 0 up to 1, 1 excluded")
-        require(self.cpm_margin >= 0, f"method.cpm_margin: {self.cpm_margin} is negative; use 0.2")
-        require(self.recompute in range(4), f"method.recompute: {self.recompute} is no number of stages; use 0 to 3")
-        require(self.curve_width > 0, f"method.curve_width: {self.curve_width} is no width; use 32 or less")
-        require(
-            0 < self.curve_scale <= 1,
-            f"method.curve_scale: {self.curve_scale} is out of range; use above 0, up to 1",
-        )
-        for field in fields(self):
-            if field.name.endswith("_weight"):
-                weight = getattr(self, field.name)
-                require(weight >= 0, f"method.{field.name}: {weight} is negative; use 0 or more")
         require(
             self.id_weight > 0 or self.triplet_weight > 0,
             "method.id_weight: 0 leaves nothing that tells persons apart when triplet_weight is 0; set one of them",

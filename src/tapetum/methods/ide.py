@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import option, require
+from tapetum.core.options import option
 from tapetum.core.types import Batch
 from tapetum.layers.backbones import Pooling, build_any_backbone, load_backbone
 from tapetum.layers.branch import HeadOutput
@@ -29,28 +29,23 @@ SMALL = {"backbone": "test_resnet", "width": 16, "dropout": 0.0}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = "resnet50"  # a timm model that gives maps, or a plain vision transformer
-    last_stride: int = 2  # 1 keeps the last stage's resolution
+    backbone: str = option("resnet50", "a timm model that gives maps, or a plain vision transformer")
+    last_stride: int = option(2, "1 keeps the last stage's resolution")
     patch_stride: int | None = option(
         None, "of a vision transformer: pixels from one patch to the next; null: a patch's side", least=1
     )
     pooling: Pooling = option("average", "of maps or of the patches' tokens; or a vision transformer's class token")
-    width: int = 512  # of the embedding
-    dropout: float = 0.5
-    label_smoothing: float = 0.0
-    classifier_std: float = 0.001  # initial weights; later layumi releases use 0.0001
-    input_scale: float = 1.0  # pictures in 0..1 are multiplied by this; 1/255 with normalisation none is IDF's range
-    normalisation: Normalisation = "imagenet"
-    test_feature: Literal["head", "backbone"] = "head"  # "head": after the head's batch norm; "backbone": pooled
-
-    def __post_init__(self) -> None:
-        require(self.width > 0, f"method.width: {self.width} is no width; use 512 or another positive number")
-        require(0 <= self.dropout < 1, f"method.dropout: {self.dropout} is no probability; use 0 up to 1, 1 excluded")
-        require(
-            0 <= self.label_smoothing < 1,
-            f"method.label_smoothing: {self.label_smoothing} is out of range; use 0 up to 1, 1 excluded",
-        )
-        require(self.input_scale > 0, f"method.input_scale: {self.input_scale} is not positive; use 1 or 1/255")
+    width: int = option(512, "of the embedding", least=1)
+    dropout: float = option(0.5, "probability of dropping an element of the embedding in training", least=0, below=1)
+    label_smoothing: float = option(0.0, "share of the target that goes to all classes alike", least=0, below=1)
+    classifier_std: float = option(0.001, "initial weights; later layumi releases use 0.0001", least=0)
+    input_scale: float = option(
+        1.0, "pictures in 0..1 are multiplied by this; 1/255 with normalisation none is IDF's range", above=0
+    )
+    normalisation: Normalisation = option("imagenet", "of pictures in 0..1")
+    test_feature: Literal["head", "backbone"] = option(
+        "head", "'head': after the head's batch norm; 'backbone': pooled"
+    )
 
 
 class Branch(nn.Module):

@@ -10,7 +10,7 @@ are not built; no picture files are written while training.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tapetum.core import discovery
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import read_options, require
+from tapetum.core.options import option, read_options, require
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.branch import HeadOutput, whole_of
@@ -47,67 +47,65 @@ class Options:
     """What a recipe may set under ``method:``. The defaults are the released code's."""
 
     # the extractor of both branches
-    extractor: str = "ide"  # a method file with a class Branch
-    extractor_options: Mapping[str, Any] = field(default_factory=dict)  # that file's options, e.g. backbone: resnet18
+    extractor: str = option("ide", "a method file with a class Branch")
+    extractor_options: Mapping[str, Any] = option({}, "that file's options, e.g. backbone: resnet18")
 
     # the picture
-    input_scale: float = 1 / 255  # pictures in 0..1 are multiplied by this; paper: 1
-    normalisation: Normalisation = "none"  # of what the extractors see, never of what DCE-Net and its losses see
-    enhancement_input: Literal["enhanced_plus_input", "enhanced"] = "enhanced_plus_input"  # paper: enhanced
+    input_scale: float = option(1 / 255, "pictures in 0..1 are multiplied by this; paper: 1", above=0)
+    normalisation: Normalisation = option(
+        "none", "of what the extractors see, never of what DCE-Net and its losses see"
+    )
+    enhancement_input: Literal["enhanced_plus_input", "enhanced"] = option("enhanced_plus_input", "paper: enhanced")
 
     # which streams there are (Table V)
-    streams: Literal["night_and_enhanced", "night_twice", "enhanced"] = "night_and_enhanced"
-    share_streams: bool = False  # both streams through one extractor
-    branch_losses: bool = True  # a head and its losses for each stream
-    fusion: Literal["bottleneck", "concat", "none"] = "bottleneck"
-    fusion_width: int | None = None  # null: one branch's width, which for ResNet-50 is the released 2048
-    fusion_activation: FusionActivation = "tanh_relu"  # paper: relu
+    streams: Literal["night_and_enhanced", "night_twice", "enhanced"] = option(
+        "night_and_enhanced", "night_twice: two extractors and no DCE-Net; enhanced: the enhanced stream alone"
+    )
+    share_streams: bool = option(False, "both streams through one extractor")
+    branch_losses: bool = option(True, "a head and its losses for each stream")
+    fusion: Literal["bottleneck", "concat", "none"] = option(
+        "bottleneck", "concat: a head on the joined feature; none: no fused head"
+    )
+    fusion_width: int | None = option(
+        None, "null: one branch's width, which for ResNet-50 is the released 2048", least=1
+    )
+    fusion_activation: FusionActivation = option("tanh_relu", "paper: relu")
 
     # DCE-Net
-    curve_width: int = 32
-    curve_scale: float = 1.0  # ours: 0.5 estimates the curves at half resolution
-    enhancer_init: Literal["random", "zero_dce"] = "random"
-    enhancer_weights: str = ""  # the weights file for zero_dce
-    enhancer_frozen: bool = False  # Table III, "w/ DCE": a fixed preprocessing, clipped as when saved to a picture
+    curve_width: int = option(32, "channels of DCE-Net", least=1)
+    curve_scale: float = option(1.0, "ours: 0.5 estimates the curves at half resolution", above=0, most=1)
+    enhancer_init: Literal["random", "zero_dce"] = option("random", "zero_dce: filled from enhancer_weights")
+    enhancer_weights: str = option("", "the weights file for zero_dce")
+    enhancer_frozen: bool = option(
+        False, "Table III, 'w/ DCE': a fixed preprocessing, clipped as when saved to a picture"
+    )
 
     # losses (weights of the released code; 0 switches a term off)
-    curve_smoothness_weight: float = 200.0
-    exposure_weight: float = 10.0
-    colour_weight: float = 5.0
-    spatial_weight: float = 1.0
-    structure_weight: float = 0.0  # structural dissimilarity: in the released code, but not in its total
-    reconstruction_weight: float = 0.1  # lambda_1
-    distillation_weight: float = 0.1  # lambda_2
-    exposure_power: Literal[1, 2] = 2  # paper: 1
-    exposure_level: float = 0.6
-    exposure_patch: int = 16
-    curve_smoothness_reading: Literal["code", "paper"] = "code"
-    colour_reading: Literal["code", "paper"] = "code"
-    spatial_reading: Literal["code", "paper"] = "code"
-    reconstruction_reduction: Literal["mean", "sum"] = "mean"  # paper: sum
-    distillation_reduction: Literal["mean", "sum"] = "mean"  # paper: sum
-    distillation_detach: bool = True  # the teacher learns nothing from its students
-    distillation_temperature: float = 1.0
+    curve_smoothness_weight: float = option(200.0, "of the smoothness of the curves", least=0)
+    exposure_weight: float = option(10.0, "of the distance to the well-exposed level", least=0)
+    colour_weight: float = option(5.0, "of colour constancy", least=0)
+    spatial_weight: float = option(1.0, "of spatial consistency", least=0)
+    structure_weight: float = option(
+        0.0, "structural dissimilarity: in the released code, but not in its total", least=0
+    )
+    reconstruction_weight: float = option(0.1, "lambda_1", least=0)
+    distillation_weight: float = option(0.1, "lambda_2", least=0)
+    exposure_power: Literal[1, 2] = option(2, "paper: 1")
+    exposure_level: float = option(0.6, "mean that a well-exposed patch has, in 0..1")
+    exposure_patch: int = option(16, "side of the patches whose exposure counts, pixels")
+    curve_smoothness_reading: Literal["code", "paper"] = option("code", "where the two differ")
+    colour_reading: Literal["code", "paper"] = option("code", "where the two differ")
+    spatial_reading: Literal["code", "paper"] = option("code", "where the two differ")
+    reconstruction_reduction: Literal["mean", "sum"] = option("mean", "paper: sum")
+    distillation_reduction: Literal["mean", "sum"] = option("mean", "paper: sum")
+    distillation_detach: bool = option(True, "the teacher learns nothing from its students")
+    distillation_temperature: float = option(1.0, "divides both logits; the loss is multiplied by its square", above=0)
 
     # the vector for search
-    test_feature: Literal["head", "backbone"] = "head"  # paper: backbone (pooled features and latent code)
-    test_branches: str = "all"  # "evf", "f" ... of e (enhanced), v (night), f (fused); all: those there are
+    test_feature: Literal["head", "backbone"] = option("head", "paper: backbone (pooled features and latent code)")
+    test_branches: str = option("all", "'evf', 'f' ... of e (enhanced), v (night), f (fused); all: those there are")
 
     def __post_init__(self) -> None:
-        require(self.input_scale > 0, f"method.input_scale: {self.input_scale} is not positive; use 1 or 1/255")
-        require(
-            0 < self.curve_scale <= 1,
-            f"method.curve_scale: {self.curve_scale} is out of range; use above 0, up to 1",
-        )
-        require(self.curve_width > 0, f"method.curve_width: {self.curve_width} is no width; use 32 or less")
-        require(
-            self.distillation_temperature > 0,
-            f"method.distillation_temperature: {self.distillation_temperature} is not positive; use 1",
-        )
-        require(
-            self.fusion_width is None or self.fusion_width > 0,
-            f"method.fusion_width: {self.fusion_width} is no width; use null or a positive number",
-        )
         require(
             self.fusion == "none" or self.streams != "enhanced",
             f"method.fusion: {self.fusion} needs two streams, method.streams is enhanced; set fusion: none",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from tapetum.core.options import require
+from tapetum.core.options import option
 from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation
@@ -25,21 +25,16 @@ SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 class Options:
     """What a recipe may set under ``method:``."""
 
-    backbone: str = "resnet50"  # a plain ResNet or EfficientNet of timm
-    last_stride: int = 1  # 2 halves the last stage's resolution
-    pooling: Pooling = "average"  # "gem": generalised mean of power 3
-    label_smoothing: float = 0.0
-    triplet_weight: float = 1.0  # 0 switches the term off
-    triplet_margin: float | None = 0.3  # null: soft margin
-    normalisation: Normalisation = "imagenet"
-    test_feature: TestFeature = "head"  # "head": behind the neck; "backbone": before it; "both": one beside the other
-
-    def __post_init__(self) -> None:
-        require(
-            0 <= self.label_smoothing < 1,
-            f"method.label_smoothing: {self.label_smoothing} is out of range; use 0 up to 1, 1 excluded",
-        )
-        require(self.triplet_weight >= 0, f"method.triplet_weight: {self.triplet_weight} is negative; use 0 or more")
+    backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
+    last_stride: int = option(1, "2 halves the last stage's resolution")
+    pooling: Pooling = option("average", "'gem': generalised mean of power 3")
+    label_smoothing: float = option(0.0, "share of the target that goes to all classes alike", least=0, below=1)
+    triplet_weight: float = option(1.0, "0 switches the term off", least=0)
+    triplet_margin: float | None = option(0.3, "null: soft margin")
+    normalisation: Normalisation = option("imagenet", "of pictures in 0..1")
+    test_feature: TestFeature = option(
+        "head", "'head': behind the neck; 'backbone': before it; 'both': one beside the other"
+    )
 
 
 class Method(TwoStreamMethod):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tapetum.core.errors import CheckpointError
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import require
+from tapetum.core.options import option
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.curve_net import CurveNet
@@ -33,18 +33,14 @@ SMALL = {"curve_width": 4}  # for tests
 class Options:
     """What a recipe may set under ``method:``. The defaults are the released code's."""
 
-    curve_width: int = 32
-    weight_std: float = 0.02  # initial weights of the convolutions
-    curve_smoothness_weight: float = 200.0
-    exposure_weight: float = 10.0
-    colour_weight: float = 5.0
-    spatial_weight: float = 1.0
-    exposure_level: float = 0.6
-    exposure_patch: int = 16
-
-    def __post_init__(self) -> None:
-        require(self.curve_width > 0, f"method.curve_width: {self.curve_width} is no width; use 32 or less")
-        require(self.weight_std > 0, f"method.weight_std: {self.weight_std} is not positive; use 0.02")
+    curve_width: int = option(32, "channels of DCE-Net", least=1)
+    weight_std: float = option(0.02, "initial weights of the convolutions", above=0)
+    curve_smoothness_weight: float = option(200.0, "of the smoothness of the curves", least=0)
+    exposure_weight: float = option(10.0, "of the distance to the well-exposed level", least=0)
+    colour_weight: float = option(5.0, "of colour constancy", least=0)
+    spatial_weight: float = option(1.0, "of spatial consistency", least=0)
+    exposure_level: float = option(0.6, "mean that a well-exposed patch has, in 0..1")
+    exposure_patch: int = option(16, "side of the patches whose exposure counts, pixels")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from video_files import write_video
 def read(path: Path, **keywords: object) -> tuple[list[Frame], list[str]]:
     notes: list[str] = []
     options = keywords.pop("source_options", SourceOptions(start=1e9, kind="frames"))
-    (source,) = find_sources([path], options)  # type: ignore[arg-type]
+    source, *_ = find_sources([path], options)  # type: ignore[arg-type]  # a damaged file may seem to hold a second video
     return list(read_source_frames(source, notes.append, **keywords)), notes  # type: ignore[arg-type]
 
 

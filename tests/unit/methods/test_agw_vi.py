@@ -226,7 +226,7 @@ def test_the_triplet_term_is_the_weighted_one_with_the_numerics_asked_for():
 
 def test_settings_that_cannot_work_are_refused():
     for options, message in (
-        ({"non_local": [0, -2, 3, 0]}, r"method\.non_local: \[0, -2, 3, 0\]"),
+        ({"non_local": [0, -2, 3, 0]}, r"method\.non_local: -2 is out of range"),
         ({"non_local_width": "third"}, r"method\.non_local_width: 'third' is none of 'one', 'half'"),
         ({"triplet_weight": -1.0}, r"method\.triplet_weight: -1\.0"),
     ):
