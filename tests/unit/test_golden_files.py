@@ -5,6 +5,10 @@ import pytest
 from golden_files import FOLDER, list_cases
 
 CASES = {
+    "caj": (
+        "caj_ddag_kl_temperature_3 triplet_adaptive_a1_g1_s0 triplet_adaptive_a1_g1_s1 triplet_adaptive_a2_g05_s1 "
+        "triplet_adaptive_a2_g3_s0"
+    ),
     "distances": "features",
     "losses_classification": "cross_entropy_label_smoothing_01 cross_entropy_plain idf_distillation_kl",
     "losses_enhancement": "colour enhancement_total exposure_16_06 spatial ssim_dissimilarity tv",

@@ -21,12 +21,15 @@ RECIPES = {
     "bot-official": "bot_market1501",
     "agw-official": "agw_market1501",
     "agw-vi-official": "agw_sysu",
+    "caj-official": "caj_sysu",
     "deen-official": "deen_llcm",
     "mclnet-official": "mclnet_sysu",
 }  # under which a layout's weights were trained
 RECIPES_BY_IDS = {
     ("agw-vi-official", 206): "agw_regdb",
     ("agw-vi-official", 713): "agw_star_llcm",  # the only code released for LLCM erases
+    ("caj-official", 206): "caj_regdb",
+    ("caj-official", 713): "caj_llcm",
     ("deen-official", 206): "deen_regdb",
     ("deen-official", 395): "deen_sysu",
     ("mclnet-official", 206): "mclnet_regdb",

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.core.options import require
 from tapetum.engine.recipe_batches import batch_keys, batch_sections, override_augment
 from tapetum.synth.scene import SceneOptions
 
@@ -333,7 +334,7 @@ def check_recipe(content: Mapping[str, Any], place: str) -> Recipe:
         raise RecipeError(f"recipe {place}: {_explain(error)}") from None
     except RecipeError as error:
         raise RecipeError(f"recipe {place}: {error}") from None
-    _check_method(recipe.method, place)
+    _check_method(recipe.method, recipe.sampler, place)
     try:
         scene_options(recipe.data.scene)
     except RecipeError as error:
@@ -519,11 +520,17 @@ def _nearest_key(key: str) -> str:
     return f"did you mean {exact[0]}?" if exact else nearest
 
 
-def _check_method(method: MethodSection, place: str) -> None:
-    """The method exists and takes these options."""
+def _check_method(method: MethodSection, sampler: SamplerSection, place: str) -> None:
+    """The method exists, takes these options, and is given the views that it needs."""
     from tapetum import methods  # imports torch; recipes are also listed where torch is not needed
 
     try:
         methods.build_options(method.name, method.options)
+        needed, given = methods.views_of(method.name), sampler.options["views"]
+        require(
+            all(least <= there for least, there in zip(needed, given, strict=True)),
+            f"sampler.views is {list(given)}, but method {method.name} needs {needed[0]} of each visible and "
+            f"{needed[1]} of each infrared picture; set sampler.views to {list(map(max, needed, given))}",
+        )
     except RecipeError as error:
         raise RecipeError(f"recipe {place}: {error}") from None

@@ -34,16 +34,35 @@ def weighted_triplet(features: Tensor, labels: Tensor, *, numerics: Numerics = "
     Source: AGW (Ye et al., TPAMI 2021), visible-infrared release.
     """
     with torch.autocast(features.device.type, enabled=False):
-        features = at_least_float32(features)
-        same = labels[:, None] == labels[None, :]
-        if bool(same.all()):
-            raise TrainingError("weighted triplet loss: the batch shows one identity only; use a P x K sampler, P >= 2")
-        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        distances = euclidean(features, features).masked_fill(itself, SELF_DISTANCE)
-        weigh = _released_weights if numerics == "released" else _softmax_weights
-        positive = (weigh(distances, same) * distances).sum(1)
-        negative = (weigh(-distances, ~same) * distances).sum(1)
+        positive, negative = weighted_distances(features, labels, numerics=numerics)
         return functional.softplus(positive - negative).mean()
+
+
+def weighted_distances(
+    features: Tensor, labels: Tensor, *, numerics: Numerics = "released", sharpness: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The weighted distance of each anchor to its positives, and that to its negatives; call it without autocast.
+
+    Args:
+        features: (B, D), not normalised; rows in any order.
+        labels: (B,) int64.
+        numerics: as of `weighted_triplet`.
+        sharpness: factor on the distances inside the softmax of the weights; more makes hard pairs count more.
+    Returns:
+        (B,) and (B,), at least float32.
+    Raises:
+        TrainingError: the batch shows one identity only, so that there is no negative.
+    """
+    features = at_least_float32(features)
+    same = labels[:, None] == labels[None, :]
+    if bool(same.all()):
+        raise TrainingError("weighted triplet loss: the batch shows one identity only; use a P x K sampler, P >= 2")
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    distances = euclidean(features, features).masked_fill(itself, SELF_DISTANCE)
+    weigh = _released_weights if numerics == "released" else _softmax_weights
+    positive = (weigh(sharpness * distances, same) * distances).sum(1)
+    negative = (weigh(-sharpness * distances, ~same) * distances).sum(1)
+    return positive, negative
 
 
 def _softmax_weights(values: Tensor, mask: Tensor) -> Tensor:

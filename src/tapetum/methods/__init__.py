@@ -56,12 +56,20 @@ def small_options(name: str) -> dict[str, Any]:
 
 
 def views_of(name: str) -> tuple[int, int]:
-    """Views of each visible and of each infrared picture that a method expects (``VIEWS`` in its file; one each).
+    """Views of each visible and of each infrared picture that a method needs (``VIEWS`` in its file; one each).
 
     Args:
         name: "idf", or a dotted module name.
+    Raises:
+        RecipeError: there is no such method, or its ``VIEWS`` are no two counts.
     """
-    visible, infrared = getattr(find_method(name)[0], "VIEWS", (1, 1))
+    views = getattr(find_method(name)[0], "VIEWS", (1, 1))
+    if not (isinstance(views, tuple) and len(views) == 2 and all(type(count) is int and count > 0 for count in views)):
+        raise RecipeError(
+            f"method {name!r}: VIEWS is {views!r} in its file; write how many views of a visible and of an infrared "
+            "picture it needs, e.g. VIEWS = (2, 1)"
+        )
+    visible, infrared = views
     return visible, infrared
 
 

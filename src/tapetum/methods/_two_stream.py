@@ -91,7 +91,7 @@ class TwoStreamMethod(nn.Module):
         return output
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first.
+        """Vectors for search, (B, D) float32 of unit length.
 
         With the test feature "both", the inner product of two vectors is the mean of the similarities of the two
         features.
@@ -100,13 +100,17 @@ class TwoStreamMethod(nn.Module):
             images: (B, 3, H, W) float32 in 0..1.
             modalities: (B,) int64.
             camids: (B,) int64.
-            mirror: add the horizontal mirror.
+            mirror: add the horizontal mirror: the raw vectors of both are summed, unless a method joins them otherwise.
         """
         vectors = self._describe(images, modalities, camids)
         if mirror:
             mirrored = self._describe(images.flip(3), modalities, camids)
-            vectors = [a + b for a, b in zip(vectors, mirrored, strict=True)]
+            vectors = [self._join(a, b) for a, b in zip(vectors, mirrored, strict=True)]
         return normalise(torch.cat([normalise(part) for part in vectors], dim=1))
+
+    def _join(self, picture: Tensor, mirrored: Tensor) -> Tensor:
+        """One (B, D) vector of a picture's and its mirror's, of any length."""
+        return picture + mirrored
 
     def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> list[Tensor]:
         output = self.forward(images, modalities, camids)

@@ -88,9 +88,17 @@ class Method(TwoStreamMethod):
         smoothing = options.label_smoothing
         losses = {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
         if options.triplet_weight:
-            triplet = weighted_triplet(output.feature, batch.labels, numerics=options.triplet_numerics)
-            losses["triplet"] = options.triplet_weight * triplet
+            losses["triplet"] = options.triplet_weight * self.compare(output.feature, batch.labels)
         return losses
+
+    def compare(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The metric loss, unweighted.
+
+        Args:
+            features: (B, width), before the neck.
+            labels: (B,) int64.
+        """
+        return weighted_triplet(features, labels, numerics=self.options.triplet_numerics)
 
 
 # Checkpoints of the visible-infrared release.

@@ -244,6 +244,34 @@ def test_a_recipe_is_refused_whose_operation_names_a_view_that_the_sampler_does_
             load_recipe(path)
 
 
+@pytest.mark.parametrize(("views", "remedy"), [([1, 1], [2, 1]), ([1, 3], [2, 3]), ([2, 1], None), ([3, 2], None)])
+def test_a_recipe_is_refused_whose_sampler_gives_fewer_views_than_its_method_needs(
+    views: list[int], remedy: list[int] | None
+) -> None:
+    settings = ["augment=[]", f"sampler.views={views}"]
+    if remedy is None:
+        assert load_recipe("caj_synth", settings).sampler.options["views"] == views
+        return
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("caj_synth", settings)
+    assert str(caught.value) == (
+        f"recipe caj_synth.yaml: sampler.views is {views}, but method caj needs 2 of each visible and 1 of each "
+        f"infrared picture; set sampler.views to {remedy}"
+    )
+
+
+def test_a_method_file_whose_views_are_no_two_counts_is_told_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "wrong_views"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "single.py").write_text("from tapetum.methods.ide import Method, Options\nVIEWS = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RecipeError, match=r"method 'wrong_views\.single': VIEWS is 2 .*; write .* VIEWS = \(2, 1\)"):
+        load_recipe("ide_synth", ["method={name: wrong_views.single}"])
+
+
 def test_what_checkpoints_and_run_folders_of_before_hold_is_the_same_recipe() -> None:
     recipe = load_recipe("idf_official")
     content = recipe.model_dump(mode="json")

@@ -1,0 +1,226 @@
+"""CAJ: AGW's network, shown each visible picture a second time with one channel in the place of all three.
+
+Source: "Channel Augmented Joint Learning for Visible-Infrared Recognition" (Ye et al., ICCV 2021) and its release,
+method "adp"; for the consistency of the views "Channel Augmentation for Visible-Infrared Re-Identification" (Ye et
+al., TPAMI 2023), the supervised part.
+Differs: what `agw_vi` says of the network, except that pictures and their mirrors are joined as the release does; and
+- the changes of the pictures themselves are operations of the recipe, with the views that its sampler gives;
+- the views of a picture find each other by its row: a picture that was drawn twice has two of each view, and follows
+  the mean of both. The release pairs them by their place in the batch;
+- the optional divergence compares a visible picture with every infrared one of its person, where the release takes the
+  one that was drawn in the same place, which is any of them; and adds no 1e-7 to the probabilities;
+- stable weights of the triplets are an option (see `agw_vi`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tapetum.core.errors import TrainingError
+from tapetum.core.options import option
+from tapetum.core.types import Batch, Modality
+from tapetum.core.vectors import normalise
+from tapetum.layers.branch import HeadOutput
+from tapetum.losses._precision import at_least_float32
+from tapetum.losses.distillation import distillation
+from tapetum.losses.weighted_triplet import Numerics, weighted_distances
+from tapetum.methods import agw_vi
+from tapetum.methods._official import Converted, OfficialFormat
+
+SMALL = agw_vi.SMALL
+VIEWS = (2, 1)  # visible pictures as they are and with exchanged channels; infrared ones
+PLAIN, EXCHANGED = 0, 1
+LARGEST_SQUARE = 88.0  # whose exponential float32 still holds: the release cuts there, and with it the gradient
+
+
+@dataclass(frozen=True)
+class Options(agw_vi.Options):
+    """What a recipe may set under ``method:``: AGW's options and these."""
+
+    triplet_alpha: float = option(1.0, "factor on the distances inside the triplets' softmax", above=0)
+    triplet_gamma: float = option(1.0, "factor on the (squared) difference of the two weighted distances", above=0)
+    triplet_square: bool = option(True, "the difference is squared; false: as AGW has it")
+    kl_weight: float = option(
+        0.0, "of the divergence of visible pictures' class probabilities from those of infrared ones", least=0
+    )
+    kl_temperature: float = option(3.0, "of that divergence", above=0)
+    consistency_weight: float = option(
+        0.0, "of the term by which plain visible pictures follow the exchanged ones; CAJ+ has 1", least=0
+    )
+
+
+def enhanced_triplet(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = 1.0,
+    gamma: float = 1.0,
+    square: bool = True,
+    numerics: Numerics = "released",
+) -> Tensor:
+    """Weighted triplets whose difference is squared: mean of log(1 + exp(+-gamma (positive - negative)^2)).
+
+    The sign is plus where the positives are farther. The squared difference counts up to 88; beyond, nothing is learnt.
+
+    Args:
+        features: (B, D), not normalised; rows in any order.
+        labels: (B,) int64.
+        alpha: factor on the distances inside the softmax of the weights.
+        gamma: factor on the difference or its square.
+        square: false takes log(1 + exp(gamma (positive - negative))).
+        numerics: as of `weighted_triplet`.
+    Returns:
+        () at least float32.
+    Raises:
+        TrainingError: the batch shows one identity only, so that there is no negative.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        positive, negative = weighted_distances(features, labels, numerics=numerics, sharpness=alpha)
+        difference = positive - negative
+        if not square:
+            return functional.softplus(gamma * difference).mean()
+        size = (gamma * difference.square()).clamp(max=LARGEST_SQUARE)
+        return functional.softplus(torch.where(difference > 0, size, -size)).mean()
+
+
+def view_consistency(logits: Tensor, views: Tensor, modalities: Tensor, rows: Tensor) -> Tensor:
+    """Cross-entropy of plain visible pictures against the class probabilities of the same pictures exchanged.
+
+    Args:
+        logits: (B, num_ids); no gradient goes to those of exchanged pictures.
+        views: (B,) 0 is plain, 1 exchanged; others are passed over.
+        modalities: (B,) values of `Modality`; infrared pictures are passed over.
+        rows: (B,) which picture each is a view of.
+    Returns:
+        () at least float32.
+    Raises:
+        TrainingError: a plain picture is there without its exchanged view.
+    """
+    visible = modalities == Modality.VISIBLE
+    plain, exchanged = visible & (views == PLAIN), visible & (views == EXCHANGED)
+    mine = (rows[plain, None] == rows[None, exchanged]) & (rows[plain, None] >= 0)
+    counts = mine.sum(1, keepdim=True)
+    if not bool((counts > 0).all()):
+        raise TrainingError(
+            f"caj: {int((counts == 0).sum())} of {len(counts)} visible pictures of the batch have no second view; "
+            f"set sampler.views to {list(VIEWS)}, or method.consistency_weight to 0"
+        )
+    logits = at_least_float32(logits)
+    probabilities = logits[exchanged].detach().softmax(1)
+    return functional.cross_entropy(logits[plain], (mine / counts).to(logits.dtype) @ probabilities)
+
+
+def modality_divergence(
+    logits: Tensor, views: Tensor, modalities: Tensor, labels: Tensor, *, temperature: float = 3.0
+) -> Tensor:
+    """KL(infrared || plain visible) of class probabilities, over all such pairs of pictures of one person.
+
+    Args:
+        logits: (B, num_ids); no gradient goes to those of infrared pictures.
+        views: (B,) visible pictures of view 0 alone count.
+        modalities: (B,) values of `Modality`.
+        labels: (B,) int64.
+        temperature: divides the logits; the loss is multiplied by its square.
+    Returns:
+        () at least float32.
+    Raises:
+        TrainingError: nobody is there in both modalities.
+    """
+    infrared = modalities == Modality.INFRARED
+    plain = ~infrared & (views == PLAIN)
+    pairs = plain[:, None] & infrared[None, :] & (labels[:, None] == labels[None, :])
+    student, teacher = pairs.nonzero(as_tuple=True)
+    if not len(student):
+        raise TrainingError(
+            "caj: nobody in the batch has both a visible and an infrared picture; set sampler.name to cross_modality, "
+            "or method.kl_weight to 0"
+        )
+    return distillation(logits[student], logits[teacher], temperature=temperature)
+
+
+class Method(agw_vi.Method):
+    """AGW's network, trained on plain, exchanged and infrared pictures.
+
+    Args:
+        options: see `Options`.
+        facts: of the training data.
+    """
+
+    options: Options
+
+    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
+        """AGW's, with enhanced triplets, over all views of both modalities, and the optional terms.
+
+        Args:
+            output: what `forward` gave.
+            batch: the batch, in any order.
+        Raises:
+            TrainingError: an optional term does not find its pictures.
+        """
+        options = self.options
+        losses = super().losses(output, batch)
+        if options.kl_weight:
+            divergence = modality_divergence(
+                output.logits, batch.views, batch.modalities, batch.labels, temperature=options.kl_temperature
+            )
+            losses["kl"] = options.kl_weight * divergence
+        if options.consistency_weight:
+            consistency = view_consistency(output.logits, batch.views, batch.modalities, batch.rows)
+            losses["consistency"] = options.consistency_weight * consistency
+        return losses
+
+    def compare(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Enhanced triplets.
+
+        Args:
+            features: (B, width), before the neck.
+            labels: (B,) int64.
+        """
+        options = self.options
+        return enhanced_triplet(
+            features,
+            labels,
+            alpha=options.triplet_alpha,
+            gamma=options.triplet_gamma,
+            square=options.triplet_square,
+            numerics=options.triplet_numerics,
+        )
+
+    def _join(self, picture: Tensor, mirrored: Tensor) -> Tensor:
+        """The mean direction of a picture's vector and its mirror's."""
+        return normalise(picture) + normalise(mirrored)
+
+
+# Checkpoints of the release: AGW's tensors.
+LAYOUT = "caj-official"
+
+
+def from_official(state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of the release in our terms.
+
+    Args:
+        state: its tensors; the class count is read from them, and what the release never uses is left out.
+    Raises:
+        CheckpointError: a tensor is unknown, missing, or has another shape.
+    """
+    network = agw_vi.from_official(state, layout=LAYOUT)
+    return Converted("caj", asdict(Options()), network.num_ids, network.state)
+
+
+def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of ours in the layout of the release; what that carries and never uses is zero.
+
+    Args:
+        options: the method's options.
+        state: the method's state.
+    Raises:
+        CheckpointError: it is not the released network (another backbone, other non-local blocks).
+    """
+    return agw_vi.to_official(options, state)
+
+
+OFFICIAL_FORMATS = {LAYOUT: OfficialFormat(read=from_official, write=to_official, key="net")}
