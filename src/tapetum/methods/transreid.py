@@ -3,8 +3,8 @@
 Source: "TransReID: Transformer-based Object Re-Identification" (He et al., ICCV 2021) and its release.
 Differs: a picture of a camera that was not trained, which the release cannot describe, gets the mean of the trained
 cameras' vectors. Of the backbone's last block and norm the release keeps untrained originals beside the two trained
-copies; they and its ImageNet classifier exist in exported checkpoints only, as zeros. There are no vectors for points of
-view. Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
+copies; they and its ImageNet classifier exist in exported checkpoints only, as zeros. Points of view have no vectors.
+Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
 """
 
 import copy
