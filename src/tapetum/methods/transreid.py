@@ -181,7 +181,8 @@ class Branch(nn.Module):
         whole = self._describe(tokens, self.whole)
         if self.local is None:
             return Features(whole)
-        return Features(whole, self._describe(self._cut(tokens), self.local).view(len(images), -1, self.width))
+        parts = self._describe(self._cut(tokens), self.local)
+        return Features(whole, parts.view(-1, self.options.parts, self.width))
 
     def _describe(self, tokens: Tensor, last: LastBlock) -> Tensor:
         behind = self.backbone.run_blocks(tokens, [last.block], first=len(self.backbone.blocks))
