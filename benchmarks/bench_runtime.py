@@ -25,7 +25,7 @@ from torchvision import transforms
 
 from benchmarks.bench_loader import write_pictures
 from benchmarks.measure import alternate, build_row
-from tapetum.core.types import Record
+from tapetum.core.types import UNKNOWN_CAMERA, Record
 from tapetum.data.loader import PictureOptions, read_resized
 from tapetum.data.transforms import to_float, to_tensor
 from tapetum.engine.checkpoint import Header, save_checkpoint
@@ -97,8 +97,10 @@ def compute_plainly(network: Any, size: tuple[int, int], records: list[Record]) 
 def compute_alone(model: Model, images: torch.Tensor) -> None:
     """Pictures in memory to vectors."""
     kinds = torch.zeros(len(images), dtype=torch.int64)
+    cameras = torch.full_like(kinds, UNKNOWN_CAMERA)
     for start in range(0, len(images), BATCH):
-        model.session.run(images[start : start + BATCH], kinds[start : start + BATCH])
+        rows = slice(start, start + BATCH)
+        model.session.run(images[rows], kinds[rows], cameras[rows])
 
 
 def check_equal(model: Model, network: Any, images: torch.Tensor) -> float:

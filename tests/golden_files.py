@@ -42,5 +42,5 @@ def read_case(file: str, case: str) -> Case:
             name, kind, entry = key.split("/", 2)
             if name == case:
                 getattr(found, "inputs" if kind == "in" else kind)[entry] = torch.from_numpy(arrays[key].copy())
-    assert found.inputs or found.param, f"{file}.npz has no case {case}"
+    assert found.inputs or found.param or found.cfg, f"{file}.npz has no case {case}"
     return found

@@ -57,7 +57,7 @@ def test_a_recipe_is_called_like_its_file_and_says_what_it_is_for(name: str) -> 
 def test_a_recipe_builds_its_method_and_optimiser_with_every_group_named_in_it(name: str) -> None:
     recipe = load_recipe(name)
     with torch.device("meta"):
-        network = build_method(recipe.method.name, recipe.method.options, 10)
+        network = build_method(recipe.method.name, recipe.method.options, 10, camids=range(1, 9), size=recipe.data.size)
     groups = network.parameter_groups()  # type: ignore[operator]
     optimisers = build_optimisers(network, groups, recipe.optimiser, turns_of(network))
     rates = {group["name"]: group["lr"] for each in optimisers for group in each.inner.param_groups}

@@ -45,6 +45,10 @@ CASES = {
         "agw_vi_neck_eval agw_vi_neck_train bnneck_eval_after bnneck_eval_before bnneck_train gem_p3 "
         "non_local_vi_eval non_local_vi_train"
     ),
+    "modules_transreid": (
+        "jigsaw_n10_s5_g2 jigsaw_n128_s5_g2 jigsaw_n128_s8_g4 jigsaw_n210_s5_g2 jigsaw_n211_s5_g2 "
+        "position_resize_4x4_to_7x3 transreid_eval_after transreid_eval_before transreid_train"
+    ),
     "reranking": "k10_1_00 k20_6_03 k20_6_10 k50_15_03",
     "samplers": (
         "cross_modality_sampler_0 cross_modality_sampler_1 cross_modality_sampler_2 pk_sampler_0 pk_sampler_1"

@@ -45,7 +45,8 @@ class Method(Protocol):
         Args:
             images: (B, 3, H, W) float32 in 0..1, not normalised.
             modalities: (B,) int64.
-            camids: (B,) int64.
+            camids: (B,) int64; outside a training also of cameras that were not trained, and `UNKNOWN_CAMERA`. A method
+                that looks at cameras has an answer for these.
         """
         ...
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tapetum.core.protocol import Protocol
 
 
+UNKNOWN_CAMERA = -1  # the camid of a picture of which nobody says which camera took it
+
+
 class Modality(IntEnum):
     """What the camera's sensor saw: visible light, or infrared (near-infrared and thermal alike)."""
 
@@ -56,7 +59,7 @@ class Batch:
         images: (B, 3, H, W) float32 in 0..1, RGB, not normalised: a method applies its own named normalisation.
         labels: (B,) int64 class index in 0..num_ids-1, or -1 where a picture has no training class.
         pids: (B,) int64 identity as the dataset writes it.
-        camids: (B,) int64 camera as the dataset writes it.
+        camids: (B,) int64 camera as the dataset writes it; `UNKNOWN_CAMERA` where nobody says.
         modalities: (B,) int64 values of `Modality`.
         rows: (B,) int64 row of each picture among the training pictures, the place of whatever a method remembers of
             it; -1 where it has none. Left out, it is -1 throughout.

@@ -9,6 +9,7 @@ import torch
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError, RecipeError
+from tapetum.core.method import TrainingFacts
 from tapetum.data.catalog import load_dataset_module
 from tapetum.engine.checkpoint import Header, fill, load_checkpoint, save_checkpoint
 from tapetum.engine.recipe import DataSection, check_recipe, load_recipe, override_recipe
@@ -24,6 +25,7 @@ RECIPES = {
     "caj-official": "caj_sysu",
     "deen-official": "deen_llcm",
     "mclnet-official": "mclnet_sysu",
+    "transreid-official": "transreid_night600",
 }  # under which a layout's weights were trained
 RECIPES_BY_IDS = {
     ("agw-vi-official", 206): "agw_regdb",
@@ -33,6 +35,7 @@ RECIPES_BY_IDS = {
     ("deen-official", 206): "deen_regdb",
     ("deen-official", 395): "deen_sysu",
     ("mclnet-official", 206): "mclnet_regdb",
+    ("transreid-official", 751): "transreid_market1501",
 }  # where the number of identities tells the data set
 NO_SCORES = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # what releases keep beside a network, and print
 
@@ -55,12 +58,15 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
         converted = convert_from(layout, state)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
-    network = build_method(converted.method, converted.options, converted.num_ids)
+    size = converted.size or TrainingFacts.size
+    network = build_method(converted.method, converted.options, converted.num_ids, camids=converted.camids, size=size)
     fill(network, converted.state, source)
     # How the released code prepares pictures is part of what its weights mean.
     usual = RECIPES_BY_IDS.get((layout, converted.num_ids), RECIPES[layout])
     content = load_recipe(usual).model_dump(mode="json")
     content["method"] = {"name": converted.method, **converted.options}
+    if converted.size:
+        content["data"]["size"] = list(converted.size)
     content |= {"name": layout.replace("-", "_"), "about": f"settings under which {layout} weights were trained"}
     recipe = override_recipe(check_recipe(content, layout), overrides, layout)
     _check_division(recipe.data, source, overrides)
@@ -70,6 +76,8 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
         num_ids=converted.num_ids,
         recipe=recipe.model_dump(mode="json"),
         chosen_by=f"converted from {source.name} ({layout})",
+        camids=converted.camids,
+        size=converted.size,
     )
     save_checkpoint(target, network, header)
     return header

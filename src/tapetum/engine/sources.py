@@ -12,7 +12,7 @@ from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.locks import locked
 from tapetum.core.protocol import Protocol
-from tapetum.core.types import Record
+from tapetum.core.types import UNKNOWN_CAMERA, Record
 from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset, read_division
 from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
 from tapetum.data.layout import SUFFIXES
@@ -23,7 +23,7 @@ from tapetum.engine.recipe import DataSection, Recipe, scene_options
 
 SYNTH = "synth"
 CACHE = Path("runs/data")
-NOBODY = -1  # pid and camid of a picture of which nothing is known
+NOBODY = -1  # pid of a picture of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def list_pictures(places: Sequence[Path], *, split: str = "gallery") -> list[Rec
             found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
             if not found:
                 raise DataError(f"{place}: no picture in this folder or below it; give another folder")
-        records += [Record(path, NOBODY, NOBODY, split=split) for path in found]
+        records += [Record(path, NOBODY, UNKNOWN_CAMERA, split=split) for path in found]
     return records
 
 

@@ -20,9 +20,10 @@ from tapetum.layers.weights import check_names, check_shapes, read_state
 
 Pooling = Literal["average", "class"]
 
-# The ImageNet-1k weights of torchvision's first release ("V1"), which the published baselines start from. timm's
-# bare names stand for later, stronger training schedules.
+# The ImageNet-1k weights that the published baselines start from: torchvision's first release ("V1"), and the first
+# conversion of ViT's own. timm's bare names stand for later, stronger training schedules.
 IMAGENET_WEIGHTS = {name: f"{name}.tv_in1k" for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")}
+IMAGENET_WEIGHTS |= {"vit_base_patch16_224": "vit_base_patch16_224.orig_in21k_ft_in1k"}
 REACH_SECONDS = 5.0  # how long the weights hub may take to answer before it counts as out of reach
 HALVINGS = 5  # of an EfficientNet's maps, the stem's included
 # timm's files of plain vision transformers, and what stands behind the tokens in their weights.

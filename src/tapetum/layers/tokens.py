@@ -93,7 +93,7 @@ class TokenBackbone(nn.Module):
         if self.pos_embed is not None and not self.num_placed:
             patches = patches + self.pos_embed
         present = [token for token in map(self._parameters.get, PREFIXES) if token is not None]
-        tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in present), patches], 1)
+        tokens = torch.cat([*(token.expand(patches.shape[0], -1, -1) for token in present), patches], 1)
         if self.pos_embed is not None and self.num_placed:
             tokens = tokens + self.pos_embed
         entered: Tensor = self.norm_pre(self.pos_drop(tokens))

@@ -25,12 +25,16 @@ class Converted(NamedTuple):
         options: its options, complete.
         num_ids: classes of the checkpoint.
         state: the method's state.
+        camids: cameras that it was trained on, where it keeps something of each.
+        size: (height, width) of its pictures, where only such fit it.
     """
 
     method: str
     options: dict[str, Any]
     num_ids: int
     state: dict[str, Tensor]
+    camids: tuple[int, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

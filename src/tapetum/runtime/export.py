@@ -1,14 +1,15 @@
 """From a run to an artefact: the whole way from pixels to unit vectors as one graph, compared with PyTorch.
 
-The graph takes ``images`` (N, 3, H, W), float32 RGB in 0..1, and ``modalities`` (N,), int64, for any N, and gives
-``vectors`` (N, D) of unit length. Normalisation and mirror are inside. A network with a stem for each modality sends
-every picture through both stems and a mask chooses: exact, in any mixture, for the price of one more stem.
+The graph takes ``images`` (N, 3, H, W), float32 RGB in 0..1, ``modalities`` (N,), int64, and of a method that looks at
+cameras also ``camids`` (N,), int64, for any N, and gives ``vectors`` (N, D) of unit length. Normalisation and mirror
+are inside. A network with a stem for each modality sends every picture through both stems and a mask chooses: exact, in
+any mixture, for the price of one more stem.
 """
 
 import dataclasses
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import RecipeError, TapetumError
 from tapetum.core.method import Method
-from tapetum.core.types import Modality
+from tapetum.core.types import UNKNOWN_CAMERA
 from tapetum.core.versions import read_versions
 from tapetum.engine.checkpoint import load_checkpoint
 from tapetum.runtime.artefact import (
@@ -35,11 +36,11 @@ from tapetum.runtime.artefact import (
     write_artefact,
     writing_folder,
 )
-from tapetum.runtime.probe import COUNT, Probe, compare, draw_pictures, save_probe
-from tapetum.runtime.sessions import NETWORK_FILES, import_extra, open_artefact, settings_of, stored_calibration
+from tapetum.runtime.probe import COUNT, Probe, compare, draw_probe, save_probe
+from tapetum.runtime.sessions import INPUTS, NETWORK_FILES, import_extra, open_artefact, settings_of, stored_calibration
 
 OPSET = 20
-INPUTS, OUTPUT = ("images", "modalities"), "vectors"
+OUTPUT = "vectors"
 BATCHES = (1, 2, 7, 32)
 # Unit vectors of float32 differ by some 1e-7 between libraries; each fault known so far shows at 3e-5 or more.
 MAX_DIFFERENCE = 2e-5
@@ -47,7 +48,7 @@ MIN_COSINE = 0.999999
 
 
 class Describing(nn.Module):
-    """A method as the function that is exported: pictures and modalities in, vectors out.
+    """A method as the function that is exported: pictures, modalities and perhaps cameras in, vectors out.
 
     Args:
         method: in evaluation mode.
@@ -59,18 +60,21 @@ class Describing(nn.Module):
         self.method = method
         self.mirror = mirror
 
-    def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """(N, D) float32 of unit length; the camera's number, which no exported model knows, is 0.
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor | None = None) -> Tensor:
+        """(N, D) float32 of unit length.
 
         Args:
             images: (N, 3, H, W) float32 in 0..1.
             modalities: (N,) int64.
+            camids: (N,) int64; left out for a method that does not look at them.
         """
-        return cast(Method, self.method).embed(images, modalities, torch.zeros_like(modalities), mirror=self.mirror)
+        cameras = torch.full_like(modalities, UNKNOWN_CAMERA) if camids is None else camids
+        return cast(Method, self.method).embed(images, modalities, cameras, mirror=self.mirror)
 
 
 Build = Callable[[nn.Module, bool], nn.Module]
-Write = Callable[[nn.Module, tuple[Tensor, Tensor], Path, int], None]
+Example = tuple[Tensor, ...]  # pictures, modalities, and cameras for a method that looks at them
+Write = Callable[[nn.Module, Example, Path, int], None]
 
 
 def export_run(
@@ -84,6 +88,8 @@ def export_run(
     write: Write | None = None,
 ) -> Artefact:
     """Write an artefact of a run's model; one that differs from the model is not written.
+
+    The graph takes cameras if the vectors of a probe's pictures depend on them.
 
     The files are opened as anybody would open them and must give PyTorch's fp32 vectors for pictures of both
     modalities in batches of 1, 2, 7 and 32: no element further off than 2e-5, no cosine below 0.999999.
@@ -110,10 +116,12 @@ def export_run(
     checkpoint = load_checkpoint(place)
     settings = settings_of(checkpoint, mirror)
     network = checkpoint.network.requires_grad_(requires_grad=False)
-    probe = _describe_probe(network, settings)
+    probe, sees_cameras = _describe_probe(network, settings, checkpoint.header.camids)
     function = build(network, settings.mirror).eval()
     with writing_folder(out) as folder:
-        example = (probe.images[:2].contiguous(), probe.modalities[:2])
+        example: Example = (probe.images[:2].contiguous(), probe.modalities[:2])
+        if sees_cameras:
+            example = (*example, probe.camids[:2])
         try:
             with torch.no_grad(), _silence():
                 (write or WRITERS[runtime])(function, example, folder, opset)
@@ -160,7 +168,7 @@ def check_artefact(folder: Path, probe: Probe, place: str) -> dict[str, Any]:
         rows = (start + torch.arange(batch)) % len(probe.vectors)
         start += batch
         try:
-            found = model.session.run(probe.images[rows], probe.modalities[rows])
+            found = model.session.run(probe.images[rows], probe.modalities[rows], probe.camids[rows])
         except Exception as error:  # the libraries raise types of their own
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise ExportError(
@@ -183,33 +191,36 @@ def check_artefact(folder: Path, probe: Probe, place: str) -> dict[str, Any]:
     return {"pictures": COUNT, "batches": list(BATCHES), "max_difference": worst, "min_cosine": lowest}
 
 
-def _describe_probe(network: nn.Module, settings: ModelSettings) -> Probe:
-    """What PyTorch says in fp32 on the CPU; cameras differ, so that a method that looks at them is found out."""
-    pictures, modalities = draw_pictures(settings)
-    probe = Probe(pictures, modalities, torch.empty(0))
-    camids = 1 + torch.arange(len(modalities)) // len(Modality) % 3
-    with torch.no_grad():
-        vectors = cast(Method, network).embed(probe.images, modalities, camids, mirror=settings.mirror)
-    return dataclasses.replace(probe, vectors=vectors)
+def _describe_probe(network: nn.Module, settings: ModelSettings, camids: Sequence[int]) -> tuple[Probe, bool]:
+    """What PyTorch says in fp32 on the CPU, and whether it would say otherwise of pictures of unknown cameras."""
+    probe = draw_probe(settings, camids)
+
+    def embed(cameras: Tensor) -> Tensor:
+        with torch.no_grad():
+            return cast(Method, network).embed(probe.images, probe.modalities, cameras, mirror=settings.mirror)
+
+    vectors = embed(probe.camids)
+    sees_cameras = not torch.equal(vectors, embed(torch.full_like(probe.camids, UNKNOWN_CAMERA)))
+    return dataclasses.replace(probe, vectors=vectors), sees_cameras
 
 
-def write_onnx(function: nn.Module, example: tuple[Tensor, Tensor], folder: Path, opset: int) -> None:
+def write_onnx(function: nn.Module, example: Example, folder: Path, opset: int) -> None:
     """Write one ONNX file for any batch size.
 
     Args:
-        function: pictures and modalities to vectors.
+        function: pictures, modalities and perhaps cameras to vectors.
         example: its inputs.
         folder: where.
         opset: of ONNX.
     """
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(function, example, dynamic_shapes=({0: batch}, {0: batch}), strict=False)
+    program = torch.export.export(function, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=False)
     # Without the exporter's own simplification: it takes the 1e-12 under the root of GeM pooling for a zero, which
     # moves AGW's vectors by 3e-5; and the libraries simplify for themselves.
     torch.onnx.export(
         program,
         f=str(folder / NETWORK_FILES["onnx"][0]),
-        input_names=INPUTS,
+        input_names=INPUTS[: len(example)],
         output_names=[OUTPUT],
         opset_version=opset,
         dynamo=True,
@@ -219,11 +230,11 @@ def write_onnx(function: nn.Module, example: tuple[Tensor, Tensor], folder: Path
     )
 
 
-def write_openvino(function: nn.Module, example: tuple[Tensor, Tensor], folder: Path, opset: int) -> None:
+def write_openvino(function: nn.Module, example: Example, folder: Path, opset: int) -> None:
     """Write OpenVINO's two files, weights in float32.
 
     Args:
-        function: pictures and modalities to vectors.
+        function: pictures, modalities and perhaps cameras to vectors.
         example: its inputs.
         folder: where.
         opset: of the ONNX file on the way.
@@ -236,11 +247,11 @@ def write_openvino(function: nn.Module, example: tuple[Tensor, Tensor], folder: 
     between.unlink()
 
 
-def write_torchscript(function: nn.Module, example: tuple[Tensor, Tensor], folder: Path, opset: int) -> None:  # noqa: ARG001
+def write_torchscript(function: nn.Module, example: Example, folder: Path, opset: int) -> None:  # noqa: ARG001
     """Write one TorchScript file.
 
     Args:
-        function: pictures and modalities to vectors.
+        function: pictures, modalities and perhaps cameras to vectors.
         example: its inputs.
         folder: where.
         opset: not used.

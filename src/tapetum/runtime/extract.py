@@ -38,6 +38,6 @@ def describe_records(
         skip_corrupt=skip_corrupt,
     )
     embeddings = collect_embeddings(
-        loader, lambda batch: model.session.run(batch.images, batch.modalities), progress=progress
+        loader, lambda batch: model.session.run(batch.images, batch.modalities, batch.camids), progress=progress
     )
     return embeddings, loader.skipped

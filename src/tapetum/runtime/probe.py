@@ -1,5 +1,6 @@
 """Pictures on which two computations of one model are compared: the generated night scene, in both modalities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tapetum.core.atomic import write_bytes
-from tapetum.core.types import Modality
+from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.core.vectors import normalise
 from tapetum.data.image_io import Picture, resize
 from tapetum.data.loader import Pictures
@@ -23,6 +24,7 @@ from tapetum.synth.scene import Scene, SceneOptions
 PEOPLE, SHOTS = 4, 4
 COUNT = PEOPLE * SHOTS * len(Modality)
 KEPT = 8  # in an artefact, with the vectors that PyTorch gave
+SOME_CAMIDS = (1, 2, 3)  # where a model does not say which it was trained on
 LIGHT = 6.0  # of the usual night: colours that a wrong channel order changes
 
 
@@ -33,11 +35,13 @@ class Probe:
     Attributes:
         pictures: (N, H, W, 3) uint8, visible and infrared in turn.
         modalities: (N,) int64.
+        camids: (N,) int64: the model's cameras in turn, and one that nobody knows.
         vectors: (N, D) float32 of unit length.
     """
 
     pictures: Pictures
     modalities: Tensor
+    camids: Tensor
     vectors: Tensor
 
     @property
@@ -58,6 +62,20 @@ def draw_pictures(settings: ModelSettings, count: int = COUNT) -> tuple[Pictures
         for row in range(count)
     ]
     return np.stack(shown), torch.arange(count) % len(Modality)
+
+
+def draw_probe(settings: ModelSettings, camids: Sequence[int], count: int = COUNT) -> Probe:
+    """Pictures without vectors.
+
+    Args:
+        settings: of the model.
+        camids: that it was trained on; empty where they are not known.
+        count: at most 32.
+    """
+    pictures, modalities = draw_pictures(settings, count)
+    known = torch.tensor([*(camids or SOME_CAMIDS), UNKNOWN_CAMERA])
+    cameras = known[torch.arange(count) // len(Modality) % len(known)]
+    return Probe(pictures, modalities, cameras, torch.empty(0))
 
 
 @cache
@@ -93,6 +111,7 @@ def save_probe(folder: Path, probe: Probe) -> None:
     tensors = {
         "pictures": torch.from_numpy(probe.pictures[:KEPT].copy()),
         "modalities": probe.modalities[:KEPT].clone(),
+        "camids": probe.camids[:KEPT].clone(),
         "vectors": probe.vectors[:KEPT].clone(),
     }
     write_bytes(folder / PROBE, save(tensors))
@@ -109,7 +128,10 @@ def read_probe(folder: Path) -> Probe:
     path = folder / PROBE
     try:
         tensors = load_file(path)
-        return Probe(tensors["pictures"].numpy(), tensors["modalities"], tensors["vectors"])
+        modalities = tensors["modalities"]
+        # Artefacts of before, which look at no cameras, name none.
+        camids = tensors.get("camids", torch.full_like(modalities, UNKNOWN_CAMERA))
+        return Probe(tensors["pictures"].numpy(), modalities, camids, tensors["vectors"])
     except (SafetensorError, OSError, KeyError) as error:
         raise ArtefactError(f"{path}: damaged ({error}); use another copy of the artefact") from None
 

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tapetum.core.errors import DataError, RecipeError
-from tapetum.core.types import Modality
+from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.data.image_io import Picture, resize
 from tapetum.data.loader import Pictures
 from tapetum.data.transforms import to_float, to_tensor
@@ -40,12 +40,14 @@ from tapetum.runtime.artefact import (
     model_id,
     read_artefact,
 )
-from tapetum.runtime.probe import KEPT, Probe, compare, draw_pictures, read_probe
+from tapetum.runtime.probe import KEPT, Probe, compare, draw_probe, read_probe
 
 Device = Literal["auto", "cpu", "gpu"]
+Numbers = Sequence[int] | NDArray[np.int64] | Tensor | int  # one for each picture, or one for all
 BATCH = 32
 CPU = torch.device("cpu")
 MIN_COSINE = 0.999  # of a vector in bf16 to the same in fp32
+INPUTS = ("images", "modalities", "camids")  # of an exported graph; one that looks at no cameras lacks the last
 NETWORK_FILES: Mapping[Runtime, tuple[str, ...]] = {
     "onnx": ("network.onnx",),
     "openvino": ("network.xml", "network.bin"),
@@ -64,12 +66,13 @@ class Session(Protocol):
     precision: Precision
     device: str
 
-    def run(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         """(N, D) float32 of unit length, on the CPU.
 
         Args:
             images: (N, 3, H, W) float32 in 0..1.
             modalities: (N,) int64.
+            camids: (N,) int64.
         """
         ...
 
@@ -122,23 +125,28 @@ class Model:
     def describe(
         self,
         images: Pictures | NDArray[np.float32] | Tensor,
-        modalities: Sequence[int] | NDArray[np.int64] | Tensor | int,
+        modalities: Numbers,
+        camids: Numbers | None = None,
     ) -> Tensor:
         """Vectors of pictures, (N, D) float32 of unit length, 32 pictures at a time.
 
         Args:
             images: (N, H, W, 3) uint8, or (N, 3, H, W) float32 in 0..1; RGB, of the model's size.
             modalities: one value of `Modality` for each picture, or one for all.
+            camids: camera of each picture as the model's training data number it, or one for all; a model that looks at
+                cameras has an answer for those it does not know. None: not known of any picture.
         Raises:
-            DataError: the pictures have another size, type or range, or the modalities are none.
+            DataError: the pictures have another size, type or range, the modalities are none, or there are not as many
+                cameras as pictures.
         """
         shown = images.numpy() if isinstance(images, Tensor) else images
         self._check_shape(shown)
         kinds = _check_modalities(modalities, len(shown))
+        cameras = _one_each(UNKNOWN_CAMERA if camids is None else camids, "cameras", len(shown))
         vectors = [torch.empty(0, self.dimension)]
         for start in range(0, len(shown), BATCH):
-            part = to_images(shown[start : start + BATCH])
-            vectors.append(self.session.run(part, kinds[start : start + BATCH]))
+            rows = slice(start, start + BATCH)
+            vectors.append(self.session.run(to_images(shown[rows]), kinds[rows], cameras[rows]))
         return torch.cat(vectors)
 
     def resize(self, pictures: Sequence[Picture]) -> Pictures:
@@ -338,17 +346,18 @@ class TorchSession:
         self.device = device.type
         self.mirror = mirror
 
-    def run(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         """(N, D) float32 of unit length.
 
         Args:
             images: (N, 3, H, W) float32 in 0..1.
             modalities: (N,) int64.
+            camids: (N,) int64.
         """
         device = torch.device(self.device)
-        shown, kinds = images.to(device), modalities.to(device)
+        shown, kinds, cameras = images.to(device), modalities.to(device), camids.to(device)
         with computing_in(self.precision, device), _without_tf32(device):
-            vectors = embed_pictures(self.network, shown, kinds, torch.zeros_like(kinds), mirror=self.mirror)
+            vectors = embed_pictures(self.network, shown, kinds, cameras, mirror=self.mirror)
         return vectors.cpu().clone()
 
 
@@ -376,14 +385,16 @@ class OnnxSession:
         self.precision = precision
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
 
-    def run(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         """(N, D) float32 of unit length.
 
         Args:
             images: (N, 3, H, W) float32 in 0..1.
             modalities: (N,) int64.
+            camids: (N,) int64.
         """
-        inputs = {"images": images.contiguous().numpy(), "modalities": modalities.contiguous().numpy()}
+        given = dict(zip(INPUTS, (images, modalities, camids), strict=True))
+        inputs = {each.name: given[each.name].contiguous().numpy() for each in self._session.get_inputs()}
         return torch.from_numpy(self._session.run(None, inputs)[0])
 
 
@@ -416,14 +427,16 @@ class OpenVinoSession:
         self.precision = precision
         self.device = "cpu"
 
-    def run(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         """(N, D) float32 of unit length.
 
         Args:
             images: (N, 3, H, W) float32 in 0..1.
             modalities: (N,) int64.
+            camids: (N,) int64.
         """
-        inputs = [images.contiguous().numpy(), modalities.contiguous().numpy()]
+        given = (images, modalities, camids)[: len(self._network.inputs)]
+        inputs = [each.contiguous().numpy() for each in given]
         with self._lock:
             return torch.from_numpy(np.array(self._request.infer(inputs)[0]))
 
@@ -443,18 +456,21 @@ class TorchScriptSession:
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch would rather have its newer formats used
             path = folder / NETWORK_FILES["torchscript"][0]
             self._network = torch.jit.load(str(path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
+        self._count = len(self._network.forward.schema.arguments) - 1  # without the network itself
         self.precision = precision
         self.device = self._device.type
 
-    def run(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         """(N, D) float32 of unit length.
 
         Args:
             images: (N, 3, H, W) float32 in 0..1.
             modalities: (N,) int64.
+            camids: (N,) int64.
         """
         with torch.inference_mode(), _without_tf32(self._device):
-            vectors: Tensor = self._network(images.to(self._device), modalities.to(self._device))
+            given = (images, modalities, camids)[: self._count]
+            vectors: Tensor = self._network(*(each.to(self._device) for each in given))
         return vectors.cpu().clone()
 
 
@@ -480,13 +496,14 @@ def _open_run(place: Path, precision: str, device: Device, mirror: bool | None) 
     where = choose_device(device)
     wanted = resolve_precision(precision, where, "precision")
     session = plain = TorchSession(checkpoint.network, "fp32", where, settings.mirror)
-    dimension = plain.run(torch.zeros(1, 3, *settings.size), torch.zeros(1, dtype=torch.int64)).shape[1]
+    nothing = torch.zeros(1, dtype=torch.int64)
+    dimension = plain.run(torch.zeros(1, 3, *settings.size), nothing, nothing).shape[1]
     cosine = 1.0
     if wanted != "fp32":
-        pictures, modalities = draw_pictures(settings, KEPT)
-        vectors = plain.run(to_tensor(to_float(pictures)), modalities)
+        probe = draw_probe(settings, checkpoint.header.camids, KEPT)
+        probe = replace(probe, vectors=plain.run(probe.images, probe.modalities, probe.camids))
         session = TorchSession(checkpoint.network, wanted, where, settings.mirror)
-        cosine = _cosine(session, Probe(pictures, modalities, vectors))
+        cosine = _cosine(session, probe)
         if cosine <= MIN_COSINE:
             _refuse_unless_auto(precision, cosine, str(place))
             session, cosine = plain, 1.0
@@ -510,7 +527,7 @@ def _resolve(precision: str, runtime: Runtime, place: str) -> Precision:
 
 
 def _cosine(session: Session, probe: Probe) -> float:
-    return compare(session.run(probe.images, probe.modalities), probe.vectors)[1]
+    return compare(session.run(probe.images, probe.modalities, probe.camids), probe.vectors)[1]
 
 
 def _refuse_unless_auto(precision: str, cosine: float, place: str) -> None:
@@ -521,15 +538,18 @@ def _refuse_unless_auto(precision: str, cosine: float, place: str) -> None:
         )
 
 
-def _check_modalities(modalities: Sequence[int] | NDArray[np.int64] | Tensor | int, count: int) -> Tensor:
-    kinds = torch.as_tensor(modalities, dtype=torch.int64)
-    if kinds.ndim == 0:
-        kinds = kinds.expand(count)
-    if kinds.shape != (count,):
-        raise DataError(
-            f"{count} pictures have modalities of shape {tuple(kinds.shape)}; give one each, or one for all"
-        )
+def _check_modalities(modalities: Numbers, count: int) -> Tensor:
+    kinds = _one_each(modalities, "modalities", count)
     if count and not (kinds.min() >= min(Modality) and kinds.max() <= max(Modality)):
         known = ", ".join(f"{kind.value} ({kind.name.lower()})" for kind in Modality)
         raise DataError(f"modalities run from {int(kinds.min())} to {int(kinds.max())}; known: {known}")
     return kinds
+
+
+def _one_each(numbers: Numbers, name: str, count: int) -> Tensor:
+    each = torch.as_tensor(numbers, dtype=torch.int64)
+    if each.ndim == 0:
+        each = each.expand(count)
+    if each.shape != (count,):
+        raise DataError(f"{count} pictures have {name} of shape {tuple(each.shape)}; give one each, or one for all")
+    return each

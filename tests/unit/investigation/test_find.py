@@ -408,7 +408,7 @@ class Colours:
     precision: str = "fp32"
     device: str = "cpu"
 
-    def run(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         cells = functional.adaptive_avg_pool2d(images, (8, 3))[..., 1].flatten(1)
         return functional.normalize(cells - cells.mean(1, keepdim=True) + 1e-6)
 

@@ -18,10 +18,11 @@ TINY = {
     "agw": ("agw_market1501", {"backbone": "test_resnet", "last_stride": 2}),
     "two_stream": ("two_stream_llcm", {"backbone": "test_resnet", "last_stride": 2}),
     "agw_vi": ("agw_llcm", {"backbone": "test_resnet", "last_stride": 2}),
+    "transreid": ("transreid_night600", {"backbone": "test_vit", "drop_path": 0.0}),
     "deen": ("deen_llcm", {"backbone": "test_resnet", "last_stride": 2, "illumination": "branch", "curve_width": 4}),
 }
 NUM_IDS = 5
-SIZE = (64, 32)
+SIZE, CAMIDS = (64, 32), (1, 2, 4)
 MakeRun = Callable[..., Path]
 
 
@@ -50,10 +51,11 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Make
             changes = [f"data.size={list(SIZE)}", f"evaluation.mirror={str(mirror).lower()}"]
             recipe = load_recipe(source, [*changes, "evaluation.precision=fp32"])
             torch.manual_seed(1)
-            network = build_method(method, options, NUM_IDS)
+            network = build_method(method, options, NUM_IDS, camids=CAMIDS, size=SIZE)
             settle(network)
             made[method] = tmp_path_factory.mktemp(method) / "best.safetensors"
-            save_checkpoint(made[method], network, Header(method, options, NUM_IDS, recipe.model_dump(mode="json")))
+            content = recipe.model_dump(mode="json")
+            save_checkpoint(made[method], network, Header(method, options, NUM_IDS, content, camids=CAMIDS, size=SIZE))
         return made[method]
 
     return make

@@ -1,20 +1,23 @@
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tapetum.core.errors import OutputError, RecipeError
+from tapetum.core.types import UNKNOWN_CAMERA
 from tapetum.engine.checkpoint import load_checkpoint
 from tapetum.runtime.artefact import ArtefactError, ExportError, read_artefact
 from tapetum.runtime.export import Describing, export_run, write_torchscript
-from tapetum.runtime.probe import compare
+from tapetum.runtime.probe import compare, read_probe
 from tapetum.runtime.sessions import NETWORK_FILES, open_model
 
 Make = Callable[..., Path]
-METHODS = ("ide", "idf", "agw", "two_stream", "agw_vi", "deen")
+METHODS = ("ide", "idf", "agw", "two_stream", "agw_vi", "deen", "transreid")
 
 
 def draw_batch(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -103,7 +106,7 @@ def test_a_graph_that_differs_is_not_written(fault: type[Describing], make_run: 
     assert list(tmp_path.iterdir()) == []
 
 
-def write_for_two(function: nn.Module, example: tuple[Tensor, Tensor], folder: Path, opset: int) -> None:
+def write_for_two(function: nn.Module, example: tuple[Tensor, ...], folder: Path, opset: int) -> None:
     """An ONNX file for the batch of the example alone."""
     program = torch.export.export(function, example, strict=False)
     path = folder / NETWORK_FILES["onnx"][0]
@@ -129,7 +132,26 @@ def test_a_graph_that_answers_for_another_number_of_pictures_is_not_written(make
         export_run(make_run("ide"), "torchscript", tmp_path / "out", build=Repeating)
 
 
-def test_a_method_that_looks_at_the_camera_is_not_exported(
+@pytest.mark.parametrize("runtime", ["onnx", "openvino", "torchscript"])
+def test_a_method_that_looks_at_cameras_is_exported_with_them(
+    runtime: str, make_run: Make, make_artefact: Make
+) -> None:
+    model = open_model(make_artefact("transreid", runtime), precision="fp32", device="cpu", trust_code=True)
+    network = load_checkpoint(make_run("transreid")).network
+    images, modalities = draw_batch(6)
+    camids = torch.tensor([4, 1, UNKNOWN_CAMERA, 2, 99, 1])
+    with torch.no_grad():
+        expected = network.embed(images, modalities, camids, mirror=model.settings.mirror)
+    difference, cosine = compare(model.describe(images, modalities, camids), expected)
+    assert difference < 2e-5
+    assert cosine > 0.999999
+    one = images[:1].expand(3, -1, -1, -1).contiguous()
+    known, other, unknown = model.describe(one, 0, [1, 4, UNKNOWN_CAMERA])
+    assert min((known - other).abs().max(), (known - unknown).abs().max(), (other - unknown).abs().max()) > 1e-4
+    torch.testing.assert_close(model.describe(one[:1], 0)[0], unknown)
+
+
+def test_a_method_that_looks_at_cameras_without_the_facts_is_exported_with_them_too(
     make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tapetum.methods.ide import Method
@@ -141,12 +163,44 @@ def test_a_method_that_looks_at_the_camera_is_not_exported(
         return nn.functional.normalize(vectors)
 
     monkeypatch.setattr(Method, "embed", by_camera)
+    export_run(make_run("ide"), "torchscript", tmp_path / "out")
+    monkeypatch.undo()
+    model = open_model(tmp_path / "out", device="cpu", trust_code=True)
+    images, modalities = draw_batch(2)
+    assert not torch.allclose(model.describe(images, modalities, 1), model.describe(images, modalities, 2), atol=1e-3)
+
+
+class CameraForgotten(Describing):
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor | None = None) -> Tensor:
+        return super().forward(images, modalities, None if camids is None else 0 * camids)
+
+
+def test_a_graph_that_takes_every_camera_for_the_same_is_not_written(make_run: Make, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="differs from PyTorch"):
-        export_run(make_run("ide"), "torchscript", tmp_path / "out")
+        export_run(make_run("transreid"), "torchscript", tmp_path / "out", build=CameraForgotten)
+
+
+def test_a_method_that_looks_at_no_camera_is_exported_as_before(make_artefact: Make) -> None:
+    import onnx
+
+    names = {
+        method: [each.name for each in onnx.load(make_artefact(method, "onnx") / "network.onnx").graph.input]
+        for method in ("ide", "transreid")
+    }
+    assert names == {"ide": ["images", "modalities"], "transreid": ["images", "modalities", "camids"]}
+
+
+def test_an_artefact_of_before_whose_probe_names_no_cameras_opens(make_artefact: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "older"
+    shutil.copytree(make_artefact("ide", "onnx"), folder)
+    tensors = load_file(folder / "probe.safetensors")
+    del tensors["camids"]
+    save_file(tensors, folder / "probe.safetensors")
+    assert read_probe(folder).camids.tolist() == [UNKNOWN_CAMERA] * 8
 
 
 def test_a_graph_that_cannot_be_recorded_is_named(make_run: Make, tmp_path: Path) -> None:
-    def fail(function: nn.Module, example: tuple[Tensor, Tensor], folder: Path, opset: int) -> None:
+    def fail(function: nn.Module, example: tuple[Tensor, ...], folder: Path, opset: int) -> None:
         write_torchscript(function, example, folder, opset)
         raise ValueError("no such operator\nand much more")
 

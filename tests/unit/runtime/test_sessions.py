@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tapetum.core.errors import CheckpointError, DataError, RecipeError
-from tapetum.core.types import Modality
+from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.data.image_io import resize
 from tapetum.engine.calibrate import calibration_path
 from tapetum.engine.checkpoint import load_checkpoint
@@ -66,6 +66,24 @@ def test_one_modality_stands_for_all_and_no_picture_gives_no_vector(opened: Mode
     assert opened.describe(pictures[:0], []).shape == (0, opened.dimension)
 
 
+def test_a_run_that_looks_at_cameras_tells_known_ones_apart_and_takes_the_mean_for_others(make_run: Make) -> None:
+    model = open_model(make_run("transreid"), precision="fp32", device="cpu")
+    network = load_checkpoint(make_run("transreid")).network
+    shown = draw_pictures(model.settings, 1)[0].repeat(6, 0)
+    camids = [1, 2, 4, 0, 3, UNKNOWN_CAMERA]  # trained on 1, 2 and 4
+    vectors = model.describe(shown, 0, camids)
+    assert torch.pdist(vectors[:4]).min() > 1e-3
+    torch.testing.assert_close(vectors[3:5], vectors[5:].expand(2, -1))
+    torch.testing.assert_close(model.describe(shown[:1], 0), vectors[5:])
+    torch.testing.assert_close(model.describe(shown[:2], 0, 4), vectors[2:3].expand(2, -1))
+    cameras = network.branch.cameras.vectors
+    with torch.no_grad():
+        cameras[:] = cameras.mean(0, keepdim=True)
+        images = torch.from_numpy(shown[:1]).permute(0, 3, 1, 2) / 255
+        mean = network.embed(images, torch.zeros(1, dtype=torch.int64), torch.tensor([1]), mirror=model.settings.mirror)
+    torch.testing.assert_close(vectors[5:], mean, rtol=1e-4, atol=1e-5)
+
+
 def test_long_inputs_are_cut_into_batches_without_a_trace(opened: Model, pictures: np.ndarray) -> None:
     many = np.concatenate([pictures] * 9)
     found = opened.describe(many, 0)
@@ -100,6 +118,11 @@ def test_what_is_no_picture_of_this_model_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         opened.describe(images, modalities)  # type: ignore[arg-type]
+
+
+def test_cameras_are_one_for_each_picture_or_one_for_all(opened: Model, pictures: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"5 pictures have cameras of shape \(4,\); give one each, or one for all"):
+        opened.describe(pictures, 0, [1, 2, 3, 4])
 
 
 def test_facts_name_the_model_the_runtime_and_the_precision(make_run: Make, make_artefact: Make, opened: Model) -> None:

@@ -1,0 +1,462 @@
+"""TransReID: a vision transformer with overlapping patches, a vector for each camera, and shuffled groups of patches.
+
+Source: "TransReID: Transformer-based Object Re-Identification" (He et al., ICCV 2021) and its release.
+Differs: a picture of a camera that was not trained, which the release cannot describe, gets the mean of the trained
+cameras' vectors. Of the backbone's last block and norm the release keeps untrained originals beside the two trained
+copies; they and its ImageNet classifier exist in exported checkpoints only, as zeros. Points of view have no vectors.
+Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tapetum.core.errors import CheckpointError, RecipeError
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import option, require
+from tapetum.core.types import Batch
+from tapetum.layers.backbones import build_any_backbone, load_backbone
+from tapetum.layers.bnneck import BNNeck
+from tapetum.layers.branch import Features, HeadOutput
+from tapetum.layers.normalisation import Normalisation
+from tapetum.layers.tokens import TokenBackbone, patch_grid
+from tapetum.losses.triplet import batch_hard_triplet
+from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._single_branch import SingleBranch
+
+SMALL = {"backbone": "test_vit", "drop_path": 0.0}  # for tests
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may set under ``method:``. The defaults are the published network's."""
+
+    backbone: str = option("vit_base_patch16_224", "a plain vision transformer of timm with a class token")
+    patch_stride: int | None = option(
+        12, "pixels from one patch to the next; null: a patch's side, no overlap", least=1
+    )
+    drop_path: float = option(
+        0.1, "how often the last block is left out in training; rises linearly from 0", least=0, below=1
+    )
+    sie: bool = option(True, "a learned vector for each training camera is added to all tokens")
+    sie_weight: float = option(3.0, "on that vector", least=0)
+    jigsaw: bool = option(True, "parts of the picture are described beside the whole")
+    shift: int = option(5, "the patch that comes first before the shuffle, counted from 1", least=1)
+    groups: int = option(2, "of the shuffle: as many stretches of patches are dealt out in turn", least=1)
+    parts: int = option(4, "stretches of shuffled patches, each of which is described", least=1)
+    label_smoothing: float = option(0.0, "of the cross-entropy's targets", least=0, below=1)
+    triplet_weight: float = option(1.0, "on the triplets beside the cross-entropy; 0 switches them off", least=0)
+    triplet_margin: float | None = option(None, "null: the soft margin", least=0)
+    input_scale: float = option(1.0, "pictures in 0..1 are multiplied by this", above=0)
+    normalisation: Normalisation = option(
+        "half", "mean and deviation 0.5 of each channel, as the release's weights want"
+    )
+    test_feature: Literal["head", "backbone"] = option(
+        "backbone", "searched with: what comes before the necks, as in the release; or behind them: head"
+    )
+
+
+class CameraVectors(nn.Module):
+    """A learned vector for each training camera; any other camera has their mean.
+
+    Args:
+        camids: of the training pictures, in order.
+        width: of a vector.
+    Source: TransReID, side information embedding.
+    """
+
+    def __init__(self, camids: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.empty(len(camids), 1, width))
+        nn.init.trunc_normal_(self.vectors, std=0.02)
+        self.register_buffer("camids", torch.tensor(camids, dtype=torch.int64), persistent=False)
+
+    def forward(self, camids: Tensor) -> Tensor:
+        """Vectors, (B, 1, width).
+
+        Args:
+            camids: (B,) int64.
+        """
+        same = camids[:, None] == cast(Tensor, self.camids)
+        shares = torch.where(same.any(1, keepdim=True), same.to(self.vectors.dtype), 1 / same.shape[1])
+        with torch.autocast(self.vectors.device.type, enabled=False):
+            return (shares @ self.vectors.flatten(1))[:, None]
+
+
+class LastBlock(nn.Module):
+    """The last block of a transformer and the norm behind it, of which there is a copy for the whole and one for parts.
+
+    Args:
+        block: of the transformer.
+        norm: behind it.
+    """
+
+    def __init__(self, block: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.block, self.norm = block, norm
+
+
+class Branch(nn.Module):
+    """The extractor: class tokens of the whole and of each part (see `tapetum.layers.branch`).
+
+    Attributes:
+        backbone: without its last block and norm.
+        whole: these, for all tokens.
+        local: a copy of them, for each part's tokens; None without parts.
+        cameras: None without them.
+
+    Args:
+        options: see `Options`.
+        facts: of the training data.
+    Raises:
+        RecipeError: the backbone has no class token, patches do not fit the pictures or the parts, or the cameras are
+            not known.
+    """
+
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+        super().__init__()
+        require(
+            bool(facts.camids) or not options.sie,
+            "method.sie: true, but it is not known which cameras there are; build the network with their camids (a "
+            "checkpoint that keeps none was trained without), or set method.sie: false",
+        )
+        self.options, self.facts = options, facts
+        network = self._build_backbone()
+        self.width = network.width
+        last = LastBlock(network.blocks[-1], _final_norm(network))
+        self.backbone = network
+        self.backbone.blocks = network.blocks[:-1]
+        self.backbone.norm = self.backbone.fc_norm = nn.Identity()
+        self.whole = last
+        self.local = copy.deepcopy(last) if options.jigsaw else None
+        self.cameras = CameraVectors(facts.camids, self.width) if options.sie else None
+        if options.jigsaw:
+            self._check_parts(network)
+            order = jigsaw_order(network.num_patches, options.shift, options.groups)
+            length = network.num_patches // options.parts  # what is left over is not looked at
+            self.register_buffer("order", order[: options.parts * length].view(options.parts, -1), persistent=False)
+
+    def _build_backbone(self) -> TokenBackbone:
+        options = self.options
+        network, _ = build_any_backbone(
+            options.backbone,
+            size=self.facts.size,
+            patch_stride=options.patch_stride,
+            pooling="class",
+            drop_path=options.drop_path,
+        )
+        return cast(TokenBackbone, network)
+
+    def _check_parts(self, network: TokenBackbone) -> None:
+        options = self.options
+        if network.rope is not None:
+            raise RecipeError(
+                f"method.jigsaw: true, but {options.backbone} turns each token by its place, which shuffled ones lose; "
+                "set method.jigsaw: false or choose a backbone such as vit_base_patch16_224"
+            )
+        for name, least in (("parts", options.parts), ("shift", options.shift), ("groups", options.groups)):
+            if least > network.num_patches:
+                raise RecipeError(
+                    f"method.{name}: {least} is more than the {network.num_patches} patches of a picture; use less, a "
+                    "smaller method.patch_stride or a larger data.size"
+                )
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Features:  # noqa: ARG002
+        """Class tokens of the whole, (B, width), and of the parts, (B, parts, width), float32.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            modalities: not used.
+            camids: (B,) int64; a camera that was not trained counts as the mean of those that were.
+        """
+        tokens = self.backbone.embed(images)
+        if self.cameras is not None:
+            tokens = tokens + self.options.sie_weight * self.cameras(camids)
+        tokens = self.backbone.run_blocks(tokens, self.backbone.blocks)
+        whole = self._describe(tokens, self.whole)
+        if self.local is None:
+            return Features(whole)
+        parts = self._describe(self._cut(tokens), self.local)
+        return Features(whole, parts.view(-1, self.options.parts, self.width))
+
+    def _describe(self, tokens: Tensor, last: LastBlock) -> Tensor:
+        behind = self.backbone.run_blocks(tokens, [last.block], first=len(self.backbone.blocks))
+        token: Tensor = last.norm(behind)[:, 0]
+        return token.to(torch.promote_types(token.dtype, torch.float32))
+
+    def _cut(self, tokens: Tensor) -> Tensor:
+        """(B parts, 1 + length, width): the class token and a stretch of the shuffled patches."""
+        order = cast(Tensor, self.order)
+        patches = tokens[:, self.backbone.num_prefix :]
+        stretches = patches[:, order]
+        classes = tokens[:, None, :1].expand(-1, len(order), -1, -1)
+        return torch.cat([classes, stretches], 2).flatten(0, 1)
+
+    def build_head(self, num_ids: int) -> nn.Module:
+        """A neck and classifier for the whole and for each part.
+
+        Args:
+            num_ids: number of classes.
+        """
+        return Head(self.width, num_ids, parts=self.options.parts if self.options.jigsaw else 0)
+
+    def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
+        """One neck and classifier.
+
+        Args:
+            width: of the feature.
+            num_ids: number of classes.
+        """
+        return BNNeck(width, num_ids)
+
+    def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
+        """Cross-entropy behind the necks and soft-margin triplets before them: half the whole's, half the parts' mean.
+
+        Args:
+            output: what the head gave.
+            batch: the batch, in any order.
+            head: that gave it.
+        """
+        features, scores = output.feature[None], output.logits.reshape(-1, *output.logits.shape[-2:])
+        if output.parts is not None:
+            features = torch.cat([features, output.parts.transpose(0, 1)])
+        losses = _whole_and_parts("id", [self._identity_loss(each, batch) for each in scores])
+        if self.options.triplet_weight:
+            losses |= _whole_and_parts("triplet", [self._triplet_loss(each, batch) for each in features])
+        return losses
+
+    def _identity_loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        return functional.cross_entropy(scores, batch.labels, label_smoothing=self.options.label_smoothing)
+
+    def _triplet_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        hardest = batch_hard_triplet(features, batch.labels, margin=self.options.triplet_margin)
+        return self.options.triplet_weight * hardest
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the backbone; both copies of the last block and norm start from the same.
+
+        Args:
+            source: "imagenet", "package", "none" or a weights file.
+        """
+        if source == "none":
+            return
+        trained = self._build_backbone()
+        load_backbone(trained, self.options.backbone, source)
+        last = LastBlock(trained.blocks[-1], _final_norm(trained)).state_dict()
+        for place in (self.whole, self.local):
+            if place is not None:
+                place.load_state_dict(last)
+        own = self.backbone.state_dict()
+        self.backbone.load_state_dict({name: value for name, value in trained.state_dict().items() if name in own})
+
+
+class Head(nn.Module):
+    """A neck and classifier for the whole and one for each part, with statistics of their own.
+
+    Args:
+        width: of each feature.
+        num_ids: number of classes.
+        parts: 0 or more.
+    """
+
+    def __init__(self, width: int, num_ids: int, *, parts: int) -> None:
+        super().__init__()
+        self.necks = nn.ModuleList(BNNeck(width, num_ids) for _ in range(1 + parts))
+
+    def forward(self, features: Features) -> HeadOutput:
+        """Scores of all classifiers, the whole's first; the embedding is the normed features, joined.
+
+        Args:
+            features: of the whole and of as many parts as the head is for.
+        """
+        parts = [] if features.parts is None else list(features.parts.unbind(1))
+        made: list[HeadOutput] = [
+            neck(feature) for neck, feature in zip(self.necks, [features.whole, *parts], strict=True)
+        ]
+        seen = [each.feature for each in made]
+        embedding = join_parts([each.embedding for each in made])
+        if not parts:
+            return HeadOutput(seen[0], embedding, made[0].logits)
+        logits = torch.stack([each.logits for each in made])
+        return HeadOutput(seen[0], embedding, logits, parts=torch.stack(seen[1:], 1))
+
+
+class Method(SingleBranch):
+    """One branch and its head; which camera took a picture is part of what describes it.
+
+    Args:
+        options: see `Options`.
+        facts: of the training data.
+    """
+
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+        super().__init__(options, Branch(options, facts), facts)
+
+    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
+        output = self.forward(images, modalities, camids)
+        if self.options.test_feature == "head":
+            return output.embedding
+        return join_parts([output.feature, *([] if output.parts is None else output.parts.unbind(1))])
+
+
+def jigsaw_order(number: int, shift: int, groups: int) -> Tensor:
+    """Patches as the parts take them, (number or more,) int64 counted from 0.
+
+    The first ``shift - 1`` move to the end. Then as many stretches as there are groups lie one above the other and are
+    read column by column; where they are not of equal length the last but one patch fills up the last.
+
+    Args:
+        number: of patches.
+        shift: the patch that comes first, counted from 1.
+        groups: stretches.
+    """
+    order = [*range(shift - 1, number), *range(shift - 1)]
+    order += order[-2:-1] * (-number % groups)
+    return torch.tensor(order).view(groups, -1).T.flatten()
+
+
+def join_parts(features: Sequence[Tensor]) -> Tensor:
+    """(B, sum of widths): the whole's and those of the parts, which are divided by their number.
+
+    Args:
+        features: (B, width) each, the whole's first.
+    """
+    whole, *parts = features
+    return torch.cat([whole, *(part / len(parts) for part in parts)], 1)
+
+
+def _final_norm(network: TokenBackbone) -> nn.Module:
+    """Networks that average tokens call theirs otherwise."""
+    norm: nn.Module = network.fc_norm if isinstance(network.norm, nn.Identity) else network.norm
+    return norm
+
+
+def _whole_and_parts(name: str, losses: Sequence[Tensor]) -> dict[str, Tensor]:
+    whole, *parts = losses
+    if not parts:
+        return {name: whole}
+    return {f"{name}_global": whole / 2, f"{name}_local": torch.stack(parts).mean() / 2}
+
+
+# Checkpoints of the release.
+LAYOUT = "transreid-official"
+BACKBONES = {768: "vit_base_patch16_224", 384: "deit_small_patch16_224"}  # by their width
+SIZES = ((256, 128), (384, 128), (256, 256))  # of the published configurations
+STRIDES = (16, 12, 11)
+DEPTH, PATCH, CLASSES = 12, 16, 1000
+FIRST_CAMID = 1  # released code counts cameras from 0, the data sets from 1
+
+
+def renaming(options: Options) -> Renaming:
+    """Our prefixes and the release's.
+
+    Args:
+        options: of the network.
+    """
+    whole, local = ("b1.0.", "b1.1."), ("b2.0.", "b2.1.")
+    if not options.jigsaw:
+        whole = (f"base.blocks.{DEPTH - 1}.", "base.norm.")
+    numbers = range(1 + (options.parts if options.jigsaw else 0))
+    return (
+        ("branch.backbone.", "base."),
+        ("branch.cameras.vectors", "base.sie_embed"),
+        ("branch.whole.block.", whole[0]),
+        ("branch.whole.norm.", whole[1]),
+        ("branch.local.block.", local[0]),
+        ("branch.local.norm.", local[1]),
+        *((f"head.necks.{number}.norm.", f"bottleneck{_suffix(number)}.") for number in numbers),
+        *((f"head.necks.{number}.classifier.", f"classifier{_suffix(number)}.") for number in numbers),
+    )
+
+
+def _suffix(number: int) -> str:
+    return f"_{number}" if number else ""
+
+
+def unused_tensors(options: Options, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a released checkpoint carries and never uses, as zeros.
+
+    Args:
+        options: of the network.
+        state: released tensors, which tell widths.
+    """
+    width = state["base.cls_token"].shape[-1]
+    unused = {"base.fc.weight": torch.zeros(CLASSES, width), "base.fc.bias": torch.zeros(CLASSES)}
+    if options.jigsaw:
+        for name, tensor in state.items():
+            for ours, theirs in (("b1.0.", f"base.blocks.{DEPTH - 1}."), ("b1.1.", "base.norm.")):
+                if name.startswith(ours):
+                    unused[theirs + name.removeprefix(ours)] = torch.zeros_like(tensor)
+    return unused
+
+
+def from_official(state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of the release in our terms, with or without its cameras' vectors and parts.
+
+    Args:
+        state: its tensors, whose names may begin with "module."; classes, cameras, pictures' size and patches' stride
+            are read from them, and what the release never uses is left out.
+    Raises:
+        CheckpointError: a tensor is unknown, missing, or has another shape.
+    """
+    place = f"{LAYOUT} checkpoint"
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    num_ids = read_tensor_size(state, "classifier.weight", place)
+    cameras = read_tensor_size(state, "base.sie_embed", place) if "base.sie_embed" in state else 0
+    options, size = _read_architecture(state, place, sie=bool(cameras))
+    facts = TrainingFacts(num_ids, tuple(range(FIRST_CAMID, FIRST_CAMID + cameras)), size)
+    unused = unused_tensors(options, state)
+    missing = [name for name in unused if name not in state]
+    if missing:
+        raise CheckpointError(f"{place}: tensor {missing[0]!r} is missing; supply a whole file of the release")
+    used = {name: tensor for name, tensor in state.items() if name not in unused}
+    with torch.device("meta"):
+        expected = Method(options, facts).state_dict()
+    ours = to_ours(used, expected, renaming(options), (), place)
+    return Converted("transreid", asdict(options), num_ids, ours, camids=facts.camids, size=size)
+
+
+def _read_architecture(state: Mapping[str, Tensor], place: str, *, sie: bool) -> tuple[Options, tuple[int, int]]:
+    read_tensor_size(state, "base.cls_token", place)
+    read_tensor_size(state, "base.pos_embed", place)
+    width, places = int(state["base.cls_token"].shape[-1]), state["base.pos_embed"].shape
+    number = places[1] - 1 if len(places) == 3 else 0
+    grids = {
+        rows * columns: (size, stride)
+        for size in SIZES
+        for stride in STRIDES
+        for rows, columns in [patch_grid(place, size, (PATCH, PATCH), stride)]
+    }
+    if width not in BACKBONES or number not in grids:
+        raise CheckpointError(
+            f"{place}: {number} patches of {width} channels are of none of its networks, which have "
+            f"{' or '.join(map(str, BACKBONES))} channels; supply one for pictures of "
+            f"{' or '.join(f'{height} x {across}' for height, across in SIZES)}"
+        )
+    size, stride = grids[number]
+    jigsaw = any(name.startswith("b1.") for name in state)
+    return Options(backbone=BACKBONES[width], patch_stride=stride, sie=sie, jigsaw=jigsaw), size
+
+
+def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of ours in the layout of the release; what that carries and never uses is zero.
+
+    Args:
+        options: the method's options.
+        state: the method's state.
+    Raises:
+        CheckpointError: it is none of the released networks.
+    """
+    settings = Options(**options)
+    theirs = to_theirs(state, renaming(settings), ())
+    theirs |= unused_tensors(settings, theirs)
+    from_official(theirs)  # the same strict check
+    return theirs
+
+
+OFFICIAL_FORMATS = {LAYOUT: OfficialFormat(read=from_official, write=to_official)}
