@@ -16,27 +16,6 @@ from tapetum.engine.recipe import DataSection, check_recipe, load_recipe, overri
 from tapetum.layers.weights import read_state
 from tapetum.methods import build_method, build_options, convert_from, convert_to, official_formats
 
-RECIPES = {
-    "idf-official": "idf_official",
-    "ide-official": "ide_night600",
-    "bot-official": "bot_market1501",
-    "agw-official": "agw_market1501",
-    "agw-vi-official": "agw_sysu",
-    "caj-official": "caj_sysu",
-    "deen-official": "deen_llcm",
-    "mclnet-official": "mclnet_sysu",
-    "transreid-official": "transreid_night600",
-}  # under which a layout's weights were trained
-RECIPES_BY_IDS = {
-    ("agw-vi-official", 206): "agw_regdb",
-    ("agw-vi-official", 713): "agw_star_llcm",  # the only code released for LLCM erases
-    ("caj-official", 206): "caj_regdb",
-    ("caj-official", 713): "caj_llcm",
-    ("deen-official", 206): "deen_regdb",
-    ("deen-official", 395): "deen_sysu",
-    ("mclnet-official", 206): "mclnet_regdb",
-    ("transreid-official", 751): "transreid_market1501",
-}  # where the number of identities tells the data set
 NO_SCORES = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # what releases keep beside a network, and print
 
 
@@ -61,8 +40,8 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
     size = converted.size or TrainingFacts.size
     network = build_method(converted.method, converted.options, converted.num_ids, camids=converted.camids, size=size)
     fill(network, converted.state, source)
-    # How the released code prepares pictures is part of what its weights mean.
-    usual = RECIPES_BY_IDS.get((layout, converted.num_ids), RECIPES[layout])
+    form = official_formats()[layout]
+    usual = form.recipes_by_ids.get(converted.num_ids, form.recipe)
     content = load_recipe(usual).model_dump(mode="json")
     content["method"] = {"name": converted.method, **converted.options}
     if converted.size:

@@ -1,7 +1,7 @@
 """Checkpoints in the layouts of released code: strict renaming, in both directions."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -44,11 +44,15 @@ class OfficialFormat:
     Attributes:
         read: from its tensors to ours; refuses unknown and missing ones.
         write: from our options and state to its tensors.
+        recipe: under which its weights were trained: how pictures are prepared is part of what they mean.
+        recipes_by_ids: another one where the number of identities tells the data set.
         key: under which its files keep the tensors; empty where they are the file.
     """
 
     read: Callable[[Mapping[str, Tensor]], Converted]
     write: Callable[[Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]
+    recipe: str
+    recipes_by_ids: Mapping[int, str] = field(default_factory=dict)
     key: str = ""
 
 

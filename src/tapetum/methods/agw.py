@@ -163,4 +163,4 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {"agw-official": OfficialFormat(read=from_official, write=to_official)}
+OFFICIAL_FORMATS = {"agw-official": OfficialFormat(read=from_official, write=to_official, recipe="agw_market1501")}

@@ -150,4 +150,9 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {LAYOUT: OfficialFormat(read=from_official, write=to_official, key="net")}
+RECIPES_BY_IDS = {206: "agw_regdb", 713: "agw_star_llcm"}  # the only code released for LLCM erases
+OFFICIAL_FORMATS = {
+    LAYOUT: OfficialFormat(
+        read=from_official, write=to_official, key="net", recipe="agw_sysu", recipes_by_ids=RECIPES_BY_IDS
+    )
+}

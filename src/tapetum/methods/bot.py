@@ -124,4 +124,4 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {"bot-official": OfficialFormat(read=from_official, write=to_official)}
+OFFICIAL_FORMATS = {"bot-official": OfficialFormat(read=from_official, write=to_official, recipe="bot_market1501")}

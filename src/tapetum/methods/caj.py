@@ -223,4 +223,9 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return agw_vi.to_official(options, state)
 
 
-OFFICIAL_FORMATS = {LAYOUT: OfficialFormat(read=from_official, write=to_official, key="net")}
+RECIPES_BY_IDS = {206: "caj_regdb", 713: "caj_llcm"}
+OFFICIAL_FORMATS = {
+    LAYOUT: OfficialFormat(
+        read=from_official, write=to_official, key="net", recipe="caj_sysu", recipes_by_ids=RECIPES_BY_IDS
+    )
+}

@@ -446,4 +446,9 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {FORMAT: OfficialFormat(read=from_official, write=to_official, key="net")}
+RECIPES_BY_IDS = {206: "deen_regdb", 395: "deen_sysu"}
+OFFICIAL_FORMATS = {
+    FORMAT: OfficialFormat(
+        read=from_official, write=to_official, key="net", recipe="deen_llcm", recipes_by_ids=RECIPES_BY_IDS
+    )
+}

@@ -164,4 +164,4 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {"ide-official": OfficialFormat(read=from_official, write=to_official)}
+OFFICIAL_FORMATS = {"ide-official": OfficialFormat(read=from_official, write=to_official, recipe="ide_night600")}

@@ -474,4 +474,4 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {"idf-official": OfficialFormat(read=from_official, write=to_official)}
+OFFICIAL_FORMATS = {"idf-official": OfficialFormat(read=from_official, write=to_official, recipe="idf_official")}

@@ -286,4 +286,9 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return agw_vi.to_official(options, network)
 
 
-OFFICIAL_FORMATS = {LAYOUT: OfficialFormat(read=from_official, write=to_official, key="net")}
+RECIPES_BY_IDS = {206: "mclnet_regdb"}
+OFFICIAL_FORMATS = {
+    LAYOUT: OfficialFormat(
+        read=from_official, write=to_official, key="net", recipe="mclnet_sysu", recipes_by_ids=RECIPES_BY_IDS
+    )
+}

@@ -459,4 +459,9 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     return theirs
 
 
-OFFICIAL_FORMATS = {LAYOUT: OfficialFormat(read=from_official, write=to_official)}
+RECIPES_BY_IDS = {751: "transreid_market1501"}
+OFFICIAL_FORMATS = {
+    LAYOUT: OfficialFormat(
+        read=from_official, write=to_official, recipe="transreid_night600", recipes_by_ids=RECIPES_BY_IDS
+    )
+}

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,9 @@ import torch
 
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.engine.checkpoint import Header, save_checkpoint
-from tapetum.engine.convert import RECIPES, RECIPES_BY_IDS, export_checkpoint, import_checkpoint
+from tapetum.engine.convert import export_checkpoint, import_checkpoint
 from tapetum.engine.recipe import check_recipe, load_recipe
-from tapetum.methods import build_method, convert_to
+from tapetum.methods import build_method, convert_to, ide, official_formats
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +70,24 @@ def test_an_export_says_after_how_many_epochs_its_weights_were_taken(tmp_path: P
     assert torch.load(tmp_path / "theirs.t", weights_only=True)["epoch"] == 12
 
 
+def give_recipe(monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
+    """Three people are those of some data set."""
+    monkeypatch.setitem(
+        ide.OFFICIAL_FORMATS, "ide-official", replace(ide.OFFICIAL_FORMATS["ide-official"], recipe=recipe)
+    )
+
+
 def test_where_the_number_of_identities_tells_the_data_set_its_recipe_is_brought(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for (layout, _), name in RECIPES_BY_IDS.items():
-        usual, chosen = load_recipe(RECIPES[layout]), load_recipe(name)
+    pairs = [(form.recipe, name) for form in official_formats().values() for name in form.recipes_by_ids.values()]
+    for recipe, name in pairs:
+        usual, chosen = load_recipe(recipe), load_recipe(name)
         assert chosen.method.name == usual.method.name
         assert chosen.data.name != usual.data.name
     options = {"width": 16}
     torch.save(convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), tmp_path / "net.pth")
-    monkeypatch.setitem(RECIPES_BY_IDS, ("ide-official", 3), "ide_synth")
+    give_recipe(monkeypatch, "ide_synth")
     header = import_checkpoint("ide-official", tmp_path / "net.pth", tmp_path / "ours.safetensors")
     assert header.recipe["data"]["name"] == "synth"
 
@@ -102,7 +111,7 @@ def test_the_division_of_the_people_that_a_release_was_trained_on_must_be_told(
 ) -> None:
     options = {"width": 16}
     torch.save(convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), tmp_path / "net.pth")
-    monkeypatch.setitem(RECIPES_BY_IDS, ("ide-official", 3), "agw_regdb")
+    give_recipe(monkeypatch, "agw_regdb")
     source, target = tmp_path / "net.pth", tmp_path / "ours.safetensors"
     with pytest.raises(RecipeError, match=r"net\.pth: .* regdb trains on, .*; add --set data\.options\.trial=VALUE"):
         import_checkpoint("ide-official", source, target)

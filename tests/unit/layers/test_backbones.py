@@ -148,14 +148,17 @@ def test_imagenet_takes_exactly_torchvisions_first_weights_through_timm(monkeypa
     assert IMAGENET_WEIGHTS["resnet50"] == "resnet50.tv_in1k"
 
 
-def test_the_named_imagenet_weights_exist_in_timm_and_come_from_torchvision():
+def test_the_named_imagenet_weights_exist_in_timm_and_those_of_resnets_come_from_torchvision():
     import timm
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for tagged in IMAGENET_WEIGHTS.values():
+        for name, tagged in IMAGENET_WEIGHTS.items():
             config = timm.models.get_pretrained_cfg(tagged)
-            assert config.url.startswith("https://download.pytorch.org/models/")
+            if name.startswith("resnet"):
+                assert config.url.startswith("https://download.pytorch.org/models/")
+            else:
+                assert config.hf_hub_id or config.url
 
 
 def test_a_backbone_without_published_weights_is_refused():
