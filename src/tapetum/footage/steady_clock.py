@@ -35,6 +35,7 @@ _REMEMBERED = 9  # steps whose median is the usual interval
 _RUN = 3  # frames that follow each other and are no outliers
 _LONE_GAP = 600.0  # seconds that a video's first or last frame or two must be away from all others to be outliers
 _EVEN = 0.45, 1.8  # steps of sorted stamps, in intervals
+_FURTHEST_SWAP = 4  # places from where a stamp belongs; coders swap neighbours
 _STUCK = 25  # frames that share a stamp where none did before
 _ROUNDING = 1e-9
 _CALENDAR = 6e10  # seconds; more than a thousand years
@@ -274,7 +275,10 @@ class SteadyClock(Generic[Item]):
             rest = [later for later in stamps[len(block) :] if later is not None]
             if len(block) < 2 or not (rest or at_end) or min(rest, default=math.inf) < max(block):
                 continue
-            ordered = sorted(block)
+            order = sorted(range(len(block)), key=block.__getitem__)
+            ordered = [block[place] for place in order]
+            if max(abs(place - number) for number, place in enumerate(order)) > _FURTHEST_SWAP:
+                return None  # two runs that overlap: the clock was set back by a few frames
             if all(least <= later - sooner <= most for sooner, later in pairwise([self._last, *ordered])):
                 return [
                     (stamp, Kind.IN_LINE if stamp == written else Kind.SWAPPED)

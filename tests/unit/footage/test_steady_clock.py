@@ -123,6 +123,14 @@ def test_swapped_stamps_are_put_in_order_and_named(stamps: list[float]) -> None:
     assert counts(clock) == {"SWAPPED": sum(stamp != even for stamp, even in zip(stamps, EVEN, strict=True))}
 
 
+def test_a_clock_set_back_by_a_few_frames_jumped_and_was_not_shuffled() -> None:
+    stamps = [*range(6), *(0.5 + frame for frame in range(20))]
+    times, jumps, clock = follow([float(stamp) for stamp in stamps], rate=1.0)
+    assert jumps == [6]
+    assert counts(clock) == {"JUMP": 1}
+    assert times == pytest.approx([float(frame) for frame in range(26)])
+
+
 def test_frames_without_a_stamp_lie_between_their_neighbours() -> None:
     times, _, clock = follow(changed(f0=None, f5=None, f6=None, f29=None))
     assert times == pytest.approx(EVEN)
