@@ -149,7 +149,7 @@ def opened(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
     trouble: list[str] = []
 
     def hear(message: Any) -> None:
-        refused = re.search(r"status of 40[14]", message.text)  # the page of an error is one of those looked at
+        refused = re.search(r"status of 40[014]", message.text)  # pages of errors, and a picture refused at upload
         if message.type in ("error", "warning") and not refused:
             trouble.append(message.text)
 
