@@ -248,6 +248,7 @@ def _final_blocks(pictures: _Pictures, options: RerankOptions) -> Iterator[tuple
     for asking, original in pictures.query_blocks():
         block = original.cpu()
         block /= farthest[asking].unsqueeze(1)
+        block.clamp_(max=1)  # the farthest was computed beside others, and may be rounded otherwise
         block *= options.lambda_value
         overlap = _overlap(queries[asking.numpy()], columns)
         with one_thread():
@@ -290,7 +291,7 @@ def _encode(
     )
     expanded = (near + inviting @ nearer).tocoo()
     rows, columns = torch.from_numpy(expanded.row).long(), torch.from_numpy(expanded.col).long()
-    distances = pictures.at(rows, columns).cpu() / farthest[rows]
+    distances = (pictures.at(rows, columns).cpu() / farthest[rows]).clamp_(max=1)  # see `_final_blocks`
     weights = torch.exp(-distances).double()
     total = torch.zeros(pictures.size, dtype=torch.float64).index_add_(0, rows, weights)
     code = sparse.csr_array(((weights / total[rows]).float().numpy(), (expanded.row, expanded.col)), shape=near.shape)

@@ -95,6 +95,16 @@ def test_many_copies_of_one_picture_leave_no_hole() -> None:
     assert ((found >= 0) & (found <= 1 + 1e-6)).all()
 
 
+def test_pictures_that_are_all_the_same_have_finite_distances() -> None:
+    # their largest distance is rounding noise, which another way to compute it need not repeat
+    for seed in range(20):
+        one = functional.normalize(torch.randn(1, 33, generator=torch.Generator().manual_seed(seed)))
+        for copies in (1, 3):
+            found = rerank(one, one.repeat(copies, 1), RerankOptions(k1=4, k2=2))
+            assert found.min() == found.max()
+            assert 0 <= float(found.max()) <= 1
+
+
 def test_blocks_do_not_depend_on_the_chunk_size() -> None:
     query, gallery = golden_sides()
     query = query.repeat(20, 1)[:1100] + 0.001 * torch.randn(1100, 32, generator=torch.Generator().manual_seed(0))
