@@ -25,13 +25,13 @@ from tapetum.core.types import EmbeddingSet, Record
 from tapetum.core.vectors import normalise
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import Picture, resize
-from tapetum.engine.calibrate import CalibrationOptions, calibrate_embeddings, held_out_records, split_people
-from tapetum.engine.describer import Describer
-from tapetum.engine.sources import open_scene
 from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.verification import BINS, PairCounts, bin_centres, compute_reliability, find_bins
 from tapetum.experiments import demo, demo_infrared
 from tapetum.footage.doubt import doubt_picture
+from tapetum.inference.calibrate import CalibrationOptions, calibrate_embeddings, held_out_records, split_people
+from tapetum.inference.describer import Describer
+from tapetum.runs.sources import open_scene
 from tapetum.synth import scene as scenes
 from tapetum.synth.scene import Scene, SceneOptions
 

@@ -24,7 +24,7 @@ from benchmarks.literal_deen import LiteralDEEN
 from benchmarks.measure import build_row
 from tapetum.core.memory import keeping_memory
 from tapetum.core.types import Batch, Modality
-from tapetum.engine.extract import embed_pictures
+from tapetum.inference.embeddings import embed_pictures
 from tapetum.methods import build_method, convert_to
 
 SIZE = (384, 144)

@@ -28,13 +28,13 @@ from benchmarks.measure import alternate, build_row
 from tapetum.core.types import UNKNOWN_CAMERA, Record
 from tapetum.data.loader import PictureOptions, read_resized
 from tapetum.data.transforms import to_float, to_tensor
-from tapetum.engine.checkpoint import Header, save_checkpoint
-from tapetum.engine.recipe import load_recipe
+from tapetum.inference.artefact import ArtefactError
+from tapetum.inference.export import export_run
+from tapetum.inference.pictures import describe_records
+from tapetum.inference.sessions import BATCH, Model, open_model
 from tapetum.methods import build_method
-from tapetum.runtime.artefact import ArtefactError
-from tapetum.runtime.export import export_run
-from tapetum.runtime.extract import describe_records
-from tapetum.runtime.sessions import BATCH, Model, open_model
+from tapetum.runs.checkpoint import Header, save_checkpoint
+from tapetum.runs.recipe import load_recipe
 
 PICTURES = 64
 ROUNDS = 3

@@ -27,12 +27,12 @@ from torch.nn import functional
 from benchmarks.measure import build_row
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
-from tapetum.engine.checkpoint import Header, save_checkpoint
-from tapetum.engine.recipe import load_recipe
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import open_gallery
+from tapetum.inference.sessions import Model, open_model
 from tapetum.methods import build_method
-from tapetum.runtime.sessions import Model, open_model
+from tapetum.runs.checkpoint import Header, save_checkpoint
+from tapetum.runs.recipe import load_recipe
 
 CLIENTS = 32
 SECONDS = 60.0

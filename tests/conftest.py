@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from tapetum.engine.recipe import Recipe
+    from tapetum.runs.recipe import Recipe
 
 # A network of 0.2 million weights on pictures of 32 x 16: a training of a few steps takes a second.
 TINY = (
@@ -129,7 +129,7 @@ def tiny_recipe(people: Path, one_thread: None) -> "Callable[..., Recipe]":
     """A recipe small enough for a test: eight steps of eight pictures an epoch, two epochs."""
 
     def build(name: str = "ide_night600", overrides: Sequence[str] = ()) -> "Recipe":
-        from tapetum.engine.recipe import load_recipe
+        from tapetum.runs.recipe import load_recipe
 
         method = TINY_IDE if name.startswith("ide_night600") else TINY_IDF
         small = ("sampler.batch=8", "schedule.epochs=2", "schedule.step=1")

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tapetum.runtime.artefact import ModelSettings
-from tapetum.runtime.sessions import Model
+from tapetum.inference.artefact import ModelSettings
+from tapetum.inference.sessions import Model
 
 SIZE = (32, 16)
 DIMENSION = 48

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tapetum.cli import main
-from tapetum.engine.recipe import Recipe
-from tapetum.engine.train import train
+from tapetum.runs.recipe import Recipe
+from tapetum.training.train import train
 
 
 @pytest.fixture

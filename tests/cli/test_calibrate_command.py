@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tapetum.data.datasets.night600 import picture_path
-from tapetum.engine.recipe import Recipe
-from tapetum.engine.train import train
 from tapetum.evaluation.calibration import read_calibration, write_calibration
+from tapetum.runs.recipe import Recipe
+from tapetum.training.train import train
 
 Call = Callable[[str], tuple[int, str, str]]
 

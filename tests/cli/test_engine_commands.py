@@ -23,10 +23,10 @@ from tapetum.cli import main
 from tapetum.core.seeding import numpy_generator
 from tapetum.data.datasets import regdb
 from tapetum.data.datasets.llcm import write_miniature
-from tapetum.engine.recipe import Recipe, load_recipe, write_yaml
-from tapetum.engine.run_folder import RunFolder
-from tapetum.engine.train import train
 from tapetum.methods import ide
+from tapetum.runs.recipe import Recipe, load_recipe, write_yaml
+from tapetum.runs.run_folder import RunFolder
+from tapetum.training.train import train
 
 COMMANDS = ("train", "evaluate", "extract", "search", "convert")
 
@@ -323,7 +323,7 @@ def test_ctrl_c_while_pictures_are_prepared_leaves_a_hint_and_status_130(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tapetum.engine.sources.open_data", interrupt)
+    monkeypatch.setattr("tapetum.runs.sources.open_data", interrupt)
     outcome = call(f"tapetum train recipe.yaml --out {tmp_path / 'run'} --quiet")
     assert outcome.status == 130
     assert outcome.err == "tapetum: stopped before the training began; the same command goes on\n"

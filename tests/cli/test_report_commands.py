@@ -18,13 +18,13 @@ from tapetum.core.errors import TapetumError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
-from tapetum.engine.calibrate import CalibrationOptions, calibrate_embeddings, calibration_path
-from tapetum.engine.evaluate import evaluate_run
-from tapetum.engine.recipe import Recipe
-from tapetum.engine.train import train
 from tapetum.evaluation.calibration import Calibration, write_calibration
 from tapetum.evaluation.card import read_card
+from tapetum.inference.calibrate import CalibrationOptions, calibrate_embeddings, calibration_path
+from tapetum.inference.evaluate import evaluate_run
 from tapetum.report.runs import find_card
+from tapetum.runs.recipe import Recipe
+from tapetum.training.train import train
 
 app = typer.Typer(rich_markup_mode=None)
 app.add_typer(plot.app, name="plot")

@@ -18,16 +18,16 @@ from street_clip import write_street
 from tapetum.cli import main
 from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
-from tapetum.engine.recipe import Recipe
-from tapetum.engine.train import train
 from tapetum.evaluation.calibration import Calibration, PairCalibration, write_calibration
 from tapetum.evaluation.verification import Tail
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.schema import ModelInfo, Row
 from tapetum.gallery.store import open_gallery
-from tapetum.investigation.calibrated import calibration_of_gallery
-from tapetum.runtime.artefact import digest_file
-from tapetum.runtime.sessions import open_model
+from tapetum.inference.artefact import digest_file
+from tapetum.inference.sessions import open_model
+from tapetum.runs.recipe import Recipe
+from tapetum.search.calibrated import calibration_of_gallery
+from tapetum.training.train import train
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def test_a_row_and_a_tracklet_are_searched_for_without_the_model(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was opened")
 
-    monkeypatch.setattr("tapetum.investigation.index.open_model", refuse)
+    monkeypatch.setattr("tapetum.indexing.index.open_model", refuse)
     own = calibrated.rows[0].sighting.tracklet
     for asked in ("--row r0", f"--tracklet {own}"):
         outcome = call(f"tapetum search --gallery {calibrated.gallery} {asked}")

@@ -20,9 +20,9 @@ from tapetum.cli.main import app
 from tapetum.core.errors import TapetumError
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import open_gallery
-from tapetum.runtime.sessions import open_model
+from tapetum.inference.sessions import open_model
 from tapetum.service.server import Address
-from unit.runtime.conftest import MakeRun, make_run  # noqa: F401  (a fixture)
+from unit.inference.conftest import MakeRun, make_run  # noqa: F401  (a fixture)
 
 PASSWORD = "four words make one"
 

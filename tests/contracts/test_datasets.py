@@ -15,8 +15,8 @@ from tapetum.data.check import check_dataset
 from tapetum.data.generate import generate_dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.layout import Counts, write_sample_picture
-from tapetum.engine.recipe import scene_options
-from tapetum.engine.sources import open_scene
+from tapetum.runs.recipe import scene_options
+from tapetum.runs.sources import open_scene
 
 pytestmark = pytest.mark.parametrize("name", list_names(PACKAGE))
 

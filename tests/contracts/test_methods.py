@@ -16,8 +16,8 @@ from tapetum.core.discovery import list_names, load
 from tapetum.core.errors import RecipeError
 from tapetum.core.method import Enhancer, Method
 from tapetum.core.types import Batch
-from tapetum.engine.stepping import Stepper, turns_of
 from tapetum.methods import build_method, build_options, method_options, small_options, views_of
+from tapetum.training.stepping import Stepper, turns_of
 
 NUM_IDS = 5
 SIZE, CAMIDS, PICTURES = (64, 32), (0, 1, 2), 10

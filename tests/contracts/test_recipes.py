@@ -13,14 +13,14 @@ import torch
 from tapetum.core.errors import CheckpointError
 from tapetum.data.datasets.regdb import write_miniature
 from tapetum.data.transforms import Operation
-from tapetum.engine.optimisation import build_optimisers, compute_lr_factor
-from tapetum.engine.recipe import Recipe, list_recipes, load_recipe
-from tapetum.engine.sources import augment_options, sampler_options
-from tapetum.engine.stepping import turns_of
-from tapetum.engine.train import train
 from tapetum.layers.curve_net import CurveNet
 from tapetum.layers.normalisation import STATISTICS
 from tapetum.methods import build_method, build_options, small_options
+from tapetum.runs.recipe import Recipe, list_recipes, load_recipe
+from tapetum.runs.sources import augment_options, sampler_options
+from tapetum.training.optimisation import build_optimisers, compute_lr_factor
+from tapetum.training.stepping import turns_of
+from tapetum.training.train import train
 
 NAMES = list_recipes()
 TABLE_V = ("ide", "mb_mb", "ieb", "mb_ieb", "mb_ieb_idm")

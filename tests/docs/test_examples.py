@@ -17,8 +17,8 @@ from tapetum.cli.main import app
 from tapetum.core.discovery import list_names
 from tapetum.core.options import describe_options
 from tapetum.data.catalog import PACKAGE, load_dataset_module
-from tapetum.engine.recipe import known_keys, list_recipes
 from tapetum.methods import method_options
+from tapetum.runs.recipe import known_keys, list_recipes
 from tapetum.synth.scene import SceneOptions
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from gallery_rows import MODEL, NIGHT, RUN, a_row, some_vectors
 from tapetum.core.types import Modality
-from tapetum.engine.search import build_judge
 from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import PAIR_NAMES, Tail
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store, open_gallery
-from tapetum.investigation.find import Findings, FindOptions, Grouping, find
-from tapetum.investigation.query import Query
+from tapetum.search.find import Findings, FindOptions, Grouping, find
+from tapetum.search.match_rule import build_judge
+from tapetum.search.query import Query
 
 PEOPLE, CAMERAS, CROPS = 5, 3, 4
 SAME = 1e-6  # of a probability

@@ -16,12 +16,12 @@ from gallery_rows import some_rows, some_vectors
 from tapetum.core.sighting import Sighting
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store, open_gallery
-from tapetum.runtime.sessions import Model, open_model
+from tapetum.inference.sessions import Model, open_model
 from tapetum.service import users
 from tapetum.service.app import create_app
 from tapetum.service.state import Service, ServiceOptions, build_service
 from tapetum.service.users import Role
-from unit.runtime.conftest import make_run  # noqa: F401  (a fixture)
+from unit.inference.conftest import make_run  # noqa: F401  (a fixture)
 
 TOKEN = "the-token-of-the-tests"
 PASSWORD = "four words make one"

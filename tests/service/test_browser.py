@@ -22,7 +22,7 @@ from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import Tail
 from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import open_gallery
-from tapetum.runtime.sessions import Model
+from tapetum.inference.sessions import Model
 from tapetum.service.app import create_app
 from tapetum.service.searches import Searches
 from tapetum.service.state import Service, ServiceOptions, build_service

@@ -18,7 +18,7 @@ from service.conftest import PASSWORD, ROWS, TOKEN, MakeServer, a_picture, add_u
 from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import Tail
 from tapetum.gallery.store import Store
-from tapetum.runtime.sessions import Model
+from tapetum.inference.sessions import Model
 from tapetum.service.app import create_app
 from tapetum.service.page_form import Asked
 from tapetum.service.page_timeline import draw_line

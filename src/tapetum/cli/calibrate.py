@@ -48,11 +48,11 @@ def command(
 
     Example: tapetum calibrate runs/idf_synth --prior 0.01
     """
-    from tapetum.engine.calibrate import RATES, CalibrationOptions, calibrate_run
-    from tapetum.engine.checkpoint import find_checkpoint, read_header
-    from tapetum.engine.progress import showing_pictures
-    from tapetum.engine.recipe import check_recipe, override_recipe
-    from tapetum.engine.sources import open_data, source_overrides
+    from tapetum.inference.calibrate import RATES, CalibrationOptions, calibrate_run
+    from tapetum.runs.checkpoint import find_checkpoint, read_header
+    from tapetum.runs.progress import showing_pictures
+    from tapetum.runs.recipe import check_recipe, override_recipe
+    from tapetum.runs.sources import open_data, source_overrides
 
     options = CalibrationOptions(
         prior=prior,

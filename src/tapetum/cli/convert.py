@@ -29,7 +29,7 @@ def command(
         raise typer.BadParameter("give either --from LAYOUT or --to LAYOUT, e.g. --from idf-official")
     if set_ and to_layout is not None:
         raise typer.BadParameter("--set goes with --from; leave it out")
-    from tapetum.engine.convert import export_checkpoint, import_checkpoint
+    from tapetum.runs.convert import export_checkpoint, import_checkpoint
 
     if from_layout is not None:
         header = import_checkpoint(from_layout, source, target, set_ or [])

@@ -60,7 +60,7 @@ def generate(
     Example: tapetum data generate runs/scene --people 8 --cameras 3
     """
     from tapetum.data.generate import generate_dataset, generate_video
-    from tapetum.engine.recipe import scene_options
+    from tapetum.runs.recipe import scene_options
 
     chosen: dict[str, Any] = {"layout": layout}
     if people is not None:

@@ -48,12 +48,12 @@ def command(
     Example: tapetum evaluate runs/ide_synth --rerank
     Example: tapetum evaluate runs/deen_llcm --protocol all
     """
-    from tapetum.engine.checkpoint import find_checkpoint, read_header
-    from tapetum.engine.evaluate import evaluate_protocols
-    from tapetum.engine.progress import showing_pictures
-    from tapetum.engine.recipe import check_recipe, override_recipe
-    from tapetum.engine.sources import open_data, source_overrides
     from tapetum.evaluation.rerank import RerankOptions
+    from tapetum.inference.evaluate import evaluate_protocols
+    from tapetum.runs.checkpoint import find_checkpoint, read_header
+    from tapetum.runs.progress import showing_pictures
+    from tapetum.runs.recipe import check_recipe, override_recipe
+    from tapetum.runs.sources import open_data, source_overrides
 
     for change in set_ or []:
         key = change.partition("=")[0].strip()

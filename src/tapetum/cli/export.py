@@ -19,7 +19,7 @@ def command(
 
     Example: tapetum export runs/ide_synth --to onnx --out runs/ide_synth_onnx
     """
-    from tapetum.runtime.export import export_run
+    from tapetum.inference.export import export_run
 
     artefact = export_run(run, to, out, mirror=mirror, opset=opset)
     found = artefact.check

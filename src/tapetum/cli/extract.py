@@ -22,9 +22,9 @@ def command(
 
     Example: tapetum extract runs/ide_synth synth --out runs/gallery.safetensors
     """
-    from tapetum.engine.describer import Describer
-    from tapetum.engine.progress import showing_pictures
-    from tapetum.engine.sources import records_of
+    from tapetum.inference.describer import Describer
+    from tapetum.runs.progress import showing_pictures
+    from tapetum.runs.sources import records_of
 
     describer = Describer(run, mirror=mirror, precision=precision)
     with showing_pictures("extracting", quiet=quiet) as progress:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tapetum.data.catalog import Dataset
     from tapetum.footage.sources import Source, SourceOptions
     from tapetum.gallery.store import Store
-    from tapetum.investigation.index import IndexReport
-    from tapetum.runtime.sessions import Model
+    from tapetum.indexing.index import IndexReport
+    from tapetum.inference.sessions import Model
 
 DEMO_MODEL = Path("runs/demo/idf")
 AUTO = "auto"
@@ -111,15 +111,15 @@ def command(
     """
     from tapetum.core.atomic import write_bytes
     from tapetum.core.errors import RecipeError, TapetumError
-    from tapetum.engine.progress import showing_pictures
     from tapetum.footage.detectors import build_detector
     from tapetum.footage.extract import ExtractOptions
     from tapetum.footage.sources import find_sources
-    from tapetum.investigation.footage_score import score_footage
-    from tapetum.investigation.index import IndexOptions, IndexReport, index_sources
-    from tapetum.investigation.ray_cluster import index_on_ray
-    from tapetum.investigation.shards import index_in_shards, world
-    from tapetum.runtime.sessions import open_model
+    from tapetum.indexing.footage_score import score_footage
+    from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
+    from tapetum.indexing.ray_cluster import index_on_ray
+    from tapetum.indexing.shards import index_in_shards, world
+    from tapetum.inference.sessions import open_model
+    from tapetum.runs.progress import showing_pictures
 
     reading = _read_as(kind, camera, start, utc_offset, frame_rate, modality, path_pattern)
     if dry_run:
@@ -260,7 +260,7 @@ def _open_place(text: str) -> "str | Dataset":
     if "=" not in text or Path(text).exists():
         return text
     from tapetum.data.catalog import open_dataset
-    from tapetum.engine.sources import parse_source
+    from tapetum.runs.sources import parse_source
 
     name, root = parse_source(text)
     return open_dataset(name, Path(root or "."))
@@ -272,9 +272,9 @@ def _open(
     """The gallery and its model; a new gallery takes the demo's where none is named."""
     from tapetum.core.errors import MissingGalleryError, RecipeError
     from tapetum.gallery.store import open_gallery
-    from tapetum.investigation.index import open_gallery_for, open_gallery_model
-    from tapetum.investigation.shards import one_maker
-    from tapetum.runtime.sessions import open_model
+    from tapetum.indexing.index import open_gallery_for, open_gallery_model
+    from tapetum.indexing.shards import one_maker
+    from tapetum.inference.sessions import open_model
 
     try:
         store = open_gallery(gallery, folder=folder)

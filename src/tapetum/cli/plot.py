@@ -244,8 +244,8 @@ def open_set(runs: Runs, out: Out = Path("runs/open_set.png")) -> None:
 
 def _calibrations(runs: list[Path]) -> "dict[str, Mapping[str, Any]]":
     """What the calibration of each run was worth on people it was not fitted on, one entry a pair of modalities."""
-    from tapetum.engine.calibrate import calibration_path
     from tapetum.evaluation.calibration import read_calibration
+    from tapetum.inference.calibrate import calibration_path
 
     return {
         f"{run.name}, {pair}" if len(runs) > 1 else pair: found
@@ -256,9 +256,9 @@ def _calibrations(runs: list[Path]) -> "dict[str, Mapping[str, Any]]":
 
 def _tests(runs: list[Path], data: str | None, protocol: str | None, *, quiet: bool) -> "dict[str, Searched]":
     """Both sides of each run's test: as evaluated, or described now where others are asked for."""
-    from tapetum.engine.progress import showing_pictures
     from tapetum.report.runs import find_test, read_runs
     from tapetum.report.sides import describe_sides
+    from tapetum.runs.progress import showing_pictures
 
     found: dict[str, Searched] = {}
     label: str

@@ -35,8 +35,8 @@ def command(
     Example: tapetum reproduce table5 --data synth --set schedule.epochs=12
     """
     from tapetum.core.errors import RecipeError
-    from tapetum.engine.sources import parse_source
     from tapetum.experiments.reproduce import TABLES, render_table, run_table
+    from tapetum.runs.sources import parse_source
 
     if not data:
         raise RecipeError("--data is missing; add --data night600=ROOT, or --data synth for the generated scene")

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from tapetum.core.sighting import Box
     from tapetum.core.types import Match, Modality
     from tapetum.data.image_io import Picture
-    from tapetum.engine.search import Judge
     from tapetum.evaluation.calibration import Calibration
     from tapetum.gallery.filters import Filter
     from tapetum.gallery.store import Store
-    from tapetum.investigation.find import Findings, Found
-    from tapetum.investigation.query import Query
-    from tapetum.runtime.sessions import Model
+    from tapetum.inference.sessions import Model
+    from tapetum.search.find import Findings, Found
+    from tapetum.search.match_rule import Judge
+    from tapetum.search.query import Query
 
 AUTO = "auto"
 K = 10
@@ -138,10 +138,10 @@ def command(
         return
 
     from tapetum.gallery.store import open_gallery
-    from tapetum.investigation.case import build_case, case_content, check_case_path, write_case
-    from tapetum.investigation.find import FindOptions, find
-    from tapetum.investigation.index import open_gallery_model
-    from tapetum.investigation.query import join_queries, query_of_rows, query_of_tracklet
+    from tapetum.indexing.index import open_gallery_model
+    from tapetum.search.case import build_case, case_content, check_case_path, write_case
+    from tapetum.search.find import FindOptions, find
+    from tapetum.search.query import join_queries, query_of_rows, query_of_tracklet
 
     if case is not None:
         check_case_path(case)
@@ -258,9 +258,9 @@ def _read_pictures(
     """Label, picture and box of everything that must be embedded."""
     from tapetum.core.errors import DataError, RecipeError
     from tapetum.data.image_io import read_picture, without_option
-    from tapetum.engine.sources import list_pictures
     from tapetum.footage.frames import read_frame_at
     from tapetum.footage.sources import find_sources
+    from tapetum.runs.sources import list_pictures
 
     paths = [record.path for record in list_pictures(query, split="query")]
     person = None if box is None else _parse_box(box)
@@ -292,7 +292,7 @@ def _ask_pictures(
     model: "Model", shown: "Sequence[tuple[str, Picture, Box | None]]", modality: "Modality | None"
 ) -> "tuple[list[Query], list[list[bytes]]]":
     """A query a picture, and the person of each as JPEG."""
-    from tapetum.investigation.query import cut_person, query_of_pictures
+    from tapetum.search.query import cut_person, query_of_pictures
     from tapetum.synth.sensor import encode_jpeg
 
     asked: list[Query] = []
@@ -307,7 +307,7 @@ def _find_calibration(
     store: "Store", place: Path | None, model: "Model | None", file: Path | None
 ) -> "tuple[Calibration | None, str]":
     """The calibration in use, or why there is none."""
-    from tapetum.investigation.calibrated import calibration_of_gallery, stored_calibration_of
+    from tapetum.search.calibrated import calibration_of_gallery, stored_calibration_of
 
     if model is not None and file is None:
         return stored_calibration_of(model), ""
@@ -339,7 +339,7 @@ def _echo_findings(findings: "Findings") -> None:
 
 def _echo_words(findings: "Sequence[Findings]") -> None:
     """What the words in the lines mean, once for all of them."""
-    from tapetum.investigation.find import SAID
+    from tapetum.search.find import SAID
 
     if any(each.probability is not None for found in findings for each in found.found):
         for word, meaning in SAID.items():
@@ -382,11 +382,11 @@ def _search_pictures(
     """Search a data set, a folder of pictures or a file of embeddings."""
     from tapetum.core.errors import ProtocolError
     from tapetum.core.types import Modality
-    from tapetum.engine.calibrate import calibration_path, find_calibration
-    from tapetum.engine.describer import Describer
-    from tapetum.engine.progress import showing_pictures
-    from tapetum.engine.search import build_judge, count_modalities, search_pictures
-    from tapetum.engine.sources import list_pictures, records_of
+    from tapetum.inference.calibrate import calibration_path, find_calibration
+    from tapetum.inference.describer import Describer
+    from tapetum.runs.progress import showing_pictures
+    from tapetum.runs.sources import list_pictures, records_of
+    from tapetum.search.match_rule import build_judge, count_modalities, search_pictures
 
     describer = Describer(run)
     calibrated = find_calibration(run, describer, calibration)

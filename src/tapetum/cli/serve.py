@@ -58,8 +58,8 @@ def command(
     from tapetum.core.errors import RecipeError
     from tapetum.footage.detectors import build_detector
     from tapetum.gallery.store import open_gallery
-    from tapetum.investigation.index import open_gallery_model
-    from tapetum.investigation.retention import write_keep_days
+    from tapetum.indexing.index import open_gallery_model
+    from tapetum.search.retention import write_keep_days
     from tapetum.service.security import new_token
     from tapetum.service.server import Address, bind, run_server, set_log_level
     from tapetum.service.state import ServiceOptions, build_service, service_folder

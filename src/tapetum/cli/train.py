@@ -25,11 +25,11 @@ def command(
 
     Example: tapetum train ide_synth --data synth --out runs/ide_synth
     """
-    from tapetum.engine.recipe import load_recipe, write_yaml
+    from tapetum.runs.recipe import load_recipe, write_yaml
 
     overrides = list(set_ or [])
     if data is not None:
-        from tapetum.engine.sources import parse_source, source_overrides
+        from tapetum.runs.sources import parse_source, source_overrides
 
         own = load_recipe(recipe, overrides).data
         other = own if parse_source(data)[0] != own.name else None  # the recipe's own name asks for its root anew
@@ -41,9 +41,9 @@ def command(
         typer.echo(write_yaml(resolved), nl=False)
         return
 
-    from tapetum.engine.progress import ProgressBar, Silence, showing_pictures
-    from tapetum.engine.sources import open_data
-    from tapetum.engine.train import TrainingInterrupted, train
+    from tapetum.runs.progress import ProgressBar, Silence, showing_pictures
+    from tapetum.runs.sources import open_data
+    from tapetum.training.train import TrainingInterrupted, train
 
     folder = out or Path("runs") / resolved.name
     reporter = Silence() if quiet else ProgressBar()

@@ -6,8 +6,8 @@ from typing import Any
 
 from tapetum.core.errors import ProtocolError
 from tapetum.data.catalog import Dataset
-from tapetum.engine.calibrate import Calibrated, calibrate_run
 from tapetum.experiments.board import Board
+from tapetum.inference.calibrate import Calibrated, calibrate_run
 
 GENERATE_OTHERS = "generate people to calibrate with"
 OTHERS = 7  # for each person to test with; docs/calibration.md says how many people a rate needs

@@ -18,12 +18,6 @@ from tapetum.core.errors import OutputError
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
-from tapetum.engine.checkpoint import load_checkpoint
-from tapetum.engine.evaluate import Evaluated, evaluate_run
-from tapetum.engine.recipe import DataSection, Recipe, load_recipe, scene_options
-from tapetum.engine.run_folder import RunFolder, write_json
-from tapetum.engine.sources import open_scene
-from tapetum.engine.train import train
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.calibrated import (
@@ -39,6 +33,7 @@ from tapetum.experiments.published import TABLE_V
 from tapetum.experiments.real_clip import CLIP_WEIGHT, check_clip, run_clip
 from tapetum.experiments.start import decide_scratch, describe_start, start_overrides
 from tapetum.gallery.index import search
+from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report.build import build_report
 from tapetum.report.collect import (
     Tested,
@@ -49,6 +44,11 @@ from tapetum.report.collect import (
     read_curves,
 )
 from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip, ReportContent, Result
+from tapetum.runs.checkpoint import load_checkpoint
+from tapetum.runs.recipe import DataSection, Recipe, load_recipe, scene_options
+from tapetum.runs.run_folder import RunFolder, write_json
+from tapetum.runs.sources import open_scene
+from tapetum.training.train import train
 
 METHODS = {"IDE+": "ide_synth", "IDF": "idf_synth"}  # label -> recipe; the baseline first
 QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")

@@ -15,9 +15,6 @@ from tapetum.core.atomic import make_folder
 from tapetum.core.types import Modality
 from tapetum.data.catalog import Dataset
 from tapetum.data.lighting import measure_pictures
-from tapetum.engine.evaluate import Evaluated, evaluate_protocols
-from tapetum.engine.recipe import Recipe, load_recipe, scene_options
-from tapetum.engine.run_folder import RunFolder, write_json
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.calibrated import (
     GENERATE_OTHERS,
@@ -43,6 +40,7 @@ from tapetum.experiments.demo import (
     train_methods,
 )
 from tapetum.experiments.start import decide_scratch, describe_start, start_overrides
+from tapetum.inference.evaluate import Evaluated, evaluate_protocols
 from tapetum.report.build import build_report
 from tapetum.report.collect import (
     choose_queries,
@@ -53,6 +51,8 @@ from tapetum.report.collect import (
 )
 from tapetum.report.content import ReportContent, Result
 from tapetum.report.sides import Sides
+from tapetum.runs.recipe import Recipe, load_recipe, scene_options
+from tapetum.runs.run_folder import RunFolder, write_json
 
 LAYOUT = "llcm"
 DIRECTIONS = {"IR→VIS": "llcm_revised_nir_to_vis", "VIS→IR": "llcm_revised_vis_to_nir"}  # figures show the first

@@ -10,12 +10,12 @@ from tapetum.data.crop_video import crop_video, read_frames
 from tapetum.data.darken import darken_dataset
 from tapetum.data.lighting import light_levels, measure_pictures
 from tapetum.data.loader import Progress
-from tapetum.engine.checkpoint import load_checkpoint
-from tapetum.engine.evaluate import Evaluated, evaluate_run
 from tapetum.evaluation.rerank import RerankOptions
+from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report import cards
 from tapetum.report.collect import choose_queries, collect_pairs, collect_rank_lists
 from tapetum.report.content import EnhancedPair, RankList, RealClip, Result
+from tapetum.runs.checkpoint import load_checkpoint
 
 CLIP_WEIGHT = 40.0  # seconds on two CPU cores
 SEARCHES = 2

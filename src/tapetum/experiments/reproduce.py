@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.core.errors import RecipeError, nearest_name
-from tapetum.engine.evaluate import evaluate_run
-from tapetum.engine.recipe import Recipe, load_recipe
-from tapetum.engine.run_folder import RunFolder, write_json, write_text
-from tapetum.engine.sources import CACHE, list_protocols, open_data
-from tapetum.engine.train import train
 from tapetum.evaluation.card import Card
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.published import DEEN_TABLE_4, TABLE_III, TABLE_V, TABLE_VI, TABLE_VII, Published
+from tapetum.inference.evaluate import evaluate_run
+from tapetum.runs.recipe import Recipe, load_recipe
+from tapetum.runs.run_folder import RunFolder, write_json, write_text
+from tapetum.runs.sources import CACHE, list_protocols, open_data
+from tapetum.training.train import train
 
 QUANTITIES = {"rank1": "R-1", "rank5": "R-5", "rank10": "R-10", "mean_ap": "mAP"}
 SYNTH = "synth"

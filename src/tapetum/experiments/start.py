@@ -6,9 +6,9 @@ The recipes themselves start from nothing: a package may be absent, and figures 
 from collections.abc import Iterable
 from pathlib import Path
 
-from tapetum.engine.recipe import load_recipe
-from tapetum.engine.run_folder import RunFolder
 from tapetum.layers.weight_packages import EXTRA, is_installed
+from tapetum.runs.recipe import load_recipe
+from tapetum.runs.run_folder import RunFolder
 
 PRETRAINED = "tf_efficientnet_lite0"  # a third of the parameters of the recipes' ResNet-18
 PACKAGE = "package"

@@ -12,7 +12,6 @@ from tapetum.core.method import Enhancer
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
-from tapetum.engine.logs import read_history
 from tapetum.evaluation.metrics import Evaluation
 from tapetum.evaluation.pair_distances import PairDistances, compute_pair_distances
 from tapetum.evaluation.projection import choose_people, compute_map
@@ -22,6 +21,7 @@ from tapetum.plots.embedding import NAMES as MODALITIES
 from tapetum.plots.embedding import EmbeddingMap
 from tapetum.report.content import Answer, Array, EnhancedPair, Picture, RankList
 from tapetum.report.sides import join_sides, split_by_modality
+from tapetum.runs.history import read_history
 
 NAMES = {
     "epoch": "epoch",
@@ -67,7 +67,7 @@ class Tested(typing.Protocol):
 
 
 class Searched(Tested, typing.Protocol):
-    """One method's test, e.g. what `tapetum.engine.evaluate.evaluate_run` returns."""
+    """One method's test, e.g. what `tapetum.inference.evaluate.evaluate_run` returns."""
 
     @property
     def evaluation(self) -> Evaluation:

@@ -11,14 +11,11 @@ import torch
 from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
-from tapetum.engine.calibrate import calibration_path
-from tapetum.engine.checkpoint import load_checkpoint
-from tapetum.engine.extract import read_embeddings
-from tapetum.engine.recipe import check_recipe, load_recipe
-from tapetum.engine.run_folder import RunFolder
 from tapetum.evaluation.calibration import read_calibration
 from tapetum.evaluation.card import Card, read_card
 from tapetum.evaluation.metrics import Evaluation, evaluate
+from tapetum.inference.calibrate import calibration_path
+from tapetum.inference.embeddings import read_embeddings
 from tapetum.report.collect import (
     choose_queries,
     collect_across,
@@ -29,6 +26,9 @@ from tapetum.report.collect import (
 )
 from tapetum.report.content import Array, EnhancedPair, ReportContent, Result
 from tapetum.report.sides import Sides
+from tapetum.runs.checkpoint import load_checkpoint
+from tapetum.runs.recipe import check_recipe, load_recipe
+from tapetum.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import EmbeddingSet, Modality, Record
 from tapetum.data.catalog import fingerprint
 from tapetum.data.loader import Progress
-from tapetum.engine.describer import Describer
-from tapetum.engine.evaluate import join_embeddings
-from tapetum.engine.extract import read_embeddings
-from tapetum.engine.recipe import override_recipe
-from tapetum.engine.run_folder import RunFolder
-from tapetum.engine.sources import open_data, source_overrides
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.evaluation.pair_distances import picture_keys
+from tapetum.inference.describer import Describer
+from tapetum.inference.embeddings import read_embeddings
+from tapetum.inference.evaluate import join_embeddings
+from tapetum.runs.recipe import override_recipe
+from tapetum.runs.run_folder import RunFolder
+from tapetum.runs.sources import open_data, source_overrides
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tapetum.data.transforms import (
     to_tensor,
     write_operations,
 )
-from tapetum.engine.recipe_batches import list_operations
+from tapetum.runs.recipe_batches import list_operations
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(1, 256, (24, 32, 16, 3), dtype=np.uint8)

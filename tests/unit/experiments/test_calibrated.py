@@ -1,6 +1,5 @@
 from pathlib import Path
 
-from tapetum.engine.calibrate import Calibrated
 from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import Tail
 from tapetum.experiments.calibrated import (
@@ -12,6 +11,7 @@ from tapetum.experiments.calibrated import (
 )
 from tapetum.experiments.demo import DemoOptions
 from tapetum.experiments.demo_infrared import InfraredDemoOptions
+from tapetum.inference.calibrate import Calibrated
 
 TAIL = Tail((0.1, 1.0), (0.6, -1.0))
 FITTED = PairCalibration((0.0, 1.0), (0.1, 0.9), TAIL, {10: TAIL}, {"people": 40})

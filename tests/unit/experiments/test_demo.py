@@ -11,11 +11,11 @@ import pytest
 from street_clip import write_street
 from tapetum.core.errors import DataError, OutputError, RecipeError
 from tapetum.data.catalog import open_dataset
-from tapetum.engine.calibrate import find_calibration
-from tapetum.engine.describer import Describer
 from tapetum.experiments import start
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.demo import METHODS, QUANTITIES, DemoOptions, check_out, run_demo
+from tapetum.inference.calibrate import find_calibration
+from tapetum.inference.describer import Describer
 
 CLIP = Path(
     os.environ.get("TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4")

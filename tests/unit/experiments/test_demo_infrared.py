@@ -9,7 +9,6 @@ import torch
 
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.types import EmbeddingSet, Modality
-from tapetum.engine.recipe import list_recipes
 from tapetum.experiments.demo import QUANTITIES, check_out
 from tapetum.experiments.demo_infrared import (
     DIRECTIONS,
@@ -22,6 +21,7 @@ from tapetum.experiments.demo_infrared import (
 from tapetum.report.collect import collect_across, crosses_modalities
 from tapetum.report.runs import collect_content, find_test, read_runs
 from tapetum.report.sides import describe_sides, join_sides, split_by_modality
+from tapetum.runs.recipe import list_recipes
 
 TINY = ("data.size=[64, 32]", "sampler.ids=2", "sampler.pictures=2", "schedule.warmup_epochs=0", "sampler.steps=2")
 

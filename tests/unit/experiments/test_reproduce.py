@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tapetum.core.errors import RecipeError
-from tapetum.engine.recipe import list_recipes, load_recipe
 from tapetum.experiments import reproduce
 from tapetum.experiments.published import DEEN_TABLE_4, TABLE_V, TABLE_VI
 from tapetum.experiments.reproduce import TABLES, render_table, row_recipe, rows_of, run_table
 from tapetum.methods import build_options
+from tapetum.runs.recipe import list_recipes, load_recipe
 
 REAL = {
     "night600": "/data/Night600",

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tapetum.engine.recipe import load_recipe, write_yaml
 from tapetum.experiments import demo, demo_infrared, start
 from tapetum.experiments.demo import DemoOptions
 from tapetum.experiments.demo_infrared import InfraredDemoOptions
 from tapetum.experiments.start import PRETRAINED, start_overrides
+from tapetum.runs.recipe import load_recipe, write_yaml
 
 RECIPES = [*demo.METHODS.values(), *(demo_infrared.METHODS | demo_infrared.ENHANCED).values()]
 

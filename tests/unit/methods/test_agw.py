@@ -5,10 +5,10 @@ import torch
 
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.types import Batch
-from tapetum.engine.convert import import_checkpoint
 from tapetum.losses.weighted_triplet import weighted_triplet
 from tapetum.methods import build_method, convert_to
 from tapetum.methods.agw import SMALL
+from tapetum.runs.convert import import_checkpoint
 
 
 def make_batch():

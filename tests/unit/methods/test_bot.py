@@ -10,15 +10,15 @@ from torch.nn import functional
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
-from tapetum.engine.checkpoint import Header, load_checkpoint, save_checkpoint
-from tapetum.engine.convert import export_checkpoint
-from tapetum.engine.recipe import check_recipe, load_recipe
 from tapetum.layers.backbones import build_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.normalisation import Normalise
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods import build_method, build_options, convert_to
 from tapetum.methods.bot import SMALL
+from tapetum.runs.checkpoint import Header, load_checkpoint, save_checkpoint
+from tapetum.runs.convert import export_checkpoint
+from tapetum.runs.recipe import check_recipe, load_recipe
 
 
 def make_batch():

@@ -17,14 +17,14 @@ from tapetum.core.vectors import normalise
 from tapetum.data.augmentations.erasing import fill_colour
 from tapetum.data.datasets.regdb import write_miniature
 from tapetum.data.transforms import Place, augment_batch, read_operations
-from tapetum.engine.progress import Silence
-from tapetum.engine.recipe import Recipe, load_recipe
-from tapetum.engine.sources import augment_options
-from tapetum.engine.train import TrainingInterrupted, train
 from tapetum.layers.normalisation import STATISTICS
 from tapetum.losses.weighted_triplet import weighted_triplet
 from tapetum.methods import build_method, small_options
 from tapetum.methods.caj import enhanced_triplet, modality_divergence, view_consistency
+from tapetum.runs.progress import Silence
+from tapetum.runs.recipe import Recipe, load_recipe
+from tapetum.runs.sources import augment_options
+from tapetum.training.train import TrainingInterrupted, train
 
 ADAPTIVE = [f"triplet_adaptive_{case}" for case in ("a1_g1_s0", "a1_g1_s1", "a2_g05_s1", "a2_g3_s0")]
 RECIPES = ("caj_sysu", "caj_regdb", "caj_llcm", "caj_plus_sysu")

@@ -14,13 +14,13 @@ from golden_files import FOLDER
 from tapetum.core.errors import CheckpointError
 from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import normalise
-from tapetum.engine.convert import import_checkpoint
-from tapetum.engine.optimisation import build_optimisers, set_learning_rates
-from tapetum.engine.recipe import load_recipe
-from tapetum.engine.stepping import turns_of
 from tapetum.methods import agw_vi, build_method, convert_from, convert_to
 from tapetum.methods._official import to_theirs
 from tapetum.methods.caj import modality_divergence
+from tapetum.runs.convert import import_checkpoint
+from tapetum.runs.recipe import load_recipe
+from tapetum.training.optimisation import build_optimisers, set_learning_rates
+from tapetum.training.stepping import turns_of
 
 LAYOUT = "caj-official"
 

@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from tapetum.core.errors import CheckpointError, RecipeError, TrainingError
 from tapetum.core.types import Batch
-from tapetum.engine.optimisation import build_optimisers, compute_lr_factor
-from tapetum.engine.recipe import load_recipe
-from tapetum.engine.sources import augment_options
-from tapetum.engine.stepping import Stepper, phases_of, turns_of
 from tapetum.layers.bnneck import BNNeck
 from tapetum.losses.weighted_triplet import weighted_triplet
 from tapetum.methods import build_method, convert_from, convert_to, mclnet, small_options
 from tapetum.methods.mclnet import aggregate_marginally
+from tapetum.runs.recipe import load_recipe
+from tapetum.runs.sources import augment_options
+from tapetum.training.optimisation import build_optimisers, compute_lr_factor
+from tapetum.training.stepping import Stepper, phases_of, turns_of
 
 NUM_IDS, CAMIDS = 3, (2, 5, 7)
 # Of a size at which all terms of the small network's losses count.

@@ -12,11 +12,11 @@ from golden.networks.fill import Case, tensor
 from golden_files import FOLDER
 from tapetum.core.errors import CheckpointError
 from tapetum.core.types import Batch
-from tapetum.engine.convert import export_checkpoint, import_checkpoint
-from tapetum.engine.optimisation import build_optimisers, set_learning_rates
-from tapetum.engine.recipe import load_recipe
-from tapetum.engine.stepping import turns_of
 from tapetum.methods import agw, bot, build_method, convert_from, convert_to
+from tapetum.runs.convert import export_checkpoint, import_checkpoint
+from tapetum.runs.recipe import load_recipe
+from tapetum.training.optimisation import build_optimisers, set_learning_rates
+from tapetum.training.stepping import turns_of
 
 RENAMING = {"bot": bot.RENAMING, "agw": agw.RENAMING}
 NUM_TENSORS = {"bot": 324, "agw": 390}

@@ -17,17 +17,17 @@ from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.types import UNKNOWN_CAMERA, Batch
 from tapetum.core.vectors import normalise
-from tapetum.engine.checkpoint import load_checkpoint
-from tapetum.engine.convert import export_checkpoint, import_checkpoint
-from tapetum.engine.optimisation import build_optimisers, set_learning_rates
-from tapetum.engine.recipe import load_recipe
-from tapetum.engine.stepping import turns_of
 from tapetum.layers.backbones import Tokens, build_any_backbone
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.tokens import TokenBackbone
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods import build_method, convert_from, convert_to, transreid
 from tapetum.methods._official import to_ours, to_theirs
+from tapetum.runs.checkpoint import load_checkpoint
+from tapetum.runs.convert import export_checkpoint, import_checkpoint
+from tapetum.runs.recipe import load_recipe
+from tapetum.training.optimisation import build_optimisers, set_learning_rates
+from tapetum.training.stepping import turns_of
 
 LAYOUT = "transreid-official"
 SIZE, CAMIDS, NUM_IDS = (64, 32), (2, 3, 7), 4

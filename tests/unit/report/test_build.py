@@ -375,7 +375,7 @@ def test_across_modalities_the_page_shows_distances_map_and_the_modality_of_a_qu
 
 
 def checked() -> dict[str, Any]:
-    """What the check of a calibration found, in the shape of `tapetum.engine.calibrate`."""
+    """What the check of a calibration found, in the shape of `tapetum.inference.calibrate`."""
     row = {"observed": 0.0123, "observed_interval": [0.01, 0.02], "found": 0.456, "found_interval": [0.4, 0.5]}
     return {
         "people": 30,

@@ -11,7 +11,6 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
 from tapetum.data.image_io import write_picture
-from tapetum.engine.logs import write_history
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.report.collect import (
     choose_queries,
@@ -19,6 +18,7 @@ from tapetum.report.collect import (
     collect_rank_lists,
     read_curves,
 )
+from tapetum.runs.history import write_history
 
 PROTOCOL = Protocol(name="toy")
 

@@ -1,1 +1,0 @@
-"""Training, extraction, evaluation and checkpoints."""

@@ -1,0 +1,1 @@
+"""Footage into a gallery, by one process or many."""

@@ -1,0 +1,430 @@
+"""Footage into a gallery: find the people, embed their crops, store the rows; what was acknowledged stays.
+
+A run that was stopped or killed goes on with the same call. Sources whose list is written are passed over, a source
+in between is read again, and what the gallery already holds is not embedded a second time. A list is written after the
+rows of its source are stored. Who was erased does not come back; see `investigation.retention`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tapetum.core.errors import CheckpointError, DataError, GalleryError, RecipeError
+from tapetum.core.sighting import Sighting
+from tapetum.data.image_io import read_picture
+from tapetum.data.loader import Pictures, map_in_threads
+from tapetum.footage.detect import Detector
+from tapetum.footage.extract import ExtractOptions, Refuse, extract_sightings, is_finished, read_sightings
+from tapetum.footage.frames import count_units
+from tapetum.footage.report import FootageReport
+from tapetum.footage.sources import Source
+from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
+from tapetum.gallery.store import Store, open_gallery
+from tapetum.indexing.earlier import compare_with_earlier
+from tapetum.inference.sessions import Device, Model, open_model
+from tapetum.search.retention import (
+    TOO_OLD,
+    apply_retention,
+    check_days,
+    digest_id,
+    oldest_kept,
+    read_erased,
+    read_keep_days,
+    write_keep_days,
+)
+
+Progress = Callable[[int, int], None]  # (done, total) frames and pictures
+LOOKED_UP_AT_ONCE = 5_000  # ids of a finished source
+ERASED_BEFORE = "erased from this gallery before"
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """How footage becomes rows.
+
+    Attributes:
+        extract: how it becomes crops.
+        batch: crops embedded and stored at once.
+        run: name of this run, so that all it brought can be found again.
+        keep_days: from now on the gallery erases what is older; None leaves its rule as it is.
+        compact: put the gallery's files in order at the end, where something was added.
+    """
+
+    extract: ExtractOptions = field(default_factory=ExtractOptions)
+    batch: int = 64
+    run: str = ""
+    keep_days: float | None = None
+    compact: bool = True
+
+    def __post_init__(self) -> None:
+        check_text(self.run, LONGEST_TEXT, "indexing: run")
+        if self.batch < 1:
+            raise RecipeError(f"indexing: batch is {self.batch}; it must be 1 or more")
+        if self.keep_days is not None:
+            check_days(self.keep_days, "indexing")
+
+
+@dataclass
+class IndexReport:
+    """What a run did; it is filled while the run goes on.
+
+    Attributes:
+        footage: what reading the footage found.
+        gallery: as the operator named it.
+        run: name of this run.
+        model: id of the model.
+        runtime: what computed the embeddings.
+        precision: of that arithmetic.
+        added: rows stored.
+        known: sightings that the gallery had already.
+        dropped: rows erased at the end because the gallery does not keep anything so old.
+        rows: in the gallery at the end.
+        recall: of the approximate index, where compacting built one.
+        stopped: whether the run was asked to end before all was read.
+        seconds: it took.
+    """
+
+    footage: FootageReport = field(default_factory=FootageReport)
+    gallery: str = ""
+    run: str = ""
+    model: str = ""
+    runtime: str = ""
+    precision: str = ""
+    added: int = 0
+    known: int = 0
+    dropped: int = 0
+    rows: int = 0
+    recall: float | None = None
+    stopped: bool = False
+    seconds: float = 0.0
+
+    @property
+    def erased(self) -> int:
+        """Sightings that were erased from the gallery before and stay away."""
+        return self.footage.refused[ERASED_BEFORE]
+
+    def lines(self) -> list[str]:
+        """For people, one fact a line."""
+        told = self.footage.lines()
+        told.append(f"rows: {self.added} added, {self.known} known before; {self.rows} in {self.gallery}")
+        if self.dropped:
+            told.append(f"erased because they are too old to be kept: {self.dropped} rows")
+        if self.recall is not None:
+            told.append(f"approximate index: finds {100 * self.recall:.1f} % of the ten nearest rows")
+        if self.stopped:
+            told.append("stopped before the end; the same command goes on from here")
+        told.append(f"took {self.seconds:.1f} s")
+        return told
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return vars(self) | {"footage": self.footage.to_dict(), "erased": self.erased}
+
+
+class _StopAskedError(Exception):
+    """Somebody asked the run to end."""
+
+
+def index_sources(
+    sources: Sequence[Source],
+    store: Store,
+    model: Model,
+    detector: Detector | None,
+    *,
+    options: IndexOptions | None = None,
+    report: IndexReport | None = None,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> IndexReport:
+    """Read footage into a gallery.
+
+    Args:
+        sources: from `find_sources`.
+        store: the gallery; it keeps crops in its folder.
+        model: whose embeddings the gallery holds.
+        detector: finds people in frames; loose crops need none.
+        options: settings; None takes the defaults.
+        report: is filled; then it also tells what was done before an error.
+        progress: called with (done, total) frames and pictures of the sources that are not finished.
+        stop: asked now and then; True ends the run in good order.
+    Raises:
+        GalleryError: another model's gallery, or one without a folder for crops.
+        RecipeError: frames without a detector.
+        OutputError: another run writes to this gallery, or the disk is full; every row counted so far is stored.
+    """
+    settings, told = options or IndexOptions(), report if report is not None else IndexReport()
+    told.gallery, told.run = store.where, settings.run
+    told.model, told.runtime, told.precision = model.id, model.runtime, model.precision
+    begun = time.monotonic()
+    store.expect(ModelInfo(model.id, model.dimension))
+    try:
+        with store.writing():
+            if settings.keep_days is not None:
+                write_keep_days(store, settings.keep_days)
+            compare_with_earlier(sources, crops_folder(store), told.footage)
+            indexing = _Indexing(store, model, detector, settings, told, progress, stop)
+            try:
+                indexing.read(sources)
+            except _StopAskedError:
+                told.stopped = True
+            indexing.flush()
+            told.dropped = len(apply_retention(store))
+            if settings.compact and told.added and not told.stopped:
+                told.recall = store.compact()
+        told.rows = store.count()
+    finally:
+        told.seconds = time.monotonic() - begun
+    return told
+
+
+def crops_folder(store: Store) -> Path:
+    """Where a gallery keeps its crops and lists.
+
+    Args:
+        store: the gallery.
+    Raises:
+        GalleryError: it has no such folder.
+    """
+    if store.folder is None:
+        raise GalleryError(f"{store.where}: has no folder for crops; name one with --folder")
+    return store.folder
+
+
+def open_gallery_for(where: str | Path, model: Model, place: Path, folder: Path | None = None) -> Store:
+    """Open the gallery of a model, or make it.
+
+    Args:
+        where: a folder or a Milvus address.
+        model: in use.
+        place: where that was opened; a new gallery remembers it.
+        folder: for the crops of a Milvus gallery.
+    Raises:
+        GalleryError: it is another model's, of a newer version, damaged, or cannot be reached.
+    """
+    height, width = model.settings.size
+    about = f"{model.settings.method}, pictures of {height} x {width}"
+    return open_gallery(where, ModelInfo(model.id, model.dimension, about, str(place.resolve())), folder=folder)
+
+
+def open_gallery_model(
+    store: Store,
+    place: Path | None = None,
+    *,
+    precision: str = "auto",
+    device: Device = "auto",
+    trust_code: bool = False,
+    naming: str = "--model MODEL",
+) -> Model:
+    """The model that a gallery was made with.
+
+    Args:
+        store: the gallery.
+        place: run folder, checkpoint or artefact; None takes the one that the gallery remembers.
+        precision: as for `open_model`.
+        device: as for `open_model`.
+        trust_code: as for `open_model`.
+        naming: how the caller's user says where the model is, for messages.
+    Raises:
+        GalleryError: its model is no longer where it was, or `place` is another model.
+        CheckpointError: what is at `place` cannot be opened.
+    """
+    remembered = store.info.place
+    if place is None and not (remembered and Path(remembered).exists()):
+        state = f"was at {remembered}, where nothing is now" if remembered else "is not written down in it"
+        raise GalleryError(f"{store.where}: its model ({store.info.id}) {state}; say where it is: {naming}")
+    try:
+        model = open_model(place or Path(remembered), precision=precision, device=device, trust_code=trust_code)
+    except CheckpointError as error:
+        if place is not None:
+            raise
+        raise GalleryError(f"{store.where}: its model cannot be opened: {error}; or name a copy: {naming}") from None
+    if place is None and model.id != store.info.id:
+        raise GalleryError(
+            f"{store.where}: was made with model {store.info.id}, and at {remembered} is another one now ({model.id}); "
+            f"name a copy of its own: {naming}; or index into another gallery"
+        )
+    store.expect(ModelInfo(model.id, model.dimension))
+    return model
+
+
+def refusing(store: Store) -> Refuse:
+    """Says of a sighting why a gallery must not keep it: it was erased before, or is too old; empty where it may.
+
+    Args:
+        store: the gallery, as it is now.
+    """
+    erased, days = read_erased(crops_folder(store)), read_keep_days(store)
+    oldest = -math.inf if days is None else oldest_kept(days)
+
+    def refuse(sighting: Sighting) -> str:
+        if digest_id(sighting.id) in erased:
+            return ERASED_BEFORE
+        return TOO_OLD if sighting.time < oldest else ""
+
+    return refuse
+
+
+def describe_crops(
+    model: Model, folder: Path, sightings: Sequence[Sighting], report: FootageReport, workers: int
+) -> tuple[list[Sighting], Tensor]:
+    """Embeddings of crops on disk; one that cannot be read is noted, one that is gone was erased meanwhile.
+
+    Args:
+        model: in use.
+        folder: of the gallery.
+        sightings: whose crops lie there.
+        report: is added to.
+        workers: threads that decode.
+    Returns:
+        The sightings that could be read, n of them, and their vectors, (n, D).
+    """
+
+    def decode(sighting: Sighting) -> Pictures | str | None:
+        path = folder / sighting.crop
+        if not path.is_file():
+            return None
+        try:
+            return model.resize([read_picture(path)])
+        except DataError as error:
+            return str(error)
+
+    usable: list[Sighting] = []
+    pictures: list[Pictures] = []
+    for sighting, picture in zip(sightings, map_in_threads(decode, sightings, workers), strict=True):
+        if isinstance(picture, str):
+            report.note(sighting.source, picture)
+        elif picture is None:
+            report.refused[ERASED_BEFORE] += 1
+        else:
+            usable.append(sighting)
+            pictures.append(picture)
+    if not usable:
+        return [], torch.empty(0, model.dimension)
+    return usable, model.describe(np.concatenate(pictures), [int(each.modality) for each in usable])
+
+
+class _Indexing:
+    """One run: sightings that wait to be embedded, and where to count."""
+
+    def __init__(
+        self,
+        store: Store,
+        model: Model,
+        detector: Detector | None,
+        options: IndexOptions,
+        report: IndexReport,
+        progress: Progress | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        self._store, self._model, self._detector = store, model, detector
+        self._options, self._report = options, report
+        self._progress, self._stop = progress, stop
+        self._folder = crops_folder(store)
+        self._run = Run(model.id, model.runtime, model.precision, options.run)
+        self._refuse = refusing(store)
+        self._waiting: list[Sighting] = []
+        self._before = self._total = 0  # frames and pictures
+
+    def read(self, sources: Sequence[Source]) -> None:
+        """Go through all sources; the finished ones first, because they take no time."""
+        finished = [self._is_finished(source) for source in sources]
+        for source, done in zip(sources, finished, strict=True):
+            if done:
+                self._read_again(source)
+        counts = [0 if done else count_units(source) for source, done in zip(sources, finished, strict=True)]
+        self._total = sum(counts)
+        for source, done, count in zip(sources, finished, counts, strict=True):
+            if not done:
+                self._read(source)
+            self._before += count
+            self._tick(0)
+
+    def flush(self) -> None:
+        """Embed and store what waits."""
+        waiting, self._waiting = self._waiting, []
+        self._add(waiting)
+
+    def _read(self, source: Source) -> None:
+        found = extract_sightings(
+            source,
+            self._folder,
+            self._detector,
+            options=self._options.extract,
+            report=self._report.footage,
+            progress=self._tick,
+            refuse=self._refuse,
+            before_end=self.flush,
+        )
+        try:
+            for sighting in found:
+                self._waiting.append(sighting)
+                if len(self._waiting) >= self._options.batch:
+                    self.flush()
+                    self._end_if_asked()
+        finally:
+            found.close()
+
+    def _read_again(self, source: Source) -> None:
+        """A finished source: its rows are in the gallery, unless its list was written by something else."""
+        footage = self._report.footage
+        footage.finished_before += 1
+        footage.files["finished"] += source.num_files
+        try:
+            listed = read_sightings(source, self._folder, self._detector, self._options.extract)
+            while some := list(islice(listed, LOOKED_UP_AT_ONCE)):
+                self._add(some)
+        except DataError as error:
+            footage.failed += 1
+            footage.note(source.name, str(error))
+        self._end_if_asked()
+
+    def _add(self, sightings: Sequence[Sighting]) -> None:
+        """Embed and store those that the gallery does not have."""
+        known = {row.sighting.id: row.sighting.crop for row in self._store.fetch_rows([each.id for each in sightings])}
+        fresh: list[Sighting] = []
+        for sighting in sightings:
+            if sighting.id not in known:
+                known[sighting.id] = sighting.crop
+                fresh.append(sighting)
+                continue
+            self._report.known += 1
+            if known[sighting.id] != sighting.crop:  # the same picture, found with other settings
+                (self._folder / sighting.crop).unlink(missing_ok=True)
+        for some in _batched(fresh, self._options.batch):
+            self._embed(some)
+
+    def _embed(self, sightings: Sequence[Sighting]) -> None:
+        usable, vectors = describe_crops(
+            self._model, self._folder, sightings, self._report.footage, self._options.extract.workers
+        )
+        if usable:
+            self._report.added += self._store.upsert([Row(each, self._run) for each in usable], vectors)
+
+    def _is_finished(self, source: Source) -> bool:
+        try:
+            return is_finished(source, self._folder, self._detector, self._options.extract)
+        except DataError:  # it is gone; named when it is read
+            return False
+
+    def _tick(self, done: int, _: int = 0) -> None:
+        if self._progress is not None:
+            self._progress(self._before + done, self._total)
+        self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        if self._stop is not None and self._stop():
+            raise _StopAskedError
+
+
+def _batched(sightings: Iterable[Sighting], size: int) -> Iterator[list[Sighting]]:
+    rest = iter(sightings)
+    while some := list(islice(rest, size)):
+        yield some

@@ -1,0 +1,1 @@
+"""Models in use: pictures to vectors, runs to result cards, exported artefacts."""

@@ -1,1 +1,0 @@
-"""Footage into a gallery, and a person out of it."""

@@ -1,0 +1,1 @@
+"""What a training leaves and is made from: recipe, folder, checkpoint, history."""

@@ -1,0 +1,217 @@
+"""Checkpoints: one safetensors file whose header holds, as JSON, all that is needed to build the method again.
+
+Reading one never executes code. A file is whole or absent; see `tapetum.runs.run_folder`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.errors import CheckpointError, RecipeError
+from tapetum.core.method import Method, TrainingFacts
+from tapetum.layers.weights import check_names, check_shapes
+from tapetum.methods import build_method
+from tapetum.runs.run_folder import RunFolder
+
+FORMAT = 1
+HEADER = "tapetum"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says about itself.
+
+    Attributes:
+        method, options, num_ids, camids, size: enough to build the network. Files that were written before cameras and
+            size were kept have none; their size is that of their recipe.
+        recipe: the resolved recipe of the training; empty for converted weights.
+        chosen_by: why these weights, e.g. "best mAP on 30 held-out identities, epoch 15 of 20".
+        epoch: complete epochs of training behind the weights.
+        pids: class index -> identity as the dataset writes it; empty where unknown.
+        origin: facts about the training: data fingerprint, versions, machine.
+        format: version of this layout.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    num_ids: int
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    chosen_by: str = ""
+    epoch: int = 0
+    pids: Sequence[int] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    camids: Sequence[int] = ()
+    size: Sequence[int] | None = None
+    format: int = FORMAT
+
+    def build(self) -> nn.Module:
+        """The method with random weights.
+
+        Raises:
+            RecipeError: the method or an option of it is unknown here, or it needs facts that the file does not tell.
+        """
+        height, width = self.size or self.recipe.get("data", {}).get("size") or TrainingFacts.size
+        return build_method(self.method, self.options, self.num_ids, camids=self.camids, size=(height, width))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A method with its trained weights, in evaluation mode.
+
+    Attributes:
+        path: the file it was read from.
+        network: an ``nn.Module`` that satisfies `tapetum.core.method.Method`.
+        header: what the file says about itself.
+    """
+
+    path: Path
+    network: nn.Module
+    header: Header
+
+    @property
+    def method(self) -> Method:
+        """`network`, seen as a method."""
+        return cast(Method, self.network)
+
+
+def save_checkpoint(path: Path, network: nn.Module, header: Header) -> None:
+    """Write weights and header as one file, whole or not at all.
+
+    Args:
+        path: the file, by custom ``*.safetensors``.
+        network: the method.
+        header: what to say about it.
+    Raises:
+        OutputError: the file cannot be written; what was there before stays.
+    """
+    make_folder(path.parent)
+    write_bytes(path, _pack(network.state_dict(), header))
+
+
+def _pack(tensors: Mapping[str, Tensor], header: Header) -> bytes:
+    # A copy of each tensor: the format stores no strides and no two names for one storage.
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(dataclasses.asdict(header), ensure_ascii=False, default=list)
+    return save(plain, metadata={HEADER: text})
+
+
+def find_checkpoint(place: Path) -> Path:
+    """The checkpoint file of a run folder (the best one, else the last), or the file itself.
+
+    Args:
+        place: a run folder or a checkpoint file.
+    Raises:
+        CheckpointError: there is none; the message says where it was looked for.
+    """
+    if place.is_file():
+        return place
+    folder = RunFolder(place)
+    for candidate in (folder.best, folder.last):
+        if candidate.is_file():
+            return candidate
+    if not place.exists():
+        raise CheckpointError(f"{place}: no such run folder or checkpoint file; train one with `tapetum train`")
+    raise CheckpointError(f"{place}: no checkpoint at {folder.best} or {folder.last}; has an epoch been completed?")
+
+
+def read_header(path: Path) -> Header:
+    """The header alone.
+
+    Args:
+        path: a checkpoint file.
+    Raises:
+        CheckpointError: no such file, damaged, or not written by this project or a version that is understood.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(HEADER)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; train one with `tapetum train`") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); for weights of other projects see `tapetum convert`"
+        ) from None
+    if text is None:
+        raise CheckpointError(f"{path}: has no tapetum header; for weights of other projects see `tapetum convert`")
+    try:
+        content = json.loads(text)
+        version = content["format"]
+        if version != FORMAT:
+            raise CheckpointError(f"{path}: format {version}, this version reads {FORMAT}; update tapetum")
+        return Header(**content)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged header ({error}); use another copy of the file") from None
+
+
+def is_checkpoint(place: Path) -> bool:
+    """Whether this is a checkpoint of ours, or a run folder that holds one.
+
+    Args:
+        place: a folder or a file of any kind.
+    """
+    try:
+        read_header(find_checkpoint(place))
+    except CheckpointError:
+        return False
+    return True
+
+
+def load_checkpoint(
+    path: Path, *, method: str | None = None, num_ids: int | None = None, device: torch.device | str = "cpu"
+) -> Checkpoint:
+    """Build the method that a checkpoint names and fill in its weights.
+
+    Args:
+        path: a run folder or a checkpoint file.
+        method: the method that the caller needs; None takes any.
+        num_ids: the class count that the caller needs; None takes any.
+        device: where to put it.
+    Raises:
+        CheckpointError: missing, damaged, of another method or class count, or weights that do not fit the method.
+    """
+    path = find_checkpoint(path)
+    header = read_header(path)
+    if method is not None and header.method != method:
+        raise CheckpointError(
+            f"{path}: method is {header.method!r}, expected {method!r}; choose the matching checkpoint"
+        )
+    if num_ids is not None and header.num_ids != num_ids:
+        raise CheckpointError(
+            f"{path}: trained on {header.num_ids} identities, expected {num_ids}; choose the matching checkpoint"
+        )
+    try:
+        network = header.build()
+    except RecipeError as error:
+        raise CheckpointError(f"{path}: its method cannot be built: {error}") from None
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); use another copy of the file") from None
+    fill(network, tensors, path)
+    return Checkpoint(path=path, network=network.to(device).eval(), header=header)
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
+    """Put weights into a network; names and shapes must be exactly those of the network.
+
+    Args:
+        network: any module.
+        tensors: name -> weights.
+        place: the file they came from, for the message.
+    Raises:
+        CheckpointError: the first missing, unexpected or misshapen tensor is named.
+    """
+    own = network.state_dict()
+    check_names(tensors, own, str(place))
+    check_shapes(tensors, own, str(place))
+    network.load_state_dict(dict(tensors))

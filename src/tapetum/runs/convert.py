@@ -1,0 +1,104 @@
+"""Checkpoints between our layout and those of released code."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.errors import CheckpointError, RecipeError
+from tapetum.core.method import TrainingFacts
+from tapetum.data.catalog import load_dataset_module
+from tapetum.layers.weights import read_state
+from tapetum.methods import build_method, build_options, convert_from, convert_to, official_formats
+from tapetum.runs.checkpoint import Header, fill, load_checkpoint, save_checkpoint
+from tapetum.runs.recipe import DataSection, check_recipe, load_recipe, override_recipe
+
+NO_SCORES = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # what releases keep beside a network, and print
+
+
+def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequence[str] = ()) -> Header:
+    """Turn a checkpoint of released code into one of ours; it gives the same features.
+
+    Args:
+        layout: e.g. "idf-official".
+        source: the released file; only tensors are read, no code in it is executed.
+        target: our file.
+        overrides: "data.options.KEY=VALUE" each, how the pictures were read that the weights were trained on.
+    Raises:
+        RecipeError: the layout is unknown, or the people trained on depend on an option that is not given.
+        CheckpointError: the file does not have this layout.
+        OutputError: the target cannot be written.
+    """
+    state = read_state(source)
+    try:
+        converted = convert_from(layout, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    size = converted.size or TrainingFacts.size
+    network = build_method(converted.method, converted.options, converted.num_ids, camids=converted.camids, size=size)
+    fill(network, converted.state, source)
+    form = official_formats()[layout]
+    usual = form.recipes_by_ids.get(converted.num_ids, form.recipe)
+    content = load_recipe(usual).model_dump(mode="json")
+    content["method"] = {"name": converted.method, **converted.options}
+    if converted.size:
+        content["data"]["size"] = list(converted.size)
+    content |= {"name": layout.replace("-", "_"), "about": f"settings under which {layout} weights were trained"}
+    recipe = override_recipe(check_recipe(content, layout), overrides, layout)
+    _check_division(recipe.data, source, overrides)
+    header = Header(
+        method=converted.method,
+        options=converted.options,
+        num_ids=converted.num_ids,
+        recipe=recipe.model_dump(mode="json"),
+        chosen_by=f"converted from {source.name} ({layout})",
+        camids=converted.camids,
+        size=converted.size,
+    )
+    save_checkpoint(target, network, header)
+    return header
+
+
+def _check_division(data: DataSection, source: Path, overrides: Sequence[str]) -> None:
+    """A released file does not say which division of the people it was trained on, so somebody must."""
+    given = {override.partition("=")[0].strip() for override in overrides}
+    for key in sorted(given):
+        if not f"{key}.".startswith("data.options."):
+            raise RecipeError(f"--set {key}: a conversion takes it from the layout; only data.options can be set")
+    for name in getattr(load_dataset_module(data.name), "DIVIDED_BY", ()):
+        if name not in data.options or not given & {"data.options", f"data.options.{name}"}:
+            raise RecipeError(
+                f"{source}: has as many identities as {data.name} trains on, whose people are divided in several ways, "
+                f"and does not say which was trained on; add --set data.options.{name}=VALUE"
+            )
+
+
+def export_checkpoint(layout: str, source: Path, target: Path) -> None:
+    """Turn one of our checkpoints into the layout of released code.
+
+    Args:
+        layout: e.g. "idf-official".
+        source: a run folder or a checkpoint of ours.
+        target: the file to write, a dictionary of tensors saved by PyTorch. Where the layout has a key for it, epoch
+            and scores stand beside; the scores are zeros, as none are known of these weights.
+    Raises:
+        RecipeError: the layout is unknown.
+        CheckpointError: the source is none of ours, or its network does not fit the layout.
+        OutputError: the target cannot be written.
+    """
+    checkpoint = load_checkpoint(source)
+    try:
+        options = asdict(build_options(checkpoint.header.method, checkpoint.header.options))  # with a former name's own
+        state = convert_to(layout, options, checkpoint.network.state_dict())
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
+    plain = {name: tensor.contiguous() for name, tensor in state.items()}
+    key = official_formats()[layout].key
+    make_folder(target.parent)
+    packed = io.BytesIO()
+    epoch = checkpoint.header.epoch
+    torch.save({key: plain, **NO_SCORES, "epoch": epoch} if key else plain, packed)
+    write_bytes(target, packed.getvalue())

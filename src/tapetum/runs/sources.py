@@ -1,0 +1,288 @@
+"""From the data section of a recipe, or ``NAME=ROOT`` on the command line, to an opened dataset."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tapetum.core.atomic import make_folder
+from tapetum.core.errors import DataError, RecipeError, TrainingError
+from tapetum.core.locks import locked
+from tapetum.core.protocol import Protocol
+from tapetum.core.types import UNKNOWN_CAMERA, Record
+from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset, read_division
+from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
+from tapetum.data.layout import SUFFIXES
+from tapetum.data.loader import Progress, drop_corrupt
+from tapetum.data.sampler import Sampling, read_sampling
+from tapetum.data.transforms import Operation, read_operations
+from tapetum.runs.recipe import DataSection, Recipe, scene_options
+
+SYNTH = "synth"
+CACHE = Path("runs/data")
+NOBODY = -1  # pid of a picture of which nothing is known
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A dataset as a recipe wants it.
+
+    Attributes:
+        dataset: with its corrupt pictures left out where the recipe says so.
+        skipped: one message for each picture left out.
+    """
+
+    dataset: Dataset
+    skipped: tuple[str, ...] = ()
+
+
+def parse_source(text: str) -> tuple[str, str | None]:
+    """``NAME=ROOT``, or ``NAME`` alone, in two parts.
+
+    Args:
+        text: as typed.
+    Raises:
+        RecipeError: a part is empty.
+    """
+    name, equals, root = text.partition("=")
+    if not name or (equals and not root):
+        raise RecipeError(f"--data {text!r} is not of the form NAME=ROOT, e.g. night600=/data/Night600, or synth")
+    return name, root or None
+
+
+def source_overrides(text: str, section: DataSection | None = None) -> list[str]:
+    """What ``--data NAME=ROOT`` changes in a recipe; another dataset also forgets the options of the one before.
+
+    A night scene in place of a visible-infrared dataset is one in that dataset's layout.
+
+    Args:
+        text: as typed.
+        section: of the recipe, where one is at hand; a root that is not given stays for the same name.
+    """
+    name, root = parse_source(text)
+    if section is not None and name == section.name and root is None:
+        return []
+    changes = [f"data.name={name}", f"data.root={json.dumps(root)}"]
+    if section is not None and name != section.name:
+        changes += ["data.options={}", f"data.scene={json.dumps(_scene_in_place_of(section.name, name))}"]
+    return changes
+
+
+def _scene_in_place_of(before: str, name: str) -> dict[str, str]:
+    """Settings of the scene that stands in for a dataset: the layout, where it decides who searches whom."""
+    stands_in = name == SYNTH and before != SYNTH and hasattr(load_dataset_module(before), "scene_defaults")
+    return {"layout": before} if stands_in else {}
+
+
+def records_of(source: str, section: DataSection, split: str, *, progress: Progress | None = None) -> list[Record]:
+    """Records of a dataset's split, or of the pictures in a folder.
+
+    Args:
+        source: ``NAME=ROOT``, a dataset's name alone where `section` names its root, or a picture or folder.
+        section: of the recipe that the pictures are for.
+        split: of a dataset.
+        progress: called with (done, total) while pictures are generated.
+    Raises:
+        DataError: nothing there.
+    """
+    if Path(source).exists():
+        return list_pictures([Path(source)], split=split)
+    name, root = parse_source(source)
+    same = name == section.name
+    values: dict[str, Any] = {"name": name, "root": root or (section.root if same else None)}
+    if not same:
+        values |= {"options": {}, "scene": _scene_in_place_of(section.name, name)}
+    return list_split(open_data(section.model_copy(update=values), progress=progress).dataset, split)
+
+
+def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress | None = None) -> OpenedData:
+    """Open the dataset of a recipe; the generated night scene is made first where it is not there yet.
+
+    Args:
+        section: of the recipe.
+        cache: folder for generated scenes.
+        progress: called with (done, total) while pictures are generated or checked.
+    Raises:
+        RecipeError: the root is not given, or the dataset has no such option.
+        DataError: the dataset cannot be read.
+    """
+    if section.name == SYNTH:
+        place = Path(section.root) if section.root else None
+        dataset = open_scene(section.scene, place, cache, progress, options=section.options)
+    else:
+        if section.scene:
+            raise RecipeError(f"data.scene is for data.name = {SYNTH}, not for {section.name}; remove it")
+        if section.root is None:
+            raise RecipeError(
+                f"data.root is not given; add --data {section.name}=ROOT, or --data {SYNTH} for the generated scene"
+            )
+        dataset = open_dataset(section.name, Path(section.root), options=section.options)
+    if not section.skip_corrupt:
+        return OpenedData(dataset)
+    good, skipped = drop_corrupt(dataset.records, num_workers=max(1, section.workers), progress=progress)
+    return OpenedData(replace(dataset, records=tuple(good)), tuple(skipped))
+
+
+def list_protocols(section: DataSection) -> dict[str, Protocol]:
+    """The protocols that the dataset of a recipe will have; nothing is generated and no picture is listed.
+
+    Args:
+        section: of the recipe.
+    Raises:
+        RecipeError: there is no such dataset.
+        DataError: a scene that lies there cannot be read.
+    """
+    root = Path(section.root) if section.root else None
+    if section.name == SYNTH and root is not None and (root / SCENE_FILE).is_file():
+        module = load_reader(SYNTH, root)
+    else:
+        module = load_dataset_module(section.scene.get("layout", section.name))
+    return dict(module.PROTOCOLS)
+
+
+def check_division(dataset: Dataset, own: DataSection, place: Path, data: DataSection | None = None) -> None:
+    """Refuse a division of the people that may test, or hold out, somebody whom weights were trained on.
+
+    Args:
+        dataset: opened.
+        own: the data section of the recipe that the weights were trained by.
+        place: where the weights are, for the message.
+        data: how `dataset` was opened; a generated scene of other settings shows other people.
+    Raises:
+        RecipeError: the same dataset is divided in another way.
+    """
+    if dataset.name != own.name or not dataset.division or (data is not None and data.scene != own.scene):
+        return
+    begun = read_division(load_reader(dataset.name, dataset.root), own.options)
+    for name, value in dataset.division.items():
+        if begun[name] != value:
+            raise RecipeError(
+                f"{place}: was trained with data.options.{name} = {begun[name]!r}; {dataset.name} with {name} = "
+                f"{value!r} divides the people anew, so some of those trained on would be tested: keep "
+                f"{begun[name]!r}, or take weights that were trained with {value!r}"
+            )
+
+
+def training_records(dataset: Dataset) -> list[Record]:
+    """The dataset's training pictures that show a known person.
+
+    Args:
+        dataset: opened.
+    Raises:
+        TrainingError: there are none.
+    """
+    records = [record for record in dataset.split("train") if record.pid >= 0]
+    if not records:
+        raise TrainingError(f"{dataset.name}: no training picture in {dataset.root}; choose a dataset with that split")
+    return records
+
+
+def open_scene(
+    settings: Mapping[str, Any],
+    root: Path | None = None,
+    cache: Path = CACHE,
+    progress: Progress | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """The generated night scene; it is generated once, and an interrupted generation is completed.
+
+    Args:
+        settings: of `tapetum.synth.scene.SceneOptions`, queries_per_camera and layout; what is not named keeps its
+            default, or the layout's.
+        root: where it lies or shall lie; None takes a folder of `cache` named after the settings.
+        cache: folder for generated scenes.
+        progress: called with (done, total) pictures.
+        options: reading options of the layout, e.g. {"trial": 2} for regdb.
+    Raises:
+        RecipeError: a setting is unknown or cannot work.
+        DataError: a scene that lies there is in another layout.
+        OutputError: the folder cannot be written, or holds something else.
+    """
+    scene, queries_per_camera = scene_options(settings)
+    layout = settings.get("layout", SYNTH)
+    if root is not None and not set(settings) - {"layout"} and (root / SCENE_FILE).is_file():
+        found = load_reader(SYNTH, root).NAME  # somebody's own scene, whatever its settings
+        if settings and found != layout:
+            raise DataError(f"{root}: holds a scene in the layout {found}, wanted is {layout}; give another folder")
+        return open_dataset(SYNTH, root, options=options)
+    text = json.dumps([scene_settings(scene), queries_per_camera], sort_keys=True)
+    stem = SYNTH if layout == SYNTH else f"{SYNTH}-{layout}"
+    root = root or cache / f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    make_folder(root.parent)
+    with locked(root.with_name(f".{root.name}.lock"), refusal=None):  # two runs may want the same scene
+        generate_dataset(
+            root,
+            layout,
+            scene,
+            queries_per_camera=queries_per_camera,
+            workers=os.cpu_count() or 1,
+            progress=progress,
+        )
+    return open_dataset(SYNTH, root, options=options)
+
+
+def picture_settings(section: DataSection) -> dict[str, Any]:
+    """How pictures are read, as keyword arguments of the loaders.
+
+    Args:
+        section: of the recipe.
+    """
+    return {
+        "size": section.size,
+        "interpolation": section.interpolation,
+        "backend": section.backend,
+        "cache": section.cache,
+        "num_workers": section.workers,
+    }
+
+
+def sampler_options(recipe: Recipe) -> Sampling:
+    """The sampler of a recipe."""
+    return read_sampling(recipe.sampler.model_dump())
+
+
+def augment_options(recipe: Recipe) -> tuple[Operation, ...]:
+    """The changes to training pictures of a recipe."""
+    return read_operations(recipe.augment)
+
+
+def list_pictures(places: Sequence[Path], *, split: str = "gallery") -> list[Record]:
+    """Records of loose pictures: files as given, folders with everything below them, sorted.
+
+    Args:
+        places: picture files and folders.
+        split: what the records say.
+    Raises:
+        DataError: a place is missing, or a folder holds no picture.
+    """
+    records = []
+    for place in places:
+        if not place.exists():
+            raise DataError(f"{place}: no such picture or folder; check the path")
+        found = [place]
+        if place.is_dir():
+            found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not found:
+                raise DataError(f"{place}: no picture in this folder or below it; give another folder")
+        records += [Record(path, NOBODY, UNKNOWN_CAMERA, split=split) for path in found]
+    return records
+
+
+def list_split(dataset: Dataset, split: str) -> list[Record]:
+    """Records of one split of a dataset.
+
+    Args:
+        dataset: opened.
+        split: "train", "query", "gallery", or another one that it has.
+    Raises:
+        DataError: it has no such pictures.
+    """
+    records = dataset.split(split)
+    if not records:
+        known = ", ".join(sorted({record.split for record in dataset.records}))
+        raise DataError(f"{dataset.name}: no picture of split {split!r} in {dataset.root}; it has {known}")
+    return records

@@ -1,0 +1,293 @@
+"""A search as evidence: one page that holds everything it shows, or the same with crops and JSON in a ZIP.
+
+The page needs no network, no script and no other file, and forbids all of them. Pictures are the gallery's own files,
+unchanged, each with its SHA-256, so that anybody can check later that it is the same picture. Names of cameras and
+files come from outside and are escaped by the template engine.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from tapetum import __version__
+from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.errors import OutputError
+from tapetum.footage.clock import format_time
+from tapetum.footage.doubt import say_doubts
+from tapetum.gallery.filters import as_filter, write_filter
+from tapetum.gallery.schema import CROPS, Row
+from tapetum.gallery.store import Store
+from tapetum.inference.sessions import Model
+from tapetum.search.find import SAID, Findings, FindOptions, Found
+from tapetum.search.query import Query
+
+FORMAT = 1
+MOST_SHOWN = 8  # pictures of one answer; the other rows are listed without
+LARGEST_CROP = 20 * 2**20  # bytes
+SUFFIXES = (".html", ".zip")
+_KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+_ENDINGS = {"image/jpeg": ".jpg", "image/png": ".png"}
+MEANING = (
+    "An answer says that two pictures look alike to the model. It is a lead to be checked by a person against the "
+    "original footage, and no identification. Nobody should be accused, stopped or refused on the strength of it.",
+    "A probability holds for people, cameras and light like those that the model was calibrated with, and for the "
+    "stated belief before looking. A stated rate of false alarms means that so many searches for somebody who is not "
+    "there end in a match all the same: whoever searches often has some.",
+    "Similar clothes are the usual reason for a wrong match; changed clothes, darkness and a hidden body are the usual "
+    "reasons for a missed one. That no match was found does not show that the person was not there.",
+    "Times are those of the recorders' clocks as they were read. Each picture's SHA-256 shows that it is the file that "
+    "the gallery held at the time of export; it says nothing about what happened to the footage before.",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is exported.
+
+    Attributes:
+        content: plain values, as case.json holds them; pictures are named by their place in `files`.
+        files: place in the ZIP -> content of a picture.
+    """
+
+    content: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+
+def build_case(
+    store: Store,
+    queries: Sequence[Query],
+    findings: Sequence[Findings],
+    options: FindOptions,
+    *,
+    pictures: Sequence[Sequence[bytes]] = (),
+    model: Model | None = None,
+    title: str = "A search in a gallery",
+    note: str = "",
+    exported: float | None = None,
+) -> Case:
+    """Collect everything that a case shows.
+
+    Args:
+        store: the gallery.
+        queries: who was searched for.
+        findings: of each query.
+        options: of the search.
+        pictures: of each query, those of its pictures that are not rows of the gallery, as JPEG or PNG; may be empty.
+        model: that embedded the queries; None where they are rows of the gallery.
+        title: of the page.
+        note: whatever the exporting person wants to say.
+        exported: when, seconds since 1970-01-01 UTC; None is now.
+    """
+    files: dict[str, bytes] = {}
+    sent = list(pictures) or [()] * len(queries)
+    searches = [
+        _search_content(store, query, found, own, f"{number:02d}", files)
+        for number, (query, found, own) in enumerate(zip(queries, findings, sent, strict=True), start=1)
+    ]
+    about = store.info
+    content = {
+        "format": "tapetum-case",
+        "version": FORMAT,
+        "title": title,
+        "note": note,
+        "exported": format_time(time.time() if exported is None else exported),
+        "tapetum": __version__,
+        "gallery": {"where": store.where, "rows": store.count()},
+        "model": {
+            "id": about.id,
+            "dimension": about.dimension,
+            "description": about.description,
+            "place": about.place,
+            "query": None if model is None else model.facts,
+        },
+        "options": asdict(options) | {"filter": write_filter(as_filter(options.filter))},
+        "searches": searches,
+        "words": SAID,
+        "meaning": list(MEANING),
+    }
+    return Case(content, files)
+
+
+def case_content(case: Case) -> dict[str, Any]:
+    """The plain values of a case, for JSON; its pictures are left out.
+
+    Args:
+        case: the case.
+    """
+    return dict(case.content)
+
+
+def check_case_path(path: Path) -> None:
+    """Refuse a name that says neither page nor ZIP, before any work is done.
+
+    Args:
+        path: where a case shall be written.
+    Raises:
+        OutputError: another ending.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{path}: a case is a page or a ZIP; give a name that ends in {' or '.join(SUFFIXES)}")
+
+
+def write_case(path: Path, case: Case) -> None:
+    """Write a case; the file appears whole or not at all.
+
+    Args:
+        path: ending in .html or .zip.
+        case: the case.
+    Raises:
+        OutputError: another ending, or it cannot be written.
+    """
+    check_case_path(path)
+    make_folder(path.parent)
+    write_bytes(path, zip_case(case) if path.suffix.lower() == ".zip" else render_case(case).encode())
+
+
+def render_case(case: Case) -> str:
+    """The page as HTML text.
+
+    Args:
+        case: the case.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tapetum.search", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = (resources.files("tapetum.search") / "templates" / "case.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    addresses = {
+        name: f"data:{_kind(file)};base64,{base64.b64encode(file).decode()}" for name, file in case.files.items()
+    }
+    return environment.get_template("case.html.j2").render(
+        case=case.content,
+        addresses=addresses,
+        style=Markup(style),  # noqa: S704  # our own file
+        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        most_shown=MOST_SHOWN,
+    )
+
+
+def zip_case(case: Case) -> bytes:
+    """A ZIP with the page, case.json and every picture as a file.
+
+    Args:
+        case: the case.
+    """
+    moment = datetime.fromisoformat(case.content["exported"]).astimezone(UTC).timetuple()[:6]
+    content = json.dumps(case.content, indent=1, ensure_ascii=False) + "\n"
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, file in {
+            "index.html": render_case(case).encode(),
+            "case.json": content.encode(),
+            **case.files,
+        }.items():
+            stored = name.startswith(f"{CROPS}/")  # is compressed already
+            entry = zipfile.ZipInfo(name, moment)
+            entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file)
+    return packed.getvalue()
+
+
+def _search_content(
+    store: Store, query: Query, findings: Findings, sent: Sequence[bytes], prefix: str, files: dict[str, bytes]
+) -> dict[str, Any]:
+    remarks, doubts = query.remarks or ("",) * len(query.labels), query.doubts or ((),) * len(query.labels)
+    loose = len(query.labels) - len(query.rows)  # pictures that are no rows stand first
+    asked = []
+    told_of_each = zip(query.labels, query.modalities, remarks, map(say_doubts, doubts), strict=True)
+    for number, (label, modality, remark, doubt) in enumerate(told_of_each):
+        told: dict[str, Any] = {"label": label, "modality": modality.name.lower(), "remark": remark, "doubt": doubt}
+        name = f"{CROPS}/{prefix}_query_{number + 1:03d}"
+        if number >= loose:
+            told |= _row_content(store, query.rows[number - loose], name, files, shown=number < MOST_SHOWN)
+        else:
+            told |= _keep(sent[number] if number < len(sent) else None, name, files, shown=True)
+        asked.append(told)
+    return {
+        "query": asked,
+        "verdict": findings.verdict,
+        "matches": findings.matches,
+        "exact": findings.exact,
+        "recall": findings.recall,
+        "searched": findings.searched,
+        "hard": {"rows": findings.hard.rows, "why": dict(findings.hard.why)},
+        "answers": [_answer_content(store, found, prefix, files) for found in findings.found],
+    }
+
+
+def _answer_content(store: Store, found: Found, prefix: str, files: dict[str, bytes]) -> dict[str, Any]:
+    rows = [
+        {"similarity": similarity}
+        | _row_content(
+            store, row, f"{CROPS}/{prefix}_{found.rank:03d}_{place + 1:03d}", files, shown=place < MOST_SHOWN
+        )
+        for place, (row, similarity) in enumerate(zip(found.rows, found.similarities, strict=True))
+    ]
+    return {
+        "rank": found.rank,
+        "similarity": found.similarity,
+        "probability": found.probability,
+        "match": found.accepted,
+        "rows": rows,
+    }
+
+
+def _row_content(store: Store, row: Row, name: str, files: dict[str, bytes], *, shown: bool) -> dict[str, Any]:
+    sighting = row.sighting
+    return {
+        **asdict(sighting),
+        "modality": sighting.modality.name.lower(),
+        "seconds": sighting.time,
+        "time": format_time(sighting.time),
+        "run": asdict(row.run),
+        **_keep(read_crop(store, row), name, files, shown=shown),
+    }
+
+
+def _keep(content: bytes | None, name: str, files: dict[str, bytes], *, shown: bool) -> dict[str, Any]:
+    """Take a picture into the case; where it lies there, and its digest."""
+    if content is None:
+        return {"picture": None, "sha256": None}
+    kind = _kind(content)
+    place = name + _ENDINGS.get(kind, "")
+    if shown and kind in _ENDINGS:
+        files[place] = content
+    return {"picture": place if place in files else None, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _kind(content: bytes) -> str:
+    return next((kind for mark, kind in _KINDS.items() if content.startswith(mark)), "application/octet-stream")
+
+
+def read_crop(store: Store, row: Row) -> bytes | None:
+    """A crop's file as it lies in the gallery; None where it is not there, or lies outside.
+
+    Args:
+        store: the gallery.
+        row: whose crop.
+    """
+    if store.folder is None or not row.sighting.crop:
+        return None
+    path = store.folder / row.sighting.crop
+    try:
+        if not path.resolve().is_relative_to((store.folder / CROPS).resolve()) or path.stat().st_size > LARGEST_CROP:
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None

@@ -1,0 +1,67 @@
+"""A night picture made brighter for the eye, and the name of what made it so.
+
+It is for people who compare pictures. What a search compares is never taken from here.
+"""
+
+import numpy as np
+import torch
+
+from tapetum.core.method import Enhancer
+from tapetum.data.image_io import Picture, resize
+from tapetum.data.transforms import to_float, to_tensor
+from tapetum.inference.sessions import Model, TorchSession
+
+LARGEST_HEIGHT = 512  # pixels; a larger picture is made smaller first, so that its time is bounded
+PLAIN = "plain brightening: stretched to the full range, then the square root of each value"
+_BRIGHTEST_SHARE = 99.5  # percentile that becomes white: a lamp in the picture must not decide
+
+
+def enhance(model: Model, picture: Picture) -> tuple[Picture, str]:
+    """The picture as the model's own light enhancement sees it, or plainly brightened where it has none.
+
+    Only a run opened by PyTorch still has its enhancement apart; an exported artefact is one piece.
+
+    Args:
+        model: in use.
+        picture: (H, W, 3) uint8 RGB.
+    Returns:
+        The picture, at most `LARGEST_HEIGHT` high, and by what it was enhanced, for people.
+    """
+    shown = _shrink(picture)
+    session = model.session
+    if isinstance(session, TorchSession) and isinstance(session.network, Enhancer):
+        given = to_tensor(to_float(shown[None])).to(session.device)
+        with torch.inference_mode():
+            made = session.network.enhance(given)
+        if made is not given:  # an ablation without DCE-Net gives back what it got
+            values = made[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+            return np.rint(values * 255).astype(np.uint8), f"DCE-Net of the model ({model.settings.method})"
+    return brighten(shown), PLAIN
+
+
+def name_enhancement(model: Model) -> str:
+    """By what `enhance` would enhance, for people.
+
+    Args:
+        model: in use.
+    """
+    return enhance(model, np.zeros((16, 16, 3), np.uint8))[1]
+
+
+def brighten(picture: Picture) -> Picture:
+    """A dark picture stretched to the full range, its dark half lifted.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+    """
+    white = max(1.0, float(np.percentile(picture, _BRIGHTEST_SHARE)))
+    levels = np.sqrt(np.minimum(np.arange(256) / white, 1)) * 255
+    bright: Picture = np.rint(levels).astype(np.uint8)[picture]
+    return bright
+
+
+def _shrink(picture: Picture) -> Picture:
+    height, width = picture.shape[:2]
+    if height <= LARGEST_HEIGHT:
+        return picture
+    return resize(picture, (LARGEST_HEIGHT, max(1, round(width * LARGEST_HEIGHT / height))))

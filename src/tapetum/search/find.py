@@ -1,0 +1,468 @@
+"""Who is this person, and where else was she or he seen? Questions to a gallery, and answers with an error rate.
+
+Several pictures of one person become one vector, their normalised mean, for each modality they have. Measured on the
+scene of `make demo`: three pictures by one camera, all other cameras searched, thresholds of 1 % of comparisons from
+one half of its test people, tried on the other half (IDF / IDE):
+
+    a row's similarity is         rank-1          false alarms of comparisons
+    that to a single picture      0.542 / 0.512   0.8 % / 1.0 %
+    the greatest of the three     0.621 / 0.554   1.7 % / 2.0 %
+    their mean                    0.629 / 0.588   0.4 % / 0.5 %
+    that to the mean vector       0.629 / 0.588   1.0 % / 1.1 %
+
+So the mean vector finds most, and what `tapetum calibrate` found on single pictures still holds for it.
+
+A tracklet is as similar as its own mean vector (`investigation.walks`), and that similarity decides both probability
+and match. A gallery counts by its rows also where answers are grouped: thresholds of searches were made for single
+pictures, and are on the safe side for walks.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tapetum.core.errors import GalleryError, ProtocolError, nearest_name
+from tapetum.core.types import Modality
+from tapetum.core.vectors import normalise
+from tapetum.evaluation.calibration import Calibration
+from tapetum.evaluation.rerank import rerank
+from tapetum.evaluation.verification import pair_name
+from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
+from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
+from tapetum.gallery.schema import Row
+from tapetum.gallery.store import MOST_ANSWERS, Store
+from tapetum.search.calibrated import advise_calibration
+from tapetum.search.identities import comparison_rates
+from tapetum.search.match_rule import Judge, build_judge
+from tapetum.search.query import Query
+from tapetum.search.walks import (
+    Candidate,
+    Group,
+    Means,
+    Weighed,
+    best_first,
+    group_rows,
+    join_identities,
+    weigh_rows,
+    weigh_walks,
+)
+
+Grouping = Literal["tracklet", "identity", "none"]
+ROWS_A_GROUP = 8  # fetched at first for each group wanted; a tracklet keeps up to eight crops
+LOOKED_AT = 3  # walks weighed for each answer: they are fetched by their best row, and ordered by their mean vector
+HARD = (TOO_DARK, CUT, TOO_SMALL)  # what keeps a row from being found
+SAID = {  # what each word means, wherever answers are shown
+    "probability": (
+        "how likely the answer shows the person searched for, as far as its similarity tells, if before looking that "
+        "was as likely as is said"
+    ),
+    "match": (
+        "the same similarity reaches the threshold that strangers reach at the stated rate; so no answer that is no "
+        "match is more probable than a match"
+    ),
+    "similarity": (
+        "that of the whole walk: of the mean vector of its crops that pass the filter; of a person, that of the most "
+        "probable walk; where nothing is grouped, that of the crop"
+    ),
+}
+FETCH_MORE = 4  # times as many in the next round, where too few groups came out
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """How a gallery is searched.
+
+    Attributes:
+        k: answers a query.
+        filter: only rows that pass are searched.
+        exact: True compares every row, None lets the gallery decide by its size.
+        group: what an answer is: a tracklet, an estimated identity (tracklets joined), or a single row.
+        exclude_seconds: leave out what the query's own camera saw within so many seconds of it.
+        rerank: order the shortlist by k-reciprocal neighbours too. Probabilities and matches stay those of plain
+            similarities, for which they were calibrated.
+        shortlist: rows that are re-ranked, and tracklets that are looked at for identities.
+        false_alarms: share of searches for somebody who is not there that may give a match; None takes the lowest
+            that the calibration supports.
+        prior: probability, before looking, that an answer shows the person; None takes the calibration's.
+    """
+
+    k: int = 20
+    filter: str | Filter | None = None
+    exact: bool | None = None
+    group: Grouping = "tracklet"
+    exclude_seconds: float | None = None
+    rerank: bool = False
+    shortlist: int = 200
+    false_alarms: float | None = None
+    prior: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.group not in get_args(Grouping):
+            raise GalleryError(f"search: group is {self.group!r}; {nearest_name(self.group, get_args(Grouping))}")
+        for name, value in (("k", self.k), ("shortlist", self.shortlist)):
+            if not 1 <= value <= MOST_ANSWERS:
+                raise GalleryError(f"search: {name} is {value}; ask for 1 to {MOST_ANSWERS}")
+        if self.exclude_seconds is not None and not 0 <= self.exclude_seconds < math.inf:
+            raise GalleryError(f"search: exclude_seconds is {self.exclude_seconds}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One answer.
+
+    Attributes:
+        rank: counted from 1.
+        row: the one to show: the most similar one found of the walk that decides.
+        similarity: cosine in [-1, 1] to the mean vector of the tracklet's rows that pass the filter; of an identity, to
+            that of its most probable tracklet; where nothing is grouped, to the row.
+        probability: that the answer shows the person searched for, at this similarity; None where that is not
+            calibrated.
+        accepted: whether it is a match: this similarity reaches the threshold, so that no answer that is none is more
+            probable; None where that is not calibrated.
+        rows: all rows found of this tracklet or identity: `row` first, then the others, most similar first.
+        similarities: of `rows`, each by itself.
+    """
+
+    rank: int
+    row: Row
+    similarity: float
+    probability: float | None
+    accepted: bool | None
+    rows: tuple[Row, ...]
+    similarities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Hard:
+    """Rows searched that are hardly found, whoever they show.
+
+    Attributes:
+        rows: how many.
+        why: "too dark to match", "cut by the frame's edge", "too small" -> how many; a row may have several.
+    """
+
+    rows: int = 0
+    why: Mapping[str, int] = field(default_factory=dict)
+
+    def say(self, searched: int) -> str:
+        """For people; empty where there are none.
+
+        Args:
+            searched: rows in all.
+        """
+        if not self.rows:
+            return ""
+        told = ", ".join(f"{count:,} {why}" for why, count in self.why.items())
+        return f"{self.rows:,} of {searched:,} crops searched are hardly found: {told}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a search for one person found.
+
+    Attributes:
+        found: answers, best first.
+        exact: every row that passes was compared.
+        recall: of an approximate search, measured when the index was built; None where exact.
+        matches: how many answers are matches; None where that is not calibrated.
+        verdict: one sentence for people: what is a match and how often that is wrong, or why nothing is.
+        seconds: the whole search took, all queries together.
+        searched: rows that passed filter and exclusion.
+        hard: those of them that are hardly found, so that "no match" says little of them.
+    """
+
+    found: tuple[Found, ...]
+    exact: bool
+    recall: float | None
+    matches: int | None
+    verdict: str
+    seconds: float
+    searched: int
+    hard: Hard = field(default_factory=Hard)
+
+
+def find(
+    store: Store, queries: Sequence[Query], options: FindOptions, calibration: Calibration | None
+) -> list[Findings]:
+    """Search a gallery for some people.
+
+    What the query itself is does not come back: neither its rows nor anything of their tracklets.
+
+    Args:
+        store: the gallery.
+        queries: the people, of the gallery's model.
+        options: how.
+        calibration: of the gallery's model; None gives similarities alone.
+    Returns:
+        One for each query.
+    Raises:
+        FilterError: the filter is wrong.
+        GalleryError: vectors of another model, or an option that these queries cannot have.
+        ProtocolError: a rate or prior that the calibration does not support, or that needs one.
+    """
+    begun = time.perf_counter()
+    _check_calibrated(store, options, calibration)
+    chosen = as_filter(options.filter)
+    wanted: dict[Filter | None, list[int]] = {}  # queries that search the same rows are searched together
+    for place, query in enumerate(queries):
+        wanted.setdefault(_without_query(query, chosen, options.exclude_seconds), []).append(place)
+    findings: dict[int, Findings] = {}
+    for rows, places in wanted.items():
+        some = [queries[place] for place in places]
+        sizes = _count(store, rows)
+        told = _find(store, some, rows, sizes, chosen, options, calibration)
+        findings |= dict(zip(places, told, strict=True))
+    seconds = time.perf_counter() - begun
+    return [replace(findings[place], seconds=seconds) for place in range(len(queries))]
+
+
+def _check_calibrated(store: Store, options: FindOptions, calibration: Calibration | None) -> None:
+    if calibration is not None:
+        return
+    for name, given in (
+        ("false_alarms", options.false_alarms is not None),
+        ("prior", options.prior is not None),
+        ("group identity", options.group == "identity"),
+    ):
+        if given:
+            raise ProtocolError(f"search: {name} needs a calibration: {advise_calibration(store)}")
+
+
+def _without_query(query: Query, chosen: Filter | None, exclude_seconds: float | None) -> Filter | None:
+    """The filter that also leaves the query itself out, and what its camera saw around it."""
+    parts = [] if chosen is None else [chosen]
+    if exclude_seconds is not None and not query.rows:
+        raise GalleryError(
+            "search: exclude_seconds needs a query from the gallery (a row or a tracklet), whose camera and time are "
+            "known; for a picture filter by camera and time"
+        )
+    sightings = [row.sighting for row in query.rows]
+    for name, own in (
+        ("id", {each.id for each in sightings if not each.tracklet}),
+        ("tracklet", {each.tracklet for each in sightings if each.tracklet}),
+    ):
+        if own:
+            parts.append(Not(Among(name, tuple(sorted(own)))))
+    if exclude_seconds is not None:
+        for camera in sorted({each.camera for each in sightings}):
+            times = sorted(each.time for each in sightings if each.camera == camera)
+            for first, last in _join_times(times, exclude_seconds):
+                around = Compare("time", ">=", first), Compare("time", "<=", last)
+                parts.append(Not(And((Compare("camera", "==", camera), *around))))
+    return And(tuple(parts)) if len(parts) > 1 else parts[0] if parts else None
+
+
+def _join_times(times: Iterable[float], seconds: float) -> list[tuple[float, float]]:
+    """The intervals around ascending times, those that touch joined."""
+    joined: list[tuple[float, float]] = []
+    for moment in times:
+        if joined and moment - seconds <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], moment + seconds)
+        else:
+            joined.append((moment - seconds, moment + seconds))
+    return joined
+
+
+def _count(store: Store, rows: Filter | None) -> dict[Modality, int]:
+    """Rows that pass, of each modality."""
+    visible: Filter = Compare("modality", "==", Modality.VISIBLE)
+    count = store.count(rows)
+    seen = store.count(visible if rows is None else And((rows, visible))) if count else 0
+    return {Modality.VISIBLE: seen, Modality.INFRARED: count - seen}
+
+
+def _find(
+    store: Store,
+    queries: Sequence[Query],
+    rows: Filter | None,
+    sizes: Mapping[Modality, int],
+    chosen: Filter | None,
+    options: FindOptions,
+    calibration: Calibration | None,
+) -> list[Findings]:
+    """Findings of queries that search the same rows."""
+    searched = sum(sizes.values())
+    if searched == 0:
+        verdict = _say_empty(store, rows, chosen)
+        return [Findings((), True, None, None, verdict, 0.0, 0) for _ in queries]
+    asked = [_mean_vectors(query) for query in queries]
+    grouped, exact, recall = _search(store, asked, rows, options, calibration)
+    told = [_judge(store, query, sizes, options, calibration) for query in queries]
+    judges = [judge for judge, _ in told]
+    if options.group == "none":
+        weighed = [weigh_rows(groups, judge) for groups, judge in zip(grouped, judges, strict=True)]
+    else:
+        weighed = weigh_walks(store, grouped, asked, judges, rows)
+    hard = _count_hard(store, rows)
+    findings = []
+    for answers, (judge, why) in zip(weighed, told, strict=True):
+        found = _rank(answers, options)
+        known = [each.accepted for each in found if each.accepted is not None]
+        matches = sum(known) if judge is not None else None
+        verdict = why if judge is None or matches is None else _say(judge, matches, len(found))
+        if options.group == "identity" and calibration is not None:
+            rate = max(comparison_rates(calibration).values(), default=0.0)
+            verdict += (
+                "; identities are an estimate: tracklets are joined where they are on average more similar than all "
+                f"but {100 * rate:.3g} % of comparisons of two people"
+            )
+        if options.rerank:
+            verdict += "; the order is re-ranked, similarity and probability are not"
+        findings.append(Findings(found, exact, recall, matches, verdict, 0.0, searched, hard))
+    return findings
+
+
+def _rank(weighed: Sequence[Weighed], options: FindOptions) -> tuple[Found, ...]:
+    """The first k answers in their order; a re-ranked one stays."""
+    order = list(range(len(weighed)))
+    if not options.rerank:
+        order = best_first([(each.similarity, each.probability, each.accepted) for each in weighed])
+    return tuple(
+        Found(
+            rank,
+            each.row,
+            each.similarity,
+            each.probability,
+            each.accepted,
+            tuple(member.row for member in each.members),
+            tuple(member.similarity for member in each.members),
+        )
+        for rank, each in enumerate((weighed[place] for place in order[: options.k]), start=1)
+    )
+
+
+def _count_hard(store: Store, rows: Filter | None) -> Hard:
+    """Rows that pass and are hardly found, by why."""
+    spoilt: Filter = Compare("remark", "!=", "")
+    remarks = store.columns(["remark"], spoilt if rows is None else And((rows, spoilt)))["remark"]
+    counts = Counter(remarks)  # a handful of texts, so that nothing is done for each row but counting
+    found = {why: sum(count for text, count in counts.items() if why in text.split("; ")) for why in HARD}
+    whole = sum(count for text, count in counts.items() if not set(HARD).isdisjoint(text.split("; ")))
+    return Hard(whole, {why: count for why, count in found.items() if count})
+
+
+def _say_empty(store: Store, rows: Filter | None, chosen: Filter | None) -> str:
+    total = store.count()
+    if total == 0:
+        return "the gallery is empty; fill it with `tapetum index`"
+    if rows == chosen or (chosen is not None and store.count(chosen) == 0):
+        return f"no row passes the filter {write_filter(chosen)}; the gallery has {total:,} rows"
+    return "no row is left beside the query itself and what was excluded around it"
+
+
+def _say(judge: Judge, matches: int, answers: int) -> str:
+    what = "is a match" if matches == 1 else "are matches"
+    told = f"{matches} of {answers} answers {what}: similarity from" if matches else "no match above"
+    return f"{told} {judge.words}; probabilities assume {100 * judge.prior:g} % before looking"
+
+
+def _judge(
+    store: Store,
+    query: Query,
+    sizes: Mapping[Modality, int],
+    options: FindOptions,
+    calibration: Calibration | None,
+) -> tuple[Judge | None, str]:
+    """The judge of a query, or why there is none."""
+    if calibration is None:
+        return None, f"not calibrated, so that no answer can be called a match; {advise_calibration(store)}"
+    asked = set(query.modalities)
+    pairs = {pair_name(one, other) for one in asked for other, size in sizes.items() if size}
+    if not pairs & set(calibration.pairs):
+        return None, (
+            f"{', '.join(sorted(pairs))} is not calibrated, so that no answer can be called a match; calibrate with "
+            "people seen in both modalities"
+        )
+    try:
+        return build_judge(calibration, sizes, asked=asked, rate=options.false_alarms, prior=options.prior), ""
+    except ProtocolError as error:
+        if options.false_alarms is not None or options.prior is not None:
+            raise
+        return None, f"no answer can be called a match: {error}"
+
+
+def _search(
+    store: Store,
+    asked: Sequence[Means],
+    rows: Filter | None,
+    options: FindOptions,
+    calibration: Calibration | None,
+) -> tuple[list[list[Group]], bool, float | None]:
+    """Groups of each query by their best row; more rows are fetched until there are enough groups."""
+    grouped: dict[int, list[Group]] = {}
+    wanted = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
+    size = options.k if options.group == "none" else wanted * ROWS_A_GROUP
+    size = min(max(size, options.shortlist if options.rerank else 0), MOST_ANSWERS)
+    exact, recall = True, None
+    waiting = list(range(len(asked)))
+    while waiting:
+        answer = store.search(
+            torch.stack([vector for place in waiting for vector in asked[place].values()]),
+            size,
+            rows,
+            exact=options.exact,
+        )
+        exact, recall = exact and answer.exact, answer.recall if recall is None else recall
+        hits = iter(answer.hits)
+        left = []
+        for place in waiting:
+            lists = [next(hits) for _ in asked[place]]
+            complete = size == MOST_ANSWERS or all(len(some) < size for some in lists)
+            best: dict[str, Candidate] = {}
+            for modality, some in zip(asked[place], lists, strict=True):
+                for hit in some:
+                    before = best.get(hit.row.sighting.id)
+                    if before is None or hit.similarity > before.similarity:
+                        best[hit.row.sighting.id] = Candidate(hit.row, hit.similarity, modality)
+            ordered = sorted(best.values(), key=lambda each: -each.similarity)[:size]
+            if options.rerank:
+                ordered = _rerank(store, torch.stack(list(asked[place].values())), ordered, options.shortlist)
+            groups, full = _group(store, ordered, rows, options, calibration)
+            if complete or full or len(groups) >= wanted:
+                grouped[place] = groups[:wanted]
+            else:
+                left.append(place)
+        waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
+    return [grouped[place] for place in range(len(asked))], exact, recall
+
+
+def _mean_vectors(query: Query) -> Means:
+    """The normalised mean of a query's vectors for each modality it has."""
+    kinds = torch.tensor([int(each) for each in query.modalities])
+    modalities = sorted(set(query.modalities))
+    means = [normalise(query.vectors[kinds == int(each)]).mean(0) for each in modalities]
+    return dict(zip(modalities, normalise(torch.stack(means)), strict=True))
+
+
+def _rerank(store: Store, vectors: Tensor, ordered: list[Candidate], shortlist: int) -> list[Candidate]:
+    """The first rows in the order of their re-ranked distance; the others follow as they were."""
+    entries = store.fetch([each.row.sighting.id for each in ordered[:shortlist]])
+    by_id = {each.row.sighting.id: each for each in ordered}
+    near = [by_id[row.sighting.id] for row in entries.rows]  # one that was deleted meanwhile is left out
+    if near:
+        distances = rerank(vectors, entries.vectors).amin(0)
+        near = [near[place] for place in distances.argsort(stable=True).tolist()]
+    return near + ordered[shortlist:]
+
+
+def _group(
+    store: Store,
+    ordered: Sequence[Candidate],
+    rows: Filter | None,
+    options: FindOptions,
+    calibration: Calibration | None,
+) -> tuple[list[Group], bool]:
+    """Groups in the order of their first row, and whether more rows would change nothing."""
+    if options.group == "none":
+        return [[each] for each in ordered], False
+    tracklets = group_rows(ordered)
+    if options.group == "tracklet" or calibration is None:
+        return tracklets, False
+    most = max(options.shortlist, options.k)
+    return join_identities(store, tracklets[:most], rows, calibration), len(tracklets) >= most

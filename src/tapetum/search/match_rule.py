@@ -1,0 +1,196 @@
+"""Who looks like the person on this picture, and is it that person?"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from tapetum.core.errors import ProtocolError
+from tapetum.core.types import EmbeddingSet, Match, Modality
+from tapetum.evaluation.calibration import Calibration, check_prior
+from tapetum.evaluation.verification import pair_name
+from tapetum.gallery.index import search
+from tapetum.inference.describer import Describer
+from tapetum.runs.sources import list_pictures
+
+ROUNDING = 1e-9  # of a probability
+
+
+def search_pictures(
+    describer: Describer,
+    pictures: Sequence[Path],
+    gallery: EmbeddingSet,
+    k: int = 10,
+    *,
+    modality: Modality = Modality.VISIBLE,
+) -> list[list[Match]]:
+    """The k gallery pictures most similar to each picture.
+
+    Args:
+        describer: the checkpoint.
+        pictures: the queries.
+        gallery: made by the same checkpoint.
+        k: answers a query.
+        modality: of the queries.
+    Raises:
+        DataError: a picture is missing or damaged.
+        ProtocolError: the gallery's vectors have another length.
+    """
+    records = [replace(record, modality=modality) for record in list_pictures(pictures, split="query")]
+    queries, _ = describer.describe(records)
+    return search(queries.vectors, gallery, k)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """From which similarity an answer is a match, where query and answer are of given modalities.
+
+    Attributes:
+        pair: name of the two modalities.
+        threshold: the similarity.
+    """
+
+    pair: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a calibration says about the answers of a search.
+
+    A match is at least as probable as any answer that is none, also where both are of different pairs of modalities.
+
+    Attributes:
+        calibration: of the model in use.
+        prior: probability before looking that a pair shows one person.
+        rate: of false alarms.
+        by_search: the rate is of searches for somebody who is not in the gallery, not of single comparisons.
+        bars: modality of the query and of the answer -> from where on it is a match.
+        pictures: in the searched gallery.
+        uncalibrated: names of pairs that occur and about which the calibration says nothing.
+    """
+
+    calibration: Calibration
+    prior: float
+    rate: float
+    by_search: bool
+    bars: dict[tuple[Modality, Modality], Bar]
+    pictures: int
+    uncalibrated: tuple[str, ...] = ()
+
+    @cached_property
+    def level(self) -> float:
+        """The probability that every match has at least: the greatest that a pair of modalities has at its bar."""
+        bars = self.bars.values()
+        return max(float(self.calibration.probability(bar.threshold, bar.pair, prior=self.prior)) for bar in bars)
+
+    def probability(self, similarity: float, asked: Modality, found: Modality) -> float | None:
+        """The probability that an answer shows the person searched for; None where such a pair is not calibrated.
+
+        Args:
+            similarity: of the answer.
+            asked: modality of the query.
+            found: modality of the answer.
+        """
+        bar = self.bars.get((asked, found))
+        return None if bar is None else float(self.calibration.probability(similarity, bar.pair, prior=self.prior))
+
+    def accepts(self, similarity: float, asked: Modality, found: Modality) -> bool | None:
+        """Whether an answer is a match; None where such a pair is not calibrated.
+
+        Args:
+            similarity: of the answer.
+            asked: modality of the query.
+            found: modality of the answer.
+        """
+        bar = self.bars.get((asked, found))
+        probability = self.probability(similarity, asked, found)
+        if bar is None or probability is None:
+            return None
+        return similarity >= bar.threshold and probability >= self.level - ROUNDING
+
+    @property
+    def words(self) -> str:
+        """From where on, and how often that is wrong."""
+        named = len(self.bars) > 1 or self.uncalibrated
+        parts = [f"{min(bar.threshold, 1):.4f}" + (f" ({bar.pair})" if named else "") for bar in self.bars.values()]
+        of = (
+            f"searches in {self.pictures:,} pictures for somebody who is not there"
+            if self.by_search
+            else "comparisons of two people"
+        )
+        text = f"{' and '.join(dict.fromkeys(parts))}, which {100 * self.rate:.3g} % of {of} reach"
+        if len({bar.pair for bar in self.bars.values()}) > 1:
+            text += f", and with a probability of {100 * self.level:.4g} % or more"
+        return text + (f"; {', '.join(self.uncalibrated)} is not calibrated" if self.uncalibrated else "")
+
+
+def count_modalities(gallery: EmbeddingSet) -> dict[Modality, int]:
+    """Pictures of each modality.
+
+    Args:
+        gallery: the searched set.
+    """
+    return {each: int((gallery.modalities == int(each)).sum()) for each in Modality}
+
+
+def build_judge(
+    calibration: Calibration,
+    sizes: Mapping[Modality, int],
+    *,
+    asked: Collection[Modality] = (Modality.VISIBLE,),
+    rate: float | None = None,
+    prior: float | None = None,
+) -> Judge:
+    """Thresholds for a gallery.
+
+    Where there are several pairs of modalities, in the gallery or in the query, each gets its share of the rate, for
+    either can give the false alarm.
+
+    Args:
+        calibration: of the model that made the gallery.
+        sizes: pictures that are searched, of each modality.
+        asked: modalities of the query.
+        rate: of searches for somebody who is not there that give a match all the same; None takes the lowest rate that
+            the calibration states and supports for such a gallery, else for single comparisons.
+        prior: None takes the calibration's own.
+    Raises:
+        ProtocolError: no calibration for such pairs, or too few people for the rate.
+    """
+    wanted = {
+        (one, other): pair_name(one, other) for one in sorted(set(asked)) for other in Modality if sizes.get(other)
+    }
+    pairs = {sides: pair for sides, pair in wanted.items() if pair in calibration.pairs}
+    missing = tuple(dict.fromkeys(pair for pair in wanted.values() if pair not in calibration.pairs))
+    if missing and not pairs:
+        calibration.lowest_rate(missing[0])  # says what there is, and what to do
+    share = max(1, len(pairs))
+
+    def supported(wanted_rate: float, *, by_search: bool) -> bool:
+        lowest = (
+            calibration.lowest_rate(pair, gallery=sizes[found] if by_search else None)
+            for (_, found), pair in pairs.items()
+        )
+        return wanted_rate / (share if by_search else 1) >= max(lowest, default=0.0)
+
+    by_search = True
+    if rate is None:
+        choices = [
+            (stated, kind)
+            for kind in (True, False)
+            for stated in sorted(calibration.rates)
+            if supported(stated, by_search=kind)
+        ]
+        if not choices:
+            raise ProtocolError(
+                f"{', '.join(pairs.values())}: the calibration supports none of its rates; calibrate with more people"
+            )
+        rate, by_search = choices[0]
+    part = rate / share if by_search else rate
+    bars = {
+        sides: Bar(pair, calibration.threshold(part, pair, gallery=sizes[sides[1]] if by_search else None))
+        for sides, pair in pairs.items()
+    }
+    chosen = calibration.prior if prior is None else prior
+    check_prior(chosen)
+    return Judge(calibration, chosen, rate, by_search, bars, sum(sizes.values()), missing)

@@ -1,0 +1,1 @@
+"""The loop that trains a method by a recipe."""

@@ -1,0 +1,431 @@
+"""The training loop proper: a Lightning module that begins epochs, steps, looks how good it is, saves and stops.
+
+Lightning starts the processes, chooses devices and runs the epochs that are left, of which the first may begin in the
+middle. The step itself is ours (`tapetum.training.stepping`), and so is the place in the training
+(`tapetum.training.state`): Lightning is not asked to restore anything.
+"""
+
+import dataclasses
+import logging
+import math
+import signal
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+
+from tapetum.core.errors import TrainingError
+from tapetum.core.method import BeginsEpochs, Method, TrainingFacts
+from tapetum.core.processes import add_up, share_buffers
+from tapetum.core.seeding import derive_seed
+from tapetum.core.types import Batch, Record
+from tapetum.data.loader import EvalLoader, TrainLoader, build_eval_loader, build_train_loader
+from tapetum.evaluation.metrics import evaluate
+from tapetum.inference.embeddings import extract
+from tapetum.inference.precision import Precision, computing_in
+from tapetum.runs.checkpoint import Header, save_checkpoint
+from tapetum.runs.history import Curves, write_history
+from tapetum.runs.progress import Reporter
+from tapetum.runs.recipe import Recipe
+from tapetum.runs.run_folder import RunFolder
+from tapetum.runs.sources import augment_options, picture_settings, sampler_options
+from tapetum.training.beginning import Beginning
+from tapetum.training.holdout import Look
+from tapetum.training.optimisation import TurnOptimiser, build_optimisers, set_learning_rates
+from tapetum.training.state import Place, State, read_memory, save_state
+from tapetum.training.stepping import Stepper, freeze, turns_of
+
+TALKATIVE = ("lightning.pytorch", "lightning.fabric", "torch.multiprocessing.spawn")
+
+
+class Interrupted(Exception):  # noqa: N818  # not an error
+    """Ctrl-C or SIGTERM arrived; the state is saved. Not a KeyboardInterrupt, which Lightning turns into exit 1."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the loop needs to know, in every process.
+
+    Attributes:
+        recipe: resolved.
+        folder: of the run.
+        train: records to train on.
+        look: pictures by which epochs are judged; None for selection.rule = last.
+        pids: class index -> pid.
+        facts: what the method learns of the data.
+        precision: resolved.
+        origin: facts about data and machine, for the checkpoints' headers.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    train: tuple[Record, ...]
+    look: Look | None
+    pids: tuple[int, ...]
+    facts: TrainingFacts
+    precision: Precision
+    origin: Mapping[str, Any]
+
+
+class Epochs:
+    """What Lightning iterates: the steps of one epoch each time, from the place where the training stands.
+
+    Args:
+        loader: of this process.
+        place: the training's own, which moves on.
+        parts: pieces of this process's share of a step.
+    """
+
+    def __init__(self, loader: TrainLoader, place: Place, parts: int) -> None:
+        self.loader = loader
+        self._place = place
+        self._parts = parts
+
+    def count_steps(self) -> int:
+        """Optimiser steps of the current epoch, those behind it included; P x K epochs differ in length."""
+        if self.loader.sampler.epoch != self._place.epoch:
+            self.loader.set_epoch(self._place.epoch)
+        return len(self.loader) // self._parts
+
+    def __iter__(self) -> Iterator[tuple[Batch, ...]]:
+        self.loader.set_epoch(self._place.epoch)
+        self.loader.sampler.start_batch = self._place.step
+        pieces = iter(self.loader)
+        return iter(lambda: tuple(islice(pieces, self._parts)), ())
+
+
+class TrainingLoop(LightningModule):
+    """One method in training.
+
+    Args:
+        network: the method.
+        plan: what to do.
+        reporter: hears of the progress, in process 0.
+        state: to go on from; None begins.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, reporter: Reporter, state: State | None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self.plan = plan
+        self.reporter = reporter
+        self.place = state.place if state else Place()
+        self.stop_wanted = False
+        self._restored = state
+        self._epochs: Epochs | None = None
+        self._optimisers: list[TurnOptimiser] = []
+        self._stepper: Stepper | None = None
+        self._scaler: torch.amp.GradScaler | None = None
+        self._curves: Curves | None = None
+        self._look_loaders: tuple[EvalLoader, EvalLoader] | None = None
+        self._saved_at = self._ticked_at = time.monotonic()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in a worker process, where Lightning is as talkative as ever."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        silence_lightning()
+
+    # --- what Lightning asks for -------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Epochs:
+        """This process's batches."""
+        recipe = self.plan.recipe
+        loader = build_train_loader(
+            self.plan.train,
+            augment=augment_options(recipe),
+            sampler=sampler_options(recipe),
+            seed=recipe.seed,
+            rank=self.global_rank,
+            world=self.trainer.world_size,
+            parts=recipe.training.accumulate,
+            **picture_settings(recipe.data),
+        )
+        self._epochs = Epochs(loader, self.place, recipe.training.accumulate)
+        return self._epochs
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimisers, as they were where a training goes on."""
+        recipe = self.plan.recipe
+        turns = turns_of(self.network)
+        groups = self._method.parameter_groups()
+        clip = recipe.training.gradient_clip
+        self._optimisers = build_optimisers(self.network, groups, recipe.optimiser, turns, fused=clip is None)
+        inner = [each.inner for each in self._optimisers]
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
+        if self._restored:
+            for optimiser, state in zip(inner, self._restored.optimisers, strict=True):
+                optimiser.load_state_dict(state)
+            if self._scaler.is_enabled():
+                self._scaler.load_state_dict(self._restored.scaler)
+            self._restored = None
+        self._stepper = Stepper(self.network, turns, self._optimisers, self.plan.precision, clip, self._scaler)
+        return inner
+
+    def transfer_batch_to_device(
+        self,
+        batch: tuple[Batch, ...],
+        device: torch.device,
+        dataloader_idx: int,  # noqa: ARG002
+    ) -> tuple[Batch, ...]:
+        """The parts of a step where the network is, in the memory layout the recipe asks for.
+
+        Args:
+            batch: from the loader.
+            device: of this process.
+            dataloader_idx: always 0.
+        """
+        return tuple(self._move(part, device) for part in batch)
+
+    def on_train_start(self) -> None:
+        """Open the logs, or go on with them."""
+        if self.trainer.world_size > 1:  # the parent process decides; workers are ended by it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.trainer.is_global_zero:
+            self._curves = Curves(self.plan.folder.tensorboard, self.place.steps)
+            recipe = self.plan.recipe
+            epochs, steps = recipe.schedule.epochs, self._steps_in_epoch
+            self.reporter.start(title=recipe.name, epochs=epochs, steps=steps, done=self.place.steps)
+        self._saved_at = self._ticked_at = time.monotonic()
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze and thaw, and let a method look at its pictures; where an epoch goes on, it has looked already."""
+        place, frozen = self.place, self.plan.recipe.optimiser.frozen
+        if place.step == 0:
+            share_buffers(self.network)
+            self._begin_epoch()
+        if frozen:
+            still = [name for name, epochs in frozen.items() if place.epoch < epochs]
+            freeze(self.network, self._method.parameter_groups(), still)
+            if place.step == 0 and place.epoch in frozen.values():
+                for optimiser in self._optimisers:
+                    optimiser.inner.state.clear()
+
+    def training_step(self, batch: tuple[Batch, ...], batch_idx: int) -> None:  # noqa: ARG002
+        """One optimiser step, and what is to be done between two of them.
+
+        Args:
+            batch: the parts of this process's share of the global batch.
+            batch_idx: Lightning's count; ours is `place`.
+        """
+        position = self.place.epoch + self.place.step / self._steps_in_epoch
+        for optimiser in self._optimisers:
+            if optimiser.scheduled:
+                set_learning_rates(optimiser.inner, self.plan.recipe.schedule, position)
+        losses = cast(Stepper, self._stepper).step(batch, self._seed, self._check_losses)
+        for name, value in losses.items():
+            self.place.sums[name] = self.place.sums.get(name, 0.0) + value
+        self.place.step += 1
+        self.place.steps += 1
+        self._tick(training=True)
+        if self.trainer.is_global_zero:
+            self._report_step(losses, self.place.steps - 1)
+        minutes = (time.monotonic() - self._saved_at) / 60
+        if self.stop_wanted:
+            self._stop()
+        elif minutes >= self.plan.recipe.training.save_minutes and self.place.step < self._steps_in_epoch:
+            self._save_state()
+
+    def on_train_epoch_end(self) -> None:
+        """Close the epoch: look how good it is where due, save weights, logs and state, in this order.
+
+        A process killed in between goes on from the state before and writes the same files again.
+        """
+        row = self._close_epoch()
+        if self.trainer.is_global_zero:
+            self._check_weights()
+            self._look(row)
+            self.place.history.append(row)
+            recipe = self.plan.recipe
+            self._save_weights(
+                self.plan.folder.last, f"last complete epoch, {self.place.epoch} of {recipe.schedule.epochs}"
+            )
+            write_history(self.plan.folder.metrics, self.place.history)
+        self._save_state()
+        if self.trainer.is_global_zero:
+            self.reporter.epoch(row)
+        self.trainer.strategy.barrier("epoch")
+        if self.stop_wanted and self.place.epoch < self.plan.recipe.schedule.epochs:
+            raise Interrupted
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002
+        """Close the logs, however the training ended.
+
+        Args:
+            stage: always "fit".
+        """
+        if self._curves:
+            self._curves.close()
+            self._curves = None
+            self.reporter.stop()
+
+    # --- our own -----------------------------------------------------------------------------------------------
+
+    @property
+    def _method(self) -> Method:
+        return cast(Method, self.network)
+
+    @property
+    def _steps_in_epoch(self) -> int:
+        return self._epochs.count_steps() if self._epochs else 1
+
+    @property
+    def _rates(self) -> dict[str, float]:
+        return {group["name"]: group["lr"] for each in self._optimisers for group in each.inner.param_groups}
+
+    def _move(self, batch: Batch, device: torch.device) -> Batch:
+        batch = batch.to(device)
+        last = self.plan.recipe.training.channels_last
+        layout = torch.channels_last if last else torch.contiguous_format
+        return dataclasses.replace(batch, images=batch.images.contiguous(memory_format=layout))
+
+    def _seed(self, phase: int, part: int) -> None:
+        """Random numbers of a forward pass, from its place alone."""
+        later = (phase,) if phase else ()
+        place = self.place
+        seed = derive_seed(self.plan.recipe.seed, "step", place.epoch, place.step, part, self.global_rank, *later)
+        torch.manual_seed(seed)
+
+    def _begin_epoch(self) -> None:
+        if not isinstance(self.network, BeginsEpochs) or self._epochs is None:
+            return
+        torch.manual_seed(derive_seed(self.plan.recipe.seed, "epoch", self.place.epoch, self.global_rank))
+        loader, plan = self._epochs.loader, self.plan
+        batch = plan.recipe.evaluation.batch
+        start = Beginning(self.place.epoch, self.place.means, loader, batch, lambda each: self._move(each, self.device))
+        self.network.eval()
+        with torch.no_grad(), computing_in(plan.precision, self.device):
+            self.network.begin_epoch(start)
+        self.network.train()
+        self._ticked_at = time.monotonic()
+
+    def _check_losses(self, losses: Mapping[str, float]) -> None:
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(
+                f"{self.plan.folder.root}: loss {bad[0]} became {losses[bad[0]]} in epoch {self.place.epoch + 1}, "
+                f"step {self.place.step + 1}; {self._kept()}; lower optimiser.lr, or look at the pictures of this step"
+            )
+
+    def _kept(self) -> str:
+        if not self.plan.folder.last.is_file():
+            return "no epoch was complete, so no weights are kept"
+        return f"the last good weights are kept in {self.plan.folder.last}"
+
+    def _report_step(self, losses: Mapping[str, float], step: int) -> None:
+        total = sum(losses.values())
+        rates = {f"lr/{name}": rate for name, rate in self._rates.items()}
+        if self._curves:
+            self._curves.add({"loss/total": total, **{f"loss/{name}": x for name, x in losses.items()}, **rates}, step)
+        self.reporter.step(epoch=self.place.epoch + 1, loss=total, images_per_second=self._speed())
+
+    def _speed(self) -> float:
+        return self.place.step * self.plan.recipe.sampler.global_batch / max(self.place.epoch_seconds, 1e-9)
+
+    def _tick(self, *, training: bool) -> None:
+        now = time.monotonic()
+        passed, self._ticked_at = now - self._ticked_at, now
+        self.place.seconds += passed
+        if training:
+            self.place.epoch_seconds += passed
+
+    def _close_epoch(self) -> dict[str, float]:
+        """The epoch's row; the place moves on to the next epoch."""
+        place = self.place
+        losses = {name: total / max(place.step, 1) for name, total in place.sums.items()}
+        if self.trainer.world_size > 1:
+            sums = add_up(torch.tensor(list(losses.values()), dtype=torch.float64, device=self.device))
+            losses = dict(zip(losses, (sums / self.trainer.world_size).tolist(), strict=True))
+        place.means = losses
+        row = {"epoch": float(place.epoch + 1), "loss": sum(losses.values())}
+        row |= {f"loss_{name}": value for name, value in losses.items()}
+        row |= {f"lr_{name}": rate for name, rate in self._rates.items()}
+        row |= {"seconds": place.epoch_seconds, "images_per_second": self._speed()}
+        place.epoch, place.step, place.sums, place.epoch_seconds = place.epoch + 1, 0, {}, 0.0
+        return row
+
+    def _check_weights(self) -> None:
+        broken = [name for name, value in self.network.state_dict().items() if not bool(value.isfinite().all())]
+        if broken:
+            raise TrainingError(
+                f"{self.plan.folder.root}: weights {broken[0]} ({len(broken)} tensors) are not finite after epoch "
+                f"{self.place.epoch}; {self._kept()}; lower optimiser.lr or set training.gradient_clip"
+            )
+
+    def _look(self, row: dict[str, float]) -> None:
+        """Search for the held-out people and keep the epoch with the best mAP; or, on the test set, the best rank-1."""
+        look, recipe, place = self.plan.look, self.plan.recipe, self.place
+        if look is None or (place.epoch % recipe.selection.every and place.epoch < recipe.schedule.epochs):
+            return
+        if self._look_loaders is None:
+            settings = picture_settings(recipe.data) | {"batch_size": recipe.evaluation.batch}
+            self._look_loaders = (
+                build_eval_loader(look.query, **settings),
+                build_eval_loader(look.gallery, **settings),
+            )
+        mirror = recipe.evaluation.mirror and not look.at_test
+        query, gallery = (
+            extract(self.network, loader, precision=self.plan.precision, mirror=mirror, device=self.device)
+            for loader in self._look_loaders
+        )
+        metrics = evaluate(query, gallery, look.protocol).metrics
+        name = "test" if look.at_test else "holdout"
+        row |= {f"{name}_rank1": metrics.rank(1), f"{name}_mean_ap": metrics.mean_ap}
+        score = metrics.rank(1) if look.at_test else metrics.mean_ap
+        if score > place.best_score:
+            place.best_score, place.best_epoch = score, place.epoch
+            people = len({record.pid for record in look.gallery})
+            reason = f"best mAP {score:.4f} on {people} held-out training identities"
+            if look.at_test:
+                rules = f"{look.protocol.name}, trial 0, without mirror"
+                reason = f"BEST ON THE TEST SET, as the release does: rank-1 {score:.4f} by {rules}"
+            self._save_weights(self.plan.folder.best, f"{reason}, epoch {place.epoch} of {recipe.schedule.epochs}")
+
+    def _save_weights(self, path: Any, chosen_by: str) -> None:
+        recipe = self.plan.recipe
+        header = Header(
+            method=recipe.method.name,
+            options=recipe.method.options,
+            num_ids=self._method.num_ids,
+            camids=self.plan.facts.camids,
+            size=self.plan.facts.size,
+            recipe=recipe.model_dump(mode="json"),
+            chosen_by=chosen_by,
+            epoch=self.place.epoch,
+            pids=self.plan.pids,
+            origin=self.plan.origin,
+        )
+        save_checkpoint(path, self.network, header)
+
+    def _save_state(self) -> None:
+        self._tick(training=False)
+        if self.trainer.is_global_zero:
+            optimisers = tuple(each.inner.state_dict() for each in self._optimisers)
+            scaler = self._scaler.state_dict() if self._scaler else {}
+            memory = read_memory(self.network)
+            state = State(self.place, self.network.state_dict(), optimisers, scaler, memory)
+            save_state(self.plan.folder.state, state)
+        self._saved_at = self._ticked_at = time.monotonic()
+
+    def _stop(self) -> None:
+        """Save between two steps and leave; at the end of an epoch its own saving does it."""
+        if self.place.step == self._steps_in_epoch:
+            return
+        self._check_weights()
+        if not self.plan.folder.last.is_file():
+            self._save_weights(self.plan.folder.last, f"interrupted in epoch 1, step {self.place.step}")
+        self._save_state()
+        raise Interrupted
+
+
+def silence_lightning() -> None:
+    """No banner, no hints about settings that are made on purpose here, no word on processes that are ended."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,163 @@
+"""Optimisers and learning rates from a recipe: one for each turn of a method, and one for each group that asks."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.core.method import Turn
+from tapetum.runs.recipe import OptimiserRule, OptimiserSection, ScheduleSection
+
+Groups = Mapping[str, list[nn.Parameter]]
+BIAS = ".bias"
+
+
+@dataclass(frozen=True)
+class TurnOptimiser:
+    """An optimiser and the turn in which it steps.
+
+    Attributes:
+        turn: name of that turn.
+        scheduled: whether its rates follow the recipe's schedule.
+        inner: PyTorch's.
+    """
+
+    turn: str
+    scheduled: bool
+    inner: torch.optim.Optimizer
+
+
+def build_optimisers(
+    network: nn.Module,
+    groups: Groups,
+    section: OptimiserSection,
+    turns: Sequence[Turn],
+    *,
+    fused: bool = True,
+) -> list[TurnOptimiser]:
+    """The optimisers of a training, with one parameter group for each of a method's named groups.
+
+    Args:
+        network: the method.
+        groups: name -> parameters; every trainable parameter exactly once.
+        section: of the recipe.
+        turns: of the method; together they train every group once.
+        fused: one pass over each parameter a step, four times as fast; it rounds otherwise than the plain step, which
+            trainings with clipped gradients keep.
+    Raises:
+        RecipeError: the recipe names a group that is not there, the groups do not cover the network, or the turns do
+            not cover the groups.
+    """
+    _check_groups(network, groups, turns)
+    for key, names in (
+        ("group_lr", section.group_lr),
+        ("own", section.own),
+        ("frozen", section.frozen),
+    ):
+        for name in names:
+            if name not in groups:
+                raise RecipeError(f"optimiser.{key}.{name} names no group of the method; {nearest_name(name, groups)}")
+    built = []
+    for turn in turns:
+        shared = {name: groups[name] for name in turn.groups if name not in section.own and groups[name]}
+        options = [each for name in shared for each in _group_options(network, name, shared[name], section)]
+        if options:
+            built.append(TurnOptimiser(turn.name, True, _build(options, section, fused=fused)))
+        for name in turn.groups:
+            if name in section.own and groups[name]:
+                rule = section.own[name]
+                alone = [{"params": groups[name], "name": name, "lr": rule.lr, "full_lr": rule.lr, "base_lr": rule.lr}]
+                built.append(TurnOptimiser(turn.name, rule.scheduled, _build(alone, rule, fused=fused)))
+    return built
+
+
+def set_learning_rates(optimiser: torch.optim.Optimizer, schedule: ScheduleSection, position: float) -> None:
+    """Give every parameter group its rate for a place in the training.
+
+    Args:
+        optimiser: from `build_optimisers`.
+        schedule: of the recipe.
+        position: complete epochs, with a fraction within an epoch.
+    """
+    for group in optimiser.param_groups:
+        share = group["base_lr"] / group["full_lr"] if schedule.floor == "base" else 1.0
+        group["lr"] = group["full_lr"] * compute_lr_factor(schedule, position, share=share)
+
+
+def compute_lr_factor(schedule: ScheduleSection, position: float, *, share: float = 1.0) -> float:
+    """The factor on a learning rate at a place in the training.
+
+    Args:
+        schedule: of the recipe.
+        position: complete epochs, with a fraction within an epoch, which counts where the schedule says so.
+        share: what `warmup_factor` and `final` are multiplied by: 1, or the base rate over the group's own.
+    """
+    position = (position if schedule.by == "step" else math.floor(position)) + schedule.counts_from
+    lowest = schedule.warmup_factor * share
+    rising = lowest + (1 - lowest) * position / max(schedule.warmup_epochs, 1)
+    if position < schedule.warmup_epochs and schedule.warmup_alone:
+        return rising
+    factor = 1.0
+    if schedule.name == "step":
+        factor = schedule.gamma ** math.floor(position / (schedule.step or schedule.epochs))
+    elif schedule.name == "multistep":
+        factor = schedule.gamma ** sum(position >= milestone for milestone in schedule.milestones)
+    elif schedule.name == "cosine":
+        final = schedule.final * share
+        factor = final + (1 - final) * (1 + math.cos(math.pi * position / schedule.epochs)) / 2
+    return factor * rising if position < schedule.warmup_epochs else factor
+
+
+def _check_groups(network: nn.Module, groups: Groups, turns: Sequence[Turn]) -> None:
+    listed = [id(parameter) for parameters in groups.values() for parameter in parameters]
+    trainable = {id(parameter) for parameter in network.parameters() if parameter.requires_grad}
+    if len(listed) != len(set(listed)) or not trainable <= set(listed):
+        raise RecipeError(
+            "method.parameter_groups() must hold every trainable parameter exactly once: "
+            f"{len(trainable)} are trainable, {len(listed)} listed, {len(trainable & set(listed))} of them trainable"
+        )
+    taken = [name for turn in turns for name in turn.groups]
+    unknown = [name for name in taken if name not in groups]
+    if unknown:
+        raise RecipeError(f"method.turns(): {unknown[0]} is no group; {nearest_name(unknown[0], groups)}")
+    wrong = [name for name in groups if taken.count(name) != 1]
+    if wrong:
+        raise RecipeError(
+            f"method.turns() must train every group in exactly one turn; {wrong[0]} is in {taken.count(wrong[0])}"
+        )
+
+
+def _group_options(
+    network: nn.Module, name: str, parameters: list[nn.Parameter], section: OptimiserSection
+) -> list[dict[str, Any]]:
+    """One PyTorch group, or two where biases have a rate or decay of their own."""
+    rate = section.group_lr.get(name, section.lr)
+    common = {"base_lr": section.lr}
+    if section.bias_lr_factor == 1 and section.bias_weight_decay is None:
+        return [{"params": parameters, "name": name, "lr": rate, "full_lr": rate, **common}]
+    biases = {id(parameter) for key, parameter in network.named_parameters() if f".{key}".endswith(BIAS)}
+    decay = section.weight_decay if section.bias_weight_decay is None else section.bias_weight_decay
+    parts: list[tuple[str, bool, float, dict[str, float]]] = [
+        (name, False, rate, {}),
+        (f"{name}_bias", True, rate * section.bias_lr_factor, {"weight_decay": decay}),
+    ]
+    options = []
+    for label, wanted, own, more in parts:
+        chosen = [parameter for parameter in parameters if (id(parameter) in biases) is wanted]
+        if chosen:
+            options.append({"params": chosen, "name": label, "lr": own, "full_lr": own, **common, **more})
+    return options
+
+
+def _build(options: list[dict[str, Any]], rule: OptimiserRule, *, fused: bool) -> torch.optim.Optimizer:
+    if rule.name == "sgd":
+        return torch.optim.SGD(
+            options, lr=rule.lr, momentum=rule.momentum,
+            nesterov=rule.nesterov and rule.momentum > 0, weight_decay=rule.weight_decay, fused=fused,
+        )  # fmt: skip
+    adam = torch.optim.Adam if rule.name == "adam" else torch.optim.AdamW
+    return adam(options, lr=rule.lr, betas=rule.betas, weight_decay=rule.weight_decay, fused=fused)

@@ -1,0 +1,178 @@
+"""One optimiser step: forward, the losses of each turn, gradients that stay within the turn, averages, clipping, steps.
+
+Nothing here knows of epochs, files or logs; `tapetum.training.loop` does.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tapetum.core.method import Method, TakesTurns, Turn
+from tapetum.core.processes import average_gradients
+from tapetum.core.types import Batch
+from tapetum.inference.precision import Precision, computing_in
+from tapetum.training.optimisation import TurnOptimiser
+
+
+def turns_of(network: nn.Module) -> Sequence[Turn]:
+    """The turns of a method; a simple one trains everything in a single turn.
+
+    Args:
+        network: the method.
+    """
+    if isinstance(network, TakesTurns):
+        return tuple(network.turns())
+    method = cast(Method, network)
+    return (Turn("all", tuple(method.parameter_groups()), method.losses),)
+
+
+def phases_of(turns: Sequence[Turn]) -> list[list[Turn]]:
+    """Turns that share a forward pass, together.
+
+    Args:
+        turns: in order.
+    """
+    phases: list[list[Turn]] = []
+    for turn in turns:
+        if turn.fresh or not phases:
+            phases.append([])
+        phases[-1].append(turn)
+    return phases
+
+
+class Stepper:
+    """Takes the optimiser steps of one method.
+
+    Args:
+        network: the method, on its device and in training mode.
+        turns: of the method.
+        optimisers: from `build_optimisers`.
+        precision: of the forward pass; losses and gradients of the weights are float32.
+        gradient_clip: largest norm of an optimiser's gradients; None for none.
+        scaler: of losses, for float16; it does nothing otherwise.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        turns: Sequence[Turn],
+        optimisers: Sequence[TurnOptimiser],
+        precision: Precision,
+        gradient_clip: float | None,
+        scaler: "torch.amp.GradScaler",
+    ) -> None:
+        self._network = network
+        self._optimisers = optimisers
+        self._precision = precision
+        self._clip = gradient_clip
+        self._scaler = scaler
+        groups = cast(Method, network).parameter_groups()
+        self._phases = [
+            [(turn, [weight for name in turn.groups for weight in groups[name]]) for turn in phase]
+            for phase in phases_of(turns)
+        ]
+        self._alone = len(turns) == 1
+
+    def step(
+        self, parts: Sequence[Batch], seed: Callable[[int, int], None], check: Callable[[Mapping[str, float]], None]
+    ) -> dict[str, float]:
+        """Take one step.
+
+        Args:
+            parts: this process's share of the global batch, in pieces whose gradients are averaged.
+            seed: called with the number of the phase and of the part before its random numbers are drawn.
+            check: called with the losses before any weight moves; what it raises stops the step.
+        Returns:
+            Name -> mean loss over the parts.
+        """
+        means: dict[str, float] = {}
+        for number, phase in enumerate(self._phases):
+            found: list[tuple[list[str], Tensor]] = []
+            for place, batch in enumerate(parts):
+                seed(number, place)
+                found += self._differentiate(phase, batch, len(parts))
+            losses: dict[str, float] = {}
+            for names, values in found:
+                for name, value in zip(names, values.tolist(), strict=True):
+                    losses[name] = losses.get(name, 0.0) + value / len(parts)
+            check(losses)
+            means |= losses
+            moving = {turn.name for turn, _ in phase}
+            self._move([each.inner for each in self._optimisers if each.turn in moving])
+        if self._scaler.is_enabled():
+            self._scaler.update()
+        return means
+
+    def _differentiate(
+        self, phase: Sequence[tuple[Turn, list[nn.Parameter]]], batch: Batch, parts: int
+    ) -> Iterator[tuple[list[str], Tensor]]:
+        device = batch.images.device
+        with computing_in(self._precision, device):
+            output = self._network(batch.images, batch.modalities, batch.camids)
+        output = in_float32(output)
+        for place, (turn, weights) in enumerate(phase):
+            losses = turn.losses(output, batch)
+            values = torch.stack([loss.float() for loss in losses.values()])
+            total = self._scaler.scale(values.sum() / parts)
+            if self._alone:
+                torch.autograd.backward(total)
+            else:
+                moving = [weight for weight in weights if weight.requires_grad]
+                if moving:  # else all of the turn stands still
+                    torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
+            yield list(losses), values.detach()
+
+    def _move(self, optimisers: Sequence[torch.optim.Optimizer]) -> None:
+        for optimiser in optimisers:
+            weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+            average_gradients(weights)
+            if self._scaler.is_enabled():
+                self._scaler.unscale_(optimiser)
+            if self._clip is not None:
+                nn.utils.clip_grad_norm_(weights, self._clip)
+            if self._scaler.is_enabled():
+                self._scaler.step(optimiser)
+            else:
+                optimiser.step()
+            optimiser.zero_grad()
+
+
+def in_float32(output: Any) -> Any:
+    """A method's output with every floating-point tensor in float32, so that losses do not round in bf16.
+
+    Args:
+        output: a tensor, or dataclasses, tuples, lists and mappings of them.
+    """
+    if isinstance(output, Tensor):
+        return output.float() if output.is_floating_point() else output
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        fields = [field.name for field in dataclasses.fields(output) if field.init]
+        return dataclasses.replace(output, **{name: in_float32(getattr(output, name)) for name in fields})
+    if isinstance(output, tuple | list):
+        return type(output)(map(in_float32, output))
+    if isinstance(output, dict):
+        return {name: in_float32(value) for name, value in output.items()}
+    return output
+
+
+def freeze(network: nn.Module, groups: Mapping[str, list[nn.Parameter]], frozen: Sequence[str]) -> None:
+    """Hold groups of weights still, let the others learn; modules whose weights all stand still go to evaluation mode.
+
+    Args:
+        network: the method; all else goes to training mode.
+        groups: of the method.
+        frozen: names of the groups that stand still.
+    """
+    network.train()
+    still = {id(weight) for name in frozen for weight in groups[name]}
+    moving = {id(weight) for weights in groups.values() for weight in weights} - still
+    for weights in groups.values():
+        for weight in weights:
+            weight.requires_grad_(id(weight) in moving)
+    for module in network.modules() if still else ():
+        own = {id(weight) for weight in module.parameters()}
+        if own & still and not own & moving:
+            module.eval()

@@ -1,0 +1,408 @@
+"""Training from a recipe to a finished run folder; typed again, it goes on where it stopped.
+
+The result is a function of recipe, data and number of processes and threads: whatever is random derives from the
+seed and the place in the training, so a run that was killed at any moment and resumed ends with the same weights as
+one that was left alone (bit for bit on a CPU).
+"""
+
+import contextlib
+import logging
+import platform
+import re
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from tapetum.core import errors
+from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.method import Method, TrainingFacts
+from tapetum.core.seeding import derive_seed
+from tapetum.core.versions import read_versions
+from tapetum.data.catalog import Dataset, fingerprint
+from tapetum.data.loader import class_labels, drop_unpaired, modality_values
+from tapetum.data.sampler import build_sampler
+from tapetum.inference.precision import Precision, choose_device, resolve_precision
+from tapetum.methods import build_method
+from tapetum.runs.checkpoint import fill, find_checkpoint, is_checkpoint, load_checkpoint, read_header
+from tapetum.runs.history import read_history
+from tapetum.runs.progress import Reporter, Silence
+from tapetum.runs.recipe import Recipe, check_recipe, parse_yaml, write_yaml
+from tapetum.runs.run_folder import RunFolder, write_json, write_text
+from tapetum.runs.sources import (
+    CACHE,
+    check_division,
+    open_data,
+    sampler_options,
+    training_records,
+)
+from tapetum.training.holdout import Look, look_at_test, split_holdout
+from tapetum.training.loop import TALKATIVE, Interrupted, Plan, TrainingLoop, silence_lightning
+from tapetum.training.optimisation import build_optimisers
+from tapetum.training.state import State, load_state, restore_memory
+from tapetum.training.stepping import turns_of
+
+FREE_TO_CHANGE = (  # keys and sections that decide nothing about the weights: a run may be resumed with others
+    "about.",
+    "data.root.",
+    "data.cache.",
+    "data.workers.",
+    "training.save_minutes.",
+    "evaluation.batch.",
+    "evaluation.protocol.",
+    "evaluation.rerank.",
+    "evaluation.precision.",
+)
+
+
+class TogetherStrategy(DDPStrategy):
+    """Processes that train together. The step averages the gradients itself, so the network is not wrapped."""
+
+    def configure_ddp(self) -> None:
+        """Leave the network as it is."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """The user stopped the training; the state is saved and the same call goes on from there."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        folder: where everything lies.
+        checkpoint: the chosen weights.
+        chosen_by: why these.
+        num_ids: training identities.
+        epochs: complete epochs.
+        seconds: of training, over all sittings.
+        history: rows of metrics.csv.
+        skipped: one message for each damaged picture left out.
+    """
+
+    folder: RunFolder
+    checkpoint: Path
+    chosen_by: str
+    num_ids: int
+    epochs: int
+    seconds: float
+    history: list[dict[str, float]]
+    skipped: tuple[str, ...]
+
+
+def train(
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    dataset: Dataset | None = None,
+    skipped: Sequence[str] = (),
+    reporter: Reporter | None = None,
+    cache: Path = CACHE,
+) -> TrainResult:
+    """Train a method, or go on with it, or return at once where the run is finished.
+
+    Args:
+        recipe: what to do.
+        run_dir: the run's folder; it may hold an unfinished run of the same recipe and data, or one that failed before
+            it saved anything.
+        dataset: already opened; None opens the one the recipe names.
+        skipped: one message for each damaged picture that was left out of `dataset`.
+        reporter: hears of the progress; None is silent.
+        cache: folder for generated scenes.
+    Raises:
+        RecipeError: the recipe does not fit the method, the data or the run in the folder.
+        DataError: pictures are missing or damaged.
+        TrainingError: too few identities, or a loss or weight is no longer finite.
+        OutputError: the folder cannot be written or is in use.
+        CheckpointError: pretrained weights cannot be had, or the state to resume from is damaged.
+        TrainingInterrupted: Ctrl-C; typed again, it goes on.
+    """
+    folder = RunFolder(run_dir)
+    with folder.held(), contextlib.ExitStack() as stack:
+        begins = not folder.holds_training
+        if not begins:
+            _check_same_recipe(folder, recipe)
+        if dataset is None:
+            opened = open_data(recipe.data, cache=cache)
+            dataset, skipped = opened.dataset, opened.skipped
+        pictures = fingerprint(dataset.records)
+        facts = {} if begins else _check_same_data(folder, dataset, pictures)
+        if facts.get("finished"):
+            return _read_result(folder, facts)
+        begun = facts.get("started")
+        stack.enter_context(_computing_with(facts.get("threads")))
+        plan = _make_plan(recipe, folder, dataset, pictures, facts)
+        state = load_state(folder.state) if folder.state.is_file() else None
+        network = _build_network(plan, dataset, state)
+        if begins or not folder.recipe.is_file():
+            write_text(folder.recipe, write_yaml(recipe))
+        facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
+        facts |= {"left_out": [str(path) for path in dataset.left_out]} if dataset.left_out else {}
+        facts |= {"people": dataset.people} if dataset.people else {}
+        facts |= {"started": begun or _now(), "finished": False}
+        write_json(folder.facts, facts)
+        loop = TrainingLoop(network, plan, reporter or Silence(), state)
+        if loop.place.epoch < recipe.schedule.epochs:
+            _fit(loop, plan)
+        done = load_state(folder.state)
+        facts |= {
+            "finished": True,
+            "ended": _now(),
+            "epochs": done.place.epoch,
+            "seconds": round(done.place.seconds, 1),
+            "num_ids": len(plan.pids),
+        }
+        write_json(folder.facts, facts)
+        folder.state.unlink(missing_ok=True)
+        return _read_result(folder, facts)
+
+
+def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, begun: Mapping[str, Any]) -> Plan:
+    """What to do; a training goes on in the precision and is looked at by the protocol that it was begun with."""
+    known = training_records(dataset)
+    records = drop_unpaired(known, sampler_options(recipe))
+    unpaired = len({record.pid for record in known}) - len({record.pid for record in records})
+    look: Look | None = None
+    tested_by = dataset.protocol(recipe.evaluation.protocol if dataset.name == recipe.data.name else None)
+    protocol = begun.get("selection_protocol")
+    if recipe.selection.rule != "last":
+        rules = dataset.protocol(protocol or tested_by.name)
+        protocol = rules.name
+        if recipe.selection.rule == "best_on_test":
+            look = look_at_test(dataset, rules)
+        else:
+            parts = split_holdout(records, recipe.selection.ids, recipe.seed, rules)
+            records, look = list(parts.train), parts.look
+    labels, pids = class_labels(records)
+    training = recipe.training
+    build_sampler(  # fails before anything is written
+        sampler_options(recipe),
+        labels,
+        modality_values(records),
+        seed=recipe.seed,
+        world=training.devices,
+        parts=training.accumulate,
+    )
+    device = choose_device(training.accelerator)
+    if device.type == "cuda" and training.devices > torch.cuda.device_count():
+        offered = torch.cuda.device_count()
+        raise RecipeError(f"training.devices is {training.devices}, but this machine offers {offered} GPU(s); lower it")
+    precision: Precision = begun.get("precision") or resolve_precision(training.precision, device)
+    origin = {
+        "data": pictures,
+        "dataset": dataset.name,
+        "held_out_ids": len({record.pid for record in look.gallery}) if look and not look.at_test else 0,
+        "unpaired_ids": unpaired,
+        "selection_protocol": protocol,
+        "precision": precision,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": read_versions(),
+    }
+    camids = tuple(sorted({record.camid for record in records}))
+    known_facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
+    return Plan(recipe, folder, tuple(records), look, tuple(pids), known_facts, precision, origin)
+
+
+def _build_network(plan: Plan, dataset: Dataset, state: State | None) -> nn.Module:
+    recipe, facts = plan.recipe, plan.facts
+    torch.manual_seed(derive_seed(recipe.seed, "weights"))
+    network = build_method(recipe.method.name, recipe.method.options, **vars(facts))
+    method = cast(Method, network)
+    try:
+        build_optimisers(  # fails before anything is written
+            network, method.parameter_groups(), recipe.optimiser, turns_of(network)
+        )
+    except RecipeError as error:
+        raise RecipeError(f"recipe {recipe.name}: {error}") from None
+    if state is not None:
+        network.load_state_dict(state.network)
+        restore_memory(network, state.memory)
+    elif is_checkpoint(Path(recipe.init.weights)):
+        begun = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=facts.num_ids)
+        if begun.header.recipe:
+            own = check_recipe(begun.header.recipe, f"in {begun.path}")
+            check_division(dataset, own.data, begun.path, recipe.data)
+        fill(network, begun.network.state_dict(), begun.path)
+    else:  # "none" leaves backbones as they are and fills what a method's own options name
+        method.load_pretrained("none" if recipe.init.weights == "random" else recipe.init.weights)
+    if recipe.training.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return network
+
+
+def _fit(loop: TrainingLoop, plan: Plan) -> None:
+    training = plan.recipe.training
+    device = choose_device(training.accelerator)
+    with _quiet_lightning(), _deterministic(), _listening(loop, training.devices) as kill_later:
+        trainer = Trainer(
+            max_epochs=plan.recipe.schedule.epochs - loop.place.epoch,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=training.devices,
+            strategy=TogetherStrategy(start_method="spawn") if training.devices > 1 else "auto",
+            use_distributed_sampler=False,  # our sampler shares the global batch out
+            default_root_dir=plan.folder.root,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        kill_later.append(trainer)
+        try:
+            trainer.fit(loop)
+        except Interrupted:
+            where = (
+                f" in epoch {loop.place.epoch + 1} of {plan.recipe.schedule.epochs}" if training.devices == 1 else ""
+            )
+            saved = plan.folder.state.is_file()
+            rest = f"goes on from {plan.folder.state}" if saved else "begins afresh, nothing was saved yet"
+            raise TrainingInterrupted(f"stopped{where}; the same command {rest}") from None
+        except ProcessRaisedException as error:
+            raise error_of_worker(error) from error
+        except ProcessExitedException as error:
+            raise TrainingError(
+                f"{plan.folder.root}: a training process ended ({error}); the same command goes on from the last state"
+            ) from None
+
+
+def error_of_worker(error: ProcessRaisedException) -> Exception:
+    """The error that a worker raised on purpose, from the text of its traceback; else the original.
+
+    Args:
+        error: as the launcher raises it.
+    """
+    found = re.findall(r"^tapetum\.core\.errors\.(\w+): (.*)$", str(error), flags=re.MULTILINE)
+    kind = getattr(errors, found[-1][0], None) if found else None
+    return kind(found[-1][1]) if kind else error
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """`silence_lightning` for the time of a training."""
+    loggers = [logging.getLogger(name) for name in TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        silence_lightning()
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _computing_with(threads: int | None) -> Iterator[None]:
+    """The number of threads a training was begun with, since another one adds numbers up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """The same kernels in every run."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+@contextlib.contextmanager
+def _listening(loop: TrainingLoop, devices: int) -> Iterator[list[Trainer]]:
+    """Ctrl-C and SIGTERM ask for a stop between two steps; a second one, or several processes, stop at once.
+
+    With several processes the state of the last epoch (or of the last `save_minutes`) is the one to go on from.
+    """
+    trainers: list[Trainer] = []
+
+    def hear(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if devices == 1 and not loop.stop_wanted:
+            loop.stop_wanted = True
+            return
+        for trainer in trainers:
+            launcher = trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(signal.SIGKILL)  # what the workers write is whole or absent
+        raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield trainers
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, hear)
+    try:
+        yield trainers
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """A folder holds one recipe."""
+    if not folder.recipe.is_file():
+        return
+    there = check_recipe(parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), str(folder.recipe))
+    old, new = (dict(_flatten(which.model_dump(mode="json"))) for which in (there, recipe))
+    for key in sorted(old.keys() | new.keys()):
+        if not f"{key}.".startswith(FREE_TO_CHANGE) and old.get(key) != new.get(key):
+            raise RecipeError(
+                f"{folder.root} holds a run with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
+                "choose another --out, or delete the folder"
+            )
+
+
+def _check_same_data(folder: RunFolder, dataset: Dataset, found: str) -> dict[str, Any]:
+    """A run sees the same pictures in every sitting."""
+    facts = folder.read_facts()
+    if facts and facts.get("data") != found:
+        raise RecipeError(
+            f"{folder.root} was begun with other pictures (fingerprint {facts.get('data')}, now {found} in "
+            f"{dataset.root}); give the same data, or choose another --out"
+        )
+    return facts
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _read_result(folder: RunFolder, facts: Mapping[str, Any]) -> TrainResult:
+    checkpoint = find_checkpoint(folder.root)
+    return TrainResult(
+        folder=folder,
+        checkpoint=checkpoint,
+        chosen_by=read_header(checkpoint).chosen_by,
+        num_ids=facts["num_ids"],
+        epochs=facts["epochs"],
+        seconds=facts["seconds"],
+        history=read_history(folder.metrics),
+        skipped=tuple(facts.get("skipped", ())),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,131 @@
+"""Ray runs in processes of its own, on loopback, and only in the slow tests."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tapetum.core.errors import MissingGalleryError, RecipeError
+from tapetum.footage.sources import find_sources
+from tapetum.gallery.store import open_gallery
+from tapetum.indexing import ray_cluster
+from tapetum.indexing.index import IndexOptions, index_sources, open_gallery_for
+from tapetum.inference.sessions import open_model
+from tapetum.methods import build_method
+from tapetum.runs.checkpoint import Header, save_checkpoint
+from tapetum.runs.recipe import load_recipe
+
+SCRIPT = """
+import json, os, subprocess, sys
+from functools import partial
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from tapetum.core.errors import TapetumError
+from tapetum.footage.detect import BackgroundDetector
+from tapetum.footage.sources import SourceOptions, find_sources
+from tapetum.indexing.index import open_gallery_for
+from tapetum.indexing.ray_cluster import index_on_ray
+from tapetum.inference.sessions import open_model
+
+crops, gallery, model = map(Path, sys.argv[1:])
+loading = partial(open_model, model, precision="fp32")
+here = partial(find_sources, [crops])
+frames = partial(find_sources, [crops], SourceOptions(kind="frames"))
+node = {"num_cpus": 2, "node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+cluster.add_node(**node)
+told = {}
+try:
+    own = loading()
+    with open_gallery_for(gallery, own, model) as store:
+        index = partial(index_on_ray, cluster.address, store=store, model=own, load_model=loading, actors=2)
+        seen = []
+        hear = lambda *given: seen.append(given)
+        report = index(find=here, build_detector=BackgroundDetector, name=["here"], progress=hear)
+        told |= report.to_dict() | {"last": seen[-1]}
+        again = index(find=here, build_detector=BackgroundDetector, name=["here"])
+        told["again"] = [again.added, again.known]
+        try:
+            index(find=frames, build_detector=type(None), name=["frames"])
+        except TapetumError as error:
+            told["error"] = [type(error).__name__, str(error)]
+finally:
+    cluster.shutdown()
+print("TOLD " + json.dumps(told))
+"""
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install tapetum[ray]"
+)
+
+
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    path = tmp_path_factory.mktemp("model") / "best.safetensors"
+    torch.manual_seed(0)
+    options = {"backbone": "test_resnet", "width": 16}
+    recipe = load_recipe("ide_night600", ["data.size=[32, 16]", "evaluation.precision=fp32"])
+    save_checkpoint(
+        path, build_method("ide", options, 5).eval(), Header("ide", options, 5, recipe.model_dump(mode="json"))
+    )
+    return path
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    for folder in range(4):
+        (tmp_path / "footage" / f"cam{folder}").mkdir(parents=True)
+        for number in range(10):
+            picture = rng.integers(60, 200, (48, 20, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / "footage" / f"cam{folder}" / f"{number:04d}.png"), picture)
+    return tmp_path / "footage"
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_cluster_of_two_nodes_brings_what_one_process_brings(crops: Path, run_file: Path, tmp_path: Path) -> None:
+    model = open_model(run_file, precision="fp32")
+    with open_gallery_for(tmp_path / "alone", model, run_file) as store:
+        index_sources(find_sources([crops]), store, model, None)
+        rows = store.find()
+        vectors = store.fetch([row.sighting.id for row in rows]).vectors
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py"), str(crops), str(tmp_path / "shared"), str(run_file)]
+    loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else Ray takes 127.0.0.1 for this machine's other address
+    done = subprocess.run(command, env=os.environ | loopback, capture_output=True, text=True, check=False, timeout=300)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("TOLD ")]
+    assert lines, done.stdout + done.stderr
+    told = json.loads(lines[0].removeprefix("TOLD "))
+    assert (told["added"], told["rows"], told["last"], told["again"]) == (40, 40, [40, 40], [0, 40])
+    assert told["error"][0] == "RecipeError", told["error"]
+    assert "no detector is given" in told["error"][1]
+    with open_gallery(tmp_path / "shared") as shared:
+        assert shared.find() == rows
+        found = shared.fetch([row.sighting.id for row in rows]).vectors
+    torch.testing.assert_close(found, vectors, atol=1e-5, rtol=0)
+
+
+def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(ray_cluster.importlib, "import_module", missing)
+    with pytest.raises(RecipeError, match=r"pip install tapetum\[ray\]"):
+        ray_cluster.connect("127.0.0.1:1")
+
+
+def test_what_went_wrong_on_a_node_is_told_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    maker = ray_cluster.ShardMaker(str(tmp_path / "nowhere"), None, pytest.fail, pytest.fail, ["here"], IndexOptions())
+    (problem,) = maker({"number": np.array([0])})["problem"]
+    with pytest.raises(MissingGalleryError, match="no gallery is there"):
+        ray_cluster._check(problem)
+    ray_cluster._check("")

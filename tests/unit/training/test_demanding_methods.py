@@ -1,0 +1,284 @@
+"""What a method may ask of a training: turns, optimisers of its own, a look before each epoch, a memory of pictures.
+
+Each is trained as a whole, in parts, by two processes, in bfloat16, and killed at two places and resumed.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tapetum.core.errors import RecipeError
+from tapetum.core.method import TrainingFacts, Turn
+from tapetum.core.seeding import derive_seed
+from tapetum.core.types import Batch
+from tapetum.data.catalog import Dataset
+from tapetum.methods import build_method
+from tapetum.runs.checkpoint import load_checkpoint, read_header
+from tapetum.runs.progress import Silence
+from tapetum.runs.recipe import Recipe
+from tapetum.runs.run_folder import RunFolder
+from tapetum.training.state import load_state
+from tapetum.training.stepping import Stepper, phases_of, turns_of
+from tapetum.training.train import TrainingInterrupted, train
+
+Build = Callable[..., Recipe]
+OWN = "optimiser.own={guesser: {name: adam, lr: 0.01, scheduled: false}}"
+METHODS = {
+    "turns": ("method={name: demanding.adversaries}", OWN),
+    "fresh turns": ("method={name: demanding.adversaries, fresh: true}", OWN),
+    "memory": ("method={name: demanding.remembering}",),
+    "frozen": ("method={name: demanding.remembering}", "optimiser.frozen={backbone: 1}", "optimiser.name=adam"),
+    "biases": ("method={name: demanding.remembering}", "optimiser.bias_lr_factor=2", "optimiser.bias_weight_decay=0.1"),
+}
+MCLNET = "{name: mclnet, backbone: test_resnet, last_stride: 2, centre_separation: 250"
+CONFUSER = "confuser: {name: sgd, lr: 0.1, scheduled: false}"
+PUBLISHED = {  # with batch norms: a batch in parts has other statistics than the whole
+    "mclnet": (f"method={MCLNET}}}", f"optimiser.own={{{CONFUSER}}}"),
+    "mclnet with learned centres": (
+        f"method={MCLNET}, centres: learned, confuser_turn: first}}",
+        f"optimiser.own={{{CONFUSER}, centres: {{name: sgd, lr: 0.5, momentum: 0, weight_decay: 0}}}}",
+    ),
+}
+ACROSS = ("sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}", "schedule.epochs=2", "optimiser.lr=0.01")
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+SAMPLER = ("sampler={name: pk, ids: 4, pictures: 2}", "sampler.steps=4", "schedule.epochs=3", "optimiser.lr=0.1")
+
+
+class StopAfter(Silence):
+    """Kills the training, as Ctrl-C would, after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_recipe: Build, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Tensor]]:
+    """The weights of each method, trained at once by one process; each is trained once."""
+    made: dict[str, dict[str, Tensor]] = {}
+
+    def weights(name: str) -> dict[str, Tensor]:
+        if name not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            made[name] = load_file(train(tiny_recipe(overrides=[*SAMPLER, *METHODS[name]]), folder / "run").folder.last)
+        return made[name]
+
+    return weights
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("steps", [2, 6])
+def test_killed_and_resumed_it_ends_with_the_same_weights(
+    name: str, steps: int, whole: Callable[[str], dict[str, Tensor]], tiny_recipe: Build, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(overrides=[*SAMPLER, *METHODS[name]])
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "run", reporter=StopAfter(steps))
+    found = load_file(train(recipe, tmp_path / "run").folder.last)
+    assert all(torch.equal(found[key], value) for key, value in whole(name).items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_in_two_parts_trains_like_the_whole_one(
+    name: str, whole: Callable[[str], dict[str, Tensor]], tiny_recipe: Build, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(overrides=[*SAMPLER, *METHODS[name], "training.accumulate=2"])
+    found = load_file(train(recipe, tmp_path / "run").folder.last)
+    for key, value in whole(name).items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_train_like_one(
+    name: str, whole: Callable[[str], dict[str, Tensor]], tiny_recipe: Build, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(overrides=[*SAMPLER, *METHODS[name], "training.devices=2"])
+    found = load_file(train(recipe, tmp_path / "run").folder.last)
+    for key, value in whole(name).items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_in_bfloat16_it_learns_nearly_the_same(
+    name: str, whole: Callable[[str], dict[str, Tensor]], tiny_recipe: Build, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(overrides=[*SAMPLER, *METHODS[name], "training.precision=bf16"])
+    found = load_file(train(recipe, tmp_path / "run").folder.last)
+    assert any(not torch.equal(found[key], value) for key, value in whole(name).items())
+    for key, value in whole(name).items():
+        torch.testing.assert_close(found[key], value, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_method_killed_and_resumed_ends_with_the_same_weights(
+    name: str, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED[name]])
+    whole = load_file(train(recipe, tmp_path / "whole", dataset=two_modalities).folder.last)
+    for steps in (2, 4):
+        with pytest.raises(TrainingInterrupted):
+            train(recipe, tmp_path / f"run{steps}", dataset=two_modalities, reporter=StopAfter(steps))
+        found = load_file(train(recipe, tmp_path / f"run{steps}", dataset=two_modalities).folder.last)
+        assert all(torch.equal(found[key], value) for key, value in whole.items())
+
+
+@pytest.mark.parametrize("name", ["mclnet"])  # each costs two processes their beginning
+def test_two_processes_train_a_published_method_like_two_parts_of_a_batch(
+    name: str, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    weights = {}
+    for setting in ("accumulate", "devices"):
+        recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED[name], f"training.{setting}=2"])
+        weights[setting] = load_file(train(recipe, tmp_path / setting, dataset=two_modalities).folder.last)
+    for key, value in weights["accumulate"].items():
+        if not key.endswith(STATISTICS):  # of both parts there, of the first here
+            torch.testing.assert_close(weights["devices"][key], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_in_bfloat16_a_published_method_learns_nearly_the_same(
+    name: str, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    weights = {}
+    for precision in ("fp32", "bf16"):
+        recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED[name], f"training.precision={precision}"])
+        weights[precision] = load_file(train(recipe, tmp_path / precision, dataset=two_modalities).folder.last)
+    assert any(not torch.equal(weights["bf16"][key], value) for key, value in weights["fp32"].items())
+    for key, value in weights["fp32"].items():
+        if not key.endswith(STATISTICS):  # which are as large as the maps
+            torch.testing.assert_close(weights["bf16"][key], value, rtol=0.1, atol=0.05)
+
+
+def test_what_is_remembered_is_saved_with_an_unfinished_training_and_no_part_of_a_checkpoint(
+    tiny_recipe: Build, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(overrides=[*SAMPLER, *METHODS["memory"]])
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "run", reporter=StopAfter(6))
+    memory = load_state(RunFolder(tmp_path / "run").state).memory
+    assert memory["doubts"].shape == (64,)
+    assert memory["doubts"].unique().numel() > 8
+    assert 0 < float(memory["pull"]) < 1
+    assert "doubts" not in load_file(RunFolder(tmp_path / "run").last)
+
+
+def test_a_checkpoint_keeps_cameras_and_size_and_builds_the_method_with_them(
+    tiny_recipe: Build, tmp_path: Path
+) -> None:
+    result = train(tiny_recipe(overrides=[*SAMPLER, *METHODS["memory"], "schedule.epochs=1"]), tmp_path / "run")
+    header = read_header(result.checkpoint)
+    assert (header.num_ids, list(header.camids), list(header.size or ())) == (8, [1, 2], [32, 16])
+    facts = load_checkpoint(result.checkpoint).network.facts
+    assert facts == TrainingFacts(8, (1, 2), (32, 16))
+
+
+def adversaries(**options: bool) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_method("demanding.adversaries", options, 3)
+
+
+def test_turns_that_share_a_forward_pass_stand_together() -> None:
+    for fresh, expected in ((False, [["guess", "hide"]]), (True, [["guess"], ["hide"]])):
+        assert [[t.name for t in phase] for phase in phases_of(turns_of(adversaries(fresh=fresh)))] == expected
+
+
+def test_the_gradients_of_a_turn_stay_within_its_groups() -> None:
+    network = adversaries()
+    labels = torch.arange(6) % 3
+    batch = Batch(torch.rand(6, 3, 32, 16), labels, labels, torch.arange(6) % 2, torch.zeros_like(labels))
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    stepper = Stepper(network, turns_of(network), [], "fp32", None, scaler)
+    stepper.step([batch], lambda phase, part: None, lambda losses: None)
+    output = network(batch.images, batch.modalities, batch.camids)
+    expected = torch.autograd.grad(network.guessing(output, batch)["guess"], network.guesser.weight)[0]
+    torch.testing.assert_close(network.guesser.weight.grad, expected)  # nothing of the term that hides
+    hiding = sum(network.hiding(network(batch.images, batch.modalities, batch.camids), batch).values())
+    torch.testing.assert_close(network.reduce.weight.grad, torch.autograd.grad(hiding, network.reduce.weight)[0])
+
+
+def test_a_frozen_group_stands_still_with_its_statistics_and_thaws(tiny_recipe: Build, tmp_path: Path) -> None:
+    settings = ["sampler.steps=2", "optimiser.frozen={backbone: 1}", "optimiser.name=adam", "optimiser.lr=0.01"]
+    states = {}
+    for epochs in (1, 2):
+        folder = train(tiny_recipe(overrides=[*settings, f"schedule.epochs={epochs}"]), tmp_path / str(epochs)).folder
+        states[epochs] = load_file(folder.last)
+    begun = tiny_recipe(overrides=[*settings, "schedule.epochs=1", "optimiser.frozen={}"])
+    moved = load_file(train(begun, tmp_path / "moved").folder.last)
+    statistics = [key for key in moved if key.startswith("branch.") and key.endswith("running_mean")]
+    assert statistics
+    assert all(not states[1][key].any() for key in statistics)  # zero, as they were made
+    assert any(moved[key].any() for key in statistics)
+    assert any(states[2][key].any() for key in statistics)
+    torch.manual_seed(derive_seed(begun.seed, "weights"))
+    beginning = build_method("ide", begun.method.options, 8).state_dict()
+    weights = [key for key in moved if key.startswith("branch.") and key.endswith("conv1.weight")]
+    assert weights
+    assert all(torch.equal(states[1][key], beginning[key]) for key in weights)
+    assert all(not torch.equal(states[2][key], beginning[key]) for key in weights)
+
+
+def test_a_turn_whose_only_group_is_frozen_waits(tiny_recipe: Build, tmp_path: Path) -> None:
+    settings = [*SAMPLER, METHODS["turns"][0], "optimiser.frozen={guesser: 3}"]
+    recipe = tiny_recipe(overrides=settings)
+    found = load_file(train(recipe, tmp_path / "run").folder.last)
+    torch.manual_seed(derive_seed(recipe.seed, "weights"))
+    beginning = build_method("demanding.adversaries", {}, 8).state_dict()
+    assert torch.equal(found["guesser.weight"], beginning["guesser.weight"])
+    assert not torch.equal(found["reduce.weight"], beginning["reduce.weight"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.own={geusser: {name: sgd}}", r"optimiser.own.geusser names no group .* did you mean guesser\?"),
+        ("optimiser.frozen={bakcbone: 2}", r"optimiser.frozen.bakcbone names no group .* did you mean backbone\?"),
+    ],
+)
+def test_a_recipe_that_names_no_group_says_which_is_near(
+    override: str, message: str, tiny_recipe: Build, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        train(tiny_recipe(overrides=["method={name: demanding.adversaries}", override]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_turns_that_leave_a_group_out_or_name_it_twice_are_refused(
+    tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from demanding import adversaries as module
+
+    recipe = tiny_recipe(overrides=["method={name: demanding.adversaries}"])
+    for groups, message in (
+        (("backbone",), "exactly one turn; head is in 0"),
+        (("backbone", "head", "guesser"), "exactly one turn; guesser is in 2"),
+        (("backbone", "hed"), r"hed is no group; did you mean head\?"),
+    ):
+        guess = Turn("guess", ("guesser",), lambda output, batch: {})
+        hide = Turn("hide", groups, lambda output, batch: {})
+        monkeypatch.setattr(module.Method, "turns", lambda self, pair=(guess, hide): pair)
+        with pytest.raises(RecipeError, match=message):
+            train(recipe, tmp_path / "run")
+
+
+def test_a_file_of_the_old_contract_is_told_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "of_old"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "method.py").write_text(
+        "from dataclasses import dataclass\nfrom torch import nn\n"
+        "@dataclass(frozen=True)\nclass Options:\n    pass\n"
+        "class Method(nn.Module):\n    def __init__(self, options, num_ids):\n        super().__init__()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RecipeError, match=r"Method takes \(options, num_ids\); write Method\(options, facts\)"):
+        build_method("of_old.method", {}, 3)
