@@ -29,7 +29,7 @@ from tapetum.core.atomic import write_bytes
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
 from tapetum.gallery.filters import parse_filter, rows_passing
-from tapetum.gallery.schema import Answer, ModelInfo, Row, Run
+from tapetum.gallery.schema import ModelInfo, Row, Run, SearchResult
 from tapetum.gallery.store import Store, open_gallery
 
 Real = NDArray[np.float32]
@@ -160,7 +160,7 @@ def search_faiss(index: Any, world: People, share: str, queries: Real) -> Whole:
     return np.asarray(index.search(queries, K, params=faiss.SearchParameters(sel=chosen))[1])
 
 
-def numbers(answer: Answer) -> Whole:
+def numbers(answer: SearchResult) -> Whole:
     """The rows of an answer by their place in the matrix."""
     return np.array([[hit.row.sighting.frame for hit in hits] for hits in answer.hits])
 

@@ -21,7 +21,7 @@ from tapetum.core.errors import TapetumError
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import open_gallery
 from tapetum.inference.sessions import open_model
-from tapetum.service.server import Address
+from tapetum.service.server import ServerAddress
 from unit.inference.conftest import MakeRun, make_run  # noqa: F401  (a fixture)
 
 PASSWORD = "four words make one"
@@ -126,19 +126,19 @@ def test_beyond_this_machine_users_must_be_there_first(gallery: Path, tmp_path: 
 )
 def test_what_is_missing_for_the_outside_is_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(TapetumError, match=words):
-        Address(**options).check(True, "night")
+        ServerAddress(**options).check(True, "night")
 
 
 def test_names_of_a_server() -> None:
-    assert Address().hosts == {"127.0.0.1", "localhost", "[::1]"}
-    assert Address("::1").is_private
-    assert Address("192.0.2.1", plain_http=True).hosts == {"192.0.2.1"}
-    outside = Address("0.0.0.0", public_names=("People.example.org",), plain_http=True)
+    assert ServerAddress().hosts == {"127.0.0.1", "localhost", "[::1]"}
+    assert ServerAddress("::1").is_private
+    assert ServerAddress("192.0.2.1", plain_http=True).hosts == {"192.0.2.1"}
+    outside = ServerAddress("0.0.0.0", public_names=("People.example.org",), plain_http=True)
     assert outside.hosts == {"people.example.org"}
     assert not outside.is_private
     outside.check(True, "night")
-    assert not Address(public_names=("people.example.org",)).is_private
-    assert Address("::1").url(80) == "http://[::1]:80/"
+    assert not ServerAddress(public_names=("people.example.org",)).is_private
+    assert ServerAddress("::1").url(80) == "http://[::1]:80/"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tapetum.evaluation.verification import PAIR_NAMES, Tail
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.search.find import Findings, FindOptions, Grouping, find
-from tapetum.search.match_rule import build_judge
+from tapetum.search.match_rule import build_match_rule
 from tapetum.search.query import Query
 
 PEOPLE, CAMERAS, CROPS = 5, 3, 4
@@ -134,7 +134,7 @@ def test_a_match_always_reaches_the_threshold_of_its_own_pair_of_modalities(
     calibrated: Calibration, similarities: list[tuple[float, bool, bool]]
 ) -> None:
     sizes = dict.fromkeys(Modality, 50)
-    judge = build_judge(calibrated, sizes, asked=tuple(Modality), rate=0.4)
+    judge = build_match_rule(calibrated, sizes, asked=tuple(Modality), rate=0.4)
     for similarity, asked, found in similarities:
         pair = Modality(asked), Modality(found)
         if judge.accepts(similarity, *pair):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tapetum.gallery.store import Store
     from tapetum.inference.sessions import Model
     from tapetum.search.find import Findings, Found
-    from tapetum.search.match_rule import Judge
+    from tapetum.search.match_rule import MatchRule
     from tapetum.search.query import Query
 
 AUTO = "auto"
@@ -386,7 +386,7 @@ def _search_pictures(
     from tapetum.inference.describer import Describer
     from tapetum.runs.progress import showing_pictures
     from tapetum.runs.sources import list_pictures, records_of
-    from tapetum.search.match_rule import build_judge, count_modalities, search_pictures
+    from tapetum.search.match_rule import build_match_rule, count_modalities, search_pictures
 
     describer = Describer(run)
     calibrated = find_calibration(run, describer, calibration)
@@ -402,7 +402,7 @@ def _search_pictures(
     judge = None
     if calibrated is not None:
         sizes = count_modalities(searched)
-        judge = build_judge(calibrated, sizes, asked=[modality], rate=false_alarms, prior=prior)
+        judge = build_match_rule(calibrated, sizes, asked=[modality], rate=false_alarms, prior=prior)
         typer.echo(f"match from {judge.words}; probabilities assume {100 * judge.prior:g} % before looking")
     pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
     found = search_pictures(describer, pictures, searched, k, modality=modality)
@@ -413,7 +413,7 @@ def _search_pictures(
 
 
 def _echo_answers(
-    answers: "Sequence[Match]", judge: "Judge | None", asked: "Modality", kinds: "Mapping[Path, Modality]"
+    answers: "Sequence[Match]", judge: "MatchRule | None", asked: "Modality", kinds: "Mapping[Path, Modality]"
 ) -> None:
     """One line an answer, and before them that there is no match where nobody qualifies."""
     sides = [(match.similarity, asked, kinds[match.path]) for match in answers]

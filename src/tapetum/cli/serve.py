@@ -61,7 +61,7 @@ def command(
     from tapetum.indexing.index import open_gallery_model
     from tapetum.search.retention import write_keep_days
     from tapetum.service.security import new_token
-    from tapetum.service.server import Address, bind, run_server, set_log_level
+    from tapetum.service.server import ServerAddress, bind, run_server, set_log_level
     from tapetum.service.state import ServiceOptions, build_service, service_folder
     from tapetum.service.users import UserBook
 
@@ -69,7 +69,7 @@ def command(
     for root in footage_root or []:
         if not root.is_dir():
             raise RecipeError(f"--footage-root {root}: is no folder; name an existing one")
-    address = Address(
+    address = ServerAddress(
         host, port, tuple(public_name or ()), behind_proxy, tls_certificate, tls_key, plain_http=plain_http
     )
 

@@ -23,7 +23,7 @@ from tapetum.core.types import Batch, Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
 from tapetum.data.sampler import Rows, SampledBatch, Sampling, build_sampler, repeat_views
-from tapetum.data.transforms import Operation, Place, augment_batch, to_float, to_tensor
+from tapetum.data.transforms import BatchPosition, Operation, augment_batch, to_float, to_tensor
 
 Cache = Literal["memory", "disk", "none"]
 Progress = Callable[[int, int], None]  # (done, total)
@@ -439,14 +439,14 @@ class TrainLoader:
         number = int(rows[0]) // _BLOCK
         whole = np.arange(number * _BLOCK, min((number + 1) * _BLOCK, len(self.records)))
         in_block, views, firsts = repeat_views(whole, self.sampler.repeats[whole])
-        place = Place(self._seed, epoch, number, self._modalities[in_block], views, "augment all")
+        place = BatchPosition(self._seed, epoch, number, self._modalities[in_block], views, "augment all")
         order, within, _ = repeat_views(np.arange(len(rows)), self.sampler.repeats[rows])
         positions = firsts[rows[order] - whole[0]] + within
         return augment_batch(self._source.read(rows)[order], self._augment, place, positions)
 
     def _build(self, sampled: SampledBatch) -> Batch:
         rows, views = sampled.rows[sampled.positions], sampled.views[sampled.positions]
-        place = Place(self._seed, sampled.epoch, sampled.number, self._modalities[sampled.rows], sampled.views)
+        place = BatchPosition(self._seed, sampled.epoch, sampled.number, self._modalities[sampled.rows], sampled.views)
         pictures = self._read_once(rows)
         images = augment_batch(pictures, self._augment, place, sampled.positions)
         return self._columns.batch(images, rows, views, epoch=sampled.epoch, step=sampled.number)

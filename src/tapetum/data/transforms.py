@@ -43,7 +43,7 @@ _MODALITIES = {modality.name.lower(): modality for modality in Modality}
 
 
 @dataclass(frozen=True)
-class Where:
+class OperationScope:
     """Which pictures an operation changes: what every entry of `augment:` may name beside its file's own options."""
 
     modality: str | None = option(None, "visible or infrared pictures alone; null: both")
@@ -65,7 +65,7 @@ class Operation:
 
     name: str
     options: Any
-    where: Where = Where()
+    where: OperationScope = OperationScope()
 
     @property
     def module(self) -> ModuleType:
@@ -104,7 +104,7 @@ class Draws:
 
 
 @dataclass(frozen=True)
-class Place:
+class BatchPosition:
     """Where the random numbers of a global batch come from, and what it holds.
 
     Attributes:
@@ -162,13 +162,13 @@ def _read_operation(entry: Mapping[str, Any], place: str) -> Operation:
     check_file(module, name)
     place = f"{place} ({name})"
     common = {key: entry[key] for key in ("modality", "view", "probability") if key in entry}
-    where = read_options(Where, common, place=place)
+    where = read_options(OperationScope, common, place=place)
     if where.modality is not None and where.modality not in _MODALITIES:
         raise RecipeError(
             f"{place}: modality {where.modality!r} is unknown; {nearest_name(where.modality, _MODALITIES)}"
         )
     own = {key: value for key, value in entry.items() if key != "name" and key not in common}
-    known = [field.name for kind in (Where, module.Options) for field in dataclasses.fields(kind)]
+    known = [field.name for kind in (OperationScope, module.Options) for field in dataclasses.fields(kind)]
     for key in own:
         if key not in known:
             raise RecipeError(f"{place}.{key} is unknown; {nearest_name(str(key), known)}")
@@ -229,7 +229,7 @@ def check_views(operations: Sequence[Operation], views: tuple[int, int], *, plac
             )
 
 
-def augment_batch(pictures: Bytes, operations: Sequence[Operation], place: Place, positions: Rows) -> Tensor:
+def augment_batch(pictures: Bytes, operations: Sequence[Operation], place: BatchPosition, positions: Rows) -> Tensor:
     """Change one process's pictures of a global batch.
 
     Args:
@@ -253,7 +253,7 @@ def augment_batch(pictures: Bytes, operations: Sequence[Operation], place: Place
 
 
 def _apply(
-    operation: Operation, pictures: Pictures, place: Place, positions: Rows, repeated: tuple[int, ...]
+    operation: Operation, pictures: Pictures, place: BatchPosition, positions: Rows, repeated: tuple[int, ...]
 ) -> Pictures:
     """One operation, on the pictures that it is for; a second one of the same name draws from another stream."""
     module, where = operation.module, operation.where

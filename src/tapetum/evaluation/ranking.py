@@ -206,7 +206,7 @@ def admitted_rows(embeddings: EmbeddingSet, protocol: Protocol, side: Side) -> T
 
 
 @dataclass(frozen=True)
-class Sides:
+class AdmittedPairs:
     """What a protocol admits of two embedding sets.
 
     Attributes:
@@ -224,7 +224,7 @@ class Sides:
     candidates: Candidates
 
 
-def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> Sides:
+def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> AdmittedPairs:
     """Apply a protocol's modalities, cameras and ignored pids; vectors are copied only where rows fall away.
 
     Args:
@@ -250,7 +250,7 @@ def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol)
         protocol,
     )
     kept = gallery_rows[candidates.kept]
-    return Sides(
+    return AdmittedPairs(
         query=query.vectors if len(query_rows) == len(query) else query.vectors[query_rows],
         gallery=gallery.vectors if len(kept) == len(gallery) else gallery.vectors[kept],
         query_rows=query_rows,

@@ -14,7 +14,7 @@ from tapetum.evaluation.rerank import RerankOptions
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report import cards
 from tapetum.report.collect import choose_queries, collect_pairs, collect_rank_lists
-from tapetum.report.content import EnhancedPair, RankList, RealClip, Result
+from tapetum.report.content import EnhancedPair, QueryRanking, RealClip, Result
 from tapetum.runs.checkpoint import load_checkpoint
 
 CLIP_WEIGHT = 40.0  # seconds on two CPU cores
@@ -97,7 +97,7 @@ def _light(dataset: Dataset) -> str:
     return " / ".join(f"{100 * float((levels == name).mean()):.0f} %" for name in ("low", "medium", "high"))
 
 
-def _rank_lists(found: Mapping[str, Evaluated], look: str) -> list[RankList]:
+def _rank_lists(found: Mapping[str, Evaluated], look: str) -> list[QueryRanking]:
     rows = choose_queries([each.evaluation for each in found.values()], SEARCHES)
     lists = [
         collect_rank_lists(label, each.query, each.gallery, each.protocol, rows=rows, evaluation=each.evaluation)

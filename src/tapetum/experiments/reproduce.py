@@ -42,7 +42,7 @@ class Domain:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One row of a table.
 
     Attributes:
@@ -65,12 +65,12 @@ class Row:
     enhancer: str | None = None
 
 
-def _table3(scene: bool) -> list[Row]:
+def _table3(scene: bool) -> list[PaperRow]:
     domain, twin = (Domain(SYNTH), "synth") if scene else (Domain("night600"), "night600")
     plain, enhanced = "IDE+", "IDE+ w/ DCE"
     return [
-        Row(plain, "ide", f"ide_{twin}", domain, domain, published=TABLE_III[plain]),
-        Row(
+        PaperRow(plain, "ide", f"ide_{twin}", domain, domain, published=TABLE_III[plain]),
+        PaperRow(
             enhanced,
             "ide_dce",
             f"ide_dce_{twin}",
@@ -82,7 +82,7 @@ def _table3(scene: bool) -> list[Row]:
     ]
 
 
-def _table5(scene: bool) -> list[Row]:
+def _table5(scene: bool) -> list[PaperRow]:
     domain, twin = (Domain(SYNTH), "synth") if scene else (Domain("night600"), "night600")
     recipes = {
         "MB": "ide",
@@ -93,15 +93,17 @@ def _table5(scene: bool) -> list[Row]:
         "MB+IEB+IDM (w/ IFD)": "idf",
     }
     return [
-        Row(label, name, _idf(scene) if name == "idf" else f"{name}_{twin}", domain, domain, published=TABLE_V[label])
+        PaperRow(
+            label, name, _idf(scene) if name == "idf" else f"{name}_{twin}", domain, domain, published=TABLE_V[label]
+        )
         for label, name in recipes.items()
     ]
 
 
-def _table6(scene: bool) -> list[Row]:
+def _table6(scene: bool) -> list[PaperRow]:
     domain = Domain(SYNTH) if scene else Domain("night600")
     return [
-        Row(
+        PaperRow(
             f"lambda1 {reconstruction}, lambda2 {distillation}",
             f"idf_rec{reconstruction}_kd{distillation}",
             _idf(scene),
@@ -114,20 +116,23 @@ def _table6(scene: bool) -> list[Row]:
     ]
 
 
-def _table7(scene: bool) -> list[Row]:
+def _table7(scene: bool) -> list[PaperRow]:
     if scene:
         settings = tuple(f"data.scene.{name}={seed}" for name, seed in OTHER_SCENE.items())
         first, second = Domain(SYNTH, title="scene A"), Domain(SYNTH, settings, "scene B")
         pairs = [(first, second), (second, first)]
         return [
-            Row(f"{a.title} to {b.title}", f"idf_{a.title.replace(' ', '_')}", _idf(scene), a, b, ()) for a, b in pairs
+            PaperRow(f"{a.title} to {b.title}", f"idf_{a.title.replace(' ', '_')}", _idf(scene), a, b, ())
+            for a, b in pairs
         ]
     domains = {"night600": Domain("night600", title="Night600")} | {
         f"knight_{subset}": Domain("knight", (f"data.options.subset={subset}",), f"Knight ({subset})")
         for subset in ("c13", "c12", "c23")
     }
     return [
-        Row(f"{domains[a].title} to {domains[b].title}", f"idf_{a}", _idf(scene), domains[a], domains[b], published=row)
+        PaperRow(
+            f"{domains[a].title} to {domains[b].title}", f"idf_{a}", _idf(scene), domains[a], domains[b], published=row
+        )
         for (a, b), row in TABLE_VII.items()
     ]
 
@@ -164,7 +169,7 @@ DEEN_ROWS = (
 )
 
 
-def _deen_table4(scene: bool) -> list[Row]:
+def _deen_table4(scene: bool) -> list[PaperRow]:
     # The poster's figures are of the pictures as first released.
     llcm = Domain("llcm", ("evaluation.protocol=llcm_original_nir_to_vis",), "LLCM IR→VIS")
     # The release erases larger parts of SYSU-MM01's pictures, draws its galleries by a seed, and changes nothing else.
@@ -178,15 +183,15 @@ def _deen_table4(scene: bool) -> list[Row]:
             stem = part.recipe.removesuffix("_llcm")
             published = DEEN_TABLE_4["llcm" if scene else domain.data, number]
             if scene:
-                rows.append(Row(label, stem, "deen_synth", domain, domain, part.off, published))
+                rows.append(PaperRow(label, stem, "deen_synth", domain, domain, part.off, published))
             else:
                 run = f"{stem}_{domain.data}"
-                rows.append(Row(label, run, part.recipe, domain, domain, published=published))
+                rows.append(PaperRow(label, run, part.recipe, domain, domain, published=published))
     return rows
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """A printed table.
 
     Attributes:
@@ -200,22 +205,24 @@ class Table:
     paper: str
     title: str
     pictures: str
-    rows: Callable[[bool], list[Row]]
+    rows: Callable[[bool], list[PaperRow]]
     remark: str = ""
 
 
 IDF_PAPER, DEEN_POSTER = "IDF paper (TMM 2023)", "DEEN poster (CVPR 2023)"
-TABLES: dict[str, Table] = {
-    "table3": Table(IDF_PAPER, "Table III, offline enhancement (rows that IDE+ and DCE-Net make)", "Night600", _table3),
-    "table5": Table(IDF_PAPER, "Table V, ablation", "Night600", _table5),
-    "table6": Table(
+TABLES: dict[str, PaperTable] = {
+    "table3": PaperTable(
+        IDF_PAPER, "Table III, offline enhancement (rows that IDE+ and DCE-Net make)", "Night600", _table3
+    ),
+    "table5": PaperTable(IDF_PAPER, "Table V, ablation", "Night600", _table5),
+    "table6": PaperTable(
         IDF_PAPER,
         "Table VI, weights of reconstruction (lambda1) and distillation (lambda2); the paper prints R-1",
         "Night600",
         _table6,
     ),
-    "table7": Table(IDF_PAPER, "Table VII, trained on one dataset and tested on another", "Night600", _table7),
-    "deen-table4": Table(
+    "table7": PaperTable(IDF_PAPER, "Table VII, trained on one dataset and tested on another", "Night600", _table7),
+    "deen-table4": PaperTable(
         DEEN_POSTER,
         "Table 4, ablation on LLCM (infrared queries, visible gallery) and SYSU-MM01 (all-search)",
         "LLCM, infrared queries",
@@ -225,7 +232,7 @@ TABLES: dict[str, Table] = {
 }
 
 
-def rows_of(table: str, *, scene: bool) -> list[Row]:
+def rows_of(table: str, *, scene: bool) -> list[PaperRow]:
     """The rows of a table.
 
     Args:
@@ -243,7 +250,7 @@ def rows_of(table: str, *, scene: bool) -> list[Row]:
 class _Plan:
     """One training of a row: its recipe on the training and on the testing pictures, and what must be trained first."""
 
-    row: Row
+    row: PaperRow
     seed: int
     folder: Path
     recipe: Recipe
@@ -267,7 +274,7 @@ class _Plan:
         return f"{part} {self.row.label}, seed {self.seed}"
 
 
-def row_recipe(row: Row, domain: Domain, roots: Mapping[str, str | None], overrides: Sequence[str]) -> Recipe:
+def row_recipe(row: PaperRow, domain: Domain, roots: Mapping[str, str | None], overrides: Sequence[str]) -> Recipe:
     """The recipe of a row with its pictures filled in.
 
     Args:
@@ -367,7 +374,7 @@ def run_table(
 
 
 def _make_plan(
-    row: Row,
+    row: PaperRow,
     seed: int,
     roots: Mapping[str, str | None],
     out: Path,
@@ -406,7 +413,9 @@ def _slug(title: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in title.lower()).strip("_")
 
 
-def _summarise(table: str, rows: Sequence[Row], results: Mapping[str, Sequence[Card]], scene: bool) -> dict[str, Any]:
+def _summarise(
+    table: str, rows: Sequence[PaperRow], results: Mapping[str, Sequence[Card]], scene: bool
+) -> dict[str, Any]:
     """Mean and deviation over seeds for each row, beside the paper's figures."""
     printed = TABLES[table]
     content: dict[str, Any] = {

@@ -14,7 +14,7 @@ _PIECE_WORTH = 0.4
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CropCandidate:
     """A crop that may be kept.
 
     Attributes:
@@ -50,7 +50,7 @@ class CropChooser:
         self._wanted = wanted
         self._length = shortest_seconds
         self._start: float | None = None
-        self._kept: dict[int, Candidate] = {}
+        self._kept: dict[int, CropCandidate] = {}
 
     def wants(self, time: float, value: float) -> bool:
         """Whether a crop of this time and quality would be kept now.
@@ -62,7 +62,7 @@ class CropChooser:
         best = self._kept.get(self._stretch(time))
         return best is None or value > _CLEARLY_BETTER * best.quality.value
 
-    def add(self, candidate: Candidate) -> None:
+    def add(self, candidate: CropCandidate) -> None:
         """Keep a crop in place of the one its stretch has.
 
         Args:
@@ -70,14 +70,14 @@ class CropChooser:
         """
         self._kept[self._stretch(candidate.seconds)] = candidate
         while len(self._kept) > 2 * self._wanted:
-            joined: dict[int, Candidate] = {}
+            joined: dict[int, CropCandidate] = {}
             for stretch, each in self._kept.items():
                 before = joined.get(stretch // 2)
                 if before is None or each.quality.value > before.quality.value:
                     joined[stretch // 2] = each
             self._kept, self._length = joined, 2 * self._length
 
-    def choose(self, least_share: float) -> list[Candidate]:
+    def choose(self, least_share: float) -> list[CropCandidate]:
         """The crops to be kept, in order of time.
 
         Args:
@@ -95,7 +95,7 @@ class CropChooser:
         return int((time - self._start) / self._length + 1e-6)
 
 
-def _judge_cut(candidate: Candidate, others: list[Candidate]) -> Candidate:
+def _judge_cut(candidate: CropCandidate, others: list[CropCandidate]) -> CropCandidate:
     """At the frame's edge, a box far lower than the tracklet's others is a leg or a shoulder, whatever its shape."""
     usual = float(np.median([other.box[3] for other in others]))
     if CUT not in candidate.quality.remark or candidate.box[3] >= _PIECE_HEIGHT * usual:

@@ -29,7 +29,7 @@ from tapetum.core.types import Modality
 from tapetum.data.crop_video import widen_box
 from tapetum.data.image_io import Picture, read_picture, without_option
 from tapetum.data.loader import Progress, map_in_threads
-from tapetum.footage.choose import Candidate, CropChooser
+from tapetum.footage.choose import CropCandidate, CropChooser
 from tapetum.footage.decode import Limits
 from tapetum.footage.detect import Detections, Detector, compute_intersection
 from tapetum.footage.facts import Origin, picture_time
@@ -604,7 +604,7 @@ def _offer_crops(
         if modality is None:
             modality, doubtful = judge_modality(frame.picture)  # once a frame, and only where a crop is kept
         stored = encode_jpeg(_shrink(crop, options.max_crop_height), options.jpeg_quality)
-        chooser.add(Candidate(frame.number, frame.seconds, box, modality, quality, stored, doubtful))
+        chooser.add(CropCandidate(frame.number, frame.seconds, box, modality, quality, stored, doubtful))
 
 
 def _hidden_shares(found: Detections) -> NDArray[np.float32]:

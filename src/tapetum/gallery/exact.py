@@ -54,7 +54,7 @@ class Block:
     path: Path | None
 
 
-class Matrix:
+class VectorBlocks:
     """All vectors of a gallery, in blocks.
 
     Args:

@@ -26,7 +26,7 @@ from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.locks import locked
 from tapetum.core.types import Modality
-from tapetum.gallery.exact import Matrix
+from tapetum.gallery.exact import VectorBlocks
 from tapetum.gallery.filters import Among, And, Coded, Compare, Filter, Not, Or, Value, rows_passing
 from tapetum.gallery.schema import FIELDS, REALS, TEXTS, WHOLES, Hit, ModelInfo, Row, flatten, unflatten
 from tapetum.gallery.store import (
@@ -64,7 +64,7 @@ class LanceStore(Store):
     def __init__(self, folder: Path, info: ModelInfo, approximate_above: int) -> None:
         super().__init__(str(folder), info, folder, approximate_above)
         self._folder = folder
-        self._matrix = Matrix(folder / "exact", info.dimension)
+        self._matrix = VectorBlocks(folder / "exact", info.dimension)
         self._seen = -1  # version of the table that the fields below describe
         self._stamps = np.empty(0, dtype=np.int64)
         self._row_ids = np.empty(0, dtype=np.int64)
@@ -83,7 +83,7 @@ class LanceStore(Store):
     def close(self) -> None:
         """Let go of the vectors in memory."""
         with self._guard:
-            self._matrix = Matrix(self._folder / "exact", self.info.dimension)
+            self._matrix = VectorBlocks(self._folder / "exact", self.info.dimension)
             self._seen = -1
 
     def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32], *, known: bool) -> None:

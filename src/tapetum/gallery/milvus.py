@@ -64,7 +64,7 @@ FOUND = [*TEXTS, *WHOLES, *REALS]
 
 
 @dataclass(frozen=True)
-class Address:
+class MilvusAddress:
     """Where a Milvus gallery is.
 
     Attributes:
@@ -95,7 +95,7 @@ class MilvusStore(Store):
     """
 
     def __init__(
-        self, address: Address, client: Any, info: ModelInfo, folder: Path | None, approximate_above: int
+        self, address: MilvusAddress, client: Any, info: ModelInfo, folder: Path | None, approximate_above: int
     ) -> None:
         super().__init__(address.text, info, folder, approximate_above)
         self._address = address
@@ -338,7 +338,7 @@ def open_milvus(where: str, create: ModelInfo | None, folder: Path | None, appro
     return store
 
 
-def read_model(client: Any, address: Address, create: ModelInfo | None) -> ModelInfo:
+def read_model(client: Any, address: MilvusAddress, create: ModelInfo | None) -> ModelInfo:
     """The model of a gallery, which is made where there is none.
 
     Args:
@@ -364,7 +364,7 @@ def read_model(client: Any, address: Address, create: ModelInfo | None) -> Model
     return read_about(notes[0]["text"], address.text)
 
 
-def read_address(where: str) -> Address:
+def read_address(where: str) -> MilvusAddress:
     """Where a Milvus gallery is.
 
     Args:
@@ -383,10 +383,10 @@ def read_address(where: str) -> Address:
         raise GalleryError(f"{shown}: no address; write milvus://host:port/name, name of letters, digits and '_'")
     token = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     token = token or os.environ.get("TAPETUM_MILVUS_TOKEN", "")
-    return Address(shown, f"http://{host}:{port}" if host else file, token, name, host, port)
+    return MilvusAddress(shown, f"http://{host}:{port}" if host else file, token, name, host, port)
 
 
-def connect(address: Address) -> Any:
+def connect(address: MilvusAddress) -> Any:
     """A connected client.
 
     Args:
@@ -422,7 +422,7 @@ def connect(address: Address) -> Any:
 
 
 @contextmanager
-def asking(address: Address, kind: type[GalleryError] | type[OutputError]) -> Iterator[None]:
+def asking(address: MilvusAddress, kind: type[GalleryError] | type[OutputError]) -> Iterator[None]:
     """Say in one line what a server did not do.
 
     Args:
@@ -439,7 +439,7 @@ def asking(address: Address, kind: type[GalleryError] | type[OutputError]) -> It
         ) from error
 
 
-def make_collections(client: Any, address: Address, info: ModelInfo) -> None:
+def make_collections(client: Any, address: MilvusAddress, info: ModelInfo) -> None:
     """The two collections of a gallery.
 
     Args:

@@ -20,7 +20,7 @@ from tapetum.core.errors import FilterError, GalleryError, OutputError, nearest_
 from tapetum.core.locks import locked
 from tapetum.core.vectors import normalise
 from tapetum.gallery.filters import Compare, Filter, as_filter
-from tapetum.gallery.schema import CROPS, FIELDS, FORMAT, Answer, Entries, Hit, ModelInfo, Row, check_rows
+from tapetum.gallery.schema import CROPS, FIELDS, FORMAT, Entries, Hit, ModelInfo, Row, SearchResult, check_rows
 
 APPROXIMATE_ABOVE = 200_000  # rows from which compacting builds an approximate index
 MOST_ANSWERS = 10_000  # of one query; Milvus has such a limit too
@@ -172,7 +172,7 @@ class Store(ABC):
         filter: str | Filter | None = None,  # noqa: A002
         *,
         exact: bool | None = None,
-    ) -> Answer:
+    ) -> SearchResult:
         """The k most similar rows of each query; equal ones in the order of storing, on a Milvus server in that of ids.
 
         Args:
@@ -189,10 +189,10 @@ class Store(ABC):
         if not 1 <= k <= MOST_ANSWERS:
             raise GalleryError(f"{self.where}: k={k}; ask for 1 to {MOST_ANSWERS} answers")
         if len(matrix) == 0:
-            return Answer((), True, None)
+            return SearchResult((), True, None)
         with self._guard:
             hits, recall = self._search(matrix, k, chosen, exact)
-        return Answer(tuple(hits), recall is None, recall)
+        return SearchResult(tuple(hits), recall is None, recall)
 
     def fetch(self, ids: Sequence[str]) -> Entries:
         """Rows and embeddings by id, in the order asked; an id that the gallery does not have is left out.

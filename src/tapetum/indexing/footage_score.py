@@ -20,7 +20,7 @@ NOBODY = -1
 
 
 @dataclass(frozen=True)
-class Searches:
+class CropSearches:
     """Each crop of somebody as a query among a part of the others.
 
     Attributes:
@@ -52,8 +52,8 @@ class SearchScore:
     crops: int
     shown: int
     people: int
-    other_tracklet: Searches
-    other_camera: Searches
+    other_tracklet: CropSearches
+    other_camera: CropSearches
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def measure_search(store: Store, truths: Mapping[str, Truth], *, min_iou: float 
     )
 
 
-def _search(similarity: NDArray[np.float32], pids: NDArray[np.int64], own: NDArray[np.int64]) -> Searches:
+def _search(similarity: NDArray[np.float32], pids: NDArray[np.int64], own: NDArray[np.int64]) -> CropSearches:
     """Every crop as a query among those whose `own` differs."""
     hits: list[bool] = []
     chances: list[float] = []
@@ -149,8 +149,8 @@ def _search(similarity: NDArray[np.float32], pids: NDArray[np.int64], own: NDArr
             hits.append(bool(right[best]))
             chances.append(float(right.sum() / allowed.sum()))
     if not hits:
-        return Searches(0.0, 0.0, 0)
-    return Searches(float(np.mean(hits)), float(np.mean(chances)), len(hits))
+        return CropSearches(0.0, 0.0, 0)
+    return CropSearches(float(np.mean(hits)), float(np.mean(chances)), len(hits))
 
 
 def _person(row: Row, truth: Truth, min_iou: float) -> int:

@@ -17,7 +17,7 @@ from tapetum.footage.detect import Detector
 from tapetum.footage.sources import Source
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.indexing.index import IndexOptions, IndexReport, Progress
-from tapetum.indexing.shards import Job
+from tapetum.indexing.shards import ShardJob
 from tapetum.inference.sessions import Model
 
 
@@ -42,13 +42,13 @@ class ShardMaker:
         name: Sequence[str],
         options: IndexOptions,
     ) -> None:
-        def begin() -> Job:
-            job = Job(open_gallery(where, folder=folder), load_model(), build_detector(), options, name)
+        def begin() -> ShardJob:
+            job = ShardJob(open_gallery(where, folder=folder), load_model(), build_detector(), options, name)
             job.open_plan(_no_plan)
             return job
 
         self._begin = begin
-        self._job: Job | None = None
+        self._job: ShardJob | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make shards that nobody has finished.
@@ -105,7 +105,7 @@ def index_on_ray(
     settings = options or IndexOptions()
     ray = connect(address)
     try:
-        job = Job(store, model, build_detector(), settings, name)
+        job = ShardJob(store, model, build_detector(), settings, name)
         job.open_plan(find)
         rest = sorted(job.unfinished(), key=lambda shard: -shard.units)
         if rest:

@@ -87,7 +87,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardPlan:
     """What a job consists of.
 
     Attributes:
@@ -124,7 +124,7 @@ def world() -> int:
     return int(number) if number.isdigit() else 1
 
 
-class Job:
+class ShardJob:
     """One command's work, as its processes see it.
 
     Args:
@@ -143,7 +143,7 @@ class Job:
         store.expect(ModelInfo(model.id, model.dimension))
         deciding = [*name, model.id, detector.key if detector else "", repr(options.extract)]
         self.folder = self.gallery / SHARDS / hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
-        self.plan = Plan((), (), ())
+        self.plan = ShardPlan((), (), ())
         self._begun = time.monotonic()
 
     def open_plan(self, find: Callable[[], Sequence[Source]]) -> None:
@@ -394,7 +394,7 @@ def index_in_shards(
         RecipeError: frames without a detector.
         OutputError: another run writes to this gallery, or the disk is full; finished shards stay.
     """
-    job = Job(store, model, detector, options or IndexOptions(), name)
+    job = ShardJob(store, model, detector, options or IndexOptions(), name)
     job.open_plan(find)
     made = job.work(progress)
     return job.merge(), made
@@ -402,7 +402,7 @@ def index_in_shards(
 
 def plan_shards(
     sources: Sequence[Source], folder: Path, detector: Detector | None, options: IndexOptions, part: int
-) -> Plan:
+) -> ShardPlan:
     """Cut the sources that are not finished into shards.
 
     Args:
@@ -428,10 +428,10 @@ def plan_shards(
                 shards.append(Shard(len(shards), number, key, first, last, last - first))
         else:
             shards.append(Shard(len(shards), number, key, 0, 0, count_units(source)))
-    return Plan(tuple(sources), tuple(finished), tuple(shards))
+    return ShardPlan(tuple(sources), tuple(finished), tuple(shards))
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> ShardPlan:
     """A job's plan.
 
     Args:
@@ -444,7 +444,7 @@ def read_plan(path: Path) -> Plan:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {FORMAT}")  # noqa: TRY301
         shards = tuple(Shard(**shard) for shard in content["shards"])
-        return Plan(tuple(map(_source_of, content["sources"])), tuple(content["finished"]), shards)
+        return ShardPlan(tuple(map(_source_of, content["sources"])), tuple(content["finished"]), shards)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: cannot be read ({error}); delete the folder {path.parent} and type the same command again"

@@ -55,7 +55,7 @@ NETWORK_FILES: Mapping[Runtime, tuple[str, ...]] = {
 }
 
 
-class Session(Protocol):
+class NetworkSession(Protocol):
     """A network ready to compute.
 
     Attributes:
@@ -96,7 +96,7 @@ class Model:
     settings: ModelSettings
     runtime: str
     dimension: int
-    session: Session
+    session: NetworkSession
     cosine_to_fp32: float = 1.0
     calibration: Mapping[str, Any] = field(default_factory=lambda: {"pairs": {}})
 
@@ -240,7 +240,7 @@ def open_artefact(folder: Path, *, precision: str = "auto", device: Device = "au
             "--trust-code), or export to onnx or openvino"
         )
 
-    def start(chosen: Precision) -> Session:
+    def start(chosen: Precision) -> NetworkSession:
         try:
             return SESSIONS[artefact.runtime](folder, chosen, device)
         except (ArtefactError, RecipeError):
@@ -474,7 +474,7 @@ class TorchScriptSession:
         return vectors.cpu().clone()
 
 
-SESSIONS: Mapping[Runtime, Callable[[Path, Precision, Device], Session]] = {
+SESSIONS: Mapping[Runtime, Callable[[Path, Precision, Device], NetworkSession]] = {
     "onnx": OnnxSession,
     "openvino": OpenVinoSession,
     "torchscript": TorchScriptSession,
@@ -526,7 +526,7 @@ def _resolve(precision: str, runtime: Runtime, place: str) -> Precision:
     return "bf16"
 
 
-def _cosine(session: Session, probe: Probe) -> float:
+def _cosine(session: NetworkSession, probe: Probe) -> float:
     return compare(session.run(probe.images, probe.modalities, probe.camids), probe.vectors)[1]
 
 

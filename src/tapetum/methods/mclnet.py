@@ -82,7 +82,7 @@ class Confuser(nn.Module):
         return scores
 
 
-class Centres(nn.Module):
+class ClassPoints(nn.Module):
     """A point for each class, among the embeddings.
 
     Args:
@@ -163,7 +163,7 @@ class Method(agw_vi.Method):
         if facts.camids:
             self.confuser = Confuser(self.width, options.confuser_width)
             for name, count in (("id", facts.num_ids), ("camera", len(facts.camids))):
-                self.centres[name] = Centres(count, self.width, learned=options.centres == "learned")
+                self.centres[name] = ClassPoints(count, self.width, learned=options.centres == "learned")
 
     def turns(self) -> tuple[Turn, ...]:
         """The confuser learns, and so does everything else, from one forward pass."""
@@ -217,7 +217,7 @@ class Method(agw_vi.Method):
                 ("camera", self._place_cameras(batch.camids), options.camera_centre_weight, None),
             ):
                 loss = aggregate_marginally(
-                    output.embedding, classes, cast(Centres, self.centres[name]).points,
+                    output.embedding, classes, cast(ClassPoints, self.centres[name]).points,
                     margin=options.centre_margin, separation=options.centre_separation, nearest_weight=nearest_weight,
                 )  # fmt: skip
                 losses[f"{name}_centres"] = weight * loss

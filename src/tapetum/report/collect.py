@@ -19,7 +19,7 @@ from tapetum.evaluation.ranking import top_k
 from tapetum.evaluation.slices import worst_queries
 from tapetum.plots.embedding import NAMES as MODALITIES
 from tapetum.plots.embedding import EmbeddingMap
-from tapetum.report.content import Answer, Array, EnhancedPair, Picture, RankList
+from tapetum.report.content import Array, EnhancedPair, Picture, QueryRanking, RankedPicture
 from tapetum.report.sides import join_sides, split_by_modality
 from tapetum.runs.history import read_history
 
@@ -111,7 +111,7 @@ def collect_maps(
     return found
 
 
-def collect_searches(tests: Mapping[str, Searched], *, count: int = 6) -> tuple[RankList, ...]:
+def collect_searches(tests: Mapping[str, Searched], *, count: int = 6) -> tuple[QueryRanking, ...]:
     """The same queries searched by every method, from easy to hard.
 
     Args:
@@ -128,7 +128,7 @@ def collect_searches(tests: Mapping[str, Searched], *, count: int = 6) -> tuple[
     return tuple(ranking for of_one_query in zip(*by_method, strict=True) for ranking in of_one_query)
 
 
-def collect_worst_queries(label: str, test: Searched, *, count: int = 4) -> tuple[RankList, ...]:
+def collect_worst_queries(label: str, test: Searched, *, count: int = 4) -> tuple[QueryRanking, ...]:
     """The queries with the lowest average precision, and what was found instead.
 
     Args:
@@ -182,7 +182,7 @@ def collect_rank_lists(
     rows: Sequence[int],
     evaluation: Evaluation | None = None,
     depth: int = 10,
-) -> tuple[RankList, ...]:
+) -> tuple[QueryRanking, ...]:
     """Searches with some of the queries, pictures included.
 
     Args:
@@ -203,7 +203,7 @@ def collect_rank_lists(
     lists = []
     for place, row in enumerate(found.query_rows.tolist()):
         answers = tuple(
-            Answer(read_picture(gallery.paths[entry]), right, _caption(gallery, entry), similarity)
+            RankedPicture(read_picture(gallery.paths[entry]), right, _caption(gallery, entry), similarity)
             for entry, right, similarity in zip(
                 found.gallery_rows[place].tolist(),
                 found.right[place].tolist(),
@@ -213,7 +213,7 @@ def collect_rank_lists(
             if entry >= 0
         )
         lists.append(
-            RankList(
+            QueryRanking(
                 label,
                 read_picture(chosen.paths[row]),
                 answers,

@@ -64,7 +64,7 @@ class Breakdown:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RankedPicture:
     """One entry of a rank list.
 
     Attributes:
@@ -81,7 +81,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class RankList:
+class QueryRanking:
     """A query and its first answers, nearest first.
 
     Attributes:
@@ -95,7 +95,7 @@ class RankList:
 
     method: str
     query: Picture
-    answers: tuple[Answer, ...]
+    answers: tuple[RankedPicture, ...]
     caption: str = ""
     note: str = ""
     modality: str = ""
@@ -157,7 +157,7 @@ class RealClip:
     facts: Mapping[str, object] = field(default_factory=dict)
     as_is: tuple[Result, ...] = ()
     darkened: tuple[Result, ...] = ()
-    rank_lists: tuple[RankList, ...] = ()
+    rank_lists: tuple[QueryRanking, ...] = ()
     pairs: tuple[EnhancedPair, ...] = ()
     command: str = ""
     note: str = ""
@@ -220,13 +220,13 @@ class ReportContent:
     chance: Mapping[str, float] | None = None
     curves: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     breakdowns: tuple[Breakdown, ...] | None = None
-    rank_lists: tuple[RankList, ...] = ()
+    rank_lists: tuple[QueryRanking, ...] = ()
     distances: Mapping[str, PairDistances] = field(default_factory=dict)
     maps: Mapping[str, EmbeddingMap] = field(default_factory=dict)
     calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pairs: tuple[EnhancedPair, ...] = ()
     worst_slices: tuple[WorstSlice, ...] | None = None
-    worst_queries: tuple[RankList, ...] = ()
+    worst_queries: tuple[QueryRanking, ...] = ()
     pictures: PictureArrays | None = None
     samples: tuple[tuple[Picture, str], ...] = ()
     real: RealClip | None = None

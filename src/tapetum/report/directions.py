@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tapetum.report import cards, numbers
 from tapetum.report.content import Result
-from tapetum.report.views import Cell, Row, Table
+from tapetum.report.views import Cell, TableRow, TableView
 
 SHORT = {"visible": "VIS", "infrared": "IR"}
 RELEASED_SCRIPT = "_released_script"  # how protocols end whose script turns round who searches whom
@@ -54,7 +54,7 @@ def find_directions(results: Sequence[Result]) -> tuple[Direction, ...]:
     )
 
 
-def compare_methods(directions: Sequence[Direction]) -> Table:
+def compare_methods(directions: Sequence[Direction]) -> TableView:
     """One row a method, and one for chance. Where some searched with mirrored pictures too, a column says which.
 
     Args:
@@ -77,17 +77,17 @@ def compare_methods(directions: Sequence[Direction]) -> Table:
         mirror = (
             [Cell(" and ".join("on" if on else "off" for on in sorted(mirrors[label], reverse=True)))] if mixed else []
         )
-        rows.append(Row([Cell(label, note), *cells, *mirror, *time]))
+        rows.append(TableRow([Cell(label, note), *cells, *mirror, *time]))
     chances = [cards.chance(direction.results[0].card) for direction in directions]
     if any(chances):
         cells = [
             Cell(numbers.percent(chance[name]) if name in chance else "") for chance in chances for name in COMPARED
         ]
         empty = [Cell("")] * (mixed + bool(seconds))
-        rows.append(Row([Cell("chance", "a ranking by lot"), *cells, *empty], aside=True))
+        rows.append(TableRow([Cell("chance", "a ranking by lot"), *cells, *empty], aside=True))
     columns = ["method", *(f"{direction.name} {title}" for direction in directions for title in COMPARED.values())]
     columns += ["mirror"] * mixed + ["training"] * bool(seconds)
-    return Table(_caption(directions), columns, rows)
+    return TableView(_caption(directions), columns, rows)
 
 
 def _by_method(results: Sequence[Result]) -> tuple[Result, ...]:

@@ -25,13 +25,13 @@ from tapetum.plots.verification import describe_verification, draw_open_set, dra
 from tapetum.report import cards, numbers
 from tapetum.report.content import (
     QUANTITIES,
-    Answer,
     Array,
     Breakdown,
     EnhancedPair,
     Picture,
     PublishedRow,
-    RankList,
+    QueryRanking,
+    RankedPicture,
     RealClip,
     ReportContent,
     Result,
@@ -41,23 +41,23 @@ from tapetum.report.directions import Direction, compare_methods, find_direction
 from tapetum.report.views import (
     Across,
     Breakdowns,
-    Calibrated,
+    CalibrationView,
+    CameraMatrix,
     CardView,
     Cell,
     Chart,
     Data,
     Failures,
-    Matrix,
     Page,
     Pair,
     Pairs,
+    PictureView,
+    RankingView,
     Real,
     Results,
-    Row,
-    Search,
-    Shown,
-    ShownList,
-    Table,
+    SearchView,
+    TableRow,
+    TableView,
     Tile,
 )
 
@@ -192,7 +192,7 @@ def _overview(results: Sequence[Result], charts: Charts) -> Chart:
     return charts.add(figure, alt, "At a glance", "Whiskers are the intervals of the table.")
 
 
-def _result_table(caption: str, results: Sequence[Result], chance: Mapping[str, float]) -> Table:
+def _result_table(caption: str, results: Sequence[Result], chance: Mapping[str, float]) -> TableView:
     """A row a result, one more for its re-ranked form, and one for chance."""
     circumstances = [cards.circumstances(result.card) for result in results]
     differing = [name for name in circumstances[0] if len({found.get(name) for found in circumstances}) > 1]
@@ -205,18 +205,18 @@ def _result_table(caption: str, results: Sequence[Result], chance: Mapping[str, 
         cells = [_number_cell(result, name, best=best[name] if len(results) > 1 else math.nan) for name in QUANTITIES]
         beside = _beside(result.card, found, described)
         time = [Cell(numbers.duration(result.seconds))] if timed else []
-        rows.append(Row([Cell(result.label, result.note), *cells, *beside, *time]))
+        rows.append(TableRow([Cell(result.label, result.note), *cells, *beside, *time]))
         reranked = result.card.get("reranked")
         if reranked:
             cells = [Cell(numbers.percent(reranked.get(name))) for name in QUANTITIES]
             beside = _beside({**result.card, "metrics": reranked}, found, described)
-            rows.append(Row([Cell(result.label, "re-ranked"), *cells, *beside, *([Cell("")] if timed else [])]))
+            rows.append(TableRow([Cell(result.label, "re-ranked"), *cells, *beside, *([Cell("")] if timed else [])]))
     if chance:
         cells = [Cell(numbers.percent(chance[name]) if name in chance else "") for name in QUANTITIES]
         empty = [Cell("")] * (len(columns) - len(cells) - 1)
-        rows.append(Row([Cell("chance", "a ranking by lot"), *cells, *empty], aside=True))
+        rows.append(TableRow([Cell("chance", "a ranking by lot"), *cells, *empty], aside=True))
     first_text = 1 + len(QUANTITIES)
-    return Table(caption, columns, rows, (0, *range(first_text, first_text + len(described))))
+    return TableView(caption, columns, rows, (0, *range(first_text, first_text + len(described))))
 
 
 def _number_cell(result: Result, name: str, *, best: float) -> Cell:
@@ -276,16 +276,16 @@ def _breakdowns(breakdowns: Sequence[Breakdown], results: Sequence[Result], char
                 ends = shown.intervals.get(label)
                 reach = None if ends is None else (float(ends[place, 0]), float(ends[place, 1]))
                 cells.append(Cell(numbers.percent(float(values[place])), numbers.percent_interval(reach)))
-            rows.append(Row(cells))
+            rows.append(TableRow(cells))
         columns = [shown.name.lower(), "queries", *(f"{label}, {shown.quantity}" for label in shown.values)]
-        tables.append(Table(f"{shown.quantity} by {shown.name.lower()}, percent", columns, rows))
+        tables.append(TableView(f"{shown.quantity} by {shown.name.lower()}, percent", columns, rows))
     names = [shown.name.lower() for shown in breakdowns]
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     matrices = [matrix for result in results if (matrix := _matrix(result)) is not None]
     return Breakdowns(f"By {listed}", figures, tables, matrices)
 
 
-def _matrix(result: Result) -> Matrix | None:
+def _matrix(result: Result) -> CameraMatrix | None:
     """Camera against camera of one method."""
     pairs = cards.camera_pairs(result.card)
     if not pairs:
@@ -299,7 +299,7 @@ def _matrix(result: Result) -> Matrix | None:
             for one in found
         ]
         rows.append((str(ours), cells))
-    return Matrix(
+    return CameraMatrix(
         f"{result.label}: mAP, query camera (rows) to gallery camera", [str(camera) for camera in columns], rows
     )
 
@@ -330,7 +330,7 @@ def _across(content: ReportContent, charts: Charts) -> Across | None:
     return Across(distances, maps)
 
 
-def _calibrated(checked: Mapping[str, Mapping[str, Any]], charts: Charts) -> Calibrated:
+def _calibrated(checked: Mapping[str, Mapping[str, Any]], charts: Charts) -> CalibrationView:
     """Reliability, verification, open set, and every threshold with what it does."""
     figures = [
         charts.add(draw_reliability(checked), describe_reliability(checked), "Probability said and seen"),
@@ -347,34 +347,36 @@ def _calibrated(checked: Mapping[str, Mapping[str, Any]], charts: Charts) -> Cal
                 for low, high in (row[f"{name}_interval"],)
             ]
             rows.append(
-                Row([Cell(label), Cell(of), Cell(f"{100 * row['rate']:g}"), Cell(f"{row['threshold']:.3f}"), *rates])
+                TableRow(
+                    [Cell(label), Cell(of), Cell(f"{100 * row['rate']:g}"), Cell(f"{row['threshold']:.3f}"), *rates]
+                )
             )
     columns = ["pictures", "false alarms of", "wanted", "similarity from", "seen", "found"]
-    tables = [Table("Thresholds, percent", columns, rows, (0, 1))] if rows else []
-    return Calibrated(figures, tables)
+    tables = [TableView("Thresholds, percent", columns, rows, (0, 1))] if rows else []
+    return CalibrationView(figures, tables)
 
 
-def _searches(lists: Sequence[RankList]) -> list[Search]:
+def _searches(lists: Sequence[QueryRanking]) -> list[SearchView]:
     """Rankings of the same query stand together, in order of first appearance."""
-    groups: dict[tuple[str, bytes], list[RankList]] = {}
+    groups: dict[tuple[str, bytes], list[QueryRanking]] = {}
     for ranking in lists:
         groups.setdefault((ranking.caption, ranking.query.tobytes()), []).append(ranking)
     return [
-        Search(f"Query {place}", [_ranking(ranking) for ranking in group], group[0].caption)
+        SearchView(f"Query {place}", [_ranking(ranking) for ranking in group], group[0].caption)
         for place, group in enumerate(groups.values(), 1)
     ]
 
 
-def _ranking(ranking: RankList) -> ShownList:
+def _ranking(ranking: QueryRanking) -> RankingView:
     answers = ranking.answers[:ANSWERS]
     found = describe_ranks([answer.right for answer in answers])
     asked = f"query, {ranking.modality}" if ranking.modality else "query"
     query = _shown(ranking.query, f"{asked}: {ranking.caption}" if ranking.caption else asked, ranking.modality)
     note = f"{found}. {ranking.note}" if ranking.note else found
-    return ShownList(ranking.method, note, query, [_answer(answer, place) for place, answer in enumerate(answers, 1)])
+    return RankingView(ranking.method, note, query, [_answer(answer, place) for place, answer in enumerate(answers, 1)])
 
 
-def _answer(answer: Answer, rank: int) -> Shown:
+def _answer(answer: RankedPicture, rank: int) -> PictureView:
     words = f"rank {rank}, {'right' if answer.right else 'wrong'}" + (f": {answer.caption}" if answer.caption else "")
     small = "" if answer.similarity is None else f"{answer.similarity:.2f}"
     return _shown(answer.picture, words, small, right=answer.right)
@@ -402,7 +404,7 @@ def _pairs(pairs: Sequence[EnhancedPair]) -> Pairs | None:
     return Pairs(shown, any(pair.original is not None for pair in pairs))
 
 
-def _failures(slices: Sequence[WorstSlice], queries: Sequence[RankList]) -> Failures | None:
+def _failures(slices: Sequence[WorstSlice], queries: Sequence[QueryRanking]) -> Failures | None:
     if not slices and not queries:
         return None
     methods = list(dict.fromkeys(worst.method for worst in slices))
@@ -419,9 +421,9 @@ def _failures(slices: Sequence[WorstSlice], queries: Sequence[RankList]) -> Fail
                 continue
             cells.append(Cell(numbers.percent(one.mean_ap), numbers.percent_interval(one.interval)))
             cells.append(Cell(numbers.percent(one.rank1)))
-        rows.append(Row(cells))
+        rows.append(TableRow(cells))
     columns = ["slice", "queries", *(f"{method} {what}" for method in methods for what in ("mAP", "rank-1"))]
-    table = Table("Worst slices, percent", columns, rows) if rows else None
+    table = TableView("Worst slices, percent", columns, rows) if rows else None
     return Failures(table, _searches(queries))
 
 
@@ -467,15 +469,15 @@ def _real(real: RealClip) -> Real:
     )
 
 
-def _published(rows: Sequence[PublishedRow]) -> Table:
+def _published(rows: Sequence[PublishedRow]) -> TableView:
     def cell(value: float | None) -> Cell:
         return Cell("–" if value is None else f"{value:.2f}")
 
-    return Table(
+    return TableView(
         "As printed, percent",
         ["the paper's", "rank-1", "rank-5", "rank-10", "mAP", "from"],
         [
-            Row(
+            TableRow(
                 [
                     Cell(row.label, row.remark),
                     cell(row.rank1),
@@ -498,10 +500,10 @@ def _cards(content: ReportContent) -> list[CardView]:
     return [
         CardView(
             result.label + where,
-            Table(
+            TableView(
                 "Every field",
                 ["field", "value"],
-                [Row([Cell(a), Cell(b)]) for a, b in cards.flatten(result.card) if not a.startswith("slices.")],
+                [TableRow([Cell(a), Cell(b)]) for a, b in cards.flatten(result.card) if not a.startswith("slices.")],
                 (0, 1),
             ),
         )
@@ -537,8 +539,8 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _shown(picture: Picture, alt: str, small: str = "", *, right: bool = False, name: str = "") -> Shown:
-    return Shown(_jpeg_address(picture), alt, small, right, name)
+def _shown(picture: Picture, alt: str, small: str = "", *, right: bool = False, name: str = "") -> PictureView:
+    return PictureView(_jpeg_address(picture), alt, small, right, name)
 
 
 def _jpeg_address(picture: Picture) -> str:

@@ -16,7 +16,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row; `aside` for rows that are no result, such as chance."""
 
     cells: Sequence[Cell]
@@ -24,12 +24,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableView:
     """A table; `stacked` ones become cards on a phone, others scroll."""
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     text_columns: Sequence[int] = (0,)
     stacked: bool = True
 
@@ -45,7 +45,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PictureView:
     """A picture on the page."""
 
     url: str
@@ -74,13 +74,13 @@ class Results:
 
     explain: str
     tiles: Sequence[Tile]
-    tables: Sequence[Table]
-    details: Sequence[Table]  # folded away
+    tables: Sequence[TableView]
+    details: Sequence[TableView]  # folded away
     figures: Sequence[Chart]
 
 
 @dataclass(frozen=True)
-class Matrix:
+class CameraMatrix:
     """mAP of query cameras (rows) against gallery cameras (columns); a cell is a text, a share of 1 and a remark."""
 
     caption: str
@@ -94,26 +94,26 @@ class Breakdowns:
 
     title: str
     figures: Sequence[Chart]
-    tables: Sequence[Table]
-    matrices: Sequence[Matrix]
+    tables: Sequence[TableView]
+    matrices: Sequence[CameraMatrix]
 
 
 @dataclass(frozen=True)
-class ShownList:
+class RankingView:
     """One ranking."""
 
     method: str
     note: str
-    query: Shown
-    answers: Sequence[Shown]
+    query: PictureView
+    answers: Sequence[PictureView]
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchView:
     """The rankings of one query."""
 
     title: str
-    lists: Sequence[ShownList]
+    lists: Sequence[RankingView]
     small: str = ""
 
 
@@ -126,18 +126,18 @@ class Across:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationView:
     """What probabilities and thresholds are worth."""
 
     figures: Sequence[Chart]
-    tables: Sequence[Table]
+    tables: Sequence[TableView]
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two or three forms of one picture."""
 
-    pictures: Sequence[Shown]
+    pictures: Sequence[PictureView]
     caption: str
 
 
@@ -153,8 +153,8 @@ class Pairs:
 class Failures:
     """Where it fails."""
 
-    table: Table | None
-    searches: Sequence[Search]
+    table: TableView | None
+    searches: Sequence[SearchView]
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Data:
     """The pictures themselves."""
 
     facts: Sequence[tuple[str, str]]
-    samples: Sequence[Shown]
+    samples: Sequence[PictureView]
     figures: Sequence[Chart]
 
 
@@ -173,9 +173,9 @@ class Real:
     name: str
     note: str
     facts: Sequence[tuple[str, str]]
-    tables: Sequence[Table]
+    tables: Sequence[TableView]
     pairs: Pairs | None
-    searches: Sequence[Search]
+    searches: Sequence[SearchView]
     command: str
 
 
@@ -184,7 +184,7 @@ class CardView:
     """Every field of one result card."""
 
     label: str
-    table: Table
+    table: TableView
 
 
 @dataclass(frozen=True)
@@ -200,15 +200,15 @@ class Page:
     notes: Sequence[Sequence[tuple[bool, str]]]  # pieces: (whether it is code, text)
     results: Results | None
     breakdowns: Breakdowns | None
-    searches: Sequence[Search]
+    searches: Sequence[SearchView]
     across: Across | None
-    calibrated: Calibrated | None
+    calibrated: CalibrationView | None
     pairs: Pairs | None
     failures: Failures | None
     curves: Sequence[Chart]
     data: Data | None
     real: Real | None
-    published: Table | None
+    published: TableView | None
     has_searches: bool
     command: str
     cards: Sequence[CardView]

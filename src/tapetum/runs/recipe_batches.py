@@ -159,7 +159,7 @@ def batch_keys() -> Iterator[str]:
     for name in discovery.list_names(transforms.PACKAGE):
         yield f"augment.{name}"
         options = discovery.load(transforms.PACKAGE, name).Options
-        for field in (*dataclasses.fields(transforms.Where), *dataclasses.fields(options)):
+        for field in (*dataclasses.fields(transforms.OperationScope), *dataclasses.fields(options)):
             yield f"augment.{name}.{field.name}"
     yield from (f"augment.{word}" for word in WORDS)
     for name in discovery.list_names(sampler.PACKAGE):

@@ -39,10 +39,10 @@ from tapetum.gallery.schema import Row
 from tapetum.gallery.store import MOST_ANSWERS, Store
 from tapetum.search.calibrated import advise_calibration
 from tapetum.search.identities import comparison_rates
-from tapetum.search.match_rule import Judge, build_judge
+from tapetum.search.match_rule import MatchRule, build_match_rule
 from tapetum.search.query import Query
 from tapetum.search.walks import (
-    Candidate,
+    FoundRow,
     Group,
     Means,
     Weighed,
@@ -356,7 +356,7 @@ def _say_empty(store: Store, rows: Filter | None, chosen: Filter | None) -> str:
     return "no row is left beside the query itself and what was excluded around it"
 
 
-def _say(judge: Judge, matches: int, answers: int) -> str:
+def _say(judge: MatchRule, matches: int, answers: int) -> str:
     what = "is a match" if matches == 1 else "are matches"
     told = f"{matches} of {answers} answers {what}: similarity from" if matches else "no match above"
     return f"{told} {judge.words}; probabilities assume {100 * judge.prior:g} % before looking"
@@ -368,7 +368,7 @@ def _judge(
     sizes: Mapping[Modality, int],
     options: FindOptions,
     calibration: Calibration | None,
-) -> tuple[Judge | None, str]:
+) -> tuple[MatchRule | None, str]:
     """The judge of a query, or why there is none."""
     if calibration is None:
         return None, f"not calibrated, so that no answer can be called a match; {advise_calibration(store)}"
@@ -380,7 +380,7 @@ def _judge(
             "people seen in both modalities"
         )
     try:
-        return build_judge(calibration, sizes, asked=asked, rate=options.false_alarms, prior=options.prior), ""
+        return build_match_rule(calibration, sizes, asked=asked, rate=options.false_alarms, prior=options.prior), ""
     except ProtocolError as error:
         if options.false_alarms is not None or options.prior is not None:
             raise
@@ -414,12 +414,12 @@ def _search(
         for place in waiting:
             lists = [next(hits) for _ in asked[place]]
             complete = size == MOST_ANSWERS or all(len(some) < size for some in lists)
-            best: dict[str, Candidate] = {}
+            best: dict[str, FoundRow] = {}
             for modality, some in zip(asked[place], lists, strict=True):
                 for hit in some:
                     before = best.get(hit.row.sighting.id)
                     if before is None or hit.similarity > before.similarity:
-                        best[hit.row.sighting.id] = Candidate(hit.row, hit.similarity, modality)
+                        best[hit.row.sighting.id] = FoundRow(hit.row, hit.similarity, modality)
             ordered = sorted(best.values(), key=lambda each: -each.similarity)[:size]
             if options.rerank:
                 ordered = _rerank(store, torch.stack(list(asked[place].values())), ordered, options.shortlist)
@@ -440,7 +440,7 @@ def _mean_vectors(query: Query) -> Means:
     return dict(zip(modalities, normalise(torch.stack(means)), strict=True))
 
 
-def _rerank(store: Store, vectors: Tensor, ordered: list[Candidate], shortlist: int) -> list[Candidate]:
+def _rerank(store: Store, vectors: Tensor, ordered: list[FoundRow], shortlist: int) -> list[FoundRow]:
     """The first rows in the order of their re-ranked distance; the others follow as they were."""
     entries = store.fetch([each.row.sighting.id for each in ordered[:shortlist]])
     by_id = {each.row.sighting.id: each for each in ordered}
@@ -453,7 +453,7 @@ def _rerank(store: Store, vectors: Tensor, ordered: list[Candidate], shortlist: 
 
 def _group(
     store: Store,
-    ordered: Sequence[Candidate],
+    ordered: Sequence[FoundRow],
     rows: Filter | None,
     options: FindOptions,
     calibration: Calibration | None,

@@ -42,7 +42,7 @@ def search_pictures(
 
 
 @dataclass(frozen=True)
-class Bar:
+class MatchThreshold:
     """From which similarity an answer is a match, where query and answer are of given modalities.
 
     Attributes:
@@ -55,7 +55,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Judge:
+class MatchRule:
     """What a calibration says about the answers of a search.
 
     A match is at least as probable as any answer that is none, also where both are of different pairs of modalities.
@@ -74,7 +74,7 @@ class Judge:
     prior: float
     rate: float
     by_search: bool
-    bars: dict[tuple[Modality, Modality], Bar]
+    bars: dict[tuple[Modality, Modality], MatchThreshold]
     pictures: int
     uncalibrated: tuple[str, ...] = ()
 
@@ -134,14 +134,14 @@ def count_modalities(gallery: EmbeddingSet) -> dict[Modality, int]:
     return {each: int((gallery.modalities == int(each)).sum()) for each in Modality}
 
 
-def build_judge(
+def build_match_rule(
     calibration: Calibration,
     sizes: Mapping[Modality, int],
     *,
     asked: Collection[Modality] = (Modality.VISIBLE,),
     rate: float | None = None,
     prior: float | None = None,
-) -> Judge:
+) -> MatchRule:
     """Thresholds for a gallery.
 
     Where there are several pairs of modalities, in the gallery or in the query, each gets its share of the rate, for
@@ -188,9 +188,9 @@ def build_judge(
         rate, by_search = choices[0]
     part = rate / share if by_search else rate
     bars = {
-        sides: Bar(pair, calibration.threshold(part, pair, gallery=sizes[sides[1]] if by_search else None))
+        sides: MatchThreshold(pair, calibration.threshold(part, pair, gallery=sizes[sides[1]] if by_search else None))
         for sides, pair in pairs.items()
     }
     chosen = calibration.prior if prior is None else prior
     check_prior(chosen)
-    return Judge(calibration, chosen, rate, by_search, bars, sum(sizes.values()), missing)
+    return MatchRule(calibration, chosen, rate, by_search, bars, sum(sizes.values()), missing)

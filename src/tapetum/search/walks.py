@@ -19,7 +19,7 @@ from tapetum.gallery.filters import Among, And, Filter
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store, chunks
 from tapetum.search.identities import join_alike
-from tapetum.search.match_rule import Judge
+from tapetum.search.match_rule import MatchRule
 
 WALKS_AT_ONCE = 1_000  # whose vectors are in memory
 
@@ -28,7 +28,7 @@ Walk = tuple[str, Modality]  # tracklet, and which of its rows: a camera may swi
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FoundRow:
     """A row found.
 
     Attributes:
@@ -48,7 +48,7 @@ class Candidate:
         return (seen.tracklet, seen.modality) if seen.tracklet else None
 
 
-Group = list[Candidate]
+Group = list[FoundRow]
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Weighed:
     similarity: float
     probability: float | None
     accepted: bool | None
-    members: tuple[Candidate, ...]
+    members: tuple[FoundRow, ...]
 
 
-def group_rows(ordered: Sequence[Candidate]) -> list[Group]:
+def group_rows(ordered: Sequence[FoundRow]) -> list[Group]:
     """Rows of one tracklet together, in the order of their first row; a row without a tracklet stands alone.
 
     Args:
@@ -112,7 +112,7 @@ def join_identities(
     return [[each for number in members for each in alive[number]] for members in groups]
 
 
-def weigh_rows(groups: Sequence[Group], judge: Judge | None) -> list[Weighed]:
+def weigh_rows(groups: Sequence[Group], judge: MatchRule | None) -> list[Weighed]:
     """Each group by its first row alone.
 
     Args:
@@ -126,7 +126,7 @@ def weigh_walks(
     store: Store,
     grouped: Sequence[Sequence[Group]],
     asked: Sequence[Means],
-    judges: Sequence[Judge | None],
+    judges: Sequence[MatchRule | None],
     rows: Filter | None,
 ) -> list[list[Weighed]]:
     """Each group by its most probable walk; where no probability is known, by the most similar one.
@@ -181,12 +181,14 @@ def _describe(store: Store, walks: Sequence[Walk], rows: Filter | None) -> Itera
                 yield walk, normalise(entries.vectors[places].mean(0, keepdim=True))[0]
 
 
-def _weigh(group: Group, columns: Mapping[Modality, int], alike: Mapping[Walk, Tensor], judge: Judge | None) -> Weighed:
+def _weigh(
+    group: Group, columns: Mapping[Modality, int], alike: Mapping[Walk, Tensor], judge: MatchRule | None
+) -> Weighed:
     ordered = sorted(group, key=lambda each: -each.similarity)
-    best: dict[Walk | str, Candidate] = {}  # of each walk, and each row that stands alone, the most similar row
+    best: dict[Walk | str, FoundRow] = {}  # of each walk, and each row that stands alone, the most similar row
     for each in ordered:
         best.setdefault(each.walk or each.row.sighting.id, each)
-    sides: list[tuple[Candidate, Modality, float]] = []
+    sides: list[tuple[FoundRow, Modality, float]] = []
     for each in best.values():
         similar = None if each.walk is None else alike.get(each.walk)
         if similar is None:
@@ -194,7 +196,7 @@ def _weigh(group: Group, columns: Mapping[Modality, int], alike: Mapping[Walk, T
         else:
             sides += [(each, modality, float(similar[column])) for modality, column in columns.items()]
 
-    def told(side: tuple[Candidate, Modality, float]) -> tuple[float | None, bool | None]:
+    def told(side: tuple[FoundRow, Modality, float]) -> tuple[float | None, bool | None]:
         pair = side[1], side[0].row.sighting.modality
         if judge is None:
             return None, None

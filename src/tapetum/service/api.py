@@ -29,13 +29,13 @@ from tapetum.service.schemas import (
     NewCase,
     NewJob,
     RowOut,
+    RowSelection,
     SearchOut,
     SearchPictures,
     SearchRows,
     StateOut,
     TimelineOut,
     TrackletOut,
-    Where,
     WhoOut,
     show_row,
 )
@@ -205,7 +205,7 @@ async def browse_rows(service: Held, _: Searcher, asked: BrowseRows) -> BrowseOu
 
 @router.post("/timeline", tags=["gallery"])
 async def timeline(
-    service: Held, _: Searcher, asked: Where, bins: Annotated[int, Query(ge=1, le=500)] = 48
+    service: Held, _: Searcher, asked: RowSelection, bins: Annotated[int, Query(ge=1, le=500)] = 48
 ) -> TimelineOut:
     """When which camera saw somebody."""
     return await service.heavy.run(draw_timeline, service.store, asked.to_filter(), bins)

@@ -11,7 +11,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 ROWS_EVERY_SECONDS = 10.0  # the gallery is asked for its size
 
 
-class Metrics:
+class ServiceMetrics:
     """The numbers of one server."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from starlette.datastructures import FormData, QueryParams
 from tapetum.footage.clock import format_time
 from tapetum.gallery.filters import parse_time
 from tapetum.service.errors import ServiceError
-from tapetum.service.schemas import SearchOptions, Where
+from tapetum.service.schemas import RowSelection, SearchOptions
 
 BOX = ("left", "top", "width", "height")
 Values = FormData | QueryParams
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Asked:
+class SearchForm:
     """The fields of the search form as text, so that a page shows again what was asked.
 
     Attributes:
@@ -53,17 +53,17 @@ class Asked:
     @property
     def changed(self) -> bool:
         """Whether a search is asked for in another way than usual."""
-        plain = Asked(self.cameras, self.since, self.until, self.modality, self.quality)
+        plain = SearchForm(self.cameras, self.since, self.until, self.modality, self.quality)
         return self != plain
 
-    def where(self) -> Where:
+    def where(self) -> RowSelection:
         """Which rows are meant.
 
         Raises:
             ServiceError: a field holds something else.
         """
         return check_fields(
-            Where,
+            RowSelection,
             cameras=list(self.cameras),
             since=f"{self.since}Z" if self.since else None,
             until=f"{self.until}Z" if self.until else None,
@@ -89,13 +89,13 @@ class Asked:
         }
 
 
-def read_asked(values: Values) -> Asked:
+def read_asked(values: Values) -> SearchForm:
     """The fields of the search form; unknown ones are passed over.
 
     Args:
         values: of a form or an address.
     """
-    return Asked(
+    return SearchForm(
         cameras=tuple(value for value in values.getlist("camera") if isinstance(value, str)),
         since=_moment(text_of(values, "since")),
         until=_moment(text_of(values, "until")),
@@ -112,7 +112,7 @@ def read_asked(values: Values) -> Asked:
     )
 
 
-def asked_before(options: SearchOptions) -> Asked:
+def asked_before(options: SearchOptions) -> SearchForm:
     """The form of a search that was done.
 
     Args:
@@ -130,7 +130,7 @@ def asked_before(options: SearchOptions) -> Asked:
         return "" if value is None else f"{value:g}"
 
     where = options.where
-    return Asked(
+    return SearchForm(
         cameras=tuple(where.cameras),
         since=moment(where.since),
         until=moment(where.until),

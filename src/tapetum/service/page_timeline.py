@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tapetum.core.errors import TapetumError
 from tapetum.gallery.filters import parse_time
-from tapetum.service.page_form import Asked
+from tapetum.service.page_form import SearchForm
 from tapetum.service.page_render import moment_of, span, when
 from tapetum.service.schemas import TimelineOut
 
@@ -13,7 +13,7 @@ NEVER_EMPTY = 4  # percent: so high is the bar of a single crop at least
 
 
 @dataclass(frozen=True)
-class Bar:
+class TimelineBar:
     """One part of the timeline.
 
     Attributes:
@@ -41,14 +41,14 @@ class Line:
 
     start: float
     end: float
-    bars: tuple[Bar, ...]
+    bars: tuple[TimelineBar, ...]
     ticks: tuple[str, ...]
     left: float
     right: float
     words: str
 
 
-def draw_line(told: TimelineOut, asked: Asked) -> Line:
+def draw_line(told: TimelineOut, asked: SearchForm) -> Line:
     """The timeline as a page shows it.
 
     Args:
@@ -69,7 +69,9 @@ def draw_line(told: TimelineOut, asked: Asked) -> Line:
         return max(NEVER_EMPTY, round(100 * count / highest)) if count else 0
 
     bars = tuple(
-        Bar(height(all_), height(some), f"{span(told.start + place * part, part)}: {all_} crops, {some} of them chosen")
+        TimelineBar(
+            height(all_), height(some), f"{span(told.start + place * part, part)}: {all_} crops, {some} of them chosen"
+        )
         for place, (all_, some) in enumerate(zip(every, chosen, strict=True))
     )
     moments = [told.start + (told.end - told.start) * place / (TICKS - 1) for place in range(TICKS)]

@@ -25,7 +25,7 @@ from tapetum.service.audit import AuditError, read_log
 from tapetum.service.crops import crop_path
 from tapetum.service.errors import NotFoundError, ServiceError
 from tapetum.service.overview import browse, find_tracklet
-from tapetum.service.page_form import Asked, asked_before, check_fields, read_asked, read_boxes, text_of
+from tapetum.service.page_form import SearchForm, asked_before, check_fields, read_asked, read_boxes, text_of
 from tapetum.service.page_render import clock, percent, render
 from tapetum.service.page_timeline import draw_line
 from tapetum.service.schemas import (
@@ -34,10 +34,10 @@ from tapetum.service.schemas import (
     NewCase,
     NewJob,
     RowOut,
+    RowSelection,
     SearchPictures,
     SearchRows,
     TimelineOut,
-    Where,
     show_row,
 )
 from tapetum.service.searches import Search
@@ -60,7 +60,7 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
 @dataclass(frozen=True)
-class Shown:
+class QueryPicture:
     """A picture that somebody searched with.
 
     Attributes:
@@ -121,7 +121,7 @@ async def search_page(
     request: Request, service: Held, who: Searcher, row: Annotated[list[str] | None, Query(max_length=100)] = None
 ) -> Response:
     """The form to search; with rows, their person is searched for."""
-    return await _search_form(request, service, who, Asked(), tuple(row or ()))
+    return await _search_form(request, service, who, SearchForm(), tuple(row or ()))
 
 
 @router.post("/search", response_model=None)
@@ -258,7 +258,7 @@ async def delete(request: Request, service: Held, client: Client, who: Administr
     rows = await service.heavy.run(find_tracklet, service.store, row_id)
     tracklet = rows[0].sighting.tracklet
     named: dict[str, Any] = {"tracklets": [tracklet]} if what == "tracklet" and tracklet else {"ids": [row_id]}
-    removed = await service.heavy.run(service.delete, who, client, check_fields(Where, **named).to_filter())
+    removed = await service.heavy.run(service.delete, who, client, check_fields(RowSelection, **named).to_filter())
     return RedirectResponse(f"/browse?deleted={removed}", 303)
 
 
@@ -352,7 +352,7 @@ async def _search_form(
     request: Request,
     service: Service,
     who: Principal,
-    asked: Asked,
+    asked: SearchForm,
     rows: tuple[str, ...],
     error: TapetumError | None = None,
 ) -> Response:
@@ -366,7 +366,12 @@ async def _search_form(
 
 
 async def _results(
-    request: Request, service: Service, who: Principal, done: Search, asked: Asked, error: TapetumError | None = None
+    request: Request,
+    service: Service,
+    who: Principal,
+    done: Search,
+    asked: SearchForm,
+    error: TapetumError | None = None,
 ) -> Response:
     findings = api.show_search(done, service.name_source).queries[0]
     kind, headline = _headline(findings)
@@ -415,7 +420,14 @@ async def _footage(
 
 
 async def _show_with_line(
-    request: Request, service: Service, who: Principal, template: str, asked: Asked, *, status: int = 200, **values: Any
+    request: Request,
+    service: Service,
+    who: Principal,
+    template: str,
+    asked: SearchForm,
+    *,
+    status: int = 200,
+    **values: Any,
 ) -> Response:
     told: TimelineOut = await service.heavy.run(service.timeline.draw)
     return render(
@@ -478,15 +490,15 @@ def _looked(done: Search, findings: FindingsOut) -> str:
     return f"{done.filter or 'The whole gallery'}: {findings.searched:,} crops, {how}, {findings.seconds:.2f} s"
 
 
-def _searched(service: Service, done: Search) -> list[Shown]:
+def _searched(service: Service, done: Search) -> list[QueryPicture]:
     query = done.queries[0]
     remarks = query.remarks or ("",) * len(query.labels)
     if done.pictures[0]:
         doubts = query.doubts or ((),) * len(query.labels)
         told = zip(range(len(done.pictures[0])), query.labels, remarks, map(say_doubts, doubts), strict=False)
-        return [Shown(f"/results/{quote(done.id)}/pictures/{number}", *about) for number, *about in told]
+        return [QueryPicture(f"/results/{quote(done.id)}/pictures/{number}", *about) for number, *about in told]
     rows = [show_row(row, service.name_source) for row in query.rows if row.sighting.crop][:MOST_SHOWN]
-    return [Shown(row.crop or "", f"camera {row.camera}, {clock(row.time_text)}", row.remark) for row in rows]
+    return [QueryPicture(row.crop or "", f"camera {row.camera}, {clock(row.time_text)}", row.remark) for row in rows]
 
 
 def _facts(row: RowOut) -> list[tuple[str, str]]:

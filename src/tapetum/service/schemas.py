@@ -19,13 +19,13 @@ Group = Literal["tracklet", "identity", "none"]
 Time = Annotated[str | float, Field(description="ISO 8601 with its zone, or seconds since 1970-01-01 UTC")]
 
 
-class Asked(BaseModel):
+class RequestBody(BaseModel):
     """Base of what a client sends: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Where(Asked):
+class RowSelection(RequestBody):
     """Which rows are meant; everything said must hold."""
 
     cameras: list[Text] = Field(default=[], max_length=MOST_IDS)
@@ -71,10 +71,10 @@ class Where(Asked):
         return as_filter(parts[0] if len(parts) == 1 else And(tuple(parts))) if parts else None
 
 
-class SearchOptions(Asked):
+class SearchOptions(RequestBody):
     """How to search."""
 
-    where: Where = Where()
+    where: RowSelection = RowSelection()
     k: int = Field(default=20, ge=1, le=200, description="answers for each query")
     group: Group = "tracklet"
     exclude_seconds: float | None = Field(
@@ -108,7 +108,7 @@ class SearchPictures(SearchOptions):
     )
 
 
-class LookAtPictures(Asked):
+class LookAtPictures(RequestBody):
     """What goes with pictures that are only looked at."""
 
     boxes: list[Annotated[list[int], Field(min_length=4, max_length=4)] | None] = Field(
@@ -198,10 +198,10 @@ class SearchOut(BaseModel):
     queries: list[FindingsOut]
 
 
-class BrowseRows(Asked):
+class BrowseRows(RequestBody):
     """Rows in the order of time."""
 
-    where: Where = Where()
+    where: RowSelection = RowSelection()
     offset: int = Field(default=0, ge=0, le=10_000_000)
     limit: int = Field(default=50, ge=1, le=200)
 
@@ -254,10 +254,10 @@ class GalleryOut(BaseModel):
     rates: list[float] = Field(description="rates of false alarms that the calibration was checked at")
 
 
-class DeleteRows(Asked):
+class DeleteRows(RequestBody):
     """Which rows to remove for good; at least one field of `where` is needed."""
 
-    where: Where
+    where: RowSelection
     dry_run: bool = Field(default=False, description="only count")
 
 
@@ -268,7 +268,7 @@ class DeleteOut(BaseModel):
     dry_run: bool
 
 
-class NewJob(Asked):
+class NewJob(RequestBody):
     """Footage to index."""
 
     path: Text = Field(description="ROOT/FOLDER/FILE below a root of `--footage-root`; see /footage")
@@ -312,7 +312,7 @@ class FootageOut(BaseModel):
     entries: list[FootageEntry]
 
 
-class NewCase(Asked):
+class NewCase(RequestBody):
     """A search to put into one file."""
 
     search: Name = Field(description="id of a search of the last hour")
@@ -321,7 +321,7 @@ class NewCase(Asked):
     format: Literal["html", "zip"] = "zip"
 
 
-class LogIn(Asked):
+class LogIn(RequestBody):
     """Name and password, or the token printed at the start."""
 
     name: Annotated[str, Field(max_length=64)] = ""

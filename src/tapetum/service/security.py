@@ -24,7 +24,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True)
-class Session:
+class LoginSession:
     """Somebody logged in on the page.
 
     Attributes:
@@ -56,7 +56,7 @@ class Principal:
     name: str
     role: Role
     by: str
-    session: Session | None = None
+    session: LoginSession | None = None
 
     @property
     def csrf(self) -> str:
@@ -79,10 +79,10 @@ class Security:
         self._token = None if token is None else _digest(token)
         self._seconds = hours * 3600
         self._attempts = RateLimit(attempts / 5, attempts, "attempts to log in")
-        self._sessions: dict[str, Session] = {}  # digest of the id -> session
+        self._sessions: dict[str, LoginSession] = {}  # digest of the id -> session
         self._guard = threading.Lock()
 
-    def log_in(self, name: str, password: str, address: str) -> tuple[Session, str]:
+    def log_in(self, name: str, password: str, address: str) -> tuple[LoginSession, str]:
         """Start a session; takes a while on purpose.
 
         Args:
@@ -104,7 +104,7 @@ class Security:
         self._attempts.forget(f"address {address}")
         return self._start(user.name, user.stamp)
 
-    def log_in_by_token(self, token: str, address: str) -> tuple[Session, str]:
+    def log_in_by_token(self, token: str, address: str) -> tuple[LoginSession, str]:
         """Start a session with the token that was printed at the start.
 
         Args:
@@ -122,7 +122,7 @@ class Security:
         self._attempts.forget(f"address {address}")
         return self._start(OWNER, "")
 
-    def of_session(self, session: Session) -> Principal:
+    def of_session(self, session: LoginSession) -> Principal:
         """Who a session belongs to.
 
         Args:
@@ -186,9 +186,9 @@ class Security:
     def _is_token(self, token: str) -> bool:
         return self._token is not None and hmac.compare_digest(self._token, _digest(token))
 
-    def _start(self, user: str, stamp: str) -> tuple[Session, str]:
+    def _start(self, user: str, stamp: str) -> tuple[LoginSession, str]:
         now = time.time()
-        session = Session(user, stamp, secrets.token_urlsafe(32), now, now + self._seconds)
+        session = LoginSession(user, stamp, secrets.token_urlsafe(32), now, now + self._seconds)
         session_id = secrets.token_urlsafe(32)
         with self._guard:
             old = [name for name, one in self._sessions.items() if one.expires < now - REMEMBERED_SECONDS]

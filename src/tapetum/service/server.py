@@ -23,7 +23,7 @@ GRACE_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Address:
+class ServerAddress:
     """Where a server listens and by which names it is called.
 
     Attributes:
@@ -122,7 +122,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def bind(address: Address) -> socket.socket:
+def bind(address: ServerAddress) -> socket.socket:
     """A socket that listens at an address.
 
     Args:
@@ -173,7 +173,7 @@ def set_log_level(level: str) -> None:
     )
 
 
-def run_server(service: Service, address: Address, listening: socket.socket) -> None:
+def run_server(service: Service, address: ServerAddress, listening: socket.socket) -> None:
     """Answer requests until the process is asked to stop.
 
     Args:

@@ -26,7 +26,7 @@ from tapetum.service.audit import AuditLog
 from tapetum.service.errors import OverloadError, ServiceError, SignInError
 from tapetum.service.jobs import Job, Jobs, Progress
 from tapetum.service.limits import RateLimit, WorkPool
-from tapetum.service.metrics import Metrics
+from tapetum.service.metrics import ServiceMetrics
 from tapetum.service.overview import WholeTimeline
 from tapetum.service.schemas import LogIn, NewCase, SearchPictures, SearchRows
 from tapetum.service.searches import MODALITIES, Search, Searches
@@ -91,7 +91,7 @@ class Service:
         self.searches = Searches(store, model, calibration, self.hide)
         self.jobs = Jobs(folder, options.footage_roots, self._index, self._told)
         self.timeline = WholeTimeline(store, BINS)
-        self.metrics = Metrics()
+        self.metrics = ServiceMetrics()
         self.rate = RateLimit(options.requests_per_minute, max(1, round(options.requests_per_minute / 4)), "requests")
         self.heavy = WorkPool(options.searches_at_once, options.queue, "search")  # the model and the gallery
         self.light = WorkPool(4, 4 * options.queue, "light")  # files, passwords

@@ -126,7 +126,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Moment:
+class SceneMoment:
     """Where and how somebody is while a picture is taken.
 
     Attributes:
@@ -269,7 +269,7 @@ class Scene:
         quality = self.camera(camid, modality).sensor.jpeg_quality
         return encode_jpeg(self.picture(pid, camid, index, modality), quality)
 
-    def moment(self, pid: int, camid: int, index: int) -> Moment:
+    def moment(self, pid: int, camid: int, index: int) -> SceneMoment:
         """Where and how the person is in a picture; pictures of one camera belong to one walk across its view.
 
         Args:
@@ -289,7 +289,7 @@ class Scene:
         x, y = middle + rng.uniform(-2.2, 2.2) * np.array((np.sin(heading), -np.cos(heading)))
         y = float(np.clip(y, camera.near_m * 0.85, camera.far_m * 1.1))
         standing = rng.uniform() < 0.08
-        return Moment(
+        return SceneMoment(
             (float(np.clip(x, -half, half)), y),
             float((heading + np.pi) % (2 * np.pi) - np.pi),
             float(rng.uniform(0, 2 * np.pi)),
@@ -397,7 +397,7 @@ def contact_sheet(
     return np.asarray(np.clip(sheet, 0, 255), np.uint8)
 
 
-def _pass_car(linear: FloatArray, lighting: Lighting, moment: Moment, rng: np.random.Generator) -> Lighting:
+def _pass_car(linear: FloatArray, lighting: Lighting, moment: SceneMoment, rng: np.random.Generator) -> Lighting:
     """A passing car: its headlight joins the lamps and washes over the street, stronger on one side."""
     here = np.array(((*moment.at, 1.0),))
     usual = float(lighting.on_surface(here, np.array((0.0, -1.0, 0.0)), 0.5)[0, :3].mean())

@@ -38,7 +38,7 @@ from tapetum.runs.sources import augment_options, picture_settings, sampler_opti
 from tapetum.training.beginning import Beginning
 from tapetum.training.holdout import Look
 from tapetum.training.optimisation import TurnOptimiser, build_optimisers, set_learning_rates
-from tapetum.training.state import Place, State, read_memory, save_state
+from tapetum.training.state import State, TrainingPosition, read_memory, save_state
 from tapetum.training.stepping import Stepper, freeze, turns_of
 
 TALKATIVE = ("lightning.pytorch", "lightning.fabric", "torch.multiprocessing.spawn")
@@ -49,7 +49,7 @@ class Interrupted(Exception):  # noqa: N818  # not an error
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """All that the loop needs to know, in every process.
 
     Attributes:
@@ -82,7 +82,7 @@ class Epochs:
         parts: pieces of this process's share of a step.
     """
 
-    def __init__(self, loader: TrainLoader, place: Place, parts: int) -> None:
+    def __init__(self, loader: TrainLoader, place: TrainingPosition, parts: int) -> None:
         self.loader = loader
         self._place = place
         self._parts = parts
@@ -110,13 +110,13 @@ class TrainingLoop(LightningModule):
         state: to go on from; None begins.
     """
 
-    def __init__(self, network: nn.Module, plan: Plan, reporter: Reporter, state: State | None) -> None:
+    def __init__(self, network: nn.Module, plan: TrainingPlan, reporter: Reporter, state: State | None) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network = network
         self.plan = plan
         self.reporter = reporter
-        self.place = state.place if state else Place()
+        self.place = state.place if state else TrainingPosition()
         self.stop_wanted = False
         self._restored = state
         self._epochs: Epochs | None = None

@@ -22,7 +22,7 @@ FORMAT = 2
 
 
 @dataclass
-class Place:
+class TrainingPosition:
     """Where a training stands; plain values only.
 
     Attributes:
@@ -60,7 +60,7 @@ class State:
         memory: name -> what the method remembers of its training (see `read_memory`).
     """
 
-    place: Place
+    place: TrainingPosition
     network: dict[str, Any]
     optimisers: tuple[dict[str, Any], ...]
     scaler: dict[str, Any]
@@ -133,7 +133,9 @@ def load_state(path: Path) -> State:
         if content["format"] == 1:  # one optimiser, and nothing to remember
             content |= {"optimisers": [content["optimiser"]], "memory": {}}
         optimisers = tuple(content["optimisers"])
-        return State(Place(**content["place"]), content["network"], optimisers, content["scaler"], content["memory"])
+        return State(
+            TrainingPosition(**content["place"]), content["network"], optimisers, content["scaler"], content["memory"]
+        )
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read ({reason}); delete the run folder to start afresh") from None

@@ -48,7 +48,7 @@ from tapetum.runs.sources import (
     training_records,
 )
 from tapetum.training.holdout import Look, look_at_test, split_holdout
-from tapetum.training.loop import TALKATIVE, Interrupted, Plan, TrainingLoop, silence_lightning
+from tapetum.training.loop import TALKATIVE, Interrupted, TrainingLoop, TrainingPlan, silence_lightning
 from tapetum.training.optimisation import build_optimisers
 from tapetum.training.state import State, load_state, restore_memory
 from tapetum.training.stepping import turns_of
@@ -169,7 +169,9 @@ def train(
         return _read_result(folder, facts)
 
 
-def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, begun: Mapping[str, Any]) -> Plan:
+def _make_plan(
+    recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, begun: Mapping[str, Any]
+) -> TrainingPlan:
     """What to do; a training goes on in the precision and is looked at by the protocol that it was begun with."""
     known = training_records(dataset)
     records = drop_unpaired(known, sampler_options(recipe))
@@ -213,10 +215,10 @@ def _make_plan(recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: st
     }
     camids = tuple(sorted({record.camid for record in records}))
     known_facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
-    return Plan(recipe, folder, tuple(records), look, tuple(pids), known_facts, precision, origin)
+    return TrainingPlan(recipe, folder, tuple(records), look, tuple(pids), known_facts, precision, origin)
 
 
-def _build_network(plan: Plan, dataset: Dataset, state: State | None) -> nn.Module:
+def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) -> nn.Module:
     recipe, facts = plan.recipe, plan.facts
     torch.manual_seed(derive_seed(recipe.seed, "weights"))
     network = build_method(recipe.method.name, recipe.method.options, **vars(facts))
@@ -243,7 +245,7 @@ def _build_network(plan: Plan, dataset: Dataset, state: State | None) -> nn.Modu
     return network
 
 
-def _fit(loop: TrainingLoop, plan: Plan) -> None:
+def _fit(loop: TrainingLoop, plan: TrainingPlan) -> None:
     training = plan.recipe.training
     device = choose_device(training.accelerator)
     with _quiet_lightning(), _deterministic(), _listening(loop, training.devices) as kill_later:

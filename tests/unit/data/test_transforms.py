@@ -12,7 +12,7 @@ from tapetum.core.discovery import list_names, load
 from tapetum.core.errors import RecipeError
 from tapetum.data.transforms import (
     PACKAGE,
-    Place,
+    BatchPosition,
     augment_batch,
     check_views,
     read_operations,
@@ -77,7 +77,7 @@ def run(
     zeros = np.zeros(count, np.int64)
     chosen = np.arange(count) if positions is None else positions
     numbers = {"seed": 1, "epoch": 2, "number": 3} | where
-    place = Place(
+    place = BatchPosition(
         **numbers, modalities=zeros if modalities is None else modalities, views=zeros if views is None else views
     )
     return augment_batch(pictures[chosen].copy(), read_operations(entries), place, chosen)

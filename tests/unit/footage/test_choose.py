@@ -1,14 +1,14 @@
 import numpy as np
 
 from tapetum.core.types import Modality
-from tapetum.footage.choose import Candidate, CropChooser
+from tapetum.footage.choose import CropCandidate, CropChooser
 from tapetum.footage.quality import CUT, Quality
 
 
 def offer(chooser: CropChooser, frame: int, value: float, *, height: int = 20, remark: str = "") -> None:
     if chooser.wants(frame / 10, value):
         box = (0, 0, 10, height)
-        chooser.add(Candidate(frame, frame / 10, box, Modality.VISIBLE, Quality(value, remark, 50.0), b""))
+        chooser.add(CropCandidate(frame, frame / 10, box, Modality.VISIBLE, Quality(value, remark, 50.0), b""))
 
 
 def test_crops_are_the_best_of_their_time_and_spread_over_the_tracklet() -> None:

@@ -7,7 +7,7 @@ import torch
 from gallery_rows import some_vectors
 from tapetum.core.vectors import row_products
 from tapetum.gallery import exact
-from tapetum.gallery.exact import Matrix, read_block, write_block
+from tapetum.gallery.exact import VectorBlocks, read_block, write_block
 
 
 class Table:
@@ -31,7 +31,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "BLOCK_ROWS", 50)
 
 
-def check_search(matrix: Matrix, table: Table, passing: np.ndarray | None = None, k: int = 7) -> None:
+def check_search(matrix: VectorBlocks, table: Table, passing: np.ndarray | None = None, k: int = 7) -> None:
     queries = some_vectors(9, seed=1, dimension=16)
     values, rows = matrix.search(queries, k, passing)
     products = queries @ torch.from_numpy(table.vectors).T
@@ -43,7 +43,7 @@ def check_search(matrix: Matrix, table: Table, passing: np.ndarray | None = None
 
 
 def test_search_in_blocks_equals_search_in_one_matrix(tmp_path: Path) -> None:
-    table, matrix = Table(333), Matrix(tmp_path / "exact", 16)
+    table, matrix = Table(333), VectorBlocks(tmp_path / "exact", 16)
     matrix.refresh(table.stamps, table.give)
     for passing in (None, np.arange(333) % 2 == 0, np.arange(333) % 29 == 0, np.arange(333) < 3):
         check_search(matrix, table, passing)
@@ -53,7 +53,7 @@ def test_one_query_is_answered_as_many_are_by_one_thread_or_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exact, "GATHERED", 7)
-    table, matrix = Table(333), Matrix(tmp_path / "exact", 16)
+    table, matrix = Table(333), VectorBlocks(tmp_path / "exact", 16)
     matrix.refresh(table.stamps, table.give)
     queries = some_vectors(9, seed=1, dimension=16)
     for passing in (None, np.arange(333) % 2 == 0, np.arange(333) % 29 == 0, np.arange(333) < 3):
@@ -67,12 +67,12 @@ def test_one_query_is_answered_as_many_are_by_one_thread_or_several(
 
 
 def test_written_blocks_are_mapped_and_not_read_from_the_table_again(tmp_path: Path) -> None:
-    table, matrix = Table(120), Matrix(tmp_path / "exact", 16)
+    table, matrix = Table(120), VectorBlocks(tmp_path / "exact", 16)
     matrix.refresh(table.stamps, table.give)
     matrix.write()
     check_search(matrix, table)
     assert sorted(len(block.stamps) for block in matrix.blocks) == [20, 50, 50]
-    other = Matrix(tmp_path / "exact", 16)
+    other = VectorBlocks(tmp_path / "exact", 16)
     other.refresh(table.stamps, table.give)
     check_search(other, table)
     assert table.read == 120
@@ -80,7 +80,7 @@ def test_written_blocks_are_mapped_and_not_read_from_the_table_again(tmp_path: P
 
 
 def test_a_deleted_vector_leaves_answers_at_once_and_the_files_with_the_next_write(tmp_path: Path) -> None:
-    table, matrix = Table(120), Matrix(tmp_path / "exact", 16)
+    table, matrix = Table(120), VectorBlocks(tmp_path / "exact", 16)
     matrix.refresh(table.stamps, table.give)
     matrix.write()
     gone = table.vectors[60].tobytes()
@@ -97,12 +97,12 @@ def test_a_deleted_vector_leaves_answers_at_once_and_the_files_with_the_next_wri
 
 
 def test_rows_that_came_after_the_files_are_kept_in_memory_until_the_next_write(tmp_path: Path) -> None:
-    table, matrix = Table(130), Matrix(tmp_path / "exact", 16)
+    table, matrix = Table(130), VectorBlocks(tmp_path / "exact", 16)
     whole = Table(130)
     table.keep(np.arange(70))
     matrix.refresh(table.stamps, table.give)
     matrix.write()
-    other = Matrix(tmp_path / "exact", 16)
+    other = VectorBlocks(tmp_path / "exact", 16)
     other.refresh(whole.stamps, whole.give)
     assert whole.read == 60
     check_search(other, whole)
@@ -114,7 +114,7 @@ def test_rows_that_came_after_the_files_are_kept_in_memory_until_the_next_write(
 
 
 def test_damaged_doubled_and_foreign_files_cost_time_but_no_answer(tmp_path: Path) -> None:
-    table, matrix = Table(100), Matrix(tmp_path / "exact", 16)
+    table, matrix = Table(100), VectorBlocks(tmp_path / "exact", 16)
     matrix.refresh(table.stamps, table.give)
     matrix.write()
     first, second = sorted(tmp_path.rglob("*.block"))
@@ -123,19 +123,19 @@ def test_damaged_doubled_and_foreign_files_cost_time_but_no_answer(tmp_path: Pat
     write_block(tmp_path / "exact", table.stamps[order], table.vectors[order])  # in another block as well
     (tmp_path / "exact" / "notes.block").write_text("{}")
     (tmp_path / "exact" / "empty.block").write_text("")
-    other = Matrix(tmp_path / "exact", 16)
+    other = VectorBlocks(tmp_path / "exact", 16)
     other.refresh(table.stamps, table.give)
     check_search(other, table)
     other.write()
     check_search(other, table)
-    again = Matrix(tmp_path / "exact", 16)
+    again = VectorBlocks(tmp_path / "exact", 16)
     again.refresh(table.stamps, lambda rows: pytest.fail("everything is in files"))
     check_search(again, table)
     assert read_block(second, 17) is None
 
 
 def test_equal_similarities_come_in_the_order_of_their_stamps(tmp_path: Path) -> None:
-    table, matrix = Table(120), Matrix(tmp_path / "exact", 16)
+    table, matrix = Table(120), VectorBlocks(tmp_path / "exact", 16)
     table.vectors = np.eye(16, dtype=np.float32)[np.arange(120) % 2]
     matrix.refresh(table.stamps, table.give)
     _, rows = matrix.search(torch.eye(16)[:1], 20, None)
@@ -168,7 +168,7 @@ def test_equal_vectors_are_equally_similar_in_any_block_beside_any_query(
     monkeypatch.setattr(exact, "GATHERED", 7)
     monkeypatch.setattr(exact, "FIRST", 32)
     monkeypatch.setattr(exact, "QUERIES_AT_ONCE", 5)
-    table, matrix = Table(333, dimension), Matrix(tmp_path / "exact", dimension)
+    table, matrix = Table(333, dimension), VectorBlocks(tmp_path / "exact", dimension)
     table.vectors = table.vectors[np.random.default_rng(1).integers(0, distinct, 333)]
     matrix.refresh(table.stamps, table.give)
     queries = some_vectors(11, seed=1, dimension=dimension)
@@ -183,7 +183,7 @@ def test_equal_vectors_are_equally_similar_in_any_block_beside_any_query(
 
 
 def test_rows_nearer_to_each_other_than_a_product_is_rounded_come_in_their_true_order(tmp_path: Path) -> None:
-    table, matrix = Table(333, 512), Matrix(tmp_path / "exact", 512)
+    table, matrix = Table(333, 512), VectorBlocks(tmp_path / "exact", 512)
     noise = np.random.default_rng(2).standard_normal((333, 512)).astype(np.float32)
     table.vectors = table.vectors[:1] + np.float32(1e-8) * noise
     matrix.refresh(table.stamps, table.give)
@@ -193,7 +193,7 @@ def test_rows_nearer_to_each_other_than_a_product_is_rounded_come_in_their_true_
 
 
 def test_an_empty_table_has_no_answers(tmp_path: Path) -> None:
-    table, matrix = Table(3), Matrix(tmp_path / "exact", 16)
+    table, matrix = Table(3), VectorBlocks(tmp_path / "exact", 16)
     table.keep(np.arange(0))
     matrix.refresh(table.stamps, table.give)
     matrix.write()
@@ -201,7 +201,7 @@ def test_an_empty_table_has_no_answers(tmp_path: Path) -> None:
 
 
 def test_a_few_new_rows_at_a_time_are_joined_in_memory(tmp_path: Path) -> None:
-    whole, matrix = Table(130), Matrix(tmp_path / "exact", 16)
+    whole, matrix = Table(130), VectorBlocks(tmp_path / "exact", 16)
     for count in range(2, 132, 2):
         table = Table(130)
         table.keep(np.arange(count))

@@ -22,8 +22,8 @@ from tapetum.gallery.store import Store, open_gallery
 from tapetum.indexing import shards
 from tapetum.indexing.index import IndexOptions, IndexReport, Progress, index_sources, open_gallery_for
 from tapetum.indexing.shards import (
-    Job,
     Made,
+    ShardJob,
     index_in_shards,
     plan_shards,
     read_plan,
@@ -152,9 +152,9 @@ def test_a_job_that_was_stopped_goes_on_with_its_finished_shards(
 ) -> None:
     alone = index_alone(tmp_path / "alone", model, run_file, find_sources([crops]))
     made: list[int] = []
-    make = Job.make
+    make = ShardJob.make
 
-    def watch(job: Job, *given: object) -> None:
+    def watch(job: ShardJob, *given: object) -> None:
         if len(made) == 3:
             raise KeyboardInterrupt
         make(job, *given)  # type: ignore[arg-type]
@@ -163,12 +163,12 @@ def test_a_job_that_was_stopped_goes_on_with_its_finished_shards(
     def begin() -> IndexReport | None:
         return index_with_others(tmp_path / "shared", model, run_file, lambda: find_sources([crops]))
 
-    monkeypatch.setattr(Job, "make", watch)
+    monkeypatch.setattr(ShardJob, "make", watch)
     with pytest.raises(KeyboardInterrupt):
         begin()
     with open_gallery(tmp_path / "shared") as shared:
         assert shared.count() == 0
-    monkeypatch.setattr(Job, "make", lambda job, *given: (made.append(2), make(job, *given)))
+    monkeypatch.setattr(ShardJob, "make", lambda job, *given: (made.append(2), make(job, *given)))
     assert begin() is not None
     assert made == [1, 1, 1, 2, 2, 2]
     with open_gallery(tmp_path / "shared") as shared:
@@ -182,7 +182,7 @@ def test_a_damaged_shard_is_made_again_and_what_was_erased_stays_away(
     crops: Path, model: Model, run_file: Path, tmp_path: Path, small_parts: None
 ) -> None:
     store = open_gallery_for(tmp_path / "shared", model, run_file)
-    job = Job(store, model, DETECTOR, IndexOptions(), ["here"])
+    job = ShardJob(store, model, DETECTOR, IndexOptions(), ["here"])
     job.open_plan(lambda: find_sources([crops / "yard"]))
     assert job.work() == 2
     damaged = job.path(job.plan.shards[1])
@@ -211,7 +211,7 @@ def test_loose_pictures_that_were_too_old_are_read_again_once_the_gallery_keeps_
 ) -> None:
     store = open_gallery_for(tmp_path / "shared", model, run_file)
     ten_days_ago = SourceOptions(start=time.time() - 10 * 86_400)
-    job = Job(store, model, DETECTOR, IndexOptions(), ["here"])
+    job = ShardJob(store, model, DETECTOR, IndexOptions(), ["here"])
     for days, added in ((3.0, 0), (30.0, 8)):
         write_keep_days(store, days)
         job.open_plan(lambda: find_sources([crops / "yard"], ten_days_ago))
@@ -235,13 +235,13 @@ def test_a_plan_cuts_loose_pictures_and_keeps_videos_whole(crops: Path, tmp_path
 def test_a_plan_is_read_as_it_was_written(crops: Path, model: Model, run_file: Path, tmp_path: Path) -> None:
     sources = find_sources([crops], SourceOptions(start=5.0))
     with open_gallery_for(tmp_path / "shared", model, run_file) as store:
-        job = Job(store, model, DETECTOR, IndexOptions(), ["here"])
+        job = ShardJob(store, model, DETECTOR, IndexOptions(), ["here"])
         job.open_plan(lambda: sources)
         assert job.plan.sources == tuple(sources)
-        other = Job(store, model, DETECTOR, IndexOptions(), ["here"])
+        other = ShardJob(store, model, DETECTOR, IndexOptions(), ["here"])
         other.open_plan(lambda: pytest.fail("there is a plan"))
         assert other.plan == job.plan
-        assert Job(store, model, DETECTOR, IndexOptions(), ["elsewhere"]).folder != job.folder
+        assert ShardJob(store, model, DETECTOR, IndexOptions(), ["elsewhere"]).folder != job.folder
 
 
 def test_a_shard_keeps_everything(model: Model, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from tapetum.inference.calibrate import (
 from tapetum.inference.describer import Describer
 from tapetum.runs.recipe import Recipe, load_recipe
 from tapetum.runs.sources import open_scene
-from tapetum.search.match_rule import Judge, build_judge, count_modalities
+from tapetum.search.match_rule import MatchRule, build_match_rule, count_modalities
 from tapetum.training.train import train
 
 Build = Callable[..., Recipe]
@@ -144,7 +144,7 @@ def test_with_too_few_people_the_reason_is_given() -> None:
 SEEN = Modality.VISIBLE, Modality.VISIBLE
 
 
-def probability(judge: Judge, similarity: float) -> float:
+def probability(judge: MatchRule, similarity: float) -> float:
     found = judge.probability(similarity, *SEEN)
     assert found is not None
     return found
@@ -157,7 +157,7 @@ def matches(gallery: EmbeddingSet, row: int) -> list[Match]:
 
 def test_a_search_for_somebody_in_the_gallery_finds_a_match_and_for_a_stranger_seldom(calibration: Calibration) -> None:
     gallery = crowd(200, 10_000, noise=0.7)
-    judge = build_judge(calibration, count_modalities(gallery))
+    judge = build_match_rule(calibration, count_modalities(gallery))
     assert judge.by_search
     assert judge.rate == 0.1
     assert judge.words.endswith("which 10 % of searches in 800 pictures for somebody who is not there reach")
@@ -168,20 +168,20 @@ def test_a_search_for_somebody_in_the_gallery_finds_a_match_and_for_a_stranger_s
     alarms = [judge.accepts(answers[0].similarity, *SEEN) for answers in search(strangers, gallery, 1)]
     assert np.mean(alarms) < 0.2
     assert probability(judge, -0.2) < 0.05
-    doubtful = build_judge(calibration, count_modalities(gallery), prior=0.001)
+    doubtful = build_match_rule(calibration, count_modalities(gallery), prior=0.001)
     assert probability(doubtful, 0.3) < probability(judge, 0.3)
 
 
 def test_a_rate_that_the_calibration_cannot_support_falls_back_on_comparisons_or_is_refused() -> None:
     few, gallery = calibrate(20), crowd(30, 10_000)
-    judge = build_judge(few, count_modalities(gallery))
+    judge = build_match_rule(few, count_modalities(gallery))
     assert not judge.by_search
     assert judge.rate == 0.1
     assert "10 % of comparisons of two people" in judge.words
     with pytest.raises(ProtocolError, match=r"20 people are too few for a false-alarm rate of 0.1 of searches in 120"):
-        build_judge(few, count_modalities(gallery), rate=0.1)
+        build_match_rule(few, count_modalities(gallery), rate=0.1)
     with pytest.raises(ProtocolError, match="must lie inside"):
-        build_judge(few, count_modalities(gallery), prior=1.0)
+        build_match_rule(few, count_modalities(gallery), prior=1.0)
 
 
 def test_a_part_of_a_gallery_in_another_modality_has_its_own_threshold_and_half_of_the_rate() -> None:
@@ -190,7 +190,7 @@ def test_a_part_of_a_gallery_in_another_modality_has_its_own_threshold_and_half_
     assert skipped == {}
     assert len(found.pairs) == 3
     gallery = EmbeddingSet(*_four_cameras(20, 5000))
-    judge = build_judge(found, count_modalities(gallery), asked=[Modality.INFRARED], rate=0.2)
+    judge = build_match_rule(found, count_modalities(gallery), asked=[Modality.INFRARED], rate=0.2)
     across, within = (judge.bars[Modality.INFRARED, each] for each in Modality)
     assert (across.pair, within.pair) == (ACROSS, "infrared-infrared")
     assert across.threshold < within.threshold

@@ -16,7 +16,7 @@ from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.data.augmentations.erasing import fill_colour
 from tapetum.data.datasets.regdb import write_miniature
-from tapetum.data.transforms import Place, augment_batch, read_operations
+from tapetum.data.transforms import BatchPosition, augment_batch, read_operations
 from tapetum.layers.normalisation import STATISTICS
 from tapetum.losses.weighted_triplet import weighted_triplet
 from tapetum.methods import build_method, small_options
@@ -270,7 +270,7 @@ def test_recipes_change_pictures_as_the_release_does_on_normalised_ones():
     pictures = np.random.default_rng(0).integers(0, 256, (400, 24, 12, 3), dtype=np.uint8)
     views = np.tile([0, 1, 0, 0], 100)
     modalities = np.tile([0, 0, 1, 1], 100)
-    place = Place(seed=0, epoch=0, number=0, modalities=modalities, views=views)
+    place = BatchPosition(seed=0, epoch=0, number=0, modalities=modalities, views=views)
     plain = augment_batch(pictures.copy(), read_operations([]), place, np.arange(400)).permute(0, 2, 3, 1).numpy()
     plain = (plain - means) / deviations
     operations = [each for each in augment_options(load_recipe("caj_sysu")) if each.name not in ("pad_crop", "flip")]

@@ -22,7 +22,7 @@ from tapetum.evaluation.pair_distances import BINS, PairDistances
 from tapetum.plots.embedding import EmbeddingMap
 from tapetum.report import content as plain
 from tapetum.report.build import build_report, render_report
-from tapetum.report.content import Answer, Breakdown, EnhancedPair, RankList, RealClip, ReportContent, Result
+from tapetum.report.content import Breakdown, EnhancedPair, QueryRanking, RankedPicture, RealClip, ReportContent, Result
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -105,12 +105,12 @@ def card(mean_ap: float) -> dict[str, Any]:
     }
 
 
-def ranking(method: str, query: int = 0) -> RankList:
+def ranking(method: str, query: int = 0) -> QueryRanking:
     answers = tuple(
-        Answer(picture(100 + rank), right=rank % 3 == 0, caption=f"person {rank}", similarity=0.9 - rank / 20)
+        RankedPicture(picture(100 + rank), right=rank % 3 == 0, caption=f"person {rank}", similarity=0.9 - rank / 20)
         for rank in range(12)
     )
-    return RankList(method, picture(query), answers, caption=f"person {query} {HOSTILE}", note="AP 0.25")
+    return QueryRanking(method, picture(query), answers, caption=f"person {query} {HOSTILE}", note="AP 0.25")
 
 
 def full_content() -> ReportContent:
