@@ -1,3 +1,53 @@
-"""Tapetum: person re-identification at night."""
+"""Tapetum: person re-identification at night.
+
+What most programs need is here, and loaded when it is first asked for: ``import tapetum`` alone costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Model",
+    "embed",
+    "evaluate",
+    "index",
+    "list_datasets",
+    "list_methods",
+    "list_recipes",
+    "load_model",
+    "open_gallery",
+    "search",
+]
+
+if TYPE_CHECKING:
+    from tapetum.door import (
+        embed,
+        evaluate,
+        index,
+        list_datasets,
+        list_methods,
+        list_recipes,
+        load_model,
+        open_gallery,
+        search,
+    )
+    from tapetum.inference.sessions import Model
+
+
+def __getattr__(name: str) -> Any:
+    """What `tapetum.door` defines, and the type of its models."""
+    if name == "Model":
+        from tapetum.inference.sessions import Model
+
+        return Model
+    if name in __all__:
+        from tapetum import door
+
+        return getattr(door, name)
+    raise AttributeError(f"module 'tapetum' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    """What can be asked for."""
+    return sorted([*__all__, "__version__"])

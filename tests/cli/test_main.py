@@ -34,7 +34,7 @@ def test_help_loads_no_heavy_library() -> None:
 def test_searching_loads_nothing_of_training_or_drawing() -> None:
     code = (
         "import sys\n"
-        "import tapetum.gallery.lance, tapetum.search.case, tapetum.search.find\n"
+        "import tapetum.gallery.lance, tapetum.searching.case, tapetum.searching.find\n"
         "heavy = {'lightning', 'sklearn', 'matplotlib', 'timm', 'torchvision', 'openvino', 'onnxruntime'}\n"
         "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"

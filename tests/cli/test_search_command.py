@@ -26,7 +26,7 @@ from tapetum.gallery.store import open_gallery
 from tapetum.inference.artefact import digest_file
 from tapetum.inference.sessions import open_model
 from tapetum.runs.recipe import Recipe
-from tapetum.search.calibrated import calibration_of_gallery
+from tapetum.searching.calibrated import calibration_of_gallery
 from tapetum.training.train import train
 
 

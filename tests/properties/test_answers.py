@@ -15,9 +15,9 @@ from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import PAIR_NAMES, Tail
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store, open_gallery
-from tapetum.search.find import Findings, FindOptions, Grouping, find
-from tapetum.search.match_rule import build_match_rule
-from tapetum.search.query import Query
+from tapetum.searching.find import Findings, FindOptions, Grouping, find
+from tapetum.searching.match_rule import build_match_rule
+from tapetum.searching.query import Query
 
 PEOPLE, CAMERAS, CROPS = 5, 3, 4
 SAME = 1e-6  # of a probability

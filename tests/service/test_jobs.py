@@ -276,7 +276,7 @@ def test_a_wrong_job_is_refused_at_once(
 
 
 def test_retention_runs_by_itself_and_is_written_down(serve: MakeServer, store: Store) -> None:
-    from tapetum.search.retention import write_keep_days
+    from tapetum.searching.retention import write_keep_days
     from tapetum.service.audit import FILE, read_log
 
     write_keep_days(store, 1e-6)
@@ -291,7 +291,7 @@ def test_what_is_too_old_stays_where_it_cannot_be_written_down(
     serve: MakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tapetum.core.errors import OutputError
-    from tapetum.search.retention import write_keep_days
+    from tapetum.searching.retention import write_keep_days
     from tapetum.service.audit import AuditLog
 
     write_keep_days(store, 1e-6)

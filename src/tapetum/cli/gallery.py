@@ -21,7 +21,7 @@ def info(where: Where = None, named: Named = None, folder: Folder = None) -> Non
     Example: tapetum gallery info --gallery galleries/night
     """
     from tapetum.gallery.store import open_gallery
-    from tapetum.search.facts import read_facts
+    from tapetum.searching.facts import read_facts
 
     with open_gallery(_place_of(where, named), folder=folder) as store:
         for line in read_facts(store).lines():
@@ -45,7 +45,7 @@ def delete(
     Example: tapetum gallery delete --gallery galleries/night --filter 'camera == "yard"'
     """
     from tapetum.gallery.store import open_gallery
-    from tapetum.search.retention import erase
+    from tapetum.searching.retention import erase
 
     with open_gallery(_place_of(where, named), folder=folder) as store:
         count = store.count(filter)
@@ -72,7 +72,7 @@ def keep(
     from tapetum.core.errors import RecipeError
     from tapetum.gallery.filters import Compare
     from tapetum.gallery.store import open_gallery
-    from tapetum.search.retention import apply_retention, check_days, oldest_kept, write_keep_days
+    from tapetum.searching.retention import apply_retention, check_days, oldest_kept, write_keep_days
 
     if (days is None) != forever:
         raise RecipeError("gallery keep: say either --days N or --forever")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from tapetum.gallery.filters import Filter
     from tapetum.gallery.store import Store
     from tapetum.inference.sessions import Model
-    from tapetum.search.find import Findings, Found
-    from tapetum.search.match_rule import MatchRule
-    from tapetum.search.query import Query
+    from tapetum.searching.find import Findings, Found
+    from tapetum.searching.match_rule import MatchRule
+    from tapetum.searching.query import Query
 
 AUTO = "auto"
 K = 10
@@ -139,9 +139,9 @@ def command(
 
     from tapetum.gallery.store import open_gallery
     from tapetum.indexing.index import open_gallery_model
-    from tapetum.search.case import build_case, case_content, check_case_path, write_case
-    from tapetum.search.find import FindOptions, find
-    from tapetum.search.query import join_queries, query_of_rows, query_of_tracklet
+    from tapetum.searching.case import build_case, case_content, check_case_path, write_case
+    from tapetum.searching.find import FindOptions, find
+    from tapetum.searching.query import join_queries, query_of_rows, query_of_tracklet
 
     if case is not None:
         check_case_path(case)
@@ -292,7 +292,7 @@ def _ask_pictures(
     model: "Model", shown: "Sequence[tuple[str, Picture, Box | None]]", modality: "Modality | None"
 ) -> "tuple[list[Query], list[list[bytes]]]":
     """A query a picture, and the person of each as JPEG."""
-    from tapetum.search.query import cut_person, query_of_pictures
+    from tapetum.searching.query import cut_person, query_of_pictures
     from tapetum.synth.sensor import encode_jpeg
 
     asked: list[Query] = []
@@ -307,7 +307,7 @@ def _find_calibration(
     store: "Store", place: Path | None, model: "Model | None", file: Path | None
 ) -> "tuple[Calibration | None, str]":
     """The calibration in use, or why there is none."""
-    from tapetum.search.calibrated import calibration_of_gallery, stored_calibration_of
+    from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of
 
     if model is not None and file is None:
         return stored_calibration_of(model), ""
@@ -339,7 +339,7 @@ def _echo_findings(findings: "Findings") -> None:
 
 def _echo_words(findings: "Sequence[Findings]") -> None:
     """What the words in the lines mean, once for all of them."""
-    from tapetum.search.find import SAID
+    from tapetum.searching.find import SAID
 
     if any(each.probability is not None for found in findings for each in found.found):
         for word, meaning in SAID.items():
@@ -386,7 +386,7 @@ def _search_pictures(
     from tapetum.inference.describer import Describer
     from tapetum.runs.progress import showing_pictures
     from tapetum.runs.sources import list_pictures, records_of
-    from tapetum.search.match_rule import build_match_rule, count_modalities, search_pictures
+    from tapetum.searching.match_rule import build_match_rule, count_modalities, search_pictures
 
     describer = Describer(run)
     calibrated = find_calibration(run, describer, calibration)

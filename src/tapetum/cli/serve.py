@@ -59,7 +59,7 @@ def command(
     from tapetum.footage.detectors import build_detector
     from tapetum.gallery.store import open_gallery
     from tapetum.indexing.index import open_gallery_model
-    from tapetum.search.retention import write_keep_days
+    from tapetum.searching.retention import write_keep_days
     from tapetum.service.security import new_token
     from tapetum.service.server import ServerAddress, bind, run_server, set_log_level
     from tapetum.service.state import ServiceOptions, build_service, service_folder

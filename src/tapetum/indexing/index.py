@@ -30,7 +30,7 @@ from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.indexing.earlier import compare_with_earlier
 from tapetum.inference.sessions import Device, Model, open_model
-from tapetum.search.retention import (
+from tapetum.searching.retention import (
     TOO_OLD,
     apply_retention,
     check_days,

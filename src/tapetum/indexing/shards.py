@@ -59,7 +59,7 @@ from tapetum.indexing.index import (
     refusing,
 )
 from tapetum.inference.sessions import Model
-from tapetum.search.retention import SHARDS
+from tapetum.searching.retention import SHARDS
 
 FORMAT = 2
 PART = 500  # loose pictures in a shard

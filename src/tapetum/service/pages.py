@@ -17,8 +17,8 @@ from tapetum.core.errors import TapetumError
 from tapetum.data.image_io import read_picture
 from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import write_filter
-from tapetum.search.enhance import enhance, name_enhancement
-from tapetum.search.find import SAID
+from tapetum.searching.enhance import enhance, name_enhancement
+from tapetum.searching.find import SAID
 from tapetum.service import api
 from tapetum.service.api import Administrator, Client, Held, Indexer, Searcher
 from tapetum.service.audit import AuditError, read_log

@@ -9,7 +9,7 @@ from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
 from tapetum.gallery.filters import Among, And, Compare, Filter, as_filter
 from tapetum.gallery.schema import Row
-from tapetum.search.find import SAID
+from tapetum.searching.find import SAID
 
 MOST_IDS = 1000
 Text = Annotated[str, Field(max_length=4096)]

@@ -17,8 +17,8 @@ from tapetum.footage.quality import measure_quality
 from tapetum.gallery.filters import write_filter
 from tapetum.gallery.store import Store
 from tapetum.inference.sessions import Model
-from tapetum.search.find import Findings, FindOptions, find
-from tapetum.search.query import Query, cut_person, query_of_pictures, query_of_rows, query_of_tracklet
+from tapetum.searching.find import Findings, FindOptions, find
+from tapetum.searching.query import Query, cut_person, query_of_pictures, query_of_rows, query_of_tracklet
 from tapetum.service.audit import hash_thumbnail
 from tapetum.service.crops import crop_path
 from tapetum.service.errors import NotFoundError, ServiceError

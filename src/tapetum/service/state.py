@@ -19,9 +19,9 @@ from tapetum.gallery.filters import Compare, Filter, parse_time, write_filter
 from tapetum.gallery.store import Store, chunks
 from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
 from tapetum.inference.sessions import Model
-from tapetum.search.calibrated import stored_calibration_of
-from tapetum.search.case import build_case, render_case, zip_case
-from tapetum.search.retention import erase, oldest_kept, read_keep_days
+from tapetum.searching.calibrated import stored_calibration_of
+from tapetum.searching.case import build_case, render_case, zip_case
+from tapetum.searching.retention import erase, oldest_kept, read_keep_days
 from tapetum.service.audit import AuditLog
 from tapetum.service.errors import OverloadError, ServiceError, SignInError
 from tapetum.service.jobs import Job, Jobs, Progress

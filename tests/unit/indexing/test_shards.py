@@ -35,7 +35,7 @@ from tapetum.inference.sessions import Model, open_model
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import Header, save_checkpoint
 from tapetum.runs.recipe import load_recipe
-from tapetum.search.retention import erase, write_keep_days
+from tapetum.searching.retention import erase, write_keep_days
 
 PICTURES = 23
 DETECTOR = BackgroundDetector()

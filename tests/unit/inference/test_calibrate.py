@@ -30,7 +30,7 @@ from tapetum.inference.calibrate import (
 from tapetum.inference.describer import Describer
 from tapetum.runs.recipe import Recipe, load_recipe
 from tapetum.runs.sources import open_scene
-from tapetum.search.match_rule import MatchRule, build_match_rule, count_modalities
+from tapetum.searching.match_rule import MatchRule, build_match_rule, count_modalities
 from tapetum.training.train import train
 
 Build = Callable[..., Recipe]

@@ -24,7 +24,7 @@ from tapetum.report.runs import read_test
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import list_pictures, list_split
-from tapetum.search.match_rule import search_pictures
+from tapetum.searching.match_rule import search_pictures
 from tapetum.training.train import train
 
 Build = Callable[..., Recipe]

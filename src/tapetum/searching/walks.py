@@ -18,8 +18,8 @@ from tapetum.evaluation.calibration import Calibration
 from tapetum.gallery.filters import Among, And, Filter
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store, chunks
-from tapetum.search.identities import join_alike
-from tapetum.search.match_rule import MatchRule
+from tapetum.searching.identities import join_alike
+from tapetum.searching.match_rule import MatchRule
 
 WALKS_AT_ONCE = 1_000  # whose vectors are in memory
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tapetum.search import retention as module
 
 from gallery_rows import files_with
 from plain_model import pictures_seen, plain_model
@@ -22,8 +23,7 @@ from tapetum.gallery.store import Store
 from tapetum.indexing.index import IndexOptions, index_sources, open_gallery_for
 from tapetum.indexing.shards import Made, write_shard
 from tapetum.inference.sessions import Model
-from tapetum.search import retention as module
-from tapetum.search.retention import (
+from tapetum.searching.retention import (
     Erasure,
     apply_retention,
     digest_id,

@@ -30,8 +30,8 @@ from tapetum.gallery.filters import as_filter, write_filter
 from tapetum.gallery.schema import CROPS, Row
 from tapetum.gallery.store import Store
 from tapetum.inference.sessions import Model
-from tapetum.search.find import SAID, Findings, FindOptions, Found
-from tapetum.search.query import Query
+from tapetum.searching.find import SAID, Findings, FindOptions, Found
+from tapetum.searching.query import Query
 
 FORMAT = 1
 MOST_SHOWN = 8  # pictures of one answer; the other rows are listed without
@@ -162,13 +162,13 @@ def render_case(case: Case) -> str:
         case: the case.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tapetum.search", "templates"),
+        loader=jinja2.PackageLoader("tapetum.searching", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = (resources.files("tapetum.search") / "templates" / "case.css").read_text(encoding="utf-8")
+    style = (resources.files("tapetum.searching") / "templates" / "case.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     addresses = {
         name: f"data:{_kind(file)};base64,{base64.b64encode(file).decode()}" for name, file in case.files.items()

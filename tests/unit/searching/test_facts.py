@@ -7,8 +7,8 @@ from gallery_rows import MODEL, NIGHT, a_row, some_rows, some_vectors
 from tapetum.core.errors import FilterError
 from tapetum.core.types import Modality
 from tapetum.gallery.store import open_gallery
-from tapetum.search.facts import Span, read_facts
-from tapetum.search.retention import erase, write_keep_days
+from tapetum.searching.facts import Span, read_facts
+from tapetum.searching.retention import erase, write_keep_days
 
 
 def test_a_gallery_is_told_in_numbers(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.sessions import Model, TorchSession
 from tapetum.methods import build_method
-from tapetum.search.enhance import LARGEST_HEIGHT, PLAIN, brighten, enhance
+from tapetum.searching.enhance import LARGEST_HEIGHT, PLAIN, brighten, enhance
 
 IDF = {"extractor_options": {"backbone": "test_resnet", "width": 16}, "curve_width": 4, "input_scale": 1.0}
 

@@ -20,7 +20,7 @@ from tapetum.core.errors import OutputError
 from tapetum.core.types import Modality
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store, open_gallery
-from tapetum.search.case import (
+from tapetum.searching.case import (
     MOST_SHOWN,
     Case,
     build_case,
@@ -31,8 +31,8 @@ from tapetum.search.case import (
     write_case,
     zip_case,
 )
-from tapetum.search.find import FindOptions, find
-from tapetum.search.query import Query, join_queries, query_of_rows
+from tapetum.searching.find import FindOptions, find
+from tapetum.searching.query import Query, join_queries, query_of_rows
 
 EVIL = '<script>alert("x")</script>'
 NOW = 1_795_291_200.0  # 2026-11-21 20:00 UTC

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tapetum.search import find as finding
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,11 +29,10 @@ from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store, open_gallery
 from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.sessions import Model
-from tapetum.search import find as finding
-from tapetum.search.calibrated import calibration_of_gallery, stored_calibration_of
-from tapetum.search.find import FindOptions, find
-from tapetum.search.identities import link
-from tapetum.search.query import Query, join_queries, query_of_pictures, query_of_rows, query_of_tracklet
+from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of
+from tapetum.searching.find import FindOptions, find
+from tapetum.searching.identities import link
+from tapetum.searching.query import Query, join_queries, query_of_pictures, query_of_rows, query_of_tracklet
 
 CLIP = Path(
     os.environ.get("TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4")

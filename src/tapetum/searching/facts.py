@@ -13,7 +13,7 @@ from tapetum.footage.facts import GUESSED_TIME, ORIGINS, Origin
 from tapetum.footage.lists import read_listed
 from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import Store
-from tapetum.search.retention import read_erased, read_keep_days
+from tapetum.searching.retention import read_erased, read_keep_days
 
 _MOST_DOUBTS = 5  # told of one camera
 

@@ -37,11 +37,11 @@ from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import MOST_ANSWERS, Store
-from tapetum.search.calibrated import advise_calibration
-from tapetum.search.identities import comparison_rates
-from tapetum.search.match_rule import MatchRule, build_match_rule
-from tapetum.search.query import Query
-from tapetum.search.walks import (
+from tapetum.searching.calibrated import advise_calibration
+from tapetum.searching.identities import comparison_rates
+from tapetum.searching.match_rule import MatchRule, build_match_rule
+from tapetum.searching.query import Query
+from tapetum.searching.walks import (
     FoundRow,
     Group,
     Means,

@@ -1,0 +1,231 @@
+"""The front door: what most programs need, in the words of the field. Each function imports its room when called."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tapetum.core import discovery
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from tapetum.evaluation.card import Card
+    from tapetum.gallery.store import Store
+    from tapetum.indexing.index import IndexReport
+    from tapetum.inference.sessions import Model
+    from tapetum.searching.find import Findings
+
+    Place = str | Path
+    Pictures = Sequence[str | Path | NDArray[np.uint8]]
+    Light = Literal["visible", "infrared"]
+
+
+def load_model(
+    place: Place,
+    *,
+    released: str | None = None,
+    precision: str = "auto",
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+) -> Model:
+    """A model ready to embed pictures.
+
+    Args:
+        place: a run folder, a checkpoint, a folder of `tapetum export`, or a checkpoint of released code.
+        released: layout of released code, e.g. "idf-official"; `tapetum convert --help` lists them.
+        precision: "fp32", "bf16", or "auto": bf16 where the machine computes it fast and no vector turns away.
+        device: "auto" takes a GPU where there is one.
+    Raises:
+        CheckpointError: nothing there, damaged, or a library is missing.
+        RecipeError: the layout is unknown, or this precision is not available here.
+    """
+    from tapetum.inference.sessions import open_model
+
+    if released is None:
+        return open_model(Path(place), precision=precision, device=device)
+    from tapetum.runs.convert import import_checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        ours = Path(folder) / "converted.safetensors"
+        import_checkpoint(released, Path(place), ours)
+        return open_model(ours, precision=precision, device=device)
+
+
+def embed(model: Model, pictures: Pictures, *, modality: Light | Sequence[Light] = "visible") -> Tensor:
+    """Vectors of pictures of people, (N, D) float32 of unit length: their inner products are similarities.
+
+    Args:
+        model: of `load_model`.
+        pictures: files, or (h, w, 3) uint8 RGB arrays, of any size; one person fills each.
+        modality: of all pictures, or one each.
+    Raises:
+        DataError: a picture is missing or damaged.
+        RecipeError: an unknown modality.
+    """
+    import numpy as np
+    import torch
+
+    from tapetum.data.image_io import read_picture
+
+    shown = list(pictures)
+    kinds = [modality] * len(shown) if isinstance(modality, str) else list(modality)
+    numbers = np.array([_modality(each) for each in kinds], dtype=np.int64)
+    vectors = [torch.empty(0, model.dimension)]
+    for start in range(0, len(shown), CHUNK):
+        some = [read_picture(Path(each)) if isinstance(each, str | Path) else each for each in shown[start:][:CHUNK]]
+        vectors.append(model.describe(model.resize(some), numbers[start:][:CHUNK]))
+    return torch.cat(vectors)
+
+
+def evaluate(place: Place, *, data: str | None = None, protocol: str | None = None) -> Card:
+    """Test a run by a protocol of a data set; the result card is also written beside the run.
+
+    Args:
+        place: a run folder or a checkpoint.
+        data: "NAME=ROOT" of a data set; None takes the one that the run's recipe names.
+        protocol: one of the data set's; None takes the recipe's choice, else the data set's default.
+    Returns:
+        The card: ``card["metrics"]["rank1"]`` and ``["mean_ap"]`` are fractions.
+    Raises:
+        TapetumError: the run or the pictures are missing or damaged, or the protocol cannot be carried out on them.
+    """
+    from tapetum.inference.evaluate import evaluate_run
+
+    if data is None:
+        return evaluate_run(Path(place), protocol=protocol).card
+    from tapetum.inference.describer import Describer
+    from tapetum.runs.recipe import override_recipe
+    from tapetum.runs.sources import open_data, source_overrides
+
+    recipe = Describer(Path(place)).recipe
+    section = override_recipe(recipe, source_overrides(data, recipe.data), str(place)).data
+    return evaluate_run(Path(place), dataset=open_data(section).dataset, data=section, protocol=protocol).card
+
+
+def open_gallery(place: Place) -> Store:
+    """A gallery that is there.
+
+    Args:
+        place: a folder, or milvus://host:port/name.
+    Raises:
+        GalleryError: there is none, it is damaged, or the server does not answer.
+    """
+    from tapetum.gallery import store
+
+    return store.open_gallery(place)
+
+
+def index(
+    sources: Sequence[str | Path] | str | Path,
+    gallery: Place,
+    model: Place,
+    *,
+    detector: str = "background",
+    progress: Callable[[int, int], None] | None = None,
+) -> IndexReport:
+    """Read videos, folders of frames or crops into a gallery; what it holds already is passed over.
+
+    Args:
+        sources: files and folders.
+        gallery: where it is or shall be.
+        model: a run folder, a checkpoint or a folder of `tapetum export`; the gallery remembers it.
+        detector: finds people in frames: "background", "torchvision:NAME" or an ONNX file.
+        progress: called with (done, total) frames and pictures.
+    Returns:
+        What was read, stored and refused; ``print(*report.lines(), sep="\\n")`` tells it to people.
+    Raises:
+        TapetumError: a source, the model or the gallery cannot be used; every row counted so far is stored.
+    """
+    from tapetum.footage.detectors import build_detector
+    from tapetum.footage.sources import find_sources
+    from tapetum.indexing.index import IndexReport, index_sources, open_gallery_for
+    from tapetum.inference.sessions import open_model
+
+    report = IndexReport()
+    places = [sources] if isinstance(sources, str | Path) else list(sources)
+    opened = open_model(Path(model))
+    finder = build_detector(detector)
+    with open_gallery_for(str(gallery), opened, Path(model)) as store:
+        found = find_sources(map(str, places), report=report.footage)
+        return index_sources(found, store, opened, finder, report=report, progress=progress)
+
+
+def search(
+    gallery: Store,
+    person: str | Path | NDArray[np.uint8] | None = None,
+    *,
+    tracklet: str | None = None,
+    model: Model | None = None,
+    k: int = 20,
+    **options: Any,
+) -> Findings:
+    """Who of a gallery looks like this person, and is it that person?
+
+    Args:
+        gallery: of `open_gallery`.
+        person: a picture that one person fills, file or (h, w, 3) uint8 RGB; or None, where `tracklet` says who.
+        tracklet: of the gallery; needs no model.
+        model: the gallery's own, opened; None opens the one that it remembers, for a picture.
+        k: answers.
+        options: further fields of `tapetum.searching.find.FindOptions`, e.g. ``filter="camera == 'yard'"``.
+    Returns:
+        Answers, best first: ``findings.found[0].probability``, ``.accepted``, ``.row``; and a verdict in words.
+    Raises:
+        TapetumError: the picture, the filter or an option is wrong, or the model is not where it was.
+    """
+    from tapetum.core.errors import GalleryError
+    from tapetum.searching.calibrated import calibration_of_gallery
+    from tapetum.searching.find import FindOptions, find
+    from tapetum.searching.query import query_of_pictures, query_of_tracklet
+
+    wrong = GalleryError("search: give a picture of the person, or the name of a tracklet, and not both")
+    if person is not None and tracklet is not None:
+        raise wrong
+    settings = FindOptions(k=k, **options)
+    if tracklet is not None:
+        query = query_of_tracklet(gallery, tracklet)
+    elif person is not None:
+        from tapetum.data.image_io import read_picture
+        from tapetum.indexing.index import open_gallery_model
+
+        picture = read_picture(Path(person)) if isinstance(person, str | Path) else person
+        label = str(person) if isinstance(person, str | Path) else "picture"
+        query = query_of_pictures(model or open_gallery_model(gallery), [picture], [label])
+    else:
+        raise wrong
+    calibration, _ = calibration_of_gallery(gallery)
+    return find(gallery, [query], settings, calibration)[0]
+
+
+def list_methods() -> list[str]:
+    """Names for ``method.name`` of a recipe."""
+    return discovery.list_names("tapetum.methods")
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    from tapetum.runs import recipe
+
+    return recipe.list_recipes()
+
+
+def list_datasets() -> list[str]:
+    """Names for ``data.name`` of a recipe, and for NAME=ROOT."""
+    return discovery.list_names("tapetum.data.datasets")
+
+
+CHUNK = 256  # pictures decoded at once
+
+
+def _modality(name: str) -> int:
+    from tapetum.core.errors import RecipeError, nearest_name
+    from tapetum.core.types import Modality
+
+    names = {each.name.lower(): int(each) for each in Modality}
+    if name not in names:
+        raise RecipeError(f"modality {name!r} is unknown; {nearest_name(name, names)}")
+    return names[name]
