@@ -4,7 +4,8 @@ import dataclasses
 import importlib
 import re
 import shlex
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tapetum.data.catalog import PACKAGE, load_dataset_module
 from tapetum.methods import method_options
 from tapetum.runs.recipe import known_keys, list_recipes
 from tapetum.synth.scene import SceneOptions
+from unit.inference.conftest import make_run  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -142,12 +144,28 @@ def runnable(page: Path) -> list[Block]:
     return [b for b in read_blocks(page) if b.language == "python" and not b.text.lstrip().startswith(SKETCH)]
 
 
+def furnish(folder: Path, train: Callable[[str], Path], people: Path) -> None:
+    """What README's Python finds: the demo's run, some crops, two pictures."""
+    pictures = sorted(path for path in people.rglob("*") if path.is_file())
+    (folder / "runs" / "demo").mkdir(parents=True)
+    shutil.copy(train("idf"), folder / "runs" / "demo" / "idf")
+    (folder / "footage").mkdir()
+    for name, picture in zip(("one.jpg", "other.jpg", *(f"footage/{n}.png" for n in range(4))), pictures, strict=False):
+        shutil.copy(picture, folder / name)
+
+
 @pytest.mark.parametrize("page", pages_with_python())
 def test_the_python_blocks_of_a_page_run_one_after_the_other(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    one_thread: None,
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    if page.name == "README.md":
+        furnish(tmp_path, request.getfixturevalue("make_run"), request.getfixturevalue("people"))
     names: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
     for number, block in enumerate(runnable(page), start=1):
         exec(compile(block.text, f"{page.name}, block {number}", "exec"), names)
