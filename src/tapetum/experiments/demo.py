@@ -430,14 +430,13 @@ def introduce(labels: Sequence[str]) -> str:
     """
     one = len(labels) == 1
     count = COUNTS[len(labels)] if len(labels) < len(COUNTS) else str(len(labels))
-    named = labels[0] if one else f"the baseline {labels[0]}{',' * (len(labels) == 2)} and {labels[1]}"
-    if len(labels) > 2:
-        named = f"the baseline {join_words(labels)}"
+    names = ", and ".join(labels) if len(labels) == 2 else join_words(labels)
+    baseline = "" if one else "the baseline "
     looks = "looks at each picture twice, as it is and brightened by a network trained along"
     ends = f", which {looks}." if labels[-1] == "IDF" else f". IDF {looks}." if "IDF" in labels else "."
     return (
         f"{count} {'method was' if one else 'methods were'} trained on generated night pictures of some people and "
-        f"tested on others whom {'it has' if one else 'they have'} never seen: {named}{ends}"
+        f"tested on others whom {'it has' if one else 'they have'} never seen: {baseline}{names}{ends}"
     )
 
 
