@@ -54,7 +54,7 @@ from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip
 METHODS = ("ide", "idf")  # the baseline first
 # Seconds an epoch of 60 people, two cores.
 WEIGHTS = {"ide_synth": 8.0, "idf_synth": 18.0}
-WEIGHT = 12.0  # of the others
+WEIGHT = 12.0  # of the others, a guess: the board goes by the pace that it sees
 QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")
 PRINTED = {"IDE+": ("MB", "MB"), "IDF": ("MB+IEB+IDM w/ IFD", "MB+IEB+IDM (w/ IFD)")}  # label -> row, key in Table V
 NOT_COMPARABLE = "real night pictures, pretrained: not comparable with the rows above"

@@ -62,7 +62,7 @@ PEOPLE = 160  # to train on: with fewer a method learns them by heart
 TESTED = 4  # people to train on for each one to test with
 # Seconds an epoch of so many people, two cores.
 WEIGHTS = {"two_stream_synth": 11.5, "agw_synth": 12.5, "deen_synth": 25.0, "idf_deen_synth": 33.0}
-WEIGHT = 15.0  # of the others
+WEIGHT = 15.0  # of the others, a guess
 PEOPLE_ON_MAP = 20
 
 
