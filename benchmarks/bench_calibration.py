@@ -59,31 +59,24 @@ MOST_DOUBTED = 2.0  # percent
 
 def run() -> Iterator[dict[str, Any]]:
     yield from measure_doubts()
-    here = {
-        "demo": (demo.DemoOptions(Path("runs/demo")).others(), demo.METHODS),
-        "demo-ir": (demo_infrared.InfraredDemoOptions(Path("runs/demo-ir")).others(), demo_infrared.METHODS),
-    }
+    demos = (demo.DemoOptions(Path("runs/demo")), demo_infrared.InfraredDemoOptions(Path("runs/demo-ir")))
+    here = {options.out.name: options.others() for options in demos}
     runs = {
-        name: {
-            label: place
-            for label, recipe in methods.items()
-            if (place := Path("runs") / name / recipe.removesuffix("_synth")).is_dir()
-        }
-        for name, (_, methods) in here.items()
+        options.out.name: {label: place for label, place in options.runs.items() if place.is_dir()} for options in demos
     }
     if not any(runs.values()):
         raise DataError("runs: holds no demo whose methods could be calibrated; type `make demo` or `make demo-ir`")
     for name, places in runs.items():
         if not places:
             continue
-        people = open_scene({**here[name][0], "num_test_people": PEOPLE}, CACHE / name)
+        people = open_scene({**here[name], "num_test_people": PEOPLE}, CACHE / name)
         for label, place in places.items():
             describer = Describer(place)
             found = calibrate(describer, people)
             for pair in found[0].checked:
                 yield from judge(f"calibration: {label}, {pair}", pair, found)
             if name == "demo":
-                yield from measure_walks(label, describer, found[0], here[name][0])
+                yield from measure_walks(label, describer, found[0], here[name])
 
 
 def calibrate(describer: Describer, people: Dataset) -> list[Calibration]:

@@ -1,6 +1,6 @@
 """Options that several subcommands share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,33 @@ Mirror = Annotated[
 ]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16, fp16 or auto; default: as the recipe says.")]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave damaged pictures out and count them.")]
+MethodNames = Annotated[
+    str, typer.Option("--methods", help="Methods to train, separated by commas, the baseline first.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names from an option that takes several.
+
+    Args:
+        text: separated by commas.
+    """
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def echo_table(columns: Sequence[str], rows: Mapping[str, Sequence[float | None]]) -> None:
+    """Print percentages, the first column as wide as the longest label.
+
+    Args:
+        columns: titles.
+        rows: label -> a fraction for each column; None leaves the place empty.
+    """
+    width = max(map(len, rows)) + 2
+    typer.echo(" " * width + "".join(f"{title:>9}" for title in columns))
+    for label, values in rows.items():
+        cells = ("" if value is None else f"{100 * value:.2f}" for value in values)
+        typer.echo(f"{label:{width}}" + "".join(f"{cell:>9}" for cell in cells).rstrip())
 
 
 def echo_skipped(skipped: list[str] | tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tapetum.cli._choices import Quiet
+from tapetum.cli._choices import MethodNames, Quiet, echo_table, split_names
 
 
 def command(
@@ -13,11 +13,12 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scene and of the trainings.")] = 2021,
     people: Annotated[int, typer.Option(min=2, help="People for training, and as many others for testing.")] = 60,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 12,
+    methods: MethodNames = "ide,idf",
     clip: Annotated[
         Path | None, typer.Option(help="A real video of a static camera to try the trained methods on.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of both recipes; repeatable.")
+        list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of all recipes; repeatable.")
     ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Use no ImageNet weights, though their package be installed.")
@@ -26,14 +27,23 @@ def command(
 ) -> None:
     """Generate a night scene, train IDE+ and IDF on it, evaluate, search, and write a report.
 
-    Ctrl-C leaves a usable state; the same command goes on from there.
+    Ctrl-C leaves a usable state; the same command goes on from there, and with more methods it trains those alone.
 
-    Example: tapetum demo --out runs/demo
+    Example: tapetum demo --out runs/demo --methods ide,bot,agw,transreid,idf
     """
-    from tapetum.experiments.demo import DemoOptions, check_out, run_demo
+    from tapetum.experiments.demo import DemoOptions, check_out, list_folders, run_demo
 
-    check_out(out)
-    options = DemoOptions(out, seed, people, epochs, clip, overrides=tuple(set_ or ()), from_scratch=from_scratch)
+    check_out(out, list_folders())
+    options = DemoOptions(
+        out,
+        seed,
+        people,
+        epochs,
+        clip,
+        overrides=tuple(set_ or ()),
+        from_scratch=from_scratch,
+        methods=split_names(methods),
+    )
     typer.echo(f"networks start from {options.start}")
     try:
         metrics = run_demo(options, quiet=quiet)
@@ -43,9 +53,7 @@ def command(
     names = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "mean_ap": "mAP", "mean_inp": "mINP"}
     first = next(iter(metrics["methods"].values()))
     typer.echo(f"protocol {first['protocol']}, AP {first['ap']}, seed {seed}; percent")
-    typer.echo(f"{'':8}" + "".join(f"{name:>9}" for name in names.values()))
-    for label, numbers in metrics["methods"].items():
-        typer.echo(f"{label:8}" + "".join(f"{100 * numbers[key]:9.2f}" for key in names))
     chance = metrics["chance"]
-    typer.echo(f"{'chance':8}{100 * chance['rank1']:9.2f}{'':18}{100 * chance['mean_ap']:9.2f}")
+    rows = {**metrics["methods"], "chance": {name: chance[name] for name in ("rank1", "mean_ap")}}
+    echo_table(list(names.values()), {label: [row.get(name) for name in names] for label, row in rows.items()})
     typer.echo(f"{out / 'report.html'}: open it in a browser")

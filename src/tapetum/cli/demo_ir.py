@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tapetum.cli._choices import Quiet
+from tapetum.cli._choices import MethodNames, Quiet, echo_table, split_names
 
 
 def command(
@@ -13,6 +13,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scene and of the trainings.")] = 2021,
     people: Annotated[int, typer.Option(min=2, help="People for training; a quarter as many are for testing.")] = 160,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 8,
+    methods: MethodNames = "two_stream,agw,deen",
     enhanced: Annotated[
         bool,
         typer.Option("--enhanced", help="Also train DEEN whose visible pictures also enter brightened, as in IDF."),
@@ -28,16 +29,23 @@ def command(
     """Generate a night scene in visible and infrared, train the two-stream baseline, AGW and DEEN on it, and report.
 
     Each is evaluated in both directions with ten drawn galleries. Ctrl-C leaves a usable state; the same command goes
-    on from there.
+    on from there, and with more methods it trains those alone.
 
-    Example: tapetum demo-ir --out runs/demo-ir
+    Example: tapetum demo-ir --out runs/demo-ir --methods two_stream,agw,caj,mclnet,deen
     """
     from tapetum.experiments.demo import check_out
     from tapetum.experiments.demo_infrared import InfraredDemoOptions, list_folders, run_infrared_demo
 
     check_out(out, list_folders())
     options = InfraredDemoOptions(
-        out, seed, people, epochs, enhanced=enhanced, overrides=tuple(set_ or ()), from_scratch=from_scratch
+        out,
+        seed,
+        people,
+        epochs,
+        enhanced=enhanced,
+        overrides=tuple(set_ or ()),
+        from_scratch=from_scratch,
+        methods=split_names(methods),
     )
     typer.echo(f"networks start from {options.start}")
     try:
@@ -49,9 +57,7 @@ def command(
     for way, protocol in metrics["protocols"].items():
         first = next(iter(metrics["methods"].values()))[way]
         typer.echo(f"{way}: {protocol}, {first['trials']} trials, AP {first['ap']}, seed {seed}; percent")
-        typer.echo(f"{'':12}" + "".join(f"{name:>9}" for name in names.values()))
-        for label, ways in metrics["methods"].items():
-            typer.echo(f"{label:12}" + "".join(f"{100 * ways[way][key]:9.2f}" for key in names))
-        chance = metrics["chance"][way]
-        typer.echo(f"{'chance':12}{100 * chance['rank1']:9.2f}{'':18}{100 * chance['mean_ap']:9.2f}")
+        chance = {name: metrics["chance"][way][name] for name in ("rank1", "mean_ap")}
+        rows = {**{label: ways[way] for label, ways in metrics["methods"].items()}, "chance": chance}
+        echo_table(list(names.values()), {label: [row.get(name) for name in names] for label, row in rows.items()})
     typer.echo(f"{out / 'report.html'}: open it in a browser")

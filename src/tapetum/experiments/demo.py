@@ -1,4 +1,4 @@
-"""The demo: a night scene, the baseline and IDF trained on it, evaluated, calibrated, searched, and a report.
+"""The demo: a night scene, the baseline and IDF or other methods trained on it, evaluated, searched, and a report.
 
 Every stage leaves finished files, so an interrupted demo goes on where it stopped when it is called again.
 """
@@ -32,6 +32,7 @@ from tapetum.experiments.calibrated import (
 from tapetum.experiments.published import TABLE_V
 from tapetum.experiments.real_clip import CLIP_WEIGHT, check_clip, run_clip
 from tapetum.experiments.start import decide_scratch, describe_start, start_overrides
+from tapetum.experiments.trainable import COUNTS, VISIBLE, choose_methods, join_words, list_run_names, run_name
 from tapetum.gallery.index import search
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report.build import build_report
@@ -44,19 +45,23 @@ from tapetum.report.collect import (
     read_curves,
 )
 from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip, ReportContent, Result
-from tapetum.runs.checkpoint import load_checkpoint
-from tapetum.runs.recipe import DataSection, Recipe, load_recipe, scene_options
+from tapetum.runs.checkpoint import Checkpoint, load_checkpoint
+from tapetum.runs.recipe import Recipe, check_recipe, load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder, write_json
 from tapetum.runs.sources import open_scene
 from tapetum.training.train import train
 
-METHODS = {"IDE+": "ide_synth", "IDF": "idf_synth"}  # label -> recipe; the baseline first
+METHODS = ("ide", "idf")  # the baseline first
+# Seconds an epoch of 60 people, two cores.
+WEIGHTS = {"ide_synth": 8.0, "idf_synth": 18.0}
+WEIGHT = 12.0  # of the others, a guess: the board goes by the pace that it sees
 QUANTITIES = ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")
+PRINTED = {"IDE+": ("MB", "MB"), "IDF": ("MB+IEB+IDM w/ IFD", "MB+IEB+IDM (w/ IFD)")}  # label -> row, key in Table V
+NOT_COMPARABLE = "real night pictures, pretrained: not comparable with the rows above"
 GENERATE = "generate the night scene"
 SEARCHES = 4
 PAIRS = 6
 SAMPLES = 12
-FOLDERS = ("scene", "ide", "idf", "others", "real")
 FILES = ("statistics.npz", "metrics.json", "searches.json", "report.html")
 
 
@@ -70,8 +75,9 @@ class DemoOptions:
         people: for training, and as many others for testing.
         epochs: of each training.
         clip: a real video to try the trained methods on; None for none.
-        overrides: "key.key=value" for both recipes.
+        overrides: "key.key=value" for all recipes.
         from_scratch: use no ImageNet weights, though their package be installed.
+        methods: short names, the baseline first (see `tapetum.experiments.trainable`).
     """
 
     out: Path
@@ -81,21 +87,27 @@ class DemoOptions:
     clip: Path | None = None
     overrides: tuple[str, ...] = field(default=())
     from_scratch: bool = False
+    methods: tuple[str, ...] = METHODS
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """Label -> recipe, the baseline first."""
+        return choose_methods(self.methods, VISIBLE)
 
     @property
     def runs(self) -> dict[str, Path]:
         """Label -> run folder."""
-        return {label: self.out / name.removesuffix("_synth") for label, name in METHODS.items()}
+        return {label: self.out / run_name(name) for label, name in self.recipes.items()}
 
     @property
     def scratch(self) -> bool:
         """Whether the trainings start from scratch."""
-        return decide_scratch(self.from_scratch, self.runs.values())
+        return decide_scratch(self.from_scratch, self.out)
 
     @property
     def start(self) -> str:
         """What the trainings start from, for a reader."""
-        return describe_start(next(iter(METHODS.values())), scratch=self.scratch)
+        return describe_start(self.recipes, scratch=self.scratch)
 
     @property
     def command(self) -> str:
@@ -140,15 +152,16 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
     """
     if options.clip is not None:
         check_clip(options.clip)  # before the trainings, not after them
+    recipes = {label: options.recipe(name) for label, name in options.recipes.items()}
     make_folder(options.out)
-    recipes = {label: options.recipe(name) for label, name in METHODS.items()}
     share = options.people / 60
     stages = [Stage(GENERATE, 35 * share)]
     stages += [
-        Stage(f"train {label}", weight * share * options.epochs) for label, weight in zip(METHODS, (8, 18), strict=True)
+        Stage(f"train {label}", WEIGHTS.get(name, WEIGHT) * share * options.epochs)
+        for label, name in options.recipes.items()
     ]
-    stages += [Stage(f"evaluate {label}", 12 * share) for label in METHODS]
-    stages += [Stage(GENERATE_OTHERS, 18 * share), *(Stage(f"calibrate {label}", 32 * share) for label in METHODS)]
+    stages += [Stage(f"evaluate {label}", 12 * share) for label in recipes]
+    stages += [Stage(GENERATE_OTHERS, 18 * share), *(Stage(f"calibrate {label}", 32 * share) for label in recipes)]
     stages += [Stage("try the real clip", CLIP_WEIGHT)] if options.clip else []
     stages += [Stage("write the report", 8)]
     board = Board(stages, quiet=quiet)
@@ -158,7 +171,7 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
         seconds = train_methods(recipes, runs, dataset, board)
 
         found = {}
-        for label in METHODS:
+        for label in recipes:
             board.begin(f"evaluate {label}")
             found[label] = evaluate_run(runs[label], dataset=dataset, rerank=RerankOptions(), progress=board.pictures)
             board.finish_stage()
@@ -241,13 +254,14 @@ def repeat_options(options: Any, default: Any) -> list[str]:
     """The words of a command that repeat a demo's folder and what differs from the defaults.
 
     Args:
-        options: a demo's, with out, seed, people and epochs.
+        options: a demo's, with out, seed, people, epochs and methods.
         default: the same with defaults.
     """
     words = ["--out", str(options.out)]
-    for name in ("seed", "people", "epochs"):
-        if getattr(options, name) != getattr(default, name):
-            words += [f"--{name}", str(getattr(options, name))]
+    for name in ("seed", "people", "epochs", "methods"):
+        value = getattr(options, name)
+        if value != getattr(default, name):
+            words += [f"--{name}", ",".join(value) if name == "methods" else str(value)]
     return words
 
 
@@ -355,17 +369,14 @@ def _collect(
         Result(label, evaluated.card, seconds=seconds[label], note="baseline" if place == 0 else "")
         for place, (label, evaluated) in enumerate(found.items())
     )
-    idf = list(found)[-1]
+    last = list(found)[-1]
     statistics = measure_pictures(dataset.records, cache_file=options.out / "statistics.npz")
     settings, queries_per_camera = scene_options(options.scene())
+    printed = {f"{label} (row {row})": TABLE_V[key] for label, (row, key) in PRINTED.items() if label in found}
     return ReportContent(
         title="A night with Tapetum",
         command=options.command,
-        lead=(
-            "Two methods were trained on generated night pictures of some people and tested on others "
-            "whom they have never seen: the baseline IDE+, and IDF, which looks at each picture twice, as it is and "
-            "brightened by a network trained along."
-        ),
+        lead=introduce(list(found)),
         facts={
             "people (training / testing)": f"{settings.num_train_people} / {settings.num_test_people}",
             "people to calibrate with": options.others()["num_test_people"],
@@ -383,8 +394,8 @@ def _collect(
         curves={label: read_curves(RunFolder(place).metrics) for label, place in runs.items()},
         calibrations=label_checks(calibrations),
         rank_lists=collect_searches(found, count=SEARCHES),
-        pairs=pair_queries(runs[idf], found[idf], options.recipe(METHODS[idf]).data),
-        worst_queries=collect_worst_queries(idf, found[idf], count=SEARCHES),
+        pairs=pair_queries(runs, found),
+        worst_queries=collect_worst_queries(last, found[last], count=SEARCHES),
         pictures=statistics,
         samples=sample_pictures(dataset),
         real=real,
@@ -398,10 +409,7 @@ def _collect(
                 mean_ap=row.mean_ap,
                 remark=remark,
             )
-            for label, row, remark in (
-                ("IDE+ (row MB)", TABLE_V["MB"], "real night pictures, pretrained: not comparable with the rows above"),
-                ("IDF (row MB+IEB+IDM w/ IFD)", TABLE_V["MB+IEB+IDM (w/ IFD)"], "likewise"),
-            )
+            for (label, row), remark in zip(printed.items(), (NOT_COMPARABLE, "likewise"), strict=False)
         ),
         notes=(
             "The pictures are generated: figures tell methods apart under known conditions, they do not say how a "
@@ -411,6 +419,24 @@ def _collect(
             "The weights are those of the last epoch; the testing people had no part in any choice.",
             *note_missing(calibrations),
         ),
+    )
+
+
+def introduce(labels: Sequence[str]) -> str:
+    """The first sentences of a report.
+
+    Args:
+        labels: of the methods, the baseline first.
+    """
+    one = len(labels) == 1
+    count = COUNTS[len(labels)] if len(labels) < len(COUNTS) else str(len(labels))
+    names = ", and ".join(labels) if len(labels) == 2 else join_words(labels)
+    baseline = "" if one else "the baseline "
+    looks = "looks at each picture twice, as it is and brightened by a network trained along"
+    ends = f", which {looks}." if labels[-1] == "IDF" else f". IDF {looks}." if "IDF" in labels else "."
+    return (
+        f"{count} {'method was' if one else 'methods were'} trained on generated night pictures of some people and "
+        f"tested on others whom {'it has' if one else 'they have'} never seen: {baseline}{names}{ends}"
     )
 
 
@@ -430,22 +456,25 @@ def _shares(levels: Any, names: tuple[str, ...]) -> str:
     return " / ".join(f"{100 * float((levels == name).mean()):.0f} %" for name in names)
 
 
-def pair_queries(place: Path, evaluated: Evaluated, data: DataSection) -> tuple[EnhancedPair, ...]:
-    """Some query pictures beside their enhancement, from the darkest to the brightest; nothing without an enhancer.
+def pair_queries(runs: Mapping[str, Path], found: Mapping[str, Evaluated]) -> tuple[EnhancedPair, ...]:
+    """Some query pictures beside what the last method with an enhancer makes of them; nothing where none has one.
 
     Args:
-        place: run folder of the method.
-        evaluated: whose queries are shown.
-        data: of the method's recipe.
+        runs: label -> run folder.
+        found: label -> evaluation, whose queries are shown, from the darkest to the brightest.
     """
+    pairs = (_pair_queries(load_checkpoint(runs[label]), found[label]) for label in reversed(list(runs)))
+    return next(filter(None, pairs), ())
+
+
+def _pair_queries(checkpoint: Checkpoint, evaluated: Evaluated) -> tuple[EnhancedPair, ...]:
     statistics: PictureStatistics = evaluated.statistics
     order = statistics.lightness.argsort(kind="stable")
     rows = [int(order[round(place * (len(order) - 1) / (PAIRS - 1))]) for place in range(PAIRS)]
-    checkpoint = load_checkpoint(place)
-    paths = [evaluated.query.paths[row] for row in rows]
+    data = check_recipe(checkpoint.header.recipe, f"in {checkpoint.path}").data
     return collect_pairs(
         checkpoint.network,
-        paths,
+        [evaluated.query.paths[row] for row in rows],
         size=data.size,
         captions=[f"lightness {statistics.lightness[row]:.0f} of 255" for row in rows],
         interpolation=data.interpolation,
@@ -465,7 +494,12 @@ def sample_pictures(dataset: Dataset) -> tuple[tuple[Picture, str], ...]:
     return tuple((read_picture(record.path), f"person {record.pid}, camera {record.camid}") for record in chosen)
 
 
-def check_out(out: Path, folders: Iterable[str] = FOLDERS) -> None:
+def list_folders() -> list[str]:
+    """Every folder that the demo may make in its own."""
+    return ["scene", "others", "real", *list_run_names(VISIBLE)]
+
+
+def check_out(out: Path, folders: Iterable[str]) -> None:
     """Refuse a folder that holds something which is not this demo.
 
     Args:

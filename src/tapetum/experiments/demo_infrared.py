@@ -1,4 +1,4 @@
-"""The demo across modalities: a night scene under visible and near-infrared cameras, DEEN beside AGW and the baseline.
+"""The demo across modalities: a night scene under visible and near-infrared cameras, DEEN or others beside a baseline.
 
 Every method is trained on the same pictures and evaluated in both directions by LLCM's rules, with ten drawn galleries
 each. Like the first demo it goes on where it was stopped.
@@ -40,6 +40,7 @@ from tapetum.experiments.demo import (
     train_methods,
 )
 from tapetum.experiments.start import decide_scratch, describe_start, start_overrides
+from tapetum.experiments.trainable import ACROSS, choose_methods, join_words, list_run_names, run_name
 from tapetum.inference.evaluate import Evaluated, evaluate_protocols
 from tapetum.report.build import build_report
 from tapetum.report.collect import (
@@ -54,13 +55,14 @@ from tapetum.report.sides import Sides
 from tapetum.runs.recipe import Recipe, load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder, write_json
 
-LAYOUT = "llcm"
 DIRECTIONS = {"IR→VIS": "llcm_revised_nir_to_vis", "VIS→IR": "llcm_revised_vis_to_nir"}  # figures show the first
-METHODS = {"two-stream": "two_stream_synth", "AGW": "agw_synth", "DEEN": "deen_synth"}  # the baseline first
-ENHANCED = {"IDF + DEEN": "idf_deen_synth"}
+METHODS = ("two_stream", "agw", "deen")  # the baseline first
+ENHANCED = "idf_deen"
 PEOPLE = 160  # to train on: with fewer a method learns them by heart
 TESTED = 4  # people to train on for each one to test with
-WEIGHTS = {"two-stream": 11.5, "AGW": 12.5, "DEEN": 25.0, "IDF + DEEN": 33.0}  # seconds an epoch of so many, two cores
+# Seconds an epoch of so many people, two cores.
+WEIGHTS = {"two_stream_synth": 11.5, "agw_synth": 12.5, "deen_synth": 25.0, "idf_deen_synth": 33.0}
+WEIGHT = 15.0  # of the others, a guess
 PEOPLE_ON_MAP = 20
 
 
@@ -76,6 +78,7 @@ class InfraredDemoOptions:
         enhanced: also train DEEN whose visible pictures also enter brightened, as in IDF.
         overrides: "key.key=value" for all recipes.
         from_scratch: use no ImageNet weights, though their package be installed.
+        methods: short names, the baseline first (see `tapetum.experiments.trainable`).
     """
 
     out: Path
@@ -85,21 +88,28 @@ class InfraredDemoOptions:
     enhanced: bool = False
     overrides: tuple[str, ...] = field(default=())
     from_scratch: bool = False
+    methods: tuple[str, ...] = METHODS
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """Label -> recipe, the baseline first."""
+        added = [ENHANCED] if self.enhanced and ENHANCED not in self.methods else []
+        return choose_methods([*self.methods, *added], ACROSS)
 
     @property
     def runs(self) -> dict[str, Path]:
         """Label -> run folder."""
-        return {label: self.out / _folder(name) for label, name in self.methods.items()}
+        return {label: self.out / run_name(name) for label, name in self.recipes.items()}
 
     @property
     def scratch(self) -> bool:
         """Whether the trainings start from scratch."""
-        return decide_scratch(self.from_scratch, self.runs.values())
+        return decide_scratch(self.from_scratch, self.out)
 
     @property
     def start(self) -> str:
         """What the trainings start from, for a reader."""
-        return describe_start(next(iter(METHODS.values())), scratch=self.scratch)
+        return describe_start(self.recipes, scratch=self.scratch)
 
     @property
     def command(self) -> str:
@@ -109,16 +119,11 @@ class InfraredDemoOptions:
         words += ["--from-scratch"] * self.scratch
         return shlex.join([*words, *repeat_overrides(self.overrides)])
 
-    @property
-    def methods(self) -> dict[str, str]:
-        """Label -> recipe, the baseline first."""
-        return METHODS | (ENHANCED if self.enhanced else {})
-
     def scene(self) -> dict[str, Any]:
         """Settings of the generated scene."""
         settings = scene_settings(self.people, self.seed)
         return {
-            "layout": LAYOUT,
+            "layout": ACROSS,
             **settings,
             "num_test_people": max(4, self.people // TESTED),
             "pictures_per_camera": 2,
@@ -142,7 +147,7 @@ class InfraredDemoOptions:
 
 def list_folders() -> list[str]:
     """Every folder that the demo may make in its own."""
-    return ["scene", "others", *(_folder(name) for name in (METHODS | ENHANCED).values())]
+    return ["scene", "others", *list_run_names(ACROSS)]
 
 
 def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> dict[str, Any]:
@@ -157,12 +162,15 @@ def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> d
         TapetumError: the folder holds something else or cannot be written, or a stage failed.
         KeyboardInterrupt: stopped by the user; the same call goes on.
     """
+    recipes = {label: options.recipe(name) for label, name in options.recipes.items()}
     make_folder(options.out)
-    recipes = {label: options.recipe(name) for label, name in options.methods.items()}
     runs = options.runs
     share = options.people / PEOPLE
     stages = [Stage(GENERATE, 18 * share)]
-    stages += [Stage(f"train {label}", WEIGHTS[label] * share * options.epochs) for label in recipes]
+    stages += [
+        Stage(f"train {label}", WEIGHTS.get(name, WEIGHT) * share * options.epochs)
+        for label, name in options.recipes.items()
+    ]
     stages += [Stage(f"evaluate {label}", 5 * share) for label in recipes]
     stages += [Stage(GENERATE_OTHERS, 15 * share), *(Stage(f"calibrate {label}", 12 * share) for label in recipes)]
     stages += [Stage("write the report", 20)]
@@ -249,10 +257,6 @@ def _numbers(card: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _folder(recipe: str) -> str:
-    return recipe.removesuffix("_synth")
-
-
 def _collect(
     options: InfraredDemoOptions,
     dataset: Dataset,
@@ -283,7 +287,8 @@ def _collect(
         lead=(
             "Generated people under visible cameras in the dark and under near-infrared ones. Every method learnt from "
             "some people's pictures in both kinds of light; others, whom it has never seen, are searched in one kind "
-            "with a picture of the other. DEEN expands each embedding into several, so that the two kinds meet."
+            "with a picture of the other."
+            + (" DEEN expands each embedding into several, so that the two kinds meet." if "DEEN" in found else "")
         ),
         facts={
             "people (training / testing)": f"{settings.num_train_people} / {settings.num_test_people}",
@@ -301,7 +306,7 @@ def _collect(
         calibrations=label_checks(calibrations),
         rank_lists=collect_searches(tests, count=SEARCHES),
         worst_queries=collect_worst_queries(last, tests[last], count=SEARCHES),
-        pairs=pair_queries(runs[last], found[last]["VIS→IR"], options.recipe(options.methods[last]).data),
+        pairs=pair_queries(runs, {label: ways["VIS→IR"] for label, ways in found.items()}),
         distances=distances,
         maps=maps,
         pictures=statistics,
@@ -314,10 +319,29 @@ def _collect(
             "The weights are those of the last epoch. Learning rate and number of people were chosen on the scene of "
             "seed 2021; another seed's people had no part in any choice. Searches, distances and maps show every "
             "testing picture, not one trial's draw.",
-            "Every method is trained with grey pictures among the coloured ones and tested with the mirror, as DEEN is "
-            "in its release, so that network and losses alone tell them apart.",
+            describe_training({label: options.recipe(name) for label, name in options.recipes.items()}),
             *note_missing(calibrations),
         ),
+    )
+
+
+def describe_training(recipes: Mapping[str, Recipe]) -> str:
+    """What is alike in all trainings, and in which it is not.
+
+    Args:
+        recipes: label -> recipe.
+    """
+    others = [
+        label for label, recipe in recipes.items() if all(change["name"] != "grayscale" for change in recipe.augment)
+    ]
+    if not others:
+        return (
+            "Every method is trained with grey pictures among the coloured ones and tested with the mirror, as DEEN is "
+            "in its release, so that network and losses alone tell them apart."
+        )
+    return (
+        "Every method is tested with the mirror, as DEEN is in its release. All are trained with grey pictures among "
+        f"the coloured ones, but {join_words(others)} with changes to the pictures that are part of the method."
     )
 
 

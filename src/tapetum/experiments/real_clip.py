@@ -81,7 +81,7 @@ def run_clip(
         as_is=results["day"],
         darkened=results["night"],
         rank_lists=tuple(ranked for look in LOOKS for ranked in _rank_lists(found[look], LOOKS[look])),
-        pairs=_pairs(out, list(runs.values())[-1], datasets["night"]),
+        pairs=next(filter(None, (_pairs(out, run, datasets["night"]) for run in reversed(list(runs.values())))), ()),
         command=command,
         note=(
             "One static camera saw each person once. Query and gallery are the two halves of one appearance, so "

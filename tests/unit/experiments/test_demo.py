@@ -13,13 +13,14 @@ from tapetum.core.errors import DataError, OutputError, RecipeError
 from tapetum.data.catalog import open_dataset
 from tapetum.experiments import start
 from tapetum.experiments.board import Board, Stage
-from tapetum.experiments.demo import METHODS, QUANTITIES, DemoOptions, check_out, run_demo
+from tapetum.experiments.demo import QUANTITIES, DemoOptions, check_out, introduce, list_folders, run_demo
 from tapetum.inference.calibrate import find_calibration
 from tapetum.inference.describer import Describer
 
 CLIP = Path(
     os.environ.get("TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4")
 )
+LABELS = ("IDE+", "IDF")
 TINY = ("data.size=[64, 32]", "sampler.batch=8", "schedule.warmup_epochs=0")
 
 
@@ -36,7 +37,7 @@ def metrics(options: DemoOptions, one_thread: None) -> dict:
 
 def test_the_numbers_name_protocol_seed_and_light_levels(options: DemoOptions, metrics: dict) -> None:
     assert json.loads((options.out / "metrics.json").read_text()) == metrics
-    assert list(metrics["methods"]) == list(METHODS)
+    assert list(metrics["methods"]) == [*LABELS]
     for numbers in metrics["methods"].values():
         assert all(0 <= numbers[name] <= 1 for name in QUANTITIES)
         assert numbers["protocol"] == "night600"
@@ -77,7 +78,7 @@ def test_the_report_holds_both_methods_the_chance_level_and_the_command(options:
 
 def test_the_searches_rank_ten_pictures_of_the_gallery(options: DemoOptions, metrics: dict) -> None:
     searches = json.loads((options.out / "searches.json").read_text())
-    for label in METHODS:
+    for label in LABELS:
         for answer in searches[label]:
             assert [match["rank"] for match in answer["matches"]] == list(range(1, 11))
             similarities = [match["similarity"] for match in answer["matches"]]
@@ -94,7 +95,7 @@ def test_trained_methods_are_tried_on_the_real_clip_as_it_is_and_darkened(option
     real = found["real"]
     assert real["facts"]["appearances found"] == 6
     for look in ("as_is", "darkened"):
-        for label in METHODS:
+        for label in LABELS:
             assert real[look][label]["num_queries"] > 50
             assert real["chance"]["mean_ap"] > 0
     day, night = (set(real[look]["IDE+"]["per_light"]) for look in ("as_is", "darkened"))
@@ -121,11 +122,21 @@ def test_a_missing_clip_is_refused_before_anything_is_trained(tmp_path: Path, na
     assert not (tmp_path / "out").exists()
 
 
-def test_typed_again_it_trains_nothing_and_gives_the_same_numbers(options: DemoOptions, metrics: dict) -> None:
-    weights = options.out / "idf" / "checkpoints" / "last.safetensors"
-    written = weights.stat().st_mtime_ns
-    assert run_demo(options, quiet=True) == metrics
-    assert weights.stat().st_mtime_ns == written
+def test_typed_again_with_another_method_it_trains_that_alone_and_the_other_numbers_stay(
+    options: DemoOptions, metrics: dict
+) -> None:
+    weights = [options.out / name / "checkpoints" / "last.safetensors" for name in ("ide", "idf")]
+    written = [path.stat().st_mtime_ns for path in weights]
+    found = run_demo(replace(options, methods=("idf", "ide", "mb_mb")), quiet=True)
+    assert [path.stat().st_mtime_ns for path in weights] == written
+    assert list(found["methods"]) == ["IDF", "IDE+", "MB+MB"]
+    assert {label: found["methods"][label] for label in LABELS} == metrics["methods"]
+    assert found["methods"]["MB+MB"]["recipe"] == "mb_mb_synth"
+    page = (options.out / "report.html").read_text(encoding="utf-8").replace("&#43;", "+")
+    assert "Three methods were trained" in page
+    assert "points mAP to IDF" in page, "the first is the baseline"
+    assert "Night and its enhancement" in page, "IDF's, though the last method enhances nothing"
+    assert "--methods idf,ide,mb_mb" in page
 
 
 def test_other_settings_in_the_same_folder_are_refused(options: DemoOptions, metrics: dict) -> None:
@@ -137,7 +148,19 @@ def test_other_settings_in_the_same_folder_are_refused(options: DemoOptions, met
 def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(OutputError, match=r"thesis\.tex"):
-        check_out(tmp_path)
+        check_out(tmp_path, list_folders())
+
+
+def test_a_report_begins_with_the_methods_that_were_trained() -> None:
+    looks = "looks at each picture twice, as it is and brightened by a network trained along."
+    trained = "trained on generated night pictures of some people and tested on others"
+    they, it = f"{trained} whom they have never seen", f"{trained} whom it has never seen"
+    assert introduce(["IDE+", "IDF"]) == f"Two methods were {they}: the baseline IDE+, and IDF, which {looks}"
+    assert introduce(["BoT"]) == f"One method was {it}: BoT."
+    assert introduce(["IDF", "BoT"]) == f"Two methods were {they}: the baseline IDF, and BoT. IDF {looks}"
+    assert (
+        introduce(["BoT", "AGW", "IDF"]) == f"Three methods were {they}: the baseline BoT, AGW and IDF, which {looks}"
+    )
 
 
 def test_the_command_repeats_what_differs_from_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +169,7 @@ def test_the_command_repeats_what_differs_from_the_defaults(monkeypatch: pytest.
     assert replace(options, from_scratch=True).command == repeated.replace(" --set", " --from-scratch --set")
     monkeypatch.setattr(start, "is_installed", lambda backbone: True)
     assert options.command == repeated
+    assert "--seed 5 --methods bot,agw --clip" in replace(options, methods=("bot", "agw")).command
 
 
 def test_the_board_counts_stages_by_their_weight(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,19 +9,19 @@ import torch
 
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.experiments import demo
 from tapetum.experiments.demo import QUANTITIES, check_out
 from tapetum.experiments.demo_infrared import (
     DIRECTIONS,
-    ENHANCED,
-    METHODS,
     InfraredDemoOptions,
+    describe_training,
     list_folders,
     run_infrared_demo,
 )
 from tapetum.report.collect import collect_across, crosses_modalities
 from tapetum.report.runs import collect_content, find_test, read_runs
 from tapetum.report.sides import describe_sides, join_sides, split_by_modality
-from tapetum.runs.recipe import list_recipes
+from tapetum.runs.recipe import load_recipe
 
 TINY = ("data.size=[64, 32]", "sampler.ids=2", "sampler.pictures=2", "schedule.warmup_epochs=0", "sampler.steps=2")
 
@@ -48,7 +48,7 @@ def test_every_method_has_its_numbers_in_both_directions_over_ten_trials(
             numbers = ways[way]
             assert all(0 <= numbers[name] <= 1 for name in (*QUANTITIES, "rank20"))
             assert (numbers["protocol"], numbers["trials"], numbers["ap"]) == (protocol, 10, "step")
-            assert numbers["recipe"] == (METHODS | ENHANCED)[label]
+            assert numbers["recipe"] == options.recipes[label]
     assert all(0 < metrics["chance"][way]["mean_ap"] < 1 for way in DIRECTIONS)
 
 
@@ -85,11 +85,19 @@ def test_searches_go_from_infrared_to_every_visible_picture(options: InfraredDem
             assert answer["query"] not in {match["path"] for match in answer["matches"]}
 
 
-def test_typed_again_it_trains_nothing_and_gives_the_same_numbers(options: InfraredDemoOptions, metrics: dict) -> None:
+def test_typed_again_with_another_method_it_trains_that_alone_and_the_other_numbers_stay(
+    options: InfraredDemoOptions, metrics: dict
+) -> None:
     weights = options.out / "deen" / "checkpoints" / "last.safetensors"
     written = weights.stat().st_mtime_ns
-    assert run_infrared_demo(options, quiet=True) == metrics
+    found = run_infrared_demo(replace(options, methods=("deen", "mclnet"), enhanced=False), quiet=True)
     assert weights.stat().st_mtime_ns == written
+    assert list(found["methods"]) == ["DEEN", "MCLNet"]
+    assert found["methods"]["DEEN"] == metrics["methods"]["DEEN"]
+    assert found["methods"]["MCLNet"]["IR→VIS"]["recipe"] == "mclnet_synth"
+    page = (options.out / "report.html").read_text(encoding="utf-8")
+    assert "Night and its enhancement" not in page, "neither brightens anything"
+    assert "--methods deen,mclnet" in page
 
 
 def test_sides_are_described_in_full_whatever_the_trials_drew(options: InfraredDemoOptions, metrics: dict) -> None:
@@ -146,7 +154,7 @@ def test_with_one_modality_there_is_nothing_across(options: InfraredDemoOptions,
 
 def test_a_folder_of_the_other_demo_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ide").mkdir()
-    check_out(tmp_path)
+    check_out(tmp_path, demo.list_folders())
     with pytest.raises(OutputError, match="holds ide"):
         check_out(tmp_path, list_folders())
 
@@ -157,11 +165,13 @@ def test_the_command_repeats_what_differs_from_the_defaults() -> None:
     assert replace(options, from_scratch=True).command == repeated
 
 
+def test_a_report_says_whose_training_pictures_are_changed_in_a_way_of_their_own() -> None:
+    recipes = {label: load_recipe(name) for label, name in {"AGW": "agw_synth", "CAJ": "caj_synth"}.items()}
+    assert "but CAJ with changes to the pictures that are part of the method" in describe_training(recipes)
+    assert "so that network and losses alone tell them apart" in describe_training({"AGW": recipes["AGW"]})
+
+
 def test_a_quarter_as_many_people_are_searched_for_as_are_trained_on() -> None:
     for people, tested in ((160, 40), (4, 4)):
         scene = InfraredDemoOptions(Path("runs/x"), people=people).scene()
         assert (scene["num_train_people"], scene["num_test_people"]) == (people, tested)
-
-
-def test_its_recipes_exist() -> None:
-    assert set((METHODS | ENHANCED).values()) <= set(list_recipes())

@@ -4,24 +4,42 @@ from pathlib import Path
 
 import pytest
 
-from tapetum.experiments import demo, demo_infrared, start
+from tapetum.experiments import start
 from tapetum.experiments.demo import DemoOptions
 from tapetum.experiments.demo_infrared import InfraredDemoOptions
-from tapetum.experiments.start import PRETRAINED, start_overrides
+from tapetum.experiments.start import PRETRAINED, describe_start, start_overrides
+from tapetum.experiments.trainable import ACROSS, VISIBLE, list_trainable
+from tapetum.methods import build_method
 from tapetum.runs.recipe import load_recipe, write_yaml
 
-RECIPES = [*demo.METHODS.values(), *(demo_infrared.METHODS | demo_infrared.ENHANCED).values()]
+RECIPES = [recipe for layout in (VISIBLE, ACROSS) for recipe in list_trainable(layout).values()]
+STEM_RELU = {"bnneck_synth", "bot_synth", "agw_visible_synth", "idf_bnneck_synth", "idf_bot_synth"}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "transreid_synth"])
 def test_every_recipe_of_a_demo_takes_the_pretrained_network_and_is_untouched_from_scratch(name: str) -> None:
-    method = load_recipe(name, start_overrides(name, scratch=False)).method.options
-    assert (method.get("extractor_options") or method)["backbone"] == PRETRAINED
-    assert method["normalisation"] == "half"
     recipe = load_recipe(name, start_overrides(name, scratch=False))
-    assert (recipe.init.weights, recipe.optimiser.lr) == ("package", 0.001)
+    method = recipe.method.options
+    own = method.get("extractor_options") or method
+    assert own["backbone"] == PRETRAINED
+    assert own.get("stem_relu", False) == (name in STEM_RELU)
+    assert method["normalisation"] == "half"
+    assert ("triplet_gamma" in own) == (name == "caj_synth")  # without it every squared difference is cut
+    assert recipe.init.weights == "package"
+    assert recipe.optimiser.lr == min(load_recipe(name).optimiser.lr, 0.001)
+    build_method(recipe.method.name, method, 3, camids=(1, 2), size=(64, 32))  # else: no ReLU of its own, no maps, ...
     assert start_overrides(name, scratch=True) == []
     assert load_recipe(name).init.weights == "random"
+
+
+def test_a_transformer_starts_from_scratch_and_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start_overrides("transreid_synth", scratch=False) == []
+    monkeypatch.setattr(start, "is_installed", lambda backbone: True)
+    recipes = {"IDF": "idf_synth", "TransReID": "transreid_synth", "BNNeck": "bnneck_synth"}
+    own = "vit_tiny_patch16_224, from scratch (no package has weights for it)"
+    package = "tf_efficientnet_lite0, ImageNet weights of an installed package"
+    assert describe_start(recipes, scratch=False) == f"IDF, BNNeck: {package}; TransReID: {own}"
+    assert describe_start(recipes, scratch=True) == f"IDF, BNNeck: resnet18, from scratch; TransReID: {own}"
 
 
 @pytest.mark.parametrize("kind", [DemoOptions, InfraredDemoOptions])
@@ -43,5 +61,7 @@ def test_a_demo_that_was_begun_goes_on_as_it_began(
     (tmp_path / "ide").mkdir()
     recipe = load_recipe("ide_synth", start_overrides("ide_synth", scratch=scratch))
     (tmp_path / "ide" / "recipe.yaml").write_text(write_yaml(recipe), encoding="utf-8")
+    (tmp_path / "transreid").mkdir()  # says nothing: it starts from scratch in either case
+    (tmp_path / "transreid" / "recipe.yaml").write_text(write_yaml(load_recipe("transreid_synth")), encoding="utf-8")
     monkeypatch.setattr(start, "is_installed", lambda backbone: scratch)
-    assert DemoOptions(tmp_path).scratch == scratch
+    assert DemoOptions(tmp_path, methods=("transreid", "bot")).scratch == scratch

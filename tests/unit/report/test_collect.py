@@ -118,3 +118,5 @@ def test_pairs_show_the_picture_as_the_enhancer_makes_it_and_need_one(scene: Sce
     assert int(pair.original[0, 0, 0]) == 5
     assert method.training
     assert collect_pairs(nn.Linear(1, 1), [scene.query.paths[0]], size=(32, 16)) == ()
+    nn.init.ones_(method.gain)
+    assert collect_pairs(method, [scene.query.paths[0]], size=(32, 16)) == (), "it changes nothing"
