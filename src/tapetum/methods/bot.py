@@ -22,6 +22,7 @@ from tapetum.methods._single_branch import SingleBranch
 from tapetum.methods._strong_baseline import RENAMING, StrongBranch, read_released, write_released
 
 SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
+TRAINING_ONLY = ("centres",)  # a training may begin with a checkpoint without them
 
 
 @dataclass(frozen=True)

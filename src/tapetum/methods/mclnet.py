@@ -32,7 +32,7 @@ from tapetum.methods import agw_vi
 from tapetum.methods._official import Converted, OfficialFormat
 
 SMALL = agw_vi.SMALL
-TRAINING_ONLY = ("confuser.", "centres.")
+TRAINING_ONLY = ("confuser", "centres")  # of the network; a training may begin with a checkpoint without them
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
     Raises:
         CheckpointError: it is not the released network (another backbone, other non-local blocks).
     """
-    network = {name: tensor for name, tensor in state.items() if not name.startswith(TRAINING_ONLY)}
+    network = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in TRAINING_ONLY}
     return agw_vi.to_official(options, network)
 
 

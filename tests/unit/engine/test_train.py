@@ -231,19 +231,35 @@ def test_a_folder_holds_one_recipe_but_may_move_its_data_and_be_tested_otherwise
     train(tiny_recipe(overrides=[f"data.root={elsewhere}", "evaluation.rerank={k1: 9}"]), undisturbed)
 
 
-def test_a_folder_whose_training_failed_at_its_first_step_is_free_for_another_recipe_and_other_data(
-    undisturbed: Path, tiny_recipe: Build, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("there", [None, "mine.txt", "recipe.yaml", "logs/tensorboard/events.out.tfevents.before"])
+def test_a_training_that_fails_at_its_first_step_leaves_the_folder_as_it_was(
+    there: str | None, tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     def fail(self: ide.Method, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
         raise TrainingError("the pictures are of a size that the method cannot divide; change data.size")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ide.Method, "losses", fail)
-        with pytest.raises(TrainingError, match="cannot divide"):
-            train(tiny_recipe(overrides=["data.size=[34, 16]"]), tmp_path / "run")
-    assert RunFolder(tmp_path / "run").recipe.is_file()
+    monkeypatch.setattr(ide.Method, "losses", fail)
+    recipe, run = tiny_recipe(overrides=["data.size=[34, 16]"]), tmp_path / "run"
+    if there:
+        (run / there).parent.mkdir(parents=True)
+        (run / there).write_text(write_yaml(recipe))
+    before = set(run.rglob("*"))
+    with pytest.raises(TrainingError, match="cannot divide"):
+        train(recipe, run)
+    assert run.exists() == (there is not None)
+    assert set(run.rglob("*")) - {run / ".lock"} == before
+    assert there is None or (run / there).read_text() == write_yaml(recipe)
+
+
+def test_a_folder_in_which_nothing_was_saved_is_free_for_another_recipe_and_other_data(
+    undisturbed: Path, tiny_recipe: Build, people: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_recipe(overrides=["data.size=[34, 16]"]), tmp_path / "run", reporter=StopAfter(1))
+    for weights in (RunFolder(tmp_path / "run").last, RunFolder(tmp_path / "run").state):
+        weights.unlink()
     result = train(tiny_recipe(), tmp_path / "run")
     assert RunFolder(tmp_path / "run").recipe.read_text() == write_yaml(tiny_recipe())
     assert [row["epoch"] for row in result.history] == [1, 2]
