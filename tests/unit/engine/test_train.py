@@ -19,7 +19,7 @@ from tapetum.core.errors import CheckpointError, DataError, OutputError, RecipeE
 from tapetum.core.method import TrainingFacts
 from tapetum.core.types import Batch, Modality
 from tapetum.data.catalog import Dataset
-from tapetum.engine.checkpoint import read_header
+from tapetum.engine.checkpoint import Header, read_header, save_checkpoint
 from tapetum.engine.progress import Silence
 from tapetum.engine.recipe import Recipe, write_yaml
 from tapetum.engine.run_folder import RunFolder
@@ -27,7 +27,7 @@ from tapetum.engine.state import State, load_state, save_state
 from tapetum.engine.stepping import in_float32
 from tapetum.engine.train import TrainingInterrupted, train
 from tapetum.layers.branch import HeadOutput
-from tapetum.methods import ide
+from tapetum.methods import build_method, ide
 
 Build = Callable[..., Recipe]
 
@@ -539,6 +539,52 @@ def test_outputs_of_any_shape_reach_the_losses_in_float32() -> None:
     assert nested["a"][0].dtype == nested["a"][1][0].dtype == torch.float32
     assert nested["a"][1][1].dtype == torch.int64
     assert nested["b"] is None
+
+
+MAPS = "backbone: test_resnet, last_stride: 2"
+
+
+@pytest.mark.parametrize(
+    ("method", "before", "camids", "anew"),
+    [
+        ("mclnet", {}, (), ["centres.camera.points", "centres.id.points", "confuser.norm.bias"]),
+        ("mclnet", {}, (1, 2, 3), ["centres.camera.points"]),  # as many people, other cameras
+        ("bot", {"centre_weight": 0.0}, (), ["head.centres.weight"]),
+    ],
+)
+def test_a_training_begins_with_a_checkpoint_that_lacks_what_only_a_training_needs(
+    method: str, before: dict[str, Any], camids: tuple[int, ...], anew: list[str],
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path,
+) -> None:  # fmt: skip
+    options = {"backbone": "test_resnet", "last_stride": 2, **before}
+    torch.manual_seed(5)
+    begun = build_method(method, options, 8, camids=camids, size=(32, 16))
+    save_checkpoint(tmp_path / "begun.safetensors", begun, Header(method, options, 8, camids=camids, size=(32, 16)))
+    still = [f"{group}: 1" for group in begun.parameter_groups()]  # type: ignore[operator]
+    settings = [
+        f"method={{name: {method}, {MAPS}}}",
+        f"init.weights={tmp_path / 'begun.safetensors'}",
+        "sampler={name: cross_modality, ids: 4, pictures: 2, steps: 1}",
+        "schedule.epochs=1",
+        f"optimiser={{lr: 0.1, frozen: {{{', '.join(still)}}}}}",
+    ]
+    result = train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities)
+    first, last = begun.state_dict(), load_file(result.checkpoint)
+    assert set(anew) <= set(last)
+    for name in set(first) - set(anew):
+        if first[name].shape == last[name].shape and "running" not in name and "num_batches" not in name:
+            assert torch.equal(first[name], last[name]), name
+
+
+def test_a_checkpoint_that_lacks_what_a_search_needs_is_no_beginning(tiny_recipe: Build, tmp_path: Path) -> None:
+    options = {"backbone": "test_resnet", "last_stride": 2, "triplet_weight": 0.0, "centre_weight": 0.0}
+    begun = build_method("agw", {**options, "non_local": [0, 0, 0, 0]}, 8)
+    header = Header("agw", {**options, "non_local": [0, 0, 0, 0]}, 8)
+    save_checkpoint(tmp_path / "begun.safetensors", begun, header)
+    settings = [f"method={{name: agw, {MAPS}}}", f"init.weights={tmp_path / 'begun.safetensors'}"]
+    with pytest.raises(CheckpointError, match=r"begun\.safetensors: \d+ missing tensor\(s\), first 'branch.non_local"):
+        train(tiny_recipe(overrides=settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 CROSS_MODALITY = "sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}"
