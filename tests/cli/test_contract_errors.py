@@ -244,3 +244,26 @@ def test_a_checkpoint_without_cameras_and_size_is_read_where_the_method_needs_no
     assert status == (2 if message else 0), err
     assert message in err
     assert (tmp_path / "cards").exists() == (not message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((EMBED, EMBED.replace(", *, mirror=False", "")), "write embed(images, modalities, camids, *, mirror=False)"),
+        (
+            ("return functional.normalize(", "return functional.normalize(torch.from_numpy(feature.numpy()) + 0 * "),
+            "the exported graph differs from PyTorch on a batch of 1",
+        ),
+    ],
+)
+def test_a_method_that_cannot_be_mirrored_or_exported_says_so_and_nothing_is_written(
+    change: tuple[str, str], message: str, a_stranger_s: Strangers, tiny_recipe: Callable[..., Recipe], call: Call,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    whole, run = a_stranger_s(), tmp_path / "run.safetensors"
+    write_run(run, whole, {}, tiny_recipe(overrides=[f"method={{name: {whole}}}"]))
+    importlib.reload(importlib.import_module(a_stranger_s(change)))
+    status, out, err = call(f"tapetum export {run} --to torchscript --out {tmp_path / 'model'}")
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert message in err
+    assert not (tmp_path / "model").exists()
