@@ -31,7 +31,13 @@ INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 SKETCH = "# sketch"
 SHELLS = ("console", "sh", "bash", "shell")
-OPEN_SECTIONS = ("data.options.", "data.scene.", "optimiser.group_lr.")  # whose keys others define
+OPEN_SECTIONS = (
+    "data.options.",
+    "data.scene.",
+    "optimiser.group_lr.",
+    "optimiser.own.",
+    "optimiser.frozen.",
+)  # whose keys others define
 SECTIONS = ("init", "data", "augment", "sampler", "optimiser", "schedule", "training", "selection", "evaluation")
 
 

@@ -73,3 +73,23 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: the folder cannot be made ({error.strerror}); choose another one") from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make a folder before long work that will fill it; where that fails before writing anything, it vanishes again.
+
+    Args:
+        path: the folder; one that exists stays in any case.
+    Raises:
+        OutputError: it cannot be made.
+    """
+    new = not path.exists()
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with contextlib.suppress(OSError):  # something lies in it
+                path.rmdir()
+        raise

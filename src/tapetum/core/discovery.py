@@ -28,14 +28,29 @@ def load(package: str, name: str) -> ModuleType:
         package: e.g. "tapetum.methods".
         name: "idf", or "their_package.their_method".
     Raises:
-        RecipeError: there is no such module; the message names the nearest one.
+        RecipeError: there is no such module, or a stranger's cannot be imported; the message names the nearest one.
     """
     if "." in name:
-        if importlib.util.find_spec(name.split(".")[0]) is None:
-            raise RecipeError(f"{name}: package {name.split('.')[0]} is not installed; install it or correct the name")
-        return importlib.import_module(name)
+        return _load_dotted(name)
     names = list_names(package)
     if name not in names:
         kind = package.rsplit(".", 1)[-1].removesuffix("s")
         raise RecipeError(f"{kind} {name!r} is unknown; {nearest_name(name, names)}")
     return importlib.import_module(f"{package}.{name}")
+
+
+def _load_dotted(name: str) -> ModuleType:
+    """A stranger's module, whose code may do anything when it is imported."""
+    package, _, own = name.rpartition(".")
+    first = name.split(".")[0]
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise RecipeError(f"{name} is no dotted name of a module; write package.module")
+    if importlib.util.find_spec(first) is None:
+        raise RecipeError(f"{name}: package {first} is not installed; install it or correct the name")
+    try:
+        if importlib.util.find_spec(name) is not None:
+            return importlib.import_module(name)
+    except Exception as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise RecipeError(f"{name}: cannot be imported ({type(error).__name__}: {reason}); mend the file") from error
+    raise RecipeError(f"{name}: package {package} has no module {own}; {nearest_name(own, list_names(package))}")

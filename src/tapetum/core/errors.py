@@ -19,6 +19,10 @@ class RecipeError(TapetumError):
     """A recipe or an option has an unknown key, a wrong type or a value that cannot work."""
 
 
+class MethodError(RecipeError):
+    """A method's file breaks the contract of `tapetum.core.method`: a part is missing, or gives what it should not."""
+
+
 class CheckpointError(TapetumError):
     """A checkpoint is damaged or belongs to another method, class count or version."""
 

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tapetum.core.atomic import make_folder, write_bytes
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, MethodError
 from tapetum.core.method import Method
 from tapetum.core.types import Batch, EmbeddingSet
 from tapetum.data.loader import EvalLoader, Progress
@@ -20,6 +20,7 @@ from tapetum.inference.precision import Precision, computing_in
 FORMAT = 1
 HEADER = "tapetum_embeddings"
 CPU_PIXELS = 8 * 384 * 144  # that a CPU computes at once: the maps of more leave its caches and its kept memory
+LENGTH_TOLERANCE = 1e-3
 FIELDS = ("vectors", "pids", "camids", "modalities")
 
 
@@ -65,6 +66,8 @@ def embed_pictures(network: nn.Module, images: Tensor, modalities: Tensor, camid
         modalities: (B,) int64.
         camids: (B,) int64.
         mirror: join each picture with its mirror.
+    Raises:
+        MethodError: what the method gives is no vector of unit length for each picture.
     """
     height, width = images.shape[2:]
     step = max(1, CPU_PIXELS // (height * width)) if images.device.type == "cpu" else len(images)
@@ -73,8 +76,32 @@ def embed_pictures(network: nn.Module, images: Tensor, modalities: Tensor, camid
         for start in range(0, len(images), step):
             rows = slice(start, start + step)
             shown = images[rows].contiguous(memory_format=torch.channels_last)
-            vectors.append(cast(Method, network).embed(shown, modalities[rows], camids[rows], mirror=mirror).float())
+            found = cast(Method, network).embed(shown, modalities[rows], camids[rows], mirror=mirror)
+            check_vectors(found, len(shown), type(network).__module__)
+            vectors.append(found.float())
         return torch.cat(vectors)
+
+
+def check_vectors(vectors: Any, count: int, place: str) -> None:
+    """Complain about vectors that cannot be searched with; a picture of which a network says nothing may have zeros.
+
+    Args:
+        vectors: what a method's `embed` gave.
+        count: pictures that it was given.
+        place: the method's file, for the message.
+    Raises:
+        MethodError: there are no (count, D), or one is neither of unit length nor zero.
+    """
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != count:
+        found = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise MethodError(f"{place}: embed gives {found} for {count} pictures; give a tensor of shape ({count}, D)")
+    lengths = vectors.float().norm(dim=1)
+    wrong = ~(((lengths - 1).abs() < LENGTH_TOLERANCE) | (lengths == 0))
+    if bool(wrong.any()):
+        raise MethodError(
+            f"{place}: embed gives vectors of length {float(lengths[wrong][0]):.4g}; give each unit length, e.g. by "
+            "tapetum.core.vectors.normalise"
+        )
 
 
 def collect_embeddings(

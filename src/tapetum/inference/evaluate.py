@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tapetum.core.atomic import make_folder
+from tapetum.core.atomic import new_folder
 from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import EmbeddingSet, Record
@@ -176,24 +176,24 @@ def evaluate_protocols(
     if rerank is None and recipe.evaluation.rerank is not None:
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     folder = out or (RunFolder(place).evaluation if place.is_dir() else place.with_suffix(".evaluation"))
-    make_folder(folder)
-    stem = folder / "_".join([dataset.name, *_variant(describer, data)])
+    with new_folder(folder):
+        stem = folder / "_".join([dataset.name, *_variant(describer, data)])
 
-    begun = time.monotonic()
-    sides = _describe_tests(describer, dataset, tests, stem, progress)
-    extra = None
-    if multi_query:
-        extra = _embed(describer, list_split(dataset, "multi_query"), "multi_query", stem, progress)
-    extraction = time.monotonic() - begun
-    found = []
-    for test, (query, gallery) in zip(tests, sides, strict=True):
-        asking = query if extra is None else join_queries(query, extra)
-        found.append(
-            _evaluate_test(
-                test, asking, gallery, describer, dataset, stem,
-                rerank=rerank, multi_query=multi_query, draws=draws, extraction=extraction,
-            )
-        )  # fmt: skip
+        begun = time.monotonic()
+        sides = _describe_tests(describer, dataset, tests, stem, progress)
+        extra = None
+        if multi_query:
+            extra = _embed(describer, list_split(dataset, "multi_query"), "multi_query", stem, progress)
+        extraction = time.monotonic() - begun
+        found = []
+        for test, (query, gallery) in zip(tests, sides, strict=True):
+            asking = query if extra is None else join_queries(query, extra)
+            found.append(
+                _evaluate_test(
+                    test, asking, gallery, describer, dataset, stem,
+                    rerank=rerank, multi_query=multi_query, draws=draws, extraction=extraction,
+                )
+            )  # fmt: skip
     return found
 
 

@@ -1,6 +1,5 @@
 """Re-identification methods, one a file; the file name is the registration."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -11,12 +10,16 @@ from tapetum.core import discovery
 from tapetum.core.errors import RecipeError, nearest_name
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import read_options
+from tapetum.methods._contract import check_file, check_kind, check_method
 from tapetum.methods._official import Converted, OfficialFormat
 
 # Names of former versions, which recipes and checkpoints go on using: name -> method, and the options it stands for.
 FORMER_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "bnneck": ("bot", {"backbone": "resnet18", "stem_relu": True, "centre_weight": 0.0}),
 }
+
+# Numbers of today that were switches once, in recipes and checkpoints: (method, option) -> what off and on meant.
+FORMER_SWITCHES: dict[tuple[str, str], tuple[int, int]] = {("deen", "recompute"): (0, 3)}
 
 
 def find_method(name: str) -> tuple[ModuleType, dict[str, Any]]:
@@ -37,11 +40,10 @@ def method_options(name: str) -> type[Any]:
     Args:
         name: "idf", or a dotted module name.
     Raises:
-        RecipeError: there is no such method.
+        RecipeError: there is no such method, or its file breaks the contract.
     """
     module, _ = find_method(name)
-    if not (hasattr(module, "Options") and hasattr(module, "Method")):
-        raise RecipeError(f"method {name!r}: its file has no classes Options and Method; see CONTRIBUTING.md")
+    check_file(module, name)
     options: type[Any] = module.Options
     return options
 
@@ -73,6 +75,15 @@ def views_of(name: str) -> tuple[int, int]:
     return visible, infrared
 
 
+def training_only(name: str) -> frozenset[str]:
+    """Parts of a method's network that only a training needs (``TRAINING_ONLY`` in its file): words of tensors' names.
+
+    Args:
+        name: "idf", or a dotted module name.
+    """
+    return frozenset(getattr(find_method(name)[0], "TRAINING_ONLY", ()))
+
+
 def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:
     """A method's options from what a recipe says under ``method:`` (without the name).
 
@@ -82,7 +93,11 @@ def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:
     Raises:
         RecipeError: an option is unknown, has the wrong type, or does not go with another.
     """
-    return read_options(method_options(name), {**find_method(name)[1], **(options or {})})
+    values = {**find_method(name)[1], **(options or {})}
+    for (method, option), meant in FORMER_SWITCHES.items():
+        if method == name and isinstance(values.get(option), bool):
+            values[option] = meant[values[option]]
+    return read_options(method_options(name), values)
 
 
 def build_method(
@@ -106,18 +121,15 @@ def build_method(
     Raises:
         RecipeError: the method or an option is unknown or has the wrong type, there are no identities, or the method
             cannot work with these facts.
+        MethodError: the method's file breaks the contract.
     """
     if num_ids < 1:
         raise RecipeError(f"method {name}: num_ids is {num_ids}; a method needs at least one training identity")
     settings = build_options(name, options)
     kind = find_method(name)[0].Method
-    parameters = list(inspect.signature(kind).parameters)
-    if parameters[:2] != ["options", "facts"]:
-        raise RecipeError(
-            f"method {name}: Method takes ({', '.join(parameters)}); write Method(options, facts), facts being "
-            "tapetum.core.method.TrainingFacts, whose num_ids is the number of identities"
-        )
+    check_kind(kind, name)
     method: nn.Module = kind(settings, TrainingFacts(num_ids, tuple(camids), size, num_pictures))
+    check_method(method, name)
     return method
 
 

@@ -20,7 +20,7 @@ from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.centres import CentredNeck, Centres
 from tapetum.losses.centre import centre_loss
-from tapetum.methods._official import Converted, Renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
 
 
 class StrongBaselineOptions(Protocol):
@@ -135,42 +135,33 @@ CENTRES = "head.centres.weight"  # the releases keep them in a file of their own
 RELEASED = {"last_stride": 1, "stem_relu": False}  # what the tensors of a network do not tell
 
 
-def read_released(
-    method: str, kind: type[nn.Module], options: Any, renaming: Renaming, state: Mapping[str, Tensor]
-) -> Converted:
-    """A checkpoint of a release in our terms.
+def released_format(
+    method: str, kind: type[nn.Module], options: Any, renaming: Renaming, recipe: str
+) -> OfficialFormat:
+    """How checkpoints of a release are read and written: strictly; its centres are not among the tensors.
 
     Args:
         method: its name here.
         kind: its class.
         options: under which it is the released network without centres.
         renaming: prefixes.
-        state: the tensors of the file; the class count is read from them.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
+        recipe: under which the release trains.
     """
     place = f"{method}-official checkpoint"
-    num_ids = read_tensor_size(state, "classifier.weight", place)
-    with torch.device("meta"):
-        expected = kind(options, TrainingFacts(num_ids)).state_dict()
-    return Converted(method, asdict(options), num_ids, to_ours(state, expected, renaming, (), place))
 
+    def read(state: Mapping[str, Tensor]) -> Converted:
+        num_ids = read_tensor_size(state, "classifier.weight", place)
+        with torch.device("meta"):
+            expected = kind(options, TrainingFacts(num_ids)).state_dict()
+        return Converted(method, asdict(options), num_ids, to_ours(state, expected, renaming, (), place))
 
-def write_released(
-    kind: type[Any], options: Mapping[str, Any], renaming: Renaming, state: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """A state of ours in the layout of a release; whoever calls checks the tensors.
+    def write(own: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        settings = read_options(type(options), own)
+        for name, value in RELEASED.items():
+            if getattr(settings, name) != value:
+                raise CheckpointError(f"method.{name} is {getattr(settings, name)}, in the released network {value}")
+        theirs = to_theirs({name: tensor for name, tensor in state.items() if name != CENTRES}, renaming, ())
+        read(theirs)  # the same strict check
+        return theirs
 
-    Args:
-        kind: the method's class of options.
-        options: the method's own.
-        renaming: prefixes.
-        state: the method's state; its centres are left out.
-    Raises:
-        CheckpointError: the network computes something else from the same tensors, or has others.
-    """
-    settings = read_options(kind, options)
-    for name, value in RELEASED.items():
-        if getattr(settings, name) != value:
-            raise CheckpointError(f"method.{name} is {getattr(settings, name)}, in the released network {value}")
-    return to_theirs({name: tensor for name, tensor in state.items() if name != CENTRES}, renaming, ())
+    return OfficialFormat(read=read, write=write, recipe=recipe)

@@ -8,9 +8,8 @@ each picture and each class that is not its own. The release does not search wit
 it, raw vectors are summed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -23,11 +22,12 @@ from tapetum.layers.pooling import GeM
 from tapetum.layers.two_stream import STAGES, divide_backbone
 from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
 from tapetum.methods import _strong_baseline
-from tapetum.methods._official import Converted, OfficialFormat, Renaming
+from tapetum.methods._official import Renaming
 from tapetum.methods._single_branch import SingleBranch
-from tapetum.methods._strong_baseline import StrongBranch, read_released, write_released
+from tapetum.methods._strong_baseline import StrongBranch, released_format
 
 SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
+TRAINING_ONLY = ("centres",)  # a training may begin with a checkpoint without them
 
 
 @dataclass(frozen=True)
@@ -136,31 +136,6 @@ RENAMING: Renaming = (
     ("branch.pool.power", "global_pool.p"),
     *_strong_baseline.RENAMING,
 )
-
-
-def from_official(state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of the release in our terms; such files hold no centres, so the options have no centre loss.
-
-    Args:
-        state: its tensors.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
-    """
-    return read_released("agw", Method, Options(centre_weight=0.0), RENAMING, state)
-
-
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ours in the layout of the release, without its centres.
-
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is not the released network (another backbone, other non-local blocks, a ReLU in the stem).
-    """
-    theirs = write_released(Options, options, RENAMING, state)
-    from_official(theirs)  # the same strict check
-    return theirs
-
-
-OFFICIAL_FORMATS = {"agw-official": OfficialFormat(read=from_official, write=to_official, recipe="agw_market1501")}
+OFFICIAL_FORMATS = {
+    "agw-official": released_format("agw", Method, Options(centre_weight=0.0), RENAMING, recipe="agw_market1501")
+}

@@ -7,7 +7,7 @@ places with all places; the two ResNets of which the release uses the stem alone
 as zeros. Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -117,42 +117,43 @@ RENAMING: Renaming = (
 )
 
 
-def from_official(state: Mapping[str, Tensor], *, layout: str = LAYOUT) -> Converted:
-    """A checkpoint of the release in our terms.
+def released_format(
+    method: str,
+    options: Any,
+    recipe: str,
+    recipes_by_ids: Mapping[int, str],
+    *,
+    layout: str,
+    left_out: Sequence[str] = (),
+) -> OfficialFormat:
+    """How checkpoints of this release are read and written, and of others that train its network: strictly.
 
     Args:
-        state: its tensors; the class count is read from them, and what the release never uses is left out.
-        layout: how messages call it, where another release has the same tensors.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
+        method: whose they are.
+        options: the method's own, as released.
+        recipe: under which the release trains.
+        recipes_by_ids: see `OfficialFormat`.
+        layout: how messages call it.
+        left_out: modules of ours that such files do not hold.
     """
-    place = f"{layout} checkpoint"
-    options = Options()
-    num_ids = read_tensor_size(state, "classifier.weight", place)
-    unused = unused_tensors(options.backbone)
-    used = {name: tensor for name, tensor in state.items() if name not in unused}
-    with torch.device("meta"):
-        expected = Method(options, TrainingFacts(num_ids)).state_dict()
-    return Converted("agw_vi", asdict(options), num_ids, to_ours(used, expected, RENAMING, (), place))
+    place, backbone = f"{layout} checkpoint", Options.backbone
 
+    def read(state: Mapping[str, Tensor]) -> Converted:
+        num_ids = read_tensor_size(state, "classifier.weight", place)
+        unused = unused_tensors(backbone)
+        used = {name: tensor for name, tensor in state.items() if name not in unused}
+        with torch.device("meta"):
+            expected = Method(Options(), TrainingFacts(num_ids)).state_dict()
+        return Converted(method, asdict(options), num_ids, to_ours(used, expected, RENAMING, (), place))
 
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG001
-    """A state of ours in the layout of the release; what that carries and never uses is zero.
+    def write(own: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG001
+        network = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in left_out}
+        theirs = to_theirs(network, RENAMING, ()) | unused_tensors(backbone)
+        read(theirs)  # the same strict check
+        return theirs
 
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is not the released network (another backbone, other non-local blocks).
-    """
-    theirs = to_theirs(state, RENAMING, ()) | unused_tensors(Options.backbone)
-    from_official(theirs)  # the same strict check
-    return theirs
+    return OfficialFormat(read=read, write=write, key="net", recipe=recipe, recipes_by_ids=recipes_by_ids)
 
 
 RECIPES_BY_IDS = {206: "agw_regdb", 713: "agw_star_llcm"}  # the only code released for LLCM erases
-OFFICIAL_FORMATS = {
-    LAYOUT: OfficialFormat(
-        read=from_official, write=to_official, key="net", recipe="agw_sysu", recipes_by_ids=RECIPES_BY_IDS
-    )
-}
+OFFICIAL_FORMATS = {LAYOUT: released_format("agw_vi", Options(), "agw_sysu", RECIPES_BY_IDS, layout=LAYOUT)}

@@ -6,9 +6,8 @@ Differs: the centre loss does not add 1e-12 for each picture and each class that
 search with the mirror; where a recipe asks for it, raw vectors are summed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -17,11 +16,11 @@ from tapetum.core.options import option
 from tapetum.layers.backbones import Pooling, build_any_backbone
 from tapetum.layers.normalisation import Normalisation
 from tapetum.losses.triplet import batch_hard_triplet
-from tapetum.methods._official import Converted, OfficialFormat
 from tapetum.methods._single_branch import SingleBranch
-from tapetum.methods._strong_baseline import RENAMING, StrongBranch, read_released, write_released
+from tapetum.methods._strong_baseline import RENAMING, StrongBranch, released_format
 
 SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
+TRAINING_ONLY = ("centres",)  # a training may begin with a checkpoint without them
 
 
 @dataclass(frozen=True)
@@ -99,29 +98,6 @@ class Method(SingleBranch):
         super().__init__(options, Branch(options, facts), facts)
 
 
-def from_official(state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of the release in our terms; such files hold no centres, so the options have no centre loss.
-
-    Args:
-        state: its tensors.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
-    """
-    return read_released("bot", Method, Options(centre_weight=0.0), RENAMING, state)
-
-
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ours in the layout of the release, without its centres.
-
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is not the released network (another backbone, a ReLU in the stem).
-    """
-    theirs = write_released(Options, options, RENAMING, state)
-    from_official(theirs)  # the same strict check
-    return theirs
-
-
-OFFICIAL_FORMATS = {"bot-official": OfficialFormat(read=from_official, write=to_official, recipe="bot_market1501")}
+OFFICIAL_FORMATS = {
+    "bot-official": released_format("bot", Method, Options(centre_weight=0.0), RENAMING, recipe="bot_market1501")
+}

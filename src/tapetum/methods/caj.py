@@ -12,9 +12,7 @@ Differs: what `agw_vi` says of the network, except that pictures and their mirro
 - stable weights of the triplets are an option (see `agw_vi`).
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,7 +27,6 @@ from tapetum.losses._precision import at_least_float32
 from tapetum.losses.distillation import distillation
 from tapetum.losses.weighted_triplet import Numerics, weighted_distances
 from tapetum.methods import agw_vi
-from tapetum.methods._official import Converted, OfficialFormat
 
 SMALL = agw_vi.SMALL
 VIEWS = (2, 1)  # visible pictures as they are and with exchanged channels; infrared ones
@@ -197,35 +194,5 @@ class Method(agw_vi.Method):
 
 # Checkpoints of the release: AGW's tensors.
 LAYOUT = "caj-official"
-
-
-def from_official(state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of the release in our terms.
-
-    Args:
-        state: its tensors; the class count is read from them, and what the release never uses is left out.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
-    """
-    network = agw_vi.from_official(state, layout=LAYOUT)
-    return Converted("caj", asdict(Options()), network.num_ids, network.state)
-
-
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ours in the layout of the release; what that carries and never uses is zero.
-
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is not the released network (another backbone, other non-local blocks).
-    """
-    return agw_vi.to_official(options, state)
-
-
 RECIPES_BY_IDS = {206: "caj_regdb", 713: "caj_llcm"}
-OFFICIAL_FORMATS = {
-    LAYOUT: OfficialFormat(
-        read=from_official, write=to_official, key="net", recipe="caj_sysu", recipes_by_ids=RECIPES_BY_IDS
-    )
-}
+OFFICIAL_FORMATS = {LAYOUT: agw_vi.released_format("caj", Options(), "caj_sysu", RECIPES_BY_IDS, layout=LAYOUT)}

@@ -41,6 +41,7 @@ OWN_EXTRACTOR_OPTIONS = ("input_scale", "normalisation", "test_feature")  # IDF 
 
 
 SMALL = {"extractor_options": {"backbone": "test_resnet", "width": 16, "dropout": 0.0}, "curve_width": 4}  # for tests
+TRAINING_ONLY = ("centres",)  # of an extractor's heads
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ Differs: what `agw_vi` says of the network, and
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,9 @@ from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import squared_euclidean
 from tapetum.layers.branch import HeadOutput
 from tapetum.methods import agw_vi
-from tapetum.methods._official import Converted, OfficialFormat
 
 SMALL = agw_vi.SMALL
-TRAINING_ONLY = ("confuser.", "centres.")
+TRAINING_ONLY = ("confuser", "centres")  # of the network; a training may begin with a checkpoint without them
 
 
 @dataclass(frozen=True)
@@ -259,36 +258,9 @@ class Method(agw_vi.Method):
 
 # Checkpoints of the release: AGW's tensors; confuser and centres are not kept there.
 LAYOUT = "mclnet-official"
-
-
-def from_official(state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of the release in our terms.
-
-    Args:
-        state: its tensors; the class count is read from them, and what the release never uses is left out.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
-    """
-    network = agw_vi.from_official(state, layout=LAYOUT)
-    return Converted("mclnet", asdict(Options()), network.num_ids, network.state)
-
-
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ours in the layout of the release: the network alone; what that never uses is zero.
-
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is not the released network (another backbone, other non-local blocks).
-    """
-    network = {name: tensor for name, tensor in state.items() if not name.startswith(TRAINING_ONLY)}
-    return agw_vi.to_official(options, network)
-
-
 RECIPES_BY_IDS = {206: "mclnet_regdb"}
 OFFICIAL_FORMATS = {
-    LAYOUT: OfficialFormat(
-        read=from_official, write=to_official, key="net", recipe="mclnet_sysu", recipes_by_ids=RECIPES_BY_IDS
+    LAYOUT: agw_vi.released_format(
+        "mclnet", Options(), "mclnet_sysu", RECIPES_BY_IDS, layout=LAYOUT, left_out=TRAINING_ONLY
     )
 }

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
@@ -23,6 +23,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+ANY = "GROUP"  # stands in a key for a name that the method gives
 PairOfCounts = Annotated[tuple[Count, Count], Field(strict=False)]
 
 
@@ -492,7 +493,7 @@ def _explain(error: ValidationError, prefix: str = "", siblings: Sequence[str] |
 
 
 def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all keys a recipe may hold (those of the method's own options aside).
+    """Dotted names of all keys a recipe may hold (those of the method's own options aside), `ANY` for names of others.
 
     Args:
         section: where to start.
@@ -502,7 +503,8 @@ def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[
         yield prefix + name
         for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                yield from known_keys(candidate, f"{prefix}{name}.")
+                open_names = f"{ANY}." if get_origin(field.annotation) is dict else ""
+                yield from known_keys(candidate, f"{prefix}{name}.{open_names}")
     if section is Recipe:
         yield from batch_keys()
 
@@ -511,7 +513,8 @@ def _nearest_key(key: str) -> str:
     """The nearest key beside a misspelt one; else the same or nearest word anywhere in a recipe."""
     head, _, word = key.rpartition(".")
     keys = list(known_keys())
-    siblings = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == head]
+    heads = (head, f"{head.rpartition('.')[0]}.{ANY}")
+    siblings = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] in heads]
     nearest = nearest_name(word, siblings)
     if nearest.startswith("did you mean"):
         return nearest

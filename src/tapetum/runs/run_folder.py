@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,32 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise OutputError(f"{self.facts}: cannot be read ({error}); delete the folder to start afresh") from None
         return content if isinstance(content, dict) else {}
+
+    @contextlib.contextmanager
+    def taken_back(self, unless: Callable[[], bool]) -> Iterator[None]:
+        """Take back what a beginning training writes here, where it fails by an error.
+
+        Args:
+            unless: asked then; a training that has come so far leaves its words.
+        """
+        words = {file: file.read_bytes() if file.is_file() else None for file in (self.recipe, self.facts)}
+        before = set(self.tensorboard.rglob("*"))
+        folders = [folder for folder in (self.tensorboard, self.tensorboard.parent) if not folder.exists()]
+        try:
+            yield
+        except Exception:
+            if not unless():
+                for file in sorted(set(self.tensorboard.rglob("*")) - before):
+                    file.unlink()
+                for file, content in words.items():
+                    if content is None:
+                        file.unlink(missing_ok=True)
+                    else:
+                        write_bytes(file, content)
+                for folder in folders:
+                    with contextlib.suppress(OSError):  # not there, or somebody else's file is in it
+                        folder.rmdir()
+            raise
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a writer that was killed; only for whoever holds the folder."""

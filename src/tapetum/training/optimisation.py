@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.core.errors import MethodError, RecipeError, nearest_name
 from tapetum.core.method import Turn
 from tapetum.runs.recipe import OptimiserRule, OptimiserSection, ScheduleSection
 
@@ -49,8 +49,8 @@ def build_optimisers(
         fused: one pass over each parameter a step, four times as fast; it rounds otherwise than the plain step, which
             trainings with clipped gradients keep.
     Raises:
-        RecipeError: the recipe names a group that is not there, the groups do not cover the network, or the turns do
-            not cover the groups.
+        RecipeError: the recipe names a group that is not there.
+        MethodError: the groups do not cover the network, or the turns do not cover the groups.
     """
     _check_groups(network, groups, turns)
     for key, names in (
@@ -60,7 +60,12 @@ def build_optimisers(
     ):
         for name in names:
             if name not in groups:
-                raise RecipeError(f"optimiser.{key}.{name} names no group of the method; {nearest_name(name, groups)}")
+                nearest = nearest_name(name, groups)
+                remedy = nearest if nearest.startswith("did") else f"leave it out of optimiser.{key}"
+                raise RecipeError(
+                    f"optimiser.{key}.{name} names no group; with these options the method builds "
+                    f"{', '.join(groups)}; {remedy}"
+                )
     built = []
     for turn in turns:
         shared = {name: groups[name] for name in turn.groups if name not in section.own and groups[name]}
@@ -113,21 +118,29 @@ def compute_lr_factor(schedule: ScheduleSection, position: float, *, share: floa
 
 
 def _check_groups(network: nn.Module, groups: Groups, turns: Sequence[Turn]) -> None:
-    listed = [id(parameter) for parameters in groups.values() for parameter in parameters]
-    trainable = {id(parameter) for parameter in network.parameters() if parameter.requires_grad}
-    if len(listed) != len(set(listed)) or not trainable <= set(listed):
-        raise RecipeError(
-            "method.parameter_groups() must hold every trainable parameter exactly once: "
-            f"{len(trainable)} are trainable, {len(listed)} listed, {len(trainable & set(listed))} of them trainable"
-        )
+    places: dict[int, list[str]] = {}
+    for group, parameters in groups.items():
+        for parameter in parameters:
+            places.setdefault(id(parameter), []).append(group)
+    place = type(network).__module__
+    rule = f"{place}: parameter_groups() must hold every trainable parameter exactly once"
+    for name, parameter in network.named_parameters():
+        there = places.get(id(parameter), [])
+        if len(there) > 1:
+            raise MethodError(f"{rule}: {name} is in {' and in '.join(there)}; leave it in one")
+        if parameter.requires_grad and not there:
+            raise MethodError(
+                f"{rule}: {name} is in none of {', '.join(groups)}; add it to one, or hold it still by "
+                "requires_grad_(False)"
+            )
     taken = [name for turn in turns for name in turn.groups]
     unknown = [name for name in taken if name not in groups]
     if unknown:
-        raise RecipeError(f"method.turns(): {unknown[0]} is no group; {nearest_name(unknown[0], groups)}")
+        raise MethodError(f"{place}: turns(): {unknown[0]} is no group; {nearest_name(unknown[0], groups)}")
     wrong = [name for name in groups if taken.count(name) != 1]
     if wrong:
-        raise RecipeError(
-            f"method.turns() must train every group in exactly one turn; {wrong[0]} is in {taken.count(wrong[0])}"
+        raise MethodError(
+            f"{place}: turns() must train every group in exactly one turn; {wrong[0]} is in {taken.count(wrong[0])}"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tapetum.core.errors import MethodError
 from tapetum.core.method import Method, TakesTurns, Turn
 from tapetum.core.processes import average_gradients
 from tapetum.core.types import Batch
@@ -22,9 +23,17 @@ def turns_of(network: nn.Module) -> Sequence[Turn]:
 
     Args:
         network: the method.
+    Raises:
+        MethodError: what it gives are no turns.
     """
     if isinstance(network, TakesTurns):
-        return tuple(network.turns())
+        turns = tuple(network.turns())
+        if not turns or not all(isinstance(turn, Turn) for turn in turns):
+            kinds = ", ".join(type(turn).__name__ for turn in turns) or "none"
+            raise MethodError(
+                f"{type(network).__module__}: turns() gives {kinds}; give objects of tapetum.core.method.Turn"
+            )
+        return turns
     method = cast(Method, network)
     return (Turn("all", tuple(method.parameter_groups()), method.losses),)
 
@@ -75,6 +84,7 @@ class Stepper:
             for phase in phases_of(turns)
         ]
         self._alone = len(turns) == 1
+        self._place = type(network).__module__
 
     def step(
         self, parts: Sequence[Batch], seed: Callable[[int, int], None], check: Callable[[Mapping[str, float]], None]
@@ -87,6 +97,8 @@ class Stepper:
             check: called with the losses before any weight moves; what it raises stops the step.
         Returns:
             Name -> mean loss over the parts.
+        Raises:
+            MethodError: what the method gives are no named scalars, or no weight learns from them.
         """
         means: dict[str, float] = {}
         for number, phase in enumerate(self._phases):
@@ -115,14 +127,19 @@ class Stepper:
         output = in_float32(output)
         for place, (turn, weights) in enumerate(phase):
             losses = turn.losses(output, batch)
+            check_losses(losses, f"{self._place}: losses of turn {turn.name!r}")
             values = torch.stack([loss.float() for loss in losses.values()])
             total = self._scaler.scale(values.sum() / parts)
-            if self._alone:
+            moving = [weight for weight in weights if weight.requires_grad]
+            if moving and not total.requires_grad:
+                raise MethodError(
+                    f"{self._place}: losses of turn {turn.name!r} have no gradient ({', '.join(losses)}); compute them "
+                    "from what forward gave, without detach() or no_grad()"
+                )
+            if self._alone and moving:
                 torch.autograd.backward(total)
-            else:
-                moving = [weight for weight in weights if weight.requires_grad]
-                if moving:  # else all of the turn stands still
-                    torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
+            elif moving:  # else all of the turn stands still
+                torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
             yield list(losses), values.detach()
 
     def _move(self, optimisers: Sequence[torch.optim.Optimizer]) -> None:
@@ -138,6 +155,26 @@ class Stepper:
             else:
                 optimiser.step()
             optimiser.zero_grad()
+
+
+def check_losses(losses: Any, place: str) -> None:
+    """Complain about losses that cannot be summed.
+
+    Args:
+        losses: what a method gave.
+        place: whose they are, for the message.
+    Raises:
+        MethodError: they are no scalars by name.
+    """
+    if not isinstance(losses, dict) or not losses:
+        raise MethodError(
+            f"{place} are {'an empty dict' if losses == {} else f'a {type(losses).__name__}'}; "
+            "give a dict of named scalar tensors, e.g. {'id': cross_entropy}"
+        )
+    for name, loss in losses.items():
+        if not isinstance(loss, Tensor) or loss.ndim:
+            what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise MethodError(f"{place}: {name} is {what}; give a scalar tensor, e.g. a mean")
 
 
 def in_float32(output: Any) -> Any:

@@ -34,8 +34,8 @@ from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import class_labels, drop_unpaired, modality_values
 from tapetum.data.sampler import build_sampler
 from tapetum.inference.precision import Precision, choose_device, resolve_precision
-from tapetum.methods import build_method
-from tapetum.runs.checkpoint import fill, find_checkpoint, is_checkpoint, load_checkpoint, read_header
+from tapetum.methods import build_method, training_only
+from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint, load_checkpoint, read_header, start_from
 from tapetum.runs.history import read_history
 from tapetum.runs.progress import Reporter, Silence
 from tapetum.runs.recipe import Recipe, check_recipe, parse_yaml, write_yaml
@@ -113,6 +113,9 @@ def train(
 ) -> TrainResult:
     """Train a method, or go on with it, or return at once where the run is finished.
 
+    What fails before the first step is taken leaves the folder as it was, or none (with several processes, which do
+    not tell how far they came, recipe and facts stay).
+
     Args:
         recipe: what to do.
         run_dir: the run's folder; it may hold an unfinished run of the same recipe and data, or one that failed before
@@ -125,6 +128,7 @@ def train(
         RecipeError: the recipe does not fit the method, the data or the run in the folder.
         DataError: pictures are missing or damaged.
         TrainingError: too few identities, or a loss or weight is no longer finite.
+        MethodError: the method's file breaks the contract.
         OutputError: the folder cannot be written or is in use.
         CheckpointError: pretrained weights cannot be had, or the state to resume from is damaged.
         TrainingInterrupted: Ctrl-C; typed again, it goes on.
@@ -146,6 +150,9 @@ def train(
         plan = _make_plan(recipe, folder, dataset, pictures, facts)
         state = load_state(folder.state) if folder.state.is_file() else None
         network = _build_network(plan, dataset, state)
+        loop = TrainingLoop(network, plan, reporter or Silence(), state)
+        if begins:
+            stack.enter_context(folder.taken_back(unless=lambda: recipe.training.devices > 1 or loop.place.steps > 0))
         if begins or not folder.recipe.is_file():
             write_text(folder.recipe, write_yaml(recipe))
         facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
@@ -153,7 +160,6 @@ def train(
         facts |= {"people": dataset.people} if dataset.people else {}
         facts |= {"started": begun or _now(), "finished": False}
         write_json(folder.facts, facts)
-        loop = TrainingLoop(network, plan, reporter or Silence(), state)
         if loop.place.epoch < recipe.schedule.epochs:
             _fit(loop, plan)
         done = load_state(folder.state)
@@ -237,7 +243,7 @@ def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) ->
         if begun.header.recipe:
             own = check_recipe(begun.header.recipe, f"in {begun.path}")
             check_division(dataset, own.data, begun.path, recipe.data)
-        fill(network, begun.network.state_dict(), begun.path)
+        start_from(network, begun, training_only(recipe.method.name))
     else:  # "none" leaves backbones as they are and fills what a method's own options name
         method.load_pretrained("none" if recipe.init.weights == "random" else recipe.init.weights)
     if recipe.training.channels_last:

@@ -81,26 +81,8 @@ def test_an_unknown_method_is_told_with_the_nearest_one():
         method_options("idff")
 
 
-def test_a_strangers_method_is_found_by_its_dotted_name(tmp_path, monkeypatch):
-    package = tmp_path / "stranger"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "theirs.py").write_text(
-        "from dataclasses import dataclass\n"
-        "from torch import nn\n"
-        "@dataclass(frozen=True)\n"
-        "class Options:\n"
-        "    width: int = 3\n"
-        "class Method(nn.Module):\n"
-        "    def __init__(self, options, facts):\n"
-        "        super().__init__()\n"
-        "        self.num_ids, self.width = facts.num_ids, options.width\n"
-    )
-    (package / "empty.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    assert build_method("stranger.theirs", {"width": 8}, 4).width == 8
-    with pytest.raises(RecipeError, match="has no classes Options and Method"):
-        method_options("stranger.empty")
+def test_a_strangers_method_is_found_by_its_dotted_name(stranger):
+    assert build_method(stranger, {"width": 8}, 4).reduce.out_features == 8
     with pytest.raises(RecipeError, match="package nobody is not installed"):
         method_options("nobody.method")
 

@@ -82,6 +82,17 @@ def test_people_with_enough_pictures_are_drawn_without_repetition() -> None:
         assert repeated <= {3}  # the only one with a single picture
 
 
+def test_a_person_with_fewer_than_k_pictures_is_drawn_with_repetition_until_there_are_k() -> None:
+    small = {label: np.flatnonzero(label == LABELS).tolist() for label in (2, 3, 7)}  # 2, 1 and 3 pictures
+    seen: dict[int, set[int]] = {label: set() for label in small}
+    for epoch in range(30):
+        for rows in pk(LABELS, 4, 4, seed=2).batches(epoch).reshape(-1, 4):
+            if (label := int(LABELS[rows[0]])) in small:
+                assert set(rows.tolist()) <= set(small[label])
+                seen[label] |= set(rows.tolist())
+    assert {label: sorted(rows) for label, rows in seen.items()} == small
+
+
 def test_pk_stops_when_fewer_than_p_people_have_a_group_left() -> None:
     for epoch in range(30):
         batches = pk(LABELS, 4, 2, seed=5).batches(epoch)

@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tapetum.core.errors import RecipeError
+from tapetum.methods import build_options
 from tapetum.runs.recipe import check_recipe, known_keys, list_recipes, load_recipe, parse_yaml, write_yaml
 
 
@@ -270,6 +272,12 @@ def test_a_method_file_whose_views_are_no_two_counts_is_told_what_to_write(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(RecipeError, match=r"method 'wrong_views\.single': VIEWS is 2 .*; write .* VIEWS = \(2, 1\)"):
         load_recipe("ide_synth", ["method={name: wrong_views.single}"])
+
+
+@pytest.mark.parametrize(("before", "stages"), [(True, 3), (False, 0), (2, 2)])
+def test_what_was_a_switch_once_means_the_number_that_it_stood_for(before: Any, stages: int) -> None:
+    recipe = load_recipe("deen_sysu", [f"method.recompute={str(before).lower()}"])
+    assert build_options("deen", recipe.method.options).recompute == stages
 
 
 def test_what_checkpoints_and_run_folders_of_before_hold_is_the_same_recipe() -> None:

@@ -20,8 +20,8 @@ from tapetum.core.method import TrainingFacts
 from tapetum.core.types import Batch, Modality
 from tapetum.data.catalog import Dataset
 from tapetum.layers.branch import HeadOutput
-from tapetum.methods import ide
-from tapetum.runs.checkpoint import read_header
+from tapetum.methods import build_method, ide
+from tapetum.runs.checkpoint import Header, read_header, save_checkpoint
 from tapetum.runs.progress import Silence
 from tapetum.runs.recipe import Recipe, write_yaml
 from tapetum.runs.run_folder import RunFolder
@@ -231,19 +231,35 @@ def test_a_folder_holds_one_recipe_but_may_move_its_data_and_be_tested_otherwise
     train(tiny_recipe(overrides=[f"data.root={elsewhere}", "evaluation.rerank={k1: 9}"]), undisturbed)
 
 
-def test_a_folder_whose_training_failed_at_its_first_step_is_free_for_another_recipe_and_other_data(
-    undisturbed: Path, tiny_recipe: Build, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("there", [None, "mine.txt", "recipe.yaml", "logs/tensorboard/events.out.tfevents.before"])
+def test_a_training_that_fails_at_its_first_step_leaves_the_folder_as_it_was(
+    there: str | None, tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     def fail(self: ide.Method, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
         raise TrainingError("the pictures are of a size that the method cannot divide; change data.size")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ide.Method, "losses", fail)
-        with pytest.raises(TrainingError, match="cannot divide"):
-            train(tiny_recipe(overrides=["data.size=[34, 16]"]), tmp_path / "run")
-    assert RunFolder(tmp_path / "run").recipe.is_file()
+    monkeypatch.setattr(ide.Method, "losses", fail)
+    recipe, run = tiny_recipe(overrides=["data.size=[34, 16]"]), tmp_path / "run"
+    if there:
+        (run / there).parent.mkdir(parents=True)
+        (run / there).write_text(write_yaml(recipe))
+    before = set(run.rglob("*"))
+    with pytest.raises(TrainingError, match="cannot divide"):
+        train(recipe, run)
+    assert run.exists() == (there is not None)
+    assert set(run.rglob("*")) - {run / ".lock"} == before
+    assert there is None or (run / there).read_text() == write_yaml(recipe)
+
+
+def test_a_folder_in_which_nothing_was_saved_is_free_for_another_recipe_and_other_data(
+    undisturbed: Path, tiny_recipe: Build, people: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_recipe(overrides=["data.size=[34, 16]"]), tmp_path / "run", reporter=StopAfter(1))
+    for weights in (RunFolder(tmp_path / "run").last, RunFolder(tmp_path / "run").state):
+        weights.unlink()
     result = train(tiny_recipe(), tmp_path / "run")
     assert RunFolder(tmp_path / "run").recipe.read_text() == write_yaml(tiny_recipe())
     assert [row["epoch"] for row in result.history] == [1, 2]
@@ -523,6 +539,52 @@ def test_outputs_of_any_shape_reach_the_losses_in_float32() -> None:
     assert nested["a"][0].dtype == nested["a"][1][0].dtype == torch.float32
     assert nested["a"][1][1].dtype == torch.int64
     assert nested["b"] is None
+
+
+MAPS = "backbone: test_resnet, last_stride: 2"
+
+
+@pytest.mark.parametrize(
+    ("method", "before", "camids", "anew"),
+    [
+        ("mclnet", {}, (), ["centres.camera.points", "centres.id.points", "confuser.norm.bias"]),
+        ("mclnet", {}, (1, 2, 3), ["centres.camera.points"]),  # as many people, other cameras
+        ("bot", {"centre_weight": 0.0}, (), ["head.centres.weight"]),
+    ],
+)
+def test_a_training_begins_with_a_checkpoint_that_lacks_what_only_a_training_needs(
+    method: str, before: dict[str, Any], camids: tuple[int, ...], anew: list[str],
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path,
+) -> None:  # fmt: skip
+    options = {"backbone": "test_resnet", "last_stride": 2, **before}
+    torch.manual_seed(5)
+    begun = build_method(method, options, 8, camids=camids, size=(32, 16))
+    save_checkpoint(tmp_path / "begun.safetensors", begun, Header(method, options, 8, camids=camids, size=(32, 16)))
+    still = [f"{group}: 1" for group in begun.parameter_groups()]  # type: ignore[operator]
+    settings = [
+        f"method={{name: {method}, {MAPS}}}",
+        f"init.weights={tmp_path / 'begun.safetensors'}",
+        "sampler={name: cross_modality, ids: 4, pictures: 2, steps: 1}",
+        "schedule.epochs=1",
+        f"optimiser={{lr: 0.1, frozen: {{{', '.join(still)}}}}}",
+    ]
+    result = train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities)
+    first, last = begun.state_dict(), load_file(result.checkpoint)
+    assert set(anew) <= set(last)
+    for name in set(first) - set(anew):
+        if first[name].shape == last[name].shape and "running" not in name and "num_batches" not in name:
+            assert torch.equal(first[name], last[name]), name
+
+
+def test_a_checkpoint_that_lacks_what_a_search_needs_is_no_beginning(tiny_recipe: Build, tmp_path: Path) -> None:
+    options = {"backbone": "test_resnet", "last_stride": 2, "triplet_weight": 0.0, "centre_weight": 0.0}
+    begun = build_method("agw", {**options, "non_local": [0, 0, 0, 0]}, 8)
+    header = Header("agw", {**options, "non_local": [0, 0, 0, 0]}, 8)
+    save_checkpoint(tmp_path / "begun.safetensors", begun, header)
+    settings = [f"method={{name: agw, {MAPS}}}", f"init.weights={tmp_path / 'begun.safetensors'}"]
+    with pytest.raises(CheckpointError, match=r"begun\.safetensors: \d+ missing tensor\(s\), first 'branch.non_local"):
+        train(tiny_recipe(overrides=settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 CROSS_MODALITY = "sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}"
