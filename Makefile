@@ -29,7 +29,7 @@ demo-real: $(STAMP)  ## the same on a real clip: make demo-real CLIP=path/to/cli
 	$(BIN)/tapetum demo --out runs/demo --clip "$(CLIP)"
 
 test: $(STAMP)  ## the test suite, offline
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
 
 test-slow: $(STAMP)  ## what takes longer: kills, fuzzing, the browser, load, clusters
 	$(BIN)/python -m pytest -m slow

@@ -1,9 +1,13 @@
 """Fixtures that several test packages share; heavy imports stay inside."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a second thread each would wait for the others
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
