@@ -29,8 +29,9 @@ from tapetum.core.atomic import write_bytes
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
 from tapetum.gallery.filters import parse_filter, rows_passing
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row, Run, SearchResult
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.gallery.store import Store
 
 Real = NDArray[np.float32]
 Whole = NDArray[np.int64]

@@ -27,8 +27,8 @@ from torch.nn import functional
 from benchmarks.measure import build_row
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row, Run
-from tapetum.gallery.store import open_gallery
 from tapetum.inference.sessions import Model, open_model
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import Header, save_checkpoint

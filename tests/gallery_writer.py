@@ -9,7 +9,7 @@ from gallery_rows import MODEL, crop_bytes, some_rows, some_vectors
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.gallery.filters import Among
 from tapetum.gallery.lance import connect
-from tapetum.gallery.store import open_gallery
+from tapetum.gallery.opening import open_gallery
 
 
 def say(text: str) -> None:

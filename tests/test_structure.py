@@ -123,3 +123,52 @@ def test_documented_arguments_are_those_of_the_signature(
 
 def test_no_module_is_called_utils() -> None:
     assert not [path for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]
+
+
+CONTRACT = {"Options", "Method", "Branch", "Output", "Sampler"}  # what every file of a kind defines by that name
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
+    assert {name: where for name, where in places.items() if len(where) > 1 and name not in CONTRACT} == {}
+
+
+def module_name(path: Path) -> str:
+    parts = [*path.relative_to(SOURCE).parent.parts, *([] if path.stem == "__init__" else [path.stem])]
+    return ".".join(["tapetum", *parts])
+
+
+def test_no_two_files_need_each_other() -> None:
+    modules = {module_name(path): path for path in FILES}
+    front_door = modules.pop("tapetum")  # hands on what `tapetum.door` defines
+    assert "tapetum.door" in front_door.read_text()
+    left = {
+        module: {target for _, name in imports_of(path) for target in (name, name.rpartition(".")[0])} - {module}
+        for module, path in modules.items()
+    }
+    while left:
+        ends = [
+            {module for module, targets in left.items() if not targets & left.keys()},  # they need none of the rest
+            left.keys() - set().union(*left.values()),  # none of the rest needs them
+        ]
+        assert any(ends), f"these need each other: {sorted(left)}"
+        for module in set().union(*ends):
+            del left[module]
+
+
+def test_what_contributing_says_travels_is_what_travels() -> None:
+    text = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `tapetum\.([\w.]+)` \| ([^|]+) \| ([^|]+) \|", text, flags=re.MULTILINE)
+    assert len(rows) >= 8
+    for name, module, makers, takers in rows:
+        home = SOURCE / Path(*module.split(".")).with_suffix(".py")
+        assert re.search(rf"^(class {name}\b|{name} = )", home.read_text(), flags=re.MULTILINE), (
+            f"{name}: not in {home}"
+        )
+        for room in re.findall(r"\w+", f"{makers} {takers}"):
+            texts = [path.read_text() for path in FILES if path.relative_to(SOURCE).parts[0] == room]
+            assert any(re.search(rf"\b{name}\b", each) for each in texts), f"{name} does not reach {room}"

@@ -114,9 +114,9 @@ def open_gallery(place: Place) -> Store:
     Raises:
         GalleryError: there is none, it is damaged, or the server does not answer.
     """
-    from tapetum.gallery import store
+    from tapetum.gallery import opening
 
-    return store.open_gallery(place)
+    return opening.open_gallery(place)
 
 
 def index(

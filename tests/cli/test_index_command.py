@@ -16,7 +16,7 @@ from street_clip import street, write_clip, write_street
 from tapetum.cli import index, main
 from tapetum.core.errors import OutputError
 from tapetum.footage import extract as extraction
-from tapetum.gallery.store import open_gallery
+from tapetum.gallery.opening import open_gallery
 
 Call = Callable[[str], tuple[int, str, str]]
 

@@ -21,8 +21,8 @@ from tapetum.data.image_io import read_picture
 from tapetum.evaluation.calibration import Calibration, PairCalibration, write_calibration
 from tapetum.evaluation.verification import Tail
 from tapetum.gallery.filters import Compare
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row
-from tapetum.gallery.store import open_gallery
 from tapetum.inference.artefact import digest_file
 from tapetum.inference.sessions import open_model
 from tapetum.runs.recipe import Recipe

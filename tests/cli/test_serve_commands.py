@@ -18,8 +18,8 @@ from gallery_rows import some_rows, some_vectors
 from tapetum.cli import _serving
 from tapetum.cli.main import app
 from tapetum.core.errors import TapetumError
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row, Run
-from tapetum.gallery.store import open_gallery
 from tapetum.inference.sessions import open_model
 from tapetum.service.server import ServerAddress
 from unit.inference.conftest import MakeRun, make_run  # noqa: F401  (a fixture)

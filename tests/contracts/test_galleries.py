@@ -31,8 +31,9 @@ from gallery_rows import (
 from tapetum.core.errors import FilterError, GalleryError, OutputError, TapetumError
 from tapetum.core.types import Modality
 from tapetum.gallery.filters import And, Coded, Compare, Not, as_filter, rows_passing
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import FIELDS, FORMAT, ModelInfo, Row, flatten
-from tapetum.gallery.store import Store, open_gallery, read_about, write_about
+from tapetum.gallery.store import Store, read_about, write_about
 
 TESTS = Path(__file__).parents[1]
 

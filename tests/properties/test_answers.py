@@ -13,8 +13,9 @@ from gallery_rows import MODEL, NIGHT, RUN, a_row, some_vectors
 from tapetum.core.types import Modality
 from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import PAIR_NAMES, Tail
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Row
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.gallery.store import Store
 from tapetum.searching.find import Findings, FindOptions, Grouping, find
 from tapetum.searching.match_rule import build_match_rule
 from tapetum.searching.query import Query

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from street_clip import street, write_clip
-from tapetum.footage.facts import GUESSED_TIME
+from tapetum.footage.facts import GUESSED_TIME, SourceOptions
 from tapetum.footage.paths import clean_camera
-from tapetum.footage.sources import Source, SourceOptions, find_sources
+from tapetum.footage.sources import Source, find_sources
 
 WALK = datetime(2026, 11, 20, 21, 4, 5, tzinfo=UTC)
 CAMERAS = ("front_door", "cam3", "yardcam", "Hof Süd", "Ворота", "门", "c3")

@@ -14,8 +14,9 @@ from fastapi.testclient import TestClient
 
 from gallery_rows import some_rows, some_vectors
 from tapetum.core.sighting import Sighting
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row, Run
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.gallery.store import Store
 from tapetum.inference.sessions import Model, open_model
 from tapetum.service import users
 from tapetum.service.app import create_app

@@ -20,8 +20,8 @@ from service.conftest import PASSWORD, a_picture, row_with_crop
 from tapetum.data.image_io import decode_picture
 from tapetum.evaluation.calibration import Calibration, PairCalibration
 from tapetum.evaluation.verification import Tail
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo
-from tapetum.gallery.store import open_gallery
 from tapetum.inference.sessions import Model
 from tapetum.service.app import create_app
 from tapetum.service.searches import Searches

@@ -20,7 +20,7 @@ def info(where: Where = None, named: Named = None, folder: Folder = None) -> Non
 
     Example: tapetum gallery info --gallery galleries/night
     """
-    from tapetum.gallery.store import open_gallery
+    from tapetum.gallery.opening import open_gallery
     from tapetum.searching.facts import read_facts
 
     with open_gallery(_place_of(where, named), folder=folder) as store:
@@ -44,7 +44,7 @@ def delete(
 
     Example: tapetum gallery delete --gallery galleries/night --filter 'camera == "yard"'
     """
-    from tapetum.gallery.store import open_gallery
+    from tapetum.gallery.opening import open_gallery
     from tapetum.searching.retention import erase
 
     with open_gallery(_place_of(where, named), folder=folder) as store:
@@ -71,7 +71,7 @@ def keep(
     """
     from tapetum.core.errors import RecipeError
     from tapetum.gallery.filters import Compare
-    from tapetum.gallery.store import open_gallery
+    from tapetum.gallery.opening import open_gallery
     from tapetum.searching.retention import apply_retention, check_days, oldest_kept, write_keep_days
 
     if (days is None) != forever:
@@ -94,7 +94,7 @@ def compact(where: Where = None, named: Named = None, folder: Folder = None) -> 
 
     Example: tapetum gallery compact --gallery galleries/night
     """
-    from tapetum.gallery.store import open_gallery
+    from tapetum.gallery.opening import open_gallery
 
     with open_gallery(_place_of(where, named), folder=folder) as store:
         recall = store.compact()

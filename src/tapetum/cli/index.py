@@ -14,7 +14,8 @@ from tapetum.cli._choices import Quiet
 if TYPE_CHECKING:
     from tapetum.core.types import Modality
     from tapetum.data.catalog import Dataset
-    from tapetum.footage.sources import Source, SourceOptions
+    from tapetum.footage.facts import SourceOptions
+    from tapetum.footage.sources import Source
     from tapetum.gallery.store import Store
     from tapetum.indexing.index import IndexReport
     from tapetum.inference.sessions import Model
@@ -214,7 +215,7 @@ def _read_as(
 ) -> "SourceOptions":
     from tapetum.core.errors import RecipeError
     from tapetum.footage.clock import parse_time
-    from tapetum.footage.sources import SourceOptions
+    from tapetum.footage.facts import SourceOptions
 
     begins = None if start is None else parse_time(start, utc_offset)
     if start is not None and begins is None:
@@ -271,7 +272,7 @@ def _open(
 ) -> "tuple[Store, Model]":
     """The gallery and its model; a new gallery takes the demo's where none is named."""
     from tapetum.core.errors import MissingGalleryError, RecipeError
-    from tapetum.gallery.store import open_gallery
+    from tapetum.gallery.opening import open_gallery
     from tapetum.indexing.index import open_gallery_for, open_gallery_model
     from tapetum.indexing.shards import one_maker
     from tapetum.inference.sessions import open_model

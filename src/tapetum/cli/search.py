@@ -137,7 +137,7 @@ def command(
         _search_pictures(run, people, gallery, k, chosen, false_alarms, prior, calibration, quiet=quiet)
         return
 
-    from tapetum.gallery.store import open_gallery
+    from tapetum.gallery.opening import open_gallery
     from tapetum.indexing.index import open_gallery_model
     from tapetum.searching.case import build_case, case_content, check_case_path, write_case
     from tapetum.searching.find import FindOptions, find

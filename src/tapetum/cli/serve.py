@@ -57,7 +57,7 @@ def command(
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it says about damaged pictures goes to their senders
     from tapetum.core.errors import RecipeError
     from tapetum.footage.detectors import build_detector
-    from tapetum.gallery.store import open_gallery
+    from tapetum.gallery.opening import open_gallery
     from tapetum.indexing.index import open_gallery_model
     from tapetum.searching.retention import write_keep_days
     from tapetum.service.security import new_token

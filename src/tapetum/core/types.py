@@ -1,7 +1,6 @@
-"""The five plain values that travel between the stages of Tapetum.
+"""The plain values that travel between the stages of Tapetum; CONTRIBUTING shows them all.
 
-pictures -> datasets -> [Record] -> loader -> Batch -> method -> EmbeddingSet -> evaluation -> Metrics
-                                                                              -> gallery    -> [Match]
+pictures -> datasets -> [Record] -> loader -> Batch -> method -> EmbeddingSet -> [Match]
 
 No configuration object, no training-engine object and no dataset travels.
 """
@@ -10,14 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from tapetum.core.protocol import Protocol
-
 
 UNKNOWN_CAMERA = -1  # the camid of a picture of which nobody says which camera took it
 
@@ -156,27 +151,3 @@ class Match:
     camid: int
     similarity: float
     rank: int
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What an evaluation found.
-
-    Attributes:
-        cmc: (R,) float64, cmc[k-1] is the fraction of queries with a right answer in the first k ranks.
-        mean_ap, mean_inp: fractions in [0, 1].
-        num_queries: queries that stand in the denominator.
-        num_dropped: queries without any match in the gallery that the protocol left out.
-        protocol: the rules by which all of this was counted.
-    """
-
-    cmc: Tensor
-    mean_ap: float
-    mean_inp: float
-    num_queries: int
-    num_dropped: int
-    protocol: "Protocol"
-
-    def rank(self, k: int) -> float:
-        """CMC at rank k (counted from 1), a fraction; ranks past the stored ones repeat the last."""
-        return float(self.cmc[min(k, len(self.cmc)) - 1])

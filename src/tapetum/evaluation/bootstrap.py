@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
-from tapetum.core.types import Metrics
-from tapetum.evaluation.metrics import Evaluation
+from tapetum.evaluation.metrics import Evaluation, Metrics
 
 DRAWS_AT_ONCE = 2**20  # bounds the memory of the resampling
 

@@ -18,11 +18,10 @@ import torch
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import DataError
 from tapetum.core.seeding import numpy_generator
-from tapetum.core.types import Metrics
 from tapetum.core.versions import read_versions
 from tapetum.evaluation.bootstrap import QUANTITIES, RANKS, Interval, bootstrap, combine
 from tapetum.evaluation.chance import chance_level
-from tapetum.evaluation.metrics import Evaluation
+from tapetum.evaluation.metrics import Evaluation, Metrics
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.evaluation.slices import by_label
 

@@ -14,12 +14,36 @@ from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import APRule, Protocol
-from tapetum.core.types import EmbeddingSet, Metrics
+from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import one_thread, similarity_blocks
 from tapetum.evaluation.ranking import Candidates, distinct_keys, farthest, find_candidates, select_sides, sorted_rows
 from tapetum.evaluation.rerank import RerankOptions, rerank_blocks
 
 PIECE_ENTRIES = 2**21  # entries of a block counted at a time, 8 MiB of float32
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an evaluation found.
+
+    Attributes:
+        cmc: (R,) float64, cmc[k-1] is the fraction of queries with a right answer in the first k ranks.
+        mean_ap, mean_inp: fractions in [0, 1].
+        num_queries: queries that stand in the denominator.
+        num_dropped: queries without any match in the gallery that the protocol left out.
+        protocol: the rules by which all of this was counted.
+    """
+
+    cmc: Tensor
+    mean_ap: float
+    mean_inp: float
+    num_queries: int
+    num_dropped: int
+    protocol: Protocol
+
+    def rank(self, k: int) -> float:
+        """CMC at rank k (counted from 1), a fraction; ranks past the stored ones repeat the last."""
+        return float(self.cmc[min(k, len(self.cmc)) - 1])
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
-from tapetum.core.types import EmbeddingSet, Metrics
-from tapetum.evaluation.metrics import Evaluation, evaluate, summarise
+from tapetum.core.types import EmbeddingSet
+from tapetum.evaluation.metrics import Evaluation, Metrics, evaluate, summarise
 from tapetum.evaluation.ranking import admitted_rows
 from tapetum.evaluation.trials import evaluate_trials
 

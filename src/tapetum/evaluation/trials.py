@@ -20,10 +20,10 @@ from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol, Side
-from tapetum.core.types import EmbeddingSet, Metrics, Record
+from tapetum.core.types import EmbeddingSet, Record
 from tapetum.core.vectors import similarity_blocks
 from tapetum.evaluation.bootstrap import combine
-from tapetum.evaluation.metrics import Evaluation, Tally, evaluate, pick
+from tapetum.evaluation.metrics import Evaluation, Metrics, Tally, evaluate, pick
 from tapetum.evaluation.ranking import admitted_rows, find_candidates, select_sides
 from tapetum.evaluation.rerank import RerankOptions
 

@@ -32,14 +32,14 @@ from tapetum.data.loader import Progress, map_in_threads
 from tapetum.footage.choose import CropCandidate, CropChooser
 from tapetum.footage.decode import Limits
 from tapetum.footage.detect import Detections, Detector, compute_intersection
-from tapetum.footage.facts import Origin, picture_time
+from tapetum.footage.facts import Origin, SourceOptions, picture_time
 from tapetum.footage.fingerprint import fingerprint_names, fingerprint_source
 from tapetum.footage.frames import Extent, Frame, count_units, read_source_frames
 from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
 from tapetum.footage.quality import QualityOptions, is_too_dark, judge_modality, measure_quality, touches_edge
 from tapetum.footage.readings import Reading, Readings
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import LoosePicture, Source, SourceOptions
+from tapetum.footage.sources import LoosePicture, Source
 from tapetum.footage.track import Tracker, TrackerOptions, Tracklet
 from tapetum.synth.sensor import encode_jpeg
 

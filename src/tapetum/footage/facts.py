@@ -8,19 +8,17 @@ be read in two ways, and each says so in a doubt.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import av
 from PIL import Image
 
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, nearest_name
+from tapetum.core.types import Modality
 from tapetum.data.image_io import MAX_PIXELS, picture_size
 from tapetum.footage.clock import format_time, parse_time
 from tapetum.footage.paths import PathFacts, clean_camera, read_path
 from tapetum.footage.pattern import PatternFacts, compile_pattern
-
-if TYPE_CHECKING:
-    from tapetum.footage.sources import SourceOptions
 
 Origin = Literal["option", "pattern", "metadata", "name", "folder", "mtime"]
 ORIGINS: dict[Origin, str] = {  # for people
@@ -42,6 +40,46 @@ _SAME_TIME = 600.0  # seconds between metadata and a name that may be the length
 _A_DAY = 90000.0  # and an hour, for the recording that begins before midnight
 _EXIF_FOLDER, _EXIF_TIMES = 0x8769, (0x9003, 0x9004)  # taken, digitised
 _EXIF_CHANGED = 0x0132
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How places are read.
+
+    Attributes:
+        kind: what folders of pictures hold, "crops" or "frames"; None tells by their shape (see
+            `footage.sources.tell_kind`).
+        camera: name of the camera; None takes it from file or folder (see `footage.paths.read_path`).
+        start: when it begins, seconds since 1970-01-01 UTC; None takes metadata, name or time of writing.
+        utc_offset_hours: of clocks that say no zone, for times in names and in pictures' metadata.
+        frames_per_second: of folders of frames whose names hold no times.
+        modality: of everything read; None decides per picture.
+        path_pattern: which parts of a path are camera and time, e.g. "{date}/{hour}/{camera}/{minute}.{second}" (see
+            `footage.pattern`); None tells by the names.
+    """
+
+    kind: Literal["crops", "frames"] | None = None
+    camera: str | None = None
+    start: float | None = None
+    utc_offset_hours: float = 0.0
+    frames_per_second: float = 10.0
+    modality: Modality | None = None
+    path_pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in (None, "crops", "frames"):
+            raise DataError(f"sources: kind is {self.kind!r}; {nearest_name(str(self.kind), ('crops', 'frames'))}")
+        if self.frames_per_second <= 0:
+            raise DataError(f"sources: frames_per_second is {self.frames_per_second}; it must be above 0")
+        if not -14 <= self.utc_offset_hours <= 14:
+            raise DataError(f"sources: utc_offset_hours is {self.utc_offset_hours}; it must be in -14..14")
+        if self.camera is not None and self.camera != clean_camera(self.camera):
+            raise DataError(
+                f"sources: camera {self.camera!r} has other signs than letters, digits, '.', '_' and '-'; "
+                f"write {clean_camera(self.camera)!r}"
+            )
+        if self.path_pattern is not None:
+            compile_pattern(self.path_pattern)
 
 
 @dataclass(frozen=True)
@@ -97,7 +135,7 @@ class Said:
     day: tuple[float, Origin] | None = None
 
 
-def read_said(path: Path, options: "SourceOptions", *, is_picture: bool = False, is_folder: bool = False) -> Said:
+def read_said(path: Path, options: SourceOptions, *, is_picture: bool = False, is_folder: bool = False) -> Said:
     """What the operator and a path say; the file itself is not opened.
 
     Args:
@@ -125,7 +163,7 @@ def read_said(path: Path, options: "SourceOptions", *, is_picture: bool = False,
 
 
 def decide_time(
-    path: Path, said: Said, options: "SourceOptions", read_metadata: Callable[[Path, float], float | None]
+    path: Path, said: Said, options: SourceOptions, read_metadata: Callable[[Path, float], float | None]
 ) -> TimeFact:
     """When a file begins or was taken.
 
@@ -158,7 +196,7 @@ def decide_time(
     return TimeFact(written, "mtime", doubts=(GUESSED_TIME,))
 
 
-def picture_time(path: Path, options: "SourceOptions") -> tuple[float, Origin]:
+def picture_time(path: Path, options: SourceOptions) -> tuple[float, Origin]:
     """When a picture was taken and where that comes from.
 
     Args:
@@ -171,7 +209,7 @@ def picture_time(path: Path, options: "SourceOptions") -> tuple[float, Origin]:
     return fact.seconds, fact.origin
 
 
-def stamp_in_name(path: Path, options: "SourceOptions") -> float | None:
+def stamp_in_name(path: Path, options: SourceOptions) -> float | None:
     """When one of many frames was taken, where its own name says it; seconds since 1970-01-01 UTC.
 
     Args:
@@ -222,7 +260,7 @@ def read_exif_time(path: Path, utc_offset_hours: float = 0.0) -> float | None:
 
 
 def _time_said(
-    options: "SourceOptions", facts: PathFacts, fitted: PatternFacts | None
+    options: SourceOptions, facts: PathFacts, fitted: PatternFacts | None
 ) -> tuple[TimeFact | None, tuple[float, Origin] | None]:
     if options.start is not None:
         return TimeFact(options.start, "option"), None

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from tapetum.core.errors import DataError, nearest_name
+from tapetum.core.errors import DataError
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import picture_size
@@ -24,6 +24,7 @@ from tapetum.footage.facts import (
     CameraFact,
     Origin,
     Said,
+    SourceOptions,
     TimeFact,
     decide_time,
     read_creation_time,
@@ -31,7 +32,6 @@ from tapetum.footage.facts import (
     read_said,
 )
 from tapetum.footage.paths import clean_camera, name_folder
-from tapetum.footage.pattern import compile_pattern
 from tapetum.footage.report import FootageReport, SourceFacts
 
 Kind = Literal["crops", "frames", "video"]
@@ -48,45 +48,6 @@ _CROP_SHARE = 0.75  # of the pictures looked at
 _CROP_HEIGHT = 1024  # pixels; higher upright pictures are frames of a camera mounted upright
 _GALLERY = "gallery.json"  # what every gallery's folder holds
 _MOST_DOUBTS = 3  # told of the pictures of one source; more are counted
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """How places are read.
-
-    Attributes:
-        kind: what folders of pictures hold, "crops" or "frames"; None tells by their shape (see `tell_kind`).
-        camera: name of the camera; None takes it from file or folder (see `footage.paths.read_path`).
-        start: when it begins, seconds since 1970-01-01 UTC; None takes metadata, name or time of writing.
-        utc_offset_hours: of clocks that say no zone, for times in names and in pictures' metadata.
-        frames_per_second: of folders of frames whose names hold no times.
-        modality: of everything read; None decides per picture.
-        path_pattern: which parts of a path are camera and time, e.g. "{date}/{hour}/{camera}/{minute}.{second}" (see
-            `footage.pattern`); None tells by the names.
-    """
-
-    kind: Literal["crops", "frames"] | None = None
-    camera: str | None = None
-    start: float | None = None
-    utc_offset_hours: float = 0.0
-    frames_per_second: float = 10.0
-    modality: Modality | None = None
-    path_pattern: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in (None, "crops", "frames"):
-            raise DataError(f"sources: kind is {self.kind!r}; {nearest_name(str(self.kind), ('crops', 'frames'))}")
-        if self.frames_per_second <= 0:
-            raise DataError(f"sources: frames_per_second is {self.frames_per_second}; it must be above 0")
-        if not -14 <= self.utc_offset_hours <= 14:
-            raise DataError(f"sources: utc_offset_hours is {self.utc_offset_hours}; it must be in -14..14")
-        if self.camera is not None and self.camera != clean_camera(self.camera):
-            raise DataError(
-                f"sources: camera {self.camera!r} has other signs than letters, digits, '.', '_' and '-'; "
-                f"write {clean_camera(self.camera)!r}"
-            )
-        if self.path_pattern is not None:
-            compile_pattern(self.path_pattern)
 
 
 @dataclass(frozen=True)

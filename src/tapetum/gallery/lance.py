@@ -357,7 +357,7 @@ class LanceStore(Store):
 
 
 def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) -> LanceStore:
-    """A gallery in a folder; see `store.open_gallery`.
+    """A gallery in a folder; see `opening.open_gallery`.
 
     Args:
         folder: of the gallery.

@@ -312,7 +312,7 @@ class MilvusStore(Store):
 
 
 def open_milvus(where: str, create: ModelInfo | None, folder: Path | None, approximate_above: int) -> MilvusStore:
-    """A gallery on a Milvus server; see `store.open_gallery`.
+    """A gallery on a Milvus server; see `opening.open_gallery`.
 
     Args:
         where: milvus://[user:password@]host:port/name, or milvus:///file.db/name for Milvus Lite.

@@ -26,8 +26,9 @@ from tapetum.footage.extract import ExtractOptions, Refuse, extract_sightings, i
 from tapetum.footage.frames import count_units
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
 from tapetum.inference.sessions import Device, Model, open_model
 from tapetum.searching.retention import (

@@ -15,7 +15,8 @@ from tapetum.core import errors
 from tapetum.core.errors import GalleryError, RecipeError, TapetumError
 from tapetum.footage.detect import Detector
 from tapetum.footage.sources import Source
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.gallery.opening import open_gallery
+from tapetum.gallery.store import Store
 from tapetum.indexing.index import IndexOptions, IndexReport, Progress
 from tapetum.indexing.shards import ShardJob
 from tapetum.inference.sessions import Model

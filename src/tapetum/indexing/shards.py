@@ -42,11 +42,11 @@ from tapetum.footage.extract import (
     read_sightings,
     source_key,
 )
-from tapetum.footage.facts import CameraFact, Origin
+from tapetum.footage.facts import CameraFact, Origin, SourceOptions
 from tapetum.footage.frames import count_units
 from tapetum.footage.lists import sighting_of
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import LoosePicture, Source, SourceOptions
+from tapetum.footage.sources import LoosePicture, Source
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store
 from tapetum.indexing.index import (

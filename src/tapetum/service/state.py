@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 from tapetum.core.errors import GalleryError, OutputError, TapetumError
 from tapetum.evaluation.calibration import Calibration
 from tapetum.footage.detect import Detector
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.report import FootageReport, Problem
-from tapetum.footage.sources import Source, SourceOptions, find_sources
+from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.filters import Compare, Filter, parse_time, write_filter
 from tapetum.gallery.store import Store, chunks
 from tapetum.indexing.index import IndexOptions, IndexReport, index_sources

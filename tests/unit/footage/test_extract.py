@@ -28,10 +28,11 @@ from tapetum.footage.extract import (
     read_sightings,
     source_key,
 )
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.quality import TOO_SMALL
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import Source, SourceOptions, find_sources
+from tapetum.footage.sources import Source, find_sources
 
 START = 1795208400.0  # 2026-11-20T21:00:00Z
 CLIP = Path(

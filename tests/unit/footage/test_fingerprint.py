@@ -9,9 +9,10 @@ from street_clip import street, write_clip
 from tapetum.footage import extract
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import ExtractOptions, extract_all, is_finished
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.fingerprint import fingerprint_source
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import SourceOptions, find_sources
+from tapetum.footage.sources import find_sources
 
 
 def write_bitmaps(folder: Path, count: int = 4, *, shift: int = 0) -> Path:

@@ -8,8 +8,9 @@ import pytest
 from street_clip import street, write_clip
 from tapetum.core.errors import DataError
 from tapetum.footage.decode import Limits
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.frames import Frame, count_units, read_frame_at, read_source_frames
-from tapetum.footage.sources import SourceOptions, find_sources
+from tapetum.footage.sources import find_sources
 from video_files import write_video
 
 

@@ -17,16 +17,11 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import open_dataset
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_all
-from tapetum.footage.facts import picture_time
+from tapetum.footage.facts import SourceOptions, picture_time
 from tapetum.footage.fingerprint import fingerprint_source
 from tapetum.footage.frames import read_source_frames
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import (
-    SourceOptions,
-    find_sources,
-    source_of_records,
-    tell_kind,
-)
+from tapetum.footage.sources import find_sources, source_of_records, tell_kind
 
 NINE = 1795208400.0  # 2026-11-20T21:00:00Z
 

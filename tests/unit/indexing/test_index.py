@@ -22,9 +22,11 @@ from tapetum.data.image_io import read_picture
 from tapetum.footage import extract as extraction
 from tapetum.footage.detect import BackgroundDetector, Detections
 from tapetum.footage.extract import ExtractOptions, extract_all
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.lists import read_all_sightings
-from tapetum.footage.sources import Source, SourceOptions, find_sources
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.footage.sources import Source, find_sources
+from tapetum.gallery.opening import open_gallery
+from tapetum.gallery.store import Store
 from tapetum.indexing import index as module
 from tapetum.indexing.index import (
     IndexOptions,

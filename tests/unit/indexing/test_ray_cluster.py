@@ -14,7 +14,7 @@ import torch
 
 from tapetum.core.errors import MissingGalleryError, RecipeError
 from tapetum.footage.sources import find_sources
-from tapetum.gallery.store import open_gallery
+from tapetum.gallery.opening import open_gallery
 from tapetum.indexing import ray_cluster
 from tapetum.indexing.index import IndexOptions, index_sources, open_gallery_for
 from tapetum.inference.sessions import open_model
@@ -29,7 +29,8 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 from tapetum.core.errors import TapetumError
 from tapetum.footage.detect import BackgroundDetector
-from tapetum.footage.sources import SourceOptions, find_sources
+from tapetum.footage.facts import SourceOptions
+from tapetum.footage.sources import find_sources
 from tapetum.indexing.index import open_gallery_for
 from tapetum.indexing.ray_cluster import index_on_ray
 from tapetum.inference.sessions import open_model

@@ -15,10 +15,12 @@ import torch
 
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.footage.detect import BackgroundDetector
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import Source, SourceOptions, find_sources
+from tapetum.footage.sources import Source, find_sources
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Run
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.gallery.store import Store
 from tapetum.indexing import shards
 from tapetum.indexing.index import IndexOptions, IndexReport, Progress, index_sources, open_gallery_for
 from tapetum.indexing.shards import (

@@ -18,8 +18,9 @@ import torch
 from gallery_rows import MODEL, some_rows, some_vectors
 from tapetum.core.errors import OutputError
 from tapetum.core.types import Modality
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Row
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.gallery.store import Store
 from tapetum.searching.case import (
     MOST_SHOWN,
     Case,

@@ -6,7 +6,7 @@ import pytest
 from gallery_rows import MODEL, NIGHT, a_row, some_rows, some_vectors
 from tapetum.core.errors import FilterError
 from tapetum.core.types import Modality
-from tapetum.gallery.store import open_gallery
+from tapetum.gallery.opening import open_gallery
 from tapetum.searching.facts import Span, read_facts
 from tapetum.searching.retention import erase, write_keep_days
 

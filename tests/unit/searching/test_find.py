@@ -25,8 +25,9 @@ from tapetum.footage.extract import extract_sightings
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.footage.sources import find_sources
 from tapetum.gallery.filters import Among, Not
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row, Run
-from tapetum.gallery.store import Store, open_gallery
+from tapetum.gallery.store import Store
 from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.sessions import Model
 from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of

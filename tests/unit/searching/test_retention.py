@@ -16,9 +16,10 @@ from tapetum.core.errors import FilterError, GalleryError, OutputError
 from tapetum.core.locks import locked
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import ExtractOptions, extract_sightings
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import Source, SourceOptions, find_sources
+from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.store import Store
 from tapetum.indexing.index import IndexOptions, index_sources, open_gallery_for
 from tapetum.indexing.shards import Made, write_shard
