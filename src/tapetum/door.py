@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tapetum.core import discovery
+from tapetum.core.extras import naming_extras
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Light = Literal["visible", "infrared"]
 
 
+@naming_extras
 def load_model(
     place: Place,
     *,
@@ -55,6 +57,7 @@ def load_model(
         return open_model(ours, precision=precision, device=device)
 
 
+@naming_extras
 def embed(model: Model, pictures: Pictures, *, modality: Light | Sequence[Light] = "visible") -> Tensor:
     """Vectors of pictures of people, (N, D) float32 of unit length: their inner products are similarities.
 
@@ -81,6 +84,7 @@ def embed(model: Model, pictures: Pictures, *, modality: Light | Sequence[Light]
     return torch.cat(vectors)
 
 
+@naming_extras
 def evaluate(place: Place, *, data: str | None = None, protocol: str | None = None) -> Card:
     """Test a run by a protocol of a data set; the result card is also written beside the run.
 
@@ -106,6 +110,7 @@ def evaluate(place: Place, *, data: str | None = None, protocol: str | None = No
     return evaluate_run(Path(place), dataset=open_data(section).dataset, data=section, protocol=protocol).card
 
 
+@naming_extras
 def open_gallery(place: Place) -> Store:
     """A gallery that is there.
 
@@ -119,6 +124,7 @@ def open_gallery(place: Place) -> Store:
     return opening.open_gallery(place)
 
 
+@naming_extras
 def index(
     sources: Sequence[str | Path] | str | Path,
     gallery: Place,
@@ -154,6 +160,7 @@ def index(
         return index_sources(found, store, opened, finder, report=report, progress=progress)
 
 
+@naming_extras
 def search(
     gallery: Store,
     person: str | Path | NDArray[np.uint8] | None = None,

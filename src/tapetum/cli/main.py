@@ -31,6 +31,7 @@ from tapetum.cli import (
     users,
 )
 from tapetum.core.errors import TapetumError
+from tapetum.core.extras import explain_missing
 from tapetum.core.memory import restart_keeping_memory
 
 OUTPUT_PROBLEMS = {
@@ -102,6 +103,12 @@ def run() -> None:
         app()
     except TapetumError as error:
         typer.echo(f"tapetum: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        missing = explain_missing(error)
+        if missing is None:
+            raise
+        typer.echo(f"tapetum: {missing}", err=True)
         sys.exit(2)
     except OSError as error:
         if error.errno not in OUTPUT_PROBLEMS:

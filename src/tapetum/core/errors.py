@@ -47,6 +47,10 @@ class FilterError(GalleryError):
     """A filter names an unknown field, compares what cannot be compared, or cannot be read."""
 
 
+class MissingLibraryError(TapetumError):
+    """A library of an optional part is not installed."""
+
+
 class OutputError(TapetumError):
     """A result cannot be written (folder not writable, disk full, in use by another run)."""
 

@@ -5,8 +5,6 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import OutputError
 from tapetum.runs.run_folder import write_text
@@ -48,6 +46,8 @@ class Curves:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         make_folder(folder)
         try:
             self._writer = SummaryWriter(str(folder), purge_step=first_step)

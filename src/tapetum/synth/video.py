@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -195,14 +194,17 @@ def write_camera_video(path: Path, scene: Scene, camid: int, options: VideoOptio
     Raises:
         OutputError: the file cannot be written.
     """
+    import av  # pictures of the scene need none
+
     boxes: list[Box] = []
+    # H.264 where this build of FFmpeg has it
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     try:
         with av.open(str(path), "w") as container:
-            codec = _codec()
             quality = {"b": "2M"}
             if codec == "libx264":  # its macroblock tree gives other bytes from run to run
                 quality = {"crf": str(options.quality), "preset": "veryfast", "x264-params": "mbtree=0"}
-            stream = cast("av.VideoStream", container.add_stream(codec, rate=options.fps, options=quality))
+            stream = cast(av.VideoStream, container.add_stream(codec, rate=options.fps, options=quality))
             stream.height, stream.width = options.size
             stream.pix_fmt = "yuv420p"
             stream.time_base = Fraction(1, options.fps)
@@ -218,11 +220,6 @@ def write_camera_video(path: Path, scene: Scene, camid: int, options: VideoOptio
             f"{path}: the video cannot be written ({error}); free space or choose another folder"
         ) from None
     return boxes
-
-
-def _codec() -> str:
-    """H.264 where this build of FFmpeg has it, else MPEG-4."""
-    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
 
 
 def _paint_people(

@@ -1,0 +1,62 @@
+"""Which optional part of the package brings which library: the one place that says so."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from tapetum.core.errors import MissingLibraryError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXTRAS = {  # library, as it is imported -> extra of the package
+    "lightning": "train",
+    "tensorboard": "train",
+    "av": "footage",
+    "lancedb": "gallery",
+    "pyarrow": "gallery",
+    "matplotlib": "plot",
+    "argon2": "serve",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "openvino": "export",
+    "pymilvus": "milvus",
+    "ray": "ray",
+}
+
+
+def explain_missing(error: ModuleNotFoundError) -> MissingLibraryError | None:
+    """What to install; None where the library belongs to no extra.
+
+    Args:
+        error: of an import.
+    """
+    library = (error.name or "").partition(".")[0]
+    if library not in EXTRAS:
+        return None
+    return MissingLibraryError(
+        f"{library} is not installed, and this needs it; install it with: pip install 'tapetum[{EXTRAS[library]}]'"
+    )
+
+
+def naming_extras(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose missing libraries are errors that say what to install.
+
+    Args:
+        function: which imports optional libraries.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            raise explain_missing(error) or error from None
+
+    return call
