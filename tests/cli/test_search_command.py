@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -143,6 +144,21 @@ def test_a_picture_is_searched_for_in_the_gallery_which_knows_its_model(call: Ca
     assert words == ["probability", "match", "similarity"]  # a sentence for each
     assert lines[-1] == f"crops lie in {calibrated.gallery}"
     assert len(outcome.answers) == 3
+
+
+def test_a_search_by_tracklet_builds_no_network_and_loads_nothing_that_only_networks_need(calibrated: Site) -> None:
+    tracklet = calibrated.rows[0].sighting.tracklet
+    words = ["tapetum", "search", "--gallery", str(calibrated.gallery), "--tracklet", tracklet]
+    code = (
+        "import sys\n"
+        "from tapetum.cli.main import run\n"
+        f"sys.argv = {words!r}\n"
+        "try:\n    run()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print([name for name in ('timm', 'torchvision', 'lightning', 'sklearn') if name in sys.modules])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "probability" in told
+    assert told.splitlines()[-1] == "[]"
 
 
 def test_a_row_and_a_tracklet_are_searched_for_without_the_model(

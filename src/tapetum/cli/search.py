@@ -138,7 +138,6 @@ def command(
         return
 
     from tapetum.gallery.opening import open_gallery
-    from tapetum.indexing.index import open_gallery_model
     from tapetum.searching.case import build_case, case_content, check_case_path, write_case
     from tapetum.searching.find import FindOptions, find
     from tapetum.searching.query import join_queries, query_of_rows, query_of_tracklet
@@ -159,6 +158,8 @@ def command(
         shown = _read_pictures(query or [], video, at, box)
         opened = None
         if shown:
+            from tapetum.indexing.index import open_gallery_model
+
             naming = f"tapetum search MODEL --gallery {store.where}"
             opened = open_gallery_model(store, model, precision=precision, trust_code=trust_code, naming=naming)
         asked, pictures = _ask_pictures(opened, shown, kinds[modality]) if opened else ([], [])

@@ -121,7 +121,7 @@ def export_run(
     for library in LIBRARIES[runtime]:
         import_extra(library)
     checkpoint = load_checkpoint(place)
-    settings = settings_of(checkpoint, mirror)
+    settings = settings_of(checkpoint.header, checkpoint.path, mirror)
     network = checkpoint.network.requires_grad_(requires_grad=False)
     probe, sees_cameras = _describe_probe(network, settings, checkpoint.header.camids)
     function = build(network, settings.mirror).eval()
@@ -147,7 +147,7 @@ def export_run(
             dimension=probe.vectors.shape[1],
             files={name: digest_file(folder / name) for name in (*NETWORK_FILES[runtime], PROBE)},
             opset=None if runtime == "torchscript" else opset,
-            calibration=stored_calibration(place, checkpoint, settings),
+            calibration=stored_calibration(place, checkpoint.path, settings),
             versions=read_versions(),
         )
         write_artefact(folder, artefact)

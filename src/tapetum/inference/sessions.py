@@ -38,8 +38,7 @@ from tapetum.inference.calibrate import calibration_path
 from tapetum.inference.embeddings import embed_pictures
 from tapetum.inference.precision import Precision, choose_device, computing_in, has_fast_bf16, resolve_precision
 from tapetum.inference.probe import KEPT, Probe, compare, draw_probe, read_probe
-from tapetum.layers.normalisation import Normalise
-from tapetum.runs.checkpoint import Checkpoint, load_checkpoint
+from tapetum.runs.checkpoint import Header, load_checkpoint
 from tapetum.runs.recipe import check_recipe
 
 Device = Literal["auto", "cpu", "gpu"]
@@ -267,34 +266,34 @@ def open_artefact(folder: Path, *, precision: str = "auto", device: Device = "au
     )
 
 
-def settings_of(checkpoint: Checkpoint, mirror: bool | None = None) -> ModelSettings:
+def settings_of(header: Header, place: Path, mirror: bool | None = None) -> ModelSettings:
     """How a checkpoint's model sees pictures.
 
     Args:
-        checkpoint: opened.
+        header: of the checkpoint; says its normalisation.
+        place: the file, for messages.
         mirror: None takes the recipe's choice.
     Raises:
         RecipeError: the checkpoint does not hold a whole recipe.
     """
-    recipe = check_recipe(checkpoint.header.recipe, f"in {checkpoint.path}")
-    normalise = getattr(checkpoint.network, "normalise", None)
+    recipe = check_recipe(header.recipe, f"in {place}")
     return ModelSettings(
-        method=checkpoint.header.method,
-        options=dict(checkpoint.header.options),
+        method=header.method,
+        options=dict(header.options),
         size=recipe.data.size,
         interpolation=recipe.data.interpolation,
         backend=recipe.data.backend,
         mirror=recipe.evaluation.mirror if mirror is None else mirror,
-        normalisation=normalise.name if isinstance(normalise, Normalise) else "its own",
+        normalisation=header.normalisation,
     )
 
 
-def stored_calibration(place: Path, checkpoint: Checkpoint, settings: ModelSettings) -> dict[str, Any]:
+def stored_calibration(place: Path, checkpoint: Path, settings: ModelSettings) -> dict[str, Any]:
     """What `tapetum calibrate` left beside a run, if it was for these weights and settings; else without pairs.
 
     Args:
         place: run folder or checkpoint file.
-        checkpoint: opened from there.
+        checkpoint: the file of its weights.
         settings: how its model sees pictures.
     Raises:
         CheckpointError: the calibration is damaged.
@@ -304,7 +303,7 @@ def stored_calibration(place: Path, checkpoint: Checkpoint, settings: ModelSetti
         return {"pairs": {}}
     calibration = read_calibration(path)
     own = {
-        "checkpoint": digest_file(checkpoint.path)[:16],
+        "checkpoint": digest_file(checkpoint)[:16],
         "mirror": settings.mirror,
         "size": list(settings.size),
         "interpolation": settings.interpolation,
@@ -491,7 +490,7 @@ def _without_tf32(device: torch.device) -> AbstractContextManager[None]:
 
 def _open_run(place: Path, precision: str, device: Device, mirror: bool | None) -> Model:
     checkpoint = load_checkpoint(place)
-    settings = settings_of(checkpoint, mirror)
+    settings = settings_of(checkpoint.header, checkpoint.path, mirror)
     identity = model_id(checkpoint.network.state_dict(), settings)
     where = choose_device(device)
     wanted = resolve_precision(precision, where, "precision")
@@ -507,7 +506,7 @@ def _open_run(place: Path, precision: str, device: Device, mirror: bool | None) 
         if cosine <= MIN_COSINE:
             _refuse_unless_auto(precision, cosine, str(place))
             session, cosine = plain, 1.0
-    calibration = stored_calibration(place, checkpoint, settings)
+    calibration = stored_calibration(place, checkpoint.path, settings)
     return Model(identity, settings, "torch", dimension, session, cosine, calibration)
 
 

@@ -1,4 +1,4 @@
-"""Backbones by name, and what they give: the only place that knows timm.
+"""Backbones by name, and what they give: the only place that knows timm, which is imported when one is built.
 
 A backbone's classifier is never built. Its tensors carry timm's names, which for the ResNets are torchvision's
 (``conv1``, ``bn1``, ``layer1.0.conv1`` ...).
@@ -7,9 +7,7 @@ A backbone's classifier is never built. Its tensors carry timm's names, which fo
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import timm
 import torch
-from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
@@ -90,6 +88,8 @@ def build_backbone(name: str, *, last_stride: int = 2) -> tuple[nn.Module, int]:
     Raises:
         RecipeError: timm has no such model, it gives no maps, or its last stride cannot be changed.
     """
+    import timm
+
     _check_name(name)
     if gives_tokens(name):
         raise RecipeError(
@@ -127,6 +127,8 @@ def build_any_backbone(
     Raises:
         RecipeError: timm has no such model, or it cannot be had like this.
     """
+    import timm
+
     _check_name(name)
     if gives_tokens(name):
         if last_stride != 2:
@@ -152,6 +154,8 @@ def build_any_backbone(
 
 
 def _check_name(name: str) -> None:
+    import timm
+
     if not timm.is_model(name):
         raise RecipeError(f"backbone {name!r} is unknown to timm; {nearest_name(name, timm.list_models())}")
 
@@ -162,12 +166,16 @@ def gives_tokens(name: str) -> bool:
     Args:
         name: a timm model.
     """
+    import timm
+
     return timm.models.model_entrypoint(name).__module__ in TOKEN_MODULES
 
 
 def _build_tokens(
     name: str, size: tuple[int, int], patch_stride: int | None, pooling: Pooling, drop_path: float
 ) -> tuple[nn.Module, Tokens]:
+    import timm
+
     with torch.device("meta"):
         patches: Any = timm.create_model(name, num_classes=0).patch_embed
     patch = patches.proj.kernel_size
@@ -181,6 +189,8 @@ def _build_tokens(
 
 
 def _set_last_stride(network: nn.Module, name: str, last_stride: int) -> None:
+    from timm.models.efficientnet import EfficientNet
+
     is_efficient = isinstance(network, EfficientNet)
     stages: Any = getattr(network, "blocks" if is_efficient else "layer4", None)
     if last_stride != 1 or stages is None:
@@ -250,6 +260,8 @@ def load_backbone(network: nn.Module, name: str, source: str) -> None:
 
 
 def _classifier_prefixes(name: str) -> tuple[str, ...]:
+    import timm
+
     config = timm.models.get_pretrained_cfg(name)
     names = (config.classifier if config else None) or "fc"
     own = tuple(f"{each}." for each in ([names] if isinstance(names, str) else names))
@@ -258,6 +270,8 @@ def _classifier_prefixes(name: str) -> tuple[str, ...]:
 
 def _fetch_imagenet(name: str) -> dict[str, Tensor]:
     """ImageNet weights from timm's cache or hub, without timm's minute of retries where there is no network."""
+    import timm
+
     tagged = IMAGENET_WEIGHTS.get(name, name)
     remedy = (
         f"fetch {tagged} where there is a network (timm saves it: timm.create_model({tagged!r}, pretrained=True)) "

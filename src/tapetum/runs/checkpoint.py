@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.method import Method, TrainingFacts
+from tapetum.layers.normalisation import Normalise
 from tapetum.layers.weights import check_names, check_shapes
 from tapetum.methods import build_method
 from tapetum.runs.run_folder import RunFolder
@@ -38,6 +39,7 @@ class Header:
         epoch: complete epochs of training behind the weights.
         pids: class index -> identity as the dataset writes it; empty where unknown.
         origin: facts about the training: data fingerprint, versions, machine.
+        normalisation: name of the network's own; empty in files that do not say it.
         format: version of this layout.
     """
 
@@ -51,6 +53,7 @@ class Header:
     origin: Mapping[str, Any] = field(default_factory=dict)
     camids: Sequence[int] = ()
     size: Sequence[int] | None = None
+    normalisation: str = ""
     format: int = FORMAT
 
     def build(self) -> nn.Module:
@@ -94,7 +97,17 @@ def save_checkpoint(path: Path, network: nn.Module, header: Header) -> None:
         OutputError: the file cannot be written; what was there before stays.
     """
     make_folder(path.parent)
-    write_bytes(path, _pack(network.state_dict(), header))
+    write_bytes(path, _pack(network.state_dict(), dataclasses.replace(header, normalisation=normalisation_of(network))))
+
+
+def normalisation_of(network: nn.Module) -> str:
+    """Its name, or "its own" where a method has none of ours.
+
+    Args:
+        network: a method.
+    """
+    normalise = getattr(network, "normalise", None)
+    return normalise.name if isinstance(normalise, Normalise) else "its own"
 
 
 def _pack(tensors: Mapping[str, Tensor], header: Header) -> bytes:
@@ -152,6 +165,21 @@ def read_header(path: Path) -> Header:
         raise CheckpointError(f"{path}: damaged header ({error}); use another copy of the file") from None
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Its weights, without the network.
+
+    Args:
+        path: a checkpoint file.
+    Raises:
+        CheckpointError: damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); use another copy of the file") from None
+
+
 def is_checkpoint(place: Path) -> bool:
     """Whether this is a checkpoint of ours, or a run folder that holds one.
 
@@ -192,12 +220,8 @@ def load_checkpoint(
         network = header.build()
     except RecipeError as error:
         raise CheckpointError(f"{path}: its method cannot be built: {error}") from None
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); use another copy of the file") from None
-    fill(network, tensors, path)
+    fill(network, read_tensors(path), path)
+    header = dataclasses.replace(header, normalisation=normalisation_of(network))
     return Checkpoint(path=path, network=network.to(device).eval(), header=header)
 
 

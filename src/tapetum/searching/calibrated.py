@@ -10,7 +10,7 @@ from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import Store
 from tapetum.inference.artefact import digest_file, is_artefact, model_id, read_artefact
 from tapetum.inference.sessions import Model, settings_of, stored_calibration
-from tapetum.runs.checkpoint import find_checkpoint, load_checkpoint
+from tapetum.runs.checkpoint import find_checkpoint, load_checkpoint, read_header, read_tensors
 
 
 def stored_calibration_of(model: Model) -> Calibration | None:
@@ -73,11 +73,14 @@ def _describe_model(place: Path) -> tuple[str, dict[str, object], Mapping[str, o
         facts: dict[str, object] = {"checkpoint": own} if own else {}
         model = artefact.model
     else:
-        checkpoint = load_checkpoint(place)
-        settings = settings_of(checkpoint)
-        content = stored_calibration(place, checkpoint, settings)
-        facts = {"checkpoint": digest_file(find_checkpoint(place))[:16]}
-        model = model_id(checkpoint.network.state_dict(), settings)
+        path = find_checkpoint(place)
+        header = read_header(path)
+        if not header.normalisation:  # written before files said it: the network knows
+            header = load_checkpoint(path).header
+        settings = settings_of(header, path)
+        content = stored_calibration(place, path, settings)
+        facts = {"checkpoint": digest_file(path)[:16]}
+        model = model_id(read_tensors(path), settings)
     facts |= {
         "mirror": settings.mirror,
         "size": list(settings.size),

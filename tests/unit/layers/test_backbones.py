@@ -2,6 +2,7 @@ import time
 import warnings
 
 import pytest
+import timm
 import torch
 import torchvision
 
@@ -125,7 +126,7 @@ def test_a_download_that_breaks_off_is_told_in_one_line(monkeypatch):
 
     network, _ = build_backbone("resnet18")
     monkeypatch.setattr(backbones, "_is_cached", lambda config: True)
-    monkeypatch.setattr(backbones.timm, "create_model", fail)
+    monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(CheckpointError, match=r"\(connection reset\); fetch resnet18.tv_in1k") as error:
         load_backbone(network, "resnet18", "imagenet")
     assert "\n" not in str(error.value)
@@ -141,7 +142,7 @@ def test_imagenet_takes_exactly_torchvisions_first_weights_through_timm(monkeypa
 
     network, _ = build_backbone("resnet18")
     monkeypatch.setattr(backbones, "_is_cached", lambda config: True)
-    monkeypatch.setattr(backbones.timm, "create_model", create)
+    monkeypatch.setattr(timm, "create_model", create)
     load_backbone(network, "resnet18", "imagenet")
     assert asked == [("resnet18.tv_in1k", True)]
     assert all(torch.equal(value, trained.state_dict()[key]) for key, value in network.state_dict().items())
