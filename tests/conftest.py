@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,16 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAPETUM_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def streets() -> Iterator[None]:
+    """Scenes of the same cameras share their streets, each of which costs as much as ten small pictures."""
+    from tapetum.synth import scene
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene, "build_street", lru_cache(maxsize=16)(scene.build_street))
+        yield
 
 
 @pytest.fixture(scope="session")

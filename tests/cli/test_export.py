@@ -18,16 +18,16 @@ def test_help_shows_an_example() -> None:
 
 
 def test_a_trained_run_is_exported_and_says_how_near_it_is(call: Call, trained: Path, tmp_path: Path) -> None:
-    status, out, err = call(f"tapetum export {trained} --to onnx --out {tmp_path / 'model'} --no-mirror")
+    status, out, err = call(f"tapetum export {trained} --to torchscript --out {tmp_path / 'model'} --no-mirror")
     assert (status, err) == (0, "")
     assert re.match(
         r"as PyTorch in batches of 1, 2, 7, 32: largest difference \d\.\de-\d+, smallest cosine 1\.0000000\n", out
     )
-    assert re.search(rf"{tmp_path / 'model'}: onnx, 16 numbers a picture, model [0-9a-f]{{16}}\n$", out)
+    assert re.search(rf"{tmp_path / 'model'}: torchscript, 16 numbers a picture, model [0-9a-f]{{16}}\n$", out)
     assert "\ncalibration: none; `tapetum calibrate` makes one before an export\n" in out
     card = json.loads((tmp_path / "model" / "artefact.json").read_text())
     assert card["settings"]["mirror"] is False
-    again, _, complaint = call(f"tapetum export {trained} --to onnx --out {tmp_path / 'model'}")
+    again, _, complaint = call(f"tapetum export {trained} --to torchscript --out {tmp_path / 'model'}")
     assert again == 2
     assert "is there already; remove it or choose another folder" in complaint
 

@@ -126,7 +126,7 @@ def test_copies_of_one_picture_are_equally_similar_for_every_query(store: Store)
     few, generator = some_vectors(4), torch.Generator().manual_seed(1)
     which = torch.randint(0, 4, (203,), generator=generator)
     store.upsert(some_rows(203), few[which])
-    queries = some_vectors(5, seed=1)
+    queries = some_vectors(3, seed=1)
     queries = torch.cat([queries, queries[1:2]])
     for k in (1, 30, 120):
         answers = store.search(queries, k).hits
@@ -138,7 +138,7 @@ def test_copies_of_one_picture_are_equally_similar_for_every_query(store: Store)
                 frames = [hit.row.sighting.frame for hit in hits if which[hit.row.sighting.frame] == number]
                 assert frames == (which == number).nonzero().squeeze(1)[: len(frames)].tolist()
                 assert value == pytest.approx(float(query @ few[number]), abs=1e-6)
-        assert answers[1] == answers[5]
+        assert answers[1] == answers[3]
 
 
 QUESTIONS = [
@@ -152,7 +152,7 @@ QUESTIONS = [
     "quality in (0.07, 0.1)",
     "quality == 0.29",
     'remark != ""',
-    'remark == "too dark to match" and (frame < 2 or frame >= 150)',
+    'remark == "too dark to match" and (frame < 2 or frame >= 103)',
     'source not in ("night0.mp4")',
     'run == "first night" and model == "idf-1234" and runtime == "torch" and precision == "fp32"',
     'id in ("row00001", "row00002", "nobody")',
@@ -168,11 +168,11 @@ QUESTIONS = [
 
 def test_every_filter_means_the_same_in_counting_finding_searching_and_in_memory(store: Store) -> None:
     names = ["x' OR '1'='1", 'x" or id != "', "\\", "\\' OR 1=1 --", "%", "{x}", "'); DROP TABLE rows; --", "ü{}[]"]
-    rows = some_rows(200)
+    rows = some_rows(120)
     rows[: len(names)] = [
         replace(row, sighting=replace(row.sighting, tracklet=name)) for row, name in zip(rows, names, strict=False)
     ]
-    vectors = some_vectors(200)
+    vectors = some_vectors(120)
     store.upsert(rows, vectors)
     columns = flatten(rows)
 
@@ -190,7 +190,7 @@ def test_every_filter_means_the_same_in_counting_finding_searching_and_in_memory
         right = [row for row, passes in zip(rows, passing.tolist(), strict=True) if passes]
         assert store.count(question) == len(right), question
         assert store.find(question) == right, question
-        (hits,) = store.search(some_vectors(1, seed=1), 200, question).hits
+        (hits,) = store.search(some_vectors(1, seed=1), 120, question).hits
         assert sorted(found_by(hits)) == sorted(ids_of(right)), question
     assert [store.count(Compare("tracklet", "==", name)) for name in names] == [1] * len(names)
 
@@ -428,7 +428,7 @@ def test_readers_see_whole_states_while_one_writes(place: Place) -> None:
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for batch in range(12):
+    for batch in range(6):
         rows = [replace(row, sighting=replace(row.sighting, tracklet=f"t{batch}")) for row in some_rows(10, 10 * batch)]
         store.upsert(rows, vectors)
         if batch % 3 == 2:
@@ -439,7 +439,7 @@ def test_readers_see_whole_states_while_one_writes(place: Place) -> None:
     for thread in threads:
         thread.join()
     assert not errors, errors[0]
-    assert store.count() == 80
+    assert store.count() == 40
     store.close()
 
 
@@ -676,7 +676,8 @@ def read_meanwhile(folder: Path, seconds: float) -> None:
 
 
 def kill_writers(folder: Path, kills: int, seed: int) -> None:
-    delays = np.random.default_rng(seed).uniform(0.0, 0.5, kills)
+    rng = np.random.default_rng(seed)
+    delays = rng.permutation(0.5 * (np.arange(kills) + rng.uniform(size=kills)) / kills)  # one in each part of the time
     told: list[str] = []
     first = 0
     with contextlib.ExitStack() as stack:
@@ -703,12 +704,12 @@ def kill_writers(folder: Path, kills: int, seed: int) -> None:
 
 
 def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
-    kill_writers(tmp_path / "night", kills=2, seed=0)
+    kill_writers(tmp_path / "night", kills=1, seed=0)
 
 
 @pytest.mark.slow
-def test_twenty_killed_writers_lose_nothing_they_acknowledged(tmp_path: Path) -> None:
-    kill_writers(tmp_path / "night", kills=20, seed=1)
+def test_ten_killed_writers_lose_nothing_they_acknowledged(tmp_path: Path) -> None:
+    kill_writers(tmp_path / "night", kills=10, seed=1)
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ import importlib
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,27 @@ class Block:
     text: str
 
 
+@cache
 def read_blocks(page: Path) -> list[Block]:
     return [Block(page, match[1].strip(), match[2]) for match in FENCE.finditer(page.read_text(encoding="utf-8"))]
 
 
+@cache
 def read_inline(page: Path) -> list[str]:
     return INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
 
 
-def shell_lines(page: Path) -> Iterator[str]:
+@cache
+def shell_lines(page: Path) -> list[str]:
     """Commands of the shell blocks, continued lines joined, comments and prompts off."""
-    for block in read_blocks(page):
-        if block.language in SHELLS:
-            for line in block.text.replace("\\\n", " ").splitlines():
-                yield line.strip().removeprefix("$ ")
+    texts = [block.text.replace("\\\n", " ") for block in read_blocks(page) if block.language in SHELLS]
+    return [line.strip().removeprefix("$ ") for text in texts for line in text.splitlines()]
+
+
+@cache
+def program() -> Any:
+    """The real command tree."""
+    return typer.main.get_command(app)
 
 
 def tapetum_commands() -> list[Any]:
@@ -85,7 +93,7 @@ def check_command(line: str, *, whole: bool) -> None:
         whole: also complain about arguments that are missing.
     """
     words = shlex.split(line.split(" | ")[0], comments=True)[1:]
-    command: Any = typer.main.get_command(app)
+    command: Any = program()
     context: Any = None
     name = "tapetum"
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
@@ -124,7 +132,7 @@ def test_the_rows_of_a_table_of_flags_are_flags_of_the_commands_on_the_page(page
 
 def find_command(line: str) -> Any:
     """The command that a line calls."""
-    command: Any = typer.main.get_command(app)
+    command: Any = program()
     for word in line.split()[1:]:
         if not hasattr(command, "commands") or word not in command.commands:
             break

@@ -20,8 +20,8 @@ from tapetum.evaluation.rerank import RerankOptions, rerank
 from tapetum.evaluation.trials import evaluate_trials
 from tapetum.gallery.index import search
 
-quick = settings(deadline=None, max_examples=60)
-few = settings(deadline=None, max_examples=25)
+quick = settings(deadline=None, max_examples=30)
+few = settings(deadline=None, max_examples=12)
 
 
 @dataclass(frozen=True)

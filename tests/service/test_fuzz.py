@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from service.conftest import TOKEN, MakeServer
 
-EXAMPLES = 25  # of each operation and mode
+EXAMPLES = 12  # of each operation and mode
 BASE = "http://127.0.0.1:8000"
 SETTINGS = settings(
     max_examples=EXAMPLES,

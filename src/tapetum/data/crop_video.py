@@ -23,6 +23,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from tapetum.core.atomic import make_folder, write_bytes
@@ -187,12 +188,12 @@ def read_frames(clip: Path, *, wanted: Collection[int] | None = None) -> Iterato
             streams = video_streams(container)
             if not streams:
                 raise DataError(f"{clip}: holds no video; give a video file")
-            aspect = pixel_aspect(streams[0])
+            aspect, reformatter = pixel_aspect(streams[0]), VideoReformatter()
             for number, frame in enumerate(container.decode(streams[0])):
                 if wanted is not None and number not in wanted:
                     continue
                 time = frame.time if frame.time is not None else float(number)
-                yield number, float(time), convert_frame(frame, aspect)
+                yield number, float(time), convert_frame(frame, reformatter, aspect)
     except (av.error.FFmpegError, OSError) as error:
         place = "cannot be opened" if number < 0 else f"is damaged after frame {number}"
         reason = getattr(error, "strerror", None) or type(error).__name__

@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from tapetum.data.image_io import Picture
 
@@ -68,21 +69,22 @@ def square_size(height: int, width: int, aspect: Fraction) -> tuple[int, int]:
     return (round(height / aspect), width) if aspect < 1 else (height, round(width * aspect))
 
 
-def convert_frame(frame: Any, aspect: Fraction = SQUARE) -> Picture:
+def convert_frame(frame: Any, reformatter: VideoReformatter, aspect: Fraction = SQUARE) -> Picture:
     """A decoded frame as a player shows it: square pixels, turned and mirrored as the file says.
 
     Args:
         frame: of PyAV.
+        reformatter: one for all frames of a stream; a frame's own would start threads anew for each.
         aspect: width over height of its pixels.
     Returns:
         (H, W, 3) uint8 RGB.
     """
     height, width = square_size(frame.height, frame.width, aspect)
     if (height, width) == (frame.height, frame.width):
-        picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        shown = reformatter.reformat(frame, format="rgb24")
     else:
-        shown = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
-        picture = np.asarray(shown.to_ndarray(), np.uint8)
+        shown = reformatter.reformat(frame, width, height, format="rgb24", interpolation="BICUBIC")
+    picture = np.asarray(shown.to_ndarray(), np.uint8)
     matrix = next((side for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
         return picture

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import av
+from av.video.reformatter import VideoReformatter
 
 from tapetum.core.errors import DataError
 from tapetum.data.image_io import MAX_PIXELS, Picture
@@ -91,7 +92,7 @@ class VideoDecoder:
             ) as container:
                 stream = self._open_stream(container)
                 made_up = container.format.name in _RAW
-                aspect = pixel_aspect(stream)
+                aspect, reformatter = pixel_aspect(stream), VideoReformatter()
                 for packet in container.demux(stream):
                     for frame in self._decode(packet):
                         self.frames += 1
@@ -99,7 +100,7 @@ class VideoDecoder:
                         height, width = square_size(frame.height, frame.width, aspect)
                         _check_size(name, max(height * width, self.pixels), limits)
                         stamp = None if made_up else frame.time
-                        yield stamp, (self.frames - 1, partial(convert_frame, frame, aspect))
+                        yield stamp, (self.frames - 1, partial(convert_frame, frame, reformatter, aspect))
                 self.at_end = True
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if not self.frames:

@@ -10,12 +10,12 @@ from tapetum.core.memory import VARIABLE, keeping_memory, restart_keeping_memory
 # Pages that the system clears when they are asked for again count as faults.
 COUNT_FAULTS = """
 import resource
-import torch
+import numpy
 
-torch.ones(12 * 2**20)
+numpy.ones(6 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
-    torch.ones(12 * 2**20)  # 48 MiB
+    numpy.ones(6 * 2**20)  # 48 MiB
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 RESTART = """

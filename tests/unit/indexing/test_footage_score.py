@@ -62,7 +62,7 @@ def test_a_search_counts_the_same_person_elsewhere_and_leaves_out_who_is_nowhere
 def test_generated_video_is_scored_from_the_frames_to_the_search(tmp_path: Path, store: Store) -> None:
     scene = SceneOptions(num_train_people=0, num_test_people=2, cameras=2)
     generate_video(
-        tmp_path / "in", scene, seconds=8, video=VideoOptions(size=(160, 288), zoom=2.5, people=(1, 2)), workers=1
+        tmp_path / "in", scene, seconds=5, video=VideoOptions(size=(160, 288), zoom=2.5, people=(1, 2)), workers=1
     )
     sources = find_sources([tmp_path / "in"])
     index_sources(sources, store, plain_model(), BackgroundDetector())

@@ -403,7 +403,7 @@ def test_killed_indexers_lose_nothing_and_the_next_one_completes(clip: Path, tmp
     command = [sys.executable, "-c", KILLED, str(folder), str(gallery)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     told: set[str] = set()
-    for _ in range(4):
+    for _ in range(3):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
             for _ in range(int(rng.integers(1, 5))):

@@ -36,8 +36,8 @@ def test_files_become_the_vectors_that_the_engine_gives(records: list[Record], m
 def test_an_exported_model_reads_the_same_files_to_the_same_vectors(
     records: list[Record], make_run: Make, make_artefact: Make
 ) -> None:
-    run = open_model(make_run("two_stream"), precision="fp32", device="cpu")
-    exported = open_model(make_artefact("two_stream", "onnx"), device="cpu")
+    run = open_model(make_run("agw_vi"), precision="fp32", device="cpu")
+    exported = open_model(make_artefact("agw_vi", "onnx"), device="cpu")
     ours, theirs = (describe_records(model, records, num_workers=0)[0] for model in (run, exported))
     torch.testing.assert_close(ours.vectors, theirs.vectors, rtol=1e-4, atol=1e-5)
 

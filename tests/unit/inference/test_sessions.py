@@ -126,8 +126,8 @@ def test_cameras_are_one_for_each_picture_or_one_for_all(opened: Model, pictures
 
 
 def test_facts_name_the_model_the_runtime_and_the_precision(make_run: Make, make_artefact: Make, opened: Model) -> None:
-    exported = open_model(make_artefact("two_stream", "onnx"), device="cpu")
-    assert exported.facts == opened.facts | {"runtime": "onnx"}
+    exported = open_model(make_artefact("two_stream", "torchscript"), device="cpu", trust_code=True)
+    assert exported.facts == opened.facts | {"runtime": "torchscript"}
     assert opened.facts["model"] == opened.id
     assert (opened.facts["runtime"], opened.facts["precision"]) == ("torch", "fp32")
     assert (opened.facts["size"], opened.facts["metric"], opened.facts["mirror"]) == ([64, 32], "cosine", True)
@@ -162,7 +162,7 @@ def without_bf16() -> bool:
 
 def test_openvino_is_never_left_to_choose(make_artefact: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "has_fast_bf16", lambda device: False)
-    folder = make_artefact("two_stream", "openvino")
+    folder = make_artefact("agw_vi", "openvino")
     assert open_model(folder).precision == "fp32"
     with pytest.raises(RecipeError, match="'bf16' needs a CPU with AMX or AVX-512 BF16, this one has neither"):
         open_model(folder, precision="bf16")
@@ -172,7 +172,7 @@ def test_openvino_is_never_left_to_choose(make_artefact: Make, monkeypatch: pyte
 def test_openvino_takes_bf16_by_itself_where_the_cpu_has_it_and_vectors_keep_their_place(
     make_artefact: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_artefact("two_stream", "openvino")
+    folder = make_artefact("agw_vi", "openvino")
     rounded = open_model(folder, precision="bf16")
     assert (rounded.precision, open_model(folder).precision) == ("bf16", "bf16")
     assert 0.999 < rounded.cosine_to_fp32 < 1
@@ -185,7 +185,7 @@ def test_openvino_takes_bf16_by_itself_where_the_cpu_has_it_and_vectors_keep_the
 @pytest.mark.parametrize(("runtime", "precision"), [("onnx", "bf16"), ("onnx", "fp16"), ("openvino", "fp8")])
 def test_a_precision_that_a_runtime_lacks_is_refused(make_artefact: Make, runtime: str, precision: str) -> None:
     with pytest.raises(RecipeError, match=f"precision '{precision}' is not available with {runtime}; use fp32 or auto"):
-        open_model(make_artefact("two_stream", runtime), precision=precision)
+        open_model(make_artefact("agw_vi", runtime), precision=precision)
 
 
 def test_a_torchscript_artefact_runs_only_where_it_is_allowed_to(make_artefact: Make) -> None:
@@ -198,14 +198,14 @@ def test_a_torchscript_artefact_runs_only_where_it_is_allowed_to(make_artefact: 
 def test_a_missing_library_is_named_with_its_extra(make_artefact: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ArtefactError, match=r"openvino cannot be imported .*pip install tapetum\[export\]"):
-        open_model(make_artefact("two_stream", "openvino"))
+        open_model(make_artefact("agw_vi", "openvino"))
 
 
 def test_files_that_the_library_cannot_read_are_refused_in_one_line(
     make_artefact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tapetum.inference.artefact._check_file", lambda path, expected: None)
-    folder = shutil.copytree(make_artefact("ide", "onnx"), tmp_path / "copy")
+    folder = shutil.copytree(make_artefact("agw_vi", "onnx"), tmp_path / "copy")
     (folder / "network.onnx").write_bytes(b"no network")
     with pytest.raises(ArtefactError, match=r"onnx cannot open it .*; export it again") as caught:
         open_model(folder)
