@@ -221,13 +221,18 @@ def open_scene(
             layout,
             scene,
             queries_per_camera=queries_per_camera,
-            workers=_choose_workers(scene),
+            workers=choose_workers(scene),
             progress=progress,
         )
     return open_dataset(SYNTH, root, options=options)
 
 
-def _choose_workers(scene: SceneOptions) -> int:
+def choose_workers(scene: SceneOptions) -> int:
+    """Processes that render a scene: one for each core, but fewer where there is little to render.
+
+    Args:
+        scene: its options.
+    """
     people = scene.num_train_people + scene.num_test_people
     views = (scene.cameras_per_person or scene.cameras) + len(scene.paired_cameras)
     pictures = people * views * scene.pictures_per_camera

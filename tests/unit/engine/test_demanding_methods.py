@@ -52,6 +52,8 @@ PUBLISHED = {  # with batch norms: a batch in parts has other statistics than th
         "method={name: caj, backbone: test_resnet, last_stride: 2, kl_weight: 0.1, consistency_weight: 1.0}",
         "sampler.views=[2, 1]",
         "augment=[{name: channel_exchange, view: 1, modality: visible}]",
+        "data.size=[64, 32]",  # in bfloat16 oneDNN's gradients are wrong for maps below 2 x 2
+        "optimiser.group_lr.backbone=0.001",
     ),
 }
 ACROSS = ("sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}", "schedule.epochs=2", "optimiser.lr=0.01")
@@ -93,20 +95,6 @@ def test_a_batch_in_two_parts_trains_like_the_whole_one(
     found = load_file(train(recipe, tmp_path / "run").folder.last)
     for key, value in whole(name).items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
-
-
-def test_two_processes_train_like_one_that_draws_the_same_batches(
-    whole: Callable[[str], dict[str, Tensor]], tiny_recipe: Build, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    recipe = tiny_recipe(overrides=[*SAMPLER, *METHODS["fresh turns"], "training.devices=2"])
-    result = train(recipe, tmp_path / "run")
-    assert result.epochs == 3
-    found = load_file(result.folder.last)
-    for key, value in whole("fresh turns").items():
-        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
-    assert result.folder.read_facts()["finished"]
-    assert not result.folder.state.exists()
-    assert capfd.readouterr().err == ""
 
 
 def test_until_a_loss_breaks_two_processes_remember_and_freeze_like_one_and_the_error_is_ours(
@@ -168,16 +156,27 @@ def test_a_published_method_killed_and_resumed_ends_with_the_same_weights(
 
 
 def test_two_processes_train_a_published_method_like_two_parts_of_a_batch(
-    published: Callable[..., TrainResult], tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+    published: Callable[..., TrainResult],
+    tiny_recipe: Build,
+    two_modalities: Dataset,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Norms take their statistics over each part, unlike those of a whole batch."""
-    parts = load_file(published("mclnet", "training.accumulate=2").folder.last)
-    recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED["mclnet"], "training.devices=2"])
-    found = load_file(train(recipe, tmp_path / "run", dataset=two_modalities).folder.last)
+    """Of turns with a pass each. Norms take their statistics over each part, unlike those of a whole batch."""
+    name = "mclnet with learned centres"
+    parts = load_file(published(name, "training.accumulate=2").folder.last)
+    recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED[name], "training.devices=2"])
+    capfd.readouterr()
+    result = train(recipe, tmp_path / "run", dataset=two_modalities)
+    assert capfd.readouterr().err == ""
+    assert result.epochs == 2
+    assert result.folder.read_facts()["finished"]
+    assert not result.folder.state.exists()
+    found = load_file(result.folder.last)
     for key, value in parts.items():
         if not key.endswith(STATISTICS):  # of both parts there, of the first here
             torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4)
-    whole = load_file(published("mclnet").folder.last)
+    whole = load_file(published(name).folder.last)
     assert any(not torch.equal(parts[key], value) for key, value in whole.items() if not key.endswith(STATISTICS))
 
 
