@@ -66,9 +66,16 @@ def test_a_recipe_builds_its_method_and_optimiser_with_every_group_named_in_it(n
     augment_options(recipe)
 
 
+@pytest.fixture(scope="module")
+def both_modalities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("both")
+    write_miniature(root, np.random.default_rng(1))
+    return root
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_takes_training_steps_on_small_pictures(
-    name: str, people: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+    name: str, people: Path, both_modalities: Path, one_thread: None, tmp_path: Path
 ) -> None:
     recipe = load_recipe(name)
     method = recipe.method
@@ -84,8 +91,7 @@ def test_a_recipe_takes_training_steps_on_small_pictures(
     overrides += ["sampler.steps=2", "schedule.epochs=1", "schedule.warmup_epochs=0", "selection.rule=last"]
     overrides += ["init.weights=random", "training.accelerator=cpu", "data.cache=none"]
     if recipe.sampler.name == "cross_modality":
-        write_miniature(tmp_path / "both", np.random.default_rng(1))
-        overrides += ["data.name=regdb", f"data.root={tmp_path / 'both'}", "sampler.ids=2", "sampler.pictures=2"]
+        overrides += ["data.name=regdb", f"data.root={both_modalities}", "sampler.ids=2", "sampler.pictures=2"]
     elif recipe.sampler.name == "pk":
         overrides += ["sampler.ids=4", "sampler.pictures=2"]
     else:

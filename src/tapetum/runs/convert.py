@@ -37,9 +37,6 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
         converted = convert_from(layout, state)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
-    size = converted.size or TrainingFacts.size
-    network = build_method(converted.method, converted.options, converted.num_ids, camids=converted.camids, size=size)
-    fill(network, converted.state, source)
     form = official_formats()[layout]
     usual = form.recipes_by_ids.get(converted.num_ids, form.recipe)
     content = load_recipe(usual).model_dump(mode="json")
@@ -49,6 +46,9 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
     content |= {"name": layout.replace("-", "_"), "about": f"settings under which {layout} weights were trained"}
     recipe = override_recipe(check_recipe(content, layout), overrides, layout)
     _check_division(recipe.data, source, overrides)
+    size = converted.size or TrainingFacts.size
+    network = build_method(converted.method, converted.options, converted.num_ids, camids=converted.camids, size=size)
+    fill(network, converted.state, source)
     header = Header(
         method=converted.method,
         options=converted.options,

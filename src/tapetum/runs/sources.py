@@ -20,10 +20,12 @@ from tapetum.data.loader import Progress, drop_corrupt
 from tapetum.data.sampler import Sampling, read_sampling
 from tapetum.data.transforms import Operation, read_operations
 from tapetum.runs.recipe import DataSection, Recipe, scene_options
+from tapetum.synth.scene import SceneOptions
 
 SYNTH = "synth"
 CACHE = Path("runs/data")
 NOBODY = -1  # pid of a picture of which nothing is known
+WORTH_A_PROCESS = 100  # pictures that take about as long to render as a process takes to begin
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,22 @@ def open_scene(
             layout,
             scene,
             queries_per_camera=queries_per_camera,
-            workers=os.cpu_count() or 1,
+            workers=choose_workers(scene),
             progress=progress,
         )
     return open_dataset(SYNTH, root, options=options)
+
+
+def choose_workers(scene: SceneOptions) -> int:
+    """Processes that render a scene: one for each core, but fewer where there is little to render.
+
+    Args:
+        scene: its options.
+    """
+    people = scene.num_train_people + scene.num_test_people
+    views = (scene.cameras_per_person or scene.cameras) + len(scene.paired_cameras)
+    pictures = people * views * scene.pictures_per_camera
+    return max(1, min(os.cpu_count() or 1, pictures // WORTH_A_PROCESS))
 
 
 def picture_settings(section: DataSection) -> dict[str, Any]:

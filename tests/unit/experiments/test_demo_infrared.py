@@ -1,6 +1,7 @@
 """The demo across modalities on a tiny scene: both directions, one table, figures of every testing picture."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.types import EmbeddingSet, Modality
-from tapetum.experiments import demo
+from tapetum.experiments import calibrated, demo
 from tapetum.experiments.demo import QUANTITIES, check_out
 from tapetum.experiments.demo_infrared import (
     DIRECTIONS,
@@ -24,16 +25,26 @@ from tapetum.report.sides import describe_sides, join_sides, split_by_modality
 from tapetum.runs.recipe import load_recipe
 
 TINY = ("data.size=[64, 32]", "sampler.ids=2", "sampler.pictures=2", "schedule.warmup_epochs=0", "sampler.steps=2")
+SMALL = ("method.backbone=test_resnet", "method.last_stride=2")
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> InfraredDemoOptions:
     out = tmp_path_factory.mktemp("demo") / "out"
-    return InfraredDemoOptions(out, seed=3, people=4, epochs=1, enhanced=True, overrides=TINY, from_scratch=True)
+    changes = (*TINY, *SMALL)
+    return InfraredDemoOptions(out, seed=3, people=2, epochs=1, enhanced=True, overrides=changes, from_scratch=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_others() -> Iterator[None]:
+    """Twelve people to calibrate with, where the demo takes seven times as many as it tests with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrated, "OTHERS", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
-def metrics(options: InfraredDemoOptions, one_thread: None) -> dict:
+def metrics(options: InfraredDemoOptions, few_others: None, one_thread: None) -> dict:
     return run_infrared_demo(options, quiet=True)
 
 

@@ -105,7 +105,9 @@ def test_features_of_a_released_checkpoint_are_the_same(released, converted):
 def test_losses_and_gradients_of_a_training_step_are_those_of_the_literal_network(name):
     """In float64, where nothing but a difference of the formulas is left of rounding."""
     torch.manual_seed(12)
-    reference = literal.Released(NUM_IDS, agw=name == "agw_vi").double().train()
+    reference = literal.Released(NUM_IDS, agw=name == "agw_vi").train()
+    literal.leave_out_what_is_never_used(reference)
+    reference.double()
     if name == "agw_vi":
         for block in (*reference.NL_2, *reference.NL_3):
             torch.nn.init.normal_(block.W[1].weight, std=0.5)
@@ -155,7 +157,9 @@ def renamed(values: dict[str, torch.Tensor], renaming: Renaming = agw_vi.RENAMIN
 
 def test_a_checkpoint_goes_into_the_released_layout_and_back(released, converted):
     theirs = convert_to(LAYOUT, {}, converted.state_dict())
-    literal.Released(NUM_IDS, agw=True).load_state_dict(theirs)  # strict: the same tensors, the same shapes
+    with torch.device("meta"):
+        again = literal.Released(NUM_IDS, agw=True)
+    again.load_state_dict(theirs, assign=True)  # strict: the same tensors, the same shapes
     assert len(theirs) == 3 * 318 + 5 * 13 + 6
     before = released.state_dict()
     same = [torch.equal(theirs[name], before[name]) for name in theirs]
@@ -193,9 +197,7 @@ def test_another_network_does_not_fit_the_released_layout():
             convert_to(LAYOUT, options, state)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "expected"), [("resnet50", [0, 2, 3, 0]), ("resnet34", [0, 2, 3, 0]), ("resnet18", [0, 2, 2, 0])]
-)
+@pytest.mark.parametrize(("backbone", "expected"), [("resnet50", [0, 2, 3, 0]), ("resnet18", [0, 2, 2, 0])])
 def test_non_local_blocks_follow_the_last_residual_blocks(backbone, expected):
     method = build_method("agw_vi", {"backbone": backbone}, NUM_IDS).eval()
     assert [len(blocks) for blocks in method.non_local] == expected

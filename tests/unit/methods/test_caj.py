@@ -1,30 +1,26 @@
-"""CAJ's losses against slow loops and golden arrays, its views, and its training across modalities."""
+"""CAJ's losses against slow loops and golden arrays, and its views.
+
+It is trained as a whole in tests/unit/training/test_demanding_methods.py.
+"""
 
 import math
-import os
-import signal
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.data.augmentations.erasing import fill_colour
-from tapetum.data.datasets.regdb import write_miniature
 from tapetum.data.transforms import BatchPosition, augment_batch, read_operations
 from tapetum.layers.normalisation import STATISTICS
 from tapetum.losses.weighted_triplet import weighted_triplet
 from tapetum.methods import build_method, small_options
 from tapetum.methods.caj import enhanced_triplet, modality_divergence, view_consistency
-from tapetum.runs.progress import Silence
-from tapetum.runs.recipe import Recipe, load_recipe
+from tapetum.runs.recipe import load_recipe
 from tapetum.runs.sources import augment_options
-from tapetum.training.train import TrainingInterrupted, train
 
 ADAPTIVE = [f"triplet_adaptive_{case}" for case in ("a1_g1_s0", "a1_g1_s1", "a2_g05_s1", "a2_g3_s0")]
 RECIPES = ("caj_sysu", "caj_regdb", "caj_llcm", "caj_plus_sysu")
@@ -346,73 +342,3 @@ def test_training_numbers_are_those_of_the_fact_sheet():
     assert greys == [0.5, 0.5, 0.5, 0.6]
     weights = [load_recipe(name).method.options.get("consistency_weight", 0) for name in RECIPES]
     assert weights == [0, 0, 0, 1]
-
-
-# The training
-
-
-class StopAfter(Silence):
-    """Presses Ctrl-C once so many steps are done."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Callable[..., Recipe]:
-    """A training with all terms, on two people with three pictures in each modality."""
-    root = tmp_path_factory.mktemp("both")
-    write_miniature(root, np.random.default_rng(1))
-
-    def build(settings: Sequence[str] = ()) -> Recipe:
-        method = {"name": "caj", "consistency_weight": 1.0, "kl_weight": 0.1, **small_options("caj")}
-        small_training = ["sampler.ids=2", "sampler.pictures=2", "sampler.steps=2", "schedule.epochs=2"]
-        small_training += ["schedule.warmup_epochs=0", "schedule.milestones=[1]", "training.accelerator=cpu"]
-        small_training += ["optimiser.lr=0.01", "optimiser.group_lr.backbone=0.001", "init.weights=random"]
-        data = ["data.name=regdb", f"data.root={root}", "data.options={trial: 1}"]
-        data += ["data.size=[64, 32]", "data.workers=0"]
-        return load_recipe("caj_plus_sysu", [f"method={method}", *small_training, *data, *settings])
-
-    return build
-
-
-@pytest.fixture(scope="module")
-def whole(both: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    result = train(both(), tmp_path_factory.mktemp("whole") / "run")
-    names = {name for name in result.history[-1] if name.startswith("loss_")}
-    assert {"loss_id", "loss_triplet", "loss_kl", "loss_consistency"} <= names
-    return load_file(result.folder.last)
-
-
-def weights_of(state: dict[str, Tensor]) -> list[str]:
-    """Names of what is trained; statistics of norms over few pictures go their own way."""
-    return [name for name in state if "running_" not in name and "num_batches" not in name]
-
-
-@pytest.mark.parametrize("steps", [1, 3])
-def test_killed_and_resumed_it_ends_with_the_same_weights(both, whole, tmp_path, steps):
-    with pytest.raises(TrainingInterrupted):
-        train(both(), tmp_path / "run", reporter=StopAfter(steps))
-    found = load_file(train(both(), tmp_path / "run").folder.last)
-    assert [name for name, value in whole.items() if not torch.equal(found[name], value)] == []
-
-
-def test_two_processes_train_like_one_that_takes_the_batch_in_two_parts(both, whole, tmp_path):
-    """Each slice holds pictures with all their views; norms take their statistics there, unlike those of the whole."""
-    parts = load_file(train(both(["training.accumulate=2"]), tmp_path / "parts").folder.last)
-    processes = load_file(train(both(["training.devices=2"]), tmp_path / "processes").folder.last)
-    for name in weights_of(whole):
-        torch.testing.assert_close(processes[name], parts[name], rtol=1e-4, atol=1e-5)
-    assert any(not torch.equal(parts[name], whole[name]) for name in weights_of(whole))
-
-
-def test_in_bfloat16_it_learns_nearly_the_same(both, whole, tmp_path):
-    found = load_file(train(both(["training.precision=bf16"]), tmp_path / "run").folder.last)
-    assert any(not torch.equal(found[name], value) for name, value in whole.items())
-    for name in weights_of(whole):
-        torch.testing.assert_close(found[name], whole[name], rtol=0.1, atol=0.05)

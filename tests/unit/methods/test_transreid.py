@@ -1,7 +1,7 @@
 """TransReID against what its release gives, in parts, as a small network and whole; and its cameras."""
 
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -275,6 +275,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transreid, "BACKBONES", transreid.BACKBONES | {192: "deit_tiny_patch16_224"})
 
 
+@cache
 def make_released(*, sie: bool, jigsaw: bool) -> dict[str, Tensor]:
     options = {"backbone": "deit_tiny_patch16_224", "sie": sie, "jigsaw": jigsaw}
     options["patch_stride"] = 12 if jigsaw else 16

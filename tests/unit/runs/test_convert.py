@@ -23,6 +23,26 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def released_ide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the baseline."""
+    options = {"width": 16}
+    path = tmp_path_factory.mktemp("released_ide") / "net_last.pth"
+    torch.save(convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported_agw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AGW of as many people as LLCM trains on, after 12 epochs, in the layout of the release."""
+    torch.manual_seed(2)
+    folder = tmp_path_factory.mktemp("agw")
+    header = Header("agw_vi", {}, 713, epoch=12)
+    save_checkpoint(folder / "ours.safetensors", build_method("agw_vi", {}, 713), header)
+    export_checkpoint("agw-vi-official", folder / "ours.safetensors", folder / "llcm_agw_best.t")
+    return folder / "llcm_agw_best.t"
+
+
 def test_a_released_checkpoint_comes_in_and_goes_out_unchanged(released: Path, tmp_path: Path) -> None:
     header = import_checkpoint("idf-official", released, tmp_path / "ours.safetensors")
     assert (header.method, header.num_ids) == ("idf", 3)
@@ -34,12 +54,8 @@ def test_a_released_checkpoint_comes_in_and_goes_out_unchanged(released: Path, t
     assert all(torch.equal(before[name], after[name]) for name in before if ".fc." not in name)
 
 
-def test_each_layout_brings_the_recipe_of_its_own_method(tmp_path: Path) -> None:
-    options = {"width": 16}
-    torch.save(
-        convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), tmp_path / "net_last.pth"
-    )
-    header = import_checkpoint("ide-official", tmp_path / "net_last.pth", tmp_path / "ours.safetensors")
+def test_each_layout_brings_the_recipe_of_its_own_method(released_ide: Path, tmp_path: Path) -> None:
+    header = import_checkpoint("ide-official", released_ide, tmp_path / "ours.safetensors")
     recipe, usual = check_recipe(header.recipe, "converted"), load_recipe("ide_night600")
     assert (recipe.name, recipe.method.name) == ("ide_official", "ide")
     assert (recipe.data, recipe.optimiser, recipe.sampler) == (usual.data, usual.optimiser, usual.sampler)
@@ -63,11 +79,8 @@ def test_a_visible_infrared_release_keeps_scores_beside_the_tensors(tmp_path: Pa
     assert all(torch.equal(again["net"][name], value) for name, value in used.items())
 
 
-def test_an_export_says_after_how_many_epochs_its_weights_were_taken(tmp_path: Path) -> None:
-    header = Header("agw_vi", {}, 3, epoch=12)
-    save_checkpoint(tmp_path / "ours.safetensors", build_method("agw_vi", {}, 3), header)
-    export_checkpoint("agw-vi-official", tmp_path / "ours.safetensors", tmp_path / "theirs.t")
-    assert torch.load(tmp_path / "theirs.t", weights_only=True)["epoch"] == 12
+def test_an_export_says_after_how_many_epochs_its_weights_were_taken(exported_agw: Path) -> None:
+    assert torch.load(exported_agw, weights_only=True, mmap=True)["epoch"] == 12
 
 
 def give_recipe(monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
@@ -78,25 +91,22 @@ def give_recipe(monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
 
 
 def test_where_the_number_of_identities_tells_the_data_set_its_recipe_is_brought(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    released_ide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = [(form.recipe, name) for form in official_formats().values() for name in form.recipes_by_ids.values()]
     for recipe, name in pairs:
         usual, chosen = load_recipe(recipe), load_recipe(name)
         assert chosen.method.name == usual.method.name
         assert chosen.data.name != usual.data.name
-    options = {"width": 16}
-    torch.save(convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), tmp_path / "net.pth")
     give_recipe(monkeypatch, "ide_synth")
-    header = import_checkpoint("ide-official", tmp_path / "net.pth", tmp_path / "ours.safetensors")
+    header = import_checkpoint("ide-official", released_ide, tmp_path / "ours.safetensors")
     assert header.recipe["data"]["name"] == "synth"
 
 
-def test_agw_weights_of_llcm_are_said_to_be_trained_with_the_erasing_of_the_only_release(tmp_path: Path) -> None:
-    torch.manual_seed(2)
-    network = build_method("agw_vi", {}, 713)
-    torch.save({"net": convert_to("agw-vi-official", {}, network.state_dict())}, tmp_path / "llcm_agw_best.t")
-    header = import_checkpoint("agw-vi-official", tmp_path / "llcm_agw_best.t", tmp_path / "ours.safetensors")
+def test_agw_weights_of_llcm_are_said_to_be_trained_with_the_erasing_of_the_only_release(
+    exported_agw: Path, tmp_path: Path
+) -> None:
+    header = import_checkpoint("agw-vi-official", exported_agw, tmp_path / "ours.safetensors")
     star, plain = load_recipe("agw_star_llcm"), load_recipe("agw_llcm")
     recipe = check_recipe(header.recipe, "converted")
     assert (recipe.augment, recipe.data) == (star.augment, star.data)
@@ -107,13 +117,11 @@ def test_agw_weights_of_llcm_are_said_to_be_trained_with_the_erasing_of_the_only
 
 
 def test_the_division_of_the_people_that_a_release_was_trained_on_must_be_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    released_ide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"width": 16}
-    torch.save(convert_to("ide-official", options, build_method("ide", options, 3).state_dict()), tmp_path / "net.pth")
     give_recipe(monkeypatch, "agw_regdb")
-    source, target = tmp_path / "net.pth", tmp_path / "ours.safetensors"
-    with pytest.raises(RecipeError, match=r"net\.pth: .* regdb trains on, .*; add --set data\.options\.trial=VALUE"):
+    source, target = released_ide, tmp_path / "ours.safetensors"
+    with pytest.raises(RecipeError, match=r"net_last\.pth: .* regdb trains on, .*; add --set data\.options\.trial=V"):
         import_checkpoint("ide-official", source, target)
     with pytest.raises(RecipeError, match="does not say which was trained on"):
         import_checkpoint("ide-official", source, target, ["data.options={}"])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tapetum.data.sampler import read_sampling
 from tapetum.runs.recipe import DataSection, load_recipe
 from tapetum.runs.sources import (
     augment_options,
+    choose_workers,
     list_pictures,
     list_split,
     open_data,
@@ -20,6 +22,7 @@ from tapetum.runs.sources import (
     source_overrides,
     training_records,
 )
+from tapetum.synth.scene import SceneOptions
 
 SCENE = {"num_train_people": 2, "num_test_people": 2, "cameras": 2, "pictures_per_camera": 1, "size": [32, 16]}
 
@@ -48,6 +51,14 @@ def test_another_dataset_forgets_the_options_of_the_one_before() -> None:
         "data.scene={}",
     ]
     assert load_recipe("idf_official", source_overrides("night600=/a: b")).data.root == "/a: b"
+
+
+def test_a_few_pictures_are_rendered_without_waiting_for_processes_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    few = SceneOptions(num_train_people=4, num_test_people=4, cameras=8, pictures_per_camera=3)  # 192
+    assert choose_workers(few) == 1
+    assert choose_workers(replace(few, paired_cameras=(1,))) == 2
+    assert choose_workers(replace(few, num_test_people=60)) == 4
 
 
 def test_a_scene_is_generated_once_for_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from interruption import StopAfter
 from tapetum.core.errors import CheckpointError, DataError, OutputError, RecipeError, TrainingError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.types import Batch, Modality
@@ -30,18 +31,6 @@ from tapetum.training.stepping import in_float32
 from tapetum.training.train import TrainingInterrupted, train
 
 Build = Callable[..., Recipe]
-
-
-class StopAfter(Silence):
-    """Presses Ctrl-C once so many steps are done."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
-        self.steps -= 1
-        if self.steps == 0:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 class Losses(Silence):
@@ -117,7 +106,7 @@ def test_threads_that_read_pictures_and_the_cache_change_nothing(
     assert_same_weights(RunFolder(undisturbed).last, RunFolder(tmp_path / "run").last)
 
 
-@pytest.mark.parametrize("steps", [3, 8, 11])
+@pytest.mark.parametrize("steps", [8, 11])  # between two epochs, and within one
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     undisturbed: Path, tiny_recipe: Build, tmp_path: Path, steps: int
 ) -> None:
@@ -159,8 +148,8 @@ def read_rows(root: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-SLOW_TRAINING = """
-import sys, time
+SLOW_TRAININGS = """
+import os, sys, time
 from pathlib import Path
 import torch
 from tapetum.runs.progress import Silence
@@ -169,12 +158,18 @@ from tapetum.training.train import train
 
 class Slow(Silence):
     def step(self, *, epoch, loss, images_per_second):
-        print("step", flush=True)
+        print(os.getpid(), flush=True)
         time.sleep(0.02)
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[3]))
-    train(load_recipe(sys.argv[1]), Path(sys.argv[2]), reporter=Slow())
+    recipe = load_recipe(sys.argv[1])
+    for _ in range(int(sys.argv[4])):  # everything is imported once, and nothing has begun a thread yet
+        child = os.fork()
+        if child == 0:
+            train(recipe, Path(sys.argv[2]), reporter=Slow())
+            os._exit(0)
+        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -184,17 +179,19 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(
     recipe, root, script = tmp_path / "recipe.yaml", tmp_path / "run", tmp_path / "script.py"
     # A state after nearly every step, so that kills also fall into the writing of it.
     recipe.write_text(write_yaml(tiny_recipe(overrides=["training.save_minutes=0.0001"])))
-    script.write_text(SLOW_TRAINING)
-    command = [sys.executable, str(script), str(recipe), str(root), str(torch.get_num_threads())]
-    for steps, delay in ((2, 0.0), (5, 0.013)):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for _ in range(steps):
-                assert process.stdout.readline() == "step\n"
+    script.write_text(SLOW_TRAININGS)
+    kills = ((2, 0.0), (5, 0.013))  # after how many steps, and how long after the last
+    command = [sys.executable, str(script), str(recipe), str(root), str(torch.get_num_threads()), str(len(kills))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for steps, delay in kills:
+            (training,) = {process.stdout.readline() for _ in range(steps)}
             time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
-        assert RunFolder(root).state.is_file()
+            os.kill(int(training), signal.SIGKILL)
+            said = iter(process.stdout.readline, "")  # it may have taken a step more
+            assert next(line for line in said if line != training) == f"ended {-signal.SIGKILL}\n"
+            assert RunFolder(root).state.is_file()
+    assert process.returncode == 0
     train(tiny_recipe(overrides=["training.save_minutes=0.0001"]), root)
     assert_same_weights(RunFolder(undisturbed).last, RunFolder(root).last)
     assert [path.name for path in root.rglob(".*") if path.name != ".lock"] == []
@@ -203,7 +200,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(
 def test_a_training_goes_on_in_the_precision_it_was_begun_in(
     tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tiny_recipe(overrides=["training.precision=auto"])
+    recipe = tiny_recipe(overrides=["training.precision=auto", "sampler.steps=2"])
     monkeypatch.setattr("torch.cpu.get_capabilities", dict)
     with pytest.raises(TrainingInterrupted):
         train(recipe, tmp_path / "run", reporter=StopAfter(3))
@@ -298,7 +295,8 @@ def test_the_best_epoch_is_chosen_on_identities_that_were_set_aside(tiny_recipe:
 def test_a_kill_between_the_best_weights_and_the_state_changes_neither(
     tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tiny_recipe(overrides=["selection={rule: holdout, ids: 3, every: 1}", "schedule.epochs=3"])
+    settings = ["selection={rule: holdout, ids: 3, every: 1}", "schedule.epochs=3", "sampler.steps=2"]
+    recipe = tiny_recipe(overrides=settings)
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     train(recipe, whole.root)
 
@@ -319,12 +317,13 @@ def test_a_kill_between_the_best_weights_and_the_state_changes_neither(
 
 
 def test_a_training_goes_on_with_the_number_of_threads_it_was_begun_with(tiny_recipe: Build, tmp_path: Path) -> None:
+    recipe = tiny_recipe(overrides=["sampler.steps=2"])
     with pytest.raises(TrainingInterrupted):
-        train(tiny_recipe(), tmp_path / "run", reporter=StopAfter(3))
+        train(recipe, tmp_path / "run", reporter=StopAfter(3))
     begun = torch.get_num_threads()
     torch.set_num_threads(begun + 1)
     try:
-        train(tiny_recipe(), tmp_path / "run")
+        train(recipe, tmp_path / "run")
         assert torch.get_num_threads() == begun + 1
     finally:
         torch.set_num_threads(begun)
@@ -333,7 +332,8 @@ def test_a_training_goes_on_with_the_number_of_threads_it_was_begun_with(tiny_re
 
 def test_a_look_at_held_out_people_does_not_change_the_training(tiny_recipe: Build, tmp_path: Path) -> None:
     for every in (1, 2):
-        train(tiny_recipe(overrides=[f"selection={{rule: holdout, ids: 2, every: {every}}}"]), tmp_path / str(every))
+        settings = [f"selection={{rule: holdout, ids: 2, every: {every}}}", "sampler.steps=2"]
+        train(tiny_recipe(overrides=settings), tmp_path / str(every))
     assert_same_weights(RunFolder(tmp_path / "1").last, RunFolder(tmp_path / "2").last)
 
 

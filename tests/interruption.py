@@ -1,0 +1,18 @@
+"""Ctrl-C at a chosen step of a training."""
+
+import os
+import signal
+
+from tapetum.runs.progress import Silence
+
+
+class StopAfter(Silence):
+    """Presses Ctrl-C once so many steps are done."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
+        self.steps -= 1
+        if self.steps == 0:
+            os.kill(os.getpid(), signal.SIGINT)
