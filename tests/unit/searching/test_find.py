@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tapetum.search import find as finding
+from tapetum.searching import find as finding
 from torch import Tensor
 from torch.nn import functional
 

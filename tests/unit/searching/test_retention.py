@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tapetum.search import retention as module
+from tapetum.searching import retention as module
 
 from gallery_rows import files_with
 from plain_model import pictures_seen, plain_model
