@@ -31,17 +31,6 @@ def test_help_loads_no_heavy_library() -> None:
         assert f"  {name} " in done.stdout
 
 
-def test_searching_loads_nothing_of_training_or_drawing() -> None:
-    code = (
-        "import sys\n"
-        "import tapetum.gallery.lance, tapetum.searching.case, tapetum.searching.find\n"
-        "heavy = {'lightning', 'sklearn', 'matplotlib', 'timm', 'torchvision', 'openvino', 'onnxruntime'}\n"
-        "heavy &= set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @pytest.mark.parametrize(
     "command",
     ["index", "search", "serve", "users list", "audit verify", "gallery info", "gallery delete", "gallery keep"],

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tapetum.searching import find as finding
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,6 +29,7 @@ from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store
 from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.sessions import Model
+from tapetum.searching import find as finding
 from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of
 from tapetum.searching.find import FindOptions, find
 from tapetum.searching.identities import link

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tapetum.searching import retention as module
 
 from gallery_rows import files_with
 from plain_model import pictures_seen, plain_model
@@ -24,6 +23,7 @@ from tapetum.gallery.store import Store
 from tapetum.indexing.index import IndexOptions, index_sources, open_gallery_for
 from tapetum.indexing.shards import Made, write_shard
 from tapetum.inference.sessions import Model
+from tapetum.searching import retention as module
 from tapetum.searching.retention import (
     Erasure,
     apply_retention,

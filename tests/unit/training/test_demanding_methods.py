@@ -276,8 +276,8 @@ def test_a_turn_whose_only_group_is_frozen_waits(tiny_recipe: Build, tmp_path: P
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimiser.own={geusser: {name: sgd}}", r"optimiser.own.geusser names no group .* did you mean guesser\?"),
-        ("optimiser.frozen={bakcbone: 2}", r"optimiser.frozen.bakcbone names no group .* did you mean backbone\?"),
+        ("optimiser.own={geusser: {name: sgd}}", r"optimiser.own.geusser names no group.* did you mean guesser\?"),
+        ("optimiser.frozen={bakcbone: 2}", r"optimiser.frozen.bakcbone names no group.* did you mean backbone\?"),
     ],
 )
 def test_a_recipe_that_names_no_group_says_which_is_near(

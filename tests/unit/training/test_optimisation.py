@@ -108,7 +108,7 @@ def test_a_step_in_one_pass_is_the_same_step(name: str) -> None:
 def test_a_rate_for_a_group_that_is_not_there_names_the_nearest() -> None:
     network = build_network()
     groups = {"backbone": list(network.parameters())}
-    with pytest.raises(RecipeError, match=r"optimiser.group_lr.backbon names no group .* did you mean backbone\?"):
+    with pytest.raises(RecipeError, match=r"optimiser.group_lr.backbon names no group.* did you mean backbone\?"):
         build_one(network, groups, OptimiserSection(group_lr={"backbon": 0.1}))
 
 
