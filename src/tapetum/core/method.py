@@ -55,7 +55,6 @@ class Method(Protocol):
 
         Args:
             output: what `forward` gave for this batch, in training mode.
-            batch: the batch, in any order.
         """
         ...
 

@@ -64,7 +64,6 @@ class Protocol:
 
         Args:
             record: of a test picture.
-            side: "query" or "gallery".
         """
         if record.split not in (side, "test"):
             return False

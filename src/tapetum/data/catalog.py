@@ -69,7 +69,6 @@ class Dataset:
         """Records of one side of an evaluation, before anything is drawn, in the order of reading.
 
         Args:
-            side: "query" or "gallery".
             protocol: None takes the dataset's default.
         Raises:
             RecipeError: the dataset has no such protocol.
@@ -107,7 +106,6 @@ def load_reader(name: str, root: Path) -> ModuleType:
 
     Args:
         name: of the dataset; "synth" comes in the layout of any other.
-        root: its folder.
     Raises:
         DataError: the folder does not say its layout.
         RecipeError: there is no such dataset.
@@ -124,7 +122,6 @@ def open_dataset(
 
     Args:
         name: e.g. "night600".
-        root: its folder.
         options: the dataset's own reading options, e.g. {"holdout_first": True} for night600.
         failures: collects files whose names cannot be parsed, instead of an error.
     Raises:

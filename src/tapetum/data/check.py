@@ -129,7 +129,6 @@ def check_dataset(
 
     Args:
         name: e.g. "night600".
-        root: its folder.
         options: the dataset's own reading options.
         num_workers: threads.
         progress: called with (done, total).

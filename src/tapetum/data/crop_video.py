@@ -177,7 +177,6 @@ def read_frames(clip: Path, *, wanted: Collection[int] | None = None) -> Iterato
     """Frames of a clip: number, time in seconds by the clip's own stamps, (H, W, 3) uint8 RGB as players show it.
 
     Args:
-        clip: a video file.
         wanted: numbers of the frames to give; None gives all.
     Raises:
         DataError: the file is missing, holds no video or is damaged.

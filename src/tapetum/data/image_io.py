@@ -88,7 +88,6 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode one picture.
 
     Args:
-        path: the file.
         max_pixels: larger pictures are refused before decoding.
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
@@ -123,8 +122,6 @@ def brightest_of_16_bits(path: Path) -> int | None:
 
     Infrared cameras often use 12 or 14 of 16 bits: scaled by the full range such a picture is nearly black.
 
-    Args:
-        path: the file.
     Raises:
         DataError: as for `read_picture`.
     """
@@ -140,8 +137,6 @@ def brightest_of_16_bits(path: Path) -> int | None:
 def picture_size(path: Path) -> tuple[int, int]:
     """(height, width) from the header alone.
 
-    Args:
-        path: the file.
     Raises:
         DataError: missing, or no picture.
     """

@@ -66,7 +66,6 @@ def measure_pictures(
     """Statistics of every picture at its own size.
 
     Args:
-        records: the pictures.
         cache_file: an ``.npz`` that is read where it belongs to these pictures, and written otherwise; None keeps one
             a set of pictures in the user's folder for caches, as far as that can be written.
         num_workers: threads that decode.

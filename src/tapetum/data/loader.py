@@ -98,7 +98,6 @@ class DecodingSource:
     """Decodes each picture each time.
 
     Args:
-        records: the pictures.
         options: size and filter.
     """
 
@@ -141,7 +140,6 @@ def read_resized(path: Path, options: PictureOptions) -> NDArray[np.uint8]:
     """One picture, decoded and resized.
 
     Args:
-        path: the file.
         options: size and filter.
     """
     return resize(read_picture(path), options.size, interpolation=options.interpolation, backend=options.backend)
@@ -153,7 +151,6 @@ def decode_in_chunks(
     """Every picture once, in order, some hundred at a time.
 
     Args:
-        records: the pictures.
         options: size, filter, number of threads.
         progress: called with (done, total) after each chunk.
     Returns:
@@ -175,7 +172,6 @@ def open_pictures(
     """The pictures of `records`, cached as `options` asks.
 
     Args:
-        records: the pictures.
         options: size, filter and cache.
         progress: called with (done, total) while pictures are decoded into a cache.
     Raises:
@@ -571,7 +567,6 @@ def build_eval_loader(
     """A loader of pictures in order.
 
     Args:
-        records: the pictures.
         size: (height, width).
         batch_size: pictures per batch.
         num_workers: threads that decode and build batches; 0 works in the caller.

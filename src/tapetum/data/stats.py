@@ -25,7 +25,6 @@ def compute_histograms(records: Sequence[Record], statistics: PictureStatistics)
     """Plain numbers for a JSON file or a table.
 
     Args:
-        records: the pictures.
         statistics: of these pictures, in their order.
     Returns:
         "light", "scale" and "colour": bin edges and counts (and pictures per level); "noise": quartiles;

@@ -34,7 +34,6 @@ def count_streams(clip: Path, options: Mapping[str, str]) -> int:
     """Streams of a file that a camera took; 0 where it cannot be opened, which is named when it is read.
 
     Args:
-        clip: a video file.
         options: for opening it.
     """
     try:
@@ -101,7 +100,6 @@ def count_frames(clip: Path, stream: int = 0) -> int:
     """Frames as the container states them, or an estimate; 0 where it tells nothing.
 
     Args:
-        clip: a video file.
         stream: which of its video streams.
     """
     try:

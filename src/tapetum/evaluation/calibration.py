@@ -327,8 +327,6 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 def read_calibration(path: Path) -> Calibration:
     """Read what `write_calibration` wrote.
 
-    Args:
-        path: the file.
     Raises:
         CheckpointError: there is none, it is damaged, or a newer version wrote it.
     """

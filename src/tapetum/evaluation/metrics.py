@@ -124,8 +124,6 @@ def evaluate(
 
     Args:
         query: the searching set; `protocol` may admit one modality of it only.
-        gallery: the searched set.
-        protocol: the rules.
         rerank: re-rank by k-reciprocal encoding first; None ranks by similarity alone.
         chunk_size: queries at a time (rounded up to whole tiles, see `core.vectors.similarity_blocks`); the result
             does not depend on it.

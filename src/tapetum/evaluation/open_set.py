@@ -53,11 +53,7 @@ class SearchBlock:
 
 
 def search_blocks(comparison: Comparison) -> Iterator[SearchBlock]:
-    """Every picture searches in the pictures of the other side, across modalities in both directions.
-
-    Args:
-        comparison: of what.
-    """
+    """Every picture searches in the pictures of the other side, across modalities in both directions."""
     yield from _directed(comparison, comparison.first, comparison.second)
     if not comparison.within:
         yield from _directed(comparison, comparison.second, comparison.first)
@@ -85,11 +81,7 @@ def _directed(comparison: Comparison, asking: EmbeddingSet, asked: EmbeddingSet)
 
 
 def available_pictures(comparison: Comparison) -> int:
-    """The largest gallery that every search can have: pictures of other people.
-
-    Args:
-        comparison: of what.
-    """
+    """The largest gallery that every search can have: pictures of other people."""
     first, second = comparison.first, comparison.second
     fewest = []
     for asking, asked in ((first, second), (second, first)):
@@ -128,7 +120,6 @@ def count_searches(comparison: Comparison, sizes: Sequence[int]) -> SearchCounts
     """Count searches by the similarity of their best answer.
 
     Args:
-        comparison: of what.
         sizes: galleries of how many pictures, each at most `available_pictures`.
     """
     strangers = {size: torch.zeros(BINS, dtype=torch.float64) for size in sizes}

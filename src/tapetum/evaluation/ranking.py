@@ -108,7 +108,6 @@ def find_candidates(
         gallery_pids: (Ng,) int64.
         query_camids: (Nq,) int64.
         gallery_camids: (Ng,) int64.
-        protocol: the rules.
     Raises:
         ProtocolError: nothing is left on one of the sides.
     """
@@ -189,8 +188,6 @@ def admitted_rows(embeddings: EmbeddingSet, protocol: Protocol, side: Side) -> T
 
     Args:
         embeddings: pictures of that side, or of both where the protocol alone says on which a picture is.
-        protocol: the rules.
-        side: "query" or "gallery".
     Returns:
         (n,) int64 row numbers, ascending.
     """
@@ -229,8 +226,6 @@ def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol)
 
     Args:
         query: the searching set.
-        gallery: the searched set.
-        protocol: the rules.
     Raises:
         ProtocolError: a side is empty, or the vectors have different lengths.
     """
@@ -283,8 +278,6 @@ def top_k(
 
     Args:
         query: the searching set.
-        gallery: the searched set.
-        protocol: the rules.
         k: ranks wanted.
         chunk_size: queries at a time; the result does not depend on it.
     """

@@ -73,8 +73,6 @@ def by_camera_pair(
 
     Args:
         query: the searching set.
-        gallery: the searched set.
-        protocol: the rules.
         drawn: one (n,) int64 a trial, the rows it took of the side that the protocol draws; None where it draws none.
     Returns:
         "camera 2 to camera 5" and so on to metrics, for the pairs in which some query has a match.

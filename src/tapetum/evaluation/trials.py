@@ -117,7 +117,6 @@ def draw_trials(
         pids: (N,) int64 of every picture of the drawn side; one modality.
         camids: (N,) int64.
         names: N file names, without folders.
-        protocol: the rules.
         permutations: see `draw_trial`.
     Raises:
         ProtocolError: see `draw_trial`.
@@ -133,7 +132,6 @@ def draw_records(
 
     Args:
         records: every picture of the drawn side, e.g. `Dataset.side(protocol.drawn, protocol.name)`.
-        protocol: the rules.
         permutations: see `draw_trial`.
     Raises:
         ProtocolError: see `draw_trial`.
@@ -238,7 +236,6 @@ def evaluate_trials(
 
     Args:
         query: the searching set; `protocol` may admit one modality and some cameras of it only.
-        gallery: the searched set.
         protocol: the rules; it draws one of the sides.
         permutations: see `draw_trial`.
         drawn: one (n,) int64 a trial, rows of the drawn side as given, where they were drawn before (the set may

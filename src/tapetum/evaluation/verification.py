@@ -160,7 +160,6 @@ def pair_blocks(comparison: Comparison, *, places: bool = False) -> Iterator[Pai
     """Every pair that counts, once, some rows at a time.
 
     Args:
-        comparison: of what.
         places: also say which pictures a pair of two people is of.
     """
     first, second = comparison.first, comparison.second
@@ -220,11 +219,7 @@ class PairCounts:
 
 
 def count_pairs(comparison: Comparison) -> PairCounts:
-    """Count every pair by its similarity; the memory in use does not grow with the number of pairs.
-
-    Args:
-        comparison: of what.
-    """
+    """Count every pair by its similarity; the memory in use does not grow with the number of pairs."""
     same, different = (torch.zeros(BINS, dtype=torch.int64) for _ in range(2))
     pids = comparison.pids
     matched = torch.zeros(len(pids), dtype=torch.bool)

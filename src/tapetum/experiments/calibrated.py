@@ -36,7 +36,6 @@ def calibrate_methods(runs: Mapping[str, Path], others: Dataset, board: Board) -
     Args:
         runs: label -> run folder.
         others: people that no method was trained on or tested with.
-        board: which shows the progress.
     """
     found: dict[str, Outcome] = {}
     for label, place in runs.items():

@@ -127,11 +127,7 @@ class DemoOptions:
         return other_settings(self.scene())
 
     def recipe(self, name: str) -> Recipe:
-        """A method's recipe on this scene.
-
-        Args:
-            name: of the recipe.
-        """
+        """A method's recipe on this scene."""
         scene = f"data.root={json.dumps(str(self.out / 'scene'))}"  # so that other commands find the pictures
         start = start_overrides(name, scratch=self.scratch)
         changes = [scene, f"seed={self.seed}", f"schedule.epochs={self.epochs}", *start, *self.overrides]
@@ -207,7 +203,6 @@ def make_scene(settings: Mapping[str, Any], root: Path, board: Board, *, title: 
     Args:
         settings: of the scene.
         root: where it lies or shall lie.
-        board: which shows the progress.
         title: of the stage.
     """
     board.begin(title)
@@ -226,7 +221,6 @@ def train_methods(
         recipes: label -> recipe, in order.
         runs: label -> run folder.
         dataset: for all of them.
-        board: which shows the progress.
     Returns:
         Label -> seconds of training, all sittings together.
     """

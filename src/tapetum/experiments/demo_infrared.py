@@ -134,11 +134,7 @@ class InfraredDemoOptions:
         return other_settings(self.scene())
 
     def recipe(self, name: str) -> Recipe:
-        """A method's recipe on this scene.
-
-        Args:
-            name: of the recipe.
-        """
+        """A method's recipe on this scene."""
         scene = f"data.root={json.dumps(str(self.out / 'scene'))}"  # so that other commands find the pictures
         start = start_overrides(name, scratch=self.scratch)
         changes = [scene, f"seed={self.seed}", f"schedule.epochs={self.epochs}", *start, *self.overrides]

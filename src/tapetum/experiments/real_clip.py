@@ -26,8 +26,6 @@ LOOKS = {"day": "as they are", "night": "darkened"}
 def check_clip(clip: Path) -> None:
     """Refuse at once what is no clip.
 
-    Args:
-        clip: a video file.
     Raises:
         DataError: it is missing, holds no video or is damaged at its beginning.
     """

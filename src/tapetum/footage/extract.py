@@ -210,7 +210,6 @@ def extract_part(
         source: with those pictures alone.
         key: `source_key` of the whole source.
         out: as for `extract_sightings`.
-        options: settings.
         report: is added to; a part of which nothing can be read is noted there.
         progress: called with (done, total) pictures.
         refuse: as for `extract_sightings`.
@@ -260,9 +259,6 @@ def read_sightings(
 
     Args:
         source: as given to `extract_sightings`.
-        out: likewise.
-        detector: likewise.
-        options: likewise.
     Raises:
         DataError: the source is gone, or its list is damaged.
     """
@@ -274,9 +270,6 @@ def is_finished(source: Source, out: Path, detector: Detector | None, options: E
 
     Args:
         source: as given to `extract_sightings`.
-        out: likewise.
-        detector: likewise.
-        options: likewise.
     Raises:
         DataError: the source is gone.
     """
@@ -287,9 +280,7 @@ def source_key(source: Source, detector: Detector | None, options: ExtractOption
     """Names a source's content with everything that decides its crops; 20 hexadecimal digits.
 
     Args:
-        source: the source.
         detector: finds people in its frames.
-        options: settings.
     Raises:
         DataError: the source is gone.
     """
@@ -505,7 +496,6 @@ def follow_frames(
     Args:
         source: of kind "video" or "frames".
         detector: finds people.
-        options: settings.
         report: is added to.
         known_until: seconds since the source began; whoever is followed there ends, and is followed anew.
         extent: as for `read_source_frames`.
@@ -564,7 +554,6 @@ def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: Ext
         tracklet: ended.
         source: it was seen in.
         detector: that saw it.
-        options: settings.
     """
     if len(tracklet.frames) < (options.min_detections if source.kind == "video" else 1):
         return False

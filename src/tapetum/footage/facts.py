@@ -168,7 +168,6 @@ def decide_time(
     """When a file begins or was taken.
 
     Args:
-        path: the file.
         said: of it.
         options: of the operator.
         read_metadata: takes the file and the hours of clocks without a zone; None where it states no time.

@@ -60,7 +60,6 @@ class OnnxDetector:
     """People by a network in an ONNX file.
 
     Args:
-        path: the file.
         options: how it is read; None takes the defaults.
     Raises:
         DataError: the file is missing, no network, or has other inputs or outputs than documented.

@@ -76,8 +76,6 @@ class FollowingScore:
 def read_truth(path: Path) -> Truth:
     """The ground truth of a generated video, ``cam1.csv``.
 
-    Args:
-        path: the file.
     Raises:
         DataError: it is missing or something else.
     """

@@ -421,7 +421,6 @@ def write_block(folder: Path, stamps: Whole, vectors: Real) -> Block:
     """A new block file, whole or not at all, mapped into memory.
 
     Args:
-        folder: where.
         stamps: (n,) ascending.
         vectors: (n, D).
     """
@@ -439,7 +438,6 @@ def read_block(path: Path, dimension: int) -> Block | None:
     """A block file, mapped into memory; None where it vanished or is no whole block of this gallery.
 
     Args:
-        path: the file.
         dimension: D.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -12,7 +12,6 @@ def search(vectors: Tensor, gallery: EmbeddingSet, k: int = 10, *, chunk_size: i
 
     Args:
         vectors: (Nq, D), scaled to unit norm here.
-        gallery: the searched set.
         k: answers a query; fewer where the gallery is smaller.
         chunk_size: queries at a time; the answers do not depend on it.
     Returns:

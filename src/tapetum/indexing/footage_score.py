@@ -96,7 +96,6 @@ def score_footage(
 
     Args:
         sources: indexed; those without ``NAME.csv`` beside them are left out.
-        store: the gallery.
         detector: that found the people.
         options: of the extraction.
     Raises:
@@ -118,7 +117,6 @@ def measure_search(store: Store, truths: Mapping[str, Truth], *, min_iou: float 
     """Search for everybody with each of their crops.
 
     Args:
-        store: the gallery.
         truths: name of a source -> who is where in it.
         min_iou: overlap of a crop's box with a person's from which it shows that person.
     """

@@ -189,8 +189,6 @@ def index_sources(
 def crops_folder(store: Store) -> Path:
     """Where a gallery keeps its crops and lists.
 
-    Args:
-        store: the gallery.
     Raises:
         GalleryError: it has no such folder.
     """
@@ -227,7 +225,6 @@ def open_gallery_model(
     """The model that a gallery was made with.
 
     Args:
-        store: the gallery.
         place: run folder, checkpoint or artefact; None takes the one that the gallery remembers.
         precision: as for `open_model`.
         device: as for `open_model`.

@@ -455,7 +455,6 @@ def write_shard(path: Path, made: Made) -> None:
     """Write a finished shard, whole or not at all.
 
     Args:
-        path: the file.
         made: what it holds.
     Raises:
         OutputError: it cannot be written.
@@ -476,7 +475,6 @@ def read_shard(path: Path, model: str) -> Made:
     """A finished shard, checked.
 
     Args:
-        path: the file.
         model: id that its vectors must be of.
     Raises:
         DataError: it is missing, damaged, or of another model.

@@ -169,11 +169,7 @@ def replace_calibration(folder: Path, calibration: Mapping[str, Any]) -> Artefac
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Args:
-        path: the file.
-    """
+    """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -57,7 +57,6 @@ class Describer:
         """Embeddings of pictures, and one message for each damaged one that was left out.
 
         Args:
-            records: the pictures.
             skip_corrupt: leave damaged pictures out instead of stopping.
             progress: called with (done, total) pictures.
         Raises:
@@ -80,7 +79,6 @@ class Describer:
         """Write embeddings with what is known about their making.
 
         Args:
-            path: the file.
             embeddings: from `describe`.
         Raises:
             OutputError: it cannot be written.

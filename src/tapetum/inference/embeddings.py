@@ -137,7 +137,6 @@ def save_embeddings(path: Path, embeddings: EmbeddingSet, facts: Mapping[str, An
     """Write embeddings as one safetensors file, whole or not at all.
 
     Args:
-        path: the file.
         embeddings: what to write.
         facts: what made them (checkpoint, precision, mirror, ...); vectors of different making must not be mixed.
     Raises:

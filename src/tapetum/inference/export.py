@@ -217,7 +217,6 @@ def write_onnx(function: nn.Module, example: Example, folder: Path, opset: int) 
     Args:
         function: pictures, modalities and perhaps cameras to vectors.
         example: its inputs.
-        folder: where.
         opset: of ONNX.
     """
     batch = torch.export.Dim("batch", min=1)
@@ -243,7 +242,6 @@ def write_openvino(function: nn.Module, example: Example, folder: Path, opset: i
     Args:
         function: pictures, modalities and perhaps cameras to vectors.
         example: its inputs.
-        folder: where.
         opset: of the ONNX file on the way.
     """
     openvino = import_extra("openvino")
@@ -260,8 +258,6 @@ def write_torchscript(function: nn.Module, example: Example, folder: Path, opset
     Args:
         function: pictures, modalities and perhaps cameras to vectors.
         example: its inputs.
-        folder: where.
-        opset: not used.
     """
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.trace(function, example, check_trace=False), buffer)  # type: ignore[no-untyped-call]

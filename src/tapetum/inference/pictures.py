@@ -20,7 +20,6 @@ def describe_records(
 
     Args:
         model: opened.
-        records: the pictures.
         num_workers: threads that decode; 0 decodes in the caller.
         skip_corrupt: leave damaged pictures out instead of stopping.
         progress: called with (done, total) pictures.

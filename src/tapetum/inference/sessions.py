@@ -333,7 +333,6 @@ class TorchSession:
     """A method computed by PyTorch, channels last.
 
     Args:
-        network: the method.
         precision: of its arithmetic.
         device: where it runs.
         mirror: join each picture with its mirror.

@@ -231,7 +231,6 @@ def load_backbone(network: nn.Module, name: str, source: str) -> None:
 
     Args:
         network: from `build_backbone` or `build_any_backbone`.
-        name: its name.
         source: "imagenet" (through timm: for ResNets exactly torchvision's V1 weights), "package" (an installed
             package of weights, see `tapetum.layers.weight_packages`), "none" (leave as it is), or a safetensors or .pth
             file with this backbone's tensor names, with or without the ImageNet classifier.

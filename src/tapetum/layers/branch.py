@@ -103,7 +103,6 @@ class Branch(Protocol):
         """Named, weighted scalar losses that train a head of this kind.
 
         Args:
-            output: what the head gave.
             batch: the pictures, in any order.
             head: that gave it, where a loss has weights of its own there.
         """

@@ -135,7 +135,6 @@ def divide_backbone(network: nn.Module, name: str) -> tuple[nn.Sequential, list[
 
     Args:
         network: a ResNet or EfficientNet from `build_backbone`.
-        name: its name.
     Raises:
         RecipeError: it is of another kind.
     """

@@ -33,9 +33,7 @@ class SingleBranch(nn.Module):
     """One branch and its head.
 
     Args:
-        options: of the method.
         branch: a module that is a `tapetum.layers.branch.Branch`.
-        facts: of the training data.
     """
 
     def __init__(self, options: SingleBranchOptions, branch: Any, facts: TrainingFacts) -> None:
@@ -59,12 +57,7 @@ class SingleBranch(nn.Module):
         return output
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
-        """Those of the branch.
-
-        Args:
-            output: what `forward` gave.
-            batch: the batch.
-        """
+        """Those of the branch."""
         losses: dict[str, Tensor] = self.branch.losses(output, batch, self.head)
         return losses
 

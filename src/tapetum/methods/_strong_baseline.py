@@ -51,7 +51,6 @@ class StrongBranch(nn.Module):
     """A backbone, the heads that go with it and their losses; see `tapetum.layers.branch`.
 
     Args:
-        options: of the method.
         backbone: the network that they name.
         width: of the pooled feature.
     """
@@ -93,8 +92,6 @@ class StrongBranch(nn.Module):
         """Smoothed cross-entropy behind the neck, triplets and centre loss before it.
 
         Args:
-            output: what the head gave.
-            batch: the batch.
             head: that gave it; it has the class centres.
         """
         options, labels = self.options, batch.labels

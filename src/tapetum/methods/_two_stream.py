@@ -48,12 +48,7 @@ class TwoStreamOptions(Protocol):
 
 
 class TwoStreamMethod(nn.Module):
-    """Two stems, one trunk, pooling and BNNeck, without losses.
-
-    Args:
-        options: of the method.
-        facts: of the training data.
-    """
+    """Two stems, one trunk, pooling and BNNeck, without losses."""
 
     def __init__(self, options: TwoStreamOptions, facts: TrainingFacts) -> None:
         super().__init__()
@@ -83,7 +78,6 @@ class TwoStreamMethod(nn.Module):
         Args:
             images: (B, 3, H, W) float32 in 0..1, of both modalities in any order.
             modalities: (B,) int64 values of `Modality`.
-            camids: not used.
         """
         maps = self.compute_maps(self.normalise(images), modalities)
         feature = pool_gem(maps) if self.options.pooling == "gem" else pool_average(maps, self.width)

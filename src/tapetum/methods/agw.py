@@ -62,10 +62,6 @@ class Branch(StrongBranch):
     Attributes:
         non_local: blocks behind the last residual blocks of each stage; a stage with fewer of these than the options
             say has one behind each.
-
-    Args:
-        options: see `Options`.
-        facts: not used.
     """
 
     options: Options
@@ -95,8 +91,6 @@ class Branch(StrongBranch):
 
         Args:
             images: (B, 3, H, W), normalised.
-            modalities: not used.
-            camids: not used.
         """
         maps = self.compute_maps(images)
         pooled: Tensor = pool_average(maps, self.width) if self.pool is None else self.pool(maps)
@@ -113,12 +107,7 @@ class Branch(StrongBranch):
 
 
 class Method(SingleBranch):
-    """One branch and its head; the neck's bias stays zero.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """One branch and its head; the neck's bias stays zero."""
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__(options, Branch(options, facts), facts)

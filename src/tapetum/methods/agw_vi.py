@@ -55,10 +55,6 @@ class Method(TwoStreamMethod):
     Attributes:
         non_local: for each stage, the blocks that follow its last residual blocks; a stage with fewer residual blocks
             than the options say has one after each.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
     """
 
     options: Options
@@ -78,12 +74,7 @@ class Method(TwoStreamMethod):
         return maps
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy behind the neck, weighted triplets before it, over pictures of both modalities.
-
-        Args:
-            output: what `forward` gave.
-            batch: the batch, in any order.
-        """
+        """Cross-entropy behind the neck, weighted triplets before it, over pictures of both modalities."""
         options = self.options
         smoothing = options.label_smoothing
         losses = {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}

@@ -46,12 +46,7 @@ class Options:
 
 
 class Branch(StrongBranch):
-    """The extractor: backbone and pooling.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """The extractor: backbone and pooling."""
 
     options: Options
 
@@ -71,8 +66,6 @@ class Branch(StrongBranch):
 
         Args:
             images: (B, 3, H, W), normalised.
-            modalities: not used.
-            camids: not used.
         """
         return self.gives.pool(self.backbone(images))
 
@@ -87,12 +80,7 @@ class Branch(StrongBranch):
 
 
 class Method(SingleBranch):
-    """One branch and its head; the neck's bias stays zero.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """One branch and its head; the neck's bias stays zero."""
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__(options, Branch(options, facts), facts)

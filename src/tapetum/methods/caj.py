@@ -140,21 +140,13 @@ def modality_divergence(
 
 
 class Method(agw_vi.Method):
-    """AGW's network, trained on plain, exchanged and infrared pictures.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """AGW's network, trained on plain, exchanged and infrared pictures."""
 
     options: Options
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
         """AGW's, with enhanced triplets, over all views of both modalities, and the optional terms.
 
-        Args:
-            output: what `forward` gave.
-            batch: the batch, in any order.
         Raises:
             TrainingError: an optional term does not find its pictures.
         """

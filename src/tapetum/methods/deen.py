@@ -137,10 +137,6 @@ class Method(nn.Module):
 
     Attributes:
         enhance: there with the illumination branch only, which makes this an `Enhancer`.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
     """
 
     enhance: Callable[[Tensor], Tensor]
@@ -178,7 +174,6 @@ class Method(nn.Module):
         Args:
             images: (B, 3, H, W) float32 in 0..1.
             modalities: (B,) int64.
-            camids: not used.
         """
         maps = self._run(0, lambda pixels: self.network.stem(pixels, modalities), self.normalise(images))
         pictures = enhanced = curves = None
@@ -226,10 +221,6 @@ class Method(nn.Module):
         """Cross-entropy, triplets, CPM, orthogonality and the illumination branch's four, weighted, in float32.
 
         Terms whose parts the options leave out are left out too.
-
-        Args:
-            output: what `forward` gave.
-            batch: the batch.
         """
         options = self.options
         losses: dict[str, Tensor] = {}

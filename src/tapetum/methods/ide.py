@@ -68,8 +68,6 @@ class Branch(nn.Module):
 
         Args:
             images: (B, 3, H, W), normalised.
-            modalities: not used.
-            camids: not used.
         """
         return self.gives.pool(self.backbone(images))
 
@@ -98,13 +96,7 @@ class Branch(nn.Module):
         )
 
     def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
-        """Softmax cross-entropy.
-
-        Args:
-            output: what the head gave.
-            batch: the batch.
-            head: that gave it.
-        """
+        """Softmax cross-entropy."""
         smoothing = self.options.label_smoothing
         return {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
 
@@ -118,12 +110,7 @@ class Branch(nn.Module):
 
 
 class Method(SingleBranch):
-    """IDE+: one branch and its head.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """IDE+: one branch and its head."""
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__(options, Branch(options, facts), facts)

@@ -199,12 +199,7 @@ class Output:
 
 
 class Method(nn.Module):
-    """IDF and the rows of its ablation.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """IDF and the rows of its ablation."""
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
@@ -295,10 +290,6 @@ class Method(nn.Module):
         """Identity losses of each head, the four of DCE-Net, reconstruction and distillation, already weighted.
 
         Terms whose parts the options leave out are left out too. All are computed in float32.
-
-        Args:
-            output: what `forward` gave.
-            batch: the batch.
         """
         options = self.options
         names = {"e": "enhanced", "v": "night", "f": "fused"}

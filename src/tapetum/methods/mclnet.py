@@ -145,10 +145,6 @@ class Method(agw_vi.Method):
     Attributes:
         confuser: on the feature before the neck; without training cameras an identity.
         centres: "id" and "camera", among the embeddings behind the neck; without training cameras none.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
     """
 
     options: Options
@@ -173,20 +169,12 @@ class Method(agw_vi.Method):
         )
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
-        """Those of both turns.
-
-        Args:
-            output: what `forward` gave.
-            batch: the batch, in any order.
-        """
+        """Those of both turns."""
         return self.confuser_losses(output, batch) | self.network_losses(output, batch)
 
     def confuser_losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
         """The confuser's cross-entropy on features that learn nothing from it.
 
-        Args:
-            output: what `forward` gave.
-            batch: the batch, in any order.
         Raises:
             TrainingError: the training cameras are not known.
         """
@@ -198,9 +186,6 @@ class Method(agw_vi.Method):
     def network_losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
         """AGW's, the distance of the confuser from indecision, and aggregation around the centres.
 
-        Args:
-            output: what `forward` gave.
-            batch: the batch, in any order.
         Raises:
             TrainingError: the training cameras are not known, or the batch shows another.
         """

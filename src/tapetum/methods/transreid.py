@@ -110,9 +110,6 @@ class Branch(nn.Module):
         local: a copy of them, for each part's tokens; None without parts.
         cameras: None without them.
 
-    Args:
-        options: see `Options`.
-        facts: of the training data.
     Raises:
         RecipeError: the backbone has no class token, patches do not fit the pictures or the parts, or the cameras are
             not known.
@@ -171,7 +168,6 @@ class Branch(nn.Module):
 
         Args:
             images: (B, 3, H, W), normalised.
-            modalities: not used.
             camids: (B,) int64; a camera that was not trained counts as the mean of those that were.
         """
         tokens = self.backbone.embed(images)
@@ -215,13 +211,7 @@ class Branch(nn.Module):
         return BNNeck(width, num_ids)
 
     def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
-        """Cross-entropy behind the necks and soft-margin triplets before them: half the whole's, half the parts' mean.
-
-        Args:
-            output: what the head gave.
-            batch: the batch, in any order.
-            head: that gave it.
-        """
+        """Cross-entropy behind the necks, soft-margin triplets before them: half the whole's, half the parts' mean."""
         features, scores = output.feature[None], output.logits.reshape(-1, *output.logits.shape[-2:])
         if output.parts is not None:
             features = torch.cat([features, output.parts.transpose(0, 1)])
@@ -287,12 +277,7 @@ class Head(nn.Module):
 
 
 class Method(SingleBranch):
-    """One branch and its head; which camera took a picture is part of what describes it.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """One branch and its head; which camera took a picture is part of what describes it."""
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__(options, Branch(options, facts), facts)

@@ -38,22 +38,12 @@ class Options:
 
 
 class Method(TwoStreamMethod):
-    """Two stems, one trunk, BNNeck.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """Two stems, one trunk, BNNeck."""
 
     options: Options
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy behind the neck, batch-hard triplets before it, over pictures of both modalities.
-
-        Args:
-            output: what `forward` gave.
-            batch: the batch, in any order.
-        """
+        """Cross-entropy behind the neck, batch-hard triplets before it, over pictures of both modalities."""
         options = self.options
         smoothing = options.label_smoothing
         losses = {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}

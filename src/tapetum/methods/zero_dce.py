@@ -59,12 +59,7 @@ class Output:
 
 
 class Method(nn.Module):
-    """Zero-DCE.
-
-    Args:
-        options: see `Options`.
-        facts: of the training data.
-    """
+    """Zero-DCE."""
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
@@ -80,8 +75,6 @@ class Method(nn.Module):
 
         Args:
             images: (B, 3, H, W) float32 in 0..1.
-            modalities: not used.
-            camids: not used.
         """
         enhanced, curves = self.enhancer(images)
         return Output(images, enhanced, curves)
@@ -90,7 +83,6 @@ class Method(nn.Module):
         """The four terms, weighted, in float32.
 
         Args:
-            output: what `forward` gave.
             batch: not used: there are no labels.
         """
         options = self.options
@@ -109,8 +101,6 @@ class Method(nn.Module):
 
         Args:
             images: (B, 3, H, W) float32 in 0..1.
-            modalities: not used.
-            camids: not used.
             mirror: add the curves of the horizontal mirror.
         """
         means = self.enhancer.curves(images).float().mean((2, 3))

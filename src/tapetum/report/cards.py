@@ -30,7 +30,6 @@ def number(card: Card, quantity: str) -> float | None:
     """One of the card's numbers as a fraction, None where it has none.
 
     Args:
-        card: a result card.
         quantity: "rank1", "rank5", "rank10", "rank20", "mean_ap" or "mean_inp".
     """
     value = card["metrics"].get(quantity)
@@ -41,36 +40,23 @@ def interval(card: Card, quantity: str) -> Interval | None:
     """The bootstrap interval of one number, None where the card has none.
 
     Args:
-        card: a result card.
         quantity: as for `number`.
     """
     return _ends(card.get("bootstrap", {}).get(quantity))
 
 
 def cmc(card: Card) -> NDArray[np.float64]:
-    """The stored CMC curve.
-
-    Args:
-        card: a result card.
-    """
+    """The stored CMC curve."""
     return np.asarray(card["metrics"]["cmc"], dtype=np.float64)
 
 
 def chance(card: Card) -> dict[str, float]:
-    """What a ranking by lot would reach, as far as the card says.
-
-    Args:
-        card: a result card.
-    """
+    """What a ranking by lot would reach, as far as the card says."""
     return {name: float(value) for name, value in card.get("chance", {}).items() if value is not None}
 
 
 def circumstances(card: Card) -> dict[str, str]:
-    """What must stand beside a number.
-
-    Args:
-        card: a result card.
-    """
+    """What must stand beside a number."""
     rules = card["rules"]
     found = {
         "protocol": str(rules["name"]),
@@ -93,11 +79,7 @@ def _trials(card: Card) -> str:
 
 
 def other_rule(card: Card) -> str:
-    """The mean AP by the rule that the protocol does not use, e.g. "step 48.2"; nothing where the card lacks it.
-
-    Args:
-        card: a result card.
-    """
+    """The mean AP by the rule that the protocol does not use, e.g. "step 48.2"; nothing where the card lacks it."""
     rule = "step" if card["rules"]["ap"] == "trapezoid" else "trapezoid"
     value = card["metrics"].get(f"mean_ap_{rule}")
     return "" if value is None else f"{rule} {100 * float(value):.1f}"
@@ -107,7 +89,6 @@ def trials(card: Card, quantity: str) -> str:
     """Deviation over the trials, e.g. "± 1.2 over 10 trials"; nothing where there was one.
 
     Args:
-        card: a result card.
         quantity: as for `number`.
     """
     count = int(card.get("trials", {}).get("count", 1))
@@ -147,11 +128,7 @@ def breakdowns(results: Sequence[Result]) -> tuple[Breakdown, ...]:
 
 
 def camera_pairs(card: Card) -> dict[tuple[int, int], tuple[float, int]]:
-    """mAP and number of queries of each (query camera, gallery camera), as far as the card was sliced by them.
-
-    Args:
-        card: a result card.
-    """
+    """mAP and number of queries of each (query camera, gallery camera), as far as the card was sliced by them."""
     return {
         (int(pair[1]), int(pair[2])): (float(row["mean_ap"]), int(row["num_queries"]))
         for table in card.get("slices", {}).values()

@@ -188,7 +188,6 @@ def collect_rank_lists(
     Args:
         label: of the method.
         query: the searching set.
-        gallery: the searched set.
         protocol: the rules; junk is left out.
         rows: queries wanted, in this order.
         evaluation: of all queries; adds each query's AP to its note.
@@ -230,7 +229,6 @@ def crosses_modalities(query: EmbeddingSet, gallery: EmbeddingSet) -> bool:
 
     Args:
         query: the searching set.
-        gallery: the searched set.
     """
     return len(torch.unique(torch.cat([query.modalities, gallery.modalities]))) > 1
 

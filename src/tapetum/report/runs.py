@@ -168,11 +168,7 @@ def _made_for(card: Mapping[str, Any], split: str, facts: Mapping[str, Any]) -> 
 
 
 def read_protocol(card: Mapping[str, Any]) -> Protocol:
-    """The rules that a card was computed by.
-
-    Args:
-        card: a result card.
-    """
+    """The rules that a card was computed by."""
     rules = dict(card["rules"])
     for side in ("query_modality", "gallery_modality"):
         name = rules.get(side)
@@ -188,7 +184,6 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
 
     Args:
         folders: run folders with result cards and, for rank lists, the embeddings beside them.
-        title: of the page.
         command: which makes the report again.
         searches: queries shown.
     Raises:

@@ -107,7 +107,6 @@ def split_by_modality(
 
     Args:
         query: the searching set.
-        gallery: the searched set.
         protocol: pids that it ignores are left out.
     """
     ignored = torch.tensor(protocol.ignored_pids, dtype=torch.int64)
@@ -124,7 +123,6 @@ def join_sides(query: EmbeddingSet, gallery: EmbeddingSet) -> EmbeddingSet:
 
     Args:
         query: the searching set.
-        gallery: the searched set.
     """
     known = set(picture_keys(query))
     rest = gallery.select(torch.tensor([key not in known for key in picture_keys(gallery)], dtype=torch.bool))

@@ -91,7 +91,6 @@ def save_checkpoint(path: Path, network: nn.Module, header: Header) -> None:
 
     Args:
         path: the file, by custom ``*.safetensors``.
-        network: the method.
         header: what to say about it.
     Raises:
         OutputError: the file cannot be written; what was there before stays.

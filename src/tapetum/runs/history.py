@@ -14,7 +14,6 @@ def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write metrics.csv anew; written from the run's state, it holds each epoch once however often a run was killed.
 
     Args:
-        path: the file.
         rows: one mapping an epoch; columns that a row lacks stay empty.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -26,11 +25,7 @@ def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The rows of metrics.csv, empty cells left out; no rows where no epoch is complete.
-
-    Args:
-        path: the file.
-    """
+    """The rows of metrics.csv, empty cells left out; no rows where no epoch is complete."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:

@@ -104,7 +104,6 @@ def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress |
     """Open the dataset of a recipe; the generated night scene is made first where it is not there yet.
 
     Args:
-        section: of the recipe.
         cache: folder for generated scenes.
         progress: called with (done, total) while pictures are generated or checked.
     Raises:
@@ -131,8 +130,6 @@ def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress |
 def list_protocols(section: DataSection) -> dict[str, Protocol]:
     """The protocols that the dataset of a recipe will have; nothing is generated and no picture is listed.
 
-    Args:
-        section: of the recipe.
     Raises:
         RecipeError: there is no such dataset.
         DataError: a scene that lies there cannot be read.
@@ -240,11 +237,7 @@ def choose_workers(scene: SceneOptions) -> int:
 
 
 def picture_settings(section: DataSection) -> dict[str, Any]:
-    """How pictures are read, as keyword arguments of the loaders.
-
-    Args:
-        section: of the recipe.
-    """
+    """How pictures are read, as keyword arguments of the loaders."""
     return {
         "size": section.size,
         "interpolation": section.interpolation,

@@ -30,7 +30,6 @@ def calibration_of_gallery(
     """The calibration of a gallery's model, without opening the model for use.
 
     Args:
-        store: the gallery.
         place: run folder, checkpoint or artefact; None takes the one that the gallery remembers.
         file: a calibration elsewhere, which must be of that model.
     Returns:
@@ -95,11 +94,7 @@ def _from_stored(content: Mapping[str, object], place: str) -> Calibration | Non
 
 
 def advise_calibration(store: Store) -> str:
-    """How a gallery's model becomes calibrated.
-
-    Args:
-        store: the gallery.
-    """
+    """How a gallery's model becomes calibrated."""
     place = Path(store.info.place or "RUN")
     if is_artefact(place):
         return "run `tapetum calibrate` on the run that this model was exported from, and export it again"

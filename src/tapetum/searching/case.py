@@ -80,13 +80,11 @@ def build_case(
     """Collect everything that a case shows.
 
     Args:
-        store: the gallery.
         queries: who was searched for.
         findings: of each query.
         options: of the search.
         pictures: of each query, those of its pictures that are not rows of the gallery, as JPEG or PNG; may be empty.
         model: that embedded the queries; None where they are rows of the gallery.
-        title: of the page.
         note: whatever the exporting person wants to say.
         exported: when, seconds since 1970-01-01 UTC; None is now.
     """
@@ -121,11 +119,7 @@ def build_case(
 
 
 def case_content(case: Case) -> dict[str, Any]:
-    """The plain values of a case, for JSON; its pictures are left out.
-
-    Args:
-        case: the case.
-    """
+    """The plain values of a case, for JSON; its pictures are left out."""
     return dict(case.content)
 
 
@@ -146,7 +140,6 @@ def write_case(path: Path, case: Case) -> None:
 
     Args:
         path: ending in .html or .zip.
-        case: the case.
     Raises:
         OutputError: another ending, or it cannot be written.
     """
@@ -156,11 +149,7 @@ def write_case(path: Path, case: Case) -> None:
 
 
 def render_case(case: Case) -> str:
-    """The page as HTML text.
-
-    Args:
-        case: the case.
-    """
+    """The page as HTML text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tapetum.searching", "templates"),
         autoescape=True,
@@ -183,11 +172,7 @@ def render_case(case: Case) -> str:
 
 
 def zip_case(case: Case) -> bytes:
-    """A ZIP with the page, case.json and every picture as a file.
-
-    Args:
-        case: the case.
-    """
+    """A ZIP with the page, case.json and every picture as a file."""
     moment = datetime.fromisoformat(case.content["exported"]).astimezone(UTC).timetuple()[:6]
     content = json.dumps(case.content, indent=1, ensure_ascii=False) + "\n"
     packed = io.BytesIO()
@@ -279,7 +264,6 @@ def read_crop(store: Store, row: Row) -> bytes | None:
     """A crop's file as it lies in the gallery; None where it is not there, or lies outside.
 
     Args:
-        store: the gallery.
         row: whose crop.
     """
     if store.folder is None or not row.sighting.crop:

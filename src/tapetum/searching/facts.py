@@ -129,11 +129,7 @@ class GalleryFacts:
 
 
 def read_facts(store: Store) -> GalleryFacts:
-    """Count what is in a gallery.
-
-    Args:
-        store: the gallery.
-    """
+    """Count what is in a gallery."""
     columns = store.columns(["camera", "time", "modality", "remark", "tracklet", "run"])
     times: dict[str, list[float]] = {}
     for camera, time in zip(columns["camera"], columns["time"], strict=True):

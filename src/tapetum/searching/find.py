@@ -195,7 +195,6 @@ def find(
     What the query itself is does not come back: neither its rows nor anything of their tracklets.
 
     Args:
-        store: the gallery.
         queries: the people, of the gallery's model.
         options: how.
         calibration: of the gallery's model; None gives similarities alone.

@@ -126,11 +126,7 @@ class MatchRule:
 
 
 def count_modalities(gallery: EmbeddingSet) -> dict[Modality, int]:
-    """Pictures of each modality.
-
-    Args:
-        gallery: the searched set.
-    """
+    """Pictures of each modality."""
     return {each: int((gallery.modalities == int(each)).sum()) for each in Modality}
 
 

@@ -111,7 +111,6 @@ def query_of_rows(store: Store, ids: Sequence[str]) -> Query:
     """The person on some rows of the gallery; no model is needed.
 
     Args:
-        store: the gallery.
         ids: of rows that show one person.
     Raises:
         GalleryError: no id, or one that the gallery does not have.
@@ -136,7 +135,6 @@ def query_of_tracklet(store: Store, tracklet: str) -> Query:
     """The person of a tracklet of the gallery; no model is needed.
 
     Args:
-        store: the gallery.
         tracklet: its name.
     Raises:
         GalleryError: the gallery does not have it.

@@ -49,7 +49,6 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
     """Remove sightings for good: rows, vectors, crops, and their lines in the lists of footage.
 
     Args:
-        store: the gallery.
         filter: which; there is no way to say "all" by leaving it out.
     Raises:
         FilterError: the filter is wrong; nothing is removed.
@@ -76,7 +75,6 @@ def apply_retention(store: Store, now: float | None = None) -> Erasure:
     """Erase what is older than the gallery keeps; nothing where it keeps everything.
 
     Args:
-        store: the gallery.
         now: seconds since 1970-01-01 UTC; None takes the clock.
     Raises:
         OutputError: as for `erase`.
@@ -100,8 +98,6 @@ def oldest_kept(days: float, now: float | None = None) -> float:
 def read_keep_days(store: Store) -> float | None:
     """For how many days a gallery keeps what it saw; None for ever.
 
-    Args:
-        store: the gallery.
     Raises:
         GalleryError: the note is damaged.
     """
@@ -125,7 +121,6 @@ def write_keep_days(store: Store, days: float | None) -> None:
     Where it keeps longer than before, footage of which something was too old is read again by the next indexing.
 
     Args:
-        store: the gallery.
         days: above 0; None for ever.
     Raises:
         GalleryError: days out of range, or the gallery has no folder to write it down in.

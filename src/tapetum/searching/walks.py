@@ -89,7 +89,6 @@ def join_identities(
     """Tracklets that `join_alike` takes for one person, each by its mean vector.
 
     Args:
-        store: the gallery.
         tracklets: rows found of each.
         rows: which rows of a tracklet count.
         calibration: of the gallery's model.
@@ -132,7 +131,6 @@ def weigh_walks(
     """Each group by its most probable walk; where no probability is known, by the most similar one.
 
     Args:
-        store: the gallery.
         grouped: groups of each query.
         asked: the queries.
         judges: of each query; None where it has none.

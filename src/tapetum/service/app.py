@@ -95,8 +95,6 @@ class Gate:
 
         Args:
             scope: of ASGI.
-            receive: likewise.
-            send: likewise.
         """
         if scope["type"] != "http":
             if scope["type"] == "lifespan":

@@ -132,7 +132,6 @@ def verify_log(path: Path, noted: str | None = None) -> Verdict:
     """Look through a log.
 
     Args:
-        path: the file.
         noted: a digest that an earlier look gave; it must be that of some line.
     Raises:
         AuditError: a line was changed, removed or put in between, or the noted one is gone.
@@ -168,7 +167,6 @@ def read_log(path: Path, last: int | None = None) -> Iterator[dict[str, Any]]:
     """The lines of a log, oldest first; a line that was cut off is left out.
 
     Args:
-        path: the file.
         last: so many, the latest; None for all.
     Raises:
         AuditError: it cannot be read.

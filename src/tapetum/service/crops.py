@@ -15,7 +15,6 @@ def crop_path(store: Store, row: Row) -> Path | None:
     """Where a row's picture is; None where it has none, or where a link would lead elsewhere.
 
     Args:
-        store: the gallery.
         row: of it.
     """
     parts = row.sighting.crop.split("/")
@@ -32,7 +31,6 @@ def read_crop(store: Store, row_id: str) -> tuple[bytes, str]:
     """The picture of a row: content and media type.
 
     Args:
-        store: the gallery.
         row_id: of the row.
     Raises:
         NotFoundError: no such row, or no picture.

@@ -121,8 +121,6 @@ class Jobs:
     def find(self, job_id: str) -> Job:
         """One job.
 
-        Args:
-            job_id: its id.
         Raises:
             NotFoundError: there is none.
         """
@@ -137,7 +135,6 @@ class Jobs:
         Args:
             path: below a root.
             settings: plain values.
-            who: asks.
         Raises:
             ForbiddenError: not below a root.
             NotFoundError: nothing is there.
@@ -153,8 +150,6 @@ class Jobs:
     def resume(self, job_id: str) -> Job:
         """Do a job again that did not come to its end.
 
-        Args:
-            job_id: its id.
         Raises:
             ConflictError: it is at work, or done.
         """
@@ -169,8 +164,6 @@ class Jobs:
     def cancel(self, job_id: str) -> Job:
         """End a job after the batch at hand; what it added stays.
 
-        Args:
-            job_id: its id.
         Raises:
             ConflictError: it has ended.
         """

@@ -17,7 +17,6 @@ def browse(store: Store, chosen: Filter | None, offset: int, limit: int) -> tupl
     """A page of rows in the order of time.
 
     Args:
-        store: the gallery.
         chosen: which rows; None for all.
         offset: rows before the page.
         limit: rows of the page.
@@ -36,7 +35,6 @@ def find_tracklet(store: Store, row_id: str) -> list[Row]:
     """All rows of the tracklet of a row, by time.
 
     Args:
-        store: the gallery.
         row_id: of one of them.
     Raises:
         NotFoundError: there is no such row.
@@ -55,7 +53,6 @@ def draw_timeline(store: Store, chosen: Filter | None, bins: int) -> TimelineOut
     """How many rows each camera has in each part of the time.
 
     Args:
-        store: the gallery.
         chosen: which rows; None for all.
         bins: parts of the time from the first row to the last.
     """
@@ -80,7 +77,6 @@ class WholeTimeline:
     """The time line of the whole gallery, which every page shows: drawn anew when rows came or went, or after a minute.
 
     Args:
-        store: the gallery.
         bins: parts of the time.
     """
 

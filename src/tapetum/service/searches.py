@@ -67,7 +67,6 @@ class Searches:
     """Searches in one gallery, and remembers the latest.
 
     Args:
-        store: the gallery.
         model: its own.
         calibration: what a similarity of it means; None where nobody calibrated it.
         hide: a text without places on the server's disk.
@@ -83,7 +82,6 @@ class Searches:
         """Search for the people on pictures.
 
         Args:
-            who: asks.
             asked: how.
             sent: label and open file of each picture.
         Raises:
@@ -112,7 +110,6 @@ class Searches:
         """Search for the person on rows of the gallery, or repeat a search.
 
         Args:
-            who: asks.
             asked: how, and for whom.
         Raises:
             ServiceError: nothing, or more than one thing, to start from.

@@ -74,7 +74,6 @@ class Service:
     """A running server's state; made by `build_service`.
 
     Args:
-        store: the gallery.
         model: its own.
         calibration: of the model; None where nobody calibrated it.
         folder: of users, log and jobs.
@@ -196,7 +195,6 @@ class Service:
         """Search for the people on pictures, and write it down.
 
         Args:
-            who: asks.
             address: of the client.
             asked: how.
             sent: label and open file of each picture.
@@ -212,7 +210,6 @@ class Service:
         """Search for the person on rows, or repeat a search, and write it down.
 
         Args:
-            who: asks.
             address: of the client.
             asked: how, and for whom.
         Raises:
@@ -227,7 +224,6 @@ class Service:
         """A search as one file, written down.
 
         Args:
-            who: asks.
             address: of the client.
             asked: which search, and how.
         Returns:
@@ -263,7 +259,6 @@ class Service:
         """Ask for an index job.
 
         Args:
-            who: asks.
             path: of the footage, below a root.
             settings: plain values, as `NewJob` has them.
         Raises:
@@ -276,8 +271,6 @@ class Service:
         """End a job after the batch at hand, or do it again where it was left.
 
         Args:
-            who: asks.
-            job_id: its id.
             step: "cancel" or "resume".
         Raises:
             ServiceError: there is no such job, or it is not in a state for that.
@@ -457,7 +450,6 @@ def service_folder(store: Store, folder: Path | None = None) -> Path:
     """Where users, log and jobs of a gallery are.
 
     Args:
-        store: the gallery.
         folder: as the operator says; None takes the gallery's own.
     Raises:
         GalleryError: a gallery on a server without a folder.

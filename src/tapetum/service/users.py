@@ -297,8 +297,6 @@ def read_role(text: str) -> Role:
 def read_users(path: Path) -> dict[str, User]:
     """Name to user, from a file.
 
-    Args:
-        path: the file.
     Raises:
         UserError: it is damaged, or of a newer version.
     """
@@ -325,7 +323,6 @@ def write_users(path: Path, users: dict[str, User]) -> None:
     """Write users whole or not at all, readable by the owner alone.
 
     Args:
-        path: the file.
         users: name to user.
     Raises:
         OutputError: it cannot be written.

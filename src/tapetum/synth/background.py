@@ -55,7 +55,6 @@ def build_street(camera: Camera, size: tuple[int, int] = STREET_SIZE) -> Street:
     """Render the empty view of a camera; a few tenths of a second.
 
     Args:
-        camera: the camera.
         size: (height, width) of the frame.
     """
     rng = numpy_generator(camera.street_seed, "street")

@@ -74,7 +74,6 @@ def choose_window(
     """The box that a detector would have cut around a person.
 
     Args:
-        camera: the camera.
         street: its street.
         posture: of the person, in the world.
         size: nominal (height, width).
@@ -140,7 +139,6 @@ def paint_person(
     Args:
         linear: (H, W, C) float32 light in the camera's channels.
         view: geometry of the picture.
-        camera: the camera.
         lighting: light at this moment.
         figure: who.
         posture: in the world.
@@ -261,7 +259,6 @@ def add_occluder(
     Args:
         linear: (H, W, C) float32.
         window: of the picture.
-        camera: the camera.
         lighting: light at this moment.
         at: ground position of the person, metres.
         rng: the time stream of the picture.

@@ -353,7 +353,6 @@ def photograph(linear: FloatArray, camera: Camera, rng: np.random.Generator) -> 
 
     Args:
         linear: (H, W, C) float32.
-        camera: the camera.
         rng: the stream of this picture's noise.
     Returns:
         (H, W, 3) uint8 RGB.

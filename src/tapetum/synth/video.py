@@ -125,9 +125,6 @@ def plan_passages(scene: Scene, camid: int, options: VideoOptions, seconds: floa
     """Who walks through a camera's view, when and where; from the time stream.
 
     Args:
-        scene: the scene.
-        camid: the camera.
-        options: of the video.
         seconds: its length.
     """
     camera, seed = scene.camera(camid), scene.options.time_seed
@@ -162,9 +159,6 @@ def render_frames(
     """The frames of one camera in order, each with its boxes.
 
     Args:
-        scene: the scene.
-        camid: the camera.
-        options: of the video.
         seconds: its length.
     """
     camera = scene.camera(camid)
@@ -187,9 +181,6 @@ def write_camera_video(path: Path, scene: Scene, camid: int, options: VideoOptio
 
     Args:
         path: the file, ending in .mp4.
-        scene: the scene.
-        camid: the camera.
-        options: of the video.
         seconds: its length.
     Raises:
         OutputError: the file cannot be written.

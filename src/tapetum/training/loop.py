@@ -104,7 +104,6 @@ class TrainingLoop(LightningModule):
     """One method in training.
 
     Args:
-        network: the method.
         plan: what to do.
         reporter: hears of the progress, in process 0.
         state: to go on from; None begins.

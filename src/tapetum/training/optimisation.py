@@ -42,9 +42,7 @@ def build_optimisers(
     """The optimisers of a training, with one parameter group for each of a method's named groups.
 
     Args:
-        network: the method.
         groups: name -> parameters; every trainable parameter exactly once.
-        section: of the recipe.
         turns: of the method; together they train every group once.
         fused: one pass over each parameter a step, four times as fast; it rounds otherwise than the plain step, which
             trainings with clipped gradients keep.

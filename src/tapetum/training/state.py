@@ -68,11 +68,7 @@ class State:
 
 
 def read_memory(network: nn.Module) -> dict[str, Tensor]:
-    """What a method remembers of its training beside its weights: the buffers that are not persistent.
-
-    Args:
-        network: the method.
-    """
+    """What a method remembers of its training beside its weights: the buffers that are not persistent."""
     kept = network.state_dict().keys()
     return {name: buffer for name, buffer in network.named_buffers() if name not in kept}
 
@@ -99,7 +95,6 @@ def save_state(path: Path, state: State) -> None:
     """Write a state, whole or not at all.
 
     Args:
-        path: the file.
         state: what to keep.
     Raises:
         OutputError: it cannot be written; the state before stays.
@@ -121,8 +116,6 @@ def save_state(path: Path, state: State) -> None:
 def load_state(path: Path) -> State:
     """Read a state.
 
-    Args:
-        path: the file.
     Raises:
         CheckpointError: it is damaged or of another format.
     """

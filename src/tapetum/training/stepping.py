@@ -21,8 +21,6 @@ from tapetum.training.optimisation import TurnOptimiser
 def turns_of(network: nn.Module) -> Sequence[Turn]:
     """The turns of a method; a simple one trains everything in a single turn.
 
-    Args:
-        network: the method.
     Raises:
         MethodError: what it gives are no turns.
     """

@@ -70,7 +70,6 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
     """Records of train, query, gallery, each sorted by file name.
 
     Args:
-        root: the folder.
         failures: collects pictures in these folders whose names cannot be parsed, instead of an error.
     """
     base = find_base(root, dataset=NAME, names=(), obtain=OBTAIN)
@@ -104,11 +103,7 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
 
 
 def read_left_out(root: Path) -> list[Path]:
-    """Pictures beside ``train``, ``query`` and ``gallery``, which nobody reads.
-
-    Args:
-        root: the folder.
-    """
+    """Pictures beside ``train``, ``query`` and ``gallery``, which nobody reads."""
     splits = {root / split for split in SPLITS if (root / split).is_dir()}
     if not splits:
         return []
@@ -184,7 +179,6 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
     Args:
         split: "train", "query" or "gallery".
         pid: identity, -1 for junk.
-        camid: camera.
         index: number of the picture under this person, camera and split.
         modality: must be visible.
     """

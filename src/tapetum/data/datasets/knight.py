@@ -149,7 +149,6 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
     Args:
         split: "train", "query" or "gallery".
         pid: identity.
-        camid: camera.
         index: frame number.
         modality: must be visible.
     """

@@ -159,7 +159,6 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
     Args:
         split: "train" or "test".
         pid: identity.
-        camid: camera.
         index: frame number under this person, camera and modality.
         modality: either; both have cameras of this number.
     Raises:
@@ -180,7 +179,6 @@ def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
     """Write the lists of a dataset whose pictures are there.
 
     Args:
-        root: the dataset's folder.
         entries: of every picture, with paths from `root`; training people are numbered from 0 in the lists.
     Returns:
         the files, from `root`.

@@ -68,7 +68,6 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
     Args:
         split: "train", "query", "gallery" or "multi_query".
         pid: identity, -1 for junk, 0 for a distractor.
-        camid: camera.
         index: number of the picture under this person, camera and split.
         modality: must be visible.
     """

@@ -101,7 +101,6 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
     Args:
         split: "train", "query" or "gallery".
         pid: identity, -1 for junk.
-        camid: camera.
         index: number of the picture under this person, camera and split.
         modality: must be visible.
     """

@@ -121,7 +121,6 @@ def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
     The first divides the people as the entries say; each other one draws as many people for training anew.
 
     Args:
-        root: the dataset's folder.
         entries: of every picture, with paths from `root`.
     Returns:
         the files, from `root`.

@@ -210,7 +210,6 @@ def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
     """Write the files that say who trains and who tests; a fourth of the training people stands in ``val_id.txt``.
 
     Args:
-        root: the dataset's folder.
         entries: of every picture, with paths from `root`.
     Returns:
         the files, from `root`.
