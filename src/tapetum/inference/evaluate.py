@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -75,74 +75,50 @@ class Evaluated:
         return self.trials[0] if self.drawn is None else evaluate(self.query, self.gallery, self.protocol)
 
 
-def evaluate_run(
-    place: Path,
-    *,
-    dataset: Dataset | None = None,
-    data: DataSection | None = None,
-    protocol: str | None = None,
-    mirror: bool | None = None,
-    rerank: RerankOptions | None = None,
-    multi_query: bool = False,
-    precision: str | None = None,
-    out: Path | None = None,
-    draws: int = DRAWS,
-    cache: Path = CACHE,
-    progress: Progress | None = None,
-) -> Evaluated:
+class EvaluationSettings(TypedDict, total=False):
+    """What may be set for an evaluation; what is left out is as the run's recipe has it.
+
+    Attributes:
+        dataset: None opens the one that the run's recipe names.
+        data: how `dataset` was opened; options other than the recipe's become part of the card's name.
+        mirror: whether a picture is joined with its mirror.
+        rerank: report re-ranked numbers as well.
+        multi_query: average all pictures of a query's person under its camera (split "multi_query").
+        precision: arithmetic.
+        out: folder for card and embeddings; else ``evaluation/`` of the run, or beside the checkpoint file.
+        draws: resamplings of the bootstrap.
+        cache: folder for generated scenes.
+        progress: called with (done, total) pictures.
+    """
+
+    dataset: Dataset | None
+    data: DataSection | None
+    mirror: bool | None
+    rerank: RerankOptions | None
+    multi_query: bool
+    precision: str | None
+    out: Path | None
+    draws: int
+    cache: Path
+    progress: Progress | None
+
+
+def evaluate_run(place: Path, protocol: str | None = None, **settings: Unpack[EvaluationSettings]) -> Evaluated:
     """Evaluate the chosen checkpoint of a run, or a checkpoint file, by one protocol.
 
     Args:
         place: a run folder, or a checkpoint file.
-        dataset: None opens the one that the run's recipe names.
-        data: how `dataset` was opened; options other than the recipe's become part of the card's name.
         protocol: one of the dataset's; None takes the recipe's choice, else the dataset's default.
-        mirror: None takes the recipe's choice.
-        rerank: report re-ranked numbers as well; None takes the recipe's choice.
-        multi_query: average all pictures of a query's person under its camera (split "multi_query").
-        precision: None takes the recipe's choice.
-        out: folder for card and embeddings; None: ``evaluation/`` of the run, or beside the checkpoint file.
-        draws: resamplings of the bootstrap.
-        cache: folder for generated scenes.
-        progress: called with (done, total) pictures.
+        settings: see `EvaluationSettings`.
     Raises:
-        CheckpointError: no checkpoint, or it is damaged.
-        DataError: pictures are missing or damaged.
-        ProtocolError: the protocol cannot be carried out on these pictures.
-        RecipeError: the dataset has no such protocol, or tests people whom the weights may have been trained on.
-        OutputError: the result cannot be written.
+        TapetumError: as `evaluate_protocols`.
     """
-    (found,) = evaluate_protocols(
-        place,
-        [] if protocol is None else [protocol],
-        dataset=dataset,
-        data=data,
-        mirror=mirror,
-        rerank=rerank,
-        multi_query=multi_query,
-        precision=precision,
-        out=out,
-        draws=draws,
-        cache=cache,
-        progress=progress,
-    )
+    (found,) = evaluate_protocols(place, [] if protocol is None else [protocol], **settings)
     return found
 
 
 def evaluate_protocols(
-    place: Path,
-    protocols: Sequence[str],
-    *,
-    dataset: Dataset | None = None,
-    data: DataSection | None = None,
-    mirror: bool | None = None,
-    rerank: RerankOptions | None = None,
-    multi_query: bool = False,
-    precision: str | None = None,
-    out: Path | None = None,
-    draws: int = DRAWS,
-    cache: Path = CACHE,
-    progress: Progress | None = None,
+    place: Path, protocols: Sequence[str], **settings: Unpack[EvaluationSettings]
 ) -> list[Evaluated]:
     """`evaluate_run` by several protocols, each picture described once.
 
@@ -150,26 +126,20 @@ def evaluate_protocols(
         place: a run folder, or a checkpoint file.
         protocols: names of the dataset's; "all" stands for each that differs from the others in a rule. None named
             takes the recipe's choice, else the dataset's default.
-        dataset: see `evaluate_run`.
-        data: see `evaluate_run`.
-        mirror: see `evaluate_run`.
-        rerank: see `evaluate_run`.
-        multi_query: see `evaluate_run`.
-        precision: see `evaluate_run`.
-        out: see `evaluate_run`.
-        draws: see `evaluate_run`.
-        cache: see `evaluate_run`.
-        progress: see `evaluate_run`.
+        settings: see `EvaluationSettings`.
     Raises:
-        CheckpointError: see `evaluate_run`.
-        DataError: see `evaluate_run`.
-        ProtocolError: see `evaluate_run`.
-        RecipeError: see `evaluate_run`.
-        OutputError: see `evaluate_run`.
+        CheckpointError: no checkpoint, or it is damaged.
+        DataError: pictures are missing or damaged.
+        ProtocolError: the protocol cannot be carried out on these pictures.
+        RecipeError: the dataset has no such protocol, or tests people whom the weights may have been trained on.
+        OutputError: the result cannot be written.
     """
-    describer = Describer(place, mirror=mirror, precision=precision)
+    dataset, data, rerank = settings.get("dataset"), settings.get("data"), settings.get("rerank")
+    multi_query, progress = settings.get("multi_query", False), settings.get("progress")
+    out, draws = settings.get("out"), settings.get("draws", DRAWS)
+    describer = Describer(place, mirror=settings.get("mirror"), precision=settings.get("precision"))
     recipe = describer.recipe
-    dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
+    dataset = dataset or open_data(recipe.data, cache=settings.get("cache", CACHE), progress=progress).dataset
     check_division(dataset, recipe.data, place, data)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
     tests = [_plan_test(dataset, rules) for rules in choose_protocols(dataset, protocols or [usual])]
