@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from benchmarks.measure import build_row
+from tapetum.core.pixels import encode_jpeg
 from tapetum.data.generate import generate_dataset
 from tapetum.synth.scene import SceneOptions
-from tapetum.synth.sensor import DarkenOptions, darken_picture, encode_jpeg
+from tapetum.synth.sensor import DarkenOptions, darken_picture
 
 WORKERS = 2
 AIM = 150

@@ -37,7 +37,7 @@ HOMES = {  # library -> packages (or files) that may import it
     "jinja2": ("report/", "searching/", "service/"),
     "typer": ("cli/",),
     "av": ("data/", "synth/", "footage/"),
-    "cv2": ("data/", "synth/", "footage/"),
+    "cv2": ("core/pixels.py", "data/", "synth/", "footage/"),
     "pydantic": ("runs/", "service/"),
     "lancedb": ("gallery/lance.py",),
     "pyarrow": ("gallery/lance.py",),

@@ -293,8 +293,8 @@ def _ask_pictures(
     model: "Model", shown: "Sequence[tuple[str, Picture, Box | None]]", modality: "Modality | None"
 ) -> "tuple[list[Query], list[list[bytes]]]":
     """A query a picture, and the person of each as JPEG."""
+    from tapetum.core.pixels import encode_jpeg
     from tapetum.searching.query import cut_person, query_of_pictures
-    from tapetum.synth.sensor import encode_jpeg
 
     asked: list[Query] = []
     pictures: list[list[bytes]] = []

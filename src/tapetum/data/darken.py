@@ -17,11 +17,12 @@ from typing import Literal
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.locks import locked
+from tapetum.core.pixels import encode_jpeg
 from tapetum.core.seeding import numpy_generator
 from tapetum.data.image_io import Picture, read_picture, write_picture
 from tapetum.data.layout import SUFFIXES
 from tapetum.data.loader import Progress, map_in_threads
-from tapetum.synth.sensor import DarkenOptions, darken_picture, encode_jpeg, gamma_darken
+from tapetum.synth.sensor import DarkenOptions, darken_picture, gamma_darken
 
 MARKER = "darken.json"
 Model = Literal["sensor", "gamma"]

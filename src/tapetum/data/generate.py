@@ -30,11 +30,11 @@ import cv2
 from tapetum.core.atomic import make_folder, replacing, write_bytes
 from tapetum.core.errors import OutputError, RecipeError
 from tapetum.core.locks import locked
+from tapetum.core.pixels import encode_jpeg
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import load_dataset_module
 from tapetum.synth.scene import Scene, SceneOptions
-from tapetum.synth.sensor import encode_jpeg
 from tapetum.synth.video import VideoOptions, write_camera_video
 
 Progress = Callable[[int, int], None]  # (done, total)

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from tapetum.core.atomic import make_folder, write_with
 from tapetum.core.errors import OutputError
+from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.core.types import Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Picture, read_picture
 from tapetum.data.loader import Progress, default_cache_dir, map_in_threads
-from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
 
 Values = NDArray[np.float64]
 

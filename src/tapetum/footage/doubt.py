@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.data.image_io import Picture
-from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
 
 SIZE = 128, 64  # at which a picture is measured
 CELLS = 16, 8  # (rows, columns) in whose means noise is small

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, RecipeError
+from tapetum.core.pixels import encode_jpeg
 from tapetum.core.sighting import Box, Sighting
 from tapetum.core.types import Modality
 from tapetum.data.crop_video import widen_box
@@ -41,7 +42,6 @@ from tapetum.footage.readings import Reading, Readings
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import LoosePicture, Source
 from tapetum.footage.track import Tracker, TrackerOptions, Tracklet
-from tapetum.synth.sensor import encode_jpeg
 
 _FIRST_OPTIONS = frozenset({"kind", "camera", "start", "utc_offset_hours", "frames_per_second", "modality"})
 FORMAT = 1  # another number wherever the same footage gives other crops

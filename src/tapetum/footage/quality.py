@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture
 from tapetum.data.lighting import estimate_noise
-from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
 
 TOO_DARK = "too dark to match"
 TOO_SMALL = "too small"

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from tapetum.core.errors import TapetumError
+from tapetum.core.pixels import encode_jpeg
 from tapetum.data.image_io import read_picture
 from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import write_filter
@@ -45,7 +46,6 @@ from tapetum.service.security import Principal
 from tapetum.service.state import Service
 from tapetum.service.uploads import find_pictures, read_form
 from tapetum.service.users import Role
-from tapetum.synth.sensor import encode_jpeg
 
 ROWS_A_PAGE = 48
 MOST_SHOWN = 8  # pictures of a walk that somebody searched with

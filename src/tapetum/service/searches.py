@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from tapetum.core.pixels import encode_jpeg
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture, read_picture, resize
@@ -24,7 +25,6 @@ from tapetum.service.crops import crop_path
 from tapetum.service.errors import NotFoundError, ServiceError
 from tapetum.service.schemas import LookedAt, SearchOptions, SearchPictures, SearchRows
 from tapetum.service.uploads import decode_pictures
-from tapetum.synth.sensor import encode_jpeg
 
 MOST_KEPT = 256  # in all
 MOST_OF_ONE = 32  # of one user, so that nobody pushes out everybody's

@@ -6,11 +6,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
 from tapetum.synth.lamps import ILLUMINATOR, Lamp, Lighting, draw_lighting
 from tapetum.synth.raster import View
-from tapetum.synth.sensor import LIGHTNESS_WEIGHTS, SensorOptions
+from tapetum.synth.sensor import SensorOptions
 
 Viewpoint = Literal["parallel", "downward"]
 InfraredBand = Literal["near", "thermal"]

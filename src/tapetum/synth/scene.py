@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from tapetum.core.errors import RecipeError
+from tapetum.core.pixels import encode_jpeg
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
 from tapetum.synth.background import Street, build_street
@@ -23,7 +24,7 @@ from tapetum.synth.lamps import Lighting, draw_headlight
 from tapetum.synth.people import Person, draw_person, liken
 from tapetum.synth.raster import FloatArray
 from tapetum.synth.render import add_occluder, choose_window, paint_person, through_lens
-from tapetum.synth.sensor import Picture, capture, develop, encode_jpeg, mean_lightness
+from tapetum.synth.sensor import Picture, capture, develop, mean_lightness
 
 _FIGURES_KEPT = 64
 

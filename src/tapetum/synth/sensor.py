@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.core.errors import OutputError, RecipeError
+from tapetum.core.errors import RecipeError
+from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 
 FloatArray = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
-LIGHTNESS_WEIGHTS = (0.299, 0.587, 0.114)  # mean lightness as the light levels are counted
 _TABLE_LIMIT = 16.0  # mean electrons below which the exact Poisson table is used
 _TABLE_STEP = 1 / 16  # spacing of its rows
 _TABLE_COLUMNS = 4096  # quantiles a row
@@ -180,21 +180,6 @@ def denoise(picture: Picture, strength: float) -> Picture:
     light = cv2.bilateralFilter(np.ascontiguousarray(planes[..., 0]), 5, 10 + 60 * strength, 0.6 + 1.2 * strength)
     colour[..., 0] = light
     return np.asarray(cv2.cvtColor(colour, cv2.COLOR_YCrCb2RGB), np.uint8)
-
-
-def encode_jpeg(picture: Picture, quality: int) -> bytes:
-    """The bytes of the JPEG file.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-        quality: 1 to 100.
-    Raises:
-        OutputError: the picture cannot be encoded.
-    """
-    ok, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not ok:
-        raise OutputError(f"picture of {picture.shape} cannot be encoded as JPEG: check its height and width")
-    return bytes(data)
 
 
 def darken_picture(picture: Picture, options: DarkenOptions, rng: np.random.Generator) -> Picture:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.core.types import Modality
 from tapetum.synth.camera import draw_camera, look_at
-from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
 
 
 def test_a_camera_depends_on_its_seed_and_number_alone() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapetum.core.errors import RecipeError
+from tapetum.core.pixels import encode_jpeg
 from tapetum.synth.sensor import (
     DarkenOptions,
     SensorOptions,
@@ -16,7 +17,6 @@ from tapetum.synth.sensor import (
     darken_picture,
     denoise,
     develop,
-    encode_jpeg,
     expose,
     gamma_darken,
     mean_lightness,

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from tapetum.core.options import option
+from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.data.transforms import Bytes, Draws, Images
-from tapetum.synth.sensor import LIGHTNESS_WEIGHTS
 
 WORKS_ON = "bytes"
 STREAM = "jitter"
