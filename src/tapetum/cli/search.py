@@ -102,7 +102,7 @@ def command(
     """Search a gallery for people; one line an answer, best first.
 
     A line: rank, probability and whether it is a match (where the model is calibrated), similarity, camera, time (UTC),
-    tracklet, crop. In a data set: rank, similarity, person, camera, picture. One similarity, that of the whole walk,
+    tracklet, crop. In a data set: rank, similarity, person, camera, picture. One similarity, that of the tracklet,
     decides both: the probability says how likely it shows the person, and a match reaches the threshold that is stated
     with its rate of false alarms.
 

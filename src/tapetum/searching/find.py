@@ -12,9 +12,9 @@ one half of its test people, tried on the other half (IDF / IDE):
 
 So the mean vector finds most, and what `tapetum calibrate` found on single pictures still holds for it.
 
-A tracklet is as similar as its own mean vector (`investigation.walks`), and that similarity decides both probability
+A tracklet is as similar as its own mean vector (`searching.tracklets`), and that similarity decides both probability
 and match. A gallery counts by its rows also where answers are grouped: thresholds of searches were made for single
-pictures, and are on the safe side for walks.
+pictures, and are on the safe side for tracklets.
 """
 
 import math
@@ -41,7 +41,7 @@ from tapetum.searching.calibrated import advise_calibration
 from tapetum.searching.identities import comparison_rates
 from tapetum.searching.match_rule import MatchRule, build_match_rule
 from tapetum.searching.query import Query
-from tapetum.searching.walks import (
+from tapetum.searching.tracklets import (
     FoundRow,
     Group,
     Means,
@@ -55,7 +55,7 @@ from tapetum.searching.walks import (
 
 Grouping = Literal["tracklet", "identity", "none"]
 ROWS_A_GROUP = 8  # fetched at first for each group wanted; a tracklet keeps up to eight crops
-LOOKED_AT = 3  # walks weighed for each answer: they are fetched by their best row, and ordered by their mean vector
+LOOKED_AT = 3  # tracklets weighed for each answer: they are fetched by their best row, and ordered by their mean vector
 HARD = (TOO_DARK, CUT, TOO_SMALL)  # what keeps a row from being found
 SAID = {  # what each word means, wherever answers are shown
     "probability": (
@@ -67,8 +67,8 @@ SAID = {  # what each word means, wherever answers are shown
         "match is more probable than a match"
     ),
     "similarity": (
-        "that of the whole walk: of the mean vector of its crops that pass the filter; of a person, that of the most "
-        "probable walk; where nothing is grouped, that of the crop"
+        "that of the whole tracklet: of the mean vector of its crops that pass the filter; of a person, that of the "
+        "most probable tracklet; where nothing is grouped, that of the crop"
     ),
 }
 FETCH_MORE = 4  # times as many in the next round, where too few groups came out
@@ -118,7 +118,7 @@ class Found:
 
     Attributes:
         rank: counted from 1.
-        row: the one to show: the most similar one found of the walk that decides.
+        row: the one to show: the most similar one found of the tracklet that decides.
         similarity: cosine in [-1, 1] to the mean vector of the tracklet's rows that pass the filter; of an identity, to
             that of its most probable tracklet; where nothing is grouped, to the row.
         probability: that the answer shows the person searched for, at this similarity; None where that is not

@@ -1,4 +1,4 @@
-"""Who of those found are one person? An estimate, from how alike walks are and what a calibration says of that."""
+"""Who of those found are one person? An estimate, from how alike tracklets are and what a calibration says of that."""
 
 from collections.abc import Sequence
 

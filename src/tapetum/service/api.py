@@ -222,7 +222,7 @@ async def row(service: Held, _: Searcher, row_id: str) -> RowOut:
 
 @router.get("/rows/{row_id}/tracklet", tags=["gallery"])
 async def tracklet(service: Held, _: Searcher, row_id: str) -> TrackletOut:
-    """All rows of the walk that a row belongs to, by time."""
+    """All rows of the tracklet that a row belongs to, by time."""
     rows = await service.heavy.run(find_tracklet, service.store, row_id)
     return TrackletOut(tracklet=rows[0].sighting.tracklet, rows=[show_row(each, service.name_source) for each in rows])
 

@@ -43,10 +43,10 @@ def find_tracklet(store: Store, row_id: str) -> list[Row]:
     if not rows:
         raise NotFoundError(f"row {row_id[:200]!r}: there is none")
     tracklet = rows[0].sighting.tracklet
-    walk = store.find(Compare("tracklet", "==", tracklet)) if tracklet else rows
-    if all(row.sighting.id != row_id for row in walk):
+    together = store.find(Compare("tracklet", "==", tracklet)) if tracklet else rows
+    if all(row.sighting.id != row_id for row in together):
         raise NotFoundError(f"row {row_id[:200]!r}: was deleted just now")
-    return walk
+    return together
 
 
 def draw_timeline(store: Store, chosen: Filter | None, bins: int) -> TimelineOut:

@@ -48,7 +48,7 @@ from tapetum.service.uploads import find_pictures, read_form
 from tapetum.service.users import Role
 
 ROWS_A_PAGE = 48
-MOST_SHOWN = 8  # pictures of a walk that somebody searched with
+MOST_SHOWN = 8  # pictures of a tracklet that somebody searched with
 NAMED = 3  # ids of a list in the audit log
 BRIEF = 100  # letters of a value there
 LINES_SHOWN = 200  # of the audit log
@@ -225,9 +225,9 @@ async def browse_page(
 
 @router.get("/sightings/{row_id}", response_model=None)
 async def sighting(request: Request, service: Held, who: Searcher, row_id: str) -> Response:
-    """A crop, and the walk that it belongs to."""
-    walk = await service.heavy.run(find_tracklet, service.store, row_id)
-    rows = [show_row(row, service.name_source) for row in walk]
+    """A crop, and its tracklet."""
+    tracklet = await service.heavy.run(find_tracklet, service.store, row_id)
+    rows = [show_row(row, service.name_source) for row in tracklet]
     row = next(each for each in rows if each.id == row_id)
     return render(
         request,
@@ -250,7 +250,7 @@ async def enhanced(service: Held, _: Searcher, row_id: str) -> Response:
 
 @router.post("/delete", response_model=None)
 async def delete(request: Request, service: Held, client: Client, who: Administrator) -> Response:
-    """Remove a crop or its whole walk for good."""
+    """Remove a crop or its whole tracklet for good."""
     form = await read_form(request)
     if text_of(form, "sure") != "yes":
         raise ServiceError("delete: tick that you know that it cannot be undone")

@@ -1,8 +1,8 @@
 """What an answer is: rows put together, and one similarity that decides both its probability and whether it matches.
 
-A walk (tracklet) is as similar as its mean vector, the normalised mean of its rows that pass the filter. Its best row
+A tracklet is as similar as its mean vector, the normalised mean of its rows that pass the filter. Its best row
 decides nothing: what a calibration says of two pictures is said too often of the best of several, and holds for their
-mean (measured: docs/searching.md). An identity is as similar as its most probable walk, so that a walk is told alike
+mean (measured: docs/searching.md). An identity is as similar as its most probable tracklet, so that one is told alike
 however answers are grouped; where nothing is grouped, a row stands for itself.
 """
 
@@ -21,10 +21,10 @@ from tapetum.gallery.store import Store, chunks
 from tapetum.searching.identities import join_alike
 from tapetum.searching.match_rule import MatchRule
 
-WALKS_AT_ONCE = 1_000  # whose vectors are in memory
+TRACKLETS_AT_ONCE = 1_000  # whose vectors are in memory
 
 Means = Mapping[Modality, Tensor]  # (D,) of the query's pictures of each modality
-Walk = tuple[str, Modality]  # tracklet, and which of its rows: a camera may switch to infrared on the way
+TrackletKey = tuple[str, Modality]  # tracklet, and which of its rows: a camera may switch to infrared on the way
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class FoundRow:
     asked: Modality
 
     @property
-    def walk(self) -> Walk | None:
-        """The walk that the row belongs to; None where it stands alone."""
+    def tracklet(self) -> TrackletKey | None:
+        """The tracklet that the row belongs to; None where it stands alone."""
         seen = self.row.sighting
         return (seen.tracklet, seen.modality) if seen.tracklet else None
 
@@ -56,8 +56,8 @@ class Weighed:
     """A group, and what decides about it.
 
     Attributes:
-        row: the most similar one of the walk that decides.
-        similarity: of that walk's mean vector, or of the row where it stands alone.
+        row: the most similar one of the tracklet that decides.
+        similarity: of that tracklet's mean vector, or of the row where it stands alone.
         probability: at that similarity; None where that pair of modalities is not calibrated.
         accepted: whether it is a match, by that similarity too; None likewise.
         members: all rows found of the group: `row` first, then the others, most similar first.
@@ -93,14 +93,14 @@ def join_identities(
         rows: which rows of a tracklet count.
         calibration: of the gallery's model.
     """
-    means = dict(_describe(store, [group[0].walk for group in tracklets if group[0].walk], rows))
-    loose = [group[0].row.sighting.id for group in tracklets if group[0].walk is None]
+    means = dict(_describe(store, [group[0].tracklet for group in tracklets if group[0].tracklet], rows))
+    loose = [group[0].row.sighting.id for group in tracklets if group[0].tracklet is None]
     entries = store.fetch(loose)
     alone = {row.sighting.id: entries.vectors[place] for place, row in enumerate(entries.rows)}
     alive, vectors = [], []
     for group in tracklets:
         first = group[0]
-        vector = alone.get(first.row.sighting.id) if first.walk is None else means.get(first.walk)
+        vector = alone.get(first.row.sighting.id) if first.tracklet is None else means.get(first.tracklet)
         if vector is not None:  # it was not deleted meanwhile
             alive.append(group)
             vectors.append(vector)
@@ -128,20 +128,20 @@ def weigh_walks(
     judges: Sequence[MatchRule | None],
     rows: Filter | None,
 ) -> list[list[Weighed]]:
-    """Each group by its most probable walk; where no probability is known, by the most similar one.
+    """Each group by its most probable tracklet; where no probability is known, by the most similar one.
 
     Args:
         grouped: groups of each query.
         asked: the queries.
         judges: of each query; None where it has none.
-        rows: which rows of a walk count.
+        rows: which rows of a tracklet count.
     """
     weighed: list[list[Weighed]] = []
     for places in _share_out([len(groups) for groups in grouped]):
-        walks = [{each.walk for group in grouped[place] for each in group} - {None} for place in places]
+        tracklets = [{each.tracklet for group in grouped[place] for each in group} - {None} for place in places]
         vectors = torch.stack([vector for place in places for vector in asked[place].values()])
-        wanted = [walk for walk in set().union(*walks) if walk is not None]
-        alike = {walk: vectors @ mean for walk, mean in _describe(store, wanted, rows)}
+        wanted = [tracklet for tracklet in set().union(*tracklets) if tracklet is not None]
+        alike = {tracklet: vectors @ mean for tracklet, mean in _describe(store, wanted, rows)}
         first = 0
         for place in places:
             columns = dict(zip(asked[place], range(first, first + len(asked[place])), strict=True))
@@ -151,11 +151,11 @@ def weigh_walks(
 
 
 def _share_out(counts: Sequence[int]) -> Iterator[list[int]]:
-    """Queries that are weighed together: as many as have so few groups that their walks fit into memory."""
+    """Queries that are weighed together: as many as have so few groups that their tracklets fit into memory."""
     some: list[int] = []
     groups = 0
     for place, count in enumerate(counts):
-        if some and groups + count > WALKS_AT_ONCE:
+        if some and groups + count > TRACKLETS_AT_ONCE:
             yield some
             some, groups = [], 0
         some.append(place)
@@ -164,31 +164,33 @@ def _share_out(counts: Sequence[int]) -> Iterator[list[int]]:
         yield some
 
 
-def _describe(store: Store, walks: Sequence[Walk], rows: Filter | None) -> Iterator[tuple[Walk, Tensor]]:
-    """(D,) mean vector of each walk that has rows which pass, some walks' rows in memory at a time."""
-    wanted = set(walks)
+def _describe(
+    store: Store, tracklets: Sequence[TrackletKey], rows: Filter | None
+) -> Iterator[tuple[TrackletKey, Tensor]]:
+    """(D,) mean vector of each tracklet that has rows which pass, some tracklets' rows in memory at a time."""
+    wanted = set(tracklets)
     names = sorted({name for name, _ in wanted})
-    for some in chunks(names, WALKS_AT_ONCE):
+    for some in chunks(names, TRACKLETS_AT_ONCE):
         own: Filter = Among("tracklet", tuple(some))
         entries = store.fetch(store.columns(["id"], own if rows is None else And((own, rows)))["id"])
-        members: dict[Walk, list[int]] = {}
+        members: dict[TrackletKey, list[int]] = {}
         for number, row in enumerate(entries.rows):
             members.setdefault((row.sighting.tracklet, row.sighting.modality), []).append(number)
-        for walk, places in members.items():
-            if walk in wanted:
-                yield walk, normalise(entries.vectors[places].mean(0, keepdim=True))[0]
+        for tracklet, places in members.items():
+            if tracklet in wanted:
+                yield tracklet, normalise(entries.vectors[places].mean(0, keepdim=True))[0]
 
 
 def _weigh(
-    group: Group, columns: Mapping[Modality, int], alike: Mapping[Walk, Tensor], judge: MatchRule | None
+    group: Group, columns: Mapping[Modality, int], alike: Mapping[TrackletKey, Tensor], judge: MatchRule | None
 ) -> Weighed:
     ordered = sorted(group, key=lambda each: -each.similarity)
-    best: dict[Walk | str, FoundRow] = {}  # of each walk, and each row that stands alone, the most similar row
+    best: dict[TrackletKey | str, FoundRow] = {}  # of a tracklet, or a row that stands alone: the most similar row
     for each in ordered:
-        best.setdefault(each.walk or each.row.sighting.id, each)
+        best.setdefault(each.tracklet or each.row.sighting.id, each)
     sides: list[tuple[FoundRow, Modality, float]] = []
     for each in best.values():
-        similar = None if each.walk is None else alike.get(each.walk)
+        similar = None if each.tracklet is None else alike.get(each.tracklet)
         if similar is None:
             sides.append((each, each.asked, each.similarity))
         else:
