@@ -30,7 +30,7 @@ from tapetum.evaluation.verification import BINS, PairCounts, bin_centres, compu
 from tapetum.experiments import demo, demo_infrared
 from tapetum.footage.doubt import doubt_picture
 from tapetum.inference.calibrate import CalibrationOptions, calibrate_embeddings, held_out_records, split_people
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.runs.sources import open_scene
 from tapetum.synth import scene as scenes
 from tapetum.synth.scene import Scene, SceneOptions
@@ -71,19 +71,19 @@ def run() -> Iterator[dict[str, Any]]:
             continue
         people = open_scene({**here[name], "num_test_people": PEOPLE}, CACHE / name)
         for label, place in places.items():
-            describer = Describer(place)
-            found = calibrate(describer, people)
+            embedder = Embedder(place)
+            found = calibrate(embedder, people)
             for pair in found[0].checked:
                 yield from judge(f"calibration: {label}, {pair}", pair, found)
             if name == "demo":
-                yield from measure_walks(label, describer, found[0], here[name])
+                yield from measure_walks(label, embedder, found[0], here[name])
 
 
-def calibrate(describer: Describer, people: Dataset) -> list[Calibration]:
+def calibrate(embedder: Embedder, people: Dataset) -> list[Calibration]:
     """A calibration from each cut of the people."""
-    rules = people.protocol(describer.recipe.evaluation.protocol)
-    records = held_out_records(people, rules, describer.checkpoint.header.pids)
-    embeddings, _ = describer.describe(records)
+    rules = people.protocol(embedder.recipe.evaluation.protocol)
+    records = held_out_records(people, rules, embedder.checkpoint.header.pids)
+    embeddings, _ = embedder.describe(records)
     found = []
     for cut in range(CUTS):
         halves = [
@@ -176,15 +176,15 @@ def names(row: Mapping[str, Any]) -> tuple[int | None, float]:
 
 
 def measure_walks(
-    label: str, describer: Describer, calibration: Calibration, settings: Mapping[str, Any]
+    label: str, embedder: Embedder, calibration: Calibration, settings: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """What an answer's similarity should be: a row for each choice, the mean of the three scenes."""
     seen: dict[str, list[dict[str, float]]] = {}
     for seed in SCENES:
         dataset = open_scene(walking(settings, seed), CACHE / f"walks-{seed}")
-        rules = dataset.protocol(describer.recipe.evaluation.protocol)
-        records = held_out_records(dataset, rules, describer.checkpoint.header.pids)
-        embeddings, _ = describer.describe(cut_walks(records, np.random.default_rng(seed)))
+        rules = dataset.protocol(embedder.recipe.evaluation.protocol)
+        records = held_out_records(dataset, rules, embedder.checkpoint.header.pids)
+        embeddings, _ = embedder.describe(cut_walks(records, np.random.default_rng(seed)))
         for title, figures in try_walks(embeddings, calibration).items():
             seen.setdefault(title, []).append(figures)
     for title, rows in seen.items():

@@ -101,11 +101,11 @@ def evaluate(place: Place, *, data: str | None = None, protocol: str | None = No
 
     if data is None:
         return evaluate_run(Path(place), protocol=protocol).card
-    from tapetum.inference.describer import Describer
+    from tapetum.inference.embedder import Embedder
     from tapetum.runs.recipe import override_recipe
     from tapetum.runs.sources import open_data, source_overrides
 
-    recipe = Describer(Path(place)).recipe
+    recipe = Embedder(Path(place)).recipe
     section = override_recipe(recipe, source_overrides(data, recipe.data), str(place)).data
     return evaluate_run(Path(place), dataset=open_data(section).dataset, data=section, protocol=protocol).card
 

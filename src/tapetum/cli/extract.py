@@ -22,14 +22,14 @@ def command(
 
     Example: tapetum extract runs/ide_synth synth --out runs/gallery.safetensors
     """
-    from tapetum.inference.describer import Describer
+    from tapetum.inference.embedder import Embedder
     from tapetum.runs.progress import showing_pictures
     from tapetum.runs.sources import records_of
 
-    describer = Describer(run, mirror=mirror, precision=precision)
+    embedder = Embedder(run, mirror=mirror, precision=precision)
     with showing_pictures("extracting", quiet=quiet) as progress:
-        records = records_of(source, describer.recipe.data, split, progress=progress)
-        embeddings, skipped = describer.describe(records, skip_corrupt=skip_corrupt, progress=progress)
-    describer.save(out, embeddings)
+        records = records_of(source, embedder.recipe.data, split, progress=progress)
+        embeddings, skipped = embedder.describe(records, skip_corrupt=skip_corrupt, progress=progress)
+    embedder.save(out, embeddings)
     echo_skipped(skipped)
     typer.echo(f"{out}: {len(embeddings)} pictures, {embeddings.vectors.shape[1]} numbers each")

@@ -384,29 +384,29 @@ def _search_pictures(
     from tapetum.core.errors import ProtocolError
     from tapetum.core.types import Modality
     from tapetum.inference.calibrate import calibration_path, find_calibration
-    from tapetum.inference.describer import Describer
+    from tapetum.inference.embedder import Embedder
     from tapetum.runs.progress import showing_pictures
     from tapetum.runs.sources import list_pictures, records_of
     from tapetum.searching.match_rule import build_match_rule, count_modalities, search_pictures
 
-    describer = Describer(run)
-    calibrated = find_calibration(run, describer, calibration)
+    embedder = Embedder(run)
+    calibrated = find_calibration(run, embedder, calibration)
     if calibrated is None and (false_alarms is not None or prior is not None):
         option = "--prior" if false_alarms is None else "--false-alarms"
         raise ProtocolError(f"{option}: there is no {calibration_path(run)}; make it with `tapetum calibrate {run}`")
     if Path(gallery).is_file():
-        searched = describer.read(Path(gallery))
+        searched = embedder.read(Path(gallery))
     else:
         with showing_pictures("extracting", quiet=quiet) as progress:
-            records = records_of(gallery, describer.recipe.data, "gallery", progress=progress)
-            searched, _ = describer.describe(records, progress=progress)
+            records = records_of(gallery, embedder.recipe.data, "gallery", progress=progress)
+            searched, _ = embedder.describe(records, progress=progress)
     judge = None
     if calibrated is not None:
         sizes = count_modalities(searched)
         judge = build_match_rule(calibrated, sizes, asked=[modality], rate=false_alarms, prior=prior)
         typer.echo(f"match from {judge.words}; probabilities assume {100 * judge.prior:g} % before looking")
     pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
-    found = search_pictures(describer, pictures, searched, k, modality=modality)
+    found = search_pictures(embedder, pictures, searched, k, modality=modality)
     kinds = dict(zip(searched.paths, map(Modality, searched.modalities.tolist()), strict=True))
     for picture, answers in zip(pictures, found, strict=True):
         typer.echo(f"query {picture}")

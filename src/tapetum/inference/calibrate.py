@@ -40,7 +40,7 @@ from tapetum.evaluation.verification import (
     similarity_edges,
     thin,
 )
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.runs.sources import CACHE, open_data
 
 RATES = (0.1, 0.01, 0.001)
@@ -96,12 +96,12 @@ def calibration_path(place: Path) -> Path:
     return place / FILE if place.is_dir() else place.with_suffix(".calibration.json")
 
 
-def find_calibration(place: Path, describer: Describer, file: Path | None = None) -> Calibration | None:
+def find_calibration(place: Path, embedder: Embedder, file: Path | None = None) -> Calibration | None:
     """The calibration of a model in use, or None where none was made.
 
     Args:
         place: a run folder or a checkpoint file.
-        describer: of it.
+        embedder: of it.
         file: a calibration elsewhere, which must exist.
     Raises:
         CheckpointError: it is damaged.
@@ -111,7 +111,7 @@ def find_calibration(place: Path, describer: Describer, file: Path | None = None
     if file is None and not path.exists():
         return None
     calibration = read_calibration(path)
-    calibration.check_model(describer.facts, str(path))
+    calibration.check_model(embedder.facts, str(path))
     return calibration
 
 
@@ -151,23 +151,23 @@ def calibrate_run(
     """
     chosen = options or CalibrationOptions()
     _check_options(chosen, people)
-    describer = Describer(place, mirror=mirror, precision=precision)
-    recipe = describer.recipe
+    embedder = Embedder(place, mirror=mirror, precision=precision)
+    recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
     own = dataset.name == recipe.data.name
     rules = dataset.protocol(protocol or (recipe.evaluation.protocol if own else None))
-    records = held_out_records(dataset, rules, describer.checkpoint.header.pids, people=people, own=own)
+    records = held_out_records(dataset, rules, embedder.checkpoint.header.pids, people=people, own=own)
     seed = recipe.seed if seed is None else seed
     fit, check = split_people(records, seed)
-    embeddings, _ = describer.describe(records, progress=progress)
+    embeddings, _ = embedder.describe(records, progress=progress)
     halves = [embeddings.select(torch.isin(embeddings.pids, torch.tensor(pids))) for pids in (fit, check)]
-    model = {name: value for name, value in describer.facts.items() if name not in WITHOUT_DEVICE}
+    model = {name: value for name, value in embedder.facts.items() if name not in WITHOUT_DEVICE}
     data = {
         "name": dataset.name,
         "fingerprint": fingerprint(records),
         "people": people,
         "pictures": len(records),
-        "weights_chosen_by": describer.checkpoint.header.chosen_by,
+        "weights_chosen_by": embedder.checkpoint.header.chosen_by,
     }
     calibration, skipped = calibrate_embeddings(
         halves[0], halves[1], rules, options=chosen, model=model, data=data, seed=seed

@@ -31,7 +31,7 @@ from tapetum.evaluation.ranking import multi_query as join_queries
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.evaluation.slices import by_camera_pair, mean_precisions, thirds
 from tapetum.evaluation.trials import SEEDED, draw_records, evaluate_trials, order_rows
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
 from tapetum.inference.precision import resolve_precision
 from tapetum.runs.recipe import DataSection
@@ -137,8 +137,8 @@ def evaluate_protocols(
     dataset, data, rerank = settings.get("dataset"), settings.get("data"), settings.get("rerank")
     multi_query, progress = settings.get("multi_query", False), settings.get("progress")
     out, draws = settings.get("out"), settings.get("draws", DRAWS)
-    describer = Describer(place, mirror=settings.get("mirror"), precision=settings.get("precision"))
-    recipe = describer.recipe
+    embedder = Embedder(place, mirror=settings.get("mirror"), precision=settings.get("precision"))
+    recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=settings.get("cache", CACHE), progress=progress).dataset
     check_division(dataset, recipe.data, place, data)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
@@ -147,20 +147,20 @@ def evaluate_protocols(
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     folder = out or (RunFolder(place).evaluation if place.is_dir() else place.with_suffix(".evaluation"))
     with new_folder(folder):
-        stem = folder / "_".join([dataset.name, *_variant(describer, data)])
+        stem = folder / "_".join([dataset.name, *_variant(embedder, data)])
 
         begun = time.monotonic()
-        sides = _describe_tests(describer, dataset, tests, stem, progress)
+        sides = _describe_tests(embedder, dataset, tests, stem, progress)
         extra = None
         if multi_query:
-            extra = _embed(describer, list_split(dataset, "multi_query"), "multi_query", stem, progress)
+            extra = _embed(embedder, list_split(dataset, "multi_query"), "multi_query", stem, progress)
         extraction = time.monotonic() - begun
         found = []
         for test, (query, gallery) in zip(tests, sides, strict=True):
             asking = query if extra is None else join_queries(query, extra)
             found.append(
                 _evaluate_test(
-                    test, asking, gallery, describer, dataset, stem,
+                    test, asking, gallery, embedder, dataset, stem,
                     rerank=rerank, multi_query=multi_query, draws=draws, extraction=extraction,
                 )
             )  # fmt: skip
@@ -286,7 +286,7 @@ def _evaluate_test(
     test: _Test,
     query: EmbeddingSet,
     gallery: EmbeddingSet,
-    describer: Describer,
+    embedder: Embedder,
     dataset: Dataset,
     stem: Path,
     *,
@@ -296,7 +296,7 @@ def _evaluate_test(
     extraction: float,
 ) -> Evaluated:
     """Evaluate one protocol and write its card."""
-    rules, recipe, checkpoint = test.rules, describer.recipe, describer.checkpoint
+    rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
     begun = time.monotonic()
     trials = _rank(test, query, gallery)
     reranked = _rank(test, query, gallery, rerank) if rerank is not None else None
@@ -308,11 +308,11 @@ def _evaluate_test(
         recipe=checkpoint.header.recipe,
         checkpoint={
             "file": checkpoint.path.name,
-            "digest": describer.digest,
+            "digest": embedder.digest,
             "chosen_by": checkpoint.header.chosen_by,
             "epoch": checkpoint.header.epoch,
             "origin": checkpoint.header.origin,
-            "precision": describer.precision,
+            "precision": embedder.precision,
         },
         data={
             "name": dataset.name,
@@ -326,7 +326,7 @@ def _evaluate_test(
             "interpolation": recipe.data.interpolation,
             "backend": recipe.data.backend,
         },
-        mirror=describer.mirror,
+        mirror=embedder.mirror,
         seed=recipe.seed,
         seconds=seconds,
         reranked=reranked,
@@ -337,7 +337,7 @@ def _evaluate_test(
         draws=draws,
     )
     card["worst_queries"] = _worst(trials, query, dataset.people)
-    path = stem.with_name(f"{_card_name(stem.name, dataset.name, rules, describer.mirror, rerank, multi_query)}.json")
+    path = stem.with_name(f"{_card_name(stem.name, dataset.name, rules, embedder.mirror, rerank, multi_query)}.json")
     write_card(path, card)
     shown = rules if test.drawn is None else replace(rules, trials=1, drawn=None)
     return Evaluated(card, path, query, gallery, shown, statistics, trials, test.drawn)
@@ -352,16 +352,16 @@ def _rank(
 
 
 def _describe_tests(
-    describer: Describer, dataset: Dataset, tests: Sequence[_Test], stem: Path, progress: Progress | None
+    embedder: Embedder, dataset: Dataset, tests: Sequence[_Test], stem: Path, progress: Progress | None
 ) -> list[tuple[EmbeddingSet, EmbeddingSet]]:
     """Query and gallery of every test, each picture described once."""
     if not any(record.split == TEST for test in tests for record in (*test.query, *test.gallery)):
         sides = {
-            split: _embed(describer, _join_records(dataset, parts), split, stem, progress)
+            split: _embed(embedder, _join_records(dataset, parts), split, stem, progress)
             for split, parts in ((QUERY, [test.query for test in tests]), (GALLERY, [test.gallery for test in tests]))
         }
         return [(_pick(sides[QUERY], test.query), _pick(sides[GALLERY], test.gallery)) for test in tests]
-    store = _embed_test(describer, dataset, tests, stem, progress)
+    store = _embed_test(embedder, dataset, tests, stem, progress)
     return [(_pick(store, test.query), _pick(store, test.gallery)) for test in tests]
 
 
@@ -381,22 +381,22 @@ def _pick(embeddings: EmbeddingSet, records: Sequence[Record]) -> EmbeddingSet:
 
 
 def _embed_test(
-    describer: Describer, dataset: Dataset, tests: Sequence[_Test], stem: Path, progress: Progress | None
+    embedder: Embedder, dataset: Dataset, tests: Sequence[_Test], stem: Path, progress: Progress | None
 ) -> EmbeddingSet:
     """Embeddings of all test pictures that some of the tests asks for; those of earlier evaluations stay.
 
     One file holds each picture once, whatever its side is in a protocol; its facts say for each protocol which rows
     are the query and which the gallery.
     """
-    path = _embeddings_path(stem, TEST, describer)
+    path = _embeddings_path(stem, TEST, embedder)
     known = {_picture_key(record): record for record in dataset.records if record.split == TEST}
-    kept, sides = _read_test_store(path, describer.facts, known)
+    kept, sides = _read_test_store(path, embedder.facts, known)
     wanted = {record.path for test in tests for record in (*test.query, *test.gallery)}
     have = set() if kept is None else set(kept.paths)
     missing = [record for record in dataset.records if record.path in wanted - have]
     parts = [] if kept is None else [kept]
     if missing:
-        parts.append(describer.describe(missing, progress=progress)[0])
+        parts.append(embedder.describe(missing, progress=progress)[0])
     store = parts[0] if len(parts) == 1 else join_embeddings(parts)
     rows = {place: row for row, place in enumerate(store.paths)}
     asked = {
@@ -410,7 +410,7 @@ def _embed_test(
         return store
     record_of = {record.path: record for record in known.values()}
     pictures = fingerprint([record_of[place] for place in store.paths])
-    save_embeddings(path, store, {**describer.facts, "pictures": pictures, "sides": sides | asked})
+    save_embeddings(path, store, {**embedder.facts, "pictures": pictures, "sides": sides | asked})
     return store
 
 
@@ -460,20 +460,20 @@ def join_embeddings(parts: Sequence[EmbeddingSet]) -> EmbeddingSet:
     )
 
 
-def _embeddings_path(stem: Path, split: str, describer: Describer) -> Path:
-    return stem.with_name(f"{stem.name}_{split}{'' if describer.mirror else '_no_mirror'}.safetensors")
+def _embeddings_path(stem: Path, split: str, embedder: Embedder) -> Path:
+    return stem.with_name(f"{stem.name}_{split}{'' if embedder.mirror else '_no_mirror'}.safetensors")
 
 
 def _embed(
-    describer: Describer, records: Sequence[Record], split: str, stem: Path, progress: Progress | None
+    embedder: Embedder, records: Sequence[Record], split: str, stem: Path, progress: Progress | None
 ) -> EmbeddingSet:
     """Embeddings of one split, from an earlier evaluation where nothing that matters has changed."""
-    facts = {**describer.facts, "pictures": fingerprint(records)}
-    path = _embeddings_path(stem, split, describer)
+    facts = {**embedder.facts, "pictures": fingerprint(records)}
+    path = _embeddings_path(stem, split, embedder)
     kept = _read_kept(path, facts, records)
     if kept is not None:
         return kept
-    embeddings, _ = describer.describe(records, progress=progress)
+    embeddings, _ = embedder.describe(records, progress=progress)
     save_embeddings(path, embeddings, facts)
     return embeddings
 
@@ -515,9 +515,9 @@ def _worst(trials: Sequence[Evaluation], query: EmbeddingSet, people: Mapping[in
     ]
 
 
-def _variant(describer: Describer, data: DataSection | None) -> list[str]:
+def _variant(embedder: Embedder, data: DataSection | None) -> list[str]:
     """In what pictures and arithmetic are others than the recipe's, as parts of a file name."""
-    own, parts = describer.recipe.data, []
+    own, parts = embedder.recipe.data, []
     if data is not None:
         now = {**data.options, **data.scene}
         before = {**own.options, **own.scene} if data.name == own.name else {}
@@ -525,8 +525,8 @@ def _variant(describer: Describer, data: DataSection | None) -> list[str]:
         parts = [re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-{now.get(name, 'default')}").strip("-") for name in changed]
         if sum(map(len, parts)) > LONGEST:
             parts = [hashlib.sha256("_".join(parts).encode()).hexdigest()[:12]]
-    usual = resolve_precision(describer.recipe.evaluation.precision, describer.device)
-    return parts + [describer.precision] * (describer.precision != usual)
+    usual = resolve_precision(embedder.recipe.evaluation.precision, embedder.device)
+    return parts + [embedder.precision] * (embedder.precision != usual)
 
 
 def _card_name(

@@ -15,7 +15,7 @@ from tapetum.data.catalog import fingerprint
 from tapetum.data.loader import Progress
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.evaluation.pair_distances import picture_keys
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.inference.embeddings import read_embeddings
 from tapetum.inference.evaluate import join_embeddings
 from tapetum.runs.recipe import override_recipe
@@ -66,8 +66,8 @@ def describe_sides(
         DataError: pictures are missing, are not those of the card, or a side has none.
         RecipeError: the dataset has no such protocol.
     """
-    describer = Describer(place)
-    recipe = describer.recipe
+    embedder = Embedder(place)
+    recipe = embedder.recipe
     section = override_recipe(recipe, source_overrides(data, recipe.data) if data else [], str(place)).data
     dataset = open_data(section, progress=progress).dataset
     rules = dataset.protocol(protocol or (recipe.evaluation.protocol if dataset.name == recipe.data.name else None))
@@ -83,10 +83,10 @@ def describe_sides(
                 f"name the right ones, e.g. --data {dataset.name}=ROOT"
             )
         known = [record for record in dataset.records if record.split in (side, "test")]
-        kept = _read_kept(folder, describer, known)
+        kept = _read_kept(folder, embedder, known)
         have = {path for part in kept for path in part.paths}
         missing = [record for record in records if record.path not in have]
-        parts = [*kept, *([describer.describe(missing, progress=progress)[0]] if missing else [])]
+        parts = [*kept, *([embedder.describe(missing, progress=progress)[0]] if missing else [])]
         everything = join_embeddings(parts)
         rows = {path: row for row, path in enumerate(everything.paths)}
         return everything.select(torch.tensor([rows[record.path] for record in records], dtype=torch.int64))
@@ -129,7 +129,7 @@ def join_sides(query: EmbeddingSet, gallery: EmbeddingSet) -> EmbeddingSet:
     return join_embeddings([query, rest])
 
 
-def _read_kept(folder: Path, describer: Describer, known: Sequence[Record]) -> list[EmbeddingSet]:
+def _read_kept(folder: Path, embedder: Embedder, known: Sequence[Record]) -> list[EmbeddingSet]:
     """What evaluations of these weights kept of these pictures, wherever the pictures lie now."""
     records = {(each.pid, each.camid, int(each.modality), each.path.name): each for each in known}
     found = []
@@ -140,7 +140,7 @@ def _read_kept(folder: Path, describer: Describer, known: Sequence[Record]) -> l
             continue  # damaged: made anew
         pictures = [records.get(key) for key in picture_keys(embeddings)]
         there = [picture for picture in pictures if picture is not None]
-        same = all(facts.get(name) == value for name, value in describer.facts.items())
+        same = all(facts.get(name) == value for name, value in embedder.facts.items())
         if same and there and len(there) == len(embeddings) and facts.get("pictures") == fingerprint(there):
             found.append(replace(embeddings, paths=tuple(picture.path for picture in there)))
     return found

@@ -10,14 +10,14 @@ from tapetum.core.types import EmbeddingSet, Match, Modality
 from tapetum.evaluation.calibration import Calibration, check_prior
 from tapetum.evaluation.verification import pair_name
 from tapetum.gallery.index import search
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.runs.sources import list_pictures
 
 ROUNDING = 1e-9  # of a probability
 
 
 def search_pictures(
-    describer: Describer,
+    embedder: Embedder,
     pictures: Sequence[Path],
     gallery: EmbeddingSet,
     k: int = 10,
@@ -27,7 +27,7 @@ def search_pictures(
     """The k gallery pictures most similar to each picture.
 
     Args:
-        describer: the checkpoint.
+        embedder: the checkpoint.
         pictures: the queries.
         gallery: made by the same checkpoint.
         k: answers a query.
@@ -37,7 +37,7 @@ def search_pictures(
         ProtocolError: the gallery's vectors have another length.
     """
     records = [replace(record, modality=modality) for record in list_pictures(pictures, split="query")]
-    queries, _ = describer.describe(records)
+    queries, _ = embedder.describe(records)
     return search(queries.vectors, gallery, k)
 
 

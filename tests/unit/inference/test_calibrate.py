@@ -27,7 +27,7 @@ from tapetum.inference.calibrate import (
     held_out_records,
     split_people,
 )
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.runs.recipe import Recipe, load_recipe
 from tapetum.runs.sources import open_scene
 from tapetum.searching.match_rule import MatchRule, build_match_rule, count_modalities
@@ -236,14 +236,14 @@ def run(tiny_recipe: Build, street: Path, tmp_path_factory: pytest.TempPathFacto
 def test_a_run_is_calibrated_on_its_test_people_and_the_file_found_again(run: Path) -> None:
     found = calibrate_run(run, options=QUICK)
     assert found.path == calibration_path(run) == run / "calibration.json"
-    describer = Describer(run)
-    again = find_calibration(run, describer)
+    embedder = Embedder(run)
+    again = find_calibration(run, embedder)
     assert again == found.calibration
-    assert again.model["checkpoint"] == describer.digest
+    assert again.model["checkpoint"] == embedder.digest
     assert again.data["pictures"] == 28 * 4
     assert again.data["people"] == "test"
     assert again.data["weights_chosen_by"] == "last complete epoch, 1 of 1"
-    assert again.seed == describer.recipe.seed
+    assert again.seed == embedder.recipe.seed
     assert again.pairs[VISIBLE].counts["people"] == again.checked[VISIBLE]["people"] == 14
     assert again.pairs[VISIBLE].counts["same"] == 14 * 4  # across the two cameras
     other = calibrate_run(run, options=QUICK, seed=5, out=run / "other.json")
@@ -254,11 +254,11 @@ def test_a_run_is_calibrated_on_its_test_people_and_the_file_found_again(run: Pa
 def test_a_calibration_of_another_model_is_refused(run: Path, tiny_recipe: Build, street: Path, tmp_path: Path) -> None:
     calibrate_run(run, options=QUICK)
     train(tiny_recipe(overrides=["schedule.epochs=1", f"data.root={street}", "seed=1"]), tmp_path / "run")
-    assert find_calibration(tmp_path / "run", Describer(tmp_path / "run")) is None
+    assert find_calibration(tmp_path / "run", Embedder(tmp_path / "run")) is None
     with pytest.raises(ProtocolError, match=r"calibration\.json: made for checkpoint"):
-        find_calibration(tmp_path / "run", Describer(tmp_path / "run"), calibration_path(run))
+        find_calibration(tmp_path / "run", Embedder(tmp_path / "run"), calibration_path(run))
     with pytest.raises(ProtocolError, match="made for mirror True, the model in use has False"):
-        find_calibration(run, Describer(run, mirror=False))
+        find_calibration(run, Embedder(run, mirror=False))
 
 
 def test_people_that_a_run_set_aside_can_be_taken(tiny_recipe: Build, street: Path) -> None:
@@ -353,9 +353,9 @@ def test_on_generated_people_a_trained_model_keeps_its_word(tmp_path: Path, one_
     recipe = load_recipe("ide_synth", [*words, f"data.root={tmp_path / 'scene'}"])
     train(recipe, root, dataset=open_scene(scene, tmp_path / "scene"))
     others = open_scene(other_settings(scene) | {"num_test_people": 200}, tmp_path / "others")
-    describer = Describer(root)
-    records = held_out_records(others, others.protocol(), describer.checkpoint.header.pids)
-    embeddings, _ = describer.describe(records)
+    embedder = Embedder(root)
+    records = held_out_records(others, others.protocol(), embedder.checkpoint.header.pids)
+    embeddings, _ = embedder.describe(records)
     assert len(records) == 200 * 8
     ratios: dict[tuple[int | None, float], list[float]] = {}
     for seed in range(3):

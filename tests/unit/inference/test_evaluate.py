@@ -18,7 +18,7 @@ from tapetum.evaluation.card import diff_cards, read_card
 from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.inference import evaluate as module
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import evaluate_protocols, evaluate_run
 from tapetum.report.runs import read_test
 from tapetum.runs.recipe import Recipe
@@ -72,13 +72,13 @@ def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothin
 ) -> None:
     evaluate_run(run, draws=10)
     described: list[int] = []
-    honest = Describer.describe
+    honest = Embedder.describe
 
-    def counting(self: Describer, records: list[object], **settings: object) -> object:
+    def counting(self: Embedder, records: list[object], **settings: object) -> object:
         described.append(len(records))
         return honest(self, records, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Describer, "describe", counting)
+    monkeypatch.setattr(Embedder, "describe", counting)
     a = evaluate_run(run, protocol="night600_step", draws=10)
     assert described == []
     assert a.path.name == "night600_night600_step.json"
@@ -94,7 +94,7 @@ def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothin
 def test_other_options_and_precision_have_cards_and_embeddings_of_their_own(
     run: Path, people: Path, tmp_path: Path
 ) -> None:
-    own = Describer(run).recipe.data
+    own = Embedder(run).recipe.data
     usual = evaluate_run(run, data=own, out=tmp_path, draws=10)
     other = own.model_copy(update={"options": {"holdout_first": True}})
     options = evaluate_run(
@@ -166,10 +166,10 @@ def test_what_cannot_be_evaluated_is_refused(run: Path, people: Path, tmp_path: 
 
 
 def test_a_picture_of_the_gallery_finds_itself_first(run: Path, people: Path) -> None:
-    describer = Describer(run)
-    gallery, _ = describer.describe(list_split(open_dataset("night600", people), "gallery"))
+    embedder = Embedder(run)
+    gallery, _ = embedder.describe(list_split(open_dataset("night600", people), "gallery"))
     picture = gallery.paths[5]
-    answers = search_pictures(describer, [picture, gallery.paths[0]], gallery, k=3)
+    answers = search_pictures(embedder, [picture, gallery.paths[0]], gallery, k=3)
     assert [len(found) for found in answers] == [3, 3]
     assert answers[0][0].path == picture
     assert answers[0][0].similarity == pytest.approx(1, abs=1e-5)
@@ -179,14 +179,14 @@ def test_a_picture_of_the_gallery_finds_itself_first(run: Path, people: Path) ->
 def test_vectors_of_another_making_are_not_searched(run: Path, people: Path, tmp_path: Path) -> None:
     records = list_pictures([people / "query_3"])
     assert all(record.pid == -1 for record in records)
-    describer = Describer(run)
-    embeddings, _ = describer.describe(records)
-    describer.save(tmp_path / "g.safetensors", embeddings)
-    assert torch.equal(Describer(run).read(tmp_path / "g.safetensors").vectors, embeddings.vectors)
+    embedder = Embedder(run)
+    embeddings, _ = embedder.describe(records)
+    embedder.save(tmp_path / "g.safetensors", embeddings)
+    assert torch.equal(Embedder(run).read(tmp_path / "g.safetensors").vectors, embeddings.vectors)
     with pytest.raises(ProtocolError, match="mirror is True, the queries' is False"):
-        Describer(run, mirror=False).read(tmp_path / "g.safetensors")
+        Embedder(run, mirror=False).read(tmp_path / "g.safetensors")
     with pytest.raises(ProtocolError, match="precision is 'fp32', the queries' is 'bf16'"):
-        Describer(run, precision="bf16").read(tmp_path / "g.safetensors")
+        Embedder(run, precision="bf16").read(tmp_path / "g.safetensors")
 
 
 def test_the_card_is_plain_json_without_paths_of_the_machine(run: Path, people: Path) -> None:
@@ -245,13 +245,13 @@ def test_several_protocols_describe_each_picture_once(
     run: Path, crossed: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     described: list[str] = []
-    honest = Describer.describe
+    honest = Embedder.describe
 
-    def counting(self: Describer, records: list[Record], **settings: object) -> object:
+    def counting(self: Embedder, records: list[Record], **settings: object) -> object:
         described.extend(record.path.name for record in records)
         return honest(self, records, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Describer, "describe", counting)
+    monkeypatch.setattr(Embedder, "describe", counting)
     first = evaluate_run(run, dataset=crossed, protocol=LLCM[0], out=tmp_path, draws=10)
     assert len(described) == len(set(described)) == len(first.query) + len(first.gallery)
     found = evaluate_protocols(run, ["all"], dataset=crossed, out=tmp_path, draws=10)

@@ -7,7 +7,7 @@ import torch
 from tapetum.core.errors import DataError
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import open_dataset
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.inference.pictures import describe_records
 from tapetum.inference.sessions import open_model
 
@@ -25,7 +25,7 @@ def test_files_become_the_vectors_that_the_engine_gives(records: list[Record], m
     model = open_model(make_run("two_stream"), precision="fp32", device="cpu")
     seen: list[tuple[int, int]] = []
     found, skipped = describe_records(model, records, progress=lambda done, total: seen.append((done, total)))
-    expected, _ = Describer(make_run("two_stream"), precision="fp32").describe(records)
+    expected, _ = Embedder(make_run("two_stream"), precision="fp32").describe(records)
     torch.testing.assert_close(found.vectors, expected.vectors, rtol=1e-4, atol=1e-5)
     assert found.paths == expected.paths
     for name in ("pids", "camids", "modalities"):

@@ -16,7 +16,7 @@ from tapetum.evaluation.verification import Tail
 from tapetum.inference import sessions
 from tapetum.inference.artefact import ArtefactError
 from tapetum.inference.calibrate import calibration_path
-from tapetum.inference.describer import Describer
+from tapetum.inference.embedder import Embedder
 from tapetum.inference.export import export_run
 from tapetum.inference.probe import draw_pictures
 from tapetum.inference.sessions import Model, open_model
@@ -214,7 +214,7 @@ def test_files_that_the_library_cannot_read_are_refused_in_one_line(
 
 def test_a_calibration_beside_the_run_goes_with_its_model_and_with_no_other(make_run: Make, tmp_path: Path) -> None:
     run = Path(shutil.copy(make_run("ide"), tmp_path / "run.safetensors"))
-    facts = {name: value for name, value in Describer(run).facts.items() if name != "device"}
+    facts = {name: value for name, value in Embedder(run).facts.items() if name != "device"}
     tail = Tail((0.01,), (0.8,))
     fitted = PairCalibration((0.1, 0.7), (0.2, 0.9), tail, {100: tail}, {"people": 40})
     calibration = Calibration(

@@ -15,7 +15,7 @@ from tapetum.runs.recipe import check_recipe
 from tapetum.runs.sources import picture_settings
 
 
-class Describer:
+class Embedder:
     """The chosen weights of a run, or a checkpoint file, with its own way of reading pictures.
 
     Args:
