@@ -135,8 +135,8 @@ def test_a_match_always_reaches_the_threshold_of_its_own_pair_of_modalities(
     calibrated: Calibration, similarities: list[tuple[float, bool, bool]]
 ) -> None:
     sizes = dict.fromkeys(Modality, 50)
-    judge = build_match_rule(calibrated, sizes, asked=tuple(Modality), rate=0.4)
+    rule = build_match_rule(calibrated, sizes, asked=tuple(Modality), rate=0.4)
     for similarity, asked, found in similarities:
         pair = Modality(asked), Modality(found)
-        if judge.accepts(similarity, *pair):
-            assert similarity >= calibrated.threshold(0.1, judge.bars[pair].pair, gallery=50)
+        if rule.accepts(similarity, *pair):
+            assert similarity >= calibrated.threshold(0.1, rule.bars[pair].pair, gallery=50)

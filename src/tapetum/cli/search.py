@@ -400,30 +400,30 @@ def _search_pictures(
         with showing_pictures("extracting", quiet=quiet) as progress:
             records = records_of(gallery, embedder.recipe.data, "gallery", progress=progress)
             searched, _ = embedder.describe(records, progress=progress)
-    judge = None
+    rule = None
     if calibrated is not None:
         sizes = count_modalities(searched)
-        judge = build_match_rule(calibrated, sizes, asked=[modality], rate=false_alarms, prior=prior)
-        typer.echo(f"match from {judge.words}; probabilities assume {100 * judge.prior:g} % before looking")
+        rule = build_match_rule(calibrated, sizes, asked=[modality], rate=false_alarms, prior=prior)
+        typer.echo(f"match from {rule.words}; probabilities assume {100 * rule.prior:g} % before looking")
     pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
     found = search_pictures(embedder, pictures, searched, k, modality=modality)
     kinds = dict(zip(searched.paths, map(Modality, searched.modalities.tolist()), strict=True))
     for picture, answers in zip(pictures, found, strict=True):
         typer.echo(f"query {picture}")
-        _echo_answers(answers, judge, modality, kinds)
+        _echo_answers(answers, rule, modality, kinds)
 
 
 def _echo_answers(
-    answers: "Sequence[Match]", judge: "MatchRule | None", asked: "Modality", kinds: "Mapping[Path, Modality]"
+    answers: "Sequence[Match]", rule: "MatchRule | None", asked: "Modality", kinds: "Mapping[Path, Modality]"
 ) -> None:
     """One line an answer, and before them that there is no match where nobody qualifies."""
     sides = [(match.similarity, asked, kinds[match.path]) for match in answers]
-    if judge is not None and not any(judge.accepts(*side) for side in sides):
-        typer.echo(f"no match above {judge.words}; the nearest are")
+    if rule is not None and not any(rule.accepts(*side) for side in sides):
+        typer.echo(f"no match above {rule.words}; the nearest are")
     for match, side in zip(answers, sides, strict=True):
         who = f"person {match.pid}  camera {match.camid}" if match.pid >= 0 else "person unknown"
         verdict = ""
-        probability = None if judge is None else judge.probability(*side)
-        if judge is not None and probability is not None:
-            verdict = f"{100 * probability:5.1f} %  {'match' if judge.accepts(*side) else '  -  '}  "
+        probability = None if rule is None else rule.probability(*side)
+        if rule is not None and probability is not None:
+            verdict = f"{100 * probability:5.1f} %  {'match' if rule.accepts(*side) else '  -  '}  "
         typer.echo(f"{match.rank:4d}  {match.similarity:.4f}  {verdict}{who}  {match.path}")

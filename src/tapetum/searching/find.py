@@ -292,19 +292,19 @@ def _find(
         return [Findings((), True, None, None, verdict, 0.0, 0) for _ in queries]
     asked = [_mean_vectors(query) for query in queries]
     grouped, exact, recall = _search(store, asked, rows, options, calibration)
-    told = [_judge(store, query, sizes, options, calibration) for query in queries]
-    judges = [judge for judge, _ in told]
+    told = [_match_rule(store, query, sizes, options, calibration) for query in queries]
+    judges = [rule for rule, _ in told]
     if options.group == "none":
-        weighed = [weigh_rows(groups, judge) for groups, judge in zip(grouped, judges, strict=True)]
+        weighed = [weigh_rows(groups, rule) for groups, rule in zip(grouped, judges, strict=True)]
     else:
         weighed = weigh_walks(store, grouped, asked, judges, rows)
     hard = _count_hard(store, rows)
     findings = []
-    for answers, (judge, why) in zip(weighed, told, strict=True):
+    for answers, (rule, why) in zip(weighed, told, strict=True):
         found = _rank(answers, options)
         known = [each.accepted for each in found if each.accepted is not None]
-        matches = sum(known) if judge is not None else None
-        verdict = why if judge is None or matches is None else _say(judge, matches, len(found))
+        matches = sum(known) if rule is not None else None
+        verdict = why if rule is None or matches is None else _say(rule, matches, len(found))
         if options.group == "identity" and calibration is not None:
             rate = max(comparison_rates(calibration).values(), default=0.0)
             verdict += (
@@ -355,20 +355,20 @@ def _say_empty(store: Store, rows: Filter | None, chosen: Filter | None) -> str:
     return "no row is left beside the query itself and what was excluded around it"
 
 
-def _say(judge: MatchRule, matches: int, answers: int) -> str:
+def _say(rule: MatchRule, matches: int, answers: int) -> str:
     what = "is a match" if matches == 1 else "are matches"
     told = f"{matches} of {answers} answers {what}: similarity from" if matches else "no match above"
-    return f"{told} {judge.words}; probabilities assume {100 * judge.prior:g} % before looking"
+    return f"{told} {rule.words}; probabilities assume {100 * rule.prior:g} % before looking"
 
 
-def _judge(
+def _match_rule(
     store: Store,
     query: Query,
     sizes: Mapping[Modality, int],
     options: FindOptions,
     calibration: Calibration | None,
 ) -> tuple[MatchRule | None, str]:
-    """The judge of a query, or why there is none."""
+    """The rule of a query, or why there is none."""
     if calibration is None:
         return None, f"not calibrated, so that no answer can be called a match; {advise_calibration(store)}"
     asked = set(query.modalities)

@@ -111,14 +111,14 @@ def join_identities(
     return [[each for number in members for each in alive[number]] for members in groups]
 
 
-def weigh_rows(groups: Sequence[Group], judge: MatchRule | None) -> list[Weighed]:
+def weigh_rows(groups: Sequence[Group], rule: MatchRule | None) -> list[Weighed]:
     """Each group by its first row alone.
 
     Args:
         groups: of one row each.
-        judge: what similarities mean; None where that is not known.
+        rule: what similarities mean; None where that is not known.
     """
-    return [_weigh(group, {}, {}, judge) for group in groups]
+    return [_weigh(group, {}, {}, rule) for group in groups]
 
 
 def weigh_walks(
@@ -182,7 +182,7 @@ def _describe(
 
 
 def _weigh(
-    group: Group, columns: Mapping[Modality, int], alike: Mapping[TrackletKey, Tensor], judge: MatchRule | None
+    group: Group, columns: Mapping[Modality, int], alike: Mapping[TrackletKey, Tensor], rule: MatchRule | None
 ) -> Weighed:
     ordered = sorted(group, key=lambda each: -each.similarity)
     best: dict[TrackletKey | str, FoundRow] = {}  # of a tracklet, or a row that stands alone: the most similar row
@@ -198,9 +198,9 @@ def _weigh(
 
     def told(side: tuple[FoundRow, Modality, float]) -> tuple[float | None, bool | None]:
         pair = side[1], side[0].row.sighting.modality
-        if judge is None:
+        if rule is None:
             return None, None
-        return judge.probability(side[2], *pair), judge.accepts(side[2], *pair)
+        return rule.probability(side[2], *pair), rule.accepts(side[2], *pair)
 
     verdicts = [told(side) for side in sides]
     place = best_first([(side[2], *verdict) for side, verdict in zip(sides, verdicts, strict=True)])[0]

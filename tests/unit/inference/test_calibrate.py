@@ -144,8 +144,8 @@ def test_with_too_few_people_the_reason_is_given() -> None:
 SEEN = Modality.VISIBLE, Modality.VISIBLE
 
 
-def probability(judge: MatchRule, similarity: float) -> float:
-    found = judge.probability(similarity, *SEEN)
+def probability(rule: MatchRule, similarity: float) -> float:
+    found = rule.probability(similarity, *SEEN)
     assert found is not None
     return found
 
@@ -157,27 +157,27 @@ def matches(gallery: EmbeddingSet, row: int) -> list[Match]:
 
 def test_a_search_for_somebody_in_the_gallery_finds_a_match_and_for_a_stranger_seldom(calibration: Calibration) -> None:
     gallery = crowd(200, 10_000, noise=0.7)
-    judge = build_match_rule(calibration, count_modalities(gallery))
-    assert judge.by_search
-    assert judge.rate == 0.1
-    assert judge.words.endswith("which 10 % of searches in 800 pictures for somebody who is not there reach")
+    rule = build_match_rule(calibration, count_modalities(gallery))
+    assert rule.by_search
+    assert rule.rate == 0.1
+    assert rule.words.endswith("which 10 % of searches in 800 pictures for somebody who is not there reach")
     best = [matches(gallery, row)[0].similarity for row in range(0, 800, 8)]
-    assert np.mean([judge.accepts(similarity, *SEEN) for similarity in best]) > 0.9
-    assert np.mean([probability(judge, similarity) for similarity in best]) > 0.9
+    assert np.mean([rule.accepts(similarity, *SEEN) for similarity in best]) > 0.9
+    assert np.mean([probability(rule, similarity) for similarity in best]) > 0.9
     strangers = crowd(200, 20_000).vectors
-    alarms = [judge.accepts(answers[0].similarity, *SEEN) for answers in search(strangers, gallery, 1)]
+    alarms = [rule.accepts(answers[0].similarity, *SEEN) for answers in search(strangers, gallery, 1)]
     assert np.mean(alarms) < 0.2
-    assert probability(judge, -0.2) < 0.05
+    assert probability(rule, -0.2) < 0.05
     doubtful = build_match_rule(calibration, count_modalities(gallery), prior=0.001)
-    assert probability(doubtful, 0.3) < probability(judge, 0.3)
+    assert probability(doubtful, 0.3) < probability(rule, 0.3)
 
 
 def test_a_rate_that_the_calibration_cannot_support_falls_back_on_comparisons_or_is_refused() -> None:
     few, gallery = calibrate(20), crowd(30, 10_000)
-    judge = build_match_rule(few, count_modalities(gallery))
-    assert not judge.by_search
-    assert judge.rate == 0.1
-    assert "10 % of comparisons of two people" in judge.words
+    rule = build_match_rule(few, count_modalities(gallery))
+    assert not rule.by_search
+    assert rule.rate == 0.1
+    assert "10 % of comparisons of two people" in rule.words
     with pytest.raises(ProtocolError, match=r"20 people are too few for a false-alarm rate of 0.1 of searches in 120"):
         build_match_rule(few, count_modalities(gallery), rate=0.1)
     with pytest.raises(ProtocolError, match="must lie inside"):
@@ -190,8 +190,8 @@ def test_a_part_of_a_gallery_in_another_modality_has_its_own_threshold_and_half_
     assert skipped == {}
     assert len(found.pairs) == 3
     gallery = EmbeddingSet(*_four_cameras(20, 5000))
-    judge = build_match_rule(found, count_modalities(gallery), asked=[Modality.INFRARED], rate=0.2)
-    across, within = (judge.bars[Modality.INFRARED, each] for each in Modality)
+    rule = build_match_rule(found, count_modalities(gallery), asked=[Modality.INFRARED], rate=0.2)
+    across, within = (rule.bars[Modality.INFRARED, each] for each in Modality)
     assert (across.pair, within.pair) == (ACROSS, "infrared-infrared")
     assert across.threshold < within.threshold
     assert across.threshold == found.threshold(0.1, ACROSS, gallery=40)
