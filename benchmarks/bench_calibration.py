@@ -74,7 +74,7 @@ def run() -> Iterator[dict[str, Any]]:
             embedder = Embedder(place)
             found = calibrate(embedder, people)
             for pair in found[0].checked:
-                yield from rule(f"calibration: {label}, {pair}", pair, found)
+                yield from check(f"calibration: {label}, {pair}", pair, found)
             if name == "demo":
                 yield from measure_walks(label, embedder, found[0], here[name])
 
@@ -96,7 +96,7 @@ def calibrate(embedder: Embedder, people: Dataset) -> list[Calibration]:
     return found
 
 
-def rule(title: str, pair: str, found: Sequence[Calibration]) -> Iterator[dict[str, Any]]:
+def check(title: str, pair: str, found: Sequence[Calibration]) -> Iterator[dict[str, Any]]:
     """A row for the calibration error, and one for each stated rate of false alarms."""
     checks = [each.checked[pair] for each in found if pair in each.checked]
     errors = [100 * check["calibration_error"] for check in checks]
