@@ -144,7 +144,7 @@ def key(browser: Any, address: str) -> Any:
 def opened(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
     """A page that complains about errors in its console and about requests to other hosts."""
     context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | settings))
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     trouble: list[str] = []
 

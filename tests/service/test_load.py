@@ -10,7 +10,7 @@ def test_32_clients_get_no_error_and_memory_stays_bounded(monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
     from benchmarks.bench_service import measure
 
-    found = measure(clients=32, seconds=3, warm=2, rows=2000)
+    found = measure(clients=32, seconds=8, warm=3, rows=2000)
     assert found.errors == []
     assert len(found.seconds) >= 32
     assert found.mib_end - found.mib_start < 200, found
