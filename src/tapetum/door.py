@@ -101,11 +101,11 @@ def evaluate(place: Place, *, data: str | None = None, protocol: str | None = No
 
     if data is None:
         return evaluate_run(Path(place), protocol=protocol).card
-    from tapetum.inference.embedder import Embedder
-    from tapetum.runs.recipe import override_recipe
+    from tapetum.runs.checkpoint import find_checkpoint, read_header
+    from tapetum.runs.recipe import check_recipe, override_recipe
     from tapetum.runs.sources import open_data, source_overrides
 
-    recipe = Embedder(Path(place)).recipe
+    recipe = check_recipe(read_header(find_checkpoint(Path(place))).recipe, f"in {place}")
     section = override_recipe(recipe, source_overrides(data, recipe.data), str(place)).data
     return evaluate_run(Path(place), dataset=open_data(section).dataset, data=section, protocol=protocol).card
 
