@@ -707,6 +707,22 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     kill_writers(tmp_path / "night", kills=1, seed=0)
 
 
+def test_what_a_killed_writer_left_half_written_goes_with_the_next_deletion(tmp_path: Path) -> None:
+    vectors = some_vectors(3)
+    with open_gallery(tmp_path / "night", MODEL) as store:
+        store.upsert(some_rows(3), vectors)
+        store.delete("frame == 0")
+        for name in ("data/.tmpNvy70c", "_deletions/.tmpftNPAl", "_versions/.tmpkGtr02", "_transactions/.tmp0Ab9zz"):
+            path = tmp_path / "night" / "rows.lance" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(vectors[1].numpy().tobytes())
+        store.delete("frame == 1")
+        assert [row.sighting.frame for row in store.find()] == [2]
+    files = [path for path in (tmp_path / "night").rglob("*") if path.is_file()]
+    assert not [path for path in files if path.name.startswith(".tmp")]
+    assert not [path for path in files if vectors[1].numpy().tobytes() in path.read_bytes()]
+
+
 @pytest.mark.slow
 def test_ten_killed_writers_lose_nothing_they_acknowledged(tmp_path: Path) -> None:
     kill_writers(tmp_path / "night", kills=10, seed=1)

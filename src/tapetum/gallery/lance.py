@@ -125,6 +125,8 @@ class LanceStore(Store):
 
     def _clean(self) -> None:
         """Make the table one version without deletion marks: then no data file holds a dead row."""
+        for left in self._path("").rglob(".tmp*"):  # by a killed writer, with vectors in it; LanceDB never removes them
+            left.unlink(missing_ok=True)
         for attempt in range(5):
             time.sleep(0.002 * (attempt + 1))  # versions older than a millisecond go; zero would print a warning
             self._written.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
