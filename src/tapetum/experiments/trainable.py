@@ -95,6 +95,7 @@ def join_words(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+@cache  # the recipes of the package, which do not change while it runs
 def _list_recipes(layout: str) -> dict[str, str]:
     """Short name -> recipe for a scene, whether or not a demo can train it."""
     recipes = [name for name in list_recipes() if name.endswith(SUFFIX)]

@@ -7,6 +7,7 @@ value and what was expected. The resolved recipe is saved beside every checkpoin
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_origin, get_type_hints
@@ -19,6 +20,9 @@ from tapetum.core.options import require
 from tapetum.runs.recipe_batches import batch_keys, batch_sections, override_augment
 from tapetum.synth.scene import SceneOptions
 
+_SafeLoader: Any = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # libyaml's is eight times as fast, where it is built in
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -367,26 +371,30 @@ def scene_options(settings: Mapping[str, Any]) -> tuple[SceneOptions, int]:
     Raises:
         RecipeError: a setting is unknown, of a wrong type or out of range.
     """
-    hints = get_type_hints(SceneOptions)
-    fields: dict[str, Any] = {
-        field.name: (hints[field.name], field.default) for field in dataclasses.fields(SceneOptions)
-    }
-    others: dict[str, Any] = {"queries_per_camera": (Count, 3), "layout": (str, "synth")}
-    checker = create_model("Scene", __base__=Section, **others, **fields)
+    checker = _scene_section()
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
         values = dict(checker.model_validate(plain))
     except ValidationError as error:
-        raise RecipeError(_explain(error, "data.scene.", [*fields, *others])) from None
+        raise RecipeError(_explain(error, "data.scene.", list(checker.model_fields))) from None
     queries_per_camera: int = values.pop("queries_per_camera")
     if (layout := values.pop("layout")) != "synth":
         from tapetum.data.catalog import load_dataset_module  # imports OpenCV; most recipes have no need of it
 
         module = load_dataset_module(layout)
         if hasattr(module, "scene_defaults"):
-            chosen = {name: values[name] for name in fields if name in plain}
+            chosen = {name: values[name] for name in values if name in plain}
             values = module.scene_defaults(plain.get("cameras")) | chosen
     return SceneOptions(**values), queries_per_camera
+
+
+@cache
+def _scene_section() -> type[Section]:
+    hints = get_type_hints(SceneOptions)
+    fields: dict[str, Any] = {
+        field.name: (hints[field.name], field.default) for field in dataclasses.fields(SceneOptions)
+    }
+    return create_model("Scene", __base__=Section, queries_per_camera=(Count, 3), layout=(str, "synth"), **fields)
 
 
 def write_yaml(recipe: Recipe) -> str:
@@ -394,7 +402,7 @@ def write_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(_SafeLoader):  # type: ignore[misc]  # which of the two is known when it runs
     """YAML without code, in which 1e-4 is a number and a repeated key is an error."""
 
 
@@ -409,7 +417,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
     if repeated:
         mark = node.start_mark
         raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is written twice", mark)
-    return cast(dict[Any, Any], yaml.SafeLoader.construct_mapping(loader, node, deep=True))
+    return cast(dict[Any, Any], _SafeLoader.construct_mapping(loader, node, deep=True))
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
