@@ -31,19 +31,12 @@ _REPORT_EVERY = 64
 
 @dataclass(frozen=True)
 class DarkenResult:
-    """What was done.
-
-    Attributes:
-        written: pictures darkened now.
-        existing: pictures that an earlier run had darkened.
-        copied: other files (lists, readmes), copied unchanged.
-        skipped: one message for each picture that cannot be decoded.
-    """
+    """What was done."""
 
     written: int
-    existing: int
-    copied: int
-    skipped: tuple[str, ...]
+    existing: int  # pictures that an earlier run had darkened
+    copied: int  # other files (lists, readmes), copied unchanged
+    skipped: tuple[str, ...]  # one message for each picture that cannot be decoded
 
 
 def darken_dataset(
@@ -61,16 +54,10 @@ def darken_dataset(
     """Darken every picture below a folder; typed again after an interruption it goes on where it stopped.
 
     Args:
-        src: the daytime dataset, of any layout.
         dst: where the night dataset goes; new, empty, or begun by the same command from the same files. Its
             ``darken.json`` names both and says whether it is complete.
-        model: "sensor" or "gamma".
         gamma: exponent of "gamma"; the paper does not state its own.
         seed: of lamp colour, fall-off, exposure and noise of "sensor".
-        options: settings of "sensor"; None takes the defaults.
-        skip_corrupt: leave out pictures that cannot be decoded instead of stopping.
-        num_workers: threads.
-        progress: called with (done, total).
     Raises:
         DataError: `src` is missing or holds no picture, or a picture cannot be decoded.
         OutputError: `dst` holds something else, cannot be written, or another run writes there.

@@ -37,21 +37,13 @@ _BLOCK = 64  # pictures whose changes are drawn together by `TrainLoader.all_pic
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """How pictures are read.
-
-    Attributes:
-        size: (height, width).
-        interpolation, backend: the resize filter; part of the model.
-        cache: keep resized pictures in "memory", in a file ("disk") or not at all ("none").
-        cache_dir: folder of the files of "disk"; None takes the user's cache folder.
-        num_workers: threads that decode.
-    """
+    """How pictures are read."""
 
     size: tuple[int, int] = (256, 128)
-    interpolation: Interpolation = "bicubic"
+    interpolation: Interpolation = "bicubic"  # the resize filter; part of the model
     backend: Backend = "cv2"
-    cache: Cache = "none"
-    cache_dir: Path | None = None
+    cache: Cache = "none"  # keep resized pictures in "memory", in a file ("disk") or not at all ("none")
+    cache_dir: Path | None = None  # folder of the files of "disk"; None takes the user's cache folder
     num_workers: int = 2
 
 
@@ -59,11 +51,7 @@ class PictureSource(Protocol):
     """Resized pictures by row number."""
 
     def read(self, rows: Rows) -> Pictures:
-        """(B, H, W, 3) uint8 of these rows.
-
-        Args:
-            rows: (B,) row numbers.
-        """
+        """(B, H, W, 3) uint8 of these rows."""
         ...
 
 
@@ -74,7 +62,6 @@ def map_in_threads(
 
     Args:
         function: applied to each item; an exception is raised where its result would have come.
-        items: taken as needed.
         num_workers: threads; 0 works in the caller.
         ahead: items a worker may be ahead.
     """
@@ -95,22 +82,14 @@ def map_in_threads(
 
 
 class DecodingSource:
-    """Decodes each picture each time.
-
-    Args:
-        options: size and filter.
-    """
+    """Decodes each picture each time."""
 
     def __init__(self, records: Sequence[Record], options: PictureOptions) -> None:
         self.records = records
         self.options = options
 
     def read(self, rows: Rows) -> Pictures:
-        """(B, H, W, 3) uint8 of these rows.
-
-        Args:
-            rows: (B,) row numbers.
-        """
+        """(B, H, W, 3) uint8 of these rows."""
         pictures = np.empty((len(rows), *self.options.size, 3), np.uint8)
         for place, row in enumerate(rows.tolist()):
             pictures[place] = read_resized(self.records[row].path, self.options)
@@ -118,44 +97,25 @@ class DecodingSource:
 
 
 class ArraySource:
-    """All pictures in one array, in memory or mapped from a file.
-
-    Args:
-        pictures: (N, H, W, 3) uint8.
-    """
+    """All pictures in one array, in memory or mapped from a file."""
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures
 
     def read(self, rows: Rows) -> Pictures:
-        """(B, H, W, 3) uint8 of these rows, new memory.
-
-        Args:
-            rows: (B,) row numbers.
-        """
+        """(B, H, W, 3) uint8 of these rows, new memory."""
         return self.pictures[rows]
 
 
 def read_resized(path: Path, options: PictureOptions) -> NDArray[np.uint8]:
-    """One picture, decoded and resized.
-
-    Args:
-        options: size and filter.
-    """
+    """One picture, decoded and resized."""
     return resize(read_picture(path), options.size, interpolation=options.interpolation, backend=options.backend)
 
 
 def decode_in_chunks(
     records: Sequence[Record], options: PictureOptions, *, progress: Progress | None = None
 ) -> Iterator[Pictures]:
-    """Every picture once, in order, some hundred at a time.
-
-    Args:
-        options: size, filter, number of threads.
-        progress: called with (done, total) after each chunk.
-    Returns:
-        (n, H, W, 3) uint8 arrays.
-    """
+    """Every picture once, in order, some hundred at a time."""
     source = DecodingSource(records, options)
     rows = [np.arange(start, min(start + _CHUNK, len(records))) for start in range(0, len(records), _CHUNK)]
     done = 0
@@ -171,9 +131,6 @@ def open_pictures(
 ) -> PictureSource:
     """The pictures of `records`, cached as `options` asks.
 
-    Args:
-        options: size, filter and cache.
-        progress: called with (done, total) while pictures are decoded into a cache.
     Raises:
         DataError: a picture cannot be read, or the pictures do not fit into memory.
     """
@@ -253,10 +210,6 @@ def drop_corrupt(
 ) -> tuple[list[Record], list[str]]:
     """Sort out pictures that cannot be decoded.
 
-    Args:
-        records: the pictures; each one is decoded.
-        num_workers: threads.
-        progress: called with (done, total).
     Returns:
         The readable records in their order, and one message for each unreadable one.
     """
@@ -284,8 +237,6 @@ def drop_corrupt(
 def class_labels(records: Sequence[Record]) -> tuple[Rows, list[int]]:
     """Class index of each record: the position of its pid among the sorted pids.
 
-    Args:
-        records: training pictures.
     Returns:
         (N,) int64 labels, and the pid of each class.
     """
@@ -294,20 +245,13 @@ def class_labels(records: Sequence[Record]) -> tuple[Rows, list[int]]:
 
 
 def modality_values(records: Sequence[Record]) -> Rows:
-    """(N,) values of `Modality` of the records.
-
-    Args:
-        records: pictures.
-    """
+    """(N,) values of `Modality` of the records."""
     return np.array([int(record.modality) for record in records], dtype=np.int64)
 
 
 def drop_unpaired(records: Sequence[Record], sampler: Sampling) -> list[Record]:
     """The records that a sampler can use: "cross_modality" needs each person in both modalities.
 
-    Args:
-        records: training pictures.
-        sampler: how batches are drawn.
     Raises:
         DataError: a modality is missing, or people are unpaired and `sampler` does not leave them out.
     """
@@ -389,11 +333,7 @@ class TrainLoader:
         return len(self.pids)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch.
-
-        Args:
-            epoch: from 0.
-        """
+        """Go to the start of an epoch."""
         self.sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
@@ -455,12 +395,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Pictures in the order of the records, unchanged but for their size; the last batch may be smaller.
-
-    Attributes:
-        records: the pictures, corrupt ones left out.
-        skipped: one message for each corrupt picture left out.
-    """
+    """Pictures in the order of the records, unchanged but for their size; the last batch may be smaller."""
 
     def __init__(
         self,
@@ -513,20 +448,8 @@ def build_train_loader(
 
     Args:
         records: training pictures; class indices are positions of the sorted pids of those that are used.
-        size: (height, width).
-        augment: changes to the pictures, in their order.
-        sampler: how batches are drawn.
-        seed: of the run.
-        num_workers: threads that decode and build batches; 0 works in the caller.
-        cache: keep resized pictures in "memory", in a file ("disk") or not at all ("none").
-        interpolation: resize filter; part of the model.
-        backend: library of the resize filter; part of the model.
-        cache_dir: folder of the files of "disk"; None takes the user's cache folder.
-        rank: this process, from 0.
-        world: number of processes.
         parts: pieces of a process's share of a batch, one after the other (gradient accumulation).
         skip_corrupt: leave out pictures that cannot be decoded (see `TrainLoader.skipped`) instead of stopping.
-        progress: called with (done, total) while pictures are decoded into a cache.
     Raises:
         DataError: no picture, an unreadable picture, or fewer identities, pictures or modalities than a batch needs.
     """
@@ -567,15 +490,7 @@ def build_eval_loader(
     """A loader of pictures in order.
 
     Args:
-        size: (height, width).
-        batch_size: pictures per batch.
-        num_workers: threads that decode and build batches; 0 works in the caller.
-        cache: keep resized pictures in "memory", in a file ("disk") or not at all ("none").
-        interpolation: resize filter; part of the model.
-        backend: library of the resize filter; part of the model.
-        cache_dir: folder of the files of "disk"; None takes the user's cache folder.
         skip_corrupt: leave out pictures that cannot be decoded (see `EvalLoader.skipped`) instead of stopping.
-        progress: called with (done, total) while pictures are decoded into a cache.
     Raises:
         DataError: no picture, or an unreadable one.
     """

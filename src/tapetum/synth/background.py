@@ -19,15 +19,10 @@ _CHANNELS = 5  # red, green, blue, near-infrared, warmth
 
 @dataclass(frozen=True)
 class Street:
-    """The empty view of one camera.
-
-    Attributes:
-        view: geometry of the frame.
-        light: (H, W, C) float32 linear light in the channels that the camera sees.
-    """
+    """The empty view of one camera."""
 
     view: View
-    light: FloatArray
+    light: FloatArray  # (H, W, C) float32 linear light in the channels that the camera sees
 
     def cut(self, centre: tuple[float, float], span: float, size: tuple[int, int]) -> FloatArray:
         """A window of the street, resampled; beyond the frame it is mirrored.
@@ -35,9 +30,6 @@ class Street:
         Args:
             centre: (x, y) of the window's centre in pixels of the frame.
             span: frame pixels a pixel of the window.
-            size: (height, width) of the window.
-        Returns:
-            (height, width, C) float32.
         """
         matrix = np.array(
             (
@@ -52,11 +44,7 @@ class Street:
 
 
 def build_street(camera: Camera, size: tuple[int, int] = STREET_SIZE) -> Street:
-    """Render the empty view of a camera; a few tenths of a second.
-
-    Args:
-        size: (height, width) of the frame.
-    """
+    """Render the empty view of a camera; a few tenths of a second."""
     rng = numpy_generator(camera.street_seed, "street")
     view = camera.frame_view(size)
     height, width = size
@@ -100,9 +88,6 @@ def thermal_light(warmth: FloatArray, camera: Camera) -> FloatArray:
 
     Args:
         warmth: 0 the temperature of the air, 1 that of skin.
-        camera: a thermal camera.
-    Returns:
-        linear light, same shape.
     """
     level = np.clip(np.float32(0.10) + np.float32(0.72) * warmth, 0, 1)
     return np.asarray(level**camera.sensor.gamma / camera.sensor.gain, np.float32)
@@ -198,10 +183,8 @@ def draw_occluder(
     """Something between the camera and the person: a post, a bicycle, a bush or a car.
 
     Args:
-        size: (height, width) of the picture.
         floor: row where the person's feet stand, pixels.
         metre: pixels a metre at the person.
-        rng: the time stream of the picture.
     Returns:
         (H, W) float32 coverage and (5,) float32 surface in the channels of `cloth`.
     """

@@ -23,21 +23,13 @@ _BONE_ROW = {bone: row for row, bone in enumerate(BONES)}
 
 @dataclass(frozen=True)
 class Part:
-    """A tube on a bone.
+    """A tube on a bone."""
 
-    Attributes:
-        name: of the part; `cloth` paints it by this name.
-        bone: what it moves with.
-        start, end: ends as fractions of the bone (outside 0..1 reaches beyond it).
-        shift: offset (right, forward) from the bone, metres.
-        tube: shape and place of the texture.
-    """
-
-    name: str
+    name: str  # of the part; `cloth` paints it by this name
     bone: str
-    start: float
+    start: float  # ends as fractions of the bone (outside 0..1 reaches beyond it)
     end: float
-    shift: tuple[float, float]
+    shift: tuple[float, float]  # offset (right, forward) from the bone, metres
     tube: Tube
 
 
@@ -57,16 +49,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Posture:
-    """Where each part of a figure is, in the body frame.
+    """Where each part of a figure is, in the body frame."""
 
-    Attributes:
-        lower, upper: (P, 3) ends of the axes, metres.
-        sideways: (P, 3) unit vector to the part's own right.
-    """
-
-    lower: NDArray[np.float64]
+    lower: NDArray[np.float64]  # (P, 3) ends of the axes, metres
     upper: NDArray[np.float64]
-    sideways: NDArray[np.float64]
+    sideways: NDArray[np.float64]  # (P, 3) unit vector to the part's own right
 
     def place(self, at: tuple[float, float], heading: float) -> "Posture":
         """The same posture standing in the world (X right, Y away, Z up).
@@ -82,11 +69,7 @@ class Posture:
 
 
 def build_figure(person: Person) -> Figure:
-    """Shapes and painted surface of a person; some milliseconds, so keep the figure while it is needed.
-
-    Args:
-        person: the attributes.
-    """
+    """Shapes and painted surface of a person; some milliseconds, so keep the figure while it is needed."""
     shapes = _shapes(person)
     paints = [PartPaint(shape.name, _bone_length(person, shape), shape.profile) for shape in shapes]
     atlas = build_atlas(person, paints)
@@ -101,8 +84,6 @@ def pose(figure: Figure, phase: float, *, effort: float = 1.0) -> Posture:
     """The figure at one moment of its walk.
 
     Args:
-        figure: who.
-        phase: of the double step, radians.
         effort: share of the person's usual swing; 0 stands still.
     """
     low, high, side = _bones(figure.person, phase, effort)
@@ -327,9 +308,6 @@ def _tube(
 
     Args:
         points: control points, t rising from 0 to 1; metres.
-        scale: multiplies every length.
-        bottom: share of the axis over which the lower end is rounded off.
-        top: share over which the upper end is rounded off.
     """
     table = np.array(points, np.float64)
     t = (np.arange(PROFILE_ROWS) + 0.5) / PROFILE_ROWS

@@ -27,38 +27,21 @@ _GREY = 0.25
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera and the street in front of it. Its world: X right, Y away, Z up, origin below the camera.
-
-    Attributes:
-        camid: number of the camera, from 1.
-        modality: visible light, or infrared.
-        band: what an infrared camera sees.
-        viewpoint: "parallel" hangs at eye level, "downward" looks from a mast.
-        height_m: above the ground.
-        near_m, far_m: nearest and farthest distance of people.
-        focal_px: focal length in pixels of the full frame `FRAME_SIZE`.
-        path: heading in which most people cross the view (or its opposite), radians.
-        level: display level of a mid-grey surface on the path, 0..255.
-        lighting: lamps and sky, already scaled so that `level` comes out.
-        sensor: the sensor and its processing.
-        focus_px: deviation of the blur of the lens, in pixels of the full frame.
-        shutter_seconds: exposure time, for motion blur.
-        street_seed: of the background.
-    """
+    """One camera and the street in front of it. Its world: X right, Y away, Z up, origin below the camera."""
 
     camid: int
     modality: Modality
-    band: InfraredBand
-    viewpoint: Viewpoint
-    height_m: float
-    near_m: float
+    band: InfraredBand  # what an infrared camera sees
+    viewpoint: Viewpoint  # "parallel" hangs at eye level, "downward" looks from a mast
+    height_m: float  # above the ground
+    near_m: float  # nearest and farthest distance of people
     far_m: float
-    focal_px: float
-    path: float
-    level: float
-    lighting: Lighting
+    focal_px: float  # focal length in pixels of the full frame `FRAME_SIZE`
+    path: float  # heading in which most people cross the view (or its opposite), radians
+    level: float  # display level of a mid-grey surface on the path, 0..255
+    lighting: Lighting  # lamps and sky, already scaled so that `level` comes out
     sensor: SensorOptions
-    focus_px: float
+    focus_px: float  # deviation of the blur of the lens, in pixels of the full frame
     shutter_seconds: float
     street_seed: int
 
@@ -83,14 +66,7 @@ class Camera:
 def look_at(
     position: tuple[float, float, float], target: NDArray[np.float64], focal_px: float, size: tuple[int, int]
 ) -> View:
-    """A view with its optical axis through `target` and its horizon level.
-
-    Args:
-        position: (X, Y, Z) of the camera, metres.
-        target: (3,) metres.
-        focal_px: focal length in pixels.
-        size: (height, width) of the picture.
-    """
+    """A view with its optical axis through `target` and its horizon level."""
     place = np.array(position)
     towards = place - target
     towards /= np.linalg.norm(towards)
@@ -112,10 +88,6 @@ def draw_camera(
     """The camera `camid` of the street `camera_seed`.
 
     Args:
-        camera_seed: seed of the camera stream.
-        camid: number of the camera, from 1.
-        modality: what the sensor sees.
-        band: which infrared an infrared camera sees.
         light_scale: factor of the display level of every camera; 1 is a campus at night.
         difficulty: strength of noise, blur and colour cast; 1 is usual, 0 has none of them.
     """

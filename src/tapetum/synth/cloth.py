@@ -36,8 +36,6 @@ class Atlas:
     Attributes:
         texels: (N, CHANNELS) float32: linear red, green, blue albedo, near-infrared reflectance, warmth (0 the
             temperature of the air, 1 that of skin).
-        starts: first texel of each part.
-        shapes: (rows, columns) of each part.
     """
 
     texels: FloatArray
@@ -47,16 +45,10 @@ class Atlas:
 
 @dataclass(frozen=True)
 class PartPaint:
-    """A part as the painter sees it.
-
-    Attributes:
-        name: of the part.
-        length: of its axis, metres.
-        profile: its tube profile.
-    """
+    """A part as the painter sees it."""
 
     name: str
-    length: float
+    length: float  # of its axis, metres
     profile: FloatArray
 
     @property
@@ -128,12 +120,7 @@ class _Canvas:
 
 
 def build_atlas(person: Person, parts: list[PartPaint]) -> Atlas:
-    """Paint every part of a person.
-
-    Args:
-        person: the attributes.
-        parts: in the order of the figure's tubes.
-    """
+    """Paint every part of a person."""
     starts, texels, start = [], [], 0
     for part in parts:
         canvas = _Canvas(part)

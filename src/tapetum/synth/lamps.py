@@ -37,55 +37,33 @@ ILLUMINATOR: Light = (0.0, 0.0, 0.0, 1.0)
 
 @dataclass(frozen=True)
 class Lamp:
-    """A point-like lamp.
-
-    Attributes:
-        kind: what it is.
-        position: (X, Y, Z) in the camera's world, metres.
-        light: power per channel.
-        radius_m: size of the lamp; strength stops rising nearer than this.
-    """
+    """A point-like lamp."""
 
     kind: LampKind
-    position: tuple[float, float, float]
+    position: tuple[float, float, float]  # (X, Y, Z) in the camera's world, metres
     light: Light
-    radius_m: float = 1.0
+    radius_m: float = 1.0  # size of the lamp; strength stops rising nearer than this
 
 
 @dataclass(frozen=True)
 class Lighting:
-    """Everything that sheds light on a camera's view.
-
-    Attributes:
-        lamps: the lamps.
-        sky: light that comes from all of the upper half, per channel.
-    """
+    """Everything that sheds light on a camera's view."""
 
     lamps: tuple[Lamp, ...]
-    sky: Light
+    sky: Light  # light that comes from all of the upper half, per channel
 
     def scaled(self, factor: float) -> "Lighting":
-        """The same light, stronger or weaker.
-
-        Args:
-            factor: of every lamp and the sky.
-        """
+        """The same light, stronger or weaker."""
         lamps = tuple(replace(lamp, light=_times(lamp.light, factor)) for lamp in self.lamps)
         return Lighting(lamps, _times(self.sky, factor))
 
     def with_lamp(self, lamp: Lamp) -> "Lighting":
-        """One lamp more (a car that passes).
-
-        Args:
-            lamp: to be added.
-        """
+        """One lamp more (a car that passes)."""
         return replace(self, lamps=(*self.lamps, lamp))
 
     def arriving(self, points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What comes from each lamp at some points.
 
-        Args:
-            points: (N, 3) metres.
         Returns:
             (K, N, 3) unit directions to the lamps and (K, N) strengths before the lamp's colour, 1 at 5 m.
         """
@@ -107,7 +85,6 @@ class Lighting:
 
         Args:
             points: (N, 3) metres.
-            normal: (3,) unit normal of the surface.
             facing_up: share of the sky the surface sees, 0..1.
         Returns:
             (N, 4) float32 per channel.
@@ -127,9 +104,6 @@ def draw_lighting(rng: np.random.Generator, near_m: float, far_m: float, *, dark
     """A street's lamps in front of a camera; overall strength is arbitrary (the camera sets its exposure).
 
     Args:
-        rng: the camera's stream.
-        near_m: where people come closest.
-        far_m: where they are farthest.
         dark: no lamp nearby, so that star- and city light and far lamps remain.
     """
     lamps = []
@@ -151,13 +125,7 @@ def draw_lighting(rng: np.random.Generator, near_m: float, far_m: float, *, dark
 
 
 def draw_headlight(rng: np.random.Generator, at: tuple[float, float], power: float) -> Lamp:
-    """A car that passes while the picture is taken.
-
-    Args:
-        rng: the time stream of the picture.
-        at: ground position (X, Y) of the person, metres.
-        power: strength against the street's light.
-    """
+    """A car that passes while the picture is taken."""
     side = 1 if rng.uniform() < 0.5 else -1
     place = (at[0] + side * rng.uniform(3.5, 9), max(0.5, at[1] + rng.uniform(-7, 5)), rng.uniform(0.55, 0.95))
     return Lamp("headlight", place, _times(HEADLIGHT, power), 2.0)

@@ -24,41 +24,29 @@ class Tube:
     Attributes:
         profile: (PROFILE_ROWS, 3) float32 along the axis from its lower end: half-width across, half-width in depth,
             forward offset of the centre; metres. Half-widths shrink to zero at closed ends.
-        texture_start: first texel of the part in the figure's atlas.
         texture_shape: rows along the axis, columns around it; column 0 begins at the part's right side and
             turns over the front.
-        behind: metres by which the part gives way to others in the depth test (legs under a skirt).
     """
 
     profile: FloatArray
     texture_start: int
     texture_shape: tuple[int, int]
-    behind: float = 0.0
+    behind: float = 0.0  # metres by which the part gives way to others in the depth test (legs under a skirt)
 
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera that looks at one place, and the pixels of the picture it fills.
+    """A pinhole camera that looks at one place, and the pixels of the picture it fills."""
 
-    Attributes:
-        position: (3,) of the camera in the world (X right, Y away, Z up; metres).
-        axes: (3, 3) rows right, up, towards the camera; right-handed.
-        focal_px: focal length in pixels of this picture.
-        centre_px: (x, y) pixel where the optical axis meets the picture; x to the right, y down.
-        size: (height, width) of the picture.
-    """
-
-    position: NDArray[np.float64]
-    axes: NDArray[np.float64]
+    position: NDArray[np.float64]  # (3,) of the camera in the world (X right, Y away, Z up; metres)
+    axes: NDArray[np.float64]  # (3, 3) rows right, up, towards the camera; right-handed
     focal_px: float
-    centre_px: tuple[float, float]
+    centre_px: tuple[float, float]  # (x, y) pixel where the optical axis meets the picture; x to the right, y down
     size: tuple[int, int]
 
     def project(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Pixel (x, y) and distance along the optical axis of world points.
 
-        Args:
-            points: (N, 3) metres.
         Returns:
             (N, 2) pixels (y down) and (N,) metres.
         """
@@ -70,21 +58,13 @@ class View:
 
 @dataclass(frozen=True)
 class Surface:
-    """What each covered pixel shows, as flat arrays over N pixels.
+    """What each covered pixel shows, as flat arrays over N pixels."""
 
-    Attributes:
-        pixels: (N,) int64 position in the flattened picture, rising.
-        texels: (N,) int32 position in the figure's atlas.
-        normals: (N, 3) float32 unit normal in the view's axes (right, up, towards the camera).
-        near: (N,) float32 metres towards the camera from the optical centre (negative; larger is closer).
-        coverage: (N,) float32 share of the pixel that is covered, 0..1.
-    """
-
-    pixels: NDArray[np.int64]
-    texels: IntArray
-    normals: FloatArray
-    near: FloatArray
-    coverage: FloatArray
+    pixels: NDArray[np.int64]  # (N,) int64 position in the flattened picture, rising
+    texels: IntArray  # (N,) int32 position in the figure's atlas
+    normals: FloatArray  # (N, 3) float32 unit normal in the view's axes (right, up, towards the camera)
+    near: FloatArray  # (N,) float32 metres towards the camera from the optical centre (negative; larger is closer)
+    coverage: FloatArray  # (N,) float32 share of the pixel that is covered, 0..1
 
 
 def draw_tubes(
@@ -97,13 +77,9 @@ def draw_tubes(
     """The visible surface of a figure.
 
     Args:
-        tubes: P parts.
         lower: (P, 3) lower end of each axis in the world, metres.
         upper: (P, 3) upper end.
         sideways: (P, 3) unit vector across each part (its own right), perpendicular to the axis.
-        view: the camera.
-    Returns:
-        the pixels that show any part.
     """
     height, width = view.size
     near = np.full(height * width, -np.inf, np.float32)

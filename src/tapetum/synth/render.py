@@ -18,34 +18,19 @@ _SKIN_DEPTH = 0.09  # metres between a bone's end and the outline of the body
 
 @dataclass(frozen=True)
 class Window:
-    """The part of a camera's view that a picture shows.
-
-    Attributes:
-        view: looks at the person; at the resolution of rendering.
-        size: (height, width) of the picture.
-        street_centre: (x, y) of the window's centre in pixels of the street.
-        street_span: street pixels a rendered pixel.
-        metre_px: rendered pixels a metre at the person.
-        floor_px: row of the person's feet.
-        badly_cut: whether the box misses or dwarfs the person.
-    """
+    """The part of a camera's view that a picture shows."""
 
     view: View
     size: tuple[int, int]
     street_centre: tuple[float, float]
-    street_span: float
-    metre_px: float
-    floor_px: float
+    street_span: float  # street pixels a rendered pixel
+    metre_px: float  # rendered pixels a metre at the person
+    floor_px: float  # row of the person's feet
     badly_cut: bool
 
 
 def outline_box(posture: Posture, view: View) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of a figure on the picture, in pixels (may lie outside).
-
-    Args:
-        posture: in the world.
-        view: the camera.
-    """
+    """Left, top, right, bottom of a figure on the picture, in pixels (may lie outside)."""
     points = np.concatenate([posture.lower, posture.upper])
     pixels, depth = view.project(points)
     margin = _SKIN_DEPTH * view.focal_px / depth
@@ -74,13 +59,7 @@ def choose_window(
     """The box that a detector would have cut around a person.
 
     Args:
-        street: its street.
-        posture: of the person, in the world.
-        size: nominal (height, width).
-        fixed: whether the picture has exactly this size.
-        badly_cut_share: probability of a bad box.
         jitter: size of the usual inaccuracy, 1 is that of a good detector.
-        rng: the time stream of the picture.
     """
     body = (posture.lower.mean(0) + posture.upper.mean(0)) / 2
     focal = camera.focal_px * size[0] / 256
@@ -138,13 +117,6 @@ def paint_person(
 
     Args:
         linear: (H, W, C) float32 light in the camera's channels.
-        view: geometry of the picture.
-        lighting: light at this moment.
-        figure: who.
-        posture: in the world.
-        heading: of the walk, radians; sets the motion blur.
-    Returns:
-        the person's visible surface (before motion blur).
     """
     surface = draw_tubes(figure.tubes, posture.lower, posture.upper, posture.sideways, view)
     if not len(surface.pixels):
@@ -254,15 +226,7 @@ def add_occluder(
     at: tuple[float, float],
     rng: np.random.Generator,
 ) -> None:
-    """Put something in front of the person, in place.
-
-    Args:
-        linear: (H, W, C) float32.
-        window: of the picture.
-        lighting: light at this moment.
-        at: ground position of the person, metres.
-        rng: the time stream of the picture.
-    """
+    """Put something in front of the person, in place."""
     cover, surface = draw_occluder(window.view.size, window.floor_px, window.metre_px, rng)
     channels = list(camera.channels)
     if channels == [4]:
@@ -281,9 +245,6 @@ def through_lens(linear: FloatArray, blur_px: float, size: tuple[int, int]) -> F
     Args:
         linear: (H, W, C) float32 at the resolution of rendering.
         blur_px: deviation of the blur in rendered pixels.
-        size: (height, width) of the picture.
-    Returns:
-        (*size, C) float32.
     """
     shape = (*size, linear.shape[2])
     if blur_px > 0.35:

@@ -34,45 +34,30 @@ class SceneOptions:
     """Everything that decides a scene.
 
     Attributes:
-        num_train_people: people with pids from `first_pid`.
-        num_test_people: other people, with the pids that follow.
-        cameras: number of cameras, numbered from 1.
-        pictures_per_camera: pictures of a person under a camera.
-        cameras_per_person: cameras that meet a person; None is all of them.
         size: nominal (height, width) in pixels: with varying sizes, most pictures are smaller and few larger.
-        sizes: "varying" as a detector would cut them, or "fixed" at `size`.
-        identity_seed, camera_seed, time_seed: the three streams.
-        light_scale: factor of the light of every camera; 1 is a campus at night.
         difficulty: strength of noise, blur, colour casts, occlusion and bad cuts; 1 is usual, 0 has none of them.
-        occluded_share: pictures with something in front of the person.
-        badly_cut_share: pictures whose box misses or dwarfs the person.
-        headlight_share: pictures taken while a car passes.
-        infrared_cameras: camera numbers that see infrared.
         paired_cameras: camera numbers at which an infrared camera hangs beside the visible one, with the same number.
-        infrared_band: "near" (with an illuminator) or "thermal".
-        infrared_likeness: how far near-infrared reflectance follows visible lightness; 0 is not at all.
-        first_pid: smallest pid.
     """
 
     num_train_people: int = 60
     num_test_people: int = 60
     cameras: int = 8
     pictures_per_camera: int = 3
-    cameras_per_person: int | None = None
+    cameras_per_person: int | None = None  # cameras that meet a person; None is all of them
     size: tuple[int, int] = (256, 128)
-    sizes: Literal["varying", "fixed"] = "varying"
+    sizes: Literal["varying", "fixed"] = "varying"  # "varying" as a detector would cut them, or "fixed" at `size`
     identity_seed: int = 0
     camera_seed: int = 0
     time_seed: int = 0
-    light_scale: float = 1.0
+    light_scale: float = 1.0  # factor of the light of every camera; 1 is a campus at night
     difficulty: float = 1.0
-    occluded_share: float = 0.12
-    badly_cut_share: float = 0.10
-    headlight_share: float = 0.15
+    occluded_share: float = 0.12  # pictures with something in front of the person
+    badly_cut_share: float = 0.10  # pictures whose box misses or dwarfs the person
+    headlight_share: float = 0.15  # pictures taken while a car passes
     infrared_cameras: tuple[int, ...] = ()
     paired_cameras: tuple[int, ...] = ()
-    infrared_band: InfraredBand = "near"
-    infrared_likeness: float = 0.0
+    infrared_band: InfraredBand = "near"  # "near" (with an illuminator) or "thermal"
+    infrared_likeness: float = 0.0  # how far near-infrared reflectance follows visible lightness; 0 is not at all
     first_pid: int = 1
 
     def __post_init__(self) -> None:
@@ -115,32 +100,23 @@ class Shot:
     """One picture and what is known about it.
 
     Attributes:
-        picture: (H, W, 3) uint8 RGB before JPEG.
-        modality: of the camera.
         facts: ground truth by name: heading_deg (0 faces the camera), distance_m, occluded, badly_cut, headlight,
             lightness (0..255), electrons (mean signal of a pixel).
     """
 
-    picture: Picture
+    picture: Picture  # (H, W, 3) uint8 RGB before JPEG
     modality: Modality
     facts: dict[str, float | bool]
 
 
 @dataclass(frozen=True)
 class SceneMoment:
-    """Where and how somebody is while a picture is taken.
+    """Where and how somebody is while a picture is taken."""
 
-    Attributes:
-        at: ground position (X, Y) in the camera's world, metres.
-        heading: of the walk, radians (see `body.Posture.place`).
-        phase: of the double step, radians.
-        effort: share of the usual swing.
-    """
-
-    at: tuple[float, float]
+    at: tuple[float, float]  # ground position (X, Y) in the camera's world, metres
     heading: float
     phase: float
-    effort: float
+    effort: float  # share of the usual swing
 
     @property
     def seen_from_deg(self) -> float:
@@ -159,18 +135,13 @@ class Scene:
         self._figures: OrderedDict[int, Figure] = OrderedDict()
 
     def person(self, pid: int) -> Person:
-        """Attributes of a person; they depend on `identity_seed`, `infrared_likeness` and the pid alone.
-
-        Args:
-            pid: identity.
-        """
+        """Attributes of a person; they depend on `identity_seed`, `infrared_likeness` and the pid alone."""
         return liken(draw_person(self.options.identity_seed, pid), self.options.infrared_likeness)
 
     def camera(self, camid: int, modality: Modality | None = None) -> Camera:
         """A camera, as it is or as if it saw the other modality.
 
         Args:
-            camid: number of the camera.
             modality: None is what the options say.
         """
         options = self.options
@@ -192,21 +163,12 @@ class Scene:
         )
 
     def street(self, camid: int, modality: Modality | None = None) -> Street:
-        """The empty view of a camera.
-
-        Args:
-            camid: number of the camera.
-            modality: None is what the options say.
-        """
+        """The empty view of a camera."""
         camera = self.camera(camid, modality)
         return _kept(self._streets, (camid, camera.modality), lambda: build_street(camera))
 
     def figure(self, pid: int) -> Figure:
-        """The person's painted figure; the last ones used are kept.
-
-        Args:
-            pid: identity.
-        """
+        """The person's painted figure; the last ones used are kept."""
         figure = _kept(self._figures, pid, lambda: build_figure(self.person(pid)))
         self._figures.move_to_end(pid)
         if len(self._figures) > _FIGURES_KEPT:
@@ -214,11 +176,7 @@ class Scene:
         return figure
 
     def cameras_of(self, pid: int) -> tuple[int, ...]:
-        """The cameras that meet a person.
-
-        Args:
-            pid: identity.
-        """
+        """The cameras that meet a person."""
         count = self.options.cameras_per_person
         if count is None:
             return tuple(range(1, self.options.cameras + 1))
@@ -234,9 +192,6 @@ class Scene:
         """(camera, modality, index) of each picture of a person, camera by camera.
 
         The infrared camera of a pair takes other moments than the visible one, so that nobody is recognised by a step.
-
-        Args:
-            pid: identity.
         """
         count, met = self.options.pictures_per_camera, set(self.cameras_of(pid))
         paired = set(self.options.paired_cameras)
@@ -251,33 +206,17 @@ class Scene:
         """One picture, (H, W, 3) uint8 RGB before JPEG; a pure function of the options and these arguments.
 
         Args:
-            pid: identity.
-            camid: number of the camera.
-            index: number of the picture, from 0.
             modality: None is the camera's own; the other one shows the same moment as the other sensor sees it.
         """
         return self.shot(pid, camid, index, modality).picture
 
     def jpeg(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> bytes:
-        """The picture as the camera's JPEG file.
-
-        Args:
-            pid: identity.
-            camid: number of the camera.
-            index: number of the picture, from 0.
-            modality: None is the camera's own.
-        """
+        """The picture as the camera's JPEG file."""
         quality = self.camera(camid, modality).sensor.jpeg_quality
         return encode_jpeg(self.picture(pid, camid, index, modality), quality)
 
     def moment(self, pid: int, camid: int, index: int) -> SceneMoment:
-        """Where and how the person is in a picture; pictures of one camera belong to one walk across its view.
-
-        Args:
-            pid: identity.
-            camid: number of the camera.
-            index: number of the picture, from 0.
-        """
+        """Where and how the person is in a picture; pictures of one camera belong to one walk across its view."""
         camera = self.camera(camid)
         walk = numpy_generator(self.options.time_seed, "walk", pid, camid)
         distance = float(np.exp(walk.uniform(np.log(camera.near_m), np.log(camera.far_m))))
@@ -298,14 +237,7 @@ class Scene:
         )
 
     def shot(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> Shot:
-        """One picture with its ground truth.
-
-        Args:
-            pid: identity.
-            camid: number of the camera.
-            index: number of the picture, from 0.
-            modality: None is the camera's own.
-        """
+        """One picture with its ground truth."""
         options = self.options
         camera = self.camera(camid, modality)
         rng = numpy_generator(options.time_seed, "picture", pid, camid, index)
@@ -350,14 +282,7 @@ class Scene:
 
 
 def photograph(linear: FloatArray, camera: Camera, rng: np.random.Generator) -> Picture:
-    """What the camera's sensor makes of linear light in its channels; infrared comes out grey.
-
-    Args:
-        linear: (H, W, C) float32.
-        rng: the stream of this picture's noise.
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """What the camera's sensor makes of linear light in its channels; infrared comes out grey."""
     raw = capture(linear, camera.sensor, rng)
     if camera.modality is Modality.VISIBLE:
         return develop(raw, camera.sensor)
@@ -377,14 +302,7 @@ def contact_sheet(
     """A table of pictures for reports and read-me files: one row a person, one column a camera.
 
     Args:
-        options: the scene.
-        pids: the rows.
-        camids: the columns; None is every camera.
         modality: None is each camera's own; otherwise what a camera of that modality sees in its place.
-        size: (height, width) of a cell in pixels.
-        brighten: factor of the pixel values, to see what is in the dark.
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     scene = Scene(options)
     columns = list(camids) if camids is not None else list(range(1, options.cameras + 1))

@@ -34,28 +34,18 @@ class SensorOptions:
 
     Attributes:
         exposure: electrons of a pixel as a fraction of the full well, per unit of linear light (shutter and aperture).
-        full_well_electrons: electrons that fill a pixel.
-        gain: amplification before the converter; gain 8 saturates at an eighth of the full well.
-        read_noise_electrons: deviation of the noise that is there without any light, in electrons.
-        row_noise_electrons: deviation of the part that a whole row shares (banding), in electrons.
-        black_level: pedestal, as a fraction of the converter's range; keeps the lower half of the read noise.
-        bits: resolution of the converter.
-        white_balance: factors of red, green and blue after the converter.
-        denoise: strength of the camera's noise filter, 0 (none) to 1 (watercolour).
-        gamma: exponent of the display curve; 2.2 is usual.
-        jpeg_quality: of the file that is written, 1 to 100 (`encode_jpeg`).
     """
 
     exposure: float = 1.0
     full_well_electrons: float = 12_000.0
-    gain: float = 1.0
-    read_noise_electrons: float = 2.5
-    row_noise_electrons: float = 0.0
-    black_level: float = 0.0
+    gain: float = 1.0  # amplification before the converter; gain 8 saturates at an eighth of the full well
+    read_noise_electrons: float = 2.5  # deviation of the noise that is there without any light, in electrons
+    row_noise_electrons: float = 0.0  # deviation of the part that a whole row shares (banding), in electrons
+    black_level: float = 0.0  # pedestal, as a fraction of the converter's range; keeps the lower half of the read noise
     bits: int = 12
-    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    denoise: float = 0.0
-    gamma: float = 2.2
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of red, green and blue after the converter
+    denoise: float = 0.0  # strength of the camera's noise filter, 0 (none) to 1 (watercolour)
+    gamma: float = 2.2  # exponent of the display curve; 2.2 is usual
     jpeg_quality: int = 88
 
     def __post_init__(self) -> None:
@@ -83,15 +73,12 @@ class DarkenOptions:
     Attributes:
         lightness: smallest and largest mean lightness (0..255) of the result before noise, drawn evenly in the
             logarithm for each picture; the default spans the paper's low and medium levels.
-        tint: deviation of the logarithm of the lamp's colour, per channel.
-        falloff: largest share of the light that is lost across the picture, 0..1.
-        sensor: the camera; its exposure is set from `lightness`.
     """
 
     lightness: tuple[float, float] = (6.0, 40.0)
-    tint: float = 0.12
-    falloff: float = 0.6
-    sensor: SensorOptions = field(default=NIGHT_SENSOR)
+    tint: float = 0.12  # deviation of the logarithm of the lamp's colour, per channel
+    falloff: float = 0.6  # largest share of the light that is lost across the picture, 0..1
+    sensor: SensorOptions = field(default=NIGHT_SENSOR)  # the camera; its exposure is set from `lightness`
 
     def __post_init__(self) -> None:
         low, high = self.lightness
@@ -105,10 +92,6 @@ def expose(linear: FloatArray, options: SensorOptions, rng: np.random.Generator)
 
     Args:
         linear: (H, W, 3) float32 linear light, RGB; 1.0 fills the well at exposure 1.
-        options: the sensor.
-        rng: the stream of this picture's noise.
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     return develop(capture(linear, options, rng), options)
 
@@ -116,10 +99,6 @@ def expose(linear: FloatArray, options: SensorOptions, rng: np.random.Generator)
 def capture(linear: FloatArray, options: SensorOptions, rng: np.random.Generator) -> FloatArray:
     """The converter's output: light, photon noise, read noise, gain and quantisation.
 
-    Args:
-        linear: (H, W, 3) float32 linear light.
-        options: the sensor.
-        rng: the stream of this picture's noise.
     Returns:
         (H, W, 3) float32 in 0..1 of the converter's range, pedestal still inside, a multiple of one step.
     """
@@ -140,14 +119,7 @@ def capture(linear: FloatArray, options: SensorOptions, rng: np.random.Generator
 
 
 def develop(raw: FloatArray, options: SensorOptions) -> Picture:
-    """The camera's processor: pedestal off, white balance, display gamma, noise filter.
-
-    Args:
-        raw: (H, W, 3) float32 in 0..1, from `capture`.
-        options: the sensor.
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """The camera's processor: pedestal off, white balance, display gamma, noise filter."""
     steps = 2**options.bits - 1
     code = (raw * np.float32(steps) + np.float32(0.5)).astype(np.int32)
     code = np.minimum(np.maximum(code, 0), steps) + np.arange(3, dtype=np.int32) * (steps + 1)
@@ -168,10 +140,7 @@ def denoise(picture: Picture, strength: float) -> Picture:
     """The noise filter of a camera: smooths colour more than lightness and keeps edges.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
         strength: 0 (unchanged) to 1.
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     if strength <= 0:
         return picture
@@ -187,13 +156,6 @@ def darken_picture(picture: Picture, options: DarkenOptions, rng: np.random.Gene
 
     The display gamma is undone, lamp tint and fall-off are applied to linear light, the exposure is chosen so that
     the noise-free result has a mean lightness drawn from `options.lightness`, and the sensor adds what it adds.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-        options: the night.
-        rng: the stream of this picture; the same stream gives the same bytes.
-    Returns:
-        (H, W, 3) uint8 RGB, before JPEG (see `encode_jpeg`).
     """
     sensor = options.sensor
     low, high = np.log(options.lightness)
@@ -210,11 +172,6 @@ def darken_picture(picture: Picture, options: DarkenOptions, rng: np.random.Gene
 def gamma_darken(picture: Picture, gamma: float) -> Picture:
     """Plain gamma darkening, 255 (v / 255)^gamma of each channel, rounded to the nearest value.
 
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-        gamma: exponent; above 1 darkens.
-    Returns:
-        (H, W, 3) uint8 RGB.
     Source: the IDF paper's Market1501-N, which does not print its gamma.
     """
     _require(gamma > 0, "gamma", gamma, "above 0")
@@ -224,11 +181,7 @@ def gamma_darken(picture: Picture, gamma: float) -> Picture:
 
 
 def mean_lightness(picture: Picture) -> float:
-    """Mean of 0.299 R + 0.587 G + 0.114 B, 0..255.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-    """
+    """Mean of 0.299 R + 0.587 G + 0.114 B, 0..255."""
     return float(picture.reshape(-1, 3).mean(0) @ np.array(LIGHTNESS_WEIGHTS))
 
 
