@@ -31,13 +31,8 @@ class Street:
             centre: (x, y) of the window's centre in pixels of the frame.
             span: frame pixels a pixel of the window.
         """
-        matrix = np.array(
-            (
-                (span, 0, centre[0] - span * (size[1] - 1) / 2),
-                (0, span, centre[1] - span * (size[0] - 1) / 2),
-            ),
-            np.float64,
-        )
+        left, top = centre[0] - span * (size[1] - 1) / 2, centre[1] - span * (size[0] - 1) / 2
+        matrix = np.array(((span, 0, left), (0, span, top)), np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         window = cv2.warpAffine(self.light, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
         return np.asarray(window, np.float32).reshape(*size, self.light.shape[2])
@@ -79,8 +74,7 @@ def build_street(camera: Camera, size: tuple[int, int] = STREET_SIZE) -> Street:
     typical = float(np.mean(light))
     picture = surface[..., :4] * light.reshape(*size, 4) + glow[..., :4] * typical
     picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 1.6), np.float32)
-    chosen = np.ascontiguousarray(picture[..., list(camera.channels)])
-    return Street(view, chosen)
+    return Street(view, np.ascontiguousarray(picture[..., list(camera.channels)]))
 
 
 def thermal_light(warmth: FloatArray, camera: Camera) -> FloatArray:
@@ -161,15 +155,9 @@ def _board(
     high: float,
     value: tuple[float, ...],
 ) -> None:
-    corners = np.array(
-        [
-            (x - wide / 2, distance, low),
-            (x + wide / 2, distance, low),
-            (x + wide / 2, distance, high),
-            (x - wide / 2, distance, high),
-        ]
-    )
-    pixels, depth = view.project(corners)
+    left, right = x - wide / 2, x + wide / 2
+    corners = [(left, distance, low), (right, distance, low), (right, distance, high), (left, distance, high)]
+    pixels, depth = view.project(np.array(corners))
     if depth.min() <= 0.5:
         return
     mask = np.zeros(surface.shape[:2], np.uint8)

@@ -1,6 +1,6 @@
 """The cameras of a scene: where they hang, what they see, how they expose; drawn from the camera stream alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -100,20 +100,21 @@ def draw_camera(
     middle = np.hypot(np.sqrt(near * far), height - 1)
     # A dark camera in three, as in Night600; levels vary by a tenth or so from street to street.
     dark = camid % 3 == 2
-    order = (camid - 1) // 3 if dark else camid - 1 - (camid + 0) // 3
+    order = (camid - 1) // 3 if dark else camid - 1 - camid // 3
     levels = _DARK_LEVELS if dark else _LIT_LEVELS
     level = levels[order % len(levels)] * float(np.exp(0.10 * rng.standard_normal())) * light_scale
     lighting = draw_lighting(rng, near, far, dark=dark)
     gain = float(np.exp(rng.uniform(np.log(6), np.log(14))) if dark else np.exp(rng.uniform(np.log(3), np.log(8))))
     noise = difficulty**2  # fewer electrons for the same picture
     cast = np.exp(0.10 * difficulty * rng.standard_normal(3))
+    red, green, blue = (cast / cast.mean()).tolist()
     sensor = SensorOptions(
         full_well_electrons=12_000.0 / max(noise, 1e-3),
         gain=gain,
         read_noise_electrons=float(rng.uniform(1.2, 2.6)) * min(difficulty, 1.0),
         row_noise_electrons=float(rng.uniform(0, 0.35)) * min(difficulty, 1.0),
         black_level=0.003,
-        white_balance=_three(cast / cast.mean()),
+        white_balance=(red, green, blue),
         denoise=float(rng.uniform(0.0, 0.6)) if rng.uniform() < 0.75 else 0.0,
         gamma=float(rng.uniform(2.0, 2.4)),
         jpeg_quality=int(rng.integers(72, 94)),
@@ -125,9 +126,9 @@ def draw_camera(
     if modality is Modality.INFRARED:
         level = float(rng.uniform(38, 75)) * light_scale
         side = rng.uniform(-0.4, 0.4)
-        lamps = (Lamp("illuminator", (side, 0.0, height + 0.2), ILLUMINATOR, 1.0),)
-        leak = 0.05 * float(rng.uniform(0.2, 1.0))
-        lighting = Lighting((*lamps, *lighting.scaled(leak).lamps), tuple(leak * v for v in lighting.sky))  # type: ignore[arg-type]
+        lamp = Lamp("illuminator", (side, 0.0, height + 0.2), ILLUMINATOR)
+        leaking = lighting.scaled(0.05 * float(rng.uniform(0.2, 1.0)))
+        lighting = replace(leaking, lamps=(lamp, *leaking.lamps))
     camera = Camera(
         camid=camid,
         modality=modality,
@@ -163,10 +164,4 @@ def _exposed(camera: Camera) -> Camera:
     else:
         strength = float(received[3])
     wanted = (min(camera.level, 250.0) / 255) ** camera.sensor.gamma / camera.sensor.gain / _GREY
-    fields = {**camera.__dict__, "lighting": camera.lighting.scaled(wanted / strength)}
-    return Camera(**fields)
-
-
-def _three(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    red, green, blue = (float(v) for v in values)
-    return red, green, blue
+    return replace(camera, lighting=camera.lighting.scaled(wanted / strength))

@@ -44,6 +44,10 @@ class Lamp:
     light: Light
     radius_m: float = 1.0  # size of the lamp; strength stops rising nearer than this
 
+    def scaled(self, factor: float) -> "Lamp":
+        """The same lamp, stronger or weaker."""
+        return replace(self, light=_times(self.light, factor))
+
 
 @dataclass(frozen=True)
 class Lighting:
@@ -54,12 +58,7 @@ class Lighting:
 
     def scaled(self, factor: float) -> "Lighting":
         """The same light, stronger or weaker."""
-        lamps = tuple(replace(lamp, light=_times(lamp.light, factor)) for lamp in self.lamps)
-        return Lighting(lamps, _times(self.sky, factor))
-
-    def with_lamp(self, lamp: Lamp) -> "Lighting":
-        """One lamp more (a car that passes)."""
-        return replace(self, lamps=(*self.lamps, lamp))
+        return Lighting(tuple(lamp.scaled(factor) for lamp in self.lamps), _times(self.sky, factor))
 
     def arriving(self, points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What comes from each lamp at some points.
@@ -124,11 +123,11 @@ def draw_lighting(rng: np.random.Generator, near_m: float, far_m: float, *, dark
     return Lighting(tuple(lamps), sky)
 
 
-def draw_headlight(rng: np.random.Generator, at: tuple[float, float], power: float) -> Lamp:
+def draw_headlight(rng: np.random.Generator, at: tuple[float, float]) -> Lamp:
     """A car that passes while the picture is taken."""
     side = 1 if rng.uniform() < 0.5 else -1
     place = (at[0] + side * rng.uniform(3.5, 9), max(0.5, at[1] + rng.uniform(-7, 5)), rng.uniform(0.55, 0.95))
-    return Lamp("headlight", place, _times(HEADLIGHT, power), 2.0)
+    return Lamp("headlight", place, HEADLIGHT, 2.0)
 
 
 def _street(rng: np.random.Generator, place: tuple[float, float, float]) -> Lamp:

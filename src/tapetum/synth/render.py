@@ -33,16 +33,12 @@ def outline_box(posture: Posture, view: View) -> tuple[float, float, float, floa
     """Left, top, right, bottom of a figure on the picture, in pixels (may lie outside)."""
     points = np.concatenate([posture.lower, posture.upper])
     pixels, depth = view.project(points)
+    x, y = pixels.T
     margin = _SKIN_DEPTH * view.focal_px / depth
-    ends = points[:, 2]
-    below = np.minimum(margin, ends * view.focal_px / depth)  # nothing reaches below the ground
-    above = margin * 0.35
-    return (
-        float((pixels[:, 0] - margin).min()),
-        float((pixels[:, 1] - above).min()),
-        float((pixels[:, 0] + margin).max()),
-        float((pixels[:, 1] + below).max()),
-    )
+    below = np.minimum(margin, points[:, 2] * view.focal_px / depth)  # nothing reaches below the ground
+    ends = (x - margin).min(), (y - margin * 0.35).min(), (x + margin).max(), (y + below).max()
+    left, top, right, bottom = map(float, ends)
+    return left, top, right, bottom
 
 
 def choose_window(
@@ -61,10 +57,9 @@ def choose_window(
     Args:
         jitter: size of the usual inaccuracy, 1 is that of a good detector.
     """
-    body = (posture.lower.mean(0) + posture.upper.mean(0)) / 2
+    body = posture.centre
     focal = camera.focal_px * size[0] / 256
-    view = look_at((0.0, 0.0, camera.height_m), body, focal, (2, 2))
-    view = replace(view, centre_px=(0.0, 0.0))
+    view = replace(look_at((0.0, 0.0, camera.height_m), body, focal, (2, 2)), centre_px=(0.0, 0.0))
     left, top, right, bottom = outline_box(posture, view)
     shift = jitter * rng.standard_normal(2) * (0.035, 0.018)
     tall = (bottom - top) * (1.0 + jitter * rng.uniform(0.0, 0.10))
@@ -77,24 +72,22 @@ def choose_window(
         shift += ((0, 0.22 * np.sign(side[0])), (0.3 * np.sign(side[1]), 0.04), 0.12 * side)[kind]
     wide = tall * ratio
     x, y = (left + right) / 2 + shift[0] * wide, (top + bottom) / 2 + shift[1] * tall
-    factor = size[0] / tall if fixed else 1.0
     final = size if fixed else (_bounded(tall, size[0]), _bounded(wide, size[1]))
     oversample = 2.0 if final[0] < 110 else 1.5 if final[0] < 180 else 1.0
     height, width = round(final[0] * oversample), round(final[1] * oversample)
     zoom = height / tall if fixed else oversample
-    focal_rendered = focal * (factor * oversample if fixed else oversample)
+    focal_rendered = focal * (size[0] / tall * oversample if fixed else oversample)
     centre = (width / 2 - 0.5 - x * zoom, height / 2 - 0.5 - y * zoom)
     view = replace(view, focal_px=focal_rendered, centre_px=centre, size=(height, width))
     seen, depth = street.view.project(body[None])
     span = street.view.focal_px / focal
-    metre = focal_rendered / float(depth[0])
     floor, _ = view.project(np.array(((body[0], body[1], 0.0),)))
     return Window(
         view=view,
         size=final,
         street_centre=(float(seen[0, 0] + x * span), float(seen[0, 1] + y * span)),
         street_span=street.view.focal_px / focal_rendered,
-        metre_px=metre,
+        metre_px=focal_rendered / float(depth[0]),
         floor_px=float(floor[0, 1]),
         badly_cut=badly_cut,
     )
@@ -121,7 +114,7 @@ def paint_person(
     surface = draw_tubes(figure.tubes, posture.lower, posture.upper, posture.sideways, view)
     if not len(surface.pixels):
         return surface
-    body = (posture.lower.mean(0) + posture.upper.mean(0)) / 2
+    body = posture.centre
     if camera.channels != (4,):
         _cast_shadow(linear, view, lighting, body)
     colour = _shaded(surface, view, camera, lighting, figure, body)
@@ -145,7 +138,7 @@ def _shaded(
 ) -> FloatArray:
     """(N, C) light that each covered pixel sends to the camera."""
     channels = list(camera.channels)
-    albedo = figure.atlas.texels.take(surface.texels, axis=0)[:, channels]
+    albedo = figure.texels.take(surface.texels, axis=0)[:, channels]
     if channels == [4]:
         return thermal_light(albedo * (np.float32(0.85) + np.float32(0.15) * surface.normals[:, 2:]), camera)
     up = surface.normals @ view.axes[:, 2].astype(np.float32)

@@ -5,28 +5,28 @@ everything that differs from one picture to the next (place, walk, headlights, o
 leaves the others as they are: "the same people, other cameras" is another `camera_seed`.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from functools import cache, lru_cache, partial
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from tapetum.core.errors import RecipeError
-from tapetum.core.pixels import encode_jpeg
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
-from tapetum.synth.background import Street, build_street
+from tapetum.synth.background import build_street
 from tapetum.synth.body import Figure, build_figure, pose
 from tapetum.synth.camera import FRAME_SIZE, Camera, InfraredBand, draw_camera
 from tapetum.synth.lamps import Lighting, draw_headlight
 from tapetum.synth.people import Person, draw_person, liken
 from tapetum.synth.raster import FloatArray
 from tapetum.synth.render import add_occluder, choose_window, paint_person, through_lens
-from tapetum.synth.sensor import Picture, capture, develop, mean_lightness
+from tapetum.synth.sensor import Picture, capture, check_settings, develop, mean_lightness
 
 _FIGURES_KEPT = 64
+_SHARES = ("occluded_share", "badly_cut_share", "headlight_share", "infrared_likeness")
 
 
 @dataclass(frozen=True)
@@ -61,28 +61,24 @@ class SceneOptions:
     first_pid: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_train_people", "num_test_people"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("cameras", "pictures_per_camera", "first_pid"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(len(self.size) == 2 and min(self.size) >= 16, "size", self.size, "(height, width) of 16 or more")
-        _require(max(self.size) <= 2048, "size", self.size, "2048 or less")
-        _require(self.sizes in ("varying", "fixed"), "sizes", self.sizes, "varying or fixed")
-        _require(self.light_scale > 0, "light_scale", self.light_scale, "above 0")
-        _require(self.difficulty >= 0, "difficulty", self.difficulty, "0 or more")
-        for name in ("occluded_share", "badly_cut_share", "headlight_share", "infrared_likeness"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0..1")
-        for name in ("infrared_cameras", "paired_cameras"):
-            inside = all(1 <= camid <= self.cameras for camid in getattr(self, name))
-            _require(inside, name, getattr(self, name), f"camera numbers in 1..{self.cameras}")
-        apart = not set(self.infrared_cameras) & set(self.paired_cameras)
-        _require(apart, "paired_cameras", self.paired_cameras, "visible cameras, none of infrared_cameras")
-        _require(self.infrared_band in ("near", "thermal"), "infrared_band", self.infrared_band, "near or thermal")
-        if self.cameras_per_person is not None:
-            allowed = f"in 1..{self.cameras}"
-            _require(
-                1 <= self.cameras_per_person <= self.cameras, "cameras_per_person", self.cameras_per_person, allowed
-            )
+        infrared, paired = set(self.infrared_cameras), set(self.paired_cameras)
+        known = set(range(1, self.cameras + 1))
+        rules = [
+            *((name, vars(self)[name] >= 0, "0 or more") for name in ("num_train_people", "num_test_people")),
+            *((name, vars(self)[name] >= 1, "1 or more") for name in ("cameras", "pictures_per_camera", "first_pid")),
+            ("size", len(self.size) == 2 and min(self.size) >= 16, "(height, width) of 16 or more"),
+            ("size", max(self.size) <= 2048, "2048 or less"),
+            ("sizes", self.sizes in ("varying", "fixed"), "varying or fixed"),
+            ("light_scale", self.light_scale > 0, "above 0"),
+            ("difficulty", self.difficulty >= 0, "0 or more"),
+            *((name, 0 <= vars(self)[name] <= 1, "in 0..1") for name in _SHARES),
+            ("infrared_cameras", infrared <= known, f"camera numbers in 1..{self.cameras}"),
+            ("paired_cameras", paired <= known, f"camera numbers in 1..{self.cameras}"),
+            ("paired_cameras", not infrared & paired, "visible cameras, none of infrared_cameras"),
+            ("infrared_band", self.infrared_band in ("near", "thermal"), "near or thermal"),
+            ("cameras_per_person", self.cameras_per_person in {None, *known}, f"in 1..{self.cameras}"),
+        ]
+        check_settings("scene", self, rules)
 
     @property
     def train_pids(self) -> range:
@@ -130,9 +126,17 @@ class Scene:
 
     def __init__(self, options: SceneOptions) -> None:
         self.options = options
-        self._cameras: dict[tuple[int, Modality], Camera] = {}
-        self._streets: dict[tuple[int, Modality], Street] = {}
-        self._figures: OrderedDict[int, Figure] = OrderedDict()
+        self._draw_camera = cache(
+            partial(
+                draw_camera,
+                options.camera_seed,
+                band=options.infrared_band,
+                light_scale=options.light_scale,
+                difficulty=options.difficulty,
+            )
+        )
+        self._build_street = cache(build_street)
+        self._build_figure = lru_cache(_FIGURES_KEPT)(lambda pid: build_figure(self.person(pid)))
 
     def person(self, pid: int) -> Person:
         """Attributes of a person; they depend on `identity_seed`, `infrared_likeness` and the pid alone."""
@@ -149,31 +153,11 @@ class Scene:
             raise RecipeError(f"scene: camera {camid} is unknown; this scene has cameras 1 to {options.cameras}")
         if modality is None:
             modality = Modality.INFRARED if camid in options.infrared_cameras else Modality.VISIBLE
-        return _kept(
-            self._cameras,
-            (camid, modality),
-            lambda: draw_camera(
-                options.camera_seed,
-                camid,
-                modality=modality,
-                band=options.infrared_band,
-                light_scale=options.light_scale,
-                difficulty=options.difficulty,
-            ),
-        )
-
-    def street(self, camid: int, modality: Modality | None = None) -> Street:
-        """The empty view of a camera."""
-        camera = self.camera(camid, modality)
-        return _kept(self._streets, (camid, camera.modality), lambda: build_street(camera))
+        return self._draw_camera(camid, modality=modality)
 
     def figure(self, pid: int) -> Figure:
         """The person's painted figure; the last ones used are kept."""
-        figure = _kept(self._figures, pid, lambda: build_figure(self.person(pid)))
-        self._figures.move_to_end(pid)
-        if len(self._figures) > _FIGURES_KEPT:
-            self._figures.popitem(last=False)
-        return figure
+        return self._build_figure(pid)
 
     def cameras_of(self, pid: int) -> tuple[int, ...]:
         """The cameras that meet a person."""
@@ -210,11 +194,6 @@ class Scene:
         """
         return self.shot(pid, camid, index, modality).picture
 
-    def jpeg(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> bytes:
-        """The picture as the camera's JPEG file."""
-        quality = self.camera(camid, modality).sensor.jpeg_quality
-        return encode_jpeg(self.picture(pid, camid, index, modality), quality)
-
     def moment(self, pid: int, camid: int, index: int) -> SceneMoment:
         """Where and how the person is in a picture; pictures of one camera belong to one walk across its view."""
         camera = self.camera(camid)
@@ -238,20 +217,20 @@ class Scene:
 
     def shot(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> Shot:
         """One picture with its ground truth."""
-        options = self.options
-        camera = self.camera(camid, modality)
+        options, camera = self.options, self.camera(camid, modality)
+        spoilt = min(options.difficulty, 1.0)
         rng = numpy_generator(options.time_seed, "picture", pid, camid, index)
         moment = self.moment(pid, camid, index)
         figure = self.figure(pid)
         posture = pose(figure, moment.phase, effort=moment.effort).place(moment.at, moment.heading)
-        street = self.street(camid, modality)
+        street = self._build_street(camera)
         window = choose_window(
             camera,
             street,
             posture,
             options.size,
             fixed=options.sizes == "fixed",
-            badly_cut_share=options.badly_cut_share * min(options.difficulty, 1.0),
+            badly_cut_share=options.badly_cut_share * spoilt,
             jitter=options.difficulty,
             rng=rng,
         )
@@ -259,11 +238,11 @@ class Scene:
         lighting = camera.lighting.scaled(flicker)
         linear = street.cut(window.street_centre, window.street_span, window.view.size)
         linear *= np.float32(flicker)
-        headlight = bool(rng.uniform() < options.headlight_share * min(options.difficulty, 1.0))
+        headlight = bool(rng.uniform() < options.headlight_share * spoilt)
         if headlight and camera.modality is Modality.VISIBLE:
             lighting = _pass_car(linear, lighting, moment, rng)
         paint_person(linear, window.view, camera, lighting, figure, posture, moment.heading)
-        occluded = bool(rng.uniform() < options.occluded_share * min(options.difficulty, 1.0))
+        occluded = bool(rng.uniform() < options.occluded_share * spoilt)
         if occluded:
             add_occluder(linear, window, camera, lighting, moment.at, rng)
         linear = through_lens(linear, camera.focus_px * window.view.focal_px / camera.focal_px, window.size)
@@ -305,41 +284,24 @@ def contact_sheet(
         modality: None is each camera's own; otherwise what a camera of that modality sees in its place.
     """
     scene = Scene(options)
-    columns = list(camids) if camids is not None else list(range(1, options.cameras + 1))
-    rows = []
-    for pid in pids:
-        pictures = [scene.picture(pid, camid, 0, modality) for camid in columns]
-        cells = [cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA) for picture in pictures]
-        rows.append(np.concatenate(cells, axis=1))
-    sheet = np.asarray(np.concatenate(rows, axis=0), np.float32) * np.float32(brighten)
-    return np.asarray(np.clip(sheet, 0, 255), np.uint8)
+    columns = range(1, options.cameras + 1) if camids is None else list(camids)
+    rows = [
+        [cv2.resize(scene.picture(pid, c, 0, modality), size[::-1], interpolation=cv2.INTER_AREA) for c in columns]
+        for pid in pids
+    ]
+    sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    return np.clip(sheet * np.float32(brighten), 0, 255).astype(np.uint8)
 
 
 def _pass_car(linear: FloatArray, lighting: Lighting, moment: SceneMoment, rng: np.random.Generator) -> Lighting:
     """A passing car: its headlight joins the lamps and washes over the street, stronger on one side."""
     here = np.array(((*moment.at, 1.0),))
     usual = float(lighting.on_surface(here, np.array((0.0, -1.0, 0.0)), 0.5)[0, :3].mean())
-    lamp = draw_headlight(rng, moment.at, 1.0)
+    lamp = draw_headlight(rng, moment.at)
     _, strength = replace(lighting, lamps=(lamp,)).arriving(here)
     factor = rng.uniform(0.5, 3.0) * usual / float(strength[0, 0])
-    lighting = lighting.with_lamp(replace(lamp, light=tuple(factor * v for v in lamp.light)))  # type: ignore[arg-type]
+    lighting = replace(lighting, lamps=(*lighting.lamps, lamp.scaled(factor)))
     side = np.sign(lamp.position[0] - moment.at[0])
     ramp = 0.5 + 0.5 * side * np.linspace(-1, 1, linear.shape[1], dtype=np.float32)
     linear *= 1 + np.float32(rng.uniform(0.1, 0.7)) * ramp[:, None]
     return lighting
-
-
-_Value = TypeVar("_Value")
-_Key = TypeVar("_Key")
-
-
-def _kept(store: MutableMapping[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:
-    """The value kept under a key, made on first use."""
-    if key not in store:
-        store[key] = make()
-    return store[key]
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise RecipeError(f"scene: {name} is {value}; it must be {allowed}")

@@ -5,7 +5,8 @@ gamma has neither the noise nor the lost colours of a dark street. The night sce
 this file.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -23,9 +24,15 @@ _TABLE_STEP = 1 / 16  # spacing of its rows
 _TABLE_COLUMNS = 4096  # quantiles a row
 
 
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise RecipeError(f"sensor: {name} is {value}; it must be {allowed}")
+def check_settings(place: str, settings: object, rules: Iterable[tuple[str, bool, str]]) -> None:
+    """Complain about the first (name, whether it holds, what is allowed) that does not hold.
+
+    Raises:
+        RecipeError: naming the field of `settings`, its value and what is allowed.
+    """
+    for name, holds, allowed in rules:
+        if not holds:
+            raise RecipeError(f"{place}: {name} is {getattr(settings, name)}; it must be {allowed}")
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,17 @@ class SensorOptions:
     jpeg_quality: int = 88
 
     def __post_init__(self) -> None:
-        for name in ("exposure", "full_well_electrons", "gain", "gamma"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        for name in ("read_noise_electrons", "row_noise_electrons"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(0 <= self.black_level < 1, "black_level", self.black_level, "in 0..1")
-        _require(2 <= self.bits <= 16, "bits", self.bits, "in 2..16")
-        _require(0 <= self.denoise <= 1, "denoise", self.denoise, "in 0..1")
-        _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "in 1..100")
-        positive = len(self.white_balance) == 3 and min(self.white_balance) > 0
-        _require(positive, "white_balance", self.white_balance, "three values above 0")
+        rules = [
+            *((name, vars(self)[name] > 0, "above 0") for name in ("exposure", "full_well_electrons", "gain", "gamma")),
+            ("read_noise_electrons", self.read_noise_electrons >= 0, "0 or more"),
+            ("row_noise_electrons", self.row_noise_electrons >= 0, "0 or more"),
+            ("black_level", 0 <= self.black_level < 1, "in 0..1"),
+            ("bits", 2 <= self.bits <= 16, "in 2..16"),
+            ("denoise", 0 <= self.denoise <= 1, "in 0..1"),
+            ("jpeg_quality", 1 <= self.jpeg_quality <= 100, "in 1..100"),
+            ("white_balance", len(self.white_balance) == 3 and min(self.white_balance) > 0, "three values above 0"),
+        ]
+        check_settings("sensor", self, rules)
 
 
 NIGHT_SENSOR = SensorOptions(
@@ -78,27 +86,23 @@ class DarkenOptions:
     lightness: tuple[float, float] = (6.0, 40.0)
     tint: float = 0.12  # deviation of the logarithm of the lamp's colour, per channel
     falloff: float = 0.6  # largest share of the light that is lost across the picture, 0..1
-    sensor: SensorOptions = field(default=NIGHT_SENSOR)  # the camera; its exposure is set from `lightness`
+    sensor: SensorOptions = NIGHT_SENSOR  # the camera; its exposure is set from `lightness`
 
     def __post_init__(self) -> None:
         low, high = self.lightness
-        _require(0 < low <= high < 255, "lightness", self.lightness, "two values with 0 < low <= high < 255")
-        _require(self.tint >= 0, "tint", self.tint, "0 or more")
-        _require(0 <= self.falloff < 1, "falloff", self.falloff, "in 0..1")
-
-
-def expose(linear: FloatArray, options: SensorOptions, rng: np.random.Generator) -> Picture:
-    """What the camera makes of a scene: `capture`, then `develop`; JPEG is added when the file is written.
-
-    Args:
-        linear: (H, W, 3) float32 linear light, RGB; 1.0 fills the well at exposure 1.
-    """
-    return develop(capture(linear, options, rng), options)
+        rules = [
+            ("lightness", 0 < low <= high < 255, "two values with 0 < low <= high < 255"),
+            ("tint", self.tint >= 0, "0 or more"),
+            ("falloff", 0 <= self.falloff < 1, "in 0..1"),
+        ]
+        check_settings("sensor", self, rules)
 
 
 def capture(linear: FloatArray, options: SensorOptions, rng: np.random.Generator) -> FloatArray:
     """The converter's output: light, photon noise, read noise, gain and quantisation.
 
+    Args:
+        linear: (H, W, C) float32 linear light; 1.0 fills the well at exposure 1.
     Returns:
         (H, W, 3) float32 in 0..1 of the converter's range, pedestal still inside, a multiple of one step.
     """
@@ -166,7 +170,8 @@ def darken_picture(picture: Picture, options: DarkenOptions, rng: np.random.Gene
     linear = curve[picture] * (tint / tint.mean())
     linear *= _ramp(picture.shape[0], picture.shape[1], angle, loss)[..., None]
     exposure = _exposure_for(linear, target, sensor)
-    return expose(linear, replace(sensor, exposure=exposure), rng)
+    sensor = replace(sensor, exposure=exposure)
+    return develop(capture(linear, sensor, rng), sensor)
 
 
 def gamma_darken(picture: Picture, gamma: float) -> Picture:
@@ -174,7 +179,8 @@ def gamma_darken(picture: Picture, gamma: float) -> Picture:
 
     Source: the IDF paper's Market1501-N, which does not print its gamma.
     """
-    _require(gamma > 0, "gamma", gamma, "above 0")
+    if gamma <= 0:
+        raise RecipeError(f"sensor: gamma is {gamma}; it must be above 0")
     curve = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
     dark: Picture = curve[picture]
     return dark

@@ -21,7 +21,7 @@ from tapetum.synth.camera import FRAME_SIZE, Camera
 from tapetum.synth.raster import FloatArray, View
 from tapetum.synth.render import WALK_SPEED, outline_box, paint_person, through_lens
 from tapetum.synth.scene import Scene, photograph
-from tapetum.synth.sensor import Picture
+from tapetum.synth.sensor import Picture, check_settings
 
 _LEAST_HEIGHT_PX = 12  # smaller boxes are no ground truth
 _LEAST_SHARE = 0.25  # of a person inside the frame, for a box
@@ -44,15 +44,14 @@ class VideoOptions:
 
     def check(self, seconds: float) -> None:
         """Raise RecipeError where a video cannot be made like this."""
-        for name, holds, allowed in (
+        rules = [
             ("size", min(self.size) >= 64 and not any(side % 2 for side in self.size), "even numbers of 64 or more"),
             ("fps", 1 <= self.fps <= 120, "in 1..120"),
             ("zoom", self.zoom > 0, "above 0"),
             ("seconds_between", self.seconds_between > 0, "above 0"),
             ("quality", 0 <= self.quality <= 51, "in 0..51"),
-        ):
-            if not holds:
-                raise RecipeError(f"video: {name} is {getattr(self, name)}; it must be {allowed}")
+        ]
+        check_settings("video", self, rules)
         if seconds * self.fps < 1:
             raise RecipeError(f"video: {seconds} seconds at {self.fps} frames a second are no frame; make it longer")
 
@@ -71,10 +70,8 @@ class Passage:
     def at(self, seconds: float) -> tuple[float, float]:
         """Ground position at a time."""
         way = self.speed * (seconds - self.middle_seconds)
-        return (
-            self.middle[0] + way * float(np.sin(self.heading)),
-            self.middle[1] - way * float(np.cos(self.heading)),
-        )
+        x, y = self.middle
+        return x + way * float(np.sin(self.heading)), y - way * float(np.cos(self.heading))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def look(
     surface = draw_tubes(figure.tubes, posture.lower, posture.upper, posture.sideways, view)
     picture = np.zeros((160 * 80, 5), np.float32)
     cover = np.zeros(160 * 80, np.float32)
-    picture[surface.pixels] = figure.atlas.texels[surface.texels]
+    picture[surface.pixels] = figure.texels[surface.texels]
     cover[surface.pixels] = surface.coverage
     return picture.reshape(160, 80, 5)[..., channel], cover.reshape(160, 80)
 
