@@ -107,7 +107,7 @@ def generate_dataset(
         pictures = [picture for part in parts for picture in part["files"]]
         pairs = {str(c): _camera_facts(scene, c, Modality.INFRARED) for c in sorted(set(options.paired_cameras))}
         facts = {
-            "people": {str(pid): _plain(scene.person(pid).attributes()) for pid in pids},
+            "people": {str(pid): _plain(asdict(scene.person(pid))) for pid in pids},
             "cameras": {str(c): _camera_facts(scene, c) for c in range(1, options.cameras + 1)},
             **({"paired_cameras": pairs} if pairs else {}),
             "pictures": pictures,
@@ -158,7 +158,7 @@ def generate_video(
     def finish(parts: list[dict[str, Any]]) -> dict[str, Any]:
         seen = sorted({pid for part in parts for pid in part["pids"]})
         return {
-            "people": {str(pid): _plain(scene.person(pid).attributes()) for pid in seen},
+            "people": {str(pid): _plain(asdict(scene.person(pid))) for pid in seen},
             "cameras": {str(c): _camera_facts(scene, c) for c in camids},
             "videos": [{key: value for key, value in part.items() if key != "files"} for part in parts],
         }

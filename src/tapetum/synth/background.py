@@ -1,8 +1,4 @@
-"""The street behind the people, and what stands in front of them.
-
-A camera does not move, so its street is rendered once, as a full frame of light that reaches the sensor; pictures
-are cut from it where the person stands.
-"""
+"""The street behind the people, rendered once as a full frame of light, and what stands in front of them."""
 
 from dataclasses import dataclass
 
@@ -25,12 +21,7 @@ class Street:
     light: FloatArray  # (H, W, C) float32 linear light in the channels that the camera sees
 
     def cut(self, centre: tuple[float, float], span: float, size: tuple[int, int]) -> FloatArray:
-        """A window of the street, resampled; beyond the frame it is mirrored.
-
-        Args:
-            centre: (x, y) of the window's centre in pixels of the frame.
-            span: frame pixels a pixel of the window.
-        """
+        """A window, `span` frame pixels a pixel, around (x, y) of the frame; beyond the frame it is mirrored."""
         left, top = centre[0] - span * (size[1] - 1) / 2, centre[1] - span * (size[0] - 1) / 2
         matrix = np.array(((span, 0, left), (0, span, top)), np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -78,11 +69,7 @@ def build_street(camera: Camera, size: tuple[int, int] = STREET_SIZE) -> Street:
 
 
 def thermal_light(warmth: FloatArray, camera: Camera) -> FloatArray:
-    """What a thermal sensor receives: nothing but the warmth of the surface itself.
-
-    Args:
-        warmth: 0 the temperature of the air, 1 that of skin.
-    """
+    """What a thermal sensor receives from surfaces of a warmth between 0 (the air) and 1 (skin): nothing else."""
     level = np.clip(np.float32(0.10) + np.float32(0.72) * warmth, 0, 1)
     return np.asarray(level**camera.sensor.gamma / camera.sensor.gain, np.float32)
 

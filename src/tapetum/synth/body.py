@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tapetum.synth.cloth import CHANNELS, paint_part
 from tapetum.synth.people import Person
-from tapetum.synth.raster import PROFILE_ROWS, FloatArray, Tube
+from tapetum.synth.raster import PROFILE_ROWS, FloatArray, Posture, Tube
 
 BONES = (
     "pelvis", "trunk", "neck", "head", "hang",
@@ -44,33 +44,6 @@ class Figure:
     texels: FloatArray  # (N, cloth.CHANNELS), part by part
 
 
-@dataclass(frozen=True)
-class Posture:
-    """Where each part of a figure is, in the body frame."""
-
-    lower: NDArray[np.float64]  # (P, 3) ends of the axes, metres
-    upper: NDArray[np.float64]
-    sideways: NDArray[np.float64]  # (P, 3) unit vector to the part's own right
-
-    @property
-    def centre(self) -> NDArray[np.float64]:
-        """(3,) mean of all ends."""
-        middle: NDArray[np.float64] = (self.lower.mean(0) + self.upper.mean(0)) / 2
-        return middle
-
-    def place(self, at: tuple[float, float], heading: float) -> "Posture":
-        """The same posture standing in the world (X right, Y away, Z up).
-
-        Args:
-            at: ground position (X, Y), metres.
-            heading: 0 walks towards -Y, a quarter turn walks towards +X; radians.
-        """
-        sine, cosine = np.sin(heading), np.cos(heading)
-        turn = np.array(((-cosine, -sine, 0.0), (sine, -cosine, 0.0), (0.0, 0.0, 1.0)))  # rows: right, forward, up
-        origin = np.array((*at, 0.0))
-        return Posture(self.lower @ turn + origin, self.upper @ turn + origin, self.sideways @ turn)
-
-
 def build_figure(person: Person) -> Figure:
     """Shapes and painted surface of a person; some milliseconds, so keep the figure while it is needed."""
     parts = _parts(person)
@@ -87,11 +60,7 @@ def build_figure(person: Person) -> Figure:
 
 
 def pose(figure: Figure, phase: float, *, effort: float = 1.0) -> Posture:
-    """The figure at one moment of its walk.
-
-    Args:
-        effort: share of the person's usual swing; 0 stands still.
-    """
+    """The figure at one moment of its walk: phase of the double step in radians, share of the usual swing."""
     bones = _bones(figure.person, phase, effort)
     rows = [_BONE_ROW[part.bone] for part in figure.parts]
     low, high, side = bones.lower[rows], bones.upper[rows], bones.sideways[rows]

@@ -53,11 +53,7 @@ class Camera:
         return (3,) if self.band == "near" else (4,)
 
     def frame_view(self, size: tuple[int, int] = FRAME_SIZE) -> View:
-        """The camera itself, looking at the middle of the path.
-
-        Args:
-            size: (height, width) of the frame in pixels; the field of view stays.
-        """
+        """The camera itself, looking at the middle of the path; the field of view stays for every (height, width)."""
         middle = np.array((0.0, np.sqrt(self.near_m * self.far_m), 1.0))
         scale = size[0] / FRAME_SIZE[0]
         return look_at((0.0, 0.0, self.height_m), middle, self.focal_px * scale, size)
@@ -85,12 +81,7 @@ def draw_camera(
     light_scale: float = 1.0,
     difficulty: float = 1.0,
 ) -> Camera:
-    """The camera `camid` of the street `camera_seed`.
-
-    Args:
-        light_scale: factor of the display level of every camera; 1 is a campus at night.
-        difficulty: strength of noise, blur and colour cast; 1 is usual, 0 has none of them.
-    """
+    """The camera `camid` of the street `camera_seed`; light_scale and difficulty as in `SceneOptions`."""
     rng = numpy_generator(camera_seed, "camera", camid)
     downward = (camid % 2 == 0) if rng.uniform() < 0.8 else (camid % 2 == 1)
     height = rng.uniform(3.4, 5.5) if downward else rng.uniform(1.5, 2.3)
@@ -119,16 +110,6 @@ def draw_camera(
         gamma=float(rng.uniform(2.0, 2.4)),
         jpeg_quality=int(rng.integers(72, 94)),
     )
-    focus = float(rng.uniform(0.3, 1.5)) * difficulty
-    shutter = float(rng.uniform(1 / 60, 1 / 20)) * difficulty
-    path = float(rng.uniform(-np.pi, np.pi))
-    street_seed = int(rng.integers(2**31))
-    if modality is Modality.INFRARED:
-        level = float(rng.uniform(38, 75)) * light_scale
-        side = rng.uniform(-0.4, 0.4)
-        lamp = Lamp("illuminator", (side, 0.0, height + 0.2), ILLUMINATOR)
-        leaking = lighting.scaled(0.05 * float(rng.uniform(0.2, 1.0)))
-        lighting = replace(leaking, lamps=(lamp, *leaking.lamps))
     camera = Camera(
         camid=camid,
         modality=modality,
@@ -138,14 +119,19 @@ def draw_camera(
         near_m=near,
         far_m=far,
         focal_px=0.56 * _NOMINAL * zoom * middle / 1.7,
-        path=path,
         level=level,
         lighting=lighting,
         sensor=sensor,
-        focus_px=focus,
-        shutter_seconds=shutter,
-        street_seed=street_seed,
+        focus_px=float(rng.uniform(0.3, 1.5)) * difficulty,  # the arguments are drawn in this order
+        shutter_seconds=float(rng.uniform(1 / 60, 1 / 20)) * difficulty,
+        path=float(rng.uniform(-np.pi, np.pi)),
+        street_seed=int(rng.integers(2**31)),
     )
+    if modality is Modality.INFRARED:
+        level = float(rng.uniform(38, 75)) * light_scale
+        lamp = Lamp("illuminator", (rng.uniform(-0.4, 0.4), 0.0, height + 0.2), ILLUMINATOR)
+        leaking = lighting.scaled(0.05 * float(rng.uniform(0.2, 1.0)))
+        camera = replace(camera, level=level, lighting=replace(leaking, lamps=(lamp, *leaking.lamps)))
     return _exposed(camera)
 
 

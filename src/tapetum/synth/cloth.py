@@ -1,8 +1,4 @@
-"""The painted surface of a person: one atlas of visible albedo, near-infrared reflectance and warmth per figure.
-
-Each part is a rectangle of texels, rows along its axis and columns around it. Painting happens once a person, so
-motifs may be as rich as one likes; drawing only looks the texels up.
-"""
+"""The painted surface of a person, once for all pictures; each part is a rectangle of texels, along and around it."""
 
 from collections.abc import Callable
 
@@ -24,14 +20,14 @@ _SHAPES = {  # texels along and around; every other part is small
 }  # fmt: skip
 _LIMB_SHAPE = (44, 40)
 _BARE_WARMTH = 1.0  # of skin, relative; thin cloth lets about half of it through
+_BLACK = Dye("shadow", (0.01, 0.01, 0.01), 0.05)
 _CLOTH_WARMTH = {"t_shirt": 0.62, "shirt": 0.55, "jacket": 0.38, "coat": 0.3}
 
 
 class Canvas:
     """The texels of one part, (rows, columns, CHANNELS), and where each of them lies on it.
 
-    Channels: linear red, green, blue albedo, near-infrared reflectance, warmth (0 the temperature of the air, 1 that of
-    skin).
+    Channels: linear red, green, blue albedo, near-infrared reflectance, warmth (0 that of the air, 1 that of skin).
     """
 
     def __init__(self, name: str, length_m: float, profile: FloatArray) -> None:
@@ -68,12 +64,7 @@ class Canvas:
 
 
 def paint_part(person: Person, name: str, length_m: float, profile: FloatArray) -> FloatArray:
-    """The texels of one part of a person, (rows, columns, CHANNELS).
-
-    Args:
-        length_m: of its axis.
-        profile: see `raster.Tube`.
-    """
+    """The texels of one part of a person, (rows, columns, CHANNELS); the profile is that of `raster.Tube`."""
     canvas = Canvas(name, length_m, profile)
     _PAINTERS[canvas.stem](canvas, person, numpy_generator(person.texture_seed, "cloth", canvas.stem))
     return np.clip(canvas.texels, 0.004, 1, out=canvas.texels)
@@ -91,7 +82,9 @@ def _paint_trunk(canvas: Canvas, person: Person, rng: np.random.Generator) -> No
     if motif.uniform() < 0.2 and upper.kind in ("t_shirt", "jacket"):  # a print on the back only
         canvas.paint((canvas.front < 0) & _motif(x, canvas.z - np.float32(0.6 * canvas.length_m), motif), upper.second)
     if upper.front_open:
-        _open_front(canvas, upper, 0.045 + 0.03 * t)
+        half = 0.045 + 0.03 * t  # the inner shirt shows between the two sides, with a shadow at the edge
+        canvas.paint(front & (np.abs(np.abs(x) - half) < 0.012), _mixed(upper.first, _BLACK, 0.6))
+        canvas.paint(front & (np.abs(x) < half), upper.second, 0.6)
     elif upper.kind in ("jacket", "coat"):
         canvas.paint(front & (np.abs(x) < 0.008), _mixed(upper.first, upper.second, 0.35))
         lapel = 0.10 * np.clip((t - 0.72) / 0.25, 0, 1)
@@ -256,39 +249,25 @@ def _cloth(canvas: Canvas, garment: Garment, *, sleeve: bool = False, warmth: fl
             canvas.paint(np.cos(canvas.angle) > 0, second)
 
 
-def _open_front(canvas: Canvas, garment: Garment, half: FloatArray) -> None:
-    """The inner shirt between the two sides of an open jacket, with a shadow at the edge."""
-    gap = (canvas.front > 0) & (np.abs(canvas.x) < half)
-    canvas.paint((canvas.front > 0) & (np.abs(np.abs(canvas.x) - half) < 0.012), _mixed(garment.first, _BLACK, 0.6))
-    canvas.paint(gap, garment.second, 0.6)
-
-
-_BLACK = Dye("shadow", (0.01, 0.01, 0.01), 0.05)
-
-
 def _motif(x: FloatArray, z: FloatArray, rng: np.random.Generator) -> Mask:
     """A print around (0, 0): disc, ring, box, bars, cross, triangle or letters."""
     size = np.float32(rng.uniform(0.055, 0.105))
     kind = int(rng.integers(7))
-    if kind == 0:
-        mask = x**2 + z**2 < size**2
-    elif kind == 1:
-        radius = np.sqrt(x**2 + z**2)
-        mask = (radius < size) & (radius > 0.55 * size)
-    elif kind == 2:
-        mask = (np.abs(x) < size) & (np.abs(z) < 0.7 * size)
-    elif kind == 3:
-        mask = (np.abs(x) < size) & (np.abs(z) < size) & ((z / size * 2.5) % 1 < 0.55)
-    elif kind == 4:
-        mask = ((np.abs(x) < 0.3 * size) | (np.abs(z) < 0.3 * size)) & (np.abs(x) < size) & (np.abs(z) < size)
-    elif kind == 5:
-        mask = (z > -size) & (np.abs(x) < (size - z) * 0.5)
-    else:
+    radius, wide, tall = np.sqrt(x**2 + z**2), np.abs(x), np.abs(z)
+    if kind == 6:
         letters = rng.uniform(size=12) < 0.65
         column = np.clip(((x + size) / (2 * size) * 6).astype(np.int32), 0, 5)
-        row = (z > 0).astype(np.int32)
-        mask = (np.abs(x) < size) & (np.abs(z) < 0.5 * size) & letters[column + 6 * row]
-    return np.asarray(mask, np.bool_)
+        return np.asarray((wide < size) & (tall < 0.5 * size) & letters[column + 6 * (z > 0)], np.bool_)
+    box = (wide < size) & (tall < size)
+    masks = (
+        x**2 + z**2 < size**2,
+        (radius < size) & (radius > 0.55 * size),
+        (wide < size) & (tall < 0.7 * size),
+        box & ((z / size * 2.5) % 1 < 0.55),
+        box & ((wide < 0.3 * size) | (tall < 0.3 * size)),
+        (z > -size) & (wide < (size - z) * 0.5),
+    )
+    return np.asarray(masks[kind], np.bool_)
 
 
 def _folds(canvas: Canvas, rng: np.random.Generator, amount: float) -> None:

@@ -61,11 +61,7 @@ class Lighting:
         return Lighting(tuple(lamp.scaled(factor) for lamp in self.lamps), _times(self.sky, factor))
 
     def arriving(self, points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What comes from each lamp at some points.
-
-        Returns:
-            (K, N, 3) unit directions to the lamps and (K, N) strengths before the lamp's colour, 1 at 5 m.
-        """
+        """(K, N, 3) unit directions from points to lamps; (K, N) strengths before the lamp's colour, 1 at 5 m."""
         places = np.array([lamp.position for lamp in self.lamps], np.float64).reshape(-1, 1, 3)
         radii = np.array([lamp.radius_m for lamp in self.lamps], np.float64).reshape(-1, 1)
         way = places - points[None]
@@ -80,14 +76,7 @@ class Lighting:
     def on_surface(
         self, points: NDArray[np.floating], normal: NDArray[np.floating], facing_up: float
     ) -> NDArray[np.float32]:
-        """Light that a matt surface receives.
-
-        Args:
-            points: (N, 3) metres.
-            facing_up: share of the sky the surface sees, 0..1.
-        Returns:
-            (N, 4) float32 per channel.
-        """
+        """(N, 4) float32 light on a matt surface at (N, 3) points that sees the share `facing_up` of the sky."""
         points = np.asarray(points, np.float32)
         received = np.tile(np.array(self.sky, np.float32) * np.float32(facing_up), (len(points), 1))
         for lamp in self.lamps:  # one after the other: there are few lamps and may be half a million points
@@ -102,8 +91,7 @@ class Lighting:
 def draw_lighting(rng: np.random.Generator, near_m: float, far_m: float, *, dark: bool) -> Lighting:
     """A street's lamps in front of a camera; overall strength is arbitrary (the camera sets its exposure).
 
-    Args:
-        dark: no lamp nearby, so that star- and city light and far lamps remain.
+    Where it is dark, there is no lamp nearby, so that star- and city light and far lamps remain.
     """
     lamps = []
     if dark:

@@ -4,7 +4,7 @@ Every coloured surface has a visible albedo and a near-infrared reflectance that
 dyes that look black reflect near-infrared freely, so an infrared camera sees other contrasts.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +12,6 @@ import numpy as np
 from tapetum.core.seeding import numpy_generator
 
 Pattern = Literal["plain", "stripes", "vertical_stripes", "checks", "blocks", "logo"]
-UpperKind = Literal["t_shirt", "shirt", "jacket", "coat"]
-LowerKind = Literal["trousers", "shorts", "skirt"]
 HairKind = Literal["short", "long", "bald"]
 HatKind = Literal["none", "cap", "beanie"]
 BagKind = Literal["none", "backpack", "shoulder_bag", "handbag"]
@@ -110,10 +108,6 @@ class Person:
     cadence_hz: float  # double steps a second
     texture_seed: int  # of folds and motifs
 
-    def attributes(self) -> dict[str, Any]:
-        """The person as plain values (for ground-truth files)."""
-        return asdict(self)
-
     @property
     def long_sleeves(self) -> bool:
         """Whether the upper garment covers the forearms."""
@@ -159,11 +153,7 @@ def draw_person(identity_seed: int, pid: int) -> Person:
 
 
 def liken(person: Person, share: float) -> Person:
-    """The same person in clothes whose near-infrared reflectance follows their visible lightness more or less.
-
-    Args:
-        share: 0 leaves it like that, 1 gives every dye the reflectance that belongs to its lightness.
-    """
+    """The same person; a share from 0 to 1 of each dye's near-infrared reflectance follows its visible lightness."""
     if not share:
         return person
 

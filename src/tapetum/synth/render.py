@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.synth.background import Street, draw_occluder, thermal_light
-from tapetum.synth.body import Figure, Posture
+from tapetum.synth.body import Figure
 from tapetum.synth.camera import Camera, look_at
 from tapetum.synth.lamps import Lighting
-from tapetum.synth.raster import FloatArray, Surface, View, draw_tubes
+from tapetum.synth.raster import FloatArray, Posture, Surface, View, draw_tubes
 
 WALK_SPEED = 1.35  # metres a second
 _SKIN_DEPTH = 0.09  # metres between a bone's end and the outline of the body
@@ -52,11 +52,7 @@ def choose_window(
     jitter: float,
     rng: np.random.Generator,
 ) -> Window:
-    """The box that a detector would have cut around a person.
-
-    Args:
-        jitter: size of the usual inaccuracy, 1 is that of a good detector.
-    """
+    """The box that a detector would have cut around a person; a jitter of 1 is the inaccuracy of a good one."""
     body = posture.centre
     focal = camera.focal_px * size[0] / 256
     view = replace(look_at((0.0, 0.0, camera.height_m), body, focal, (2, 2)), centre_px=(0.0, 0.0))
@@ -106,12 +102,8 @@ def paint_person(
     posture: Posture,
     heading: float,
 ) -> Surface:
-    """Add a person and the shadow below to a linear picture, in place.
-
-    Args:
-        linear: (H, W, C) float32 light in the camera's channels.
-    """
-    surface = draw_tubes(figure.tubes, posture.lower, posture.upper, posture.sideways, view)
+    """Add a person and the shadow below to linear light (H, W, C) in the camera's channels, in place."""
+    surface = draw_tubes(figure.tubes, posture, view)
     if not len(surface.pixels):
         return surface
     body = posture.centre
@@ -233,12 +225,7 @@ def add_occluder(
 
 
 def through_lens(linear: FloatArray, blur_px: float, size: tuple[int, int]) -> FloatArray:
-    """Blur of the lens, then the pixels of the sensor.
-
-    Args:
-        linear: (H, W, C) float32 at the resolution of rendering.
-        blur_px: deviation of the blur in rendered pixels.
-    """
+    """Linear light (H, W, C) blurred by a deviation in rendered pixels, then cut into the pixels of the sensor."""
     shape = (*size, linear.shape[2])
     if blur_px > 0.35:
         linear = np.asarray(cv2.GaussianBlur(linear, (0, 0), blur_px), np.float32).reshape(linear.shape)

@@ -31,31 +31,25 @@ _SHARES = ("occluded_share", "badly_cut_share", "headlight_share", "infrared_lik
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Everything that decides a scene.
-
-    Attributes:
-        size: nominal (height, width) in pixels: with varying sizes, most pictures are smaller and few larger.
-        difficulty: strength of noise, blur, colour casts, occlusion and bad cuts; 1 is usual, 0 has none of them.
-        paired_cameras: camera numbers at which an infrared camera hangs beside the visible one, with the same number.
-    """
+    """Everything that decides a scene."""
 
     num_train_people: int = 60
     num_test_people: int = 60
     cameras: int = 8
     pictures_per_camera: int = 3
     cameras_per_person: int | None = None  # cameras that meet a person; None is all of them
-    size: tuple[int, int] = (256, 128)
+    size: tuple[int, int] = (256, 128)  # nominal (height, width); with varying sizes most pictures are smaller
     sizes: Literal["varying", "fixed"] = "varying"  # "varying" as a detector would cut them, or "fixed" at `size`
     identity_seed: int = 0
     camera_seed: int = 0
     time_seed: int = 0
     light_scale: float = 1.0  # factor of the light of every camera; 1 is a campus at night
-    difficulty: float = 1.0
+    difficulty: float = 1.0  # strength of noise, blur, colour casts, occlusion and bad cuts; 0 has none of them
     occluded_share: float = 0.12  # pictures with something in front of the person
     badly_cut_share: float = 0.10  # pictures whose box misses or dwarfs the person
     headlight_share: float = 0.15  # pictures taken while a car passes
     infrared_cameras: tuple[int, ...] = ()
-    paired_cameras: tuple[int, ...] = ()
+    paired_cameras: tuple[int, ...] = ()  # beside which an infrared camera of the same number hangs
     infrared_band: InfraredBand = "near"  # "near" (with an illuminator) or "thermal"
     infrared_likeness: float = 0.0  # how far near-infrared reflectance follows visible lightness; 0 is not at all
     first_pid: int = 1
@@ -93,15 +87,11 @@ class SceneOptions:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture and what is known about it.
-
-    Attributes:
-        facts: ground truth by name: heading_deg (0 faces the camera), distance_m, occluded, badly_cut, headlight,
-            lightness (0..255), electrons (mean signal of a pixel).
-    """
+    """One picture and what is known about it."""
 
     picture: Picture  # (H, W, 3) uint8 RGB before JPEG
     modality: Modality
+    # heading_deg (0 faces the camera), distance_m, occluded, badly_cut, headlight, lightness (0..255), electrons (mean)
     facts: dict[str, float | bool]
 
 
@@ -113,12 +103,6 @@ class SceneMoment:
     heading: float
     phase: float
     effort: float  # share of the usual swing
-
-    @property
-    def seen_from_deg(self) -> float:
-        """Heading against the line of sight, degrees: 0 faces the camera, 180 walks away."""
-        towards = np.arctan2(-self.at[0], self.at[1])
-        return float(np.degrees((self.heading - towards + np.pi) % (2 * np.pi) - np.pi))
 
 
 class Scene:
@@ -143,11 +127,7 @@ class Scene:
         return liken(draw_person(self.options.identity_seed, pid), self.options.infrared_likeness)
 
     def camera(self, camid: int, modality: Modality | None = None) -> Camera:
-        """A camera, as it is or as if it saw the other modality.
-
-        Args:
-            modality: None is what the options say.
-        """
+        """A camera, as the options have it or as if it saw the other modality."""
         options = self.options
         if not 1 <= camid <= options.cameras:
             raise RecipeError(f"scene: camera {camid} is unknown; this scene has cameras 1 to {options.cameras}")
@@ -187,11 +167,7 @@ class Scene:
         ]
 
     def picture(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> Picture:
-        """One picture, (H, W, 3) uint8 RGB before JPEG; a pure function of the options and these arguments.
-
-        Args:
-            modality: None is the camera's own; the other one shows the same moment as the other sensor sees it.
-        """
+        """One picture, (H, W, 3) uint8 RGB before JPEG; another modality shows the same moment to its sensor."""
         return self.shot(pid, camid, index, modality).picture
 
     def moment(self, pid: int, camid: int, index: int) -> SceneMoment:
@@ -246,10 +222,11 @@ class Scene:
         if occluded:
             add_occluder(linear, window, camera, lighting, moment.at, rng)
         linear = through_lens(linear, camera.focus_px * window.view.focal_px / camera.focal_px, window.size)
-        noise = numpy_generator(options.time_seed, "noise", pid, camid, index)
-        picture = photograph(linear, camera, noise)
+        picture = photograph(linear, camera, numpy_generator(options.time_seed, "noise", pid, camid, index))
+        towards = np.arctan2(-moment.at[0], moment.at[1])
+        heading = float(np.degrees((moment.heading - towards + np.pi) % (2 * np.pi) - np.pi))
         facts: dict[str, float | bool] = {
-            "heading_deg": round(moment.seen_from_deg, 1),
+            "heading_deg": round(heading, 1),
             "distance_m": round(float(np.hypot(*moment.at)), 2),
             "occluded": occluded,
             "badly_cut": window.badly_cut,
@@ -273,24 +250,19 @@ def contact_sheet(
     options: SceneOptions,
     pids: Iterable[int],
     *,
-    camids: Iterable[int] | None = None,
     modality: Modality | None = None,
     size: tuple[int, int] = (192, 96),
-    brighten: float = 1.0,
 ) -> Picture:
     """A table of pictures for reports and read-me files: one row a person, one column a camera.
 
-    Args:
-        modality: None is each camera's own; otherwise what a camera of that modality sees in its place.
+    With a modality, what a camera of that modality sees in the place of each.
     """
     scene = Scene(options)
-    columns = range(1, options.cameras + 1) if camids is None else list(camids)
-    rows = [
-        [cv2.resize(scene.picture(pid, c, 0, modality), size[::-1], interpolation=cv2.INTER_AREA) for c in columns]
-        for pid in pids
-    ]
-    sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
-    return np.clip(sheet * np.float32(brighten), 0, 255).astype(np.uint8)
+    rows = []
+    for pid in pids:
+        pictures = [scene.picture(pid, camid, 0, modality) for camid in range(1, options.cameras + 1)]
+        rows.append(np.hstack([cv2.resize(each, size[::-1], interpolation=cv2.INTER_AREA) for each in pictures]))
+    return np.asarray(np.vstack(rows), np.uint8)
 
 
 def _pass_car(linear: FloatArray, lighting: Lighting, moment: SceneMoment, rng: np.random.Generator) -> Lighting:

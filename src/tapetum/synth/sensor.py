@@ -25,11 +25,7 @@ _TABLE_COLUMNS = 4096  # quantiles a row
 
 
 def check_settings(place: str, settings: object, rules: Iterable[tuple[str, bool, str]]) -> None:
-    """Complain about the first (name, whether it holds, what is allowed) that does not hold.
-
-    Raises:
-        RecipeError: naming the field of `settings`, its value and what is allowed.
-    """
+    """Complain about the first field of `settings` (its name, whether it holds, what is allowed) that does not hold."""
     for name, holds, allowed in rules:
         if not holds:
             raise RecipeError(f"{place}: {name} is {getattr(settings, name)}; it must be {allowed}")
@@ -37,13 +33,9 @@ def check_settings(place: str, settings: object, rules: Iterable[tuple[str, bool
 
 @dataclass(frozen=True)
 class SensorOptions:
-    """One camera's sensor and what its processor does to the picture.
+    """One camera's sensor and what its processor does to the picture."""
 
-    Attributes:
-        exposure: electrons of a pixel as a fraction of the full well, per unit of linear light (shutter and aperture).
-    """
-
-    exposure: float = 1.0
+    exposure: float = 1.0  # electrons of a pixel as a fraction of the full well, per unit of linear light
     full_well_electrons: float = 12_000.0
     gain: float = 1.0  # amplification before the converter; gain 8 saturates at an eighth of the full well
     read_noise_electrons: float = 2.5  # deviation of the noise that is there without any light, in electrons
@@ -76,13 +68,10 @@ NIGHT_SENSOR = SensorOptions(
 
 @dataclass(frozen=True)
 class DarkenOptions:
-    """How `darken_picture` turns a daytime picture into a night one.
+    """How `darken_picture` turns a daytime picture into a night one."""
 
-    Attributes:
-        lightness: smallest and largest mean lightness (0..255) of the result before noise, drawn evenly in the
-            logarithm for each picture; the default spans the paper's low and medium levels.
-    """
-
+    # smallest and largest mean lightness (0..255) before noise, drawn evenly in the logarithm for each picture; these
+    # span the paper's low and medium levels
     lightness: tuple[float, float] = (6.0, 40.0)
     tint: float = 0.12  # deviation of the logarithm of the lamp's colour, per channel
     falloff: float = 0.6  # largest share of the light that is lost across the picture, 0..1
@@ -104,7 +93,7 @@ def capture(linear: FloatArray, options: SensorOptions, rng: np.random.Generator
     Args:
         linear: (H, W, C) float32 linear light; 1.0 fills the well at exposure 1.
     Returns:
-        (H, W, 3) float32 in 0..1 of the converter's range, pedestal still inside, a multiple of one step.
+        (H, W, C) float32 in 0..1 of the converter's range, pedestal still inside, a multiple of one step.
     """
     electrons = np.maximum(linear, 0, dtype=np.float32) * np.float32(options.exposure * options.full_well_electrons)
     np.minimum(electrons, options.full_well_electrons, out=electrons)
@@ -141,11 +130,7 @@ def _display_table(options: SensorOptions) -> Picture:
 
 
 def denoise(picture: Picture, strength: float) -> Picture:
-    """The noise filter of a camera: smooths colour more than lightness and keeps edges.
-
-    Args:
-        strength: 0 (unchanged) to 1.
-    """
+    """The noise filter of a camera, from 0 (unchanged) to 1: smooths colour more than lightness and keeps edges."""
     if strength <= 0:
         return picture
     planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)

@@ -29,16 +29,12 @@ _LEAST_SHARE = 0.25  # of a person inside the frame, for a box
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How videos are taken.
-
-    Attributes:
-        people: who walks through, in no order; None takes one person for each `seconds_between`, test people first.
-    """
+    """How videos are taken."""
 
     size: tuple[int, int] = (360, 640)  # (height, width) of the frames, even numbers
     fps: int = 10
     zoom: float = 2.0  # focal length against that of the pictures; larger shows people larger
-    people: tuple[int, ...] | None = None
+    people: tuple[int, ...] | None = None  # who walks through; None: one for each `seconds_between`, test people first
     seconds_between: float = 5.0  # mean time between two people under one camera
     quality: int = 22  # constant quality of the encoder; smaller is better, 18 to 28 is usual
 

@@ -139,7 +139,7 @@ def test_a_person_may_visit_some_cameras_only() -> None:
 
 
 def test_a_contact_sheet_has_a_row_a_person_and_a_column_a_camera() -> None:
-    sheet = contact_sheet(SMALL, [1, 2], size=(48, 24), brighten=2.0)
+    sheet = contact_sheet(SMALL, [1, 2], size=(48, 24))
     assert sheet.shape == (96, 72, 3)
     assert sheet.dtype == np.uint8
 
