@@ -17,9 +17,8 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset, fingerprint, load_dataset_module, load_reader, open_dataset
 from tapetum.data.image_io import brightest_of_16_bits, read_picture
 from tapetum.data.layout import Counts, is_number, list_pictures
-from tapetum.data.loader import Progress, map_in_threads
+from tapetum.data.threads import Progress, map_in_threads, report
 
-_REPORT_EVERY = 256
 _COPY = re.compile(r"(.+?)(?: ?\(\d+\)| - Copy.*| copy.*)", re.IGNORECASE)
 _DARK = 4096  # largest value of a 16-bit picture that comes out as black: at most 16 of 255
 
@@ -121,7 +120,8 @@ def check_dataset(
     readable: list[Record] = []
     unreadable: list[str] = []
     dark: list[str] = []
-    for done, (record, (digest, problem, too_dark)) in enumerate(zip(dataset.records, examined, strict=True), start=1):
+    findings = report(examined, len(dataset.records), progress)
+    for record, (digest, problem, too_dark) in zip(dataset.records, findings, strict=True):
         if digest:
             digests[digest].append(record)
         if problem:
@@ -130,8 +130,6 @@ def check_dataset(
             readable.append(record)
         if too_dark:
             dark.append(too_dark)
-        if progress and (done % _REPORT_EVERY == 0 or done == len(dataset.records)):
-            progress(done, len(dataset.records))
     duplicates, copies = _find_duplicates(digests)
     return CheckReport(
         name=name,

@@ -21,12 +21,11 @@ from tapetum.core.pixels import encode_jpeg
 from tapetum.core.seeding import numpy_generator
 from tapetum.data.image_io import Picture, read_picture, write_picture
 from tapetum.data.layout import SUFFIXES
-from tapetum.data.loader import Progress, map_in_threads
+from tapetum.data.threads import Progress, map_in_threads, report
 from tapetum.synth.sensor import DarkenOptions, darken_picture, gamma_darken
 
 MARKER = "darken.json"
 Model = Literal["sensor", "gamma"]
-_REPORT_EVERY = 64
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,11 @@ def darken_dataset(
         _mark_begun(target, facts)
         for folder in sorted({path.parent.relative_to(source) for path in files}):
             make_folder(target / folder)
-        for done, (kind, message) in enumerate(map_in_threads(process, files, num_workers, ahead=16), start=1):
+        outcomes = map_in_threads(process, files, num_workers, ahead=16)
+        for kind, message in report(outcomes, len(files), progress, every=64):
             kinds[kind] += 1
             if kind == "skipped":
                 skipped.append(message)
-            if progress and (done % _REPORT_EVERY == 0 or done == len(files)):
-                progress(done, len(files))
         _write_marker(target, {**facts, "complete": True})
     return DarkenResult(kinds["written"], kinds["existing"], kinds["copied"], tuple(skipped))
 

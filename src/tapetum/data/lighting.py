@@ -20,7 +20,8 @@ from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.core.types import Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Picture, read_picture
-from tapetum.data.loader import Progress, default_cache_dir, map_in_threads
+from tapetum.data.pictures import default_cache_dir
+from tapetum.data.threads import Progress, map_in_threads, report
 
 Values = NDArray[np.float64]
 
@@ -29,7 +30,6 @@ LIGHT_BOUNDS = (25.5, 51.0)  # low < 25.5 <= medium <= 51 < high
 SIZE_LEVELS = ("small", "medium", "big")
 SIZE_BOUNDS = (100, 200)  # small < 100 <= medium <= 200 < big, pixels high
 _SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-_REPORT_EVERY = 256
 _FORMAT = 1  # another number wherever a picture is measured in another way
 
 
@@ -71,10 +71,8 @@ def measure_pictures(
         return cached
     rows = np.empty((len(records), len(fields(PictureStatistics))))
     measured = map_in_threads(lambda record: measure_picture(read_picture(record.path)), records, num_workers)
-    for number, row in enumerate(measured):
+    for number, row in enumerate(report(measured, len(records), progress)):
         rows[number] = row
-        if progress and ((number + 1) % _REPORT_EVERY == 0 or number + 1 == len(records)):
-            progress(number + 1, len(records))
     statistics = PictureStatistics(*np.ascontiguousarray(rows.T))
     with nullcontext() if cache_file else suppress(OutputError):  # nobody asked for the file in the folder for caches
         _write_cache(path, key, statistics)
