@@ -16,7 +16,8 @@ from PIL import Image
 from torchvision import transforms
 
 from tapetum.core.types import Record
-from tapetum.data.loader import Cache, TrainLoader, build_train_loader
+from tapetum.data.loader import TrainLoader
+from tapetum.data.pictures import Cache, PictureOptions
 from tapetum.data.sampler import read_sampling
 from tapetum.data.transforms import read_operations
 
@@ -45,16 +46,14 @@ def write_pictures(folder: Path) -> list[Record]:
 
 
 def build_ours(records: list[Record], cache: Cache, num_workers: int) -> TrainLoader:
-    return build_train_loader(
+    return TrainLoader(
         records,
-        size=SIZE,
+        PictureOptions(SIZE, cache=cache, num_workers=num_workers),
         augment=read_operations(
             [{"name": "pad_crop", "pad": 10}, {"name": "flip"}, {"name": "erasing", "probability": 0.5}]
         ),
         sampler=read_sampling({"batch": BATCH}),
         seed=0,
-        num_workers=num_workers,
-        cache=cache,
     )
 
 

@@ -26,7 +26,7 @@ from torchvision import transforms
 from benchmarks.bench_loader import write_pictures
 from benchmarks.measure import alternate, build_row
 from tapetum.core.types import UNKNOWN_CAMERA, Record
-from tapetum.data.loader import PictureOptions, read_resized
+from tapetum.data.pictures import PictureOptions, read_resized
 from tapetum.data.transforms import to_float, to_tensor
 from tapetum.inference.artefact import ArtefactError
 from tapetum.inference.export import export_run

@@ -11,7 +11,7 @@ import typer
 from tapetum.cli._choices import Quiet
 
 if TYPE_CHECKING:
-    from tapetum.data.loader import Progress
+    from tapetum.data.threads import Progress
 
 app = typer.Typer(
     help="Generate, darken, check and measure datasets; cut people out of clips.",
@@ -184,7 +184,7 @@ def stats(
     from tapetum.core.atomic import make_folder, write_bytes
     from tapetum.data.catalog import open_dataset
     from tapetum.data.lighting import measure_pictures
-    from tapetum.data.loader import drop_corrupt
+    from tapetum.data.pictures import drop_corrupt
     from tapetum.data.stats import compute_histograms
     from tapetum.plots.histograms import draw_histograms
     from tapetum.plots.style import figure_bytes

@@ -26,29 +26,21 @@ class Dataset:
     """An opened dataset.
 
     Attributes:
-        name: of its file in `tapetum.data.datasets`.
-        root: the folder it was read from.
-        records: every picture, train, query and gallery, in the order of reading.
-        protocols: its evaluation protocols by name.
-        default_protocol: the name of the usual one.
         permutations: (camid, pid) -> (trials, n) file numbers in the order in which the dataset itself wants galleries
             drawn, where it has such a file; None: they are drawn from the trial's number.
-        permutation_file: its name, for the result card.
-        options: reading options other than the usual ones.
         division: the reading options that decide who trains and who tests, e.g. {"trial": 1}.
-        left_out: pictures under the root that lie beside the layout, and so belong to nobody.
     """
 
     name: str
     root: Path
-    records: tuple[Record, ...]
+    records: tuple[Record, ...]  # every picture, train, query and gallery, in the order of reading
     protocols: dict[str, Protocol]
     default_protocol: str
     permutations: Mapping[tuple[int, int], NDArray[np.int64]] | None = None
     permutation_file: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # reading options other than the usual ones
     division: Mapping[str, Any] = field(default_factory=dict)
-    left_out: tuple[Path, ...] = ()
+    left_out: tuple[Path, ...] = ()  # pictures under the root that lie beside the layout, and so belong to nobody
 
     @property
     def people(self) -> dict[int, str]:
@@ -68,8 +60,6 @@ class Dataset:
     def side(self, side: Side, protocol: str | None = None) -> list[Record]:
         """Records of one side of an evaluation, before anything is drawn, in the order of reading.
 
-        Args:
-            protocol: None takes the dataset's default.
         Raises:
             RecipeError: the dataset has no such protocol.
         """
@@ -79,8 +69,6 @@ class Dataset:
     def protocol(self, name: str | None = None) -> Protocol:
         """One protocol by name.
 
-        Args:
-            name: None takes the dataset's default.
         Raises:
             RecipeError: the dataset has no such protocol.
         """
@@ -121,7 +109,6 @@ def open_dataset(
     """Read a dataset's records and protocols; no picture is decoded.
 
     Args:
-        name: e.g. "night600".
         options: the dataset's own reading options, e.g. {"holdout_first": True} for night600.
         failures: collects files whose names cannot be parsed, instead of an error.
     Raises:
@@ -163,7 +150,6 @@ def read_division(module: ModuleType, options: Mapping[str, Any]) -> dict[str, A
     """The reading options that decide who trains and who tests, with their values.
 
     Args:
-        module: the file of a dataset.
         options: those given; one that is not has its usual value.
     """
     usual = _usual_options(module.read_records)
@@ -182,10 +168,6 @@ def fingerprint(records: Iterable[Record]) -> str:
     Every record's roles, file name and size count; of up to 2048 files, spread evenly, also the first and last 4096
     bytes, so that a renamed or re-encoded copy of a dataset gets another name.
 
-    Args:
-        records: the pictures; their files exist.
-    Returns:
-        16 hexadecimal digits.
     Raises:
         DataError: a file is missing.
     """
@@ -210,10 +192,6 @@ def fingerprint(records: Iterable[Record]) -> str:
 def order_key(records: Iterable[Record]) -> str:
     """A name for a set of pictures in a certain order, for caches that hold one row a picture.
 
-    Args:
-        records: the pictures; their files exist.
-    Returns:
-        20 hexadecimal digits.
     Raises:
         DataError: a file is missing.
     """

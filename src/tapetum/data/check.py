@@ -17,9 +17,8 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset, fingerprint, load_dataset_module, load_reader, open_dataset
 from tapetum.data.image_io import brightest_of_16_bits, read_picture
 from tapetum.data.layout import Counts, is_number, list_pictures
-from tapetum.data.loader import Progress, map_in_threads
+from tapetum.data.threads import Progress, map_in_threads, report
 
-_REPORT_EVERY = 256
 _COPY = re.compile(r"(.+?)(?: ?\(\d+\)| - Copy.*| copy.*)", re.IGNORECASE)
 _DARK = 4096  # largest value of a 16-bit picture that comes out as black: at most 16 of 255
 
@@ -29,19 +28,16 @@ class SplitCount:
     """One row of the table.
 
     Attributes:
-        split: its name, with the modality where there are two ("train infrared"), or "total".
         pictures, ids, cameras: what is there; junk (pid -1) and distractors (pid 0 in Market-1501) count as pictures,
             and only pids from 0 on as ids.
-        published: what the authors state, or None.
-        fewest: pictures of the person who has the fewest.
     """
 
-    split: str
+    split: str  # its name, with the modality where there are two ("train infrared"), or "total"
     pictures: int
     ids: int
     cameras: int
     published: Counts | None
-    fewest: int = 0
+    fewest: int = 0  # pictures of the person who has the fewest
 
     @property
     def differs(self) -> bool:
@@ -56,22 +52,9 @@ class CheckReport:
     """What `check_dataset` found.
 
     Attributes:
-        name, root: of the dataset.
-        splits: counts beside the published ones.
-        name_failures: files whose names give no identity and camera.
-        unreadable: one message for each picture that cannot be decoded.
-        left_out: pictures that lie beside the layout and are read by nobody.
-        people: names of the people who have no number: pid -> name.
         copied_people: people whose names look like a file manager's copy of another's, "0003 (2)" beside "0003".
-        empty_ids: folders of people without any picture.
         absent_people: people whom the dataset's own lists name and of whom there is no picture, "split person 12".
-        one_sided: training people in one modality only, "person 12 (visible)".
-        dark: one message for each picture of 16 bits that is black when scaled by the full range.
-        queries_without_match: query pictures whose person no other camera's gallery shows.
-        duplicates: groups of files with the same content.
-        mixed_duplicates: those of the groups in which the files name different people.
         query_copies: query pictures that are also in the gallery (as published in Night600; the junk rule covers them).
-        fingerprint: of the readable pictures.
     """
 
     name: str
@@ -80,15 +63,15 @@ class CheckReport:
     name_failures: tuple[Path, ...]
     unreadable: tuple[str, ...]
     left_out: tuple[Path, ...]
-    people: Mapping[int, str]
+    people: Mapping[int, str]  # names of the people who have no number: pid -> name
     copied_people: tuple[str, ...]
     empty_ids: tuple[Path, ...]
     absent_people: tuple[str, ...]
-    one_sided: tuple[str, ...]
-    dark: tuple[str, ...]
-    queries_without_match: tuple[Path, ...]
+    one_sided: tuple[str, ...]  # training people in one modality only, "person 12 (visible)"
+    dark: tuple[str, ...]  # one message for each picture of 16 bits that is black when scaled by the full range
+    queries_without_match: tuple[Path, ...]  # query pictures whose person no other camera's gallery shows
     duplicates: tuple[tuple[Path, ...], ...]
-    mixed_duplicates: tuple[tuple[Path, ...], ...]
+    mixed_duplicates: tuple[tuple[Path, ...], ...]  # those of the groups in which the files name different people
     query_copies: int
     fingerprint: str
 
@@ -127,11 +110,6 @@ def check_dataset(
 ) -> CheckReport:
     """Read every file of a dataset once and compare with what was published.
 
-    Args:
-        name: e.g. "night600".
-        options: the dataset's own reading options.
-        num_workers: threads.
-        progress: called with (done, total).
     Raises:
         DataError: the root is missing, holds another layout or no picture.
     """
@@ -142,7 +120,8 @@ def check_dataset(
     readable: list[Record] = []
     unreadable: list[str] = []
     dark: list[str] = []
-    for done, (record, (digest, problem, too_dark)) in enumerate(zip(dataset.records, examined, strict=True), start=1):
+    findings = report(examined, len(dataset.records), progress)
+    for record, (digest, problem, too_dark) in zip(dataset.records, findings, strict=True):
         if digest:
             digests[digest].append(record)
         if problem:
@@ -151,8 +130,6 @@ def check_dataset(
             readable.append(record)
         if too_dark:
             dark.append(too_dark)
-        if progress and (done % _REPORT_EVERY == 0 or done == len(dataset.records)):
-            progress(done, len(dataset.records))
     duplicates, copies = _find_duplicates(digests)
     return CheckReport(
         name=name,
@@ -181,7 +158,6 @@ def published_counts(name: str, options: Mapping[str, Any] | None = None) -> dic
     """What the authors state: split, or "total" -> counts.
 
     Args:
-        name: of the dataset.
         options: reading options; a "subset" chooses that subset's counts.
     """
     module = load_dataset_module(name)

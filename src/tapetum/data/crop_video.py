@@ -30,7 +30,7 @@ from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, OutputError
 from tapetum.data.datasets.folder import picture_path
 from tapetum.data.image_io import Picture, write_picture
-from tapetum.data.loader import Progress
+from tapetum.data.threads import Progress
 from tapetum.data.video import convert_frame, count_frames, pixel_aspect, video_streams
 
 MANIFEST = "crops.json"

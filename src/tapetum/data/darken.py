@@ -21,29 +21,21 @@ from tapetum.core.pixels import encode_jpeg
 from tapetum.core.seeding import numpy_generator
 from tapetum.data.image_io import Picture, read_picture, write_picture
 from tapetum.data.layout import SUFFIXES
-from tapetum.data.loader import Progress, map_in_threads
+from tapetum.data.threads import Progress, map_in_threads, report
 from tapetum.synth.sensor import DarkenOptions, darken_picture, gamma_darken
 
 MARKER = "darken.json"
 Model = Literal["sensor", "gamma"]
-_REPORT_EVERY = 64
 
 
 @dataclass(frozen=True)
 class DarkenResult:
-    """What was done.
-
-    Attributes:
-        written: pictures darkened now.
-        existing: pictures that an earlier run had darkened.
-        copied: other files (lists, readmes), copied unchanged.
-        skipped: one message for each picture that cannot be decoded.
-    """
+    """What was done."""
 
     written: int
-    existing: int
-    copied: int
-    skipped: tuple[str, ...]
+    existing: int  # pictures that an earlier run had darkened
+    copied: int  # other files (lists, readmes), copied unchanged
+    skipped: tuple[str, ...]  # one message for each picture that cannot be decoded
 
 
 def darken_dataset(
@@ -61,16 +53,10 @@ def darken_dataset(
     """Darken every picture below a folder; typed again after an interruption it goes on where it stopped.
 
     Args:
-        src: the daytime dataset, of any layout.
         dst: where the night dataset goes; new, empty, or begun by the same command from the same files. Its
             ``darken.json`` names both and says whether it is complete.
-        model: "sensor" or "gamma".
         gamma: exponent of "gamma"; the paper does not state its own.
         seed: of lamp colour, fall-off, exposure and noise of "sensor".
-        options: settings of "sensor"; None takes the defaults.
-        skip_corrupt: leave out pictures that cannot be decoded instead of stopping.
-        num_workers: threads.
-        progress: called with (done, total).
     Raises:
         DataError: `src` is missing or holds no picture, or a picture cannot be decoded.
         OutputError: `dst` holds something else, cannot be written, or another run writes there.
@@ -103,12 +89,11 @@ def darken_dataset(
         _mark_begun(target, facts)
         for folder in sorted({path.parent.relative_to(source) for path in files}):
             make_folder(target / folder)
-        for done, (kind, message) in enumerate(map_in_threads(process, files, num_workers, ahead=16), start=1):
+        outcomes = map_in_threads(process, files, num_workers, ahead=16)
+        for kind, message in report(outcomes, len(files), progress, every=64):
             kinds[kind] += 1
             if kind == "skipped":
                 skipped.append(message)
-            if progress and (done % _REPORT_EVERY == 0 or done == len(files)):
-                progress(done, len(files))
         _write_marker(target, {**facts, "complete": True})
     return DarkenResult(kinds["written"], kinds["existing"], kinds["copied"], tuple(skipped))
 

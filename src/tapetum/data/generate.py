@@ -48,19 +48,12 @@ _QUERIES_STAY_IN_GALLERY = ("night600", "synth")  # as their published counts ha
 
 @dataclass(frozen=True)
 class GenerateResult:
-    """What a generation did.
-
-    Attributes:
-        root: the folder.
-        total: files of the finished scene (pictures, or videos).
-        written: of these, how many were made now.
-        digest: of the content of all files, the same wherever the scene is made with the same versions.
-    """
+    """What a generation did."""
 
     root: Path
-    total: int
-    written: int
-    digest: str
+    total: int  # files of the finished scene (pictures, or videos)
+    written: int  # of these, how many were made now
+    digest: str  # of the content of all files, the same wherever the scene is made with the same versions
 
 
 def generate_dataset(
@@ -81,11 +74,7 @@ def generate_dataset(
 
     Args:
         root: new or empty folder, or one in which the same generation was interrupted.
-        dataset_name: of a file in `tapetum.data.datasets`, e.g. "night600".
-        options: the scene.
         queries_per_camera: most queries of a person under one camera.
-        workers: processes that render; 1 renders in this one.
-        progress: called with (done, total) pictures.
         resume: keep pictures that an interrupted run has written; otherwise they are written anew.
     Raises:
         OutputError: the folder holds something else, or cannot be written.
@@ -118,7 +107,7 @@ def generate_dataset(
         pictures = [picture for part in parts for picture in part["files"]]
         pairs = {str(c): _camera_facts(scene, c, Modality.INFRARED) for c in sorted(set(options.paired_cameras))}
         facts = {
-            "people": {str(pid): _plain(scene.person(pid).attributes()) for pid in pids},
+            "people": {str(pid): _plain(asdict(scene.person(pid))) for pid in pids},
             "cameras": {str(c): _camera_facts(scene, c) for c in range(1, options.cameras + 1)},
             **({"paired_cameras": pairs} if pairs else {}),
             "pictures": pictures,
@@ -147,13 +136,7 @@ def generate_video(
     settings and the people.
 
     Args:
-        root: new or empty folder, or one in which the same generation was interrupted.
         options: the scene; the cameras and people of `generate_dataset` with the same options.
-        seconds: length of each video.
-        video: resolution, frame rate and so on; None takes the defaults.
-        workers: processes that render; 1 renders in this one.
-        progress: called with (done, total) videos.
-        resume: keep videos that an interrupted run has finished.
     Raises:
         OutputError: the folder holds something else, or cannot be written.
         RecipeError: a setting cannot work.
@@ -175,7 +158,7 @@ def generate_video(
     def finish(parts: list[dict[str, Any]]) -> dict[str, Any]:
         seen = sorted({pid for part in parts for pid in part["pids"]})
         return {
-            "people": {str(pid): _plain(scene.person(pid).attributes()) for pid in seen},
+            "people": {str(pid): _plain(asdict(scene.person(pid))) for pid in seen},
             "cameras": {str(c): _camera_facts(scene, c) for c in camids},
             "videos": [{key: value for key, value in part.items() if key != "files"} for part in parts],
         }
@@ -389,11 +372,7 @@ def _render_person(
 
 
 def scene_settings(options: SceneOptions) -> dict[str, Any]:
-    """The options as plain values; without what older scenes did not have, so that they stay known.
-
-    Args:
-        options: the scene.
-    """
+    """The options as plain values; without what older scenes did not have, so that they stay known."""
     later = ("paired_cameras", "infrared_likeness")
     return {name: value for name, value in _plain(asdict(options)).items() if name not in later or value}
 

@@ -28,32 +28,20 @@ _NAMED = 2**52  # pids of names lie from here to 2**53, where float64 and JSON s
 
 @dataclass(frozen=True)
 class Counts:
-    """Size of one split.
-
-    Attributes:
-        pictures: number of picture files.
-        ids: number of identities; None where the source does not say.
-        certain: False where the number is from hearsay: a dataset that differs is not thereby wrong.
-    """
+    """Size of one split."""
 
     pictures: int
-    ids: int | None = None
-    certain: bool = True
+    ids: int | None = None  # number of identities; None where the source does not say
+    certain: bool = True  # False where the number is from hearsay: a dataset that differs is not thereby wrong
 
 
 @dataclass(frozen=True)
 class ListedPicture:
-    """One line of a list such as LLCM's ``idx/train_vis.txt``.
-
-    Attributes:
-        path: of the picture, which exists.
-        label: the number beside it.
-        line: where it stands, counted from 1.
-    """
+    """One line of a list such as LLCM's ``idx/train_vis.txt``."""
 
     path: Path
-    label: int
-    line: int
+    label: int  # the number beside it
+    line: int  # where it stands, counted from 1
 
 
 def visible_protocol(
@@ -62,10 +50,8 @@ def visible_protocol(
     """The two ways in which visible-light datasets are evaluated; both leave out the query's person under its camera.
 
     Args:
-        name: the protocol's name.
         ap: "trapezoid": Market-1501's toolkit, layumi, IDF (every query counts, ties keep the larger index first);
             "step": torchreid, BoT, AGW, TransReID (queries without a match are dropped, the smaller index first).
-        source: where the rules were read.
         ignored_pids: gallery pids taken out of every ranking.
     """
     if ap == "trapezoid":
@@ -80,11 +66,6 @@ def visible_protocol(
 def find_base(root: Path, *, dataset: str, names: Sequence[str], obtain: str) -> Path:
     """The dataset's own folder: the one of a known name inside `root`, otherwise `root`.
 
-    Args:
-        root: what the user gave.
-        dataset: the dataset's name, for the error.
-        names: names which the dataset's folder is known by, in any case.
-        obtain: one sentence on how to get the dataset.
     Raises:
         DataError: `root` is missing, or is a file.
     """
@@ -96,41 +77,25 @@ def find_base(root: Path, *, dataset: str, names: Sequence[str], obtain: str) ->
 
 
 def wrong_layout(root: Path, *, dataset: str, layouts: Sequence[str]) -> DataError:
-    """The error for a root in which no known layout was found.
-
-    Args:
-        root: where it was looked for.
-        dataset: the dataset's name.
-        layouts: one line a layout.
-    """
+    """The error for a root in which no known layout was found."""
     found = sorted(child.name for child in root.iterdir())[:8]
     listing = ", ".join(found) if found else "nothing"
     return DataError(f"{dataset}: no known layout in {root}; looked for {' or for '.join(layouts)}; found {listing}")
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Picture files directly in `folder`, sorted by name; other files (Thumbs.db, readme.txt) do not count.
-
-    Args:
-        folder: an existing folder.
-    """
+    """Picture files directly in `folder`, sorted by name; other files (Thumbs.db, readme.txt) do not count."""
     return sorted(path for path in list_folder(folder) if is_picture(path))
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file counts as a picture, by its name.
-
-    Args:
-        path: of the file.
-    """
+    """Whether a file counts as a picture, by its name."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def list_folder(folder: Path) -> list[Path]:
     """What lies directly in `folder`, in no order.
 
-    Args:
-        folder: an existing folder.
     Raises:
         DataError: it cannot be read.
     """
@@ -141,11 +106,7 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def list_pictures_by_folder(folder: Path) -> list[Path]:
-    """Picture files one level below `folder`, sorted by folder and name.
-
-    Args:
-        folder: an existing folder that holds one folder a person.
-    """
+    """Picture files one level below `folder`, sorted by folder and name."""
     return [path for child in sorted(folder.iterdir()) if child.is_dir() for path in list_pictures(child)]
 
 
@@ -161,12 +122,7 @@ def parse_records(
     """Records of the files whose names begin with `pattern` (group 1: pid, group 2: camid), in the files' order.
 
     Args:
-        files: picture files.
-        split: what the records say.
-        dataset: the dataset's name, for the error.
         failures: where given, files whose names cannot be parsed are added to it and left out.
-        pattern: matched at the start of the name.
-        modality: what the records say.
     Raises:
         DataError: a name cannot be parsed and no list of failures was given.
     """
@@ -193,7 +149,6 @@ def number_people(names: Iterable[str], *, dataset: str) -> dict[str, int]:
 
     Args:
         names: as the dataset writes them, in Unicode's composed form.
-        dataset: the dataset's name, for the error.
     Raises:
         DataError: two names would be one pid, as "7" and "007".
     """
@@ -216,11 +171,7 @@ def number_people(names: Iterable[str], *, dataset: str) -> dict[str, int]:
 
 
 def is_number(name: str) -> bool:
-    """Whether a person's name is a number that can be the pid.
-
-    Args:
-        name: as the dataset writes it.
-    """
+    """Whether a person's name is a number that can be the pid."""
     return name.isdecimal() and len(name) <= _MOST_DIGITS
 
 
@@ -228,9 +179,6 @@ def require_pictures(records: Sequence[Record], root: Path, *, dataset: str, fai
     """Refuse a layout whose folders are there but empty.
 
     Args:
-        records: what was read.
-        root: where it was read.
-        dataset: the dataset's name.
         failures: as for `parse_records`; with a list given, names that failed count as pictures.
     Raises:
         DataError: there is no picture.
@@ -243,14 +191,7 @@ def require_pictures(records: Sequence[Record], root: Path, *, dataset: str, fai
 
 
 def nobody_shown(files: Sequence[Path], people: int, *, folders: str, dataset: str) -> DataError:
-    """The error for files of people none of whom has a picture, although others may.
-
-    Args:
-        files: that name the people, all in one folder.
-        people: how many they name.
-        folders: where their pictures were looked for, e.g. "cam1/ to cam6/".
-        dataset: the dataset's name.
-    """
+    """The error for files of people none of whom has a picture, although others may."""
     names = " and ".join([str(files[0]), *(file.name for file in files[1:])])
     verb, it = ("names", "the file") if len(files) == 1 else ("name", "the files")
     who = f"{people} people, none of whom has a picture in {folders}" if people else "nobody"
@@ -260,9 +201,6 @@ def nobody_shown(files: Sequence[Path], people: int, *, folders: str, dataset: s
 def read_numbers(path: Path, *, dataset: str) -> list[int]:
     """The numbers of a file whose first line holds them, separated by commas; the rest of the file is not read.
 
-    Args:
-        path: e.g. ``exp/test_id.txt``.
-        dataset: the dataset's name, for the error.
     Raises:
         DataError: the file is missing, or holds something else.
     """
@@ -282,10 +220,6 @@ def read_list(base: Path, name: str, *, dataset: str) -> list[ListedPicture]:
 
     A line that stands twice counts once.
 
-    Args:
-        base: the dataset's folder.
-        name: of the list, from there.
-        dataset: the dataset's name, for the errors.
     Raises:
         DataError: the list is missing, a line is malformed, or pictures that it names are absent.
     """
@@ -334,23 +268,13 @@ def _read_lines(path: Path, *, dataset: str) -> list[str]:
 
 
 def write_list(path: Path, entries: Iterable[tuple[Path, int]]) -> None:
-    """Write a list as `read_list` reads it.
-
-    Args:
-        path: of the list; folders are made.
-        entries: picture, from the dataset's folder, and number.
-    """
+    """Write a list as `read_list` reads it."""
     make_folder(path.parent)
     write_bytes(path, "".join(f"{picture.as_posix()} {number}\n" for picture, number in entries).encode())
 
 
 def write_numbers(path: Path, numbers: Iterable[int]) -> None:
-    """Write people's numbers as `read_numbers` reads them.
-
-    Args:
-        path: of the file; folders are made.
-        numbers: in the order in which they shall stand.
-    """
+    """Write people's numbers as `read_numbers` reads them."""
     make_folder(path.parent)
     write_bytes(path, (",".join(map(str, numbers)) + "\n").encode())
 
@@ -358,10 +282,6 @@ def write_numbers(path: Path, numbers: Iterable[int]) -> None:
 def require_modalities(records: Sequence[Record], root: Path, *, dataset: str) -> None:
     """Refuse a visible-infrared dataset of which one side is missing.
 
-    Args:
-        records: what was read.
-        root: where it was read.
-        dataset: the dataset's name.
     Raises:
         DataError: a split has no picture of one modality.
     """
@@ -379,9 +299,6 @@ def require_modalities(records: Sequence[Record], root: Path, *, dataset: str) -
 def visible_only(modality: Modality, *, dataset: str) -> None:
     """Refuse an infrared picture in the layout of a visible-light dataset.
 
-    Args:
-        modality: of the picture to be placed.
-        dataset: the dataset's name.
     Raises:
         DataError: the modality is not visible.
     """
@@ -392,10 +309,6 @@ def visible_only(modality: Modality, *, dataset: str) -> None:
 def require_split(split: str, splits: Sequence[str], *, dataset: str) -> None:
     """Refuse a split that a layout does not have.
 
-    Args:
-        split: of the picture to be placed.
-        splits: of the layout.
-        dataset: the dataset's name.
     Raises:
         DataError: the layout has no such split.
     """
@@ -404,13 +317,7 @@ def require_split(split: str, splits: Sequence[str], *, dataset: str) -> None:
 
 
 def write_sample_picture(path: Path, rng: np.random.Generator, *, size: tuple[int, int] = (64, 32)) -> None:
-    """A small blotchy JPEG, for miniatures.
-
-    Args:
-        path: where; folders are made.
-        rng: colours come from it.
-        size: (height, width) in pixels.
-    """
+    """A small blotchy JPEG, for miniatures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     blotches: NDArray[np.uint8] = rng.integers(0, 90, (8, 4, 3), dtype=np.uint8)
     picture = cv2.resize(blotches, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)

@@ -20,7 +20,8 @@ from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.core.types import Record
 from tapetum.data.catalog import order_key
 from tapetum.data.image_io import Picture, read_picture
-from tapetum.data.loader import Progress, default_cache_dir, map_in_threads
+from tapetum.data.pictures import default_cache_dir
+from tapetum.data.threads import Progress, map_in_threads, report
 
 Values = NDArray[np.float64]
 
@@ -29,28 +30,20 @@ LIGHT_BOUNDS = (25.5, 51.0)  # low < 25.5 <= medium <= 51 < high
 SIZE_LEVELS = ("small", "medium", "big")
 SIZE_BOUNDS = (100, 200)  # small < 100 <= medium <= 200 < big, pixels high
 _SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-_REPORT_EVERY = 256
 _FORMAT = 1  # another number wherever a picture is measured in another way
 
 
 @dataclass(frozen=True)
 class PictureStatistics:
-    """One value a picture, in the order of the records.
+    """One value a picture, in the order of the records."""
 
-    Attributes:
-        lightness: (N,) mean lightness, 0..255.
-        height, width: (N,) pixels.
-        red, green, blue: (N,) channel means, 0..255.
-        noise: (N,) deviation of the noise in the grey picture, 0..255.
-    """
-
-    lightness: Values
-    height: Values
+    lightness: Values  # (N,) mean lightness, 0..255
+    height: Values  # (N,) pixels
     width: Values
-    red: Values
+    red: Values  # (N,) channel means, 0..255
     green: Values
     blue: Values
-    noise: Values
+    noise: Values  # (N,) deviation of the noise in the grey picture, 0..255
 
     def __len__(self) -> int:
         return len(self.lightness)
@@ -68,8 +61,6 @@ def measure_pictures(
     Args:
         cache_file: an ``.npz`` that is read where it belongs to these pictures, and written otherwise; None keeps one
             a set of pictures in the user's folder for caches, as far as that can be written.
-        num_workers: threads that decode.
-        progress: called with (done, total).
     Raises:
         DataError: a picture cannot be read.
     """
@@ -80,10 +71,8 @@ def measure_pictures(
         return cached
     rows = np.empty((len(records), len(fields(PictureStatistics))))
     measured = map_in_threads(lambda record: measure_picture(read_picture(record.path)), records, num_workers)
-    for number, row in enumerate(measured):
+    for number, row in enumerate(report(measured, len(records), progress)):
         rows[number] = row
-        if progress and ((number + 1) % _REPORT_EVERY == 0 or number + 1 == len(records)):
-            progress(number + 1, len(records))
     statistics = PictureStatistics(*np.ascontiguousarray(rows.T))
     with nullcontext() if cache_file else suppress(OutputError):  # nobody asked for the file in the folder for caches
         _write_cache(path, key, statistics)
@@ -91,11 +80,7 @@ def measure_pictures(
 
 
 def measure_picture(picture: Picture) -> tuple[float, ...]:
-    """The fields of `PictureStatistics` for one picture, in their order.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-    """
+    """The fields of `PictureStatistics` for one picture, in their order."""
     red, green, blue = (float(value) for value in cv2.mean(picture)[:3])
     lightness = float(np.dot((red, green, blue), LIGHTNESS_WEIGHTS))
     return lightness, *picture.shape[:2], red, green, blue, estimate_noise(picture)
@@ -106,8 +91,6 @@ def estimate_noise(picture: Picture) -> float:
 
     Args:
         picture: (H, W, 3) uint8 RGB; at least 3 x 3 pixels, smaller ones have no noise (0).
-    Returns:
-        Deviation in grey values 0..255.
     Source: Immerkaer, Fast noise variance estimation, CVIU 1996.
     """
     height, width = picture.shape[:2]
@@ -119,20 +102,12 @@ def estimate_noise(picture: Picture) -> float:
 
 
 def light_levels(lightness: ArrayLike) -> NDArray[np.str_]:
-    """ "low", "medium" or "high" for each value.
-
-    Args:
-        lightness: mean lightness, 0..255, of any shape.
-    """
+    """ "low", "medium" or "high" for each value."""
     return _levels(lightness, LIGHT_BOUNDS, LIGHT_LEVELS)
 
 
 def size_levels(height: ArrayLike) -> NDArray[np.str_]:
-    """ "small", "medium" or "big" for each value.
-
-    Args:
-        height: pixels, of any shape.
-    """
+    """ "small", "medium" or "big" for each value."""
     return _levels(height, SIZE_BOUNDS, SIZE_LEVELS)
 
 

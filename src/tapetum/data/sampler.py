@@ -46,9 +46,6 @@ class Share:
     """Which slices of the global batches a process takes.
 
     Attributes:
-        seed: of the run.
-        rank: this process, from 0.
-        world: number of processes.
         parts: pieces in which a process handles its share of a batch (gradient accumulation), one after the other.
     """
 
@@ -71,14 +68,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which sampler, and what its file's ``Options`` say.
+    """Which sampler, and what its file's ``Options`` say."""
 
-    Attributes:
-        name: of the file, or a dotted module name.
-        options: the file's ``Options``.
-    """
-
-    name: str
+    name: str  # of the file, or a dotted module name
     options: Any
 
     @property
@@ -103,30 +95,18 @@ class Sampling:
 
 @dataclass(frozen=True)
 class SampledBatch:
-    """One process's part of a global batch.
-
-    Attributes:
-        epoch: of the global batch.
-        number: of the global batch within its epoch, from 0.
-        rows: (B,) all pictures of the global batch; the views of a picture stand side by side.
-        views: (B,) which view of its picture each is.
-        positions: (b,) which of `rows` belong to this part.
-    """
+    """One process's part of a global batch."""
 
     epoch: int
-    number: int
-    rows: Rows
-    views: Rows
-    positions: Rows
+    number: int  # of the global batch within its epoch, from 0
+    rows: Rows  # (B,) all pictures of the global batch; the views of a picture stand side by side
+    views: Rows  # (B,) which view of its picture each is
+    positions: Rows  # (b,) which of `rows` belong to this part
 
 
 class BatchSampler(ABC):
     """Base of all samplers: iteration, views, slices, restoring.
 
-    Args:
-        options: steps and views.
-        modalities: (N,) values of `Modality`.
-        share: of this process.
     Attributes:
         repeats: (N,) views of each picture.
     """
@@ -140,19 +120,13 @@ class BatchSampler(ABC):
         self._drawn: tuple[int, Rows] | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch.
-
-        Args:
-            epoch: from 0.
-        """
+        """Go to the start of an epoch."""
         self.epoch = epoch
         self.start_batch = 0
 
     def batches(self, epoch: int) -> Rows:
         """All global batches of an epoch, each picture once.
 
-        Args:
-            epoch: from 0.
         Returns:
             (steps, pictures) row numbers.
         """
@@ -180,12 +154,7 @@ class BatchSampler(ABC):
 
     @abstractmethod
     def slice_positions(self, index: int, count: int) -> Rows:
-        """Positions of one of `count` slices within a global batch, each picture counted once.
-
-        Args:
-            index: which slice.
-            count: number of slices; together they hold every position once.
-        """
+        """Positions of one of `count` slices within a global batch, each picture counted once."""
 
     @abstractmethod
     def _draw_round(self, epoch: int, number: int) -> Rows:
@@ -195,9 +164,6 @@ class BatchSampler(ABC):
 def repeat_views(rows: Rows, counts: Rows) -> tuple[Rows, Rows, Rows]:
     """Each row as often as it has views, side by side.
 
-    Args:
-        rows: (n,) any numbers.
-        counts: (n,) views of each.
     Returns:
         (B,) the numbers, (B,) which view each is, and (n,) the place of each first view.
     """
@@ -211,7 +177,6 @@ def read_sampling(values: Mapping[str, Any], *, place: str = "sampler") -> Sampl
 
     Args:
         values: the name (left out, "uniform") and the sampler's own options.
-        place: how messages call the section.
     Raises:
         RecipeError: the sampler or an option is unknown or wrong, or its file breaks the contract.
     """
@@ -233,11 +198,7 @@ def read_sampling(values: Mapping[str, Any], *, place: str = "sampler") -> Sampl
 
 
 def write_sampling(sampling: Sampling) -> dict[str, Any]:
-    """Plain values that `read_sampling` makes the same of, every default written out.
-
-    Args:
-        sampling: of a recipe.
-    """
+    """Plain values that `read_sampling` makes the same of, every default written out."""
     return {"name": sampling.name} | plain_options(sampling.options)
 
 
@@ -254,13 +215,7 @@ def build_sampler(
     """The sampler that a recipe names.
 
     Args:
-        sampling: which one, and its options.
-        labels: (N,) identity of each picture.
         modalities: (N,) values of `Modality`; None: all are visible.
-        seed: of the run.
-        rank: this process, from 0.
-        world: number of processes.
-        parts: pieces of a process's share.
     Raises:
         DataError: fewer identities, pictures or modalities than a batch needs.
         RecipeError: the batch cannot be shared evenly.
@@ -285,9 +240,6 @@ def build_sampler(
 def check_identities(found: int, ids: int) -> None:
     """Refuse more people in a batch than there are.
 
-    Args:
-        found: training identities.
-        ids: P.
     Raises:
         DataError: fewer than P.
     """

@@ -24,8 +24,6 @@ SIZE_BIN_PX = 20
 def compute_histograms(records: Sequence[Record], statistics: PictureStatistics) -> dict[str, Any]:
     """Plain numbers for a JSON file or a table.
 
-    Args:
-        statistics: of these pictures, in their order.
     Returns:
         "light", "scale" and "colour": bin edges and counts (and pictures per level); "noise": quartiles;
         "cameras": pictures and mean lightness of each, an infrared one as "3 infrared"; "splits": pictures and

@@ -58,12 +58,10 @@ class Operation:
     """One entry of a recipe's `augment:`.
 
     Attributes:
-        name: of the file, or a dotted module name.
-        options: the file's ``Options``.
         where: which pictures it changes; the probability is the file's own where the recipe names none.
     """
 
-    name: str
+    name: str  # of the file, or a dotted module name
     options: Any
     where: OperationScope = OperationScope()
 
@@ -81,17 +79,11 @@ def _load(name: str) -> ModuleType:
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of one operation in one global batch.
-
-    Attributes:
-        generator: of this operation in this global batch.
-        chosen: (B,) which pictures of the global batch are changed, in all processes together.
-        positions: (b,) places in the global batch of the pictures that are handed over here; all of them are chosen.
-    """
+    """Random numbers of one operation in one global batch."""
 
     generator: np.random.Generator
-    chosen: NDArray[np.bool_]
-    positions: Rows
+    chosen: NDArray[np.bool_]  # (B,) which pictures of the global batch are changed, in all processes together
+    positions: Rows  # (b,) places in the global batch of the pictures that are handed over here; all of them are chosen
 
     def random(self, *shape: int) -> NDArray[np.float64]:
         """(b, *shape) in [0, 1) for the pictures handed over; drawn for the whole global batch."""
@@ -105,22 +97,14 @@ class Draws:
 
 @dataclass(frozen=True)
 class BatchPosition:
-    """Where the random numbers of a global batch come from, and what it holds.
-
-    Attributes:
-        seed: of the run.
-        epoch, number: of the global batch.
-        modalities: (B,) values of `Modality`, of the whole global batch.
-        views: (B,) which view of its picture each is.
-        stream: name of the stream, "augment" in training.
-    """
+    """Where the random numbers of a global batch come from, and what it holds."""
 
     seed: int
     epoch: int
     number: int
-    modalities: Rows
-    views: Rows
-    stream: str = "augment"
+    modalities: Rows  # (B,) values of `Modality`, of the whole global batch
+    views: Rows  # (B,) which view of its picture each is
+    stream: str = "augment"  # name of the stream, "augment" in training
 
     def generator(self, *names: str | int) -> np.random.Generator:
         """Of one operation, or of the choice of its pictures."""
@@ -132,7 +116,6 @@ def read_operations(entries: Sequence[Mapping[str, Any]], *, place: str = "augme
 
     Args:
         entries: each with a name, the operation's own options, and modality, view and probability where wanted.
-        place: how messages call the list.
     Raises:
         RecipeError: an operation, option or modality is unknown or wrong, a file breaks the contract, or an operation
             on bytes stands behind one on floats.
@@ -180,9 +163,6 @@ def _read_operation(entry: Mapping[str, Any], place: str) -> Operation:
 def check_file(module: ModuleType, name: str) -> None:
     """Complain about an augmentation's file that breaks the contract.
 
-    Args:
-        module: the file.
-        name: as a recipe names it.
     Raises:
         RecipeError: a part is missing or wrong.
     """
@@ -196,11 +176,7 @@ def check_file(module: ModuleType, name: str) -> None:
 
 
 def write_operations(operations: Sequence[Operation]) -> list[dict[str, Any]]:
-    """Plain values that `read_operations` makes the same operations of, every default written out.
-
-    Args:
-        operations: of a recipe.
-    """
+    """Plain values that `read_operations` makes the same operations of, every default written out."""
     return [
         {"name": each.name}
         | {name: value for name, value in vars(each.where).items() if value is not None}
@@ -213,9 +189,7 @@ def check_views(operations: Sequence[Operation], views: tuple[int, int], *, plac
     """Refuse an operation on a view that is never drawn.
 
     Args:
-        operations: of a recipe.
         views: of a visible and of an infrared picture, as the sampler gives them.
-        place: how messages call the list.
     Raises:
         RecipeError: an operation names a view that there is not.
     """
@@ -234,8 +208,6 @@ def augment_batch(pictures: Bytes, operations: Sequence[Operation], place: Batch
 
     Args:
         pictures: (b, H, W, 3) uint8 RGB; its memory may be overwritten.
-        operations: what to do, in this order.
-        place: of the global batch.
         positions: (b,) places of `pictures` in the global batch.
     Returns:
         (b, 3, H, W) float32 in channels-last memory, in 0..1 unless an operation says otherwise.
@@ -282,18 +254,10 @@ def _apply(
 
 
 def to_float(pictures: Bytes) -> Images:
-    """Pictures in 0..1; NumPy, because its arithmetic starts no threads of its own inside a loader's thread.
-
-    Args:
-        pictures: (B, H, W, 3) uint8 RGB.
-    """
+    """Pictures in 0..1; NumPy, because its arithmetic starts no threads of its own inside a loader's thread."""
     return np.multiply(pictures, np.float32(1 / 255), dtype=np.float32)
 
 
 def to_tensor(images: Images) -> Tensor:
-    """The same memory as (B, 3, H, W), that is in channels-last layout.
-
-    Args:
-        images: (B, H, W, 3) float32.
-    """
+    """The same memory as (B, 3, H, W), that is in channels-last layout."""
     return torch.from_numpy(images).permute(0, 3, 1, 2)

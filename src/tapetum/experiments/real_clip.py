@@ -9,7 +9,7 @@ from tapetum.data.catalog import Dataset, open_dataset
 from tapetum.data.crop_video import crop_video, read_frames
 from tapetum.data.darken import darken_dataset
 from tapetum.data.lighting import light_levels, measure_pictures
-from tapetum.data.loader import Progress
+from tapetum.data.threads import Progress
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report import cards

@@ -29,7 +29,7 @@ from tapetum.core.sighting import Box, Sighting
 from tapetum.core.types import Modality
 from tapetum.data.crop_video import widen_box
 from tapetum.data.image_io import Picture, read_picture, without_option
-from tapetum.data.loader import Progress, map_in_threads
+from tapetum.data.threads import Progress, map_in_threads
 from tapetum.footage.choose import CropCandidate, CropChooser
 from tapetum.footage.decode import Limits
 from tapetum.footage.detect import Detections, Detector, compute_intersection

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tapetum.core.errors import DataError
-from tapetum.data.loader import map_in_threads
+from tapetum.data.threads import map_in_threads
 from tapetum.footage.sources import LoosePicture, Source
 
 _BLOCK, _BLOCKS = 1 << 16, 18  # sampled of a long file

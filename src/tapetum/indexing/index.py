@@ -20,7 +20,8 @@ from torch import Tensor
 from tapetum.core.errors import CheckpointError, DataError, GalleryError, RecipeError
 from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture
-from tapetum.data.loader import Pictures, map_in_threads
+from tapetum.data.pictures import Pictures
+from tapetum.data.threads import map_in_threads
 from tapetum.footage.detect import Detector
 from tapetum.footage.extract import ExtractOptions, Refuse, extract_sightings, is_finished, read_sightings
 from tapetum.footage.frames import count_units

@@ -13,7 +13,7 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.catalog import Dataset, fingerprint
-from tapetum.data.loader import Progress
+from tapetum.data.threads import Progress
 from tapetum.evaluation.bootstrap import Interval
 from tapetum.evaluation.calibration import (
     METHODS,

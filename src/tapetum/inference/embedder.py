@@ -2,17 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.types import EmbeddingSet, Record
-from tapetum.data.loader import Progress, build_eval_loader
+from tapetum.data.loader import EvalLoader
+from tapetum.data.threads import Progress
 from tapetum.inference.embeddings import extract, read_embeddings, save_embeddings
 from tapetum.inference.precision import choose_device, resolve_precision
 from tapetum.runs.checkpoint import load_checkpoint
 from tapetum.runs.recipe import check_recipe
-from tapetum.runs.sources import picture_settings
+from tapetum.runs.sources import picture_options
 
 
 class Embedder:
@@ -62,9 +64,9 @@ class Embedder:
         Raises:
             DataError: no picture, or a damaged one.
         """
-        settings = picture_settings(self.recipe.data) | {"cache": "none"}  # each picture is read once
+        pictures = replace(picture_options(self.recipe.data), cache="none")  # each picture is read once
         batch = self.recipe.evaluation.batch
-        loader = build_eval_loader(records, batch_size=batch, skip_corrupt=skip_corrupt, **settings)
+        loader = EvalLoader(records, pictures, batch_size=batch, skip_corrupt=skip_corrupt)
         embeddings = extract(
             self.checkpoint.network,
             loader,

@@ -14,7 +14,8 @@ from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, MethodError
 from tapetum.core.method import Method
 from tapetum.core.types import Batch, EmbeddingSet
-from tapetum.data.loader import EvalLoader, Progress
+from tapetum.data.loader import EvalLoader
+from tapetum.data.threads import Progress
 from tapetum.inference.precision import Precision, computing_in
 
 FORMAT = 1

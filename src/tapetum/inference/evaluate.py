@@ -24,7 +24,7 @@ from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
-from tapetum.data.loader import Progress
+from tapetum.data.threads import Progress
 from tapetum.evaluation.card import Card, build_card, write_card
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.evaluation.ranking import multi_query as join_queries

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from tapetum.core.types import EmbeddingSet, Record
-from tapetum.data.loader import Progress, build_eval_loader
+from tapetum.data.loader import EvalLoader
+from tapetum.data.pictures import PictureOptions
+from tapetum.data.threads import Progress
 from tapetum.inference.embeddings import collect_embeddings
 from tapetum.inference.sessions import BATCH, Model
 
@@ -27,15 +29,8 @@ def describe_records(
         DataError: no picture, or a damaged one.
     """
     settings = model.settings
-    loader = build_eval_loader(
-        records,
-        size=settings.size,
-        batch_size=BATCH,
-        num_workers=num_workers,
-        interpolation=settings.interpolation,
-        backend=settings.backend,
-        skip_corrupt=skip_corrupt,
-    )
+    options = PictureOptions(settings.size, settings.interpolation, settings.backend, num_workers=num_workers)
+    loader = EvalLoader(records, options, batch_size=BATCH, skip_corrupt=skip_corrupt)
     embeddings = collect_embeddings(
         loader, lambda batch: model.session.run(batch.images, batch.modalities, batch.camids), progress=progress
     )

@@ -16,7 +16,7 @@ from tapetum.core.atomic import write_bytes
 from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.core.vectors import normalise
 from tapetum.data.image_io import Picture, resize
-from tapetum.data.loader import Pictures
+from tapetum.data.pictures import Pictures
 from tapetum.data.transforms import to_float, to_tensor
 from tapetum.inference.artefact import PROBE, ArtefactError, ModelSettings
 from tapetum.synth.scene import Scene, SceneOptions

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.data.image_io import Picture, resize
-from tapetum.data.loader import Pictures
+from tapetum.data.pictures import Pictures
 from tapetum.data.transforms import to_float, to_tensor
 from tapetum.evaluation.calibration import read_calibration, to_content
 from tapetum.inference.artefact import (

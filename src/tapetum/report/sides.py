@@ -12,7 +12,7 @@ from tapetum.core.errors import DataError
 from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import EmbeddingSet, Modality, Record
 from tapetum.data.catalog import fingerprint
-from tapetum.data.loader import Progress
+from tapetum.data.threads import Progress
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.evaluation.pair_distances import picture_keys
 from tapetum.inference.embedder import Embedder

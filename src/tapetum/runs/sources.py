@@ -16,8 +16,9 @@ from tapetum.core.types import UNKNOWN_CAMERA, Record
 from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset, read_division
 from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
 from tapetum.data.layout import SUFFIXES
-from tapetum.data.loader import Progress, drop_corrupt
+from tapetum.data.pictures import PictureOptions, drop_corrupt
 from tapetum.data.sampler import Sampling, read_sampling
+from tapetum.data.threads import Progress
 from tapetum.data.transforms import Operation, read_operations
 from tapetum.runs.recipe import DataSection, Recipe, scene_options
 from tapetum.synth.scene import SceneOptions
@@ -236,15 +237,11 @@ def choose_workers(scene: SceneOptions) -> int:
     return max(1, min(os.cpu_count() or 1, pictures // WORTH_A_PROCESS))
 
 
-def picture_settings(section: DataSection) -> dict[str, Any]:
-    """How pictures are read, as keyword arguments of the loaders."""
-    return {
-        "size": section.size,
-        "interpolation": section.interpolation,
-        "backend": section.backend,
-        "cache": section.cache,
-        "num_workers": section.workers,
-    }
+def picture_options(section: DataSection) -> PictureOptions:
+    """How pictures are read."""
+    return PictureOptions(
+        section.size, section.interpolation, section.backend, section.cache, num_workers=section.workers
+    )
 
 
 def sampler_options(recipe: Recipe) -> Sampling:

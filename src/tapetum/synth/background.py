@@ -1,8 +1,4 @@
-"""The street behind the people, and what stands in front of them.
-
-A camera does not move, so its street is rendered once, as a full frame of light that reaches the sensor; pictures
-are cut from it where the person stands.
-"""
+"""The street behind the people, rendered once as a full frame of light, and what stands in front of them."""
 
 from dataclasses import dataclass
 
@@ -19,44 +15,22 @@ _CHANNELS = 5  # red, green, blue, near-infrared, warmth
 
 @dataclass(frozen=True)
 class Street:
-    """The empty view of one camera.
-
-    Attributes:
-        view: geometry of the frame.
-        light: (H, W, C) float32 linear light in the channels that the camera sees.
-    """
+    """The empty view of one camera."""
 
     view: View
-    light: FloatArray
+    light: FloatArray  # (H, W, C) float32 linear light in the channels that the camera sees
 
     def cut(self, centre: tuple[float, float], span: float, size: tuple[int, int]) -> FloatArray:
-        """A window of the street, resampled; beyond the frame it is mirrored.
-
-        Args:
-            centre: (x, y) of the window's centre in pixels of the frame.
-            span: frame pixels a pixel of the window.
-            size: (height, width) of the window.
-        Returns:
-            (height, width, C) float32.
-        """
-        matrix = np.array(
-            (
-                (span, 0, centre[0] - span * (size[1] - 1) / 2),
-                (0, span, centre[1] - span * (size[0] - 1) / 2),
-            ),
-            np.float64,
-        )
+        """A window, `span` frame pixels a pixel, around (x, y) of the frame; beyond the frame it is mirrored."""
+        left, top = centre[0] - span * (size[1] - 1) / 2, centre[1] - span * (size[0] - 1) / 2
+        matrix = np.array(((span, 0, left), (0, span, top)), np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         window = cv2.warpAffine(self.light, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
         return np.asarray(window, np.float32).reshape(*size, self.light.shape[2])
 
 
 def build_street(camera: Camera, size: tuple[int, int] = STREET_SIZE) -> Street:
-    """Render the empty view of a camera; a few tenths of a second.
-
-    Args:
-        size: (height, width) of the frame.
-    """
+    """Render the empty view of a camera; a few tenths of a second."""
     rng = numpy_generator(camera.street_seed, "street")
     view = camera.frame_view(size)
     height, width = size
@@ -91,19 +65,11 @@ def build_street(camera: Camera, size: tuple[int, int] = STREET_SIZE) -> Street:
     typical = float(np.mean(light))
     picture = surface[..., :4] * light.reshape(*size, 4) + glow[..., :4] * typical
     picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 1.6), np.float32)
-    chosen = np.ascontiguousarray(picture[..., list(camera.channels)])
-    return Street(view, chosen)
+    return Street(view, np.ascontiguousarray(picture[..., list(camera.channels)]))
 
 
 def thermal_light(warmth: FloatArray, camera: Camera) -> FloatArray:
-    """What a thermal sensor receives: nothing but the warmth of the surface itself.
-
-    Args:
-        warmth: 0 the temperature of the air, 1 that of skin.
-        camera: a thermal camera.
-    Returns:
-        linear light, same shape.
-    """
+    """What a thermal sensor receives from surfaces of a warmth between 0 (the air) and 1 (skin): nothing else."""
     level = np.clip(np.float32(0.10) + np.float32(0.72) * warmth, 0, 1)
     return np.asarray(level**camera.sensor.gamma / camera.sensor.gain, np.float32)
 
@@ -176,15 +142,9 @@ def _board(
     high: float,
     value: tuple[float, ...],
 ) -> None:
-    corners = np.array(
-        [
-            (x - wide / 2, distance, low),
-            (x + wide / 2, distance, low),
-            (x + wide / 2, distance, high),
-            (x - wide / 2, distance, high),
-        ]
-    )
-    pixels, depth = view.project(corners)
+    left, right = x - wide / 2, x + wide / 2
+    corners = [(left, distance, low), (right, distance, low), (right, distance, high), (left, distance, high)]
+    pixels, depth = view.project(np.array(corners))
     if depth.min() <= 0.5:
         return
     mask = np.zeros(surface.shape[:2], np.uint8)
@@ -198,10 +158,8 @@ def draw_occluder(
     """Something between the camera and the person: a post, a bicycle, a bush or a car.
 
     Args:
-        size: (height, width) of the picture.
         floor: row where the person's feet stand, pixels.
         metre: pixels a metre at the person.
-        rng: the time stream of the picture.
     Returns:
         (H, W) float32 coverage and (5,) float32 surface in the channels of `cloth`.
     """

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.synth.cloth import Atlas, PartPaint, build_atlas
+from tapetum.synth.cloth import CHANNELS, paint_part
 from tapetum.synth.people import Person
-from tapetum.synth.raster import PROFILE_ROWS, FloatArray, Tube
+from tapetum.synth.raster import PROFILE_ROWS, FloatArray, Posture, Tube
 
 BONES = (
     "pelvis", "trunk", "neck", "head", "hang",
@@ -23,91 +23,47 @@ _BONE_ROW = {bone: row for row, bone in enumerate(BONES)}
 
 @dataclass(frozen=True)
 class Part:
-    """A tube on a bone.
+    """A tube on a bone."""
 
-    Attributes:
-        name: of the part; `cloth` paints it by this name.
-        bone: what it moves with.
-        start, end: ends as fractions of the bone (outside 0..1 reaches beyond it).
-        shift: offset (right, forward) from the bone, metres.
-        tube: shape and place of the texture.
-    """
-
-    name: str
+    name: str  # `cloth` paints it by this name
     bone: str
-    start: float
+    start: float  # ends as fractions of the bone (outside 0..1 reaches beyond it)
     end: float
-    shift: tuple[float, float]
-    tube: Tube
+    shift: tuple[float, float]  # offset (right, forward) from the bone, metres
+    profile: FloatArray  # see `raster.Tube`
+    behind: float = 0.0  # likewise
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A person ready to be posed and drawn: parts and their painted surface."""
+    """A person ready to be posed and drawn: parts, their shapes in the same order, and their painted surface."""
 
     person: Person
     parts: tuple[Part, ...]
-    atlas: Atlas
-
-    @property
-    def tubes(self) -> tuple[Tube, ...]:
-        """The shapes, in the order of `Posture`'s rows."""
-        return tuple(part.tube for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Posture:
-    """Where each part of a figure is, in the body frame.
-
-    Attributes:
-        lower, upper: (P, 3) ends of the axes, metres.
-        sideways: (P, 3) unit vector to the part's own right.
-    """
-
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-    sideways: NDArray[np.float64]
-
-    def place(self, at: tuple[float, float], heading: float) -> "Posture":
-        """The same posture standing in the world (X right, Y away, Z up).
-
-        Args:
-            at: ground position (X, Y), metres.
-            heading: 0 walks towards -Y, a quarter turn walks towards +X; radians.
-        """
-        sine, cosine = np.sin(heading), np.cos(heading)
-        turn = np.array(((-cosine, -sine, 0.0), (sine, -cosine, 0.0), (0.0, 0.0, 1.0)))  # rows: right, forward, up
-        origin = np.array((*at, 0.0))
-        return Posture(self.lower @ turn + origin, self.upper @ turn + origin, self.sideways @ turn)
+    tubes: tuple[Tube, ...]
+    texels: FloatArray  # (N, cloth.CHANNELS), part by part
 
 
 def build_figure(person: Person) -> Figure:
-    """Shapes and painted surface of a person; some milliseconds, so keep the figure while it is needed.
-
-    Args:
-        person: the attributes.
-    """
-    shapes = _shapes(person)
-    paints = [PartPaint(shape.name, _bone_length(person, shape), shape.profile) for shape in shapes]
-    atlas = build_atlas(person, paints)
-    parts = tuple(
-        Part(s.name, s.bone, s.start, s.end, s.shift, Tube(s.profile, start, shape, s.behind))
-        for s, start, shape in zip(shapes, atlas.starts, atlas.shapes, strict=True)
-    )
-    return Figure(person, parts, atlas)
+    """Shapes and painted surface of a person; some milliseconds, so keep the figure while it is needed."""
+    parts = _parts(person)
+    bones = _bones(person, 0.0, 0.0)
+    tubes, surfaces, start = [], [], 0
+    for part in parts:
+        row = _BONE_ROW[part.bone]
+        length = float(np.linalg.norm(bones.upper[row] - bones.lower[row])) * (part.end - part.start)
+        texels = paint_part(person, part.name, length, part.profile)
+        tubes.append(Tube(part.profile, start, (texels.shape[0], texels.shape[1]), part.behind))
+        surfaces.append(texels.reshape(-1, CHANNELS))
+        start += len(surfaces[-1])
+    return Figure(person, tuple(parts), tuple(tubes), np.concatenate(surfaces))
 
 
 def pose(figure: Figure, phase: float, *, effort: float = 1.0) -> Posture:
-    """The figure at one moment of its walk.
-
-    Args:
-        figure: who.
-        phase: of the double step, radians.
-        effort: share of the person's usual swing; 0 stands still.
-    """
-    low, high, side = _bones(figure.person, phase, effort)
+    """The figure at one moment of its walk: phase of the double step in radians, share of the usual swing."""
+    bones = _bones(figure.person, phase, effort)
     rows = [_BONE_ROW[part.bone] for part in figure.parts]
-    low, high, side = low[rows], high[rows], side[rows]
+    low, high, side = bones.lower[rows], bones.upper[rows], bones.sideways[rows]
     axis = high - low
     forward = np.cross(axis / np.linalg.norm(axis, axis=1, keepdims=True), side)
     ends = np.array([(part.start, part.end) for part in figure.parts])
@@ -123,10 +79,8 @@ _UPPER_ARM, _FOREARM, _HAND = 0.178, 0.150, 0.095
 _HIP_HALF, _SHOULDER_HALF = 0.052, 0.100
 
 
-def _bones(
-    person: Person, phase: float, effort: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Lower ends, upper ends and right-hand directions of `BONES`."""
+def _bones(person: Person, phase: float, effort: float) -> Posture:
+    """Where `BONES` are."""
     h = person.height_m
     up = np.array((0.0, 0.0, 1.0))
     hips = np.array((0.0, 0.0, _HIP * h))
@@ -174,16 +128,15 @@ def _bones(
         put(f"{name}_forearm", wrist, elbow)
         put(f"{name}_hand", wrist + _HAND * h * _down(arm + bend + 0.1, away * 0.1), wrist)
 
-    soles = [low[_BONE_ROW[f"{n}_foot"]][2] for n in ("right", "left")]
-    soles += [high[_BONE_ROW[f"{n}_foot"]][2] for n in ("right", "left")]
-    rise = 0.02 * h - min(soles)  # the lowest foot stands on the ground
+    feet = [_BONE_ROW["right_foot"], _BONE_ROW["left_foot"]]
+    rise = 0.02 * h - min(low[feet, 2].min(), high[feet, 2].min())  # the lowest foot stands on the ground
     low[:, 2] += rise
     high[:, 2] += rise
     axis = high - low
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
     side -= axis * np.einsum("bc,bc->b", side, axis)[:, None]
     side /= np.linalg.norm(side, axis=1, keepdims=True)
-    return low, high, side
+    return Posture(low, high, side)
 
 
 def _down(swing: float, spread: float) -> NDArray[np.float64]:
@@ -191,131 +144,114 @@ def _down(swing: float, spread: float) -> NDArray[np.float64]:
     return np.array((np.sin(spread), np.cos(spread) * np.sin(swing), -np.cos(spread) * np.cos(swing)))
 
 
-@dataclass(frozen=True)
-class _Shape:
-    name: str
-    bone: str
-    start: float
-    end: float
-    shift: tuple[float, float]
-    profile: FloatArray
-    behind: float = 0.0
-
-
-def _bone_length(person: Person, shape: _Shape) -> float:
-    low, high, _ = _bones(person, 0.0, 0.0)
-    row = _BONE_ROW[shape.bone]
-    return float(np.linalg.norm(high[row] - low[row])) * (shape.end - shape.start)
-
-
-def _shapes(person: Person) -> list[_Shape]:
+def _parts(person: Person) -> list[Part]:
     """Every part of the person; lengths in metres at a height of 1.7 m, scaled."""
     scale = person.height_m / 1.7
     wide = scale * person.build
     loose = {"t_shirt": 1.03, "shirt": 1.04, "jacket": 1.14, "coat": 1.16}[person.upper.kind]
     chest = 0.5 + 0.5 * person.shoulders
-    shapes = [
-        _Shape("pelvis", "pelvis", -0.1, 1.0, (0, 0), _tube(
+    parts = [
+        Part("pelvis", "pelvis", -0.1, 1.0, (0, 0), _tube(
             [(0, .12, .09, -.005), (.25, .158, .112, -.012), (.55, .165, .113, -.012), (1, .138, .098, 0)],
             wide, bottom=0.12), 0.05),
-        _Shape("trunk", "trunk", -0.02 if person.upper.kind != "shirt" else -0.1, 1.03, (0, 0), _tube(
+        Part("trunk", "trunk", -0.02 if person.upper.kind != "shirt" else -0.1, 1.03, (0, 0), _tube(
             [(0, .166, .120, -.012), (.1, .164, .118, -.012), (.28, .146, .108, .004), (.55, .165, .122, .004),
              (.72, .174 * chest, .122, .002), (.86, .174 * chest, .108, -.004), (.93, .150 * chest, .088, -.01),
              (.975, .085 * chest, .070, -.01), (1, .058, .06, -.008)], wide * loose, top=0.02)),
-        _Shape("neck", "neck", 0, 1, (0, 0), _tube([(0, .058, .06, 0), (1, .052, .056, 0)], scale)),
-        _Shape("head", "head", -0.04, 1.0, (0, 0.01 * scale), _tube(
+        Part("neck", "neck", 0, 1, (0, 0), _tube([(0, .058, .06, 0), (1, .052, .056, 0)], scale)),
+        Part("head", "head", -0.04, 1.0, (0, 0.01 * scale), _tube(
             [(0, .03, .035, .022), (.12, .05, .062, .014), (.4, .070, .088, .004), (.65, .075, .096, -.004),
              (.85, .068, .086, -.008), (1, .04, .05, -.01)], scale, bottom=0.1, top=0.22)),
     ]  # fmt: skip
-    shapes += _head_cover(person, scale)
+    parts += _head_cover(person, scale)
     sleeve = 1.22 if person.upper.kind in ("jacket", "coat") else 1.1
     covered = person.lower.kind == "skirt" or person.upper.kind == "coat"
     trouser = {"trousers": 1.1, "shorts": 1.0, "skirt": 1.0}[person.lower.kind]
     arm = 0.5 * (wide + scale)
-    for name in ("right", "left"):
-        forearm = sleeve if person.long_sleeves else 1.0
-        shapes += [
-            _Shape(f"{name}_upper_arm", f"{name}_upper_arm", -0.08, 1.08, (0, 0), _tube(
-                [(0, .036, .038, 0), (.5, .046, .05, 0), (.82, .054, .06, 0), (1, .05, .056, 0)],
-                arm * sleeve, bottom=0.1, top=0.26)),
-            _Shape(f"{name}_forearm", f"{name}_forearm", -0.02, 1.1, (0, 0), _tube(
-                [(0, .027, .025, 0), (.6, .038, .038, 0), (1, .036, .037, 0)],
-                arm * forearm, bottom=0.04, top=0.12)),
-            _Shape(f"{name}_hand", f"{name}_hand", 0.0, 1.06, (0, 0), _tube(
-                [(0, .018, .028, .006), (.45, .022, .042, .004), (.8, .02, .036, 0), (1, .02, .024, 0)],
-                scale, bottom=0.25, top=0.1)),
-            _Shape(f"{name}_thigh", f"{name}_thigh", -0.06, 1.08, (0, 0), _tube(
-                [(0, .052, .056, 0), (.35, .066, .07, 0), (.75, .082, .09, 0), (1, .085, .095, 0)],
-                arm * trouser, bottom=0.08, top=0.12), 0.2 if covered else 0.05),
-            _Shape(f"{name}_shin", f"{name}_shin", -0.06, 1.08, (0, -0.004), _tube(
-                [(0, .036, .04, 0), (.3, .044, .05, -.004), (.7, .055, .06, -.008), (1, .05, .055, 0)]
-                if person.lower.kind != "trousers" else
-                [(0, .056, .062, 0), (.3, .053, .058, 0), (.7, .057, .062, -.004), (1, .055, .058, 0)],
-                arm, bottom=0.03, top=0.08), 0.12 if covered else 0.0),
-            _Shape(f"{name}_foot", f"{name}_foot", -0.05, 1.12, (0, 0.012 * scale), _tube(
-                [(0, .034, .022, -.012), (.3, .048, .034, -.006), (.65, .044, .052, .006), (1, .038, .062, .018)],
-                scale * 1.02, bottom=0.16, top=0.16)),
-        ]  # fmt: skip
-    return shapes + _skirts(person, wide) + _baggage(person, wide, scale)
+    forearm = sleeve if person.long_sleeves else 1.0
+    limbs = [
+        ("upper_arm", -0.08, 1.08, (0, 0), _tube(
+            [(0, .036, .038, 0), (.5, .046, .05, 0), (.82, .054, .06, 0), (1, .05, .056, 0)],
+            arm * sleeve, bottom=0.1, top=0.26), 0.0),
+        ("forearm", -0.02, 1.1, (0, 0), _tube(
+            [(0, .027, .025, 0), (.6, .038, .038, 0), (1, .036, .037, 0)],
+            arm * forearm, bottom=0.04, top=0.12), 0.0),
+        ("hand", 0.0, 1.06, (0, 0), _tube(
+            [(0, .018, .028, .006), (.45, .022, .042, .004), (.8, .02, .036, 0), (1, .02, .024, 0)],
+            scale, bottom=0.25, top=0.1), 0.0),
+        ("thigh", -0.06, 1.08, (0, 0), _tube(
+            [(0, .052, .056, 0), (.35, .066, .07, 0), (.75, .082, .09, 0), (1, .085, .095, 0)],
+            arm * trouser, bottom=0.08, top=0.12), 0.2 if covered else 0.05),
+        ("shin", -0.06, 1.08, (0, -0.004), _tube(
+            [(0, .036, .04, 0), (.3, .044, .05, -.004), (.7, .055, .06, -.008), (1, .05, .055, 0)]
+            if person.lower.kind != "trousers" else
+            [(0, .056, .062, 0), (.3, .053, .058, 0), (.7, .057, .062, -.004), (1, .055, .058, 0)],
+            arm, bottom=0.03, top=0.08), 0.12 if covered else 0.0),
+        ("foot", -0.05, 1.12, (0, 0.012 * scale), _tube(
+            [(0, .034, .022, -.012), (.3, .048, .034, -.006), (.65, .044, .052, .006), (1, .038, .062, .018)],
+            scale * 1.02, bottom=0.16, top=0.16), 0.0),
+    ]  # fmt: skip
+    parts += [Part(f"{side}_{limb[0]}", f"{side}_{limb[0]}", *limb[1:]) for side in ("right", "left") for limb in limbs]
+    return parts + _skirts(person, wide) + _baggage(person, wide, scale)
 
 
-def _head_cover(person: Person, scale: float) -> list[_Shape]:
+def _head_cover(person: Person, scale: float) -> list[Part]:
     """Hair that stands off the head, and the hat."""
-    shapes = []
+    parts = []
     if person.hair == "long":
-        shapes.append(_Shape("hair", "head", -0.75, 0.95, (0, -0.035 * scale), _tube(
+        parts.append(Part("hair", "head", -0.75, 0.95, (0, -0.035 * scale), _tube(
             [(0, .07, .026, -.012), (.35, .088, .04, -.008), (.62, .088, .066, .004), (.85, .088, .085, .012),
              (1, .07, .07, .012)], scale, bottom=0.06, top=0.22)))  # fmt: skip
     elif person.hair == "short":
-        shapes.append(_Shape("hair", "head", 0.28, 1.05, (0, -0.022 * scale), _tube(
+        parts.append(Part("hair", "head", 0.28, 1.05, (0, -0.022 * scale), _tube(
             [(0, .066, .066, 0), (.4, .081, .086, .006), (.75, .078, .088, .012), (1, .05, .06, .012)],
             scale, bottom=0.3, top=0.3)))  # fmt: skip
     if person.hat == "cap":
-        shapes.append(_Shape("hat", "head", 0.62, 1.08, (0, 0), _tube(
+        parts.append(Part("hat", "head", 0.62, 1.08, (0, 0), _tube(
             [(0, .086, .108, -.004), (.5, .085, .105, -.008), (1, .055, .07, -.012)], scale, top=0.5)))  # fmt: skip
-        shapes.append(_Shape("brim", "head", 0.62, 0.70, (0, 0.105 * scale), _tube(
+        parts.append(Part("brim", "head", 0.62, 0.70, (0, 0.105 * scale), _tube(
             [(0, .066, .068, .01), (1, .066, .066, 0)], scale, bottom=0.2, top=0.3)))  # fmt: skip
     elif person.hat == "beanie":
-        shapes.append(_Shape("hat", "head", 0.52, 1.12, (0, -0.006 * scale), _tube(
+        parts.append(Part("hat", "head", 0.52, 1.12, (0, -0.006 * scale), _tube(
             [(0, .086, .104, 0), (.5, .086, .104, -.006), (1, .05, .06, -.012)], scale, top=0.5)))  # fmt: skip
-    return shapes
+    return parts
 
 
-def _skirts(person: Person, wide: float) -> list[_Shape]:
+def _skirts(person: Person, wide: float) -> list[Part]:
     """What hangs from the waist: skirt, legs of shorts, skirts of a coat."""
-    shapes = []
+    parts = []
     waist = _WAIST * person.height_m
     if person.lower.kind == "skirt":
         hem = (0.33 - 0.17 * person.lower.length) * person.height_m
         flare = 0.155 + 0.05 * person.lower.length
-        shapes.append(_Shape("skirt", "hang", hem / waist, 0.99, (0, 0), _tube(
+        parts.append(Part("skirt", "hang", hem / waist, 0.99, (0, 0), _tube(
             [(0, flare * 1.12, flare * .98, 0), (.55, .172, .135, -.01), (.75, .168, .122, -.01), (1, .136, .1, 0)],
             wide, bottom=0.02)))  # fmt: skip
     elif person.lower.kind == "shorts":
         points = [(0.0, 0.086, 0.094, 0.0), (0.6, 0.09, 0.098, 0.0), (1.0, 0.088, 0.098, 0.0)]
         leg = _tube(points, wide, bottom=0.02, top=0.1)
         start = 0.12 - 0.1 * person.lower.length
-        shapes += [_Shape(f"{name}_shorts", f"{name}_thigh", start, 1.06, (0, 0), leg) for name in ("right", "left")]
+        parts += [Part(f"{name}_shorts", f"{name}_thigh", start, 1.06, (0, 0), leg) for name in ("right", "left")]
     if person.upper.kind == "coat":
         hem = (0.42 - 0.15 * person.upper.length * person.stance) * person.height_m
-        shapes.append(_Shape("coat_skirt", "hang", hem / waist, 1.06, (0, 0), _tube(
+        parts.append(Part("coat_skirt", "hang", hem / waist, 1.06, (0, 0), _tube(
             [(0, .205, .175, 0), (.5, .192, .15, -.006), (1, .166, .122, 0)], wide, bottom=0.02)))  # fmt: skip
-    return shapes
+    return parts
 
 
-def _baggage(person: Person, wide: float, scale: float) -> list[_Shape]:
+def _baggage(person: Person, wide: float, scale: float) -> list[Part]:
     if person.bag == "backpack":
-        return [_Shape("backpack", "trunk", 0.3, 1.0, (0, -0.155 * wide), _tube(
+        return [Part("backpack", "trunk", 0.3, 1.0, (0, -0.155 * wide), _tube(
             [(0, .12, .06, -.02), (.15, .15, .085, -.02), (.6, .15, .08, -.01), (.9, .12, .06, 0), (1, .1, .05, 0)],
             scale, bottom=0.1, top=0.12)),
-            _Shape("pocket", "trunk", 0.34, 0.66, (0, -0.225 * wide), _tube(
+            Part("pocket", "trunk", 0.34, 0.66, (0, -0.225 * wide), _tube(
             [(0, .1, .045, -.012), (.5, .11, .052, -.012), (1, .1, .04, 0)],
             scale, bottom=0.15, top=0.15))]  # fmt: skip
     if person.bag == "shoulder_bag":
-        return [_Shape("bag", "trunk", -0.12, 0.34, (0.2 * wide, -0.01), _tube(
+        return [Part("bag", "trunk", -0.12, 0.34, (0.2 * wide, -0.01), _tube(
             [(0, .045, .13, 0), (.7, .05, .14, 0), (1, .035, .12, 0)], scale, bottom=0.08, top=0.1))]  # fmt: skip
     if person.bag == "handbag":
-        return [_Shape("bag", "left_hand", -2.0, 0.35, (-0.01, 0.0), _tube(
+        return [Part("bag", "left_hand", -2.0, 0.35, (-0.01, 0.0), _tube(
             [(0, .05, .14, 0), (.8, .045, .12, 0), (1, .01, .03, 0)], scale, bottom=0.08, top=0.08))]  # fmt: skip
     return []
 
@@ -323,14 +259,7 @@ def _baggage(person: Person, wide: float, scale: float) -> list[_Shape]:
 def _tube(
     points: list[tuple[float, float, float, float]], scale: float, *, bottom: float = 0.0, top: float = 0.0
 ) -> FloatArray:
-    """A smooth profile through (t, half-width, half-depth, forward offset), with rounded ends.
-
-    Args:
-        points: control points, t rising from 0 to 1; metres.
-        scale: multiplies every length.
-        bottom: share of the axis over which the lower end is rounded off.
-        top: share over which the upper end is rounded off.
-    """
+    """A smooth profile through points (t from 0 to 1, half-width, half-depth, forward offset), with rounded ends."""
     table = np.array(points, np.float64)
     t = (np.arange(PROFILE_ROWS) + 0.5) / PROFILE_ROWS
     columns = np.stack([np.interp(t, table[:, 0], table[:, i]) for i in (1, 2, 3)], 1)

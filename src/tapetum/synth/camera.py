@@ -1,6 +1,6 @@
 """The cameras of a scene: where they hang, what they see, how they expose; drawn from the camera stream alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,38 +27,21 @@ _GREY = 0.25
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera and the street in front of it. Its world: X right, Y away, Z up, origin below the camera.
-
-    Attributes:
-        camid: number of the camera, from 1.
-        modality: visible light, or infrared.
-        band: what an infrared camera sees.
-        viewpoint: "parallel" hangs at eye level, "downward" looks from a mast.
-        height_m: above the ground.
-        near_m, far_m: nearest and farthest distance of people.
-        focal_px: focal length in pixels of the full frame `FRAME_SIZE`.
-        path: heading in which most people cross the view (or its opposite), radians.
-        level: display level of a mid-grey surface on the path, 0..255.
-        lighting: lamps and sky, already scaled so that `level` comes out.
-        sensor: the sensor and its processing.
-        focus_px: deviation of the blur of the lens, in pixels of the full frame.
-        shutter_seconds: exposure time, for motion blur.
-        street_seed: of the background.
-    """
+    """One camera and the street in front of it. Its world: X right, Y away, Z up, origin below the camera."""
 
     camid: int
     modality: Modality
-    band: InfraredBand
-    viewpoint: Viewpoint
-    height_m: float
-    near_m: float
+    band: InfraredBand  # what an infrared camera sees
+    viewpoint: Viewpoint  # "parallel" hangs at eye level, "downward" looks from a mast
+    height_m: float  # above the ground
+    near_m: float  # nearest and farthest distance of people
     far_m: float
-    focal_px: float
-    path: float
-    level: float
-    lighting: Lighting
+    focal_px: float  # focal length in pixels of the full frame `FRAME_SIZE`
+    path: float  # heading in which most people cross the view (or its opposite), radians
+    level: float  # display level of a mid-grey surface on the path, 0..255
+    lighting: Lighting  # lamps and sky, already scaled so that `level` comes out
     sensor: SensorOptions
-    focus_px: float
+    focus_px: float  # deviation of the blur of the lens, in pixels of the full frame
     shutter_seconds: float
     street_seed: int
 
@@ -70,11 +53,7 @@ class Camera:
         return (3,) if self.band == "near" else (4,)
 
     def frame_view(self, size: tuple[int, int] = FRAME_SIZE) -> View:
-        """The camera itself, looking at the middle of the path.
-
-        Args:
-            size: (height, width) of the frame in pixels; the field of view stays.
-        """
+        """The camera itself, looking at the middle of the path; the field of view stays for every (height, width)."""
         middle = np.array((0.0, np.sqrt(self.near_m * self.far_m), 1.0))
         scale = size[0] / FRAME_SIZE[0]
         return look_at((0.0, 0.0, self.height_m), middle, self.focal_px * scale, size)
@@ -83,14 +62,7 @@ class Camera:
 def look_at(
     position: tuple[float, float, float], target: NDArray[np.float64], focal_px: float, size: tuple[int, int]
 ) -> View:
-    """A view with its optical axis through `target` and its horizon level.
-
-    Args:
-        position: (X, Y, Z) of the camera, metres.
-        target: (3,) metres.
-        focal_px: focal length in pixels.
-        size: (height, width) of the picture.
-    """
+    """A view with its optical axis through `target` and its horizon level."""
     place = np.array(position)
     towards = place - target
     towards /= np.linalg.norm(towards)
@@ -109,16 +81,7 @@ def draw_camera(
     light_scale: float = 1.0,
     difficulty: float = 1.0,
 ) -> Camera:
-    """The camera `camid` of the street `camera_seed`.
-
-    Args:
-        camera_seed: seed of the camera stream.
-        camid: number of the camera, from 1.
-        modality: what the sensor sees.
-        band: which infrared an infrared camera sees.
-        light_scale: factor of the display level of every camera; 1 is a campus at night.
-        difficulty: strength of noise, blur and colour cast; 1 is usual, 0 has none of them.
-    """
+    """The camera `camid` of the street `camera_seed`; light_scale and difficulty as in `SceneOptions`."""
     rng = numpy_generator(camera_seed, "camera", camid)
     downward = (camid % 2 == 0) if rng.uniform() < 0.8 else (camid % 2 == 1)
     height = rng.uniform(3.4, 5.5) if downward else rng.uniform(1.5, 2.3)
@@ -128,34 +91,25 @@ def draw_camera(
     middle = np.hypot(np.sqrt(near * far), height - 1)
     # A dark camera in three, as in Night600; levels vary by a tenth or so from street to street.
     dark = camid % 3 == 2
-    order = (camid - 1) // 3 if dark else camid - 1 - (camid + 0) // 3
+    order = (camid - 1) // 3 if dark else camid - 1 - camid // 3
     levels = _DARK_LEVELS if dark else _LIT_LEVELS
     level = levels[order % len(levels)] * float(np.exp(0.10 * rng.standard_normal())) * light_scale
     lighting = draw_lighting(rng, near, far, dark=dark)
     gain = float(np.exp(rng.uniform(np.log(6), np.log(14))) if dark else np.exp(rng.uniform(np.log(3), np.log(8))))
     noise = difficulty**2  # fewer electrons for the same picture
     cast = np.exp(0.10 * difficulty * rng.standard_normal(3))
+    red, green, blue = (cast / cast.mean()).tolist()
     sensor = SensorOptions(
         full_well_electrons=12_000.0 / max(noise, 1e-3),
         gain=gain,
         read_noise_electrons=float(rng.uniform(1.2, 2.6)) * min(difficulty, 1.0),
         row_noise_electrons=float(rng.uniform(0, 0.35)) * min(difficulty, 1.0),
         black_level=0.003,
-        white_balance=_three(cast / cast.mean()),
+        white_balance=(red, green, blue),
         denoise=float(rng.uniform(0.0, 0.6)) if rng.uniform() < 0.75 else 0.0,
         gamma=float(rng.uniform(2.0, 2.4)),
         jpeg_quality=int(rng.integers(72, 94)),
     )
-    focus = float(rng.uniform(0.3, 1.5)) * difficulty
-    shutter = float(rng.uniform(1 / 60, 1 / 20)) * difficulty
-    path = float(rng.uniform(-np.pi, np.pi))
-    street_seed = int(rng.integers(2**31))
-    if modality is Modality.INFRARED:
-        level = float(rng.uniform(38, 75)) * light_scale
-        side = rng.uniform(-0.4, 0.4)
-        lamps = (Lamp("illuminator", (side, 0.0, height + 0.2), ILLUMINATOR, 1.0),)
-        leak = 0.05 * float(rng.uniform(0.2, 1.0))
-        lighting = Lighting((*lamps, *lighting.scaled(leak).lamps), tuple(leak * v for v in lighting.sky))  # type: ignore[arg-type]
     camera = Camera(
         camid=camid,
         modality=modality,
@@ -165,14 +119,19 @@ def draw_camera(
         near_m=near,
         far_m=far,
         focal_px=0.56 * _NOMINAL * zoom * middle / 1.7,
-        path=path,
         level=level,
         lighting=lighting,
         sensor=sensor,
-        focus_px=focus,
-        shutter_seconds=shutter,
-        street_seed=street_seed,
+        focus_px=float(rng.uniform(0.3, 1.5)) * difficulty,  # the arguments are drawn in this order
+        shutter_seconds=float(rng.uniform(1 / 60, 1 / 20)) * difficulty,
+        path=float(rng.uniform(-np.pi, np.pi)),
+        street_seed=int(rng.integers(2**31)),
     )
+    if modality is Modality.INFRARED:
+        level = float(rng.uniform(38, 75)) * light_scale
+        lamp = Lamp("illuminator", (rng.uniform(-0.4, 0.4), 0.0, height + 0.2), ILLUMINATOR)
+        leaking = lighting.scaled(0.05 * float(rng.uniform(0.2, 1.0)))
+        camera = replace(camera, level=level, lighting=replace(leaking, lamps=(lamp, *leaking.lamps)))
     return _exposed(camera)
 
 
@@ -191,10 +150,4 @@ def _exposed(camera: Camera) -> Camera:
     else:
         strength = float(received[3])
     wanted = (min(camera.level, 250.0) / 255) ** camera.sensor.gamma / camera.sensor.gain / _GREY
-    fields = {**camera.__dict__, "lighting": camera.lighting.scaled(wanted / strength)}
-    return Camera(**fields)
-
-
-def _three(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    red, green, blue = (float(v) for v in values)
-    return red, green, blue
+    return replace(camera, lighting=camera.lighting.scaled(wanted / strength))

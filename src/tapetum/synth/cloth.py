@@ -1,12 +1,6 @@
-"""The painted surface of a person: one atlas of visible albedo, near-infrared reflectance and warmth per figure.
-
-Each part is a rectangle of texels, rows along its axis and columns around it. Painting happens once a person, so
-motifs may be as rich as one likes; drawing only looks the texels up.
-"""
+"""The painted surface of a person, once for all pictures; each part is a rectangle of texels, along and around it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -18,7 +12,7 @@ from tapetum.synth.raster import PROFILE_ROWS, FloatArray
 
 Mask = NDArray[np.bool_]
 
-RED, GREEN, BLUE, INFRARED, WARMTH = range(5)
+INFRARED, WARMTH = 3, 4  # behind red, green and blue
 CHANNELS = 5
 _SHAPES = {  # texels along and around; every other part is small
     "trunk": (96, 128), "coat_skirt": (56, 112), "skirt": (56, 112), "pelvis": (32, 64), "head": (56, 80),
@@ -26,89 +20,31 @@ _SHAPES = {  # texels along and around; every other part is small
 }  # fmt: skip
 _LIMB_SHAPE = (44, 40)
 _BARE_WARMTH = 1.0  # of skin, relative; thin cloth lets about half of it through
+_BLACK = Dye("shadow", (0.01, 0.01, 0.01), 0.05)
 _CLOTH_WARMTH = {"t_shirt": 0.62, "shirt": 0.55, "jacket": 0.38, "coat": 0.3}
 
 
-@dataclass(frozen=True)
-class Atlas:
-    """Every texel of a figure.
+class Canvas:
+    """The texels of one part, (rows, columns, CHANNELS), and where each of them lies on it.
 
-    Attributes:
-        texels: (N, CHANNELS) float32: linear red, green, blue albedo, near-infrared reflectance, warmth (0 the
-            temperature of the air, 1 that of skin).
-        starts: first texel of each part.
-        shapes: (rows, columns) of each part.
+    Channels: linear red, green, blue albedo, near-infrared reflectance, warmth (0 that of the air, 1 that of skin).
     """
 
-    texels: FloatArray
-    starts: tuple[int, ...]
-    shapes: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class PartPaint:
-    """A part as the painter sees it.
-
-    Attributes:
-        name: of the part.
-        length: of its axis, metres.
-        profile: its tube profile.
-    """
-
-    name: str
-    length: float
-    profile: FloatArray
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Texels along and around."""
-        return _SHAPES.get(self.name, _LIMB_SHAPE)
-
-
-@dataclass(frozen=True)
-class _Canvas:
-    """Coordinates of a part's texels, and its texels."""
-
-    part: PartPaint
-    texels: FloatArray = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "texels", np.zeros((*self.part.shape, CHANNELS), np.float32))
-
-    @cached_property
-    def t(self) -> FloatArray:
-        """(rows, 1) position along the axis, 0 at the lower end."""
-        rows = self.part.shape[0]
-        return np.asarray((np.arange(rows) + 0.5) / rows, np.float32)[:, None]
-
-    @cached_property
-    def angle(self) -> FloatArray:
-        """(1, columns) 0 at the person's right, a quarter turn in front."""
-        columns = self.part.shape[1]
-        return ((np.arange(columns, dtype=np.float32) + 0.5) * np.float32(2 * np.pi / columns))[None]
-
-    @cached_property
-    def z(self) -> FloatArray:
-        """(rows, 1) metres above the lower end."""
-        return self.t * np.float32(self.part.length)
-
-    @cached_property
-    def x(self) -> FloatArray:
-        """(rows, columns) metres to the person's right."""
-        rows = (self.t[:, 0] * PROFILE_ROWS).astype(np.int32)
-        half: FloatArray = self.part.profile[rows, :1]
-        return np.asarray(half * np.cos(self.angle), np.float32)
-
-    @cached_property
-    def front(self) -> FloatArray:
-        """(1, columns) 1 straight in front, -1 straight behind."""
-        return np.sin(self.angle)
-
-    @cached_property
-    def arc(self) -> FloatArray:
-        """(1, columns) metres around the part, 0 in front."""
+    def __init__(self, name: str, length_m: float, profile: FloatArray) -> None:
+        self.stem = name.removeprefix("left_").removeprefix("right_")
+        self.side = 1 if name.startswith("right") else -1
+        self.length_m = length_m
+        rows, columns = self.shape = _SHAPES.get(self.stem, _LIMB_SHAPE)
+        self.texels = np.zeros((rows, columns, CHANNELS), np.float32)
+        self.t: FloatArray = ((np.arange(rows) + 0.5) / rows).astype(np.float32)[:, None]  # along, 0 at the lower end
+        self.z: FloatArray = self.t * np.float32(length_m)  # metres above the lower end
+        # (1, columns) 0 at the person's right, a quarter turn in front
+        self.angle = ((np.arange(columns, dtype=np.float32) + 0.5) * np.float32(2 * np.pi / columns))[None]
+        self.front = np.sin(self.angle)  # 1 straight in front, -1 straight behind
+        half = profile[(self.t[:, 0] * PROFILE_ROWS).astype(np.int32), :1]
+        self.x: FloatArray = half * np.cos(self.angle)  # (rows, columns) metres to the person's right
         turn = (self.angle - np.float32(np.pi / 2) + np.float32(np.pi)) % np.float32(2 * np.pi) - np.float32(np.pi)
-        return turn * np.float32(self.part.profile[:, :2].mean())
+        self.arc: FloatArray = turn * np.float32(profile[:, :2].mean())  # metres around the part, 0 in front
 
     def fill(self, dye: Dye, warmth: float) -> None:
         """The whole part in one dye."""
@@ -116,7 +52,7 @@ class _Canvas:
 
     def paint(self, where: Mask | NDArray[np.floating], dye: Dye, warmth: float | None = None) -> None:
         """A dye over the texels of a mask, or blended by weights in 0..1."""
-        weight = np.broadcast_to(np.asarray(where, np.float32), self.texels.shape[:2])[..., None]
+        weight = np.asarray(where, np.float32)[..., None]
         target = np.array((*dye.albedo, dye.infrared), np.float32)
         self.texels[..., :4] += weight * (target - self.texels[..., :4])
         if warmth is not None:
@@ -124,58 +60,31 @@ class _Canvas:
 
     def shade(self, factor: NDArray[np.floating] | float) -> None:
         """Less (or more) light on the texels; the same in visible light and infrared."""
-        self.texels[..., :4] *= np.broadcast_to(np.asarray(factor, np.float32), self.texels.shape[:2])[..., None]
+        self.texels[..., :4] *= np.asarray(factor, np.float32)[..., None]
 
 
-def build_atlas(person: Person, parts: list[PartPaint]) -> Atlas:
-    """Paint every part of a person.
-
-    Args:
-        person: the attributes.
-        parts: in the order of the figure's tubes.
-    """
-    starts, texels, start = [], [], 0
-    for part in parts:
-        canvas = _Canvas(part)
-        rng = numpy_generator(person.texture_seed, "cloth", part.name.removeprefix("left_").removeprefix("right_"))
-        _painter(part.name)(canvas, person, rng)
-        np.clip(canvas.texels, 0.004, 1, out=canvas.texels)
-        starts.append(start)
-        start += part.shape[0] * part.shape[1]
-        texels.append(canvas.texels.reshape(-1, CHANNELS))
-    return Atlas(np.concatenate(texels), tuple(starts), tuple(part.shape for part in parts))
+def paint_part(person: Person, name: str, length_m: float, profile: FloatArray) -> FloatArray:
+    """The texels of one part of a person, (rows, columns, CHANNELS); the profile is that of `raster.Tube`."""
+    canvas = Canvas(name, length_m, profile)
+    _PAINTERS[canvas.stem](canvas, person, numpy_generator(person.texture_seed, "cloth", canvas.stem))
+    return np.clip(canvas.texels, 0.004, 1, out=canvas.texels)
 
 
-Painter = Callable[[_Canvas, Person, np.random.Generator], None]
-
-
-def _painter(name: str) -> Painter:
-    stem = name.removeprefix("left_").removeprefix("right_")
-    painters: dict[str, Painter] = {
-        "trunk": _paint_trunk, "upper_arm": _paint_arm, "forearm": _paint_arm, "hand": _paint_hand,
-        "neck": _paint_neck, "head": _paint_head, "hair": _paint_hair, "hat": _paint_hat, "brim": _paint_hat,
-        "pelvis": _paint_lower, "thigh": _paint_leg, "shin": _paint_leg, "shorts": _paint_lower, "skirt": _paint_lower,
-        "coat_skirt": _paint_coat_skirt, "foot": _paint_shoe,
-        "backpack": _paint_bag, "pocket": _paint_bag, "bag": _paint_bag,
-    }  # fmt: skip
-    return painters[stem]
-
-
-def _paint_trunk(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
+def _paint_trunk(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
     upper = person.upper
     _cloth(canvas, upper)
     front, x, t = canvas.front > 0, canvas.x, canvas.t
     motif = numpy_generator(person.texture_seed, "motif")
     if upper.pattern == "logo":
-        canvas.paint(front & _motif(x, canvas.z - np.float32(0.66 * canvas.part.length), motif), upper.second)
+        canvas.paint(front & _motif(x, canvas.z - np.float32(0.66 * canvas.length_m), motif), upper.second)
     elif upper.pattern == "plain" and upper.kind == "t_shirt":
         canvas.paint(t > 0.965, upper.second)
     if motif.uniform() < 0.2 and upper.kind in ("t_shirt", "jacket"):  # a print on the back only
-        canvas.paint(
-            (canvas.front < 0) & _motif(x, canvas.z - np.float32(0.6 * canvas.part.length), motif), upper.second
-        )
+        canvas.paint((canvas.front < 0) & _motif(x, canvas.z - np.float32(0.6 * canvas.length_m), motif), upper.second)
     if upper.front_open:
-        _open_front(canvas, upper, 0.045 + 0.03 * t)
+        half = 0.045 + 0.03 * t  # the inner shirt shows between the two sides, with a shadow at the edge
+        canvas.paint(front & (np.abs(np.abs(x) - half) < 0.012), _mixed(upper.first, _BLACK, 0.6))
+        canvas.paint(front & (np.abs(x) < half), upper.second, 0.6)
     elif upper.kind in ("jacket", "coat"):
         canvas.paint(front & (np.abs(x) < 0.008), _mixed(upper.first, upper.second, 0.35))
         lapel = 0.10 * np.clip((t - 0.72) / 0.25, 0, 1)
@@ -195,9 +104,9 @@ def _paint_trunk(canvas: _Canvas, person: Person, rng: np.random.Generator) -> N
         canvas.paint(np.abs(line) < 0.02, person.bag_dye, 0.35)
 
 
-def _paint_arm(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
+def _paint_arm(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
     upper = person.upper
-    fore = canvas.part.name.endswith("forearm")
+    fore = canvas.stem == "forearm"
     if fore and not person.long_sleeves:
         canvas.fill(person.skin, _BARE_WARMTH)
     else:
@@ -208,24 +117,24 @@ def _paint_arm(canvas: _Canvas, person: Person, rng: np.random.Generator) -> Non
         elif not person.long_sleeves:
             canvas.paint(canvas.t < 0.46, _mixed(upper.first, upper.second, 0.5))
             canvas.paint(canvas.t < 0.42, person.skin, _BARE_WARMTH)
-    inner = -np.cos(canvas.angle) * (1 if canvas.part.name.startswith("right") else -1)
+    inner = -np.cos(canvas.angle) * canvas.side
     canvas.shade(1 - 0.3 * np.clip(inner, 0, 1))
 
 
-def _paint_hand(canvas: _Canvas, person: Person, _: np.random.Generator) -> None:
+def _paint_hand(canvas: Canvas, person: Person, _: np.random.Generator) -> None:
     canvas.fill(person.skin, 0.85 * _BARE_WARMTH)
 
 
-def _paint_neck(canvas: _Canvas, person: Person, _: np.random.Generator) -> None:
+def _paint_neck(canvas: Canvas, person: Person, _: np.random.Generator) -> None:
     canvas.fill(person.skin, _BARE_WARMTH)
     if person.hair == "long":
         canvas.paint(canvas.front < -0.1, person.hair_dye, 0.5)
     if person.upper.kind in ("shirt", "jacket", "coat"):
-        canvas.paint(np.broadcast_to(canvas.t < 0.45, canvas.part.shape), person.upper.first, 0.5)
+        canvas.paint(canvas.t < 0.45, person.upper.first, 0.5)
     canvas.shade(0.7)
 
 
-def _paint_head(canvas: _Canvas, person: Person, _: np.random.Generator) -> None:
+def _paint_head(canvas: Canvas, person: Person, _: np.random.Generator) -> None:
     canvas.fill(person.skin, _BARE_WARMTH)
     t, x, front = canvas.t, canvas.x, canvas.front
     dark = Dye("eye", (0.02, 0.018, 0.016), 0.1)
@@ -243,40 +152,40 @@ def _paint_head(canvas: _Canvas, person: Person, _: np.random.Generator) -> None
     canvas.shade(1 - 0.3 * np.clip(0.12 - t, 0, 1) / 0.12)
 
 
-def _paint_hair(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
+def _paint_hair(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
     canvas.fill(person.hair_dye, 0.45)
-    strands = cv2.resize(rng.normal(0, 1, (3, 32)).astype(np.float32), canvas.part.shape[::-1])
+    strands = cv2.resize(rng.normal(0, 1, (3, 32)).astype(np.float32), canvas.shape[::-1])
     canvas.shade(1 + 0.25 * np.asarray(strands, np.float32))
 
 
-def _paint_hat(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
+def _paint_hat(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
     canvas.fill(person.hat_dye, 0.35)
     if person.hat == "beanie":
         canvas.shade(1 + 0.15 * np.sin(canvas.angle * 24))
         canvas.shade(1 - 0.25 * (np.abs(canvas.t - 0.3) < 0.04))
-    elif canvas.part.name == "hat" and rng.uniform() < 0.5:
+    elif canvas.stem == "hat" and rng.uniform() < 0.5:
         canvas.paint((canvas.front > 0.8) & (np.abs(canvas.t - 0.4) < 0.2), person.upper.second)
 
 
-def _paint_lower(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
+def _paint_lower(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
     lower = person.lower
     _cloth(canvas, lower, warmth=0.55)
-    _folds(canvas, rng, 0.22 if canvas.part.name == "skirt" else 0.15)
-    if canvas.part.name == "skirt":
+    _folds(canvas, rng, 0.22 if canvas.stem == "skirt" else 0.15)
+    if canvas.stem == "skirt":
         canvas.shade(1 + 0.12 * np.sin(canvas.angle * 14 + 1) * (1 - canvas.t))
-    elif canvas.part.name == "pelvis":
+    elif canvas.stem == "pelvis":
         canvas.paint(canvas.t > 0.93, Dye("belt", (0.03, 0.025, 0.02), 0.2))
         canvas.shade(1 - 0.2 * (canvas.t < 0.3))
 
 
-def _paint_leg(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
-    shin = canvas.part.name.endswith("shin")
-    side = 1 if canvas.part.name.startswith("right") else -1
+def _paint_leg(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
+    shin = canvas.stem == "shin"
     if person.lower.kind == "trousers":
-        _cloth(canvas, person.lower, warmth=0.55)
         if person.lower.pattern == "blocks":  # a stripe down the outer seam
-            _cloth(canvas, Garment("trousers", "plain", person.lower.first, person.lower.second, 1, 0.05), warmth=0.55)
-            canvas.paint(np.broadcast_to(side * np.cos(canvas.angle) > 0.86, canvas.part.shape), person.lower.second)
+            canvas.fill(person.lower.first, 0.55)
+            canvas.paint(canvas.side * np.cos(canvas.angle) > 0.86, person.lower.second)
+        else:
+            _cloth(canvas, person.lower, warmth=0.55)
         _folds(canvas, rng, 0.2)
     elif person.tights:
         canvas.fill(Dye("tights", (0.03, 0.03, 0.032), 0.35), 0.8)
@@ -284,11 +193,11 @@ def _paint_leg(canvas: _Canvas, person: Person, rng: np.random.Generator) -> Non
         canvas.fill(person.skin, _BARE_WARMTH)
         if shin and person.texture_seed % 2:
             canvas.paint(canvas.t < 0.16, Dye("socks", (0.7, 0.7, 0.68), 0.6), 0.6)
-    inner = -np.cos(canvas.angle) * side
+    inner = -np.cos(canvas.angle) * canvas.side
     canvas.shade(1 - 0.35 * np.clip(inner, 0, 1))
 
 
-def _paint_coat_skirt(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
+def _paint_coat_skirt(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
     _cloth(canvas, person.upper)
     if person.upper.front_open:
         canvas.paint((canvas.front > 0) & (np.abs(canvas.x) < 0.05), person.lower.first, 0.5)
@@ -300,84 +209,70 @@ def _paint_coat_skirt(canvas: _Canvas, person: Person, rng: np.random.Generator)
     _folds(canvas, rng, 0.2)
 
 
-def _paint_shoe(canvas: _Canvas, person: Person, _: np.random.Generator) -> None:
+def _paint_shoe(canvas: Canvas, person: Person, _: np.random.Generator) -> None:
     canvas.fill(person.shoes, 0.3)
     canvas.paint(canvas.front < -0.45, _mixed(person.shoes, Dye("sole", (0.5, 0.5, 0.48), 0.5), 0.6))
     canvas.shade(1 - 0.3 * ((canvas.front > 0.7) & (np.sin(canvas.t * 60) > 0.3) & (np.abs(canvas.t - 0.5) < 0.15)))
 
 
-def _paint_bag(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
+def _paint_bag(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
     canvas.fill(person.bag_dye, 0.12)
     dark = _mixed(person.bag_dye, Dye("seam", (0.02, 0.02, 0.02), 0.1), 0.6)
     canvas.paint((np.abs(canvas.t - 0.72) < 0.025) & (canvas.front < 0.6), dark)
-    if canvas.part.name == "pocket":
+    if canvas.stem == "pocket":
         canvas.shade(0.85)
         canvas.paint((np.abs(canvas.x) < 0.02) & (np.abs(canvas.t - 0.45) < 0.12), person.upper.second)
     _folds(canvas, rng, 0.08)
 
 
-def _cloth(canvas: _Canvas, garment: Garment, *, sleeve: bool = False, warmth: float | None = None) -> None:
+def _cloth(canvas: Canvas, garment: Garment, *, sleeve: bool = False, warmth: float | None = None) -> None:
     """A garment's pattern over the whole part."""
     heat = _CLOTH_WARMTH.get(garment.kind, 0.55) if warmth is None else warmth
     canvas.fill(garment.first, heat)
     scale, second = np.float32(garment.scale_m), garment.second
     if garment.pattern == "stripes":
-        canvas.paint(np.broadcast_to((canvas.z / scale) % 2 < 1, canvas.part.shape), second)
+        canvas.paint((canvas.z / scale) % 2 < 1, second)
     elif garment.pattern == "vertical_stripes":
-        canvas.paint(np.broadcast_to((canvas.arc / scale + 0.5) % 2 < 0.8, canvas.part.shape), second)
+        canvas.paint((canvas.arc / scale + 0.5) % 2 < 0.8, second)
     elif garment.pattern == "checks":
         down, around = (canvas.z / scale) % 2 < 1, (canvas.arc / scale + 0.5) % 2 < 1
         canvas.paint((down.astype(np.float32) + around) / 2, second)
     elif garment.pattern == "blocks":
         style = int(garment.scale_m * 1e5) % 4
         if sleeve:
-            canvas.paint(np.full(canvas.part.shape, style in (1, 2)), second)
+            canvas.paint(np.float32(style in (1, 2)), second)
         elif style == 0:
-            canvas.paint(np.broadcast_to(canvas.t > 0.6, canvas.part.shape), second)
+            canvas.paint(canvas.t > 0.6, second)
         elif style == 1:
-            canvas.paint(np.broadcast_to(np.abs(canvas.t - 0.55) < 0.14, canvas.part.shape), second)
+            canvas.paint(np.abs(canvas.t - 0.55) < 0.14, second)
         elif style == 3:
-            canvas.paint(np.broadcast_to(np.cos(canvas.angle) > 0, canvas.part.shape), second)
-
-
-def _open_front(canvas: _Canvas, garment: Garment, half: FloatArray) -> None:
-    """The inner shirt between the two sides of an open jacket, with a shadow at the edge."""
-    gap = (canvas.front > 0) & (np.abs(canvas.x) < half)
-    canvas.paint((canvas.front > 0) & (np.abs(np.abs(canvas.x) - half) < 0.012), _mixed(garment.first, _BLACK, 0.6))
-    canvas.paint(gap, garment.second, 0.6)
-
-
-_BLACK = Dye("shadow", (0.01, 0.01, 0.01), 0.05)
+            canvas.paint(np.cos(canvas.angle) > 0, second)
 
 
 def _motif(x: FloatArray, z: FloatArray, rng: np.random.Generator) -> Mask:
     """A print around (0, 0): disc, ring, box, bars, cross, triangle or letters."""
     size = np.float32(rng.uniform(0.055, 0.105))
     kind = int(rng.integers(7))
-    if kind == 0:
-        mask = x**2 + z**2 < size**2
-    elif kind == 1:
-        radius = np.sqrt(x**2 + z**2)
-        mask = (radius < size) & (radius > 0.55 * size)
-    elif kind == 2:
-        mask = (np.abs(x) < size) & (np.abs(z) < 0.7 * size)
-    elif kind == 3:
-        mask = (np.abs(x) < size) & (np.abs(z) < size) & ((z / size * 2.5) % 1 < 0.55)
-    elif kind == 4:
-        mask = ((np.abs(x) < 0.3 * size) | (np.abs(z) < 0.3 * size)) & (np.abs(x) < size) & (np.abs(z) < size)
-    elif kind == 5:
-        mask = (z > -size) & (np.abs(x) < (size - z) * 0.5)
-    else:
+    radius, wide, tall = np.sqrt(x**2 + z**2), np.abs(x), np.abs(z)
+    if kind == 6:
         letters = rng.uniform(size=12) < 0.65
         column = np.clip(((x + size) / (2 * size) * 6).astype(np.int32), 0, 5)
-        row = (z > 0).astype(np.int32)
-        mask = (np.abs(x) < size) & (np.abs(z) < 0.5 * size) & letters[column + 6 * row]
-    return np.asarray(mask, np.bool_)
+        return np.asarray((wide < size) & (tall < 0.5 * size) & letters[column + 6 * (z > 0)], np.bool_)
+    box = (wide < size) & (tall < size)
+    masks = (
+        x**2 + z**2 < size**2,
+        (radius < size) & (radius > 0.55 * size),
+        (wide < size) & (tall < 0.7 * size),
+        box & ((z / size * 2.5) % 1 < 0.55),
+        box & ((wide < 0.3 * size) | (tall < 0.3 * size)),
+        (z > -size) & (wide < (size - z) * 0.5),
+    )
+    return np.asarray(masks[kind], np.bool_)
 
 
-def _folds(canvas: _Canvas, rng: np.random.Generator, amount: float) -> None:
+def _folds(canvas: Canvas, rng: np.random.Generator, amount: float) -> None:
     """Creases: light and dark bands that mostly run across the part, and a fine weave."""
-    rows, columns = canvas.part.shape
+    rows, columns = canvas.shape
     coarse = rng.normal(0, 1, (7, 6)).astype(np.float32)
     coarse = np.concatenate([coarse, coarse[:, :1]], axis=1)  # meets itself behind
     field_ = np.asarray(cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC), np.float32)
@@ -393,3 +288,12 @@ def _mixed(first: Dye, second: Dye, share: float) -> Dye:
         (albedo[0], albedo[1], albedo[2]),
         first.infrared + share * (second.infrared - first.infrared),
     )
+
+
+_PAINTERS: dict[str, Callable[[Canvas, Person, np.random.Generator], None]] = {
+    "trunk": _paint_trunk, "upper_arm": _paint_arm, "forearm": _paint_arm, "hand": _paint_hand,
+    "neck": _paint_neck, "head": _paint_head, "hair": _paint_hair, "hat": _paint_hat, "brim": _paint_hat,
+    "pelvis": _paint_lower, "thigh": _paint_leg, "shin": _paint_leg, "shorts": _paint_lower, "skirt": _paint_lower,
+    "coat_skirt": _paint_coat_skirt, "foot": _paint_shoe,
+    "backpack": _paint_bag, "pocket": _paint_bag, "bag": _paint_bag,
+}  # fmt: skip

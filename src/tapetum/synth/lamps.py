@@ -37,58 +37,31 @@ ILLUMINATOR: Light = (0.0, 0.0, 0.0, 1.0)
 
 @dataclass(frozen=True)
 class Lamp:
-    """A point-like lamp.
-
-    Attributes:
-        kind: what it is.
-        position: (X, Y, Z) in the camera's world, metres.
-        light: power per channel.
-        radius_m: size of the lamp; strength stops rising nearer than this.
-    """
+    """A point-like lamp."""
 
     kind: LampKind
-    position: tuple[float, float, float]
+    position: tuple[float, float, float]  # (X, Y, Z) in the camera's world, metres
     light: Light
-    radius_m: float = 1.0
+    radius_m: float = 1.0  # size of the lamp; strength stops rising nearer than this
+
+    def scaled(self, factor: float) -> "Lamp":
+        """The same lamp, stronger or weaker."""
+        return replace(self, light=_times(self.light, factor))
 
 
 @dataclass(frozen=True)
 class Lighting:
-    """Everything that sheds light on a camera's view.
-
-    Attributes:
-        lamps: the lamps.
-        sky: light that comes from all of the upper half, per channel.
-    """
+    """Everything that sheds light on a camera's view."""
 
     lamps: tuple[Lamp, ...]
-    sky: Light
+    sky: Light  # light that comes from all of the upper half, per channel
 
     def scaled(self, factor: float) -> "Lighting":
-        """The same light, stronger or weaker.
-
-        Args:
-            factor: of every lamp and the sky.
-        """
-        lamps = tuple(replace(lamp, light=_times(lamp.light, factor)) for lamp in self.lamps)
-        return Lighting(lamps, _times(self.sky, factor))
-
-    def with_lamp(self, lamp: Lamp) -> "Lighting":
-        """One lamp more (a car that passes).
-
-        Args:
-            lamp: to be added.
-        """
-        return replace(self, lamps=(*self.lamps, lamp))
+        """The same light, stronger or weaker."""
+        return Lighting(tuple(lamp.scaled(factor) for lamp in self.lamps), _times(self.sky, factor))
 
     def arriving(self, points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What comes from each lamp at some points.
-
-        Args:
-            points: (N, 3) metres.
-        Returns:
-            (K, N, 3) unit directions to the lamps and (K, N) strengths before the lamp's colour, 1 at 5 m.
-        """
+        """(K, N, 3) unit directions from points to lamps; (K, N) strengths before the lamp's colour, 1 at 5 m."""
         places = np.array([lamp.position for lamp in self.lamps], np.float64).reshape(-1, 1, 3)
         radii = np.array([lamp.radius_m for lamp in self.lamps], np.float64).reshape(-1, 1)
         way = places - points[None]
@@ -103,15 +76,7 @@ class Lighting:
     def on_surface(
         self, points: NDArray[np.floating], normal: NDArray[np.floating], facing_up: float
     ) -> NDArray[np.float32]:
-        """Light that a matt surface receives.
-
-        Args:
-            points: (N, 3) metres.
-            normal: (3,) unit normal of the surface.
-            facing_up: share of the sky the surface sees, 0..1.
-        Returns:
-            (N, 4) float32 per channel.
-        """
+        """(N, 4) float32 light on a matt surface at (N, 3) points that sees the share `facing_up` of the sky."""
         points = np.asarray(points, np.float32)
         received = np.tile(np.array(self.sky, np.float32) * np.float32(facing_up), (len(points), 1))
         for lamp in self.lamps:  # one after the other: there are few lamps and may be half a million points
@@ -126,11 +91,7 @@ class Lighting:
 def draw_lighting(rng: np.random.Generator, near_m: float, far_m: float, *, dark: bool) -> Lighting:
     """A street's lamps in front of a camera; overall strength is arbitrary (the camera sets its exposure).
 
-    Args:
-        rng: the camera's stream.
-        near_m: where people come closest.
-        far_m: where they are farthest.
-        dark: no lamp nearby, so that star- and city light and far lamps remain.
+    Where it is dark, there is no lamp nearby, so that star- and city light and far lamps remain.
     """
     lamps = []
     if dark:
@@ -150,17 +111,11 @@ def draw_lighting(rng: np.random.Generator, near_m: float, far_m: float, *, dark
     return Lighting(tuple(lamps), sky)
 
 
-def draw_headlight(rng: np.random.Generator, at: tuple[float, float], power: float) -> Lamp:
-    """A car that passes while the picture is taken.
-
-    Args:
-        rng: the time stream of the picture.
-        at: ground position (X, Y) of the person, metres.
-        power: strength against the street's light.
-    """
+def draw_headlight(rng: np.random.Generator, at: tuple[float, float]) -> Lamp:
+    """A car that passes while the picture is taken."""
     side = 1 if rng.uniform() < 0.5 else -1
     place = (at[0] + side * rng.uniform(3.5, 9), max(0.5, at[1] + rng.uniform(-7, 5)), rng.uniform(0.55, 0.95))
-    return Lamp("headlight", place, _times(HEADLIGHT, power), 2.0)
+    return Lamp("headlight", place, HEADLIGHT, 2.0)
 
 
 def _street(rng: np.random.Generator, place: tuple[float, float, float]) -> Lamp:

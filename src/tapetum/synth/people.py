@@ -4,7 +4,7 @@ Every coloured surface has a visible albedo and a near-infrared reflectance that
 dyes that look black reflect near-infrared freely, so an infrared camera sees other contrasts.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +12,6 @@ import numpy as np
 from tapetum.core.seeding import numpy_generator
 
 Pattern = Literal["plain", "stripes", "vertical_stripes", "checks", "blocks", "logo"]
-UpperKind = Literal["t_shirt", "shirt", "jacket", "coat"]
-LowerKind = Literal["trousers", "shorts", "skirt"]
 HairKind = Literal["short", "long", "bald"]
 HatKind = Literal["none", "cap", "beanie"]
 BagKind = Literal["none", "backpack", "shoulder_bag", "handbag"]
@@ -63,70 +61,34 @@ HAIRS: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Dye:
-    """One surface colour as both sensors see it.
-
-    Attributes:
-        name: of the visible colour.
-        albedo: linear RGB reflectance.
-        infrared: near-infrared reflectance, drawn without looking at `albedo`.
-    """
+    """One surface colour as both sensors see it."""
 
     name: str
-    albedo: Colour
-    infrared: float
+    albedo: Colour  # linear RGB reflectance
+    infrared: float  # near-infrared reflectance, drawn without looking at `albedo`
 
 
 @dataclass(frozen=True)
 class Garment:
-    """A piece of clothing.
-
-    Attributes:
-        kind: what it is.
-        pattern: how its two dyes are laid out.
-        first, second: the dyes; "plain" shows the second at trims only.
-        length: sleeves of an upper garment (0 short, 1 long), hem of a skirt or coat (0 high, 1 low).
-        scale_m: width of a stripe or check, in metres.
-        front_open: an upper garment worn open, so that the inner shirt (in `second`) shows in front.
-    """
+    """A piece of clothing."""
 
     kind: str
     pattern: Pattern
-    first: Dye
+    first: Dye  # the dyes; "plain" shows the second at trims only
     second: Dye
-    length: float
-    scale_m: float
-    front_open: bool = False
+    length: float  # sleeves of an upper garment (0 short, 1 long), hem of a skirt or coat (0 high, 1 low)
+    scale_m: float  # width of a stripe or check, in metres
+    front_open: bool = False  # an upper garment worn open, so that the inner shirt (in `second`) shows in front
 
 
 @dataclass(frozen=True)
 class Person:
-    """Everything that makes a person recognisable.
-
-    Attributes:
-        pid: identity.
-        height_m: with shoes.
-        build: width of the body, 1 is average.
-        shoulders: width of the shoulders against that of the hips, 1 is average.
-        skin: of face, hands and what the clothes leave free.
-        hair, hair_dye: style and colour.
-        hat, hat_dye: what is on the head.
-        upper, lower: the clothes.
-        shoes: their dye.
-        tights: whether bare legs wear dark tights.
-        bag, bag_dye: what is carried.
-        stride: swing of the legs in radians.
-        arm_swing: swing of the arms in radians.
-        elbow: bend of the elbows in radians.
-        lean: forward lean of the trunk in radians.
-        stance: distance between the feet as a share of hip width.
-        cadence_hz: double steps a second.
-        texture_seed: of folds and motifs.
-    """
+    """Everything that makes a person recognisable."""
 
     pid: int
-    height_m: float
-    build: float
-    shoulders: float
+    height_m: float  # with shoes
+    build: float  # width of the body, 1 is average
+    shoulders: float  # width of the shoulders against that of the hips, 1 is average
     skin: Dye
     hair: HairKind
     hair_dye: Dye
@@ -138,17 +100,13 @@ class Person:
     tights: bool
     bag: BagKind
     bag_dye: Dye
-    stride: float
-    arm_swing: float
-    elbow: float
-    lean: float
-    stance: float
-    cadence_hz: float
-    texture_seed: int
-
-    def attributes(self) -> dict[str, Any]:
-        """The person as plain values (for ground-truth files)."""
-        return asdict(self)
+    stride: float  # swing of the legs in radians
+    arm_swing: float  # swing of the arms in radians
+    elbow: float  # bend of the elbows in radians
+    lean: float  # forward lean of the trunk in radians
+    stance: float  # distance between the feet as a share of hip width
+    cadence_hz: float  # double steps a second
+    texture_seed: int  # of folds and motifs
 
     @property
     def long_sleeves(self) -> bool:
@@ -157,12 +115,7 @@ class Person:
 
 
 def draw_person(identity_seed: int, pid: int) -> Person:
-    """The person `pid` of the world `identity_seed`; the same whatever cameras and times are asked for.
-
-    Args:
-        identity_seed: seed of the identity stream.
-        pid: identity.
-    """
+    """The person `pid` of the world `identity_seed`; the same whatever cameras and times are asked for."""
     rng = numpy_generator(identity_seed, "identity", pid)
     # Infrared reflectances come from a stream of their own, so they cannot follow the visible colours.
     infrared = numpy_generator(identity_seed, "identity", pid, "infrared")
@@ -200,12 +153,7 @@ def draw_person(identity_seed: int, pid: int) -> Person:
 
 
 def liken(person: Person, share: float) -> Person:
-    """The same person in clothes whose near-infrared reflectance follows their visible lightness more or less.
-
-    Args:
-        person: as drawn, where the two have nothing to do with each other.
-        share: 0 leaves it like that, 1 gives every dye the reflectance that belongs to its lightness.
-    """
+    """The same person; a share from 0 to 1 of each dye's near-infrared reflectance follows its visible lightness."""
     if not share:
         return person
 

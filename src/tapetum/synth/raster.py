@@ -19,49 +19,50 @@ PROFILE_ROWS = 96
 
 @dataclass(frozen=True)
 class Tube:
-    """The shape of one body part and where its texture lies in the atlas.
+    """The shape of one body part and where its texture lies among the figure's texels."""
 
-    Attributes:
-        profile: (PROFILE_ROWS, 3) float32 along the axis from its lower end: half-width across, half-width in depth,
-            forward offset of the centre; metres. Half-widths shrink to zero at closed ends.
-        texture_start: first texel of the part in the figure's atlas.
-        texture_shape: rows along the axis, columns around it; column 0 begins at the part's right side and
-            turns over the front.
-        behind: metres by which the part gives way to others in the depth test (legs under a skirt).
-    """
-
+    # (PROFILE_ROWS, 3) float32 metres from the lower end: half-width across, half-width in depth, forward offset of the
+    # centre. Half-widths shrink to zero at closed ends.
     profile: FloatArray
     texture_start: int
-    texture_shape: tuple[int, int]
-    behind: float = 0.0
+    texture_shape: tuple[int, int]  # along, around; column 0 begins at the part's right side and turns over the front
+    behind: float = 0.0  # metres by which the part gives way to others in the depth test (legs under a skirt)
+
+
+@dataclass(frozen=True)
+class Posture:
+    """Where each of P parts is."""
+
+    lower: NDArray[np.float64]  # (P, 3) ends of the axes, metres
+    upper: NDArray[np.float64]
+    sideways: NDArray[np.float64]  # (P, 3) unit vector to the part's own right
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """(3,) mean of all ends."""
+        middle: NDArray[np.float64] = (self.lower.mean(0) + self.upper.mean(0)) / 2
+        return middle
+
+    def place(self, at: tuple[float, float], heading: float) -> "Posture":
+        """The same posture at (X, Y) of the world (X right, Y away, Z up); heading 0 walks to -Y, pi/2 to +X."""
+        sine, cosine = np.sin(heading), np.cos(heading)
+        turn = np.array(((-cosine, -sine, 0.0), (sine, -cosine, 0.0), (0.0, 0.0, 1.0)))  # rows: right, forward, up
+        origin = np.array((*at, 0.0))
+        return Posture(self.lower @ turn + origin, self.upper @ turn + origin, self.sideways @ turn)
 
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera that looks at one place, and the pixels of the picture it fills.
+    """A pinhole camera that looks at one place, and the pixels of the picture it fills."""
 
-    Attributes:
-        position: (3,) of the camera in the world (X right, Y away, Z up; metres).
-        axes: (3, 3) rows right, up, towards the camera; right-handed.
-        focal_px: focal length in pixels of this picture.
-        centre_px: (x, y) pixel where the optical axis meets the picture; x to the right, y down.
-        size: (height, width) of the picture.
-    """
-
-    position: NDArray[np.float64]
-    axes: NDArray[np.float64]
+    position: NDArray[np.float64]  # (3,) of the camera in the world (X right, Y away, Z up; metres)
+    axes: NDArray[np.float64]  # (3, 3) rows right, up, towards the camera; right-handed
     focal_px: float
-    centre_px: tuple[float, float]
+    centre_px: tuple[float, float]  # (x, y) pixel where the optical axis meets the picture; x to the right, y down
     size: tuple[int, int]
 
     def project(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Pixel (x, y) and distance along the optical axis of world points.
-
-        Args:
-            points: (N, 3) metres.
-        Returns:
-            (N, 2) pixels (y down) and (N,) metres.
-        """
+        """(N, 2) pixels (x right, y down) of (N, 3) world points, and (N,) metres along the optical axis."""
         seen = (points - self.position) @ self.axes.T
         depth = -seen[:, 2]
         pixels = seen[:, :2] * (self.focal_px / depth)[:, None] * (1.0, -1.0) + self.centre_px
@@ -70,47 +71,23 @@ class View:
 
 @dataclass(frozen=True)
 class Surface:
-    """What each covered pixel shows, as flat arrays over N pixels.
+    """What each covered pixel shows, as flat arrays over N pixels."""
 
-    Attributes:
-        pixels: (N,) int64 position in the flattened picture, rising.
-        texels: (N,) int32 position in the figure's atlas.
-        normals: (N, 3) float32 unit normal in the view's axes (right, up, towards the camera).
-        near: (N,) float32 metres towards the camera from the optical centre (negative; larger is closer).
-        coverage: (N,) float32 share of the pixel that is covered, 0..1.
-    """
-
-    pixels: NDArray[np.int64]
-    texels: IntArray
-    normals: FloatArray
-    near: FloatArray
-    coverage: FloatArray
+    pixels: NDArray[np.int64]  # (N,) int64 position in the flattened picture, rising
+    texels: IntArray  # (N,) int32 position among the figure's texels
+    normals: FloatArray  # (N, 3) float32 unit normal in the view's axes (right, up, towards the camera)
+    near: FloatArray  # (N,) float32 metres towards the camera from the optical centre (negative; larger is closer)
+    coverage: FloatArray  # (N,) float32 share of the pixel that is covered, 0..1
 
 
-def draw_tubes(
-    tubes: tuple[Tube, ...],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    sideways: NDArray[np.float64],
-    view: View,
-) -> Surface:
-    """The visible surface of a figure.
-
-    Args:
-        tubes: P parts.
-        lower: (P, 3) lower end of each axis in the world, metres.
-        upper: (P, 3) upper end.
-        sideways: (P, 3) unit vector across each part (its own right), perpendicular to the axis.
-        view: the camera.
-    Returns:
-        the pixels that show any part.
-    """
+def draw_tubes(tubes: tuple[Tube, ...], posture: Posture, view: View) -> Surface:
+    """The visible surface of a figure: the pixels that show any of its P parts."""
     height, width = view.size
     near = np.full(height * width, -np.inf, np.float32)
     texels = np.zeros(height * width, np.int32)
     coverage = np.zeros(height * width, np.float32)
     normals = np.zeros((height * width, 3), np.float32)
-    aspects = _Aspects.of(tubes, lower, upper, sideways, view)
+    aspects = _Aspects.of(tubes, posture, view)
     for part, tube in enumerate(tubes):
         _draw_tube(tube, part, aspects, view, (near, texels, coverage, normals))
     pixels = np.flatnonzero(coverage)
@@ -143,16 +120,9 @@ class _Aspects:
     rows: FloatArray  # (P, 12, R) see the constants below
 
     @classmethod
-    def of(
-        cls,
-        tubes: tuple[Tube, ...],
-        lower: NDArray[np.float64],
-        upper: NDArray[np.float64],
-        sideways: NDArray[np.float64],
-        view: View,
-    ) -> "_Aspects":
-        low, high = (lower - view.position) @ view.axes.T, (upper - view.position) @ view.axes.T
-        side = sideways @ view.axes.T
+    def of(cls, tubes: tuple[Tube, ...], posture: Posture, view: View) -> "_Aspects":
+        low, high = (posture.lower - view.position) @ view.axes.T, (posture.upper - view.position) @ view.axes.T
+        side = posture.sideways @ view.axes.T
         axis = high - low
         length = np.sqrt(np.einsum("pc,pc->p", axis, axis))
         axis /= length[:, None]
@@ -232,38 +202,22 @@ def _draw_tube(
 
     position = along
     for step in range(2 if abs(lean) > 0.15 else 1):
-        row = _rows(position)
-        u = (across - table[_OFFSET].take(row)) * table[_INVERSE].take(row)
-        _limit(u)
-        rise = table[_RISE_U].take(row) * u
-        rise += table[_RISE_R].take(row) * np.sqrt(1 - u * u)
-        rise += table[_RISE_0].take(row)
+        _, _, rise = _seen_point(table, _row(position, PROFILE_ROWS), across)
         moved = along - lean * rise
         position = moved if step == 0 else (position + moved) * np.float32(0.5)
-    row = _rows(position)
-    half = table[_HALF].take(row)
-    gap = half - np.abs(across - table[_OFFSET].take(row))  # metres inside the outline
+    row = _row(position, PROFILE_ROWS)
+    gap = table[_HALF].take(row) - np.abs(across - table[_OFFSET].take(row))  # metres inside the outline
     gap *= np.float32(scale)
     gap += np.float32(0.5)
     covered = np.flatnonzero((gap > 0) & (np.abs(position - np.float32(0.5)) < 0.52))
     if not len(covered):
         return
-    row, position, inside, across = (
-        row.take(covered),
-        position.take(covered),
-        inside.take(covered),
-        across.take(covered),
-    )
+    row, position, inside, across = (each.take(covered) for each in (row, position, inside, across))
     near, texels, coverage, normals = buffers
     line = inside // (right - left)
     flat = inside + (line * (width - right + left) + (top * width + left))
     coverage[flat] = np.maximum(coverage.take(flat), np.minimum(gap.take(covered), 1))
-    u = (across - table[_OFFSET].take(row)) * table[_INVERSE].take(row)
-    _limit(u)
-    r = np.sqrt(1 - u * u)
-    depth = table[_RISE_U].take(row) * u
-    depth += table[_RISE_R].take(row) * r
-    depth += table[_RISE_0].take(row)
+    u, r, depth = _seen_point(table, row, across)
     depth *= aspects.near[part, 2]
     depth += position * aspects.near[part, 1]
     depth += aspects.near[part, 0]
@@ -271,19 +225,13 @@ def _draw_tube(
     if not len(front):
         return
     if len(front) < len(flat):
-        flat, row, position, depth = flat.take(front), row.take(front), position.take(front), depth.take(front)
-        u, r = u.take(front), r.take(front)
+        flat, row, position, depth, u, r = (each.take(front) for each in (flat, row, position, depth, u, r))
     near[flat] = depth
     cos_start, sin_start = table[_COS].take(row), table[_SIN].take(row)
     turn = np.asarray(cv2.phase(cos_start * u - sin_start * r, sin_start * u + cos_start * r), np.float32).ravel()
     rows, columns = tube.texture_shape
     column = (turn * np.float32(columns / (2 * np.pi))).astype(np.int32)
-    texel = (position * np.float32(rows)).astype(np.int32)
-    np.maximum(texel, 0, out=texel)
-    np.minimum(texel, rows - 1, out=texel)
-    texel *= columns
-    texel += np.minimum(column, columns - 1)
-    texels[flat] = texel + tube.texture_start
+    texels[flat] = _row(position, rows) * columns + np.minimum(column, columns - 1) + tube.texture_start
     local = np.empty((len(flat), 3), np.float32)
     local[:, 0] = table[_INVERSE].take(row) * u + table[_NORMAL_R].take(row) * r
     local[:, 1] = table[_NORMAL_M].take(row) * r
@@ -291,15 +239,21 @@ def _draw_tube(
     normals[flat] = local @ aspects.basis[part]
 
 
-def _limit(u: FloatArray) -> None:
-    """Clip to -1..1, in place."""
-    np.maximum(u, -1, out=u)
+def _seen_point(table: FloatArray, row: IntArray, across: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """u, r (see `_Aspects`) and the rise towards the camera of the surface behind each pixel."""
+    u: FloatArray = (across - table[_OFFSET].take(row)) * table[_INVERSE].take(row)
+    np.maximum(u, -1, out=u)  # twice as fast as clip on arrays of this size
     np.minimum(u, 1, out=u)
+    r: FloatArray = np.sqrt(1 - u * u)
+    rise: FloatArray = table[_RISE_U].take(row) * u
+    rise += table[_RISE_R].take(row) * r
+    rise += table[_RISE_0].take(row)
+    return u, r, rise
 
 
-def _rows(position: FloatArray) -> IntArray:
-    """Profile rows of positions along the axis."""
-    rows: IntArray = (position * np.float32(PROFILE_ROWS)).astype(np.int32)
-    np.maximum(rows, 0, out=rows)  # twice as fast as clip on arrays of this size
-    np.minimum(rows, PROFILE_ROWS - 1, out=rows)
+def _row(position: FloatArray, count: int) -> IntArray:
+    """Which of `count` rows each position along the axis is in."""
+    rows: IntArray = (position * np.float32(count)).astype(np.int32)
+    np.maximum(rows, 0, out=rows)
+    np.minimum(rows, count - 1, out=rows)
     return rows

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.synth.background import Street, draw_occluder, thermal_light
-from tapetum.synth.body import Figure, Posture
+from tapetum.synth.body import Figure
 from tapetum.synth.camera import Camera, look_at
 from tapetum.synth.lamps import Lighting
-from tapetum.synth.raster import FloatArray, Surface, View, draw_tubes
+from tapetum.synth.raster import FloatArray, Posture, Surface, View, draw_tubes
 
 WALK_SPEED = 1.35  # metres a second
 _SKIN_DEPTH = 0.09  # metres between a bone's end and the outline of the body
@@ -18,46 +18,27 @@ _SKIN_DEPTH = 0.09  # metres between a bone's end and the outline of the body
 
 @dataclass(frozen=True)
 class Window:
-    """The part of a camera's view that a picture shows.
-
-    Attributes:
-        view: looks at the person; at the resolution of rendering.
-        size: (height, width) of the picture.
-        street_centre: (x, y) of the window's centre in pixels of the street.
-        street_span: street pixels a rendered pixel.
-        metre_px: rendered pixels a metre at the person.
-        floor_px: row of the person's feet.
-        badly_cut: whether the box misses or dwarfs the person.
-    """
+    """The part of a camera's view that a picture shows."""
 
     view: View
     size: tuple[int, int]
     street_centre: tuple[float, float]
-    street_span: float
-    metre_px: float
-    floor_px: float
+    street_span: float  # street pixels a rendered pixel
+    metre_px: float  # rendered pixels a metre at the person
+    floor_px: float  # row of the person's feet
     badly_cut: bool
 
 
 def outline_box(posture: Posture, view: View) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of a figure on the picture, in pixels (may lie outside).
-
-    Args:
-        posture: in the world.
-        view: the camera.
-    """
+    """Left, top, right, bottom of a figure on the picture, in pixels (may lie outside)."""
     points = np.concatenate([posture.lower, posture.upper])
     pixels, depth = view.project(points)
+    x, y = pixels.T
     margin = _SKIN_DEPTH * view.focal_px / depth
-    ends = points[:, 2]
-    below = np.minimum(margin, ends * view.focal_px / depth)  # nothing reaches below the ground
-    above = margin * 0.35
-    return (
-        float((pixels[:, 0] - margin).min()),
-        float((pixels[:, 1] - above).min()),
-        float((pixels[:, 0] + margin).max()),
-        float((pixels[:, 1] + below).max()),
-    )
+    below = np.minimum(margin, points[:, 2] * view.focal_px / depth)  # nothing reaches below the ground
+    ends = (x - margin).min(), (y - margin * 0.35).min(), (x + margin).max(), (y + below).max()
+    left, top, right, bottom = map(float, ends)
+    return left, top, right, bottom
 
 
 def choose_window(
@@ -71,21 +52,10 @@ def choose_window(
     jitter: float,
     rng: np.random.Generator,
 ) -> Window:
-    """The box that a detector would have cut around a person.
-
-    Args:
-        street: its street.
-        posture: of the person, in the world.
-        size: nominal (height, width).
-        fixed: whether the picture has exactly this size.
-        badly_cut_share: probability of a bad box.
-        jitter: size of the usual inaccuracy, 1 is that of a good detector.
-        rng: the time stream of the picture.
-    """
-    body = (posture.lower.mean(0) + posture.upper.mean(0)) / 2
+    """The box that a detector would have cut around a person; a jitter of 1 is the inaccuracy of a good one."""
+    body = posture.centre
     focal = camera.focal_px * size[0] / 256
-    view = look_at((0.0, 0.0, camera.height_m), body, focal, (2, 2))
-    view = replace(view, centre_px=(0.0, 0.0))
+    view = replace(look_at((0.0, 0.0, camera.height_m), body, focal, (2, 2)), centre_px=(0.0, 0.0))
     left, top, right, bottom = outline_box(posture, view)
     shift = jitter * rng.standard_normal(2) * (0.035, 0.018)
     tall = (bottom - top) * (1.0 + jitter * rng.uniform(0.0, 0.10))
@@ -98,24 +68,22 @@ def choose_window(
         shift += ((0, 0.22 * np.sign(side[0])), (0.3 * np.sign(side[1]), 0.04), 0.12 * side)[kind]
     wide = tall * ratio
     x, y = (left + right) / 2 + shift[0] * wide, (top + bottom) / 2 + shift[1] * tall
-    factor = size[0] / tall if fixed else 1.0
     final = size if fixed else (_bounded(tall, size[0]), _bounded(wide, size[1]))
     oversample = 2.0 if final[0] < 110 else 1.5 if final[0] < 180 else 1.0
     height, width = round(final[0] * oversample), round(final[1] * oversample)
     zoom = height / tall if fixed else oversample
-    focal_rendered = focal * (factor * oversample if fixed else oversample)
+    focal_rendered = focal * (size[0] / tall * oversample if fixed else oversample)
     centre = (width / 2 - 0.5 - x * zoom, height / 2 - 0.5 - y * zoom)
     view = replace(view, focal_px=focal_rendered, centre_px=centre, size=(height, width))
     seen, depth = street.view.project(body[None])
     span = street.view.focal_px / focal
-    metre = focal_rendered / float(depth[0])
     floor, _ = view.project(np.array(((body[0], body[1], 0.0),)))
     return Window(
         view=view,
         size=final,
         street_centre=(float(seen[0, 0] + x * span), float(seen[0, 1] + y * span)),
         street_span=street.view.focal_px / focal_rendered,
-        metre_px=metre,
+        metre_px=focal_rendered / float(depth[0]),
         floor_px=float(floor[0, 1]),
         badly_cut=badly_cut,
     )
@@ -134,22 +102,11 @@ def paint_person(
     posture: Posture,
     heading: float,
 ) -> Surface:
-    """Add a person and the shadow below to a linear picture, in place.
-
-    Args:
-        linear: (H, W, C) float32 light in the camera's channels.
-        view: geometry of the picture.
-        lighting: light at this moment.
-        figure: who.
-        posture: in the world.
-        heading: of the walk, radians; sets the motion blur.
-    Returns:
-        the person's visible surface (before motion blur).
-    """
-    surface = draw_tubes(figure.tubes, posture.lower, posture.upper, posture.sideways, view)
+    """Add a person and the shadow below to linear light (H, W, C) in the camera's channels, in place."""
+    surface = draw_tubes(figure.tubes, posture, view)
     if not len(surface.pixels):
         return surface
-    body = (posture.lower.mean(0) + posture.upper.mean(0)) / 2
+    body = posture.centre
     if camera.channels != (4,):
         _cast_shadow(linear, view, lighting, body)
     colour = _shaded(surface, view, camera, lighting, figure, body)
@@ -173,7 +130,7 @@ def _shaded(
 ) -> FloatArray:
     """(N, C) light that each covered pixel sends to the camera."""
     channels = list(camera.channels)
-    albedo = figure.atlas.texels.take(surface.texels, axis=0)[:, channels]
+    albedo = figure.texels.take(surface.texels, axis=0)[:, channels]
     if channels == [4]:
         return thermal_light(albedo * (np.float32(0.85) + np.float32(0.15) * surface.normals[:, 2:]), camera)
     up = surface.normals @ view.axes[:, 2].astype(np.float32)
@@ -254,15 +211,7 @@ def add_occluder(
     at: tuple[float, float],
     rng: np.random.Generator,
 ) -> None:
-    """Put something in front of the person, in place.
-
-    Args:
-        linear: (H, W, C) float32.
-        window: of the picture.
-        lighting: light at this moment.
-        at: ground position of the person, metres.
-        rng: the time stream of the picture.
-    """
+    """Put something in front of the person, in place."""
     cover, surface = draw_occluder(window.view.size, window.floor_px, window.metre_px, rng)
     channels = list(camera.channels)
     if channels == [4]:
@@ -276,15 +225,7 @@ def add_occluder(
 
 
 def through_lens(linear: FloatArray, blur_px: float, size: tuple[int, int]) -> FloatArray:
-    """Blur of the lens, then the pixels of the sensor.
-
-    Args:
-        linear: (H, W, C) float32 at the resolution of rendering.
-        blur_px: deviation of the blur in rendered pixels.
-        size: (height, width) of the picture.
-    Returns:
-        (*size, C) float32.
-    """
+    """Linear light (H, W, C) blurred by a deviation in rendered pixels, then cut into the pixels of the sensor."""
     shape = (*size, linear.shape[2])
     if blur_px > 0.35:
         linear = np.asarray(cv2.GaussianBlur(linear, (0, 0), blur_px), np.float32).reshape(linear.shape)

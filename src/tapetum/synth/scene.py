@@ -5,99 +5,74 @@ everything that differs from one picture to the next (place, walk, headlights, o
 leaves the others as they are: "the same people, other cameras" is another `camera_seed`.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from functools import cache, lru_cache, partial
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from tapetum.core.errors import RecipeError
-from tapetum.core.pixels import encode_jpeg
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
-from tapetum.synth.background import Street, build_street
+from tapetum.synth.background import build_street
 from tapetum.synth.body import Figure, build_figure, pose
 from tapetum.synth.camera import FRAME_SIZE, Camera, InfraredBand, draw_camera
 from tapetum.synth.lamps import Lighting, draw_headlight
 from tapetum.synth.people import Person, draw_person, liken
 from tapetum.synth.raster import FloatArray
 from tapetum.synth.render import add_occluder, choose_window, paint_person, through_lens
-from tapetum.synth.sensor import Picture, capture, develop, mean_lightness
+from tapetum.synth.sensor import Picture, capture, check_settings, develop, mean_lightness
 
 _FIGURES_KEPT = 64
+_SHARES = ("occluded_share", "badly_cut_share", "headlight_share", "infrared_likeness")
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Everything that decides a scene.
-
-    Attributes:
-        num_train_people: people with pids from `first_pid`.
-        num_test_people: other people, with the pids that follow.
-        cameras: number of cameras, numbered from 1.
-        pictures_per_camera: pictures of a person under a camera.
-        cameras_per_person: cameras that meet a person; None is all of them.
-        size: nominal (height, width) in pixels: with varying sizes, most pictures are smaller and few larger.
-        sizes: "varying" as a detector would cut them, or "fixed" at `size`.
-        identity_seed, camera_seed, time_seed: the three streams.
-        light_scale: factor of the light of every camera; 1 is a campus at night.
-        difficulty: strength of noise, blur, colour casts, occlusion and bad cuts; 1 is usual, 0 has none of them.
-        occluded_share: pictures with something in front of the person.
-        badly_cut_share: pictures whose box misses or dwarfs the person.
-        headlight_share: pictures taken while a car passes.
-        infrared_cameras: camera numbers that see infrared.
-        paired_cameras: camera numbers at which an infrared camera hangs beside the visible one, with the same number.
-        infrared_band: "near" (with an illuminator) or "thermal".
-        infrared_likeness: how far near-infrared reflectance follows visible lightness; 0 is not at all.
-        first_pid: smallest pid.
-    """
+    """Everything that decides a scene."""
 
     num_train_people: int = 60
     num_test_people: int = 60
     cameras: int = 8
     pictures_per_camera: int = 3
-    cameras_per_person: int | None = None
-    size: tuple[int, int] = (256, 128)
-    sizes: Literal["varying", "fixed"] = "varying"
+    cameras_per_person: int | None = None  # cameras that meet a person; None is all of them
+    size: tuple[int, int] = (256, 128)  # nominal (height, width); with varying sizes most pictures are smaller
+    sizes: Literal["varying", "fixed"] = "varying"  # "varying" as a detector would cut them, or "fixed" at `size`
     identity_seed: int = 0
     camera_seed: int = 0
     time_seed: int = 0
-    light_scale: float = 1.0
-    difficulty: float = 1.0
-    occluded_share: float = 0.12
-    badly_cut_share: float = 0.10
-    headlight_share: float = 0.15
+    light_scale: float = 1.0  # factor of the light of every camera; 1 is a campus at night
+    difficulty: float = 1.0  # strength of noise, blur, colour casts, occlusion and bad cuts; 0 has none of them
+    occluded_share: float = 0.12  # pictures with something in front of the person
+    badly_cut_share: float = 0.10  # pictures whose box misses or dwarfs the person
+    headlight_share: float = 0.15  # pictures taken while a car passes
     infrared_cameras: tuple[int, ...] = ()
-    paired_cameras: tuple[int, ...] = ()
-    infrared_band: InfraredBand = "near"
-    infrared_likeness: float = 0.0
+    paired_cameras: tuple[int, ...] = ()  # beside which an infrared camera of the same number hangs
+    infrared_band: InfraredBand = "near"  # "near" (with an illuminator) or "thermal"
+    infrared_likeness: float = 0.0  # how far near-infrared reflectance follows visible lightness; 0 is not at all
     first_pid: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_train_people", "num_test_people"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("cameras", "pictures_per_camera", "first_pid"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(len(self.size) == 2 and min(self.size) >= 16, "size", self.size, "(height, width) of 16 or more")
-        _require(max(self.size) <= 2048, "size", self.size, "2048 or less")
-        _require(self.sizes in ("varying", "fixed"), "sizes", self.sizes, "varying or fixed")
-        _require(self.light_scale > 0, "light_scale", self.light_scale, "above 0")
-        _require(self.difficulty >= 0, "difficulty", self.difficulty, "0 or more")
-        for name in ("occluded_share", "badly_cut_share", "headlight_share", "infrared_likeness"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0..1")
-        for name in ("infrared_cameras", "paired_cameras"):
-            inside = all(1 <= camid <= self.cameras for camid in getattr(self, name))
-            _require(inside, name, getattr(self, name), f"camera numbers in 1..{self.cameras}")
-        apart = not set(self.infrared_cameras) & set(self.paired_cameras)
-        _require(apart, "paired_cameras", self.paired_cameras, "visible cameras, none of infrared_cameras")
-        _require(self.infrared_band in ("near", "thermal"), "infrared_band", self.infrared_band, "near or thermal")
-        if self.cameras_per_person is not None:
-            allowed = f"in 1..{self.cameras}"
-            _require(
-                1 <= self.cameras_per_person <= self.cameras, "cameras_per_person", self.cameras_per_person, allowed
-            )
+        infrared, paired = set(self.infrared_cameras), set(self.paired_cameras)
+        known = set(range(1, self.cameras + 1))
+        rules = [
+            *((name, vars(self)[name] >= 0, "0 or more") for name in ("num_train_people", "num_test_people")),
+            *((name, vars(self)[name] >= 1, "1 or more") for name in ("cameras", "pictures_per_camera", "first_pid")),
+            ("size", len(self.size) == 2 and min(self.size) >= 16, "(height, width) of 16 or more"),
+            ("size", max(self.size) <= 2048, "2048 or less"),
+            ("sizes", self.sizes in ("varying", "fixed"), "varying or fixed"),
+            ("light_scale", self.light_scale > 0, "above 0"),
+            ("difficulty", self.difficulty >= 0, "0 or more"),
+            *((name, 0 <= vars(self)[name] <= 1, "in 0..1") for name in _SHARES),
+            ("infrared_cameras", infrared <= known, f"camera numbers in 1..{self.cameras}"),
+            ("paired_cameras", paired <= known, f"camera numbers in 1..{self.cameras}"),
+            ("paired_cameras", not infrared & paired, "visible cameras, none of infrared_cameras"),
+            ("infrared_band", self.infrared_band in ("near", "thermal"), "near or thermal"),
+            ("cameras_per_person", self.cameras_per_person in {None, *known}, f"in 1..{self.cameras}"),
+        ]
+        check_settings("scene", self, rules)
 
     @property
     def train_pids(self) -> range:
@@ -112,41 +87,22 @@ class SceneOptions:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture and what is known about it.
+    """One picture and what is known about it."""
 
-    Attributes:
-        picture: (H, W, 3) uint8 RGB before JPEG.
-        modality: of the camera.
-        facts: ground truth by name: heading_deg (0 faces the camera), distance_m, occluded, badly_cut, headlight,
-            lightness (0..255), electrons (mean signal of a pixel).
-    """
-
-    picture: Picture
+    picture: Picture  # (H, W, 3) uint8 RGB before JPEG
     modality: Modality
+    # heading_deg (0 faces the camera), distance_m, occluded, badly_cut, headlight, lightness (0..255), electrons (mean)
     facts: dict[str, float | bool]
 
 
 @dataclass(frozen=True)
 class SceneMoment:
-    """Where and how somebody is while a picture is taken.
+    """Where and how somebody is while a picture is taken."""
 
-    Attributes:
-        at: ground position (X, Y) in the camera's world, metres.
-        heading: of the walk, radians (see `body.Posture.place`).
-        phase: of the double step, radians.
-        effort: share of the usual swing.
-    """
-
-    at: tuple[float, float]
+    at: tuple[float, float]  # ground position (X, Y) in the camera's world, metres
     heading: float
     phase: float
-    effort: float
-
-    @property
-    def seen_from_deg(self) -> float:
-        """Heading against the line of sight, degrees: 0 faces the camera, 180 walks away."""
-        towards = np.arctan2(-self.at[0], self.at[1])
-        return float(np.degrees((self.heading - towards + np.pi) % (2 * np.pi) - np.pi))
+    effort: float  # share of the usual swing
 
 
 class Scene:
@@ -154,71 +110,37 @@ class Scene:
 
     def __init__(self, options: SceneOptions) -> None:
         self.options = options
-        self._cameras: dict[tuple[int, Modality], Camera] = {}
-        self._streets: dict[tuple[int, Modality], Street] = {}
-        self._figures: OrderedDict[int, Figure] = OrderedDict()
+        self._draw_camera = cache(
+            partial(
+                draw_camera,
+                options.camera_seed,
+                band=options.infrared_band,
+                light_scale=options.light_scale,
+                difficulty=options.difficulty,
+            )
+        )
+        self._build_street = cache(build_street)
+        self._build_figure = lru_cache(_FIGURES_KEPT)(lambda pid: build_figure(self.person(pid)))
 
     def person(self, pid: int) -> Person:
-        """Attributes of a person; they depend on `identity_seed`, `infrared_likeness` and the pid alone.
-
-        Args:
-            pid: identity.
-        """
+        """Attributes of a person; they depend on `identity_seed`, `infrared_likeness` and the pid alone."""
         return liken(draw_person(self.options.identity_seed, pid), self.options.infrared_likeness)
 
     def camera(self, camid: int, modality: Modality | None = None) -> Camera:
-        """A camera, as it is or as if it saw the other modality.
-
-        Args:
-            camid: number of the camera.
-            modality: None is what the options say.
-        """
+        """A camera, as the options have it or as if it saw the other modality."""
         options = self.options
         if not 1 <= camid <= options.cameras:
             raise RecipeError(f"scene: camera {camid} is unknown; this scene has cameras 1 to {options.cameras}")
         if modality is None:
             modality = Modality.INFRARED if camid in options.infrared_cameras else Modality.VISIBLE
-        return _kept(
-            self._cameras,
-            (camid, modality),
-            lambda: draw_camera(
-                options.camera_seed,
-                camid,
-                modality=modality,
-                band=options.infrared_band,
-                light_scale=options.light_scale,
-                difficulty=options.difficulty,
-            ),
-        )
-
-    def street(self, camid: int, modality: Modality | None = None) -> Street:
-        """The empty view of a camera.
-
-        Args:
-            camid: number of the camera.
-            modality: None is what the options say.
-        """
-        camera = self.camera(camid, modality)
-        return _kept(self._streets, (camid, camera.modality), lambda: build_street(camera))
+        return self._draw_camera(camid, modality=modality)
 
     def figure(self, pid: int) -> Figure:
-        """The person's painted figure; the last ones used are kept.
-
-        Args:
-            pid: identity.
-        """
-        figure = _kept(self._figures, pid, lambda: build_figure(self.person(pid)))
-        self._figures.move_to_end(pid)
-        if len(self._figures) > _FIGURES_KEPT:
-            self._figures.popitem(last=False)
-        return figure
+        """The person's painted figure; the last ones used are kept."""
+        return self._build_figure(pid)
 
     def cameras_of(self, pid: int) -> tuple[int, ...]:
-        """The cameras that meet a person.
-
-        Args:
-            pid: identity.
-        """
+        """The cameras that meet a person."""
         count = self.options.cameras_per_person
         if count is None:
             return tuple(range(1, self.options.cameras + 1))
@@ -234,9 +156,6 @@ class Scene:
         """(camera, modality, index) of each picture of a person, camera by camera.
 
         The infrared camera of a pair takes other moments than the visible one, so that nobody is recognised by a step.
-
-        Args:
-            pid: identity.
         """
         count, met = self.options.pictures_per_camera, set(self.cameras_of(pid))
         paired = set(self.options.paired_cameras)
@@ -248,36 +167,11 @@ class Scene:
         ]
 
     def picture(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> Picture:
-        """One picture, (H, W, 3) uint8 RGB before JPEG; a pure function of the options and these arguments.
-
-        Args:
-            pid: identity.
-            camid: number of the camera.
-            index: number of the picture, from 0.
-            modality: None is the camera's own; the other one shows the same moment as the other sensor sees it.
-        """
+        """One picture, (H, W, 3) uint8 RGB before JPEG; another modality shows the same moment to its sensor."""
         return self.shot(pid, camid, index, modality).picture
 
-    def jpeg(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> bytes:
-        """The picture as the camera's JPEG file.
-
-        Args:
-            pid: identity.
-            camid: number of the camera.
-            index: number of the picture, from 0.
-            modality: None is the camera's own.
-        """
-        quality = self.camera(camid, modality).sensor.jpeg_quality
-        return encode_jpeg(self.picture(pid, camid, index, modality), quality)
-
     def moment(self, pid: int, camid: int, index: int) -> SceneMoment:
-        """Where and how the person is in a picture; pictures of one camera belong to one walk across its view.
-
-        Args:
-            pid: identity.
-            camid: number of the camera.
-            index: number of the picture, from 0.
-        """
+        """Where and how the person is in a picture; pictures of one camera belong to one walk across its view."""
         camera = self.camera(camid)
         walk = numpy_generator(self.options.time_seed, "walk", pid, camid)
         distance = float(np.exp(walk.uniform(np.log(camera.near_m), np.log(camera.far_m))))
@@ -298,28 +192,21 @@ class Scene:
         )
 
     def shot(self, pid: int, camid: int, index: int, modality: Modality | None = None) -> Shot:
-        """One picture with its ground truth.
-
-        Args:
-            pid: identity.
-            camid: number of the camera.
-            index: number of the picture, from 0.
-            modality: None is the camera's own.
-        """
-        options = self.options
-        camera = self.camera(camid, modality)
+        """One picture with its ground truth."""
+        options, camera = self.options, self.camera(camid, modality)
+        spoilt = min(options.difficulty, 1.0)
         rng = numpy_generator(options.time_seed, "picture", pid, camid, index)
         moment = self.moment(pid, camid, index)
         figure = self.figure(pid)
         posture = pose(figure, moment.phase, effort=moment.effort).place(moment.at, moment.heading)
-        street = self.street(camid, modality)
+        street = self._build_street(camera)
         window = choose_window(
             camera,
             street,
             posture,
             options.size,
             fixed=options.sizes == "fixed",
-            badly_cut_share=options.badly_cut_share * min(options.difficulty, 1.0),
+            badly_cut_share=options.badly_cut_share * spoilt,
             jitter=options.difficulty,
             rng=rng,
         )
@@ -327,18 +214,19 @@ class Scene:
         lighting = camera.lighting.scaled(flicker)
         linear = street.cut(window.street_centre, window.street_span, window.view.size)
         linear *= np.float32(flicker)
-        headlight = bool(rng.uniform() < options.headlight_share * min(options.difficulty, 1.0))
+        headlight = bool(rng.uniform() < options.headlight_share * spoilt)
         if headlight and camera.modality is Modality.VISIBLE:
             lighting = _pass_car(linear, lighting, moment, rng)
         paint_person(linear, window.view, camera, lighting, figure, posture, moment.heading)
-        occluded = bool(rng.uniform() < options.occluded_share * min(options.difficulty, 1.0))
+        occluded = bool(rng.uniform() < options.occluded_share * spoilt)
         if occluded:
             add_occluder(linear, window, camera, lighting, moment.at, rng)
         linear = through_lens(linear, camera.focus_px * window.view.focal_px / camera.focal_px, window.size)
-        noise = numpy_generator(options.time_seed, "noise", pid, camid, index)
-        picture = photograph(linear, camera, noise)
+        picture = photograph(linear, camera, numpy_generator(options.time_seed, "noise", pid, camid, index))
+        towards = np.arctan2(-moment.at[0], moment.at[1])
+        heading = float(np.degrees((moment.heading - towards + np.pi) % (2 * np.pi) - np.pi))
         facts: dict[str, float | bool] = {
-            "heading_deg": round(moment.seen_from_deg, 1),
+            "heading_deg": round(heading, 1),
             "distance_m": round(float(np.hypot(*moment.at)), 2),
             "occluded": occluded,
             "badly_cut": window.badly_cut,
@@ -350,14 +238,7 @@ class Scene:
 
 
 def photograph(linear: FloatArray, camera: Camera, rng: np.random.Generator) -> Picture:
-    """What the camera's sensor makes of linear light in its channels; infrared comes out grey.
-
-    Args:
-        linear: (H, W, C) float32.
-        rng: the stream of this picture's noise.
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """What the camera's sensor makes of linear light in its channels; infrared comes out grey."""
     raw = capture(linear, camera.sensor, rng)
     if camera.modality is Modality.VISIBLE:
         return develop(raw, camera.sensor)
@@ -369,59 +250,30 @@ def contact_sheet(
     options: SceneOptions,
     pids: Iterable[int],
     *,
-    camids: Iterable[int] | None = None,
     modality: Modality | None = None,
     size: tuple[int, int] = (192, 96),
-    brighten: float = 1.0,
 ) -> Picture:
     """A table of pictures for reports and read-me files: one row a person, one column a camera.
 
-    Args:
-        options: the scene.
-        pids: the rows.
-        camids: the columns; None is every camera.
-        modality: None is each camera's own; otherwise what a camera of that modality sees in its place.
-        size: (height, width) of a cell in pixels.
-        brighten: factor of the pixel values, to see what is in the dark.
-    Returns:
-        (H, W, 3) uint8 RGB.
+    With a modality, what a camera of that modality sees in the place of each.
     """
     scene = Scene(options)
-    columns = list(camids) if camids is not None else list(range(1, options.cameras + 1))
     rows = []
     for pid in pids:
-        pictures = [scene.picture(pid, camid, 0, modality) for camid in columns]
-        cells = [cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA) for picture in pictures]
-        rows.append(np.concatenate(cells, axis=1))
-    sheet = np.asarray(np.concatenate(rows, axis=0), np.float32) * np.float32(brighten)
-    return np.asarray(np.clip(sheet, 0, 255), np.uint8)
+        pictures = [scene.picture(pid, camid, 0, modality) for camid in range(1, options.cameras + 1)]
+        rows.append(np.hstack([cv2.resize(each, size[::-1], interpolation=cv2.INTER_AREA) for each in pictures]))
+    return np.asarray(np.vstack(rows), np.uint8)
 
 
 def _pass_car(linear: FloatArray, lighting: Lighting, moment: SceneMoment, rng: np.random.Generator) -> Lighting:
     """A passing car: its headlight joins the lamps and washes over the street, stronger on one side."""
     here = np.array(((*moment.at, 1.0),))
     usual = float(lighting.on_surface(here, np.array((0.0, -1.0, 0.0)), 0.5)[0, :3].mean())
-    lamp = draw_headlight(rng, moment.at, 1.0)
+    lamp = draw_headlight(rng, moment.at)
     _, strength = replace(lighting, lamps=(lamp,)).arriving(here)
     factor = rng.uniform(0.5, 3.0) * usual / float(strength[0, 0])
-    lighting = lighting.with_lamp(replace(lamp, light=tuple(factor * v for v in lamp.light)))  # type: ignore[arg-type]
+    lighting = replace(lighting, lamps=(*lighting.lamps, lamp.scaled(factor)))
     side = np.sign(lamp.position[0] - moment.at[0])
     ramp = 0.5 + 0.5 * side * np.linspace(-1, 1, linear.shape[1], dtype=np.float32)
     linear *= 1 + np.float32(rng.uniform(0.1, 0.7)) * ramp[:, None]
     return lighting
-
-
-_Value = TypeVar("_Value")
-_Key = TypeVar("_Key")
-
-
-def _kept(store: MutableMapping[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:
-    """The value kept under a key, made on first use."""
-    if key not in store:
-        store[key] = make()
-    return store[key]
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise RecipeError(f"scene: {name} is {value}; it must be {allowed}")

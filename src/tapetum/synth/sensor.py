@@ -5,7 +5,8 @@ gamma has neither the noise nor the lost colours of a dark street. The night sce
 this file.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -23,52 +24,41 @@ _TABLE_STEP = 1 / 16  # spacing of its rows
 _TABLE_COLUMNS = 4096  # quantiles a row
 
 
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise RecipeError(f"sensor: {name} is {value}; it must be {allowed}")
+def check_settings(place: str, settings: object, rules: Iterable[tuple[str, bool, str]]) -> None:
+    """Complain about the first field of `settings` (its name, whether it holds, what is allowed) that does not hold."""
+    for name, holds, allowed in rules:
+        if not holds:
+            raise RecipeError(f"{place}: {name} is {getattr(settings, name)}; it must be {allowed}")
 
 
 @dataclass(frozen=True)
 class SensorOptions:
-    """One camera's sensor and what its processor does to the picture.
+    """One camera's sensor and what its processor does to the picture."""
 
-    Attributes:
-        exposure: electrons of a pixel as a fraction of the full well, per unit of linear light (shutter and aperture).
-        full_well_electrons: electrons that fill a pixel.
-        gain: amplification before the converter; gain 8 saturates at an eighth of the full well.
-        read_noise_electrons: deviation of the noise that is there without any light, in electrons.
-        row_noise_electrons: deviation of the part that a whole row shares (banding), in electrons.
-        black_level: pedestal, as a fraction of the converter's range; keeps the lower half of the read noise.
-        bits: resolution of the converter.
-        white_balance: factors of red, green and blue after the converter.
-        denoise: strength of the camera's noise filter, 0 (none) to 1 (watercolour).
-        gamma: exponent of the display curve; 2.2 is usual.
-        jpeg_quality: of the file that is written, 1 to 100 (`encode_jpeg`).
-    """
-
-    exposure: float = 1.0
+    exposure: float = 1.0  # electrons of a pixel as a fraction of the full well, per unit of linear light
     full_well_electrons: float = 12_000.0
-    gain: float = 1.0
-    read_noise_electrons: float = 2.5
-    row_noise_electrons: float = 0.0
-    black_level: float = 0.0
+    gain: float = 1.0  # amplification before the converter; gain 8 saturates at an eighth of the full well
+    read_noise_electrons: float = 2.5  # deviation of the noise that is there without any light, in electrons
+    row_noise_electrons: float = 0.0  # deviation of the part that a whole row shares (banding), in electrons
+    black_level: float = 0.0  # pedestal, as a fraction of the converter's range; keeps the lower half of the read noise
     bits: int = 12
-    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    denoise: float = 0.0
-    gamma: float = 2.2
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of red, green and blue after the converter
+    denoise: float = 0.0  # strength of the camera's noise filter, 0 (none) to 1 (watercolour)
+    gamma: float = 2.2  # exponent of the display curve; 2.2 is usual
     jpeg_quality: int = 88
 
     def __post_init__(self) -> None:
-        for name in ("exposure", "full_well_electrons", "gain", "gamma"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        for name in ("read_noise_electrons", "row_noise_electrons"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(0 <= self.black_level < 1, "black_level", self.black_level, "in 0..1")
-        _require(2 <= self.bits <= 16, "bits", self.bits, "in 2..16")
-        _require(0 <= self.denoise <= 1, "denoise", self.denoise, "in 0..1")
-        _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "in 1..100")
-        positive = len(self.white_balance) == 3 and min(self.white_balance) > 0
-        _require(positive, "white_balance", self.white_balance, "three values above 0")
+        rules = [
+            *((name, vars(self)[name] > 0, "above 0") for name in ("exposure", "full_well_electrons", "gain", "gamma")),
+            ("read_noise_electrons", self.read_noise_electrons >= 0, "0 or more"),
+            ("row_noise_electrons", self.row_noise_electrons >= 0, "0 or more"),
+            ("black_level", 0 <= self.black_level < 1, "in 0..1"),
+            ("bits", 2 <= self.bits <= 16, "in 2..16"),
+            ("denoise", 0 <= self.denoise <= 1, "in 0..1"),
+            ("jpeg_quality", 1 <= self.jpeg_quality <= 100, "in 1..100"),
+            ("white_balance", len(self.white_balance) == 3 and min(self.white_balance) > 0, "three values above 0"),
+        ]
+        check_settings("sensor", self, rules)
 
 
 NIGHT_SENSOR = SensorOptions(
@@ -78,50 +68,32 @@ NIGHT_SENSOR = SensorOptions(
 
 @dataclass(frozen=True)
 class DarkenOptions:
-    """How `darken_picture` turns a daytime picture into a night one.
+    """How `darken_picture` turns a daytime picture into a night one."""
 
-    Attributes:
-        lightness: smallest and largest mean lightness (0..255) of the result before noise, drawn evenly in the
-            logarithm for each picture; the default spans the paper's low and medium levels.
-        tint: deviation of the logarithm of the lamp's colour, per channel.
-        falloff: largest share of the light that is lost across the picture, 0..1.
-        sensor: the camera; its exposure is set from `lightness`.
-    """
-
+    # smallest and largest mean lightness (0..255) before noise, drawn evenly in the logarithm for each picture; these
+    # span the paper's low and medium levels
     lightness: tuple[float, float] = (6.0, 40.0)
-    tint: float = 0.12
-    falloff: float = 0.6
-    sensor: SensorOptions = field(default=NIGHT_SENSOR)
+    tint: float = 0.12  # deviation of the logarithm of the lamp's colour, per channel
+    falloff: float = 0.6  # largest share of the light that is lost across the picture, 0..1
+    sensor: SensorOptions = NIGHT_SENSOR  # the camera; its exposure is set from `lightness`
 
     def __post_init__(self) -> None:
         low, high = self.lightness
-        _require(0 < low <= high < 255, "lightness", self.lightness, "two values with 0 < low <= high < 255")
-        _require(self.tint >= 0, "tint", self.tint, "0 or more")
-        _require(0 <= self.falloff < 1, "falloff", self.falloff, "in 0..1")
-
-
-def expose(linear: FloatArray, options: SensorOptions, rng: np.random.Generator) -> Picture:
-    """What the camera makes of a scene: `capture`, then `develop`; JPEG is added when the file is written.
-
-    Args:
-        linear: (H, W, 3) float32 linear light, RGB; 1.0 fills the well at exposure 1.
-        options: the sensor.
-        rng: the stream of this picture's noise.
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
-    return develop(capture(linear, options, rng), options)
+        rules = [
+            ("lightness", 0 < low <= high < 255, "two values with 0 < low <= high < 255"),
+            ("tint", self.tint >= 0, "0 or more"),
+            ("falloff", 0 <= self.falloff < 1, "in 0..1"),
+        ]
+        check_settings("sensor", self, rules)
 
 
 def capture(linear: FloatArray, options: SensorOptions, rng: np.random.Generator) -> FloatArray:
     """The converter's output: light, photon noise, read noise, gain and quantisation.
 
     Args:
-        linear: (H, W, 3) float32 linear light.
-        options: the sensor.
-        rng: the stream of this picture's noise.
+        linear: (H, W, C) float32 linear light; 1.0 fills the well at exposure 1.
     Returns:
-        (H, W, 3) float32 in 0..1 of the converter's range, pedestal still inside, a multiple of one step.
+        (H, W, C) float32 in 0..1 of the converter's range, pedestal still inside, a multiple of one step.
     """
     electrons = np.maximum(linear, 0, dtype=np.float32) * np.float32(options.exposure * options.full_well_electrons)
     np.minimum(electrons, options.full_well_electrons, out=electrons)
@@ -140,14 +112,7 @@ def capture(linear: FloatArray, options: SensorOptions, rng: np.random.Generator
 
 
 def develop(raw: FloatArray, options: SensorOptions) -> Picture:
-    """The camera's processor: pedestal off, white balance, display gamma, noise filter.
-
-    Args:
-        raw: (H, W, 3) float32 in 0..1, from `capture`.
-        options: the sensor.
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """The camera's processor: pedestal off, white balance, display gamma, noise filter."""
     steps = 2**options.bits - 1
     code = (raw * np.float32(steps) + np.float32(0.5)).astype(np.int32)
     code = np.minimum(np.maximum(code, 0), steps) + np.arange(3, dtype=np.int32) * (steps + 1)
@@ -165,14 +130,7 @@ def _display_table(options: SensorOptions) -> Picture:
 
 
 def denoise(picture: Picture, strength: float) -> Picture:
-    """The noise filter of a camera: smooths colour more than lightness and keeps edges.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-        strength: 0 (unchanged) to 1.
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """The noise filter of a camera, from 0 (unchanged) to 1: smooths colour more than lightness and keeps edges."""
     if strength <= 0:
         return picture
     planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
@@ -187,13 +145,6 @@ def darken_picture(picture: Picture, options: DarkenOptions, rng: np.random.Gene
 
     The display gamma is undone, lamp tint and fall-off are applied to linear light, the exposure is chosen so that
     the noise-free result has a mean lightness drawn from `options.lightness`, and the sensor adds what it adds.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-        options: the night.
-        rng: the stream of this picture; the same stream gives the same bytes.
-    Returns:
-        (H, W, 3) uint8 RGB, before JPEG (see `encode_jpeg`).
     """
     sensor = options.sensor
     low, high = np.log(options.lightness)
@@ -204,31 +155,24 @@ def darken_picture(picture: Picture, options: DarkenOptions, rng: np.random.Gene
     linear = curve[picture] * (tint / tint.mean())
     linear *= _ramp(picture.shape[0], picture.shape[1], angle, loss)[..., None]
     exposure = _exposure_for(linear, target, sensor)
-    return expose(linear, replace(sensor, exposure=exposure), rng)
+    sensor = replace(sensor, exposure=exposure)
+    return develop(capture(linear, sensor, rng), sensor)
 
 
 def gamma_darken(picture: Picture, gamma: float) -> Picture:
     """Plain gamma darkening, 255 (v / 255)^gamma of each channel, rounded to the nearest value.
 
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-        gamma: exponent; above 1 darkens.
-    Returns:
-        (H, W, 3) uint8 RGB.
     Source: the IDF paper's Market1501-N, which does not print its gamma.
     """
-    _require(gamma > 0, "gamma", gamma, "above 0")
+    if gamma <= 0:
+        raise RecipeError(f"sensor: gamma is {gamma}; it must be above 0")
     curve = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
     dark: Picture = curve[picture]
     return dark
 
 
 def mean_lightness(picture: Picture) -> float:
-    """Mean of 0.299 R + 0.587 G + 0.114 B, 0..255.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-    """
+    """Mean of 0.299 R + 0.587 G + 0.114 B, 0..255."""
     return float(picture.reshape(-1, 3).mean(0) @ np.array(LIGHTNESS_WEIGHTS))
 
 

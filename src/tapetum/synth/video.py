@@ -21,7 +21,7 @@ from tapetum.synth.camera import FRAME_SIZE, Camera
 from tapetum.synth.raster import FloatArray, View
 from tapetum.synth.render import WALK_SPEED, outline_box, paint_person, through_lens
 from tapetum.synth.scene import Scene, photograph
-from tapetum.synth.sensor import Picture
+from tapetum.synth.sensor import Picture, check_settings
 
 _LEAST_HEIGHT_PX = 12  # smaller boxes are no ground truth
 _LEAST_SHARE = 0.25  # of a person inside the frame, for a box
@@ -29,104 +29,63 @@ _LEAST_SHARE = 0.25  # of a person inside the frame, for a box
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How videos are taken.
+    """How videos are taken."""
 
-    Attributes:
-        size: (height, width) of the frames, even numbers.
-        fps: frames a second.
-        zoom: focal length against that of the pictures; larger shows people larger.
-        people: who walks through, in no order; None takes one person for each `seconds_between`, test people first.
-        seconds_between: mean time between two people under one camera.
-        quality: constant quality of the encoder; smaller is better, 18 to 28 is usual.
-    """
-
-    size: tuple[int, int] = (360, 640)
+    size: tuple[int, int] = (360, 640)  # (height, width) of the frames, even numbers
     fps: int = 10
-    zoom: float = 2.0
-    people: tuple[int, ...] | None = None
-    seconds_between: float = 5.0
-    quality: int = 22
+    zoom: float = 2.0  # focal length against that of the pictures; larger shows people larger
+    people: tuple[int, ...] | None = None  # who walks through; None: one for each `seconds_between`, test people first
+    seconds_between: float = 5.0  # mean time between two people under one camera
+    quality: int = 22  # constant quality of the encoder; smaller is better, 18 to 28 is usual
 
     def check(self, seconds: float) -> None:
-        """Raise RecipeError where a video cannot be made like this.
-
-        Args:
-            seconds: its length.
-        """
-        for name, holds, allowed in (
+        """Raise RecipeError where a video cannot be made like this."""
+        rules = [
             ("size", min(self.size) >= 64 and not any(side % 2 for side in self.size), "even numbers of 64 or more"),
             ("fps", 1 <= self.fps <= 120, "in 1..120"),
             ("zoom", self.zoom > 0, "above 0"),
             ("seconds_between", self.seconds_between > 0, "above 0"),
             ("quality", 0 <= self.quality <= 51, "in 0..51"),
-        ):
-            if not holds:
-                raise RecipeError(f"video: {name} is {getattr(self, name)}; it must be {allowed}")
+        ]
+        check_settings("video", self, rules)
         if seconds * self.fps < 1:
             raise RecipeError(f"video: {seconds} seconds at {self.fps} frames a second are no frame; make it longer")
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One walk through a camera's view, in a straight line.
-
-    Attributes:
-        pid: who.
-        middle: ground position (X, Y) at the time `middle_seconds`, metres.
-        middle_seconds: when the person is in the middle of the view.
-        heading: of the walk, radians (see `body.Posture.place`).
-        speed: metres a second.
-        phase: of the double step at time 0, radians.
-    """
+    """One walk through a camera's view, in a straight line."""
 
     pid: int
-    middle: tuple[float, float]
-    middle_seconds: float
+    middle: tuple[float, float]  # ground position (X, Y) at the time `middle_seconds`, metres
+    middle_seconds: float  # when the person is in the middle of the view
     heading: float
     speed: float
     phase: float
 
     def at(self, seconds: float) -> tuple[float, float]:
-        """Ground position at a time.
-
-        Args:
-            seconds: since the video began.
-        """
+        """Ground position at a time."""
         way = self.speed * (seconds - self.middle_seconds)
-        return (
-            self.middle[0] + way * float(np.sin(self.heading)),
-            self.middle[1] - way * float(np.cos(self.heading)),
-        )
+        x, y = self.middle
+        return x + way * float(np.sin(self.heading)), y - way * float(np.cos(self.heading))
 
 
 @dataclass(frozen=True)
 class Box:
-    """Ground truth: one person in one frame.
-
-    Attributes:
-        frame: number of the frame, from 0.
-        time_seconds: since the video began.
-        pid: who.
-        x, y, width, height: of the part inside the frame, pixels.
-        visible: share of the person's pixels that nobody in front hides.
-    """
+    """Ground truth: one person in one frame."""
 
     frame: int
     time_seconds: float
     pid: int
-    x: int
+    x: int  # of the part inside the frame, pixels
     y: int
     width: int
     height: int
-    visible: float
+    visible: float  # share of the person's pixels that nobody in front hides
 
 
 def plan_passages(scene: Scene, camid: int, options: VideoOptions, seconds: float) -> list[Passage]:
-    """Who walks through a camera's view, when and where; from the time stream.
-
-    Args:
-        seconds: its length.
-    """
+    """Who walks through a camera's view, when and where; from the time stream."""
     camera, seed = scene.camera(camid), scene.options.time_seed
     people = options.people
     if people is None:
@@ -156,11 +115,7 @@ def plan_passages(scene: Scene, camid: int, options: VideoOptions, seconds: floa
 def render_frames(
     scene: Scene, camid: int, options: VideoOptions, seconds: float
 ) -> Iterator[tuple[Picture, list[Box]]]:
-    """The frames of one camera in order, each with its boxes.
-
-    Args:
-        seconds: its length.
-    """
+    """The frames of one camera in order, each with its boxes."""
     camera = scene.camera(camid)
     camera = replace(camera, focal_px=camera.focal_px * options.zoom)
     street = build_street(camera, options.size)
@@ -179,9 +134,6 @@ def render_frames(
 def write_camera_video(path: Path, scene: Scene, camid: int, options: VideoOptions, seconds: float) -> list[Box]:
     """Encode the video of one camera as mp4; returns its ground truth.
 
-    Args:
-        path: the file, ending in .mp4.
-        seconds: its length.
     Raises:
         OutputError: the file cannot be written.
     """

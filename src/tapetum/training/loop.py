@@ -25,7 +25,7 @@ from tapetum.core.method import BeginsEpochs, Method, TrainingFacts
 from tapetum.core.processes import add_up, share_buffers
 from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Batch, Record
-from tapetum.data.loader import EvalLoader, TrainLoader, build_eval_loader, build_train_loader
+from tapetum.data.loader import EvalLoader, TrainLoader
 from tapetum.evaluation.metrics import evaluate
 from tapetum.inference.embeddings import extract
 from tapetum.inference.precision import Precision, computing_in
@@ -34,7 +34,7 @@ from tapetum.runs.history import Curves, write_history
 from tapetum.runs.progress import Reporter
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.run_folder import RunFolder
-from tapetum.runs.sources import augment_options, picture_settings, sampler_options
+from tapetum.runs.sources import augment_options, picture_options, sampler_options
 from tapetum.training.beginning import Beginning
 from tapetum.training.holdout import Look
 from tapetum.training.optimisation import TurnOptimiser, build_optimisers, set_learning_rates
@@ -136,15 +136,15 @@ class TrainingLoop(LightningModule):
     def train_dataloader(self) -> Epochs:
         """This process's batches."""
         recipe = self.plan.recipe
-        loader = build_train_loader(
+        loader = TrainLoader(
             self.plan.train,
+            picture_options(recipe.data),
             augment=augment_options(recipe),
             sampler=sampler_options(recipe),
             seed=recipe.seed,
             rank=self.global_rank,
             world=self.trainer.world_size,
             parts=recipe.training.accumulate,
-            **picture_settings(recipe.data),
         )
         self._epochs = Epochs(loader, self.place, recipe.training.accumulate)
         return self._epochs
@@ -363,10 +363,10 @@ class TrainingLoop(LightningModule):
         if look is None or (place.epoch % recipe.selection.every and place.epoch < recipe.schedule.epochs):
             return
         if self._look_loaders is None:
-            settings = picture_settings(recipe.data) | {"batch_size": recipe.evaluation.batch}
+            pictures, size = picture_options(recipe.data), recipe.evaluation.batch
             self._look_loaders = (
-                build_eval_loader(look.query, **settings),
-                build_eval_loader(look.gallery, **settings),
+                EvalLoader(look.query, pictures, batch_size=size),
+                EvalLoader(look.gallery, pictures, batch_size=size),
             )
         mirror = recipe.evaluation.mirror and not look.at_test
         query, gallery = (

@@ -1,6 +1,6 @@
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,19 @@ import torch
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.types import Batch, Modality, Record
 from tapetum.data import loader as module
+from tapetum.data import pictures as picture_module
 from tapetum.data.catalog import open_dataset
 from tapetum.data.datasets import night600
 from tapetum.data.image_io import read_picture, resize
-from tapetum.data.loader import TrainLoader, build_eval_loader, build_train_loader, class_labels, map_in_threads
+from tapetum.data.loader import EvalLoader, TrainLoader, class_labels
+from tapetum.data.pictures import PictureOptions, default_cache_dir, drop_corrupt
 from tapetum.data.sampler import Sampling, read_sampling
+from tapetum.data.threads import map_in_threads
 from tapetum.data.transforms import read_operations
 
 SIZE = (32, 16)
 AUGMENT = read_operations([{"name": "pad_crop", "pad": 3}, {"name": "flip"}, {"name": "erasing", "fill": "noise"}])
+PICTURES = PictureOptions(SIZE, num_workers=0)
 PK = read_sampling({"name": "pk", "ids": 2, "pictures": 2, "steps": 3})
 
 
@@ -35,14 +39,10 @@ def train(root: Path) -> list[Record]:
 
 
 def build(train: list[Record], **changes: object) -> TrainLoader:
-    settings: dict = {
-        "size": SIZE,
-        "augment": AUGMENT,
-        "sampler": PK,
-        "seed": 5,
-        "num_workers": 0,
-    }
-    return build_train_loader(train, **(settings | changes))
+    names = {field.name for field in fields(PictureOptions)}
+    pictures = replace(PICTURES, **{name: value for name, value in changes.items() if name in names})
+    others: dict = {"augment": AUGMENT, "sampler": PK, "seed": 5} | changes
+    return TrainLoader(train, pictures, **{name: value for name, value in others.items() if name not in names})
 
 
 def collect(loader: TrainLoader, epochs: int = 2) -> list[Batch]:
@@ -68,7 +68,7 @@ def test_training_batch_has_the_shapes_and_ranges_of_the_contract(train: list[Re
     assert 0 <= batch.images.min() <= batch.images.max() <= 1
     assert batch.labels.dtype == batch.pids.dtype == batch.camids.dtype == batch.modalities.dtype == torch.int64
     assert [loader.pids[label] for label in batch.labels.tolist()] == batch.pids.tolist()
-    assert loader.num_ids == 2
+    assert len(loader.pids) == 2
     assert len(loader) == 3
 
 
@@ -105,7 +105,7 @@ def test_loader_goes_on_in_the_middle_of_an_epoch(train: list[Record]) -> None:
 
 def test_evaluation_keeps_the_order_and_the_last_batch(root: Path) -> None:
     records = open_dataset("night600", root).split("gallery")
-    loader = build_eval_loader(records, size=SIZE, batch_size=8, num_workers=2)
+    loader = EvalLoader(records, PictureOptions(SIZE), batch_size=8)
     batches = list(loader)
     assert [len(batch) for batch in batches] == [8, 8, 3]
     assert len(loader) == 3
@@ -130,7 +130,7 @@ def test_pictures_are_decoded_once_with_a_memory_cache(train: list[Record], monk
         decoded.append(path)
         return read_picture(path)
 
-    monkeypatch.setattr(module, "read_picture", counting)
+    monkeypatch.setattr(picture_module, "read_picture", counting)
     collect(build(train, cache="memory"), epochs=5)
     assert sorted(decoded) == sorted(record.path for record in train)
 
@@ -141,7 +141,7 @@ def test_disk_cache_is_read_again_and_repaired_when_cut_short(
     expected = collect(build(train, cache="disk", cache_dir=tmp_path))
     (file,) = tmp_path.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "read_picture", lambda path: pytest.fail("decoded although the cache is there"))
+        patch.setattr(picture_module, "read_picture", lambda path: pytest.fail("decoded although the cache is there"))
         assert same(collect(build(train, cache="disk", cache_dir=tmp_path)), expected)
     file.write_bytes(file.read_bytes()[:500])
     assert same(collect(build(train, cache="disk", cache_dir=tmp_path)), expected)
@@ -157,7 +157,7 @@ def test_interrupted_disk_cache_leaves_no_file(
     def interrupted(path: Path) -> np.ndarray:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "read_picture", interrupted)
+    monkeypatch.setattr(picture_module, "read_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(train, cache="disk", cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -177,16 +177,16 @@ def test_full_disk_stops_the_disk_cache_with_one_line_and_no_file(train: list[Re
 
 def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "here"))
-    assert module.default_cache_dir() == tmp_path / "here"
+    assert default_cache_dir() == tmp_path / "here"
     monkeypatch.delenv("TAPETUM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert module.default_cache_dir() == tmp_path / "xdg" / "tapetum"
+    assert default_cache_dir() == tmp_path / "xdg" / "tapetum"
 
 
 def test_memory_cache_that_cannot_fit_is_refused_with_the_remedy(
     train: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(picture_module, "_MEMORY_SHARE", 0.0)
     with pytest.raises(DataError, match=r"set data\.cache to disk or none"):
         build(train, cache="memory")
 
@@ -204,12 +204,12 @@ def test_damaged_picture_stops_the_loader_by_name(
 ) -> None:
     records = corrupt(train, tmp_path)
     with pytest.raises(DataError, match=r"0001_c1_000099\.jpg: the picture is damaged"):
-        list(build_eval_loader(records, size=SIZE, cache=cache, num_workers=num_workers))  # type: ignore[arg-type]
+        list(EvalLoader(records, PictureOptions(SIZE, cache=cache, num_workers=num_workers)))  # type: ignore[arg-type]
 
 
 def test_damaged_picture_is_left_out_and_counted_when_asked(train: list[Record], tmp_path: Path) -> None:
-    loader = build(corrupt(train, tmp_path), skip_corrupt=True)
-    assert same(collect(loader), collect(build(train)))
+    loader = EvalLoader(corrupt(train, tmp_path), PICTURES, skip_corrupt=True)
+    assert same(list(loader), list(EvalLoader(train, PICTURES)))
     assert len(loader.skipped) == 1
     assert "0001_c1_000099.jpg" in loader.skipped[0]
 
@@ -217,7 +217,7 @@ def test_damaged_picture_is_left_out_and_counted_when_asked(train: list[Record],
 def test_fewer_identities_than_p_are_refused_before_anything_is_decoded(
     train: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "read_picture", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr(picture_module, "read_picture", lambda path: pytest.fail("decoded"))
     with pytest.raises(DataError, match="2 training identities are fewer than P = 4"):
         build(train, sampler=read_sampling({"name": "pk", "ids": 4, "pictures": 2}), cache="memory")
 
@@ -253,7 +253,7 @@ def test_people_of_one_modality_are_named_by_pid_or_get_no_class(mixed: list[Rec
         build(records, sampler=sampler)
     loader = build(records, sampler=replace(sampler, options=replace(sampler.options, unpaired="drop")))
     assert loader.pids == pids[1:]
-    assert loader.num_ids == len(pids) - 1
+    assert len(loader.pids) == len(pids) - 1
 
 
 VIEWS = read_sampling({"name": "cross_modality", "ids": 2, "pictures": 2, "steps": 3, "views": [2, 1]})
@@ -305,7 +305,7 @@ def test_views_of_a_picture_are_decoded_once(mixed: list[Record], monkeypatch: p
         decoded.append(path)
         return read_picture(path)
 
-    monkeypatch.setattr(module, "read_picture", counting)
+    monkeypatch.setattr(picture_module, "read_picture", counting)
     batch = next(iter(build(mixed, sampler=VIEWS, augment=BY_VIEW)))
     assert len(batch) == 12
     assert len(decoded) <= 8
@@ -317,7 +317,7 @@ def test_a_walk_over_all_pictures_gives_each_picture_as_it_is_in_order(mixed: li
     assert torch.cat([batch.rows for batch in batches]).tolist() == list(range(len(mixed)))
     assert {batch.epoch for batch in batches} == {3}
     assert {len(batch) for batch in batches[:-1]} == {5}
-    plain = torch.cat([batch.images for batch in build_eval_loader(mixed, size=SIZE, batch_size=8)])
+    plain = torch.cat([batch.images for batch in EvalLoader(mixed, PICTURES, batch_size=8)])
     assert torch.equal(torch.cat([batch.images for batch in batches]), plain)
     labels = torch.cat([batch.labels for batch in batches])
     assert torch.equal(labels, torch.from_numpy(loader.labels))
@@ -354,13 +354,13 @@ def test_no_picture_at_all_is_refused() -> None:
     with pytest.raises(DataError, match="no training picture"):
         build([])
     with pytest.raises(DataError, match="no picture to read"):
-        build_eval_loader([], size=SIZE)
+        EvalLoader([], PICTURES)
 
 
 def test_progress_reaches_the_total(train: list[Record]) -> None:
     seen: list[tuple[int, int]] = []
-    build(train, cache="memory", progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (len(train), len(train))
+    drop_corrupt(train, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(len(train), len(train))]
 
 
 def test_threads_keep_the_order_and_stay_within_bounds() -> None:

@@ -8,9 +8,12 @@ from safetensors.torch import save_file
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.catalog import open_dataset
-from tapetum.data.loader import build_eval_loader
+from tapetum.data.loader import EvalLoader
+from tapetum.data.pictures import PictureOptions
 from tapetum.inference.embeddings import extract, read_embeddings, save_embeddings
 from tapetum.methods import build_method
+
+PICTURES = PictureOptions((32, 16), num_workers=0)
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def build_network() -> torch.nn.Module:
 
 
 def extract_all(records: list[Record], *, batch_size: int = 8, **settings: object) -> EmbeddingSet:
-    loader = build_eval_loader(records, size=(32, 16), batch_size=batch_size, num_workers=0)
+    loader = EvalLoader(records, PICTURES, batch_size=batch_size)
     return extract(build_network(), loader, **settings)  # type: ignore[arg-type]
 
 
@@ -53,7 +56,7 @@ def test_the_mirror_and_the_precision_are_used(records: list[Record], one_thread
 def test_a_network_in_training_is_left_in_training(records: list[Record], one_thread: None) -> None:
     network = build_network().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    extract(network, build_eval_loader(records, size=(32, 16), num_workers=0))
+    extract(network, EvalLoader(records, PICTURES))
     assert network.training
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in before.items())
 

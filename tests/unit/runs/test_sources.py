@@ -16,7 +16,7 @@ from tapetum.runs.sources import (
     list_split,
     open_data,
     parse_source,
-    picture_settings,
+    picture_options,
     records_of,
     sampler_options,
     source_overrides,
@@ -147,7 +147,7 @@ def test_sections_become_the_options_of_the_data_layer() -> None:
         {"name": "cross_modality", "ids": 6, "pictures": 4, "unpaired": "drop"}
     )
     assert [operation.name for operation in augment_options(recipe)] == ["grayscale", "pad_crop", "flip", "erasing"]
-    assert picture_settings(recipe.data)["interpolation"] == "lanczos"
+    assert picture_options(recipe.data).interpolation == "lanczos"
 
 
 SMALL_LAYOUT = {"num_train_people": 2, "num_test_people": 2, "pictures_per_camera": 1, "size": [32, 16]}

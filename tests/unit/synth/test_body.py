@@ -19,10 +19,10 @@ def look(
     """Albedo picture and coverage of a figure from 8 m, eye level."""
     posture = pose(figure, phase).place((0, 0), heading)
     view = look_at((0.0, -8.0, 1.4), np.array((0.0, 0.0, 0.9)), 560.0, (160, 80))
-    surface = draw_tubes(figure.tubes, posture.lower, posture.upper, posture.sideways, view)
+    surface = draw_tubes(figure.tubes, posture, view)
     picture = np.zeros((160 * 80, 5), np.float32)
     cover = np.zeros(160 * 80, np.float32)
-    picture[surface.pixels] = figure.atlas.texels[surface.texels]
+    picture[surface.pixels] = figure.texels[surface.texels]
     cover[surface.pixels] = surface.coverage
     return picture.reshape(160, 80, 5)[..., channel], cover.reshape(160, 80)
 

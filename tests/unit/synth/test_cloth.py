@@ -17,10 +17,10 @@ LIGHT = replace(BASE.upper.first, albedo=(0.8, 0.8, 0.8), infrared=0.1)
 def texels(person: Person, name: str) -> np.ndarray:
     """(rows, columns, channels) of a part."""
     figure = build_figure(person)
-    part = next(part for part in figure.parts if part.name == name)
-    rows, columns = part.tube.texture_shape
-    start = part.tube.texture_start
-    return figure.atlas.texels[start : start + rows * columns].reshape(rows, columns, -1)
+    tube = next(tube for part, tube in zip(figure.parts, figure.tubes, strict=True) if part.name == name)
+    rows, columns = tube.texture_shape
+    start = tube.texture_start
+    return figure.texels[start : start + rows * columns].reshape(rows, columns, -1)
 
 
 def wearing(pattern: str, kind: str = "t_shirt", **changes: object) -> Person:
@@ -71,6 +71,6 @@ def test_skin_is_warmer_than_cloth_and_cloth_warmer_than_a_bag() -> None:
 
 def test_every_texel_is_a_reflectance() -> None:
     for pid in range(1, 20):
-        values = build_figure(draw_person(5, pid)).atlas.texels
+        values = build_figure(draw_person(5, pid)).texels
         assert values.dtype == np.float32
         assert 0 < values.min() <= values.max() <= 1

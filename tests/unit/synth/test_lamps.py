@@ -1,5 +1,7 @@
 """Lamps: fall-off, direction, tint."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ def test_scaling_and_adding_a_lamp_change_nothing_else() -> None:
     point = np.array(((1.0, 2.0, 0.0),))
     double = lighting.scaled(2.0).on_surface(point, UP, 1.0)
     assert double == pytest.approx(2 * lighting.on_surface(point, UP, 1.0), rel=1e-5)
-    twice = lighting.with_lamp(LAMP).on_surface(point, UP, 0.0)
+    twice = replace(lighting, lamps=(LAMP, LAMP)).on_surface(point, UP, 0.0)
     assert twice == pytest.approx(2 * lighting.on_surface(point, UP, 0.0), rel=1e-5)
 
 
@@ -55,7 +57,7 @@ def test_streets_differ_in_tint() -> None:
 
 
 def test_a_headlight_is_low_and_beside_the_person() -> None:
-    lamp = draw_headlight(np.random.default_rng(0), (2.0, 8.0), 1.0)
+    lamp = draw_headlight(np.random.default_rng(0), (2.0, 8.0))
     assert lamp.kind == "headlight"
     assert 0.4 < lamp.position[2] < 1.1
     assert abs(lamp.position[0] - 2.0) > 3

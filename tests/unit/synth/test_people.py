@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_bodies_and_colours_stay_in_what_is_possible() -> None:
 
 
 def test_attributes_are_plain_values_for_a_ground_truth_file() -> None:
-    attributes = json.loads(json.dumps(CROWD[0].attributes()))
+    attributes = json.loads(json.dumps(asdict(CROWD[0])))
     assert attributes["upper"]["first"]["name"] == CROWD[0].upper.first.name
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tapetum.synth.raster import PROFILE_ROWS, Tube, View, draw_tubes
+from tapetum.synth.raster import PROFILE_ROWS, Posture, Tube, View, draw_tubes
 
 
 def view(height: int = 120, width: int = 100, focal: float = 400.0) -> View:
@@ -19,7 +19,7 @@ def cylinder(a: float = 0.2, b: float = 0.2, *, start: int = 0, behind: float = 
 def draw(*tubes: Tube, at: tuple[tuple[float, float], ...] = ((0.0, 0.0),), side: tuple[float, ...] = (-1.0, 0, 0)):
     feet = np.array([(x, y, 0.5) for x, y in at])
     tips = np.array([(x, y, 1.5) for x, y in at])
-    return draw_tubes(tubes, feet, tips, np.tile(side, (len(tubes), 1)), view())
+    return draw_tubes(tubes, Posture(feet, tips, np.tile(side, (len(tubes), 1))), view())
 
 
 def test_a_cylinder_covers_the_rectangle_that_perspective_gives() -> None:

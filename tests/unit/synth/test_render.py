@@ -46,7 +46,7 @@ def test_the_tint_of_the_lamp_reaches_the_person() -> None:
 
 
 def test_the_head_is_brighter_than_the_feet_under_a_lamp_overhead() -> None:
-    grey = replace(FIGURE, atlas=replace(FIGURE.atlas, texels=np.full_like(FIGURE.atlas.texels, 0.3)))
+    grey = replace(FIGURE, texels=np.full_like(FIGURE.texels, 0.3))
     view = CAMERA.frame_view((270, 480))
     posture = pose(grey, 0.7).place((0.0, 8.0), 0.0)
     lighting = Lighting((Lamp("street", (0.0, 7.0, 3.0), (1.0, 1.0, 1.0, 0.0), 0.1),), (0.0,) * 4)

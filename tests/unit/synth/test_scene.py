@@ -30,23 +30,23 @@ def default_shots() -> list[tuple[int, float, int]]:
 
 def test_a_picture_does_not_depend_on_what_was_asked_before(small: Scene) -> None:
     wanted = [(1, 1, 0), (4, 3, 2), (2, 2, 1)]
-    forward = {key: small.jpeg(*key) for key in wanted}
+    forward = {key: small.picture(*key).tobytes() for key in wanted}
     backward = Scene(SMALL)
-    assert {key: backward.jpeg(*key) for key in reversed(wanted)} == forward
+    assert {key: backward.picture(*key).tobytes() for key in reversed(wanted)} == forward
 
 
 def test_the_same_people_under_other_cameras(small: Scene) -> None:
     other = Scene(replace(SMALL, camera_seed=1))
     assert [other.person(pid) for pid in range(1, 6)] == [small.person(pid) for pid in range(1, 6)]
     assert other.camera(1) != small.camera(1)
-    assert other.jpeg(1, 1, 0) != small.jpeg(1, 1, 0)
+    assert not np.array_equal(other.picture(1, 1, 0), small.picture(1, 1, 0))
 
 
 def test_another_time_changes_neither_people_nor_cameras(small: Scene) -> None:
     later = Scene(replace(SMALL, time_seed=1))
     assert later.person(2) == small.person(2)
     assert later.camera(2) == small.camera(2)
-    assert np.array_equal(build_street(later.camera(2)).light, small.street(2).light)
+    assert np.array_equal(build_street(later.camera(2)).light, build_street(small.camera(2)).light)
     assert later.moment(2, 2, 0) != small.moment(2, 2, 0)
 
 
@@ -139,7 +139,7 @@ def test_a_person_may_visit_some_cameras_only() -> None:
 
 
 def test_a_contact_sheet_has_a_row_a_person_and_a_column_a_camera() -> None:
-    sheet = contact_sheet(SMALL, [1, 2], size=(48, 24), brighten=2.0)
+    sheet = contact_sheet(SMALL, [1, 2], size=(48, 24))
     assert sheet.shape == (96, 72, 3)
     assert sheet.dtype == np.uint8
 
@@ -175,7 +175,7 @@ def test_a_pair_of_cameras_shows_a_person_twice_and_never_at_the_same_moment() -
 
 def test_pairs_change_no_picture_of_the_visible_cameras(small: Scene) -> None:
     paired = Scene(replace(SMALL, paired_cameras=(1, 2, 3)))
-    assert paired.jpeg(2, 1, 1) == small.jpeg(2, 1, 1)
+    assert np.array_equal(paired.picture(2, 1, 1), small.picture(2, 1, 1))
 
 
 def test_a_camera_that_sees_infrared_alone_is_not_half_of_a_pair() -> None:

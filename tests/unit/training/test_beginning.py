@@ -2,24 +2,24 @@ from collections.abc import Callable
 
 import torch
 
-from tapetum.data.loader import build_train_loader
+from tapetum.data.loader import TrainLoader
 from tapetum.data.sampler import Sampling
 from tapetum.runs.recipe import Recipe
-from tapetum.runs.sources import augment_options, open_data, picture_settings, sampler_options, training_records
+from tapetum.runs.sources import augment_options, open_data, picture_options, sampler_options, training_records
 from tapetum.training.beginning import Beginning
 
 
 def begin(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Beginning:
     records = training_records(open_data(recipe.data).dataset)
     sampling: Sampling = sampler_options(recipe)
-    loader = build_train_loader(
+    loader = TrainLoader(
         records,
+        picture_options(recipe.data),
         augment=augment_options(recipe),
         sampler=sampling,
         seed=1,
         rank=rank,
         world=world,
-        **picture_settings(recipe.data),
     )
     return Beginning(2, {}, loader, 10, lambda batch: batch)
 

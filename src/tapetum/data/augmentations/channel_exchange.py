@@ -28,13 +28,7 @@ class Options:
 
 
 def change(pictures: Images, options: Options, draws: Draws) -> Images:
-    """Pictures of one channel.
-
-    Args:
-        pictures: (b, H, W, 3) float32 RGB.
-        options: where the exchange happens.
-        draws: which channel.
-    """
+    """Pictures of one channel."""
     return copy_channel(pictures, (draws.random() * 3).astype(np.int64), options.normalisation)
 
 
@@ -42,7 +36,6 @@ def copy_channel(pictures: Images, channels: NDArray[np.int64], normalisation: N
     """One channel of each picture in the place of all three, in place.
 
     Args:
-        pictures: (b, H, W, 3) float32 RGB.
         channels: (b,) which one.
         normalisation: behind which the copy is meant.
     """

@@ -29,13 +29,7 @@ class Options:
 
 
 def change(pictures: Images, options: Options, draws: Draws) -> Images:
-    """Pictures of one channel, grey ones, and some as they were.
-
-    Args:
-        pictures: (b, H, W, 3) float32 RGB.
-        options: the fourth choice, and where the change happens.
-        draws: the choice, and the chance of grey.
-    """
+    """Pictures of one channel, grey ones, and some as they were."""
     numbers = draws.random(2)
     choice = (numbers[:, 0] * 4).astype(np.int64)
     exchanged = choice < 3

@@ -29,8 +29,6 @@ def change(pictures: Bytes, options: Options, draws: Draws) -> Bytes:
     """Pictures in other colours.
 
     Args:
-        pictures: (b, H, W, 3) uint8 RGB.
-        options: how much.
         draws: four strengths, then four keys whose order is the order of the changes.
     """
     numbers = draws.random(8)

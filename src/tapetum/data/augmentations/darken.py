@@ -36,13 +36,7 @@ class Options:
 
 
 def change(pictures: Bytes, options: Options, draws: Draws) -> Bytes:
-    """Night pictures; one after the other, because a camera is simulated for each.
-
-    Args:
-        pictures: (b, H, W, 3) uint8 RGB.
-        options: the night and the camera.
-        draws: a stream for each picture.
-    """
+    """Night pictures; one after the other, because a camera is simulated for each."""
     sensor = replace(
         NIGHT_SENSOR,
         gain=options.gain,

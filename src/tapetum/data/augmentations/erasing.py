@@ -50,23 +50,12 @@ class Options:
 
 
 def draw_chance(generator: np.random.Generator, batch: int) -> NDArray[np.float64]:
-    """(B,) in [0, 1): a picture below the probability loses a rectangle.
-
-    Args:
-        generator: of this operation.
-        batch: B.
-    """
+    """(B,) in [0, 1): a picture below the probability loses a rectangle."""
     return generator.random(batch)
 
 
 def change(pictures: Images, options: Options, draws: Draws) -> Images:
-    """Pictures with a filled rectangle, in place.
-
-    Args:
-        pictures: (b, H, W, 3) float32.
-        options: the rectangle and its filling.
-        draws: rectangles and noise of the global batch.
-    """
+    """Pictures with a filled rectangle, in place."""
     boxes = draw_boxes(options, draws.chosen, (pictures.shape[1], pictures.shape[2]), draws.generator)
     pixels = _pixels_within(boxes[draws.positions], pictures.shape[2], pictures.shape[1])
     flat = pictures.reshape(-1, 3)
@@ -96,10 +85,7 @@ def draw_boxes(
     """Rectangles to erase in a global batch.
 
     Args:
-        options: area, aspect, tries.
         chosen: (B,) which pictures lose one.
-        size: (height, width) of the pictures.
-        generator: all draws come from it.
     Returns:
         (B, 4) top, left, height, width; all 0 where nothing is erased.
     """

@@ -18,22 +18,11 @@ class Options:
 
 
 def draw_chance(generator: np.random.Generator, batch: int) -> NDArray[np.float64]:
-    """(B,) in [0, 1): a picture below the probability is mirrored.
-
-    Args:
-        generator: of this operation.
-        batch: B.
-    """
+    """(B,) in [0, 1): a picture below the probability is mirrored."""
     chance: NDArray[np.float64] = generator.random((batch, 3))[:, 0]
     return chance
 
 
 def change(pictures: Pictures, options: Options, draws: Draws) -> Pictures:  # noqa: ARG001
-    """Mirrored pictures.
-
-    Args:
-        pictures: (b, H, W, 3).
-        options: none.
-        draws: not needed.
-    """
+    """Mirrored pictures."""
     return pictures[:, :, ::-1]

@@ -24,13 +24,7 @@ class Options:
 
 
 def change(pictures: Bytes, options: Options, draws: Draws) -> Bytes:
-    """Pictures of another lightness; each as `tapetum.synth.sensor.gamma_darken` makes it.
-
-    Args:
-        pictures: (b, H, W, 3) uint8.
-        options: the exponent.
-        draws: its place between the limits.
-    """
+    """Pictures of another lightness; each as `tapetum.synth.sensor.gamma_darken` makes it."""
     low, high = options.gamma
     exponents = low + (high - low) * draws.random(1)
     curves = np.rint(255 * (np.arange(256) / 255) ** exponents).astype(np.uint8)

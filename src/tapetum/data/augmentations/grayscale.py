@@ -17,23 +17,12 @@ class Options:
 
 
 def draw_chance(generator: np.random.Generator, batch: int) -> NDArray[np.float64]:
-    """(B,) in [0, 1): a picture below the probability loses its colours.
-
-    Args:
-        generator: of this operation.
-        batch: B.
-    """
+    """(B,) in [0, 1): a picture below the probability loses its colours."""
     return generator.random(batch)
 
 
 def change(pictures: Bytes, options: Options, draws: Draws) -> Bytes:  # noqa: ARG001
-    """Grey pictures of three equal channels.
-
-    Args:
-        pictures: (b, H, W, 3) uint8 RGB.
-        options: none.
-        draws: not needed.
-    """
+    """Grey pictures of three equal channels."""
     grey = np.full(pictures.shape[:3], 0x8000, np.uint32)  # half of 65536, to round
     for channel, weight in enumerate(GREY_WEIGHTS):
         grey += pictures[..., channel] * np.uint32(weight)

@@ -28,8 +28,6 @@ def change(pictures: Pictures, options: Options, draws: Draws) -> Pictures:
     """Pictures of the same size, moved by up to `pad` pixels.
 
     Args:
-        pictures: (b, H, W, 3).
-        options: the border.
         draws: row and column of the cut, each of 2 * pad + 1 places equally likely.
     """
     pad = options.pad

@@ -27,13 +27,7 @@ class Options:
 
 
 def change(pictures: Bytes, options: Options, draws: Draws) -> Bytes:
-    """Pictures of the same size that show a part, enlarged.
-
-    Args:
-        pictures: (b, H, W, 3) uint8.
-        options: the enlargement.
-        draws: row and column of the cut, all places equally likely.
-    """
+    """Pictures of the same size that show a part, enlarged."""
     height, width = pictures.shape[1:3]
     large = (round(height * options.scale), round(width * options.scale))
     room = np.array([large[0] - height + 1, large[1] - width + 1])

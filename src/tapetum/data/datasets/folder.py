@@ -67,11 +67,7 @@ _Found = tuple[Path, str, int, str]  # path, person, camera, split
 
 
 def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Record]:
-    """Records of train, query, gallery, each sorted by file name.
-
-    Args:
-        failures: collects pictures in these folders whose names cannot be parsed, instead of an error.
-    """
+    """Records of train, query, gallery, each sorted by file name."""
     base = find_base(root, dataset=NAME, names=(), obtain=OBTAIN)
     splits = [split for split in SPLITS if (base / split).is_dir()]
     misfits: list[Path] = []
@@ -174,26 +170,14 @@ def _parse_within(name: str, person: str) -> tuple[str, int] | None:
 
 
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
-    """Where the first layout keeps a picture, relative to the root.
-
-    Args:
-        split: "train", "query" or "gallery".
-        pid: identity, -1 for junk.
-        index: number of the picture under this person, camera and split.
-        modality: must be visible.
-    """
+    """Where the first layout keeps a picture, relative to the root."""
     visible_only(modality, dataset=NAME)
     person = "-1" if pid < 0 else f"{pid:04d}"
     return Path(split) / f"{person}_c{camid}_{index:06d}.jpg"
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Two training and three testing people under two cameras, in the first layout.
-
-    Args:
-        root: an empty folder.
-        rng: colours of the pictures.
-    """
+    """Two training and three testing people under two cameras, in the first layout."""
     for pid, camid, index in np.ndindex(5, 2, 3):
         split = "train" if pid < 2 else ("query" if index == 0 else "gallery")
         write_sample_picture(root / picture_path(split, pid, camid + 1, index), rng)

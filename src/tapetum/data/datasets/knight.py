@@ -62,11 +62,8 @@ def read_records(
     """Records of one subset: train, query (the lower camera), gallery (the other), sorted by file name.
 
     Args:
-        root: the dataset's folder, or the one that holds ``NightPerson``.
-        subset: "c12", "c13" or "c23".
         split_file: JSON of the form {"train": [pid, ...], "test": [pid, ...]}; None takes even pids to train on and
             odd ones to test on. For the raw layout only: the converted one is split already.
-        failures: collects files whose names cannot be parsed, instead of an error.
     """
     if subset not in SUBSETS:
         raise RecipeError(f"{NAME}: subset {subset!r} is unknown; {nearest_name(subset, SUBSETS)}")
@@ -144,25 +141,13 @@ def _split_people(pids: Iterable[int], split_file: Path | str | None) -> tuple[s
 
 
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
-    """Where the converted layout of the subset of cameras 1 and 2 keeps a picture, relative to the root.
-
-    Args:
-        split: "train", "query" or "gallery".
-        pid: identity.
-        index: frame number.
-        modality: must be visible.
-    """
+    """Where the converted layout of the subset of cameras 1 and 2 keeps a picture, relative to the root."""
     visible_only(modality, dataset=NAME)
     return Path("NightPerson_C12_MT") / CONVERTED[split] / f"{pid:04d}_c{camid}_{index:06d}.jpg"
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Five people under cameras 1 and 2 and one more seen by camera 1 alone, in the raw layout.
-
-    Args:
-        root: an empty folder.
-        rng: colours of the pictures.
-    """
+    """Five people under cameras 1 and 2 and one more seen by camera 1 alone, in the raw layout."""
     for pid, camid, index in np.ndindex(5, 2, 3):
         write_sample_picture(root / "Person" / f"{pid + 1:04d}" / f"cam{camid + 1}_{index:06d}.jpg", rng)
     write_sample_picture(root / "Person" / "0006" / "cam1_000000.jpg", rng)

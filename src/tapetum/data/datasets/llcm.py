@@ -89,12 +89,7 @@ _SHORT = {Modality.VISIBLE: "vis", Modality.INFRARED: "nir"}
 
 
 def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Record]:
-    """Records of train and test, each sorted by path; the pid is the list's number, or the folder's in the test.
-
-    Args:
-        root: the dataset's folder, or the one that holds ``LLCM``.
-        failures: collects files whose names cannot be parsed, instead of an error.
-    """
+    """Records of train and test, each sorted by path; the pid is the list's number, or the folder's in the test."""
     base = _find_base(root)
     training: list[Record] = []
     for modality, short in _SHORT.items():
@@ -130,11 +125,7 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
 
 
 def read_people(root: Path) -> dict[str, list[int]]:
-    """The people whom the dataset's own file names: "test" -> pids.
-
-    Args:
-        root: the dataset's folder, or the one that holds ``LLCM``.
-    """
+    """The people whom the dataset's own file names: "test" -> pids."""
     return {"test": read_numbers(_find_base(root) / "idx" / "test_id.txt", dataset=NAME)}
 
 
@@ -156,11 +147,6 @@ def _camera_folders(folder: Path) -> list[tuple[int, Path]]:
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
     """Where this layout keeps a picture, relative to the root.
 
-    Args:
-        split: "train" or "test".
-        pid: identity.
-        index: frame number under this person, camera and modality.
-        modality: either; both have cameras of this number.
     Raises:
         DataError: there is no such split, or the test has no such camera.
     """
@@ -176,13 +162,7 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
 
 
 def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
-    """Write the lists of a dataset whose pictures are there.
-
-    Args:
-        entries: of every picture, with paths from `root`; training people are numbered from 0 in the lists.
-    Returns:
-        the files, from `root`.
-    """
+    """Write the lists of a dataset whose pictures are there."""
     written = []
     for split in SPLITS:
         chosen = [entry for entry in entries if entry.split == split]
@@ -215,12 +195,7 @@ def scene_defaults(cameras: int | None = None) -> dict[str, Any]:
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Two training and three testing people under two cameras of both modalities.
-
-    Args:
-        root: an empty folder.
-        rng: colours of the pictures.
-    """
+    """Two training and three testing people under two cameras of both modalities."""
     entries = []
     for pid, camid, modality, index in np.ndindex(5, 2, 2, 2):
         split = "train" if pid < 2 else "test"

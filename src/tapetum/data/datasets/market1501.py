@@ -40,13 +40,7 @@ FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding
 
 
 def read_records(root: Path, *, multi_query: bool = False, failures: list[Path] | None = None) -> list[Record]:
-    """Records of train, query, gallery (and multi_query), each sorted by file name.
-
-    Args:
-        root: the dataset's folder, or the one that holds ``Market-1501-v15.09.15``.
-        multi_query: read ``gt_bbox`` too, as split "multi_query".
-        failures: collects files whose names cannot be parsed, instead of an error.
-    """
+    """Records of train, query, gallery (and multi_query), each sorted by file name."""
     names = ("market-1501-v15.09.15", "market-1501", "market1501")
     base = find_base(root, dataset=NAME, names=names, obtain=OBTAIN)
     wanted = [split for split in FOLDERS if multi_query or split != "multi_query"]
@@ -63,26 +57,14 @@ def read_records(root: Path, *, multi_query: bool = False, failures: list[Path] 
 
 
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
-    """Where this layout keeps a picture, relative to the root.
-
-    Args:
-        split: "train", "query", "gallery" or "multi_query".
-        pid: identity, -1 for junk, 0 for a distractor.
-        index: number of the picture under this person, camera and split.
-        modality: must be visible.
-    """
+    """Where this layout keeps a picture, relative to the root."""
     visible_only(modality, dataset=NAME)
     person = "-1" if pid < 0 else f"{pid:04d}"
     return Path(FOLDERS[split]) / f"{person}_c{camid}s1_{index:06d}_00.jpg"
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Two training and three testing people under two cameras, a junk box, a distractor.
-
-    Args:
-        root: an empty folder.
-        rng: colours of the pictures.
-    """
+    """Two training and three testing people under two cameras, a junk box, a distractor."""
     for pid, camid, index in np.ndindex(5, 2, 3):
         split = "train" if pid < 2 else ("query" if index == 0 else "gallery")
         write_sample_picture(root / picture_path(split, pid + 1, camid + 1, index), rng)

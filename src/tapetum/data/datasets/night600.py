@@ -51,10 +51,8 @@ def read_records(root: Path, *, holdout_first: bool = False, failures: list[Path
     """Records of either layout: train, query, gallery, each sorted by file name.
 
     Args:
-        root: the dataset's folder, or the one that holds ``Night600``.
         holdout_first: give the first picture of each training person the split "val", as the released IDF code's
             folder preparation does (300 pictures fewer to train on); otherwise all of them are "train".
-        failures: collects files whose names cannot be parsed, instead of an error.
     """
     base = find_base(root, dataset=NAME, names=("night600", "pytorch_2180"), obtain=OBTAIN)
     if (base / "bounding_box_test").is_dir():  # a scene may have nobody to train on
@@ -96,14 +94,7 @@ def _hold_out_first(records: list[Record]) -> list[Record]:
 
 
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
-    """Where the flat layout keeps a picture, relative to the root.
-
-    Args:
-        split: "train", "query" or "gallery".
-        pid: identity, -1 for junk.
-        index: number of the picture under this person, camera and split.
-        modality: must be visible.
-    """
+    """Where the flat layout keeps a picture, relative to the root."""
     visible_only(modality, dataset=NAME)
     folder = {"train": "bounding_box_train", "query": "query_3", "gallery": "bounding_box_test"}[split]
     person = "-1" if pid < 0 else f"{pid:04d}"
@@ -111,12 +102,7 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Two training and three testing people under two cameras; the queries are part of the gallery, as published.
-
-    Args:
-        root: an empty folder.
-        rng: colours of the pictures.
-    """
+    """Two training and three testing people under two cameras; the queries are part of the gallery, as published."""
     for pid, camid, index in np.ndindex(5, 2, 3):
         split = "train" if pid < 2 else "gallery"
         path = root / picture_path(split, pid, camid + 1, index)

@@ -68,10 +68,6 @@ _FOLDERS = {Modality.VISIBLE: "Visible", Modality.INFRARED: "Thermal"}
 def read_records(root: Path, *, trial: int = 1, failures: list[Path] | None = None) -> list[Record]:
     """Records of one trial: train and test, each sorted by path; the pid is the list's number.
 
-    Args:
-        root: the dataset's folder, or the one that holds ``RegDB``.
-        trial: which of the ten divisions, from 1.
-        failures: not used: no name is parsed here.
     Raises:
         RecipeError: there is no such trial.
     """
@@ -96,12 +92,6 @@ def read_records(root: Path, *, trial: int = 1, failures: list[Path] | None = No
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
     """Where this layout keeps a picture, relative to the root; the lists say to which split it belongs.
 
-    Args:
-        split: "train" or "test".
-        pid: identity.
-        camid: 1 for visible, 2 for infrared.
-        index: number of the picture under this person and camera.
-        modality: that of the camera.
     Raises:
         DataError: there is no such split or camera.
     """
@@ -119,11 +109,6 @@ def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
     """Write the lists of all ten trials.
 
     The first divides the people as the entries say; each other one draws as many people for training anew.
-
-    Args:
-        entries: of every picture, with paths from `root`.
-    Returns:
-        the files, from `root`.
     """
     people = sorted({entry.pid for entry in entries})
     training = {entry.pid for entry in entries if entry.split == "train"}
@@ -143,11 +128,7 @@ def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
 
 
 def scene_defaults(cameras: int | None = None) -> dict[str, Any]:
-    """Settings of a night scene in this layout: a visible and a thermal camera, ten pictures from each.
-
-    Args:
-        cameras: number of cameras; None takes the two of RegDB.
-    """
+    """Settings of a night scene in this layout: a visible and a thermal camera, ten pictures from each."""
     return {
         "num_train_people": 80,
         "num_test_people": 80,
@@ -160,12 +141,7 @@ def scene_defaults(cameras: int | None = None) -> dict[str, Any]:
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Two training and two testing people with three pictures in each modality, and the lists of ten trials.
-
-    Args:
-        root: an empty folder.
-        rng: colours of the pictures.
-    """
+    """Two training and two testing people with three pictures in each modality, and the lists of ten trials."""
     entries = []
     for pid, modality, index in np.ndindex(4, 2, 3):
         camid = CAMERAS[Modality(modality)][0]

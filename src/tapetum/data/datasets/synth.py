@@ -31,9 +31,6 @@ picture_path = night600.picture_path
 def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Record]:
     """Records of train, query, gallery, each sorted by file name.
 
-    Args:
-        root: the folder that holds ``scene.json``.
-        failures: collects files whose names cannot be parsed, instead of an error.
     Raises:
         DataError: the scene is missing or was not written to its end.
     """
@@ -44,8 +41,6 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
 def read_layout(root: Path) -> str:
     """The dataset in whose layout a scene was written; "synth" for Night600's under the scene's own name.
 
-    Args:
-        root: the folder that holds ``scene.json``.
     Raises:
         DataError: the scene is missing or was not written to its end.
     """
@@ -67,11 +62,6 @@ def _read_scene(root: Path) -> dict[str, Any]:
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Night600's miniature with an empty ``scene.json``.
-
-    Args:
-        root: an empty folder.
-        rng: colours of the pictures.
-    """
+    """Night600's miniature with an empty ``scene.json``."""
     night600.write_miniature(root, rng)
     write_bytes(root / SCENE_FILE, b"{}\n")

@@ -73,12 +73,7 @@ _FILES = {"train": ("train_id.txt", "val_id.txt"), "test": ("test_id.txt",)}
 
 
 def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Record]:
-    """Records of train and test, each sorted by path; the pid is the folder's number.
-
-    Args:
-        root: the dataset's folder, or the one that holds ``SYSU-MM01``.
-        failures: collects files whose names cannot be parsed, instead of an error.
-    """
+    """Records of train and test, each sorted by path; the pid is the folder's number."""
     base = _find_base(root)
     people = read_people(base)
     split_of = {pid: split for split, pids in people.items() for pid in pids}
@@ -115,8 +110,6 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
 def read_people(root: Path) -> dict[str, list[int]]:
     """The people whom the dataset's own files name: split -> pids.
 
-    Args:
-        root: the dataset's folder, or the one that holds ``SYSU-MM01``.
     Raises:
         DataError: a file is missing or malformed, or somebody is in training and testing.
     """
@@ -137,7 +130,6 @@ def read_permutations(
     """The order in which the dataset wants galleries drawn, from ``exp/rand_perm_cam.mat``.
 
     Args:
-        root: the dataset's folder, or the one that holds ``SYSU-MM01``.
         permutations: "file" reads it where it is there; "seed" leaves it aside, as the releases of AGW and DEEN do.
     Returns:
         ((camid, pid) -> (trials, n) file numbers counted from 1, the file's name); None where there is no such file, or
@@ -187,12 +179,6 @@ def _find_base(root: Path) -> Path:
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
     """Where this layout keeps a picture, relative to the root; files in ``exp`` say to which split a person belongs.
 
-    Args:
-        split: "train" or "test".
-        pid: identity.
-        camid: camera, 1 to 6.
-        index: number of the picture under this person and camera, from 0.
-        modality: that of the camera.
     Raises:
         DataError: there is no such split or camera.
     """
@@ -207,13 +193,7 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
 
 
 def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
-    """Write the files that say who trains and who tests; a fourth of the training people stands in ``val_id.txt``.
-
-    Args:
-        entries: of every picture, with paths from `root`.
-    Returns:
-        the files, from `root`.
-    """
+    """Write the files that say who trains and who tests; a fourth of the training people stands in ``val_id.txt``."""
     people = {split: sorted({entry.pid for entry in entries if entry.split == split}) for split in SPLITS}
     cut = len(people["train"]) - len(people["train"]) // 4
     files = {
@@ -227,11 +207,7 @@ def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
 
 
 def scene_defaults(cameras: int | None = None) -> dict[str, Any]:
-    """Settings of a night scene in this layout: six cameras, of which the third and the sixth see near-infrared.
-
-    Args:
-        cameras: number of cameras; None takes six.
-    """
+    """Settings of a night scene in this layout: six cameras, of which the third and the sixth see near-infrared."""
     count = 6 if cameras is None else cameras
     return {
         "num_train_people": 90,
@@ -246,12 +222,7 @@ def scene_defaults(cameras: int | None = None) -> dict[str, Any]:
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Four training and three testing people under cameras 1, 2, 3 and 6.
-
-    Args:
-        root: an empty folder.
-        rng: colours of the pictures.
-    """
+    """Four training and three testing people under cameras 1, 2, 3 and 6."""
     modality_of = {camid: modality for modality, camids in CAMERAS.items() for camid in camids}
     entries = []
     for pid, place, index in np.ndindex(7, 4, 2):

@@ -31,11 +31,7 @@ class Options(BatchOptions):
 
 
 def count_pictures(options: Options) -> tuple[int, ...]:
-    """Visible and infrared pictures in a global batch.
-
-    Args:
-        options: P and K.
-    """
+    """Visible and infrared pictures in a global batch."""
     return (options.ids * options.pictures, options.ids * options.pictures)
 
 
@@ -44,10 +40,6 @@ def find_usable(
 ) -> NDArray[np.bool_]:
     """(N,) bool: pictures of people who are in both modalities.
 
-    Args:
-        options: what to do with the others.
-        identities: (N,) identity of each picture.
-        modalities: (N,) values of `Modality`.
     Raises:
         DataError: a modality is missing, or people are unpaired and the options do not leave them out.
     """
@@ -60,11 +52,6 @@ class Sampler(BatchSampler):
     Slices hold whole people where each receives at least two of them and all receive as many; otherwise pairs of a
     visible and an infrared picture of one person. So batch norm sees both modalities in equal parts in every slice.
 
-    Args:
-        options: P and K.
-        labels: (N,) identity of each picture.
-        modalities: (N,) values of `Modality`.
-        share: of this process.
     Raises:
         DataError: a modality is missing, an identity is unpaired, or there are fewer identities than P.
         RecipeError: the batch cannot be shared, or a slice would show one person only.
@@ -91,12 +78,7 @@ class Sampler(BatchSampler):
         self._starts = (np.cumsum(sizes) - sizes).reshape(2, -1).T
 
     def slice_positions(self, index: int, count: int) -> Rows:
-        """Whole people index, index + count, ... or, where that leaves a slice fewer than two, pairs so.
-
-        Args:
-            index: which slice.
-            count: number of slices.
-        """
+        """Whole people index, index + count, ... or, where that leaves a slice fewer than two, pairs so."""
         visible = np.arange(self.pictures)
         if self.ids % count == 0 and (count == 1 or self.ids >= 2 * count):
             people = np.arange(index, self.ids, count)
@@ -138,11 +120,7 @@ def find_paired(
     """Which pictures show a person of whom there are pictures in both modalities.
 
     Args:
-        identities: (N,) identity of each picture.
-        modalities: (N,) values of `Modality`.
         unpaired: "error" demands that all do.
-    Returns:
-        (N,) bool.
     Raises:
         DataError: one modality is missing altogether, nobody is in both, or identities are unpaired and `unpaired`
             says "error".

@@ -24,11 +24,7 @@ class Options(BatchOptions):
 
 
 def count_pictures(options: Options) -> tuple[int, ...]:
-    """Pictures in a global batch, whatever their modality.
-
-    Args:
-        options: P and K.
-    """
+    """Pictures in a global batch, whatever their modality."""
     return (options.ids * options.pictures,)
 
 
@@ -38,11 +34,6 @@ class Sampler(BatchSampler):
     Slices hold whole people where the people can be shared evenly (so that each process finds positive pairs),
     otherwise single pictures.
 
-    Args:
-        options: P and K.
-        labels: (N,) identity of each picture.
-        modalities: (N,) values of `Modality`.
-        share: of this process.
     Raises:
         DataError: fewer identities than P.
         RecipeError: the batch cannot be shared evenly.
@@ -61,12 +52,7 @@ class Sampler(BatchSampler):
             )
 
     def slice_positions(self, index: int, count: int) -> Rows:
-        """Whole people index, index + count, ... or, where P is not a multiple of `count`, single pictures so.
-
-        Args:
-            index: which slice.
-            count: number of slices.
-        """
+        """Whole people index, index + count, ... or, where P is not a multiple of `count`, single pictures so."""
         if self.ids % count:
             return np.arange(index, self.ids * self.pictures, count)
         return (np.arange(index, self.ids, count)[:, None] * self.pictures + np.arange(self.pictures)).ravel()

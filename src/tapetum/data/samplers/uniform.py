@@ -18,22 +18,13 @@ class Options(BatchOptions):
 
 
 def count_pictures(options: Options) -> tuple[int, ...]:
-    """Pictures in a global batch, whatever their modality.
-
-    Args:
-        options: the size.
-    """
+    """Pictures in a global batch, whatever their modality."""
     return (options.batch,)
 
 
 class Sampler(BatchSampler):
     """Shuffled pictures.
 
-    Args:
-        options: the size of a batch.
-        labels: (N,) identity of each picture.
-        modalities: (N,) values of `Modality`.
-        share: of this process.
     Raises:
         DataError: fewer pictures than a batch needs.
         RecipeError: the batch cannot be shared evenly.
@@ -54,12 +45,7 @@ class Sampler(BatchSampler):
         self.batch = options.batch
 
     def slice_positions(self, index: int, count: int) -> Rows:
-        """Positions index, index + count, ... of a global batch.
-
-        Args:
-            index: which slice.
-            count: number of slices.
-        """
+        """Positions index, index + count, ... of a global batch."""
         return np.arange(index, self.batch, count)
 
     def _draw_round(self, epoch: int, number: int) -> Rows:
