@@ -240,7 +240,7 @@ def _cloth(canvas: Canvas, garment: Garment, *, sleeve: bool = False, warmth: fl
     elif garment.pattern == "blocks":
         style = int(garment.scale_m * 1e5) % 4
         if sleeve:
-            canvas.paint(np.float32(style in (1, 2)), second)
+            canvas.paint(np.asarray(style in (1, 2)), second)
         elif style == 0:
             canvas.paint(canvas.t > 0.6, second)
         elif style == 1:

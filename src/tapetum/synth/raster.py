@@ -212,7 +212,8 @@ def _draw_tube(
     covered = np.flatnonzero((gap > 0) & (np.abs(position - np.float32(0.5)) < 0.52))
     if not len(covered):
         return
-    row, position, inside, across = (each.take(covered) for each in (row, position, inside, across))
+    row, inside = row.take(covered), inside.take(covered)
+    position, across = position.take(covered), across.take(covered)
     near, texels, coverage, normals = buffers
     line = inside // (right - left)
     flat = inside + (line * (width - right + left) + (top * width + left))
@@ -225,7 +226,8 @@ def _draw_tube(
     if not len(front):
         return
     if len(front) < len(flat):
-        flat, row, position, depth, u, r = (each.take(front) for each in (flat, row, position, depth, u, r))
+        flat, row, position, depth = flat.take(front), row.take(front), position.take(front), depth.take(front)
+        u, r = u.take(front), r.take(front)
     near[flat] = depth
     cos_start, sin_start = table[_COS].take(row), table[_SIN].take(row)
     turn = np.asarray(cv2.phase(cos_start * u - sin_start * r, sin_start * u + cos_start * r), np.float32).ravel()
