@@ -72,9 +72,9 @@ def compute_pair_distances(first: EmbeddingSet, second: EmbeddingSet) -> PairDis
         tile.same[copied, itself[tile.rows[copied]]] = False
         distances = 1 - tile.similarities
         counts += tile.count((distances * (BINS / 2)).long().clamp_(0, BINS - 1), BINS)
-        sums += torch.stack(
-            [torch.where(kind, distances, 0.0).sum(dtype=torch.float64) for kind in (tile.different, tile.same)]
-        )
+        between = distances.mul_(tile.different).sum(dtype=torch.float64)
+        within = (1 - tile.similarities[tile.same]).sum(dtype=torch.float64)
+        sums += torch.stack([between, within])
     inter_mean, intra_mean = (sums / counts.sum(1)).tolist()  # 0 / 0 is NaN
     inter, intra = counts.numpy()
     return PairDistances(np.linspace(0, 2, BINS + 1), intra, inter, intra_mean, inter_mean)

@@ -142,9 +142,9 @@ class PairTile:
     different: Tensor  # (n, Ng) bool, those of two people
 
     def count(self, bins: Tensor, size: int) -> Tensor:
-        """(2, size) int64, pairs of two people and of one in each bin, from the (n, Ng) int64 bins of all pairs."""
-        places = torch.where(self.same, bins + size, torch.where(self.different, bins, 2 * size))
-        return torch.bincount(places.flatten(), minlength=2 * size + 1)[:-1].view(2, size)
+        """(2, size) int64, pairs of two people and of one in each bin, from (n, Ng) int64 bins, changed in place."""
+        bins.add_(self.same, alpha=size).masked_fill_(~(self.same | self.different), 2 * size)
+        return torch.bincount(bins.flatten(), minlength=2 * size + 1)[:-1].view(2, size)
 
 
 def pair_tiles(comparison: Comparison) -> Iterator[PairTile]:
