@@ -93,21 +93,16 @@ def evaluate(place: Place, *, data: str | None = None, protocol: str | None = No
         data: "NAME=ROOT" of a data set; None takes the one that the run's recipe names.
         protocol: one of the data set's; None takes the recipe's choice, else the data set's default.
     Returns:
-        The card: ``card["metrics"]["rank1"]`` and ``["mean_ap"]`` are fractions.
+        The card: ``card.metrics["rank1"]`` and ``["mean_ap"]`` are fractions.
     Raises:
         TapetumError: the run or the pictures are missing or damaged, or the protocol cannot be carried out on them.
     """
-    from tapetum.inference.evaluate import evaluate_run
+    from tapetum.inference.evaluate import evaluate_run, override_data
+    from tapetum.runs.sources import open_data
 
-    if data is None:
-        return evaluate_run(Path(place), protocol=protocol).card
-    from tapetum.runs.checkpoint import find_checkpoint, read_header
-    from tapetum.runs.recipe import check_recipe, override_recipe
-    from tapetum.runs.sources import open_data, source_overrides
-
-    recipe = check_recipe(read_header(find_checkpoint(Path(place))).recipe, f"in {place}")
-    section = override_recipe(recipe, source_overrides(data, recipe.data), str(place)).data
-    return evaluate_run(Path(place), dataset=open_data(section).dataset, data=section, protocol=protocol).card
+    section = override_data(Path(place), data)
+    (result,) = evaluate_run(Path(place), [protocol], dataset=open_data(section).dataset, data=section)
+    return result.card
 
 
 @naming_extras

@@ -214,7 +214,7 @@ def test_a_damaged_card_is_named(here: Path) -> None:
 def test_an_average_over_seeds_says_over_what_and_can_be_written_down(here: Path) -> None:
     said = output("report average runs/ide_synth runs/ide_synth_seed2 --out out/mean.json").splitlines()
     first, second = (read_card(find_card(Path("runs") / name)) for name in ("ide_synth", "ide_synth_seed2"))
-    values = [card["metrics"]["mean_ap"] for card in (first, second)]
+    values = [card.metrics["mean_ap"] for card in (first, second)]
     assert f"mean_ap {50 * sum(values):.2f} ±{100 * statistics.stdev(values):.2f}" in said[0]
     assert said[1] == (
         "mean and deviation over 2 trainings of ide on night600 (seed 1, 2), protocol night600, AP trapezoid"

@@ -57,8 +57,8 @@ def test_files_and_arrays_have_the_same_vectors_in_any_modality(run: Path, crops
 
 def test_a_card_says_how_a_run_does_on_a_data_set(run: Path, people: Path) -> None:
     card = tapetum.evaluate(run, data=f"night600={people}")
-    assert card["data"]["query"] == 8
-    assert 0 <= card["metrics"]["mean_ap"] <= 1
+    assert card.data["query"] == 8
+    assert 0 <= card.metrics["mean_ap"] <= 1
     assert list(run.with_suffix(".evaluation").glob("*.json"))
 
 

@@ -41,6 +41,13 @@ def echo_table(columns: Sequence[str], rows: Mapping[str, Sequence[float | None]
         typer.echo(f"{label:{width}}" + "".join(f"{cell:>9}" for cell in cells).rstrip())
 
 
+def echo_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Print cells under each other, each column as wide as its longest."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 def echo_skipped(skipped: list[str] | tuple[str, ...]) -> None:
     """Say how many damaged pictures were left out, if any.
 

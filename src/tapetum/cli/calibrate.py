@@ -1,11 +1,12 @@
 """``tapetum calibrate``: from which similarity on is it the same person, and how sure is that?"""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_skipped
+from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_columns, echo_skipped
 
 if TYPE_CHECKING:
     from tapetum.evaluation.calibration import Calibration
@@ -49,10 +50,9 @@ def command(
     Example: tapetum calibrate runs/idf_synth --prior 0.01
     """
     from tapetum.inference.calibrate import RATES, CalibrationOptions, calibrate_run
-    from tapetum.runs.checkpoint import find_checkpoint, read_header
+    from tapetum.inference.evaluate import override_data
     from tapetum.runs.progress import showing_pictures
-    from tapetum.runs.recipe import check_recipe, override_recipe
-    from tapetum.runs.sources import open_data, source_overrides
+    from tapetum.runs.sources import open_data
 
     options = CalibrationOptions(
         prior=prior,
@@ -60,13 +60,10 @@ def command(
         rates=tuple(rate or RATES),
         galleries=tuple(gallery_size or ()),
     )
-    recipe = check_recipe(read_header(find_checkpoint(run)).recipe, f"in {run}")
-    overrides = source_overrides(data, recipe.data) if data else []
-    overrides += ["data.skip_corrupt=true"] if skip_corrupt else []
-    section = override_recipe(recipe, overrides, str(run)).data
+    section = override_data(run, data, ["data.skip_corrupt=true"] * skip_corrupt)
     with showing_pictures("calibrating", quiet=quiet) as progress:
         opened = open_data(section, progress=progress)
-        found = calibrate_run(
+        calibrated = calibrate_run(
             run,
             options=options,
             dataset=opened.dataset,
@@ -79,17 +76,17 @@ def command(
             progress=progress,
         )
     echo_skipped(opened.skipped)
-    _echo_tables(found.calibration)
-    for reason in found.skipped.values():
+    _echo_tables(calibrated.calibration)
+    for reason in calibrated.skipped.values():
         typer.echo(f"left out: {reason}", err=True)
-    for path in _write_figures(found.path, found.calibration):
+    for path in _write_figures(calibrated.path, calibrated.calibration.checked):
         typer.echo(str(path))
-    typer.echo(str(found.path))
+    typer.echo(str(calibrated.path))
 
 
 def _echo_tables(calibration: "Calibration") -> None:
     """What the check found: calibration error, and every threshold with what it does."""
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[str, ...]] = [HEAD]
     for name, checked in calibration.checked.items():
         fitted = calibration.pairs[name].counts
         low, high = (100 * end for end in checked["calibration_error_interval"])
@@ -105,10 +102,7 @@ def _echo_tables(calibration: "Calibration") -> None:
             if lost:
                 what = "comparisons" if gallery is None else f"searches in {gallery} pictures"
                 typer.echo(f"  too few people for {', '.join(f'{rate:g}' for rate in lost)} of {what}")
-    table = [HEAD, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+    echo_columns(rows)
     typer.echo(
         f"probabilities assume {100 * calibration.prior:g} % before looking; wanted and seen: false alarms in percent, "
         f"found: of true pairs or searches; junk by {calibration.protocol}, seed {calibration.seed}"
@@ -127,22 +121,21 @@ def _threshold_row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     return name, of, *cells
 
 
-def _write_figures(path: Path, calibration: "Calibration") -> list[Path]:
+def _write_figures(path: Path, checked: Mapping[str, Any]) -> list[Path]:
     """The three figures beside the file."""
     from tapetum.core.atomic import write_bytes
     from tapetum.plots.reliability import draw_reliability
     from tapetum.plots.style import figure_bytes
     from tapetum.plots.verification import draw_open_set, draw_verification
 
-    checked = calibration.checked
     figures = {
-        "reliability": draw_reliability(checked),
-        "verification": draw_verification(checked),
-        "open_set": draw_open_set(checked),
+        path.with_name(f"{path.stem}_{name}.svg"): draw(checked)
+        for name, draw in (
+            ("reliability", draw_reliability),
+            ("verification", draw_verification),
+            ("open_set", draw_open_set),
+        )
     }
-    written = []
-    for name, figure in figures.items():
-        place = path.with_name(f"{path.stem}_{name}.svg")
+    for place, figure in figures.items():
         write_bytes(place, figure_bytes(figure, ".svg"))
-        written.append(place)
-    return written
+    return list(figures)

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_left_out, echo_skipped
+from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_columns, echo_left_out, echo_skipped
 from tapetum.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from tapetum.evaluation.card import Card
 
 TABLE = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mean_ap": "mAP", "mean_inp": "mINP"}
 SETTABLE = ("data.name", "data.root", "data.options", "data.scene", "data.skip_corrupt")
@@ -49,11 +52,9 @@ def command(
     Example: tapetum evaluate runs/deen_llcm --protocol all
     """
     from tapetum.evaluation.rerank import RerankOptions
-    from tapetum.inference.evaluate import evaluate_protocols
-    from tapetum.runs.checkpoint import find_checkpoint, read_header
+    from tapetum.inference.evaluate import evaluate_run, override_data
     from tapetum.runs.progress import showing_pictures
-    from tapetum.runs.recipe import check_recipe, override_recipe
-    from tapetum.runs.sources import open_data, source_overrides
+    from tapetum.runs.sources import open_data
 
     for change in set_ or []:
         key = change.partition("=")[0].strip()
@@ -61,16 +62,13 @@ def command(
             raise RecipeError(
                 f"--set {change}: an evaluation takes {key} from the checkpoint; only {', '.join(SETTABLE)} can be set"
             )
-    recipe = check_recipe(read_header(find_checkpoint(run)).recipe, f"in {run}")
-    overrides = [*(source_overrides(data, recipe.data) if data else []), *(set_ or [])]
-    overrides += ["data.skip_corrupt=true"] if skip_corrupt else []
-    overrides += ["data.options.multi_query=true"] if multi_query else []
-    section = override_recipe(recipe, overrides, str(run)).data
+    changes = [*(set_ or []), *["data.skip_corrupt=true"] * skip_corrupt]
+    section = override_data(run, data, changes + ["data.options.multi_query=true"] * multi_query)
     with showing_pictures("evaluating", quiet=quiet) as progress:
         opened = open_data(section, progress=progress)
-        found = evaluate_protocols(
+        results = evaluate_run(
             run,
-            protocol or [],
+            protocol or [None],
             dataset=opened.dataset,
             data=section,
             mirror=mirror,
@@ -82,46 +80,44 @@ def command(
         )
     echo_skipped(opened.skipped)
     echo_left_out(opened.dataset.left_out)
-    if len(found) == 1:
-        _echo_card(found[0].card)
+    if len(results) == 1:
+        _echo_card(results[0].card)
     else:
-        _echo_table([each.card for each in found])
-    for each in found:
+        _echo_table([each.card for each in results])
+    for each in results:
         typer.echo(str(each.path))
 
 
-def _echo_card(card: dict[str, Any]) -> None:
+def _echo_card(card: "Card") -> None:
     """Every number of one protocol and what must stand beside it."""
     from tapetum.evaluation.bootstrap import QUANTITIES
 
-    for name, numbers in (("", card["metrics"]), ("re-ranked ", card["reranked"])):
+    for name, numbers in (("", card.metrics), ("re-ranked ", card.reranked)):
         if numbers:
             values = [f"{key} {100 * numbers[key]:.2f}" for key in QUANTITIES]
             typer.echo(f"{name}{'  '.join(values)}  (percent)")
-    if card["galleries"]:
-        deviations = card["trials"]["deviation"]
+    if card.galleries:
+        deviations = card.trials["deviation"]
         values = [f"{key} ±{100 * deviations[key]:.2f}" for key in QUANTITIES]
-        typer.echo(f"{'  '.join(values)}  (over {card['trials']['count']} trials, {card['galleries']})")
+        typer.echo(f"{'  '.join(values)}  (over {card.num_trials} trials, {card.galleries})")
     typer.echo(
-        f"protocol {card['protocol']}, AP {card['ap']}, {card['metrics']['num_queries']} queries, "
-        f"chance mAP {100 * card['chance']['mean_ap']:.2f}, weights: {card['checkpoint']['chosen_by']}"
+        f"protocol {card.rules.name}, AP {card.rules.ap}, {card.metrics['num_queries']} queries, "
+        f"chance mAP {100 * card.chance['mean_ap']:.2f}, weights: {card.checkpoint['chosen_by']}"
     )
 
 
-def _echo_table(cards: Sequence[dict[str, Any]]) -> None:
+def _echo_table(cards: "Sequence[Card]") -> None:
     """The numbers of several protocols under each other, each mean with its deviation over trials."""
     rows = [["protocol", *TABLE.values(), "queries", "trials"]]
     for card in cards:
-        for name, numbers in (("", card["metrics"]), (" re-ranked", card["reranked"])):
+        for name, numbers in (("", card.metrics), (" re-ranked", card.reranked)):
             if numbers:
-                spread = card["trials"]["deviation"] if card["galleries"] and not name else {}
+                spread = card.trials["deviation"] if card.galleries and not name else {}
                 cells = [_cell(numbers[key], spread.get(key)) for key in TABLE]
-                trials = ", ".join(filter(None, (str(card["trials"]["count"]), card["galleries"])))
-                rows.append([card["protocol"] + name, *cells, str(numbers["num_queries"]), trials])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    typer.echo(f"percent, mean and deviation over trials; weights: {cards[0]['checkpoint']['chosen_by']}")
+                trials = ", ".join(filter(None, (str(card.num_trials), card.galleries)))
+                rows.append([card.rules.name + name, *cells, str(numbers["num_queries"]), trials])
+    echo_columns(rows)
+    typer.echo(f"percent, mean and deviation over trials; weights: {cards[0].checkpoint['chosen_by']}")
 
 
 def _cell(value: float, deviation: float | None) -> str:

@@ -9,8 +9,8 @@ import typer
 from tapetum.cli._choices import Quiet
 
 if TYPE_CHECKING:
+    from tapetum.evaluation.metrics import Sides
     from tapetum.plots.style import Figure
-    from tapetum.report.collect import Searched
 
 app = typer.Typer(
     help="Draw one figure of finished runs, as PNG, SVG or PDF.",
@@ -47,12 +47,12 @@ def curves(
     logged = read_training(runs)
     names = list_quantities(logged)
     if quantity:
-        chosen = [name for name in names if any(part in name for part in quantity)]
-        if not chosen:
+        some = [name for name in names if any(part in name for part in quantity)]
+        if not some:
             raise DataError(
                 f"--quantity {quantity[0]}: nothing logged is called so; {nearest_name(quantity[0], names)}"
             )
-        names = chosen
+        names = some
     _write(out, draw_curves(logged, quantities=names), describe_curves(logged, quantities=names))
 
 
@@ -67,10 +67,9 @@ def cmc(
     Example: tapetum plot cmc runs/ide_synth runs/idf_synth --out runs/cmc.png
     """
     from tapetum.plots.cmc import describe_cmc, draw_cmc
-    from tapetum.report import cards
     from tapetum.report.runs import read_runs
 
-    lines = {result.label: cards.cmc(result.card) for run in read_runs(runs) for result in run.results}
+    lines = {result.label: result.card.metrics["cmc"] for run in read_runs(runs) for result in run.results}
     _write(out, draw_cmc(lines, ranks=ranks), describe_cmc(lines))
 
 
@@ -89,8 +88,8 @@ def slices(
     from tapetum.report import cards
     from tapetum.report.runs import read_runs
 
-    found = cards.breakdowns([result for run in read_runs(runs) for result in run.results])
-    known = {breakdown.name.lower(): breakdown for breakdown in found}
+    charts = cards.breakdowns([result for run in read_runs(runs) for result in run.results])
+    known = {breakdown.name.lower(): breakdown for breakdown in charts}
     if by not in known:
         hint = nearest_name(by, known) if known else "the results were not cut into slices; evaluate again"
         raise DataError(f"--by {by}: no such slices in the result cards; {hint}")
@@ -124,10 +123,8 @@ def ranking(
 
     ((label, test),) = _tests([run], data, protocol, quiet=quiet).items()
     across = crosses_modalities(test.query, test.gallery)
-    chosen = worst_queries(test.evaluation, count).tolist() if worst else choose_queries([test.evaluation], count)
-    lists = collect_rank_lists(
-        label, test.query, test.gallery, test.protocol, rows=chosen, depth=depth or (8 if across else 10)
-    )
+    rows = worst_queries(test.evaluation, count).tolist() if worst else choose_queries([test.evaluation], count)
+    lists = collect_rank_lists(label, test, rows, depth=depth or (8 if across else 10))
     right = [[answer.right for answer in one.answers] for one in lists]
     modalities = [one.modality for one in lists] if across else None
     figure = draw_ranking_list(
@@ -158,8 +155,8 @@ def distances(
     from tapetum.plots.distances import describe_distances, draw_distances
     from tapetum.report.collect import collect_distances
 
-    found = collect_distances(_tests(runs, data, protocol, quiet=quiet))
-    _write(out, draw_distances(found), describe_distances(found))
+    pairs = collect_distances(_tests(runs, data, protocol, quiet=quiet))
+    _write(out, draw_distances(pairs), describe_distances(pairs))
 
 
 @app.command()
@@ -248,34 +245,33 @@ def _calibrations(runs: list[Path]) -> "dict[str, Mapping[str, Any]]":
     from tapetum.inference.calibrate import calibration_path
 
     return {
-        f"{run.name}, {pair}" if len(runs) > 1 else pair: found
+        f"{run.name}, {pair}" if len(runs) > 1 else pair: check
         for run in runs
-        for pair, found in read_calibration(calibration_path(run)).checked.items()
+        for pair, check in read_calibration(calibration_path(run)).checked.items()
     }
 
 
-def _tests(runs: list[Path], data: str | None, protocol: str | None, *, quiet: bool) -> "dict[str, Searched]":
+def _tests(runs: list[Path], data: str | None, protocol: str | None, *, quiet: bool) -> "dict[str, Sides]":
     """Both sides of each run's test: as evaluated, or described now where others are asked for."""
-    from tapetum.report.runs import find_test, read_runs
+    from tapetum.report.runs import find_test
     from tapetum.report.sides import describe_sides
     from tapetum.runs.progress import showing_pictures
 
-    found: dict[str, Searched] = {}
+    tests: dict[str, Sides] = {}
     label: str
-    test: Searched
+    test: Sides
     for run in runs:
-        wanted, card = protocol, None
+        name, card = protocol, None
         if data is None and protocol is None:
-            label, test = find_test(run)
-            found_cards = [result.card for result in read_runs([run])[0].results]
-            card = next(each for each in found_cards if each["rules"]["name"] == test.protocol.name)
-            if card["rules"].get("drawn"):  # of the drawn side, only what some trial takes is kept
-                wanted = test.protocol.name
-        if data is not None or wanted is not None:
+            result, test = find_test(run)
+            label, card = result.label, result.card
+            if card.rules.drawn:  # of the drawn side, only what some trial takes is kept
+                name = card.rules.name
+        if data is not None or name is not None:
             with showing_pictures("extracting", quiet=quiet) as progress:
-                label, test = describe_sides(run, data=data, protocol=wanted, card=card, progress=progress)
-        found[label if label not in found else str(run)] = test
-    return found
+                label, test = describe_sides(run, data=data, protocol=name, card=card, progress=progress)
+        tests[label if label not in tests else str(run)] = test
+    return tests
 
 
 def _write(out: Path, figure: "Figure", words: str) -> None:

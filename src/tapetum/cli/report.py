@@ -59,29 +59,28 @@ def average(
 
     Example: tapetum report average runs/ide_synth runs/ide_synth_seed2
     """
-    from tapetum.core.atomic import make_folder
     from tapetum.evaluation.average import average_cards
     from tapetum.evaluation.bootstrap import QUANTITIES
-    from tapetum.evaluation.card import read_card, write_card
+    from tapetum.evaluation.card import read_card
     from tapetum.report.runs import find_card
+    from tapetum.runs.run_folder import write_json
 
     places = [find_card(place) for place in cards]
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice is not None:
         raise ProtocolError(f"{twice}: is named twice; name each training once")
-    found = average_cards({str(place): read_card(place) for place in places})
-    for name, means, spread in (("", "metrics", "deviation"), ("re-ranked ", "reranked", "reranked_deviation")):
-        if found[means]:
-            values = [f"{key} {100 * found[means][key]:.2f} ±{100 * found[spread][key]:.2f}" for key in QUANTITIES]
+    means = average_cards({str(place): read_card(place) for place in places})
+    for name, numbers, spread in (("", "metrics", "deviation"), ("re-ranked ", "reranked", "reranked_deviation")):
+        if means[numbers]:
+            values = [f"{key} {100 * means[numbers][key]:.2f} ±{100 * means[spread][key]:.2f}" for key in QUANTITIES]
             typer.echo(f"{name}{'  '.join(values)}  (percent)")
-    options = {name: [division[name] for division in found["divisions"]] for name in found["divisions"][0]}
+    options = {name: [division[name] for division in means["divisions"]] for name in means["divisions"][0]}
+    options["seed"] = list(dict.fromkeys(means["seeds"]))
     parts = [f"{name} {', '.join(map(str, values))}" for name, values in options.items()]
-    parts.append(f"seed {', '.join(map(str, dict.fromkeys(found['seeds'])))}")
     typer.echo(
-        f"mean and deviation over {found['count']} trainings of {found['method']} on {found['data']} "
-        f"({'; '.join(parts)}), protocol {found['protocol']}, AP {found['ap']}"
+        f"mean and deviation over {means['count']} trainings of {means['method']} on {means['data']} "
+        f"({'; '.join(parts)}), protocol {means['protocol']}, AP {means['ap']}"
     )
     if out is not None:
-        make_folder(out.parent)
-        write_card(out, found)
+        write_json(out, means)
         typer.echo(f"{out}: written")

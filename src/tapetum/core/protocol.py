@@ -6,6 +6,9 @@ One evaluator (`tapetum.evaluation`) reads them all; every reported number names
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from tapetum.core.types import Modality, Record
 
 JunkRule = Literal["same_pid_same_camid", "none"]
@@ -22,9 +25,8 @@ class Protocol:
 
     Attributes:
         name: as reported beside every number, e.g. "night600" or "llcm_nir_to_vis".
-        query_modality, gallery_modality: restrict a side to one modality; None takes every picture of that side.
-        query_camids, gallery_camids: restrict a side to some cameras, in the order in which galleries are drawn; None
-            takes every camera.
+        query_modality, gallery_modality: None takes pictures of any.
+        query_camids, gallery_camids: in the order in which galleries are drawn; None takes every camera.
         junk: gallery entries that are taken out of a query's ranking. "same_pid_same_camid": the query's person
             under the query's camera. "none": nothing.
         junk_camera_pairs: (query camera, gallery camera) whose entries are taken out as well, whoever they show, e.g.
@@ -36,7 +38,6 @@ class Protocol:
         ties: order of equal distances.
         trials: galleries drawn and averaged; 1 where the dataset fixes the gallery.
         drawn: the side of which each trial draws `shots` pictures per person and camera; None draws nothing.
-        shots: pictures drawn of a person under a camera.
         max_rank: stored length of the CMC curve.
         source: where the rules were read.
     """
@@ -59,14 +60,40 @@ class Protocol:
     max_rank: int = 50
     source: str = ""
 
-    def admits(self, record: Record, side: Side) -> bool:
-        """Whether a picture belongs to a side, before anything is drawn.
+    def limits(self, side: Side) -> tuple[Modality | None, tuple[int, ...] | None]:
+        """Modality and cameras of a side; None where any will do."""
+        if side == "query":
+            return self.query_modality, self.query_camids
+        return self.gallery_modality, self.gallery_camids
 
-        Args:
-            record: of a test picture.
-        """
-        if record.split not in (side, "test"):
-            return False
-        modality = self.query_modality if side == "query" else self.gallery_modality
-        camids = self.query_camids if side == "query" else self.gallery_camids
-        return (modality is None or record.modality == modality) and (camids is None or record.camid in camids)
+    def admits(self, record: Record, side: Side) -> bool:
+        """Whether a test picture belongs to a side, before anything is drawn."""
+        modality, camids = self.limits(side)
+        fits = (modality is None or record.modality == modality) and (camids is None or record.camid in camids)
+        return fits and record.split in (side, "test")
+
+    def admitted(self, side: Side, modalities: Tensor, camids: Tensor) -> Tensor:
+        """(N,) bool, which of N pictures `admits` takes, whatever their split; numbers are (N,) int64."""
+        modality, cameras = self.limits(side)
+        fits = torch.ones_like(camids, dtype=torch.bool)
+        if modality is not None:
+            fits &= modalities == int(modality)
+        if cameras is not None:
+            fits &= torch.isin(camids, torch.tensor(cameras, dtype=torch.int64, device=camids.device))
+        return fits
+
+    def ranks(self, pids: Tensor) -> Tensor:
+        """(N,) bool, which gallery entries stand in any ranking: those of people who are not ignored."""
+        return ~torch.isin(pids, torch.tensor(self.ignored_pids, dtype=pids.dtype, device=pids.device))
+
+    def camera_junk(self, query_camids: Tensor, camids: Tensor) -> Tensor:
+        """Bool, pairs of cameras that are taken out whoever they show; shapes are broadcast."""
+        junk = torch.zeros_like(query_camids == camids)
+        for ours, theirs in self.junk_camera_pairs:
+            junk |= (query_camids == ours) & (camids == theirs)
+        return junk
+
+    def person_junk(self, query_camids: Tensor, camids: Tensor) -> Tensor:
+        """Bool, pairs of one person's pictures that are taken out; shapes are broadcast."""
+        junk = self.camera_junk(query_camids, camids)
+        return junk | (query_camids == camids) if self.junk == "same_pid_same_camid" else junk

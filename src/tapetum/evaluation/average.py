@@ -8,7 +8,7 @@ from typing import Any
 
 from tapetum.core.errors import ProtocolError
 from tapetum.evaluation.bootstrap import QUANTITIES, mean_and_deviation
-from tapetum.evaluation.card import Card, Difference, diff_cards
+from tapetum.evaluation.card import Card, diff_cards
 
 # What may differ: names, where pictures lie and how they are kept, and the weights that came out.
 OWN_TO_A_RUN = (
@@ -31,11 +31,9 @@ OWN_TO_A_RUN = (
 OWN_TO_A_DIVISION = ("data.division", "data.fingerprint", "data.pictures", "data.query", "data.gallery")
 
 
-def average_cards(cards: Mapping[str, Card]) -> Card:
-    """Mean and deviation over cards of one method by one protocol.
+def average_cards(cards: Mapping[str, Card]) -> dict[str, Any]:
+    """Mean and deviation over two or more cards, by what to call them, of one method by one protocol.
 
-    Args:
-        cards: what to call each -> the card; at least two.
     Returns:
         count, protocol, ap, cmc, method, data (its name), divisions and seeds (one a card), metrics and reranked (each
         quantity to its mean; reranked is None where the cards have none) and their sample deviations.
@@ -53,16 +51,19 @@ def average_cards(cards: Mapping[str, Card]) -> Card:
         _require_alike(first, card, name, other)
         twin = seen.setdefault(_training(other), name)
         if twin != name:
-            what = ", ".join([*(f"{key} {value}" for key, value in _division(other).items()), f"seed {other['seed']}"])
+            what = ", ".join([*(f"{key} {value}" for key, value in _division(other).items()), f"seed {other.seed}"])
             raise ProtocolError(f"{name}: is of the same training as {twin} ({what}); name each training once")
-    means, deviations = _average([each["metrics"] for each in cards.values()])
-    reranked = _average([each["reranked"] for each in cards.values()]) if card["reranked"] else (None, None)
+    means, deviations = _average([each.metrics for each in cards.values()])
+    reranked = _average([each.reranked or {} for each in cards.values()]) if card.reranked else (None, None)
     return {
         "count": len(cards),
-        **{name: card[name] for name in ("protocol", "ap", "cmc", "method")},
-        "data": card["data"]["name"],
+        "protocol": card.rules.name,
+        "ap": card.rules.ap,
+        "cmc": card.rules.cmc,
+        "method": card.method,
+        "data": card.data["name"],
         "divisions": [_division(each) for each in cards.values()],
-        "seeds": [each["seed"] for each in cards.values()],
+        "seeds": [each.seed for each in cards.values()],
         "metrics": means,
         "deviation": deviations,
         "reranked": reranked[0],
@@ -71,11 +72,11 @@ def average_cards(cards: Mapping[str, Card]) -> Card:
 
 
 def _division(card: Card) -> dict[str, Any]:
-    return dict(card["data"].get("division") or {})
+    return dict(card.data.get("division") or {})
 
 
 def _training(card: Card) -> str:
-    return f"{sorted(_division(card).items())} {card['seed']}"
+    return f"{sorted(_division(card).items())} {card.seed}"
 
 
 def _require_alike(first: str, card: Card, name: str, other: Card) -> None:
@@ -84,17 +85,13 @@ def _require_alike(first: str, card: Card, name: str, other: Card) -> None:
     if _division(card) != _division(other):
         free += (*OWN_TO_A_DIVISION, *(f"recipe.data.options.{option}" for option in _division(card)))
     groups = diff_cards(card, other)
-    found: list[Difference] = [
-        difference
-        for group in ("protocol", "model", "data")
-        for difference in groups[group]
-        if not f"{difference.name}.".startswith(tuple(f"{field}." for field in free))
-    ]
-    if found:
-        raise ProtocolError(
-            f"{name}: differs from {first} in {found[0].name} ({found[0].b!r} against {found[0].a!r}); average cards "
-            "of one method and one protocol that differ in the seed or the division of the people alone"
-        )
+    for difference in (*groups["protocol"], *groups["model"], *groups["data"]):
+        if not f"{difference.name}.".startswith(tuple(f"{field}." for field in free)):
+            raise ProtocolError(
+                f"{name}: differs from {first} in {difference.name} ({difference.b!r} against {difference.a!r}); "
+                "average cards of one method and one protocol that differ in the seed or the division of the people "
+                "alone"
+            )
 
 
 def _average(results: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:

@@ -11,26 +11,18 @@ from tapetum.core.errors import ProtocolError
 from tapetum.evaluation.metrics import Evaluation, Metrics
 
 DRAWS_AT_ONCE = 2**20  # bounds the memory of the resampling
-
-
 RANKS = (1, 5, 10, 20)
 QUANTITIES = (*(f"rank{k}" for k in RANKS), "mean_ap", "mean_inp")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval.
-
-    Attributes:
-        low, high: ends of the interval, fractions.
-        level: share of the resampled values inside.
-        draws: resamplings.
-    """
+    """A percentile interval, of fractions."""
 
     low: float
     high: float
-    level: float
-    draws: int
+    level: float  # share of the resampled values inside
+    draws: int  # resamplings
 
 
 def bootstrap(
@@ -50,7 +42,6 @@ def bootstrap(
 
     Args:
         evaluations: one, or one a trial, of the same queries (or people and cameras) in the same order.
-        rng: source of the draws, e.g. `core.seeding.numpy_generator(seed, "bootstrap")`.
         mask: (Nq,) bool, the queries of a slice, or one mask a trial; None takes all.
         draws: resamplings with replacement.
         level: share of the resampled values inside.
@@ -94,24 +85,16 @@ def _contributions(evaluation: Evaluation, mask: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Combined:
-    """Several evaluations under one protocol: drawn galleries, or seeds of training.
+    """Several evaluations under one protocol: drawn galleries, or seeds of training."""
 
-    Attributes:
-        metrics: means; `num_queries` and `num_dropped` as well, rounded: one trial's, where all ask the same.
-        deviations: each of `QUANTITIES` to the sample standard deviation; 0 for one.
-        count: how many were combined.
-    """
-
-    metrics: Metrics
-    deviations: dict[str, float]
+    metrics: Metrics  # means; `num_queries` and `num_dropped`, too, rounded: one trial's, where all ask the same
+    deviations: dict[str, float]  # each of `QUANTITIES` to the sample standard deviation; 0 for one
     count: int
 
 
 def combine(results: Sequence[Metrics]) -> Combined:
-    """Mean and deviation of several results.
+    """Mean and deviation of several results, one a trial or one a seed.
 
-    Args:
-        results: one a trial, or one a seed, all under the same protocol.
     Raises:
         ProtocolError: there is none, or they follow different protocols.
     """
@@ -140,9 +123,5 @@ def combine(results: Sequence[Metrics]) -> Combined:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; the deviation of a single value is 0.
-
-    Args:
-        values: at least one.
-    """
+    """Mean and sample standard deviation; the deviation of a single value is 0."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -37,79 +37,53 @@ Level = float | Array | Tensor
 
 @dataclass(frozen=True)
 class PairCalibration:
-    """What was fitted for one pair of modalities.
+    """What was fitted for one pair of modalities."""
 
-    Attributes:
-        similarities: (n,) ascending; the curve is straight in between and flat outside.
-        probabilities: (n,) of one person, were it as likely as not beforehand; inside 0..1.
-        comparisons: thresholds by the rate of false alarms of one comparison of two people.
-        searches: gallery size in pictures -> thresholds by the rate of false alarms of one search for a stranger.
-        counts: people, pairs and searches behind it.
-    """
-
-    similarities: tuple[float, ...]
-    probabilities: tuple[float, ...]
-    comparisons: Tail
-    searches: Mapping[int, Tail]
-    counts: Mapping[str, int]
+    similarities: tuple[float, ...]  # ascending; the curve is straight in between and flat outside
+    probabilities: tuple[float, ...]  # of one person, were it as likely as not beforehand; inside 0..1
+    comparisons: Tail  # by the rate of false alarms of one comparison of two people
+    searches: Mapping[int, Tail]  # gallery size in pictures -> by the rate of one search for a stranger
+    counts: Mapping[str, int]  # people, pairs and searches behind it
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Turns similarities of one model into probabilities and decisions.
+    """Turns similarities of one model into probabilities and decisions."""
 
-    Attributes:
-        model: facts that two sets of vectors must agree on to be compared; of the model it belongs to.
-        data: of what people: dataset, fingerprint, which half of them.
-        protocol: whose junk was left out.
-        seed: of the cut into halves.
-        prior: probability before looking that a pair shows one person, where nobody says otherwise.
-        method: of the fit.
-        rates: false-alarm rates that the check states.
-        pairs: name of a pair of modalities -> what was fitted.
-        checked: name -> what it was worth on the other half of the people.
-    """
-
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    protocol: str
-    seed: int
-    prior: float
-    method: str
-    rates: tuple[float, ...]
-    pairs: Mapping[str, PairCalibration]
-    checked: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any]  # facts that two sets of vectors must agree on to be compared; of the model it belongs to
+    data: Mapping[str, Any]  # of what people: dataset, fingerprint, which half of them
+    protocol: str  # whose junk was left out
+    seed: int  # of the cut into halves
+    prior: float  # probability before looking that a pair shows one person, where nobody says otherwise
+    method: str  # of the fit
+    rates: tuple[float, ...]  # of false alarms, that the check states
+    pairs: Mapping[str, PairCalibration]  # name of a pair of modalities -> what was fitted
+    checked: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # name -> what it was worth on the other half of the people
 
     def probability(self, similarity: Level, pair: str, *, prior: float | None = None) -> Any:
-        """The probability that two pictures show one person.
+        """The probability that two pictures show one person: a float, or float64 values in an array's shape.
 
         Args:
             similarity: cosine, or an array of them.
             pair: of which modalities, e.g. "visible-infrared".
             prior: the same before looking; None takes the calibration's own.
-        Returns:
-            A float for a float, else float64 values in an array of the same shape.
         Raises:
             ProtocolError: no such pair was fitted, or the prior is not inside 0..1.
         """
-        fitted = self._pair(pair)
-        chosen = self.prior if prior is None else prior
-        check_prior(chosen)
-        values = np.interp(np.asarray(similarity, dtype=np.float64), fitted.similarities, fitted.probabilities)
-        for_one = chosen * values
-        found = for_one / (for_one + (1 - chosen) * (1 - values))
-        return float(found) if np.ndim(found) == 0 else found
+        prior = self.prior if prior is None else prior
+        check_prior(prior)
+        probabilities = _probabilities(self._pair(pair), np.asarray(similarity, dtype=np.float64), prior)
+        return float(probabilities) if np.ndim(probabilities) == 0 else probabilities
 
     def threshold(self, rate: float, pair: str, *, gallery: int | None = None) -> float:
-        """The similarity from which a match is declared.
+        """The similarity from which a match is declared; above 1 where even a copy would be a false alarm.
 
         Args:
             rate: of false alarms: of comparisons of two people, or of searches for somebody who is not there.
-            pair: of which modalities.
             gallery: pictures in the searched gallery; None asks for single comparisons. A gallery larger than those
                 calibrated is taken as several, whose false alarms add up.
-        Returns:
-            A similarity; above 1 where even a copy would be a false alarm.
         Raises:
             ProtocolError: no such pair was fitted, or it has too few people for so low a rate.
         """
@@ -130,9 +104,6 @@ class Calibration:
     def lowest_rate(self, pair: str, *, gallery: int | None = None) -> float:
         """The lowest rate that `threshold` can answer for; above 1 where there is none.
 
-        Args:
-            pair: of which modalities.
-            gallery: as for `threshold`.
         Raises:
             ProtocolError: no such pair was fitted.
         """
@@ -140,10 +111,9 @@ class Calibration:
         return tail.lowest * parts
 
     def check_model(self, facts: Mapping[str, Any], place: str = "calibration") -> None:
-        """Refuse to speak about the similarities of another model.
+        """Refuse to speak about the similarities of another model than that with these facts.
 
         Args:
-            facts: of the model in use.
             place: where this calibration lies, for the message.
         Raises:
             ProtocolError: a fact differs.
@@ -168,8 +138,6 @@ class Calibration:
 def check_prior(prior: float) -> None:
     """Refuse a prior that no evidence could change.
 
-    Args:
-        prior: a probability.
     Raises:
         ProtocolError: it is not inside 0..1.
     """
@@ -180,9 +148,6 @@ def check_prior(prior: float) -> None:
 def check_people(pairs: PairCounts, pair: str) -> None:
     """Refuse too few people.
 
-    Args:
-        pairs: of one half of them.
-        pair: its name, for the message.
     Raises:
         ProtocolError: fewer than `FEWEST` have two pictures that make a pair.
     """
@@ -216,8 +181,6 @@ def fit_pair(
     """Fit one pair of modalities.
 
     Args:
-        pairs: of pictures, by similarity.
-        searches: by their best answer.
         pair: its name, for messages.
         method: "isotonic" follows the data and only keeps the order; "logistic" is one smooth curve, for few people.
         rates: false-alarm rates that shall be stored exactly.
@@ -233,7 +196,7 @@ def fit_pair(
         tuple(similarities.tolist()),
         tuple(probabilities.tolist()),
         build_tail(pairs.different, pairs.lowest_rate, rates),
-        {size: build_tail(found, searches.lowest_rate, rates) for size, found in searches.strangers.items()},
+        {size: build_tail(best, searches.lowest_rate, rates) for size, best in searches.strangers.items()},
         {
             "people": pairs.people,
             "matched_people": pairs.matched_people,
@@ -244,29 +207,14 @@ def fit_pair(
     )
 
 
-def _samples(pairs: PairCounts) -> tuple[Array, Array, Array]:
+def _samples(pairs: PairCounts, *, mirrored: bool) -> tuple[Array, Array, Array]:
     """Similarity, whether of one person, and weight; both kinds weigh the same together.
 
-    One more pair is put at either end, of one person at the least similarity and of two at the greatest, weighing as
-    much as half a person of those seen: nothing is impossible because it was not seen.
-    """
-    centres = bin_centres()
-    parts = []
-    for counts, label, people in ((pairs.different, 0.0, pairs.people_pairs), (pairs.same, 1.0, pairs.matched_people)):
-        (filled,) = counts.nonzero()
-        weights = counts[filled] / counts.sum()
-        end = 1.0 if label == 0 else -1.0
-        parts.append(
-            (np.append(centres[filled], end), np.full(len(filled) + 1, label), np.append(weights, 0.5 / people))
-        )
-    similarity, label_of, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return similarity, label_of, weight
+    One more pair of each kind weighs as much as half a person of those seen: nothing is impossible because it was not
+    seen. It stands at either end, of one person at the least similarity and of two at the greatest; `mirrored`, it
+    lies wherever pairs of the other kind do: an end would tilt a smooth curve.
 
-
-def _mirrored_samples(pairs: PairCounts) -> tuple[Array, Array, Array]:
-    """Like `_samples`, but the half a person more lies wherever the others do: an end would tilt a smooth curve.
-
-    Source: the smoothed targets of Platt, with people in place of samples.
+    Source: for the latter, the smoothed targets of Platt, with people in place of samples.
     """
     centres = bin_centres()
     parts = []
@@ -274,7 +222,12 @@ def _mirrored_samples(pairs: PairCounts) -> tuple[Array, Array, Array]:
         (filled,) = counts.nonzero()
         weights, doubt = counts[filled] / counts.sum(), 0.5 / people
         labels = np.full(len(filled), label)
-        parts += [(centres[filled], labels, weights * (1 - doubt)), (centres[filled], 1 - labels, weights * doubt)]
+        if mirrored:
+            parts += [(centres[filled], labels, weights * (1 - doubt)), (centres[filled], 1 - labels, weights * doubt)]
+        else:
+            parts.append(
+                (np.append(centres[filled], 1 - 2 * label), np.append(labels, label), np.append(weights, doubt))
+            )
     similarity, label_of, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
     return similarity, label_of, weight
 
@@ -282,7 +235,7 @@ def _mirrored_samples(pairs: PairCounts) -> tuple[Array, Array, Array]:
 def _fit_isotonic(pairs: PairCounts) -> tuple[Array, Array]:
     from sklearn.isotonic import IsotonicRegression
 
-    similarity, label, weight = _samples(pairs)
+    similarity, label, weight = _samples(pairs, mirrored=False)
     fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(similarity, label, weight)
     knots, values = np.asarray(fitted.X_thresholds_), np.asarray(fitted.y_thresholds_)
     return knots, np.clip(values, 1e-9, 1 - 1e-9)
@@ -291,7 +244,7 @@ def _fit_isotonic(pairs: PairCounts) -> tuple[Array, Array]:
 def _fit_logistic(pairs: PairCounts) -> tuple[Array, Array]:
     from sklearn.linear_model import LogisticRegression
 
-    similarity, label, weight = _mirrored_samples(pairs)
+    similarity, label, weight = _samples(pairs, mirrored=True)
     middle, spread = np.average(similarity, weights=weight), np.sqrt(np.cov(similarity, aweights=weight))
     scaled = ((similarity - middle) / spread)[:, None]
     fitted = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(scaled, label, sample_weight=weight * 1000)
@@ -312,11 +265,8 @@ def _refuse_blind(pairs: PairCounts, pair: str) -> None:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration as JSON, whole or not at all.
+    """Write a calibration as JSON, whole or not at all; folders above it are made.
 
-    Args:
-        path: the file; folders above it are made.
-        calibration: what it shall hold.
     Raises:
         OutputError: it cannot be written.
     """
@@ -340,20 +290,15 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def to_content(calibration: Calibration) -> dict[str, Any]:
-    """A calibration as plain values, with a digest over them; for a file of its own or inside an artefact.
-
-    Args:
-        calibration: any.
-    """
+    """A calibration as plain values, with a digest over them; for a file of its own or inside an artefact."""
     content = {"format": FORMAT, **json.loads(json.dumps(asdict(calibration)))}  # keys become text, tuples lists
     return {**content, "digest": _digest(content)}
 
 
 def from_content(content: Any, place: str) -> Calibration:
-    """A calibration from plain values.
+    """A calibration from the plain values of `to_content`.
 
     Args:
-        content: of `to_content`.
         place: where they come from, for the message.
     Raises:
         CheckpointError: they are damaged, or of a newer version.
@@ -396,11 +341,11 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def probabilities_of_bins(fitted: PairCalibration, prior: float) -> Array:
-    """The probability said at the middle of each bin, (BINS,).
+    """The probability said at the middle of each bin, (BINS,)."""
+    return _probabilities(fitted, bin_centres(), prior)
 
-    Args:
-        fitted: of one pair of modalities.
-        prior: probability before looking.
-    """
-    values = np.interp(bin_centres(), fitted.similarities, fitted.probabilities)
-    return prior * values / (prior * values + (1 - prior) * (1 - values))
+
+def _probabilities(fitted: PairCalibration, similarities: Array, prior: float) -> Array:
+    values = np.interp(similarities, fitted.similarities, fitted.probabilities)
+    for_one = prior * values
+    return for_one / (for_one + (1 - prior) * (1 - values))

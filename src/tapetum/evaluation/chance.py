@@ -10,17 +10,11 @@ from tapetum.evaluation.metrics import Evaluation
 
 @dataclass(frozen=True)
 class Chance:
-    """Expected numbers of a random ranking.
-
-    Attributes:
-        rank1, mean_ap: fractions, the latter by the protocol's AP rule.
-        cmc: (R,) expected curve where the CMC counts pictures; None where it counts identities, for which no closed
-            form exists beyond rank 1.
-    """
+    """Expected fractions of a random ranking."""
 
     rank1: float
-    mean_ap: float
-    cmc: Tensor | None
+    mean_ap: float  # by the protocol's AP rule
+    cmc: Tensor | None  # (R,); None where the CMC counts identities: no closed form exists beyond rank 1
 
 
 def chance_level(evaluation: Evaluation) -> Chance:
@@ -30,9 +24,6 @@ def chance_level(evaluation: Evaluation) -> Chance:
     ranks M(M-1)/(N(N-1)). Summed over ranks, the expected precision at a match is
     [H_N + (M-1)/(N-1) (N - H_N)] / N with H_N = 1 + 1/2 + ... + 1/N ("step"); one rank before, it is M/N, and
     "trapezoid" is the mean of the two. No match stands in the first k ranks with chance C(N-M, k) / C(N, k).
-
-    Args:
-        evaluation: any evaluation of these queries and this gallery; only its counts are looked at.
     """
     counted = evaluation.counted
     matches, ranked = evaluation.num_matches[counted].double(), evaluation.num_ranked[counted].double()

@@ -7,6 +7,7 @@ rounded in another way.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,21 +25,13 @@ PIECE_ENTRIES = 2**21  # entries of a block counted at a time, 8 MiB of float32
 
 @dataclass(frozen=True)
 class Metrics:
-    """What an evaluation found.
+    """The numbers of an evaluation: fractions in [0, 1]."""
 
-    Attributes:
-        cmc: (R,) float64, cmc[k-1] is the fraction of queries with a right answer in the first k ranks.
-        mean_ap, mean_inp: fractions in [0, 1].
-        num_queries: queries that stand in the denominator.
-        num_dropped: queries without any match in the gallery that the protocol left out.
-        protocol: the rules by which all of this was counted.
-    """
-
-    cmc: Tensor
+    cmc: Tensor  # (R,) float64, cmc[k-1] is the fraction of queries with a right answer in the first k ranks
     mean_ap: float
     mean_inp: float
-    num_queries: int
-    num_dropped: int
+    num_queries: int  # that stand in the denominator
+    num_dropped: int  # queries without any match in the gallery that the protocol left out
     protocol: Protocol
 
     def rank(self, k: int) -> float:
@@ -48,28 +41,17 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics and what each query contributed to them; query i of every field is query `query_rows[i]` as given.
-
-    Attributes:
-        metrics: the numbers to report.
-        per_query_ap_step, per_query_ap_trapezoid: (Nq,) float64 average precision by either rule; 0 without a match.
-        per_query_inp: (Nq,) float64 inverse negative penalty, matches / rank of the last; 0 without a match.
-        per_query_first_rank: (Nq,) int64 rank of the first match in the list that the CMC uses, from 1; -1 without.
-        matched: (Nq,) bool, the query has a match that is not junk.
-        num_matches: (Nq,) int64 matches in the ranking.
-        num_ranked: (Nq,) int64 entries in the ranking, junk taken out.
-        query_rows: (Nq,) int64 row of each query in the set as given (a protocol may admit one modality only).
-    """
+    """Metrics and what each query contributed to them; query i of every field is query `query_rows[i]` as given."""
 
     metrics: Metrics
-    per_query_ap_step: Tensor
-    per_query_ap_trapezoid: Tensor
-    per_query_inp: Tensor
-    per_query_first_rank: Tensor
-    matched: Tensor
-    num_matches: Tensor
-    num_ranked: Tensor
-    query_rows: Tensor
+    per_query_ap_step: Tensor  # (Nq,) float64 average precision; 0 without a match
+    per_query_ap_trapezoid: Tensor  # by the other rule
+    per_query_inp: Tensor  # (Nq,) float64 inverse negative penalty, matches / rank of the last; 0 without a match
+    per_query_first_rank: Tensor  # (Nq,) int64 of the first match in the list that the CMC uses, from 1; -1 without
+    matched: Tensor  # (Nq,) bool, the query has a match that is not junk
+    num_matches: Tensor  # (Nq,) int64 matches in the ranking
+    num_ranked: Tensor  # (Nq,) int64 entries in the ranking, junk taken out
+    query_rows: Tensor  # (Nq,) int64 row of each query in the set as given (a protocol may admit one modality only)
 
     @property
     def per_query_ap(self) -> Tensor:
@@ -82,11 +64,7 @@ class Evaluation:
         return self.matched if self.metrics.protocol.unmatched == "drop" else torch.ones_like(self.matched)
 
     def ap_by(self, rule: APRule) -> Tensor:
-        """(Nq,) float64 average precision by a named rule.
-
-        Args:
-            rule: "step" or "trapezoid".
-        """
+        """(Nq,) float64 average precision by a named rule."""
         return self.per_query_ap_step if rule == "step" else self.per_query_ap_trapezoid
 
 
@@ -101,11 +79,11 @@ def average_precision(ranks: Tensor, valid: Tensor, rule: APRule = "step") -> Te
         (Nq,) float64 in [0, 1]; 0 without a match. One match at rank 2 gives 0.5 ("step") or 0.25 ("trapezoid").
     Source: "step": torchreid, DEEN and most others; "trapezoid": the Market-1501 toolkit and the IDF release.
     """
-    found = torch.arange(1, ranks.shape[1] + 1, dtype=torch.float64, device=ranks.device)
+    hits = torch.arange(1, ranks.shape[1] + 1, dtype=torch.float64, device=ranks.device)
     place = ranks.double()
-    precision = found / place
+    precision = hits / place
     if rule == "trapezoid":
-        before = torch.where(place > 1, (found - 1) / (place - 1).clamp(min=1), 1.0)  # rank 0 counts as precision 1
+        before = torch.where(place > 1, (hits - 1) / (place - 1).clamp(min=1), 1.0)  # rank 0 counts as precision 1
         precision = (precision + before) / 2
     # a running sum: zeros behind the last match change no bit, however wide the padding is
     total = (precision * valid).cumsum(1)[:, -1] if ranks.shape[1] else precision.sum(1)
@@ -123,7 +101,6 @@ def evaluate(
     """Rank the gallery for every query by cosine similarity and count.
 
     Args:
-        query: the searching set; `protocol` may admit one modality of it only.
         rerank: re-rank by k-reciprocal encoding first; None ranks by similarity alone.
         chunk_size: queries at a time (rounded up to whole tiles, see `core.vectors.similarity_blocks`); the result
             does not depend on it.
@@ -139,6 +116,20 @@ def evaluate(
     return _count(blocks, sides.candidates, sides.query_rows)
 
 
+@dataclass(frozen=True)
+class Sides:
+    """Both sides of a test, and its rules."""
+
+    query: EmbeddingSet
+    gallery: EmbeddingSet
+    protocol: Protocol
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Of all queries against the whole gallery, nothing drawn."""
+        return evaluate(self.query, self.gallery, self.protocol)
+
+
 def evaluate_distances(
     distances: Tensor | np.ndarray,
     query_pids: Tensor | np.ndarray,
@@ -152,12 +143,8 @@ def evaluate_distances(
     """Count from distances that somebody else computed, of any real type: none is rounded, so none becomes a tie.
 
     Args:
-        distances: (Nq, Ng), smaller is closer, may be negative; not changed.
-        query_pids: (Nq,) whole numbers.
-        gallery_pids: (Ng,) whole numbers.
-        query_camids: (Nq,) whole numbers.
-        gallery_camids: (Ng,) whole numbers.
-        protocol: the rules; its modalities are not looked at.
+        distances: (Nq, Ng), smaller is closer, may be negative; not changed. Pids and camids are whole numbers.
+        protocol: its modalities are not looked at.
         chunk_size: queries at a time, None takes what stays in the cache; the result does not depend on it.
     Raises:
         ProtocolError: shapes do not fit, distances are no real numbers, one is NaN, a match is at infinity (of whole
@@ -222,9 +209,7 @@ def _read_numbers(values: Tensor | np.ndarray, name: str, protocol: Protocol) ->
 
 
 @dataclass(frozen=True)
-class _Counts:
-    """What one block of rows gives: fields as in `Evaluation`, and which rows must be counted again."""
-
+class _Counts:  # of one block of rows: fields as in `Evaluation`, and which rows must be counted again
     ap_step: Tensor
     ap_trapezoid: Tensor
     inp: Tensor
@@ -234,12 +219,7 @@ class _Counts:
 
 
 class Tally:
-    """Counts blocks of distances as they come and forgets them; knows what each query contributes in the end.
-
-    Args:
-        candidates: who counts.
-        query_rows: (Nq,) int64 as in `Evaluation`.
-    """
+    """Counts blocks of distances as they come and forgets them; knows what each query contributes in the end."""
 
     def __init__(self, candidates: Candidates, query_rows: Tensor) -> None:
         self.candidates = candidates
@@ -303,13 +283,7 @@ class Tally:
 
 
 def _count(blocks: Iterable[tuple[Tensor, Tensor]], candidates: Candidates, query_rows: Tensor) -> Evaluation:
-    """Evaluate blocks of distances; a block is changed in place.
-
-    Args:
-        blocks: (queries, distances (n, Ng) of the kept entries), every query once.
-        candidates: who counts.
-        query_rows: as in `Evaluation`.
-    """
+    """Evaluate blocks of (queries, distances (n, Ng) of the kept entries), every query once, changed in place."""
     tally = Tally(candidates, query_rows)
     for rows, distances in blocks:
         tally.add(rows, distances)
@@ -320,19 +294,18 @@ def summarise(evaluation: Evaluation, mask: Tensor | None = None, *, cmc_length:
     """The numbers of some of the queries, each against the whole gallery.
 
     Args:
-        evaluation: of all queries.
-        mask: (Nq,) bool, the queries wanted; None takes all.
+        mask: (Nq,) bool; None takes all.
         cmc_length: ranks to store; None stores as many as `evaluation` does.
     Raises:
         ProtocolError: no query stands in the denominator.
     """
     protocol = evaluation.metrics.protocol
-    chosen = torch.ones_like(evaluation.matched) if mask is None else mask
-    counted = evaluation.counted & chosen
-    num_queries, num_dropped = int(counted.sum()), int((chosen & ~evaluation.counted).sum())
+    mask = torch.ones_like(evaluation.matched) if mask is None else mask
+    counted = evaluation.counted & mask
+    num_queries, num_dropped = int(counted.sum()), int((mask & ~evaluation.counted).sum())
     if num_queries == 0:
         raise ProtocolError(
-            f"protocol {protocol.name}: none of {int(chosen.sum())} queries has a match in the gallery after junk "
+            f"protocol {protocol.name}: none of {int(mask.sum())} queries has a match in the gallery after junk "
             "removal; check that query and gallery share identities (and differ in camera)"
         )
     length = len(evaluation.metrics.cmc) if cmc_length is None else cmc_length
@@ -349,27 +322,18 @@ def summarise(evaluation: Evaluation, mask: Tensor | None = None, *, cmc_length:
 
 
 def pick(evaluation: Evaluation, rows: Tensor) -> Evaluation:
-    """The evaluation of some of the queries, each still against the whole gallery.
+    """The evaluation of some of the queries, (n,) int64 in their order, each still against the whole gallery.
 
-    Args:
-        evaluation: of all queries.
-        rows: (n,) int64, which of them, in this order.
     Raises:
         ProtocolError: no query stands in the denominator.
     """
-    chosen = {
-        field.name: getattr(evaluation, field.name)[rows] for field in fields(evaluation) if field.name != "metrics"
-    }
-    found = replace(evaluation, **chosen)
-    return replace(found, metrics=summarise(found))
+    columns = [field.name for field in fields(evaluation) if field.name != "metrics"]
+    some = replace(evaluation, **{name: getattr(evaluation, name)[rows] for name in columns})
+    return replace(some, metrics=summarise(some))
 
 
 def piece_rows(columns: int) -> int:
-    """Rows that stay in the cache while they are sorted and searched.
-
-    Args:
-        columns: number of gallery entries.
-    """
+    """Rows of so many columns that stay in the cache while they are sorted and searched."""
     return max(16, PIECE_ENTRIES // max(1, columns))
 
 
@@ -392,7 +356,6 @@ def _count_rows(distances: Tensor, columns: Tensor, valid: Tensor, candidates: C
         distances: (n, Ng), junk at infinity; or `distinct_keys` of them.
         columns: (n, M) matches of each row, padded.
         valid: (n, M) bool, the real ones; they stand first in their row.
-        candidates: who counts.
     """
     protocol = candidates.protocol
     ordered = sorted_rows(distances)
@@ -426,14 +389,7 @@ def _count_rows(distances: Tensor, columns: Tensor, valid: Tensor, candidates: C
 
 
 def minima_by_identity(distances: Tensor, candidates: Candidates) -> Tensor:
-    """Distance of the nearest entry of each identity.
-
-    Args:
-        distances: (n, Ng).
-        candidates: knows the identity of each column.
-    Returns:
-        (n, num_identities).
-    """
+    """(n, num_identities) distances of the nearest entry of each identity, from (n, Ng) distances."""
     columns = distances.T.contiguous()  # many times faster to reduce row by row than inside a row
     best = columns.new_empty(candidates.num_identities, len(distances))
     identities = candidates.identities.unsqueeze(1).expand_as(columns)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from tapetum.core.types import EmbeddingSet
-from tapetum.core.vectors import similarity_blocks
 from tapetum.evaluation.bootstrap import Interval
 from tapetum.evaluation.verification import (
     ALARMS,
@@ -30,6 +29,7 @@ from tapetum.evaluation.verification import (
     Counts,
     find_bins,
     interval,
+    similarity_tiles,
 )
 
 NEGLIGIBLE = 1e-7  # of a search's weight
@@ -37,19 +37,12 @@ NEGLIGIBLE = 1e-7  # of a search's weight
 
 @dataclass(frozen=True)
 class SearchBlock:
-    """Some searches; row i of every field is one of them.
+    """Some searches; row i of every field is one of them."""
 
-    Attributes:
-        pids: (n,) int64 who is searched for.
-        others: (n, Ng) similarity to pictures of other people, -inf where there is none.
-        available: (n,) int64 pictures of other people.
-        own: (n,) similarity to the person's nearest picture, -inf where there is none.
-    """
-
-    pids: Tensor
-    others: Tensor
-    available: Tensor
-    own: Tensor
+    pids: Tensor  # (n,) int64 who is searched for
+    others: Tensor  # (n, Ng) similarity to pictures of other people, -inf where there is none
+    available: Tensor  # (n,) int64 pictures of other people
+    own: Tensor  # (n,) similarity to the person's nearest picture, -inf where there is none
 
 
 def search_blocks(comparison: Comparison) -> Iterator[SearchBlock]:
@@ -59,56 +52,43 @@ def search_blocks(comparison: Comparison) -> Iterator[SearchBlock]:
         yield from _directed(comparison, comparison.second, comparison.first)
 
 
-def _directed(comparison: Comparison, asking: EmbeddingSet, asked: EmbeddingSet) -> Iterator[SearchBlock]:
-    step = max(1, PAIRS_AT_ONCE // len(asked))
-    numbers = torch.arange(len(asked))
-    for rows, block in similarity_blocks(asking.vectors, asked.vectors):
-        for own, similarities in zip(torch.split(rows, step), torch.split(block, step), strict=True):
-            same = asking.pids[own].unsqueeze(1) == asked.pids
-            junk = comparison.camera_junk(asking.camids[own], asked.camids)
-            mine = same & ~junk
-            if comparison.junk:
-                mine &= asking.camids[own].unsqueeze(1) != asked.camids
-            if comparison.within:
-                mine &= numbers[own].unsqueeze(1) != numbers
-            other = ~same & ~junk
-            yield SearchBlock(
-                asking.pids[own],
-                similarities.masked_fill(~other, -torch.inf),
-                other.sum(1),
-                similarities.masked_fill(~mine, -torch.inf).amax(1),
-            )
+def _directed(comparison: Comparison, query: EmbeddingSet, gallery: EmbeddingSet) -> Iterator[SearchBlock]:
+    numbers = torch.arange(len(gallery))
+    for rows, similarities, same in similarity_tiles(query, gallery):
+        counted = ~comparison.camera_junk(query.camids[rows], gallery.camids)
+        mine, other = same & counted, ~same & counted
+        if comparison.junk:
+            mine &= query.camids[rows].unsqueeze(1) != gallery.camids
+        if comparison.within:
+            mine &= numbers[rows].unsqueeze(1) != numbers
+        yield SearchBlock(
+            query.pids[rows],
+            similarities.masked_fill(~other, -torch.inf),
+            other.sum(1),
+            similarities.masked_fill(~mine, -torch.inf).amax(1),
+        )
 
 
 def available_pictures(comparison: Comparison) -> int:
     """The largest gallery that every search can have: pictures of other people."""
-    first, second = comparison.first, comparison.second
+    sides = comparison.first, comparison.second
     fewest = []
-    for asking, asked in ((first, second), (second, first)):
-        step = max(1, PAIRS_AT_ONCE // len(asked))
-        for start in range(0, len(asking), step):
-            own = slice(start, start + step)
-            other = asking.pids[own].unsqueeze(1) != asked.pids
-            other &= ~comparison.camera_junk(asking.camids[own], asked.camids)
+    for query, gallery in (sides, sides[::-1]):
+        for rows in torch.split(torch.arange(len(query)), max(1, PAIRS_AT_ONCE // len(gallery))):
+            other = query.pids[rows].unsqueeze(1) != gallery.pids
+            other &= ~comparison.camera_junk(query.camids[rows], gallery.camids)
             fewest.append(int(other.sum(1).min()))
     return min(fewest)
 
 
 @dataclass(frozen=True)
 class SearchCounts:
-    """Searches by the best similarity that they found.
+    """Searches by the best similarity that they found."""
 
-    Attributes:
-        strangers: gallery size -> (BINS,) share of searches whose best answer in such a gallery is that similar.
-        enrolled: (BINS,) searches for people in the gallery, by their own nearest picture.
-        searches: of strangers.
-        people: who were searched for.
-    """
-
-    strangers: dict[int, Array]
-    enrolled: Counts
-    searches: int
-    people: int
+    strangers: dict[int, Array]  # gallery size -> (BINS,) share of searches whose best answer there is that similar
+    enrolled: Counts  # (BINS,) searches for people in the gallery, by their own nearest picture
+    searches: int  # of strangers
+    people: int  # who were searched for
 
     @property
     def lowest_rate(self) -> float:
@@ -163,16 +143,10 @@ def _best_of_draw(available: Tensor, size: int, depth: int) -> Tensor:
 
 @dataclass(frozen=True)
 class SearchRates:
-    """What a threshold does on the searches of a check.
+    """What thresholds do on the searches of a check; intervals: had other people searched in the same gallery."""
 
-    Attributes:
-        false_alarms: FPIR at each threshold.
-        found: 1 - FNIR at each threshold.
-        false_alarm_intervals, found_intervals: had other people searched; the gallery's people stay.
-    """
-
-    false_alarms: tuple[float, ...]
-    found: tuple[float, ...]
+    false_alarms: tuple[float, ...]  # FPIR
+    found: tuple[float, ...]  # 1 - FNIR
     false_alarm_intervals: tuple[Interval, ...]
     found_intervals: tuple[Interval, ...]
 
@@ -188,10 +162,8 @@ def check_searches(
     """False alarms and misses at given thresholds.
 
     Args:
-        comparison: the pictures of the check.
         thresholds: (pictures in the gallery, similarity).
-        rng: source of the draws of people.
-        draws: resamplings.
+        draws: resamplings of the people.
         level: share of the resampled values inside.
     """
     pids = comparison.pids

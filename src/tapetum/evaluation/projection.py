@@ -22,10 +22,8 @@ def choose_people(
     people and the number of their pictures, not on the vectors: every method is shown on the same pictures.
 
     Args:
-        embeddings: the pictures.
-        people: drawn at most.
+        people: at most.
         pictures: of a person in a modality at most, each once.
-        seed: of the lot.
         without: pids that stand for nobody.
     Returns:
         (n,) int64 rows, sorted by person, then by modality.
@@ -43,9 +41,9 @@ def choose_people(
             f"a map wants people with pictures in every modality; none of the {len(embeddings)} pictures shows one"
         )
     rng = torch.Generator().manual_seed(derive_seed(seed, "map"))
-    chosen = candidates[torch.randperm(len(candidates), generator=rng)[:people]]
+    some = candidates[torch.randperm(len(candidates), generator=rng)[:people]]
     lot = torch.randperm(len(embeddings), generator=rng)
-    lot = lot[torch.isin(embeddings.pids[lot], chosen)]
+    lot = lot[torch.isin(embeddings.pids[lot], some)]
     _, group = torch.unique(torch.stack([embeddings.pids[lot], embeddings.modalities[lot]]), dim=1, return_inverse=True)
     order = group.argsort(stable=True)  # by person, then modality, each in the order of the lot
     sizes = torch.bincount(group)

@@ -19,31 +19,18 @@ from tapetum.core.vectors import normalise, similarity_blocks, smallest
 
 @dataclass(frozen=True)
 class Candidates:
-    """Which gallery entries are a match or junk for which query, found through the sorted pids of the gallery.
+    """Which gallery entries are a match or junk for which query, found through the sorted pids of the gallery."""
 
-    Attributes:
-        kept: (Ng,) int64 rows of the gallery as given that the protocol ranks at all; every column number below
-            counts among these.
-        query_pids, query_camids: (Nq,) int64.
-        camids: (Ng,) int64 of the kept entries.
-        order: (Ng,) int64 columns sorted by pid.
-        start, stop: (Nq,) int64, order[start[i]:stop[i]] are the entries with the pid of query i.
-        identities: (Ng,) int64 number of each entry's identity, 0..num_identities-1.
-        num_identities: distinct pids among the kept entries.
-        most_matches: no query has more matches than this.
-        protocol: the rules.
-    """
-
-    kept: Tensor
-    query_pids: Tensor
-    query_camids: Tensor
-    camids: Tensor
-    order: Tensor
-    start: Tensor
+    kept: Tensor  # (Ng,) int64 rows of the gallery as given that are ranked at all; columns below count among these
+    query_pids: Tensor  # (Nq,) int64
+    query_camids: Tensor  # (Nq,) int64
+    camids: Tensor  # (Ng,) int64 of the kept entries
+    order: Tensor  # (Ng,) int64 columns sorted by pid
+    start: Tensor  # (Nq,) int64; order[start[i]:stop[i]] are the entries with the pid of query i
     stop: Tensor
-    identities: Tensor
+    identities: Tensor  # (Ng,) int64 number of each entry's identity, 0..num_identities-1
     num_identities: int
-    most_matches: int
+    most_matches: int  # of any query
     protocol: Protocol
 
     def pairs(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,11 +46,7 @@ class Candidates:
         before = counts.cumsum(0) - counts  # pairs of earlier queries
         position = torch.arange(len(rows), device=counts.device) - before[rows] + start[rows]
         columns = self.order[position]
-        cameras, theirs = self.query_camids[queries][rows], self.camids[columns]
-        junk = self._is_camera_junk(cameras, theirs)
-        if self.protocol.junk == "same_pid_same_camid":
-            junk |= cameras == theirs
-        return rows, columns, junk
+        return rows, columns, self.protocol.person_junk(self.query_camids[queries][rows], self.camids[columns])
 
     def remove_junk(
         self, distances: Tensor, queries: Tensor, pairs: tuple[Tensor, Tensor, Tensor] | None = None
@@ -80,41 +63,27 @@ class Candidates:
         rows, columns, junk = pairs or self.pairs(queries)
         behind = farthest(distances.dtype)
         distances[rows[junk], columns[junk]] = behind
-        cameras = self.query_camids[queries]
-        others = torch.zeros_like(cameras)  # entries that the cameras alone take out, whoever they show
-        for ours, theirs in set(self.protocol.junk_camera_pairs):
-            asking, asked = cameras == ours, self.camids == theirs
-            distances.masked_fill_(asking.unsqueeze(1) & asked, behind)
-            others += asking * asked.sum()
+        left = torch.full_like(queries, distances.shape[1])
         if self.protocol.junk_camera_pairs:
-            junk = junk & ~self._is_camera_junk(cameras[rows], self.camids[columns])
-        return distances.shape[1] - others - torch.bincount(rows[junk], minlength=len(distances))
-
-    def _is_camera_junk(self, query_camids: Tensor, camids: Tensor) -> Tensor:
-        """(n,) which pairs of cameras the protocol takes out."""
-        junk = torch.zeros_like(camids, dtype=torch.bool)
-        for ours, theirs in self.protocol.junk_camera_pairs:
-            junk |= (query_camids == ours) & (camids == theirs)
-        return junk
+            cameras = self.query_camids[queries]
+            others = self.protocol.camera_junk(cameras.unsqueeze(1), self.camids)  # whoever they show
+            distances.masked_fill_(others, behind)
+            left -= others.sum(1)
+            junk = junk & ~others[rows, columns]
+        return left - torch.bincount(rows[junk], minlength=len(distances))
 
 
 def find_candidates(
     query_pids: Tensor, gallery_pids: Tensor, query_camids: Tensor, gallery_camids: Tensor, protocol: Protocol
 ) -> Candidates:
-    """Sort the gallery by pid once, so that the matches of any query are a slice.
+    """Sort the gallery by pid once, so that the matches of any query are a slice; all numbers are int64.
 
-    Args:
-        query_pids: (Nq,) int64.
-        gallery_pids: (Ng,) int64.
-        query_camids: (Nq,) int64.
-        gallery_camids: (Ng,) int64.
     Raises:
         ProtocolError: nothing is left on one of the sides.
     """
     if len(query_pids) == 0:
         raise ProtocolError(f"protocol {protocol.name}: there is no query; check the query folder and the modality")
-    ignored = torch.tensor(protocol.ignored_pids, dtype=gallery_pids.dtype, device=gallery_pids.device)
-    kept = (~torch.isin(gallery_pids, ignored)).nonzero().squeeze(1)
+    kept = protocol.ranks(gallery_pids).nonzero().squeeze(1)
     if len(kept) == 0:
         raise ProtocolError(
             f"protocol {protocol.name}: nothing is left of a gallery of {len(gallery_pids)} entries after leaving out "
@@ -140,22 +109,12 @@ def find_candidates(
 
 
 def farthest(dtype: torch.dtype) -> float | int:
-    """What stands for junk among distances: infinity, or the largest whole number.
-
-    Args:
-        dtype: of the distances.
-    """
+    """What stands for junk among distances: infinity, or the largest whole number."""
     return torch.inf if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
 def sorted_rows(values: Tensor) -> Tensor:
-    """Each row's values in ascending order, NaN last.
-
-    Args:
-        values: (N, M).
-    Returns:
-        (N, M), a new tensor.
-    """
+    """Each row's values in ascending order, NaN last, (N, M)."""
     if values.device.type == "cpu":  # NumPy sorts values with SIMD instructions where the CPU has them
         return torch.from_numpy(np.sort(values.numpy(), axis=1))
     return values.sort(dim=1).values
@@ -166,7 +125,6 @@ def distinct_keys(values: Tensor, protocol: Protocol) -> Tensor:
 
     Args:
         values: (N, M) float32, float64 or int64.
-        protocol: its `ties` decides.
     Returns:
         (N, M) int64.
     """
@@ -184,48 +142,24 @@ def distinct_keys(values: Tensor, protocol: Protocol) -> Tensor:
 
 
 def admitted_rows(embeddings: EmbeddingSet, protocol: Protocol, side: Side) -> Tensor:
-    """Rows that a protocol's modality and cameras admit on one side, before anything is drawn.
-
-    Args:
-        embeddings: pictures of that side, or of both where the protocol alone says on which a picture is.
-    Returns:
-        (n,) int64 row numbers, ascending.
-    """
-    modality = protocol.query_modality if side == "query" else protocol.gallery_modality
-    camids = protocol.query_camids if side == "query" else protocol.gallery_camids
-    admitted = torch.ones_like(embeddings.pids, dtype=torch.bool)
-    if modality is not None:
-        admitted &= embeddings.modalities == int(modality)
-    if camids is not None:
-        wanted = torch.tensor(camids, dtype=torch.int64, device=embeddings.camids.device)
-        admitted &= torch.isin(embeddings.camids, wanted)
-    return admitted.nonzero().squeeze(1)
+    """Rows that a protocol admits on one side, before anything is drawn, (n,) int64 ascending."""
+    return protocol.admitted(side, embeddings.modalities, embeddings.camids).nonzero().squeeze(1)
 
 
 @dataclass(frozen=True)
 class AdmittedPairs:
-    """What a protocol admits of two embedding sets.
+    """What a protocol admits of two embedding sets."""
 
-    Attributes:
-        query: (Nq, D) vectors.
-        gallery: (Ng, D) vectors.
-        query_rows: (Nq,) int64 rows of the query set as given.
-        gallery_rows: (Ng,) int64 rows of the gallery as given.
-        candidates: who is whose match.
-    """
-
-    query: Tensor
-    gallery: Tensor
-    query_rows: Tensor
-    gallery_rows: Tensor
+    query: Tensor  # (Nq, D) vectors
+    gallery: Tensor  # (Ng, D) vectors
+    query_rows: Tensor  # (Nq,) int64 rows of the query set as given
+    gallery_rows: Tensor  # (Ng,) int64 rows of the gallery as given
     candidates: Candidates
 
 
 def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> AdmittedPairs:
     """Apply a protocol's modalities, cameras and ignored pids; vectors are copied only where rows fall away.
 
-    Args:
-        query: the searching set.
     Raises:
         ProtocolError: a side is empty, or the vectors have different lengths.
     """
@@ -256,19 +190,12 @@ def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol)
 
 @dataclass(frozen=True)
 class RankList:
-    """The first ranks of each query; row i is query `query_rows[i]` as given.
+    """The first k ranks of each query."""
 
-    Attributes:
-        gallery_rows: (Nq, k) int64 rows of the gallery as given, junk taken out; -1 where the ranking has ended.
-        right: (Nq, k) bool, the entry shows the query's person.
-        similarities: (Nq, k) float32 cosines; minus infinity where the ranking has ended.
-        query_rows: (Nq,) int64.
-    """
-
-    gallery_rows: Tensor
-    right: Tensor
-    similarities: Tensor
-    query_rows: Tensor
+    gallery_rows: Tensor  # (Nq, k) int64 rows of the gallery as given, junk taken out; -1 where the ranking has ended
+    right: Tensor  # (Nq, k) bool, the entry shows the query's person
+    similarities: Tensor  # (Nq, k) float32 cosines; minus infinity where the ranking has ended
+    query_rows: Tensor  # (Nq,) int64 rows of the query set as given
 
 
 def top_k(
@@ -277,37 +204,33 @@ def top_k(
     """The first k ranks of every query, as the evaluation counts them.
 
     Args:
-        query: the searching set.
-        k: ranks wanted.
         chunk_size: queries at a time; the result does not depend on it.
     """
     sides = select_sides(query, gallery, protocol)
-    query_rows, kept, candidates = sides.query_rows, sides.gallery_rows, sides.candidates
+    query_rows, kept = sides.query_rows, sides.gallery_rows
     count, reverse = min(k, len(kept)), protocol.ties == "larger_index_first"
     rows = torch.full((len(query_rows), k), -1)
-    found = torch.full((len(query_rows), k), -torch.inf)
+    similarities = torch.full((len(query_rows), k), -torch.inf)
     for part, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
         distances = block.neg_()
         if distances.isnan().any():
             raise ProtocolError(f"protocol {protocol.name}: the embeddings hold NaN or infinity; extract them again")
-        candidates.remove_junk(distances, part)
+        sides.candidates.remove_junk(distances, part)
         part = part.cpu()
         values, columns = smallest(distances.flip(1) if reverse else distances, count)
         columns = len(kept) - 1 - columns if reverse else columns
         rows[part, :count] = torch.where(values.isinf(), -1, kept[columns]).cpu()
-        found[part, :count] = -values.cpu()
+        similarities[part, :count] = -values.cpu()
     right = (rows >= 0) & (gallery.pids.cpu()[rows] == query.pids.cpu()[query_rows.cpu()].unsqueeze(1))
-    return RankList(rows, right, found, query_rows.cpu())
+    return RankList(rows, right, similarities, query_rows.cpu())
 
 
 def multi_query(query: EmbeddingSet, extra: EmbeddingSet) -> EmbeddingSet:
-    """Each query's vector replaced by the mean of all pictures of its person under its camera.
+    """Each query's vector replaced by the mean, of unit norm, of all pictures of its person under its camera.
 
     Args:
-        query: the searching set.
-        extra: pictures to average (Market-1501: the folder of ground-truth boxes, which holds the queries too).
-    Returns:
-        The query set with mean vectors of unit norm; a query with no picture in `extra` keeps its own vector.
+        extra: pictures to average (Market-1501: the folder of ground-truth boxes, which holds the queries too); a
+            query with no picture there keeps its own vector.
     """
     keys = torch.stack([torch.cat([query.pids, extra.pids]), torch.cat([query.camids, extra.camids])])
     _, groups = torch.unique(keys, dim=1, return_inverse=True)

@@ -16,7 +16,7 @@ square once more.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,19 +33,12 @@ PIECE = 2**22  # entries of a temporary array
 
 @dataclass(frozen=True)
 class RerankOptions:
-    """Settings of the k-reciprocal encoding.
+    """Settings of the k-reciprocal encoding."""
 
-    Attributes:
-        k1: ranks in which two pictures must find each other.
-        k2: encodings averaged over a picture's first k2 ranks (itself included); 1 averages nothing.
-        lambda_value: weight of the original distance in the final one.
-        original: "squared_euclidean" as in the paper, or "fourth_power", (2 - 2s)^2, as in the IDF release.
-    """
-
-    k1: int = 20
-    k2: int = 6
-    lambda_value: float = 0.3
-    original: OriginalDistance = "squared_euclidean"
+    k1: int = 20  # ranks in which two pictures must find each other
+    k2: int = 6  # encodings averaged over a picture's first k2 ranks (itself included); 1 averages nothing
+    lambda_value: float = 0.3  # weight of the original distance in the final one
+    original: OriginalDistance = "squared_euclidean"  # as in the paper; or "fourth_power", (2 - 2s)^2: the IDF release
 
     def __post_init__(self) -> None:
         if self.k1 < 1 or self.k2 < 1:
@@ -56,35 +49,8 @@ class RerankOptions:
             raise ProtocolError(f"re-ranking: original={self.original!r}; known: squared_euclidean, fourth_power")
 
 
-class _Pictures(Protocol):
-    """Original distances among all N pictures, queries first."""
-
-    @property
-    def num_queries(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def first(self) -> Tensor:
-        """(N,) int64 the first picture with the same vector."""
-        ...
-
-    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """((n,) pictures, (n, N) their distances to all), each picture once."""
-        ...
-
-    def query_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """((n,) queries, (n, Ng) their distances to the gallery), each query once."""
-        ...
-
-    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """(n,) distances of single pairs."""
-        ...
-
-
 @dataclass(frozen=True)
-class _FromVectors:
+class _FromVectors:  # original distances among all N pictures, queries first
     everyone: Tensor  # (N, D) unit norm, queries first
     num_queries: int
     power: int  # of 2 - 2s
@@ -96,6 +62,7 @@ class _FromVectors:
 
     @property
     def first(self) -> Tensor:
+        """(N,) int64 the first picture with the same vector."""
         return first_equal(self.everyone).cpu()
 
     def distance(self, similarity: Tensor) -> Tensor:
@@ -104,25 +71,25 @@ class _FromVectors:
         return squared if self.power == 1 else squared.square_()
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """((n,) pictures, (n, N) their distances to all), each picture once."""
         for rows, block in similarity_blocks(self.everyone, self.everyone, self.chunk_size):
             yield rows.cpu(), self.distance(block)
 
     def query_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """((n,) queries, (n, Ng) their distances to the gallery), each query once."""
         query, gallery = self.everyone[: self.num_queries], self.everyone[self.num_queries :]
         for rows, block in similarity_blocks(query, gallery, self.chunk_size):
             yield rows.cpu(), self.distance(block)
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """(n,) distances of single pairs."""
         keys = torch.minimum(rows, columns) * self.size + torch.maximum(rows, columns)
         pairs, place = torch.unique(keys, return_inverse=True)  # most stand there both ways round
-        found = self.everyone.new_empty(len(pairs))
-        step = max(1, CACHED // self.everyone.shape[1])
-        for start in range(0, len(pairs), step):
-            some = pairs[start : start + step]
-            found[start : start + step] = row_products(
-                self.everyone[some // self.size], self.everyone[some % self.size]
-            )
-        return self.distance(found)[place]
+        products = [
+            row_products(self.everyone[some // self.size], self.everyone[some % self.size])
+            for some in torch.split(pairs, max(1, CACHED // self.everyone.shape[1]))
+        ]
+        return self.distance(torch.cat(products))[place]
 
 
 @dataclass(frozen=True)
@@ -158,27 +125,27 @@ class _FromMatrices:
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
         first, second = torch.minimum(rows, columns), torch.maximum(rows, columns)
         border = self.num_queries
-        found = torch.empty(len(rows), dtype=self.query_gallery.dtype)
+        distances = torch.empty(len(rows), dtype=self.query_gallery.dtype)
         both, neither = second < border, first >= border
         mixed = ~(both | neither)
-        found[both] = self.query_query[first[both], second[both]]
-        found[mixed] = self.query_gallery[first[mixed], second[mixed] - border]
-        found[neither] = self.gallery_gallery[first[neither] - border, second[neither] - border]
-        return found.square_()
+        distances[both] = self.query_query[first[both], second[both]]
+        distances[mixed] = self.query_gallery[first[mixed], second[mixed] - border]
+        distances[neither] = self.gallery_gallery[first[neither] - border, second[neither] - border]
+        return distances.square_()
+
+
+_Pictures = _FromVectors | _FromMatrices
 
 
 def rerank(
     query: Tensor, gallery: Tensor, options: RerankOptions | None = None, *, chunk_size: int | None = None
 ) -> Tensor:
-    """Re-ranked distances of all pairs.
+    """Re-ranked distances of all pairs, (Nq, Ng), smaller is closer, on the CPU.
 
     Args:
-        query: (Nq, D) with unit norm.
-        gallery: (Ng, D) with unit norm.
-        options: settings; None takes the paper's.
+        query: (Nq, D) with unit norm, as the gallery.
+        options: None takes the paper's.
         chunk_size: pictures at a time, see `core.vectors.similarity_blocks`.
-    Returns:
-        (Nq, Ng), smaller is closer, on the CPU.
     """
     return _collect(rerank_blocks(query, gallery, options, chunk_size=chunk_size), len(query), len(gallery))
 
@@ -188,11 +155,6 @@ def rerank_blocks(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The rows of `rerank`, a block at a time; a block may be overwritten by the next.
 
-    Args:
-        query: (Nq, D) with unit norm.
-        gallery: (Ng, D) with unit norm.
-        options: settings; None takes the paper's.
-        chunk_size: pictures at a time.
     Yields:
         (queries, block): (n,) int64 and their (n, Ng), each query once.
     """
@@ -212,9 +174,7 @@ def rerank_distances(
         query_gallery: (Nq, Ng).
         query_query: (Nq, Nq), symmetric.
         gallery_gallery: (Ng, Ng), symmetric.
-        options: settings; `original` is not looked at. None takes the paper's.
-    Returns:
-        (Nq, Ng), smaller is closer.
+        options: None takes the paper's; `original` is not looked at.
     """
     expected = (len(query_query), len(gallery_gallery))
     if tuple(query_gallery.shape) != expected:
@@ -318,13 +278,11 @@ def _reciprocal(columns: NDArray[np.int64]) -> sparse.csr_array:
 
 
 def _overlap(queries: sparse.csr_array, columns: sparse.csc_array) -> Iterator[tuple[int, Tensor]]:
-    """Sum of the smaller weights of two codes, for all pairs, some rows at a time.
+    """(offset, (m, Ng) float32): sums of the smaller weights of two codes, for all pairs, some rows at a time.
 
     Args:
         queries: (n, N) codes of the queries, by row.
         columns: (Ng, N) codes of the gallery, by column.
-    Yields:
-        (offset, (m, Ng) float32).
     """
     num_gallery = columns.shape[0]
     lengths = np.diff(columns.indptr)

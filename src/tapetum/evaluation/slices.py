@@ -18,11 +18,8 @@ from tapetum.evaluation.trials import evaluate_trials
 
 
 def subset(evaluation: Evaluation, query_mask: Tensor) -> Metrics:
-    """The metrics of some of the queries, each against the whole gallery.
+    """The metrics of some of the queries, a (Nq,) bool, each against the whole gallery.
 
-    Args:
-        evaluation: of all queries.
-        query_mask: (Nq,) bool, the queries wanted.
     Raises:
         ProtocolError: the mask does not fit, or none of the queries has a match.
     """
@@ -36,31 +33,23 @@ def subset(evaluation: Evaluation, query_mask: Tensor) -> Metrics:
 
 
 def by_label(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, Metrics]:
-    """Metrics of each group of queries.
+    """Metrics of each group of queries, in the order of first appearance; one without any match is left out.
 
     Args:
-        evaluation: of all queries.
         labels: Nq names, e.g. each query's light level.
-    Returns:
-        Group name to metrics, in the order of first appearance; a group without any match in the gallery is left out.
     Raises:
         ProtocolError: the number of labels is not the number of queries.
     """
     if len(labels) != len(evaluation.matched):
         raise ProtocolError(f"{len(labels)} labels for {len(evaluation.matched)} queries; give one label a query")
-    names = list(dict.fromkeys(labels))
-    numbers = {name: number for number, name in enumerate(names)}
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(labels))}
     groups = torch.tensor([numbers[label] for label in labels])
     masks = {name: groups == number for name, number in numbers.items()}
     return {name: summarise(evaluation, mask) for name, mask in masks.items() if (mask & evaluation.counted).any()}
 
 
 def thirds(values: Tensor) -> list[str]:
-    """Labels "low", "medium", "high" that cut the queries into three parts of about the same number.
-
-    Args:
-        values: (Nq,) a measure of each query, e.g. its noise.
-    """
+    """Labels "low", "medium", "high" that cut the queries by a measure of each into parts of about the same number."""
     measure = torch.as_tensor(values).double()
     edges = torch.quantile(measure, torch.tensor([1 / 3, 2 / 3], dtype=torch.float64))
     return [("low", "medium", "high")[level] for level in torch.bucketize(measure, edges).tolist()]
@@ -72,27 +61,22 @@ def by_camera_pair(
     """Metrics of each query camera against each gallery camera alone; all pairs cost as much as one evaluation.
 
     Args:
-        query: the searching set.
         drawn: one (n,) int64 a trial, the rows it took of the side that the protocol draws; None where it draws none.
     Returns:
         "camera 2 to camera 5" and so on to metrics, for the pairs in which some query has a match.
     """
-    asks = _mask(admitted_rows(query, protocol, "query"), len(query))
-    asked = _mask(admitted_rows(gallery, protocol, "gallery"), len(gallery))
-    asked &= ~torch.isin(gallery.pids.cpu(), torch.tensor(protocol.ignored_pids, dtype=torch.int64))
+    searching = _mask(admitted_rows(query, protocol, "query"), len(query))
+    searched = _mask(admitted_rows(gallery, protocol, "gallery"), len(gallery)) & protocol.ranks(gallery.pids.cpu())
     if drawn is not None:
-        taken = _mask(torch.cat(list(drawn)), len(asks if protocol.drawn == "query" else asked))
-        asks, asked = (asks & taken, asked) if protocol.drawn == "query" else (asks, asked & taken)
+        side = searching if protocol.drawn == "query" else searched
+        side &= _mask(torch.cat(list(drawn)), len(side))
     query_pids, query_camids = query.pids.cpu(), query.camids.cpu()
     gallery_pids, gallery_camids = gallery.pids.cpu(), gallery.camids.cpu()
-    found = {}
-    for ours in sorted(set(query_camids[asks].tolist())):
-        for theirs in sorted(set(gallery_camids[asked].tolist())):
-            own = protocol.junk == "same_pid_same_camid" and ours == theirs
-            queries, entries = asks & (query_camids == ours), asked & (gallery_camids == theirs)
-            if own or (ours, theirs) in protocol.junk_camera_pairs:
-                continue
-            if not torch.isin(query_pids[queries], gallery_pids[entries]).any():
+    results = {}
+    for ours in torch.unique(query_camids[searching]):
+        for theirs in torch.unique(gallery_camids[searched]):
+            queries, entries = searching & (query_camids == ours), searched & (gallery_camids == theirs)
+            if protocol.person_junk(ours, theirs) or not torch.isin(query_pids[queries], gallery_pids[entries]).any():
                 continue
             sides = query.select(queries.to(query.pids.device)), gallery.select(entries.to(gallery.pids.device))
             if drawn is None:
@@ -100,8 +84,8 @@ def by_camera_pair(
             else:
                 rows = [_among(each.cpu(), queries if protocol.drawn == "query" else entries) for each in drawn]
                 metrics = evaluate_trials(*sides, protocol, drawn=rows).metrics
-            found[f"camera {ours} to camera {theirs}"] = metrics
-    return found
+            results[f"camera {int(ours)} to camera {int(theirs)}"] = metrics
+    return results
 
 
 def _mask(rows: Tensor, size: int) -> Tensor:
@@ -117,29 +101,20 @@ def _among(rows: Tensor, mask: Tensor) -> Tensor:
 
 
 def worst_queries(evaluation: Evaluation, count: int) -> Tensor:
-    """The queries with the lowest average precision.
-
-    Args:
-        evaluation: of all queries.
-        count: how many at most.
-    Returns:
-        (n,) int64 row numbers in the query set as given, worst first; only queries that have a match.
-    """
+    """Rows, in the query set as given, of the matched queries with the lowest average precision, worst first."""
     return mean_precisions([evaluation])[0][:count]
 
 
 def mean_precisions(trials: Sequence[Evaluation]) -> tuple[Tensor, Tensor]:
     """Each query's average precision, meaned over the trials that asked it.
 
-    Args:
-        trials: one evaluation a trial, or a single one.
     Returns:
         (rows, precisions): (n,) int64 row numbers in the query set as given, and (n,) float64, worst first; only
         queries that have a match.
     """
     rows = torch.cat([trial.query_rows[trial.matched] for trial in trials])
     values = torch.cat([trial.per_query_ap[trial.matched] for trial in trials])
-    asked, place, counts = torch.unique(rows, return_inverse=True, return_counts=True)
-    means = torch.zeros(len(asked), dtype=torch.float64).index_add_(0, place, values) / counts
+    queries, place, counts = torch.unique(rows, return_inverse=True, return_counts=True)
+    means = torch.zeros(len(queries), dtype=torch.float64).index_add_(0, place, values) / counts
     order = means.argsort(stable=True)
-    return asked[order], means[order]
+    return queries[order], means[order]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol, Side
-from tapetum.core.types import EmbeddingSet, Record
+from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import similarity_blocks
 from tapetum.evaluation.bootstrap import combine
 from tapetum.evaluation.metrics import Evaluation, Metrics, Tally, evaluate, pick
@@ -34,21 +34,13 @@ Permutations = Mapping[tuple[int, int], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials of one evaluation.
+    """The trials of one evaluation."""
 
-    Attributes:
-        metrics: means over the trials; the number of queries is that of one trial.
-        deviations: quantity -> sample standard deviation over the trials.
-        each: one evaluation a trial; its `query_rows` count in the query set as given.
-        drawn: (n,) int64 a trial: the rows it took of the drawn side as given, in the order of drawing.
-        side: the drawn side.
-    """
-
-    metrics: Metrics
-    deviations: Mapping[str, float]
-    each: tuple[Evaluation, ...]
-    drawn: tuple[Tensor, ...]
-    side: Side
+    metrics: Metrics  # means over the trials; the number of queries is that of one trial
+    deviations: Mapping[str, float]  # quantity -> sample standard deviation over the trials
+    each: tuple[Evaluation, ...]  # `query_rows` count in the query set as given
+    drawn: tuple[Tensor, ...]  # (n,) int64 rows that each took of the drawn side as given, in the order of drawing
+    side: Side  # that was drawn
 
 
 def order_rows(
@@ -60,12 +52,8 @@ def order_rows(
     """Rows in the order of the released codes: by person, then by camera, then by file name.
 
     Args:
-        pids: (N,) int64.
-        camids: (N,) int64.
         names: N file names.
         cameras: in their order; pictures of others are left out. None takes all, ascending.
-    Returns:
-        (n,) int64 row numbers.
     """
     people, theirs = np.asarray(pids, dtype=np.int64), np.asarray(camids, dtype=np.int64)
     listed = sorted(set(theirs.tolist())) if cameras is None else list(cameras)
@@ -90,9 +78,7 @@ def draw_trial(
 
     Args:
         pids: (N,) int64 of every picture of the drawn side; one modality.
-        camids: (N,) int64.
         names: N file names, without folders.
-        protocol: its cameras, `drawn` and `shots` decide.
         trial: counted from 0; the seed.
         permutations: (camid, pid) -> (trials, n) file numbers from 1, of which the first `shots` are taken; None draws
             by the seed.
@@ -111,34 +97,9 @@ def draw_trials(
     protocol: Protocol,
     permutations: Permutations | None = None,
 ) -> tuple[Tensor, ...]:
-    """`draw_trial` for each of the protocol's trials.
-
-    Args:
-        pids: (N,) int64 of every picture of the drawn side; one modality.
-        camids: (N,) int64.
-        names: N file names, without folders.
-        permutations: see `draw_trial`.
-    Raises:
-        ProtocolError: see `draw_trial`.
-    """
+    """`draw_trial` for each of the protocol's trials."""
     drawing = _Drawing(pids, camids, names, protocol)
     return tuple(drawing.draw(trial, permutations) for trial in range(protocol.trials))
-
-
-def draw_records(
-    records: Sequence[Record], protocol: Protocol, permutations: Permutations | None = None
-) -> tuple[Tensor, ...]:
-    """`draw_trials` for pictures that are not yet described.
-
-    Args:
-        records: every picture of the drawn side, e.g. `Dataset.side(protocol.drawn, protocol.name)`.
-        permutations: see `draw_trial`.
-    Raises:
-        ProtocolError: see `draw_trial`.
-    """
-    pids = np.array([record.pid for record in records], dtype=np.int64)
-    camids = np.array([record.camid for record in records], dtype=np.int64)
-    return draw_trials(pids, camids, [record.path.name for record in records], protocol, permutations)
 
 
 class _Drawing:
@@ -155,10 +116,10 @@ class _Drawing:
             raise ProtocolError(f"protocol {protocol.name} draws nothing; choose one with drawn galleries")
         self.protocol = protocol
         people, cameras = np.asarray(pids, dtype=np.int64), np.asarray(camids, dtype=np.int64)
-        listed = protocol.query_camids if protocol.drawn == "query" else protocol.gallery_camids
+        _, listed = protocol.limits(protocol.drawn)
         rows = order_rows(people, cameras, names, listed).numpy()
         if protocol.drawn == "gallery":
-            rows = rows[~np.isin(people[rows], protocol.ignored_pids)]
+            rows = rows[protocol.ranks(torch.from_numpy(people[rows])).numpy()]
         if len(rows) == 0:
             raise ProtocolError(
                 f"protocol {protocol.name}: there is no {protocol.drawn} picture to draw from; check the pictures of "
@@ -207,19 +168,19 @@ class _Drawing:
                     f"{trial + 1} is wanted; remove the file of permutations to draw by seed"
                 )
             numbers = {_file_number(self.names[self.rows[place]]): place for place in range(start, stop)}
-            for wanted in orders[trial][:shots].tolist():
-                if wanted not in numbers:
+            for number in orders[trial][:shots].tolist():
+                if number not in numbers:
                     raise ProtocolError(
-                        f"protocol {name}: trial {trial + 1} takes picture {wanted} of person {pid} under camera "
+                        f"protocol {name}: trial {trial + 1} takes picture {number} of person {pid} under camera "
                         f"{camid}, which is missing; complete the data set"
                     )
-                places.append(numbers[wanted])
+                places.append(numbers[number])
         return places
 
 
 def _file_number(name: str) -> int:
-    found = FILE_NUMBER.search(name.rpartition(".")[0] or name)
-    return int(found[1]) if found else -1
+    number = FILE_NUMBER.search(name.rpartition(".")[0] or name)
+    return int(number[1]) if number else -1
 
 
 def evaluate_trials(
@@ -235,12 +196,10 @@ def evaluate_trials(
     """Every trial of a protocol, from one product of all queries with all pictures that some trial takes.
 
     Args:
-        query: the searching set; `protocol` may admit one modality and some cameras of it only.
-        protocol: the rules; it draws one of the sides.
         permutations: see `draw_trial`.
         drawn: one (n,) int64 a trial, rows of the drawn side as given, where they were drawn before (the set may
             then lack pictures that no trial takes); None draws them.
-        rerank: re-rank each trial alone, by its own queries and gallery; None ranks by similarity.
+        rerank: re-rank each trial alone, by its own queries and gallery.
         chunk_size: queries at a time; the result does not depend on it.
     Raises:
         ProtocolError: nothing can be drawn, a side is empty, vectors are damaged or no query has a match.
@@ -248,12 +207,12 @@ def evaluate_trials(
     side = protocol.drawn
     if side is None:
         raise ProtocolError(f"protocol {protocol.name} draws nothing; evaluate it with `evaluate`")
-    taken = query if side == "query" else gallery
     if drawn is None:
-        rows = admitted_rows(taken, protocol, side).cpu()
-        names = [taken.paths[row].name for row in rows.tolist()]
-        found = draw_trials(taken.pids.cpu()[rows], taken.camids.cpu()[rows], names, protocol, permutations)
-        drawn = [rows[picked] for picked in found]
+        pictures = query if side == "query" else gallery
+        rows = admitted_rows(pictures, protocol, side).cpu()
+        names = [pictures.paths[row].name for row in rows.tolist()]
+        trials = draw_trials(pictures.pids.cpu()[rows], pictures.camids.cpu()[rows], names, protocol, permutations)
+        drawn = [rows[some] for some in trials]
     drawn = [rows.cpu() for rows in drawn]
     if rerank is not None:
         each = tuple(
@@ -283,8 +242,8 @@ def _evaluate_drawn_queries(
     whole = evaluate(query.select(union), gallery, protocol, chunk_size=chunk_size)
     place = torch.full((len(query),), -1)
     place[union[whole.query_rows]] = torch.arange(len(whole.query_rows))
-    picked = [place[rows] for rows in drawn]
-    return tuple(_reindexed(pick(whole, rows[rows >= 0]), union) for rows in picked)
+    places = [place[rows] for rows in drawn]
+    return tuple(_reindexed(pick(whole, rows[rows >= 0]), union) for rows in places)
 
 
 def _evaluate_drawn_galleries(
@@ -297,12 +256,17 @@ def _evaluate_drawn_galleries(
     pids, camids = gallery.pids.to(device)[kept], gallery.camids.to(device)[kept]
     place = torch.full((len(gallery),), -1)
     place[kept] = torch.arange(len(kept))
-    columns = [found[found >= 0].to(device) for found in (place[rows] for rows in drawn)]
-    asking = sides.candidates.query_pids, sides.candidates.query_camids
-    candidates = [find_candidates(asking[0], pids[found], asking[1], camids[found], protocol) for found in columns]
-    tallies = [Tally(who, sides.query_rows) for who in candidates]
+    columns = [places[places >= 0].to(device) for places in (place[rows] for rows in drawn)]
+    queries = sides.candidates
+    tallies = [
+        Tally(
+            find_candidates(queries.query_pids, pids[some], queries.query_camids, camids[some], protocol),
+            sides.query_rows,
+        )
+        for some in columns
+    ]
     for rows, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
         distances = block.neg_()
-        for tally, found in zip(tallies, columns, strict=True):
-            tally.add(rows, distances.index_select(1, found))
+        for tally, some in zip(tallies, columns, strict=True):
+            tally.add(rows, distances.index_select(1, some))
     return tuple(tally.finish() for tally in tallies)

@@ -35,38 +35,24 @@ FEWEST = 5  # people seen by pairs of pictures of their own, below which nothing
 
 
 def pair_name(first: Modality | int, second: Modality | int) -> str:
-    """The name of a pair of modalities, e.g. "visible-infrared"; the order does not matter.
-
-    Args:
-        first: of one picture.
-        second: of the other.
-    """
+    """The name of a pair of modalities in any order, e.g. "visible-infrared"."""
     low, high = sorted((Modality(first), Modality(second)))
     return f"{low.name}-{high.name}".lower()
 
 
-PAIR_NAMES = tuple(
-    pair_name(first, second) for first, second in ((0, 0), (0, 1), (1, 1))
-)  # visible-visible, visible-infrared, infrared-infrared
+MODALITY_PAIRS = ((0, 0), (0, 1), (1, 1))
+PAIR_NAMES = tuple(pair_name(*each) for each in MODALITY_PAIRS)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pictures that are compared with each other.
+    """Pictures that are compared with each other."""
 
-    Attributes:
-        pair: the name of their modalities.
-        first: pictures of one modality.
-        second: pictures of the other; `first` itself where there is one.
-        junk: pairs of one person under one camera do not count.
-        camera_pairs: (query camera, gallery camera) whose pairs do not count either.
-    """
-
-    pair: str
+    pair: str  # the name of their modalities
     first: EmbeddingSet
-    second: EmbeddingSet
-    junk: bool
-    camera_pairs: tuple[tuple[int, int], ...] = ()
+    second: EmbeddingSet  # `first` itself where the pictures are of one modality
+    junk: bool  # pairs of one person under one camera do not count
+    camera_pairs: tuple[tuple[int, int], ...] = ()  # (query camera, gallery camera) whose pairs do not count either
 
     @property
     def within(self) -> bool:
@@ -80,16 +66,9 @@ class Comparison:
         return pids
 
     def camera_junk(self, first: Tensor, second: Tensor) -> Tensor:
-        """(n, m) pairs of cameras that do not count, for a search from `first` in `second`.
-
-        Args:
-            first: (n,) cameras.
-            second: (m,) cameras.
-        """
-        junk = torch.zeros(len(first), len(second), dtype=torch.bool)
-        for ours, theirs in self.camera_pairs:
-            junk |= (first == ours).unsqueeze(1) & (second == theirs)
-        return junk
+        """(n, m) pairs of cameras that do not count, for a search from (n,) `first` in (m,) `second`."""
+        rules = Protocol(self.pair, junk_camera_pairs=self.camera_pairs)
+        return rules.camera_junk(first.unsqueeze(1), second)
 
 
 def build_comparisons(embeddings: EmbeddingSet, protocol: Protocol) -> dict[str, Comparison]:
@@ -103,19 +82,26 @@ def build_comparisons(embeddings: EmbeddingSet, protocol: Protocol) -> dict[str,
     Raises:
         ProtocolError: a vector holds NaN or infinity.
     """
-    if not embeddings.vectors.isfinite().all():
-        raise ProtocolError("the embeddings hold NaN or infinity; extract them again")
-    ignored = torch.tensor(protocol.ignored_pids, dtype=torch.int64)
-    kept = embeddings.select(~torch.isin(embeddings.pids, ignored))
-    sides = {each: kept.select(kept.modalities == int(each)) for each in Modality}
-    found = {}
-    for first, second in ((0, 0), (0, 1), (1, 1)):
-        one, other = sides[Modality(first)], sides[Modality(second)]
-        if len(one) and len(other):
+    check_vectors(embeddings)
+    kept = embeddings.select(protocol.ranks(embeddings.pids))
+    sides = [kept.select(kept.modalities == int(each)) for each in Modality]
+    comparisons = {}
+    for first, second in MODALITY_PAIRS:
+        if len(sides[first]) and len(sides[second]):
             name = pair_name(first, second)
             junk = first == second or protocol.junk == "same_pid_same_camid"
-            found[name] = Comparison(name, one, other, junk, protocol.junk_camera_pairs)
-    return found
+            comparisons[name] = Comparison(name, sides[first], sides[second], junk, protocol.junk_camera_pairs)
+    return comparisons
+
+
+def check_vectors(embeddings: EmbeddingSet) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ProtocolError: there are some.
+    """
+    if not embeddings.vectors.isfinite().all():
+        raise ProtocolError("the embeddings hold NaN or infinity; extract them again")
 
 
 def similarity_edges() -> Array:
@@ -129,83 +115,66 @@ def bin_centres() -> Array:
 
 
 def find_bins(similarities: Tensor) -> Tensor:
-    """The bin of each similarity, int64; bin 0 holds the greatest.
-
-    Args:
-        similarities: any shape.
-    """
+    """The bin of each similarity, int64; bin 0 holds the greatest."""
     return ((2 - 2 * similarities).clamp_(min=0).sqrt_() / WIDTH).long().clamp_(max=BINS - 1)
 
 
-@dataclass(frozen=True)
-class PairBlock:
-    """Some pairs: those of one person, and those of two.
+def similarity_tiles(first: EmbeddingSet, second: EmbeddingSet) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """All pairs of two sets, some rows at a time.
 
-    Attributes:
-        same_rows, same_columns: (s,) int64 picture numbers on both sides.
-        same_bins: (s,) int64.
-        rows, columns: (d,) int64 picture numbers of the pairs of two people, or None where nobody asked.
-        bins: (d,) int64.
+    Yields:
+        (rows, similarities, same): (n,) int64 pictures of `first`, (n, Ng) their similarities to all of `second`, and
+        (n, Ng) bool, which pairs are of one person.
     """
-
-    same_rows: Tensor
-    same_columns: Tensor
-    same_bins: Tensor
-    rows: Tensor | None
-    columns: Tensor | None
-    bins: Tensor
-
-
-def pair_blocks(comparison: Comparison, *, places: bool = False) -> Iterator[PairBlock]:
-    """Every pair that counts, once, some rows at a time.
-
-    Args:
-        places: also say which pictures a pair of two people is of.
-    """
-    first, second = comparison.first, comparison.second
     step = max(1, PAIRS_AT_ONCE // len(second))
+    for rows, block in similarity_blocks(first.vectors, second.vectors):
+        for some, similarities in zip(torch.split(rows, step), torch.split(block, step), strict=True):
+            yield some, similarities, first.pids[some].unsqueeze(1) == second.pids
+
+
+@dataclass(frozen=True)
+class PairTile:
+    """Some pictures of one side with all of the other."""
+
+    rows: Tensor  # (n,) int64 pictures
+    similarities: Tensor  # (n, Ng)
+    same: Tensor  # (n, Ng) bool, the pairs of one person that count
+    different: Tensor  # (n, Ng) bool, those of two people
+
+    def count(self, bins: Tensor, size: int) -> Tensor:
+        """(2, size) int64, pairs of two people and of one in each bin, from (n, Ng) int64 bins, changed in place."""
+        bins.add_(self.same, alpha=size).masked_fill_(~(self.same | self.different), 2 * size)
+        return torch.bincount(bins.flatten(), minlength=2 * size + 1)[:-1].view(2, size)
+
+
+def pair_tiles(comparison: Comparison) -> Iterator[PairTile]:
+    """Every pair that counts, once, some rows at a time."""
+    first, second = comparison.first, comparison.second
     numbers = torch.arange(len(second))
-    for asking, block in similarity_blocks(first.vectors, second.vectors):
-        for own, similarities in zip(torch.split(asking, step), torch.split(block, step), strict=True):
-            bins = find_bins(similarities)
-            same = first.pids[own].unsqueeze(1) == second.pids
-            counted = torch.ones_like(same)
-            if comparison.within:
-                counted = numbers > numbers[own].unsqueeze(1)
-            if comparison.camera_pairs:
-                counted &= ~comparison.camera_junk(first.camids[own], second.camids)
-                counted &= ~comparison.camera_junk(second.camids, first.camids[own]).T
-            mine = same & counted
-            if comparison.junk:
-                mine &= first.camids[own].unsqueeze(1) != second.camids
-            other = counted & ~same
-            rows, columns = mine.nonzero(as_tuple=True)
-            their_rows, their_columns = other.nonzero(as_tuple=True) if places else (None, None)
-            yield PairBlock(
-                own[rows],
-                columns,
-                bins[mine],
-                None if their_rows is None else own[their_rows],
-                their_columns,
-                bins[other],
-            )
+    for rows, similarities, same in similarity_tiles(first, second):
+        different = ~same
+        if comparison.within:
+            once = numbers > numbers[rows].unsqueeze(1)
+            same &= once
+            different &= once
+        if comparison.camera_pairs:
+            counted = ~comparison.camera_junk(first.camids[rows], second.camids)
+            counted &= ~comparison.camera_junk(second.camids, first.camids[rows]).T
+            same &= counted
+            different &= counted
+        if comparison.junk:
+            same &= first.camids[rows].unsqueeze(1) != second.camids
+        yield PairTile(rows, similarities, same, different)
 
 
 @dataclass(frozen=True)
 class PairCounts:
-    """Pairs by similarity.
+    """Pairs by similarity."""
 
-    Attributes:
-        same: (BINS,) pairs of one person, from the most similar to the least.
-        different: (BINS,) pairs of two people.
-        people: people on either side.
-        matched_people: those of whom there is a pair.
-    """
-
-    same: Counts
-    different: Counts
-    people: int
-    matched_people: int
+    same: Counts  # (BINS,) pairs of one person, from the most similar to the least
+    different: Counts  # (BINS,) pairs of two people
+    people: int  # on either side
+    matched_people: int  # those of whom there is a pair
 
     @property
     def people_pairs(self) -> int:
@@ -220,34 +189,25 @@ class PairCounts:
 
 def count_pairs(comparison: Comparison) -> PairCounts:
     """Count every pair by its similarity; the memory in use does not grow with the number of pairs."""
-    same, different = (torch.zeros(BINS, dtype=torch.int64) for _ in range(2))
+    counts = torch.zeros(2, BINS, dtype=torch.int64)
     pids = comparison.pids
     matched = torch.zeros(len(pids), dtype=torch.bool)
-    for block in pair_blocks(comparison):
-        same += torch.bincount(block.same_bins, minlength=BINS)
-        different += torch.bincount(block.bins, minlength=BINS)
-        matched[torch.searchsorted(pids, comparison.first.pids[block.same_rows])] = True
-    return PairCounts(same.numpy(), different.numpy(), len(pids), int(matched.sum()))
+    for tile in pair_tiles(comparison):
+        counts += tile.count(find_bins(tile.similarities), BINS)
+        matched[torch.searchsorted(pids, comparison.first.pids[tile.rows[tile.same.any(1)]])] = True
+    different, same = counts.numpy()
+    return PairCounts(same, different, len(pids), int(matched.sum()))
 
 
 @dataclass(frozen=True)
 class Tail:
-    """Thresholds by the rate of false alarms, as far down as the data support them.
+    """Thresholds by the rate of false alarms, as far down as the data support them."""
 
-    Attributes:
-        rates: ascending, the last is 1.
-        thresholds: one a rate, descending; a similarity of at least this counts as a match.
-    """
-
-    rates: tuple[float, ...]
-    thresholds: tuple[float, ...]
+    rates: tuple[float, ...]  # ascending, the last is 1
+    thresholds: tuple[float, ...]  # one a rate, descending; a similarity of at least this counts as a match
 
     def threshold(self, rate: float) -> float:
-        """The similarity that a stranger reaches at this rate; between stored rates by their logarithms.
-
-        Args:
-            rate: in lowest..1; see `lowest`.
-        """
+        """The similarity that a stranger reaches at a rate in lowest..1; between stored rates by their logarithms."""
         return float(np.interp(np.log(rate), np.log(self.rates), self.thresholds))
 
     @property
@@ -257,10 +217,9 @@ class Tail:
 
 
 def build_tail(weights: Array | Counts, lowest: float, stated: Sequence[float] = ()) -> Tail:
-    """Thresholds from the similarities of strangers.
+    """Thresholds from the similarities of strangers, (BINS,).
 
     Args:
-        weights: (BINS,) of their similarities.
         lowest: rate below which the data are too few.
         stated: rates that shall be among the stored ones.
     """
@@ -278,12 +237,7 @@ def build_tail(weights: Array | Counts, lowest: float, stated: Sequence[float] =
 
 
 def rates_above(weights: Array | Counts, thresholds: Sequence[float] | Array) -> Array:
-    """The share of similarities at or above each threshold, to within a bin.
-
-    Args:
-        weights: (BINS,) of the similarities.
-        thresholds: similarities.
-    """
+    """The share of similarities, (BINS,), at or above each threshold, to within a bin."""
     return np.concatenate([[0.0], weights.cumsum() / max(1.0, weights.sum())])[_bins_above(thresholds)]
 
 
@@ -295,29 +249,16 @@ def _bins_above(thresholds: Sequence[float] | Array) -> Counts:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Said against seen: pairs by the probability that was said.
+    """Said against seen: pairs by the probability that was said, (RELIABILITY_BINS,) each."""
 
-    Attributes:
-        predicted: (RELIABILITY_BINS,) mean probability said, NaN where no pair is.
-        observed: (RELIABILITY_BINS,) share of pairs of one person.
-        share: (RELIABILITY_BINS,) of all pairs, weighted by the prior.
-        error: expected calibration error, the mean of |observed - predicted| over all pairs.
-    """
-
-    predicted: Array
-    observed: Array
-    share: Array
-    error: float
+    predicted: Array  # mean probability said, NaN where no pair is
+    observed: Array  # share of pairs of one person
+    share: Array  # of all pairs, weighted by the prior
+    error: float  # expected calibration error, the mean of |observed - predicted| over all pairs
 
 
 def compute_reliability(counts: PairCounts, probabilities: Array, prior: float) -> Reliability:
-    """How well probabilities keep their word on pairs, of which `prior` are of one person.
-
-    Args:
-        counts: of pairs that were not fitted.
-        probabilities: (BINS,) said at each similarity.
-        prior: weight of all pairs of one person together.
-    """
+    """How well probabilities, (BINS,), keep their word on pairs that were not fitted, `prior` of them of one person."""
     place = _reliability_bins(probabilities)
     same = prior * counts.same / max(1, counts.same.sum())
     mass = same + (1 - prior) * counts.different / max(1, counts.different.sum())
@@ -335,17 +276,11 @@ def _reliability_bins(probabilities: Array) -> Counts:
 
 @dataclass(frozen=True)
 class VerificationIntervals:
-    """How far the numbers of a check would move, had other people been seen.
+    """How far the numbers of a check would move, had other people been seen."""
 
-    Attributes:
-        error: of the expected calibration error.
-        false_alarms: of the rate at each threshold.
-        found: of the share of pairs of one person at or above it.
-    """
-
-    error: Interval
-    false_alarms: tuple[Interval, ...]
-    found: tuple[Interval, ...]
+    error: Interval  # of the expected calibration error
+    false_alarms: tuple[Interval, ...]  # of the rate at each threshold
+    found: tuple[Interval, ...]  # of the share of pairs of one person at or above it
 
 
 def bootstrap_pairs(
@@ -361,11 +296,9 @@ def bootstrap_pairs(
     """Intervals from drawing people, not pairs: a person drawn twice brings all of his or her pairs twice.
 
     Args:
-        comparison: the pairs of the check.
         probabilities: (BINS,) said at each similarity.
         thresholds: similarities.
         prior: weight of all pairs of one person together.
-        rng: source of the draws.
         draws: resamplings of the people; more than `MOST_GROUPS` people are drawn in groups.
         level: share of the resampled values inside.
     """
@@ -383,11 +316,11 @@ def bootstrap_pairs(
     same["said"] = torch.zeros_like(same["bin"])
     other = {name: torch.zeros(groups * groups * size, dtype=torch.float64) for name, size in sizes.items()}
     other["said"] = torch.zeros_like(other["bin"])
-    for block in pair_blocks(comparison, places=True):
-        assert block.rows is not None  # noqa: S101  # asked for
-        assert block.columns is not None  # noqa: S101
-        mine, theirs = first[block.same_rows], first[block.rows] * groups + second[block.columns]
-        for sums, owner, bins in ((same, mine, block.same_bins), (other, theirs, block.bins)):
+    for tile in pair_tiles(comparison):
+        every = find_bins(tile.similarities)
+        mine = first[tile.rows].unsqueeze(1).expand_as(every)[tile.same]
+        theirs = (first[tile.rows].unsqueeze(1) * groups + second)[tile.different]
+        for sums, owner, bins in ((same, mine, every[tile.same]), (other, theirs, every[tile.different])):
             for name, size in sizes.items():
                 key = owner * size + tables[name][bins]
                 sums[name] += torch.bincount(key, minlength=len(sums[name]))
@@ -405,11 +338,11 @@ def bootstrap_pairs(
         for sums, total in ((drawn_other, other_total), (drawn_same, same_total))
     ]
     order = np.argsort(np.argsort(_bins_above(thresholds), kind="stable"), kind="stable")
-    alarms, found = (values[:, order] for values in above)
+    alarms, shares = (values[:, order] for values in above)
     return VerificationIntervals(
         interval((seen - promised).abs().sum(1).numpy(), level),
         tuple(interval(column, level) for column in alarms.T),
-        tuple(interval(column, level) for column in found.T),
+        tuple(interval(column, level) for column in shares.T),
     )
 
 
@@ -424,24 +357,13 @@ def _weigh_pairs(weights: Tensor, values: Tensor) -> Tensor:
 
 
 def interval(values: Array, level: float) -> Interval:
-    """The percentile interval of resampled values.
-
-    Args:
-        values: (draws,).
-        level: share of them inside.
-    """
+    """The percentile interval of resampled values, with a share `level` of them inside."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level, len(values))
 
 
 def thin(rates: Array, values: Array, points: int = 200) -> Mapping[str, list[float]]:
-    """A curve by its points at rates spread evenly by their logarithms.
-
-    Args:
-        rates: ascending false-alarm rates, 0 at first.
-        values: one a rate.
-        points: kept at most.
-    """
+    """A curve over ascending false-alarm rates, by its points at rates spread evenly by their logarithms."""
     lowest = rates[rates > 0].min() if (rates > 0).any() else 1.0
     grid = np.geomspace(lowest, 1, points) if lowest < 1 else np.ones(1)
     places = np.unique(np.searchsorted(rates, grid * (1 + 1e-12), side="right") - 1)

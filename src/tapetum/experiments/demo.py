@@ -18,6 +18,8 @@ from tapetum.core.errors import OutputError
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
+from tapetum.evaluation.card import Card
+from tapetum.evaluation.metrics import Sides
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.calibrated import (
@@ -35,16 +37,16 @@ from tapetum.experiments.start import decide_scratch, describe_start, start_over
 from tapetum.experiments.trainable import COUNTS, VISIBLE, choose_methods, join_words, list_run_names, run_name
 from tapetum.gallery.index import search
 from tapetum.inference.evaluate import Evaluated, evaluate_run
+from tapetum.plots.style import Picture
 from tapetum.report.build import build_report
 from tapetum.report.collect import (
-    Tested,
     choose_queries,
     collect_pairs,
     collect_searches,
     collect_worst_queries,
     read_curves,
 )
-from tapetum.report.content import EnhancedPair, Picture, PublishedRow, RealClip, ReportContent, Result
+from tapetum.report.content import EnhancedPair, PublishedRow, RealClip, ReportContent, Result
 from tapetum.runs.checkpoint import Checkpoint, load_checkpoint
 from tapetum.runs.recipe import Recipe, check_recipe, load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder, write_json
@@ -169,7 +171,9 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
         found = {}
         for label in recipes:
             board.begin(f"evaluate {label}")
-            found[label] = evaluate_run(runs[label], dataset=dataset, rerank=RerankOptions(), progress=board.pictures)
+            (found[label],) = evaluate_run(
+                runs[label], dataset=dataset, rerank=RerankOptions(), progress=board.pictures
+            )
             board.finish_stage()
 
         others = make_scene(options.others(), options.out / "others", board, title=GENERATE_OTHERS)
@@ -290,9 +294,9 @@ def summarise(
         "seed": options.seed,
         "start": options.start,
         "scene": options.scene(),
-        "chance": first["chance"],
-        "protocol": first["protocol"],
-        "protocol_source": first["rules"]["source"],
+        "chance": first.chance,
+        "protocol": first.rules.name,
+        "protocol_source": first.rules.source,
         "methods": {  # seconds: of training
             label: {**_numbers(evaluated.card), "seconds": seconds[label]} for label, evaluated in found.items()
         },
@@ -311,27 +315,27 @@ def summarise(
     return content
 
 
-def _numbers(card: Mapping[str, Any]) -> dict[str, Any]:
-    levels = card["slices"]["light"]
+def _numbers(card: Card) -> dict[str, Any]:
+    levels = card.slices["light"]
     return {
-        **{name: card["metrics"][name] for name in QUANTITIES},
-        "mean_ap_step": card["metrics"]["mean_ap_step"],
-        "mean_ap_trapezoid": card["metrics"]["mean_ap_trapezoid"],
-        "reranked_mean_ap": card["reranked"]["mean_ap"] if card["reranked"] else None,
-        "num_queries": card["metrics"]["num_queries"],
+        **{name: card.metrics[name] for name in QUANTITIES},
+        "mean_ap_step": card.metrics["mean_ap_step"],
+        "mean_ap_trapezoid": card.metrics["mean_ap_trapezoid"],
+        "reranked_mean_ap": card.reranked["mean_ap"] if card.reranked else None,
+        "num_queries": card.metrics["num_queries"],
         "per_light": {
             level: {name: levels[level][name] for name in (*QUANTITIES, "num_queries")}
             for level in ("low", "medium", "high")
             if level in levels
         },
-        "protocol": card["protocol"],
-        "ap": card["ap"],
-        "seed": card["seed"],
-        "recipe": card["recipe"]["name"],
+        "protocol": card.rules.name,
+        "ap": card.rules.ap,
+        "seed": card.seed,
+        "recipe": card.recipe["name"],
     }
 
 
-def search_galleries(found: Mapping[str, Tested], queries: Sequence[int]) -> dict[str, Any]:
+def search_galleries(found: Mapping[str, Sides], queries: Sequence[int]) -> dict[str, Any]:
     """A few queries against the whole gallery, as ``tapetum search`` answers them: no rule of a protocol applies.
 
     Args:

@@ -15,6 +15,8 @@ from tapetum.core.atomic import make_folder
 from tapetum.core.types import Modality
 from tapetum.data.catalog import Dataset
 from tapetum.data.lighting import measure_pictures
+from tapetum.evaluation.card import Card
+from tapetum.evaluation.metrics import Sides
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.calibrated import (
     GENERATE_OTHERS,
@@ -41,7 +43,7 @@ from tapetum.experiments.demo import (
 )
 from tapetum.experiments.start import decide_scratch, describe_start, start_overrides
 from tapetum.experiments.trainable import ACROSS, choose_methods, join_words, list_run_names, run_name
-from tapetum.inference.evaluate import Evaluated, evaluate_protocols
+from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report.build import build_report
 from tapetum.report.collect import (
     choose_queries,
@@ -51,7 +53,6 @@ from tapetum.report.collect import (
     read_curves,
 )
 from tapetum.report.content import ReportContent, Result
-from tapetum.report.sides import Sides
 from tapetum.runs.recipe import Recipe, load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder, write_json
 
@@ -178,7 +179,7 @@ def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> d
         for label, place in runs.items():
             board.begin(f"evaluate {label}")
             names = list(DIRECTIONS.values())
-            tests = evaluate_protocols(place, names, dataset=dataset, progress=board.pictures)
+            tests = evaluate_run(place, names, dataset=dataset, progress=board.pictures)
             found[label] = dict(zip(DIRECTIONS, tests, strict=True))
             board.finish_stage()
         others = make_scene(options.others(), options.out / "others", board, title=GENERATE_OTHERS)
@@ -224,7 +225,7 @@ def summarise(
         "seed": options.seed,
         "start": options.start,
         "scene": options.scene(),
-        "chance": {way: evaluated.card["chance"] for way, evaluated in first.items()},
+        "chance": {way: evaluated.card.chance for way, evaluated in first.items()},
         "protocols": dict(DIRECTIONS),
         "methods": {  # seconds: of training
             label: {
@@ -237,19 +238,19 @@ def summarise(
     }
 
 
-def _numbers(card: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(card: Card) -> dict[str, Any]:
     names = (*QUANTITIES, "rank20")
     return {
-        **{name: card["metrics"][name] for name in names},
-        "mean_ap_step": card["metrics"]["mean_ap_step"],
-        "mean_ap_trapezoid": card["metrics"]["mean_ap_trapezoid"],
-        "trials": card["trials"]["count"],
-        "deviation": {name: card["trials"]["deviation"][name] for name in names},
-        "num_queries": card["metrics"]["num_queries"],
-        "protocol": card["protocol"],
-        "ap": card["ap"],
-        "seed": card["seed"],
-        "recipe": card["recipe"]["name"],
+        **{name: card.metrics[name] for name in names},
+        "mean_ap_step": card.metrics["mean_ap_step"],
+        "mean_ap_trapezoid": card.metrics["mean_ap_trapezoid"],
+        "trials": card.num_trials,
+        "deviation": {name: card.trials["deviation"][name] for name in names},
+        "num_queries": card.metrics["num_queries"],
+        "protocol": card.rules.name,
+        "ap": card.rules.ap,
+        "seed": card.seed,
+        "recipe": card.recipe["name"],
     }
 
 

@@ -58,7 +58,7 @@ def run_clip(
         look: {
             label: evaluate_run(
                 run, dataset=dataset, rerank=RerankOptions(), out=out / "evaluation" / f"{run.name}_{look}"
-            )
+            )[0]
             for label, run in runs.items()
         }
         for look, dataset in datasets.items()
@@ -97,10 +97,7 @@ def _light(dataset: Dataset) -> str:
 
 def _rank_lists(found: Mapping[str, Evaluated], look: str) -> list[QueryRanking]:
     rows = choose_queries([each.evaluation for each in found.values()], SEARCHES)
-    lists = [
-        collect_rank_lists(label, each.query, each.gallery, each.protocol, rows=rows, evaluation=each.evaluation)
-        for label, each in found.items()
-    ]
+    lists = [collect_rank_lists(label, each, rows) for label, each in found.items()]
     return [
         replace(ranked, caption=f"{ranked.caption}, {look}") for group in zip(*lists, strict=True) for ranked in group
     ]

@@ -362,9 +362,7 @@ def run_table(
             board.begin(plan.title("test"))
             target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != recipe.data else dataset
             place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
-            found = evaluate_run(
-                plan.folder, dataset=target, protocol=plan.protocol, out=place, progress=board.pictures
-            )
+            (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, out=place, progress=board.pictures)
             results[row.label].append(found.card)
             board.finish_stage()
             content = _summarise(table, rows, results, scene)
@@ -433,7 +431,7 @@ def _summarise(
             continue
         ours = {}
         for name in QUANTITIES:
-            values = [100 * float(card["metrics"][name]) for card in cards]
+            values = [100 * float(card.metrics[name]) for card in cards]
             ours[name] = {
                 "mean": statistics.fmean(values),
                 "deviation": statistics.stdev(values) if len(values) > 1 else None,
@@ -443,10 +441,10 @@ def _summarise(
                 "label": row.label,
                 "recipe": row.recipe,
                 "ours_percent": ours,
-                "seeds": [card["seed"] for card in cards],
-                "protocol": cards[0]["protocol"],
-                "ap": cards[0]["ap"],
-                "checkpoint": cards[0]["checkpoint"]["chosen_by"],
+                "seeds": [card.seed for card in cards],
+                "protocol": cards[0].rules.name,
+                "ap": cards[0].rules.ap,
+                "checkpoint": cards[0].checkpoint["chosen_by"],
                 "paper_percent": None
                 if row.published is None
                 else {name: getattr(row.published, name) for name in QUANTITIES},

@@ -28,6 +28,7 @@ from tapetum.evaluation.calibration import (
     write_calibration,
 )
 from tapetum.evaluation.open_set import SearchCounts, available_pictures, check_searches, count_searches
+from tapetum.evaluation.pair_distances import record_key
 from tapetum.evaluation.verification import (
     FEWEST,
     Comparison,
@@ -44,9 +45,7 @@ from tapetum.inference.embedder import Embedder
 from tapetum.runs.sources import CACHE, open_data
 
 RATES = (0.1, 0.01, 0.001)
-PRIOR = 0.5
 POWERS = (10, 100, 1_000, 10_000, 100_000)  # gallery sizes that are calibrated where there are so many pictures
-DRAWS = 1000
 FILE = "calibration.json"
 People = Literal["test", "holdout"]
 SOURCES = ("test", "holdout")
@@ -55,44 +54,37 @@ WITHOUT_DEVICE = ("device",)  # the same similarities to five digits wherever th
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How a calibration is fitted and checked.
+    """How a calibration is fitted and checked."""
 
-    Attributes:
-        prior: probability before looking that a pair of pictures shows one person.
-        method: "isotonic" or "logistic".
-        rates: false-alarm rates that the check states, where there are enough people.
-        galleries: sizes in pictures beside those of `POWERS` and the largest that there is.
-        draws: resamplings of people for the intervals.
-    """
-
-    prior: float = PRIOR
+    prior: float = 0.5  # probability before looking that a pair of pictures shows one person
     method: Method = "isotonic"
-    rates: tuple[float, ...] = RATES
-    galleries: tuple[int, ...] = ()
-    draws: int = DRAWS
+    rates: tuple[float, ...] = RATES  # of false alarms, that the check states where there are enough people
+    galleries: tuple[int, ...] = ()  # sizes in pictures beside those of `POWERS` and the largest that there is
+    draws: int = 1000  # resamplings of people for the intervals
+
+    def __post_init__(self) -> None:
+        check_prior(self.prior)
+        if self.method not in METHODS:
+            raise ProtocolError(f"method {self.method!r} is unknown; known: {', '.join(METHODS)}")
+        for rate in self.rates:
+            if not 0 < rate <= 1:
+                raise ProtocolError(f"false-alarm rate {rate:g}: must be above 0 and at most 1, e.g. 0.01")
+        for size in self.galleries:
+            if size < 1:
+                raise ProtocolError(f"gallery of {size} pictures: must hold at least 1")
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration and where it lies.
+    """A calibration and where it lies."""
 
-    Attributes:
-        calibration: fitted and checked.
-        path: the file.
-        skipped: pairs of modalities that could not be calibrated, and why.
-    """
-
-    calibration: Calibration
+    calibration: Calibration  # fitted and checked
     path: Path
-    skipped: Mapping[str, str]
+    skipped: Mapping[str, str]  # pairs of modalities that could not be calibrated -> why
 
 
 def calibration_path(place: Path) -> Path:
-    """Where the calibration of a run or a checkpoint lies.
-
-    Args:
-        place: a run folder or a checkpoint file.
-    """
+    """Where the calibration of a run folder or a checkpoint file lies."""
     return place / FILE if place.is_dir() else place.with_suffix(".calibration.json")
 
 
@@ -100,8 +92,6 @@ def find_calibration(place: Path, embedder: Embedder, file: Path | None = None) 
     """The calibration of a model in use, or None where none was made.
 
     Args:
-        place: a run folder or a checkpoint file.
-        embedder: of it.
         file: a calibration elsewhere, which must exist.
     Raises:
         CheckpointError: it is damaged.
@@ -133,13 +123,11 @@ def calibrate_run(
 
     Args:
         place: a run folder, or a checkpoint file.
-        options: None takes the defaults.
         dataset: with people the run was never trained on; None opens the one that the run's recipe names.
         protocol: one of the dataset's, for its junk; None takes the recipe's choice, else the dataset's default.
         people: "test", or "holdout" for training people that the run set aside.
         seed: of the cut into halves; None takes the recipe's.
-        mirror: None takes the recipe's choice.
-        precision: None takes the recipe's choice.
+        mirror: None takes the recipe's choice, as for `precision`.
         out: the file; None writes it into the run folder, or beside the checkpoint file.
         cache: folder for generated scenes.
         progress: called with (done, total) pictures.
@@ -149,8 +137,8 @@ def calibrate_run(
         ProtocolError: too few people, or an option cannot work.
         OutputError: the result cannot be written.
     """
-    chosen = options or CalibrationOptions()
-    _check_options(chosen, people)
+    if people not in SOURCES:
+        raise ProtocolError(f"people {people!r} is unknown; known: {', '.join(SOURCES)}")
     embedder = Embedder(place, mirror=mirror, precision=precision)
     recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
@@ -160,7 +148,7 @@ def calibrate_run(
     seed = recipe.seed if seed is None else seed
     fit, check = split_people(records, seed)
     embeddings, _ = embedder.describe(records, progress=progress)
-    halves = [embeddings.select(torch.isin(embeddings.pids, torch.tensor(pids))) for pids in (fit, check)]
+    first, second = (embeddings.select(torch.isin(embeddings.pids, torch.tensor(pids))) for pids in (fit, check))
     model = {name: value for name, value in embedder.facts.items() if name not in WITHOUT_DEVICE}
     data = {
         "name": dataset.name,
@@ -169,26 +157,13 @@ def calibrate_run(
         "pictures": len(records),
         "weights_chosen_by": embedder.checkpoint.header.chosen_by,
     }
+    options = options or CalibrationOptions()
     calibration, skipped = calibrate_embeddings(
-        halves[0], halves[1], rules, options=chosen, model=model, data=data, seed=seed
+        first, second, rules, options=options, model=model, data=data, seed=seed
     )
     path = out or calibration_path(place)
     write_calibration(path, calibration)
     return Calibrated(calibration, path, skipped)
-
-
-def _check_options(options: CalibrationOptions, people: str) -> None:
-    check_prior(options.prior)
-    if people not in SOURCES:
-        raise ProtocolError(f"people {people!r} is unknown; known: {', '.join(SOURCES)}")
-    if options.method not in METHODS:
-        raise ProtocolError(f"method {options.method!r} is unknown; known: {', '.join(METHODS)}")
-    for rate in options.rates:
-        if not 0 < rate <= 1:
-            raise ProtocolError(f"false-alarm rate {rate:g}: must be above 0 and at most 1, e.g. 0.01")
-    for size in options.galleries:
-        if size < 1:
-            raise ProtocolError(f"gallery of {size} pictures: must hold at least 1")
 
 
 def held_out_records(
@@ -197,8 +172,7 @@ def held_out_records(
     """Pictures of people that a run was never trained on, each once.
 
     Args:
-        dataset: opened.
-        rules: its protocol; "test" takes what it admits on either side.
+        rules: "test" takes what it admits on either side.
         trained: pids the run was trained on, as the dataset writes them; empty where unknown: then all training people.
         people: "test", or "holdout" for training people that the run set aside.
         own: the dataset is the run's, so that equal pids are the same people.
@@ -211,16 +185,12 @@ def held_out_records(
             "use --people test"
         )
     if people == "holdout":
-        found = [record for record in dataset.split("train") if record.pid >= 0]
+        pictures = [record for record in dataset.split("train") if record.pid >= 0]
     else:
-        found = [*dataset.side("query", rules.name), *dataset.side("gallery", rules.name)]
+        pictures = [*dataset.side("query", rules.name), *dataset.side("gallery", rules.name)]
     never = set(trained) or {record.pid for record in dataset.split("train")} if own else set()
     ignored = {*rules.ignored_pids, -1}
-    kept = {
-        (record.pid, record.camid, int(record.modality), record.path.name): record
-        for record in found
-        if record.pid not in never and record.pid not in ignored
-    }
+    kept = {record_key(record): record for record in pictures if record.pid not in never and record.pid not in ignored}
     if not kept:
         remedy = "give --data NAME=ROOT of people it was not trained on"
         if people == "holdout":
@@ -232,13 +202,8 @@ def held_out_records(
 
 
 def split_people(records: Sequence[Record], seed: int) -> tuple[list[int], list[int]]:
-    """Cut people into a half to fit on and a half to check on.
+    """Cut people into a half to fit on and a half to check on: two sorted lists of pids.
 
-    Args:
-        records: of all of them.
-        seed: of the cut.
-    Returns:
-        Two sorted lists of pids.
     Raises:
         ProtocolError: there are too few.
     """
@@ -266,10 +231,7 @@ def calibrate_embeddings(
     """Fit on some people's embeddings and check on other people's.
 
     Args:
-        fit: of the people to fit on.
-        check: of others.
         rules: the protocol whose junk is left out.
-        options: how.
         model: facts about what made the embeddings.
         data: facts about the pictures.
         seed: of the cut, and of the bootstrap.
@@ -340,18 +302,10 @@ def _check(
     rng = numpy_generator(seed, "calibration", name)
     thresholds = [row["threshold"] for row in single]
     intervals = bootstrap_pairs(comparison, said, thresholds, calibration.prior, rng=rng, draws=draws)
-    observed, found = rates_above(pairs.different, thresholds), rates_above(pairs.same, thresholds)
-    for place, row in enumerate(single):
-        row |= {"observed": float(observed[place]), "found": float(found[place])}
-        row |= {
-            "observed_interval": _ends(intervals.false_alarms[place]),
-            "found_interval": _ends(intervals.found[place]),
-        }
+    observed, shares = (rates_above(counts, thresholds).tolist() for counts in (pairs.different, pairs.same))
+    _state(single, observed, shares, intervals.false_alarms, intervals.found)
     sought = check_searches(comparison, [(row["gallery"], row["threshold"]) for row in whole], rng=rng, draws=draws)
-    for place, row in enumerate(whole):
-        row |= {"observed": sought.false_alarms[place], "found": sought.found[place]}
-        row |= {"observed_interval": _ends(sought.false_alarm_intervals[place])}
-        row |= {"found_interval": _ends(sought.found_intervals[place])}
+    _state(whole, sought.false_alarms, sought.found, sought.false_alarm_intervals, sought.found_intervals)
     edges = similarity_edges()
     largest = max(searches.strangers)
     return {
@@ -362,8 +316,10 @@ def _check(
         "calibration_error": reliability.error,
         "calibration_error_interval": _ends(intervals.error),
         "reliability": {
-            "predicted": [None if np.isnan(value) else float(value) for value in reliability.predicted],
-            "observed": [None if np.isnan(value) else float(value) for value in reliability.observed],
+            **{
+                name: [None if np.isnan(value) else float(value) for value in getattr(reliability, name)]
+                for name in ("predicted", "observed")
+            },
             "share": reliability.share.tolist(),
         },
         "verification": thin(rates_above(pairs.different, edges), rates_above(pairs.same, edges)),
@@ -375,17 +331,27 @@ def _check(
     }
 
 
+def _state(
+    rows: Sequence[dict[str, Any]],
+    observed: Sequence[float],
+    shares: Sequence[float],
+    observed_intervals: Sequence[Interval],
+    share_intervals: Sequence[Interval],
+) -> None:
+    """Put into each row what its threshold does."""
+    for row, alarms, share, *intervals in zip(rows, observed, shares, observed_intervals, share_intervals, strict=True):
+        row |= {"observed": alarms, "found": share}
+        row |= zip(("observed_interval", "found_interval"), map(_ends, intervals), strict=True)
+
+
 def _stated_thresholds(calibration: Calibration, name: str) -> list[dict[str, Any]]:
     """Every stated rate that the fitting half supports: of comparisons, and of searches in each calibrated gallery."""
-    found = []
-    for gallery in (None, *calibration.pairs[name].searches):
-        lowest = calibration.lowest_rate(name, gallery=gallery)
-        found += [
-            {"gallery": gallery, "rate": rate, "threshold": calibration.threshold(rate, name, gallery=gallery)}
-            for rate in calibration.rates
-            if rate >= lowest
-        ]
-    return found
+    return [
+        {"gallery": gallery, "rate": rate, "threshold": calibration.threshold(rate, name, gallery=gallery)}
+        for gallery in (None, *calibration.pairs[name].searches)
+        for rate in calibration.rates
+        if rate >= calibration.lowest_rate(name, gallery=gallery)
+    ]
 
 
 def _ends(interval: Interval) -> list[float]:

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from tapetum.plots.style import MUTED, new_figure, styled
-
-Picture = NDArray[np.uint8]
+from tapetum.plots.style import MUTED, Picture, new_figure, show_picture, styled
 
 
 @styled
@@ -28,13 +25,7 @@ def draw_enhancement(
     for column, pair in enumerate(zip(night, enhanced, strict=True)):
         for row, picture in enumerate(pair):
             panel = figure.add_subplot(grid[row, column])
-            panel.imshow(picture, aspect="auto", interpolation="antialiased")
-            panel.set_xticks([])
-            panel.set_yticks([])
-            panel.set_box_aspect(2.0)
-            panel.grid(visible=False)
-            for spine in panel.spines.values():
-                spine.set_visible(False)
+            show_picture(panel, picture)
             panel.set_title(f"{np.mean(picture):.0f}", fontsize=8, loc="center", pad=3, color=MUTED)
             if column == 0:
                 panel.set_ylabel(("night", "enhanced")[row], fontsize=10)
@@ -44,11 +35,6 @@ def draw_enhancement(
 
 
 def describe_enhancement(night: Sequence[Picture], enhanced: Sequence[Picture]) -> str:
-    """The pairs in words: mean lightness before and after.
-
-    Args:
-        night: as for `draw_enhancement`.
-        enhanced: as for `draw_enhancement`.
-    """
+    """The pairs in words: mean lightness before and after."""
     pairs = [f"{np.mean(dark):.0f} to {np.mean(bright):.0f}" for dark, bright in zip(night, enhanced, strict=True)]
     return f"{len(pairs)} night pictures and their enhancement; mean value of 0 to 255 goes from {', '.join(pairs)}."

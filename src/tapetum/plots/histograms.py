@@ -8,56 +8,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tapetum.plots.style import INK, MUTED, PRIMARIES, SHADES, WIDTH, new_figure, panels, styled
+from tapetum.plots.style import INK, MUTED, PRIMARIES, SHADES, new_panels, styled
 
+Values = NDArray[Any]
 Panel = Literal["light", "scale", "colour"]
-PANELS: tuple[Panel, ...] = ("light", "scale", "colour")
 LIGHT_BOUNDS = (25.5, 51.0)  # mean lightness 0..255: low below the first, high above the second
 SIZE_BOUNDS = (100.0, 200.0)  # height in pixels: small below the first, big above the second
 LIGHT_LEVELS = ("low", "medium", "high")
 SIZE_LEVELS = ("small", "medium", "big")
+TITLES: dict[Panel, str] = {"light": "Light", "scale": "Scale", "colour": "Colour"}
+PANELS = tuple(TITLES)
 
 
 class PictureArrays(Protocol):
     """What the histograms need of a dataset's statistics: one value a picture, (N,) each."""
 
     @property
-    def lightness(self) -> NDArray[Any]:
-        """Mean lightness, 0..255."""
+    def lightness(self) -> Values:
+        """Mean, 0..255."""
 
     @property
-    def height(self) -> NDArray[Any]:
-        """Height in pixels."""
+    def height(self) -> Values:
+        """In pixels."""
 
     @property
-    def red(self) -> NDArray[Any]:
-        """Mean of the red channel, 0..255."""
+    def red(self) -> Values:
+        """Mean of the channel, 0..255."""
 
     @property
-    def green(self) -> NDArray[Any]:
-        """Mean of the green channel, 0..255."""
+    def green(self) -> Values:
+        """Likewise."""
 
     @property
-    def blue(self) -> NDArray[Any]:
-        """Mean of the blue channel, 0..255."""
+    def blue(self) -> Values:
+        """Likewise."""
 
 
 @styled
-def draw_histograms(
-    stats: PictureArrays, *, shown: Sequence[Panel] = PANELS, columns: int = 3, titles: bool = True
-) -> Figure:
-    """Histograms of mean lightness, height and mean red, green, blue.
-
-    Args:
-        stats: one value a picture.
-        shown: panels, in order.
-        columns: panels in a row.
-        titles: whether each panel is named.
-    """
-    columns = max(1, min(columns, len(shown)))
-    rows = -(-len(shown) // columns)
-    figure = new_figure(WIDTH if columns == 1 else 3.6 * columns, 2.9 * rows)
-    for panel, name in zip(panels(figure, rows, columns, len(shown)), shown, strict=True):
+def draw_histograms(stats: PictureArrays, *, shown: Sequence[Panel] = PANELS, titles: bool = True) -> Figure:
+    """Histograms of mean lightness, height and mean red, green, blue."""
+    figure, axes = new_panels(len(shown), 3, 3.6, 2.9)
+    for panel, name in zip(axes, shown, strict=True):
         if name == "light":
             _draw_levels(panel, stats.lightness, LIGHT_BOUNDS, LIGHT_LEVELS, "mean lightness, 0 to 255")
         elif name == "scale":
@@ -65,18 +56,13 @@ def draw_histograms(
         else:
             _draw_colour(panel, stats)
         if titles:
-            panel.set_title({"light": "Light", "scale": "Scale", "colour": "Colour"}[name])
+            panel.set_title(TITLES[name])
         panel.set_ylabel("pictures")
     return figure
 
 
 def describe_histograms(stats: PictureArrays, *, shown: Sequence[Panel] = PANELS) -> str:
-    """The histograms in words: share of every level, mean of every channel.
-
-    Args:
-        stats: as for `draw_histograms`.
-        shown: as for `draw_histograms`.
-    """
+    """The histograms in words: share of every level, mean of every channel."""
     parts = []
     if "light" in shown:
         parts.append("Light: " + _shares(stats.lightness, LIGHT_BOUNDS, LIGHT_LEVELS))
@@ -93,7 +79,7 @@ def describe_histograms(stats: PictureArrays, *, shown: Sequence[Panel] = PANELS
 
 
 def _draw_levels(
-    panel: Axes, values: NDArray[Any], bounds: tuple[float, float], levels: tuple[str, str, str], label: str
+    panel: Axes, values: Values, bounds: tuple[float, float], levels: tuple[str, str, str], label: str
 ) -> None:
     """One histogram whose bars are shaded by level, with each level's share above."""
     values = np.asarray(values, dtype=np.float64)
@@ -111,15 +97,8 @@ def _draw_levels(
     panel.set_xlim(0, top)
     for place, name in enumerate(levels):
         middle = (limits[place] + limits[place + 1]) / 2
-        panel.text(
-            middle,
-            0.995 * ceiling,
-            f"{name}\n{100 * shares[place]:.0f} %",
-            ha="center",
-            va="top",
-            fontsize=9,
-            color=INK,
-        )
+        words = f"{name}\n{100 * shares[place]:.0f} %"
+        panel.text(middle, 0.995 * ceiling, words, ha="center", va="top", fontsize=9, color=INK)
     for bound in bounds:
         panel.axvline(bound, color=MUTED, linewidth=1, linestyle="--")
     panel.set_xlabel(label)
@@ -132,27 +111,21 @@ def _draw_colour(panel: Axes, stats: PictureArrays) -> None:
     edges = np.linspace(0, top, 41)
     for values, colour, dash, name in zip(channels, PRIMARIES, ("-", "--", ":"), ("red", "green", "blue"), strict=True):
         counts, _ = np.histogram(values, edges)
-        panel.stairs(
-            counts,
-            edges,
-            color=colour,
-            linewidth=1.8,
-            linestyle=dash,
-            label=f"{name} {np.mean(values) if len(values) else 0:.0f}",
-        )
+        label = f"{name} {np.mean(values) if len(values) else 0:.0f}"
+        panel.stairs(counts, edges, color=colour, linewidth=1.8, linestyle=dash, label=label)
     panel.set_xlim(0, top)
     panel.set_ylim(bottom=0)
     panel.set_xlabel("channel mean, 0 to 255")
     panel.legend(loc="upper right", title="mean of", alignment="left", handlelength=2.2)
 
 
-def _count(values: NDArray[Any], bounds: tuple[float, float]) -> NDArray[np.int64]:
+def _count(values: Values, bounds: tuple[float, float]) -> NDArray[np.int64]:
     """Pictures of the three levels; a value on a bound belongs to the middle."""
     values = np.asarray(values, dtype=np.float64)
     low, high = values < bounds[0], values > bounds[1]
     return np.array([low.sum(), len(values) - low.sum() - high.sum(), high.sum()], dtype=np.int64)
 
 
-def _shares(values: NDArray[Any], bounds: tuple[float, float], levels: tuple[str, str, str]) -> str:
+def _shares(values: Values, bounds: tuple[float, float], levels: tuple[str, str, str]) -> str:
     counts = _count(values, bounds)
     return ", ".join(f"{100 * n / max(1, len(values)):.0f} % {name}" for name, n in zip(levels, counts, strict=True))

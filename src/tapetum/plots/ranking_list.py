@@ -7,11 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
-from tapetum.plots.style import INK, MUTED, RIGHT, RIGHT_SIGN, WRONG, WRONG_SIGN, new_figure, styled
+from tapetum.plots.style import INK, MUTED, RIGHT, WRONG, Picture, new_figure, show_picture, styled
 
-Picture = NDArray[np.uint8]
+RIGHT_SIGN, WRONG_SIGN = "✓", "✗"
 
 
 @styled
@@ -28,10 +27,10 @@ def draw_ranking_list(
     """One row a query: the query, then its answers in order of rank.
 
     Args:
-        queries: Q pictures, (H, W, 3) uint8 RGB each.
-        answers: for each query up to K pictures, nearest first.
+        queries: (H, W, 3) uint8 RGB each.
+        answers: for each query, nearest first.
         right: for each query whether each answer shows the same person.
-        captions: under each query, e.g. its pid and camera.
+        captions: under each query.
         modalities: above each query, "visible" or "infrared"; None where all pictures are of one.
         title: above everything.
         exponent: of each value between black and white when shown; 0.5 lets the eye see what a night picture holds.
@@ -41,14 +40,14 @@ def draw_ranking_list(
     height = (1.55 if modalities else 1.42) * rows + (0.3 if title else 0.05)
     figure = new_figure(0.62 * (depth + 1) + 0.5, height)
     grid = figure.add_gridspec(rows, depth + 2, width_ratios=[1, 0.12, *[1] * depth])
-    for row, (query, found, truth) in enumerate(zip(queries, answers, right, strict=True)):
+    for row, (query, pictures, truth) in enumerate(zip(queries, answers, right, strict=True)):
         panel = figure.add_subplot(grid[row, 0])
         _show(panel, _brightened(query, exponent), INK, "-")
         name = f"query\n{modalities[row]}" if modalities and modalities[row] else "query"
         panel.set_title(name, fontsize=8, loc="center", pad=3)
         if captions:
             panel.set_xlabel(captions[row], fontsize=7, color=MUTED)
-        for place, (picture, is_right) in enumerate(zip(found, truth, strict=True)):
+        for place, (picture, is_right) in enumerate(zip(pictures, truth, strict=True)):
             panel = figure.add_subplot(grid[row, place + 2])
             colour, sign = (RIGHT, RIGHT_SIGN) if is_right else (WRONG, WRONG_SIGN)
             _show(panel, _brightened(picture, exponent), colour, "-" if is_right else (0, (3, 2)))
@@ -64,13 +63,7 @@ def describe_ranking_list(
     captions: Sequence[str] | None = None,
     modalities: Sequence[str] | None = None,
 ) -> str:
-    """The rank lists in words: which ranks of which query are right.
-
-    Args:
-        right: as for `draw_ranking_list`.
-        captions: as for `draw_ranking_list`.
-        modalities: as for `draw_ranking_list`.
-    """
+    """The rank lists in words: which ranks of which query are right."""
     parts = []
     for row, truth in enumerate(right):
         name = captions[row] if captions else f"query {row + 1}"
@@ -80,11 +73,7 @@ def describe_ranking_list(
 
 
 def describe_ranks(truth: Sequence[bool]) -> str:
-    """Which ranks are right, e.g. "right at ranks 1 and 4 of 10".
-
-    Args:
-        truth: whether each answer is right, nearest first.
-    """
+    """Which ranks are right, e.g. "right at ranks 1 and 4 of 10"."""
     ranks = [str(rank) for rank, is_right in enumerate(truth, 1) if is_right]
     if not ranks:
         return f"none of {len(truth)} answers is right"
@@ -100,24 +89,7 @@ def _brightened(picture: Picture, exponent: float) -> Picture:
 
 
 def _show(panel: Axes, picture: Picture, colour: str, dash: Any) -> None:
-    """A picture without axes, framed."""
-    panel.imshow(picture, aspect="auto", interpolation="antialiased")
-    panel.set_xticks([])
-    panel.set_yticks([])
-    panel.set_box_aspect(2.0)
-    panel.grid(visible=False)
-    for spine in panel.spines.values():
-        spine.set_visible(False)
-    panel.add_patch(
-        Rectangle(
-            (0, 0),
-            1,
-            1,
-            transform=panel.transAxes,
-            fill=False,
-            edgecolor=colour,
-            linewidth=2.4,
-            linestyle=dash,
-            clip_on=False,
-        )
-    )
+    """A picture in a frame."""
+    show_picture(panel, picture)
+    look = {"fill": False, "edgecolor": colour, "linewidth": 2.4, "linestyle": dash, "clip_on": False}
+    panel.add_patch(Rectangle((0, 0), 1, 1, transform=panel.transAxes, **look))

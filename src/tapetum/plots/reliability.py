@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tapetum.plots.style import DASHES, MARKERS, MUTED, SERIES, WIDTH, legend_below, new_figure, styled
+from tapetum.plots.style import MARKERS, MUTED, WIDTH, legend_below, line_style, new_figure, styled
 
 
 @styled
@@ -19,24 +19,18 @@ def draw_reliability(checked: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure = new_figure(WIDTH, 3.8)
     panel = figure.add_subplot()
     panel.plot([0, 100], [0, 100], color=MUTED, linestyle=":", linewidth=1.5, label="as promised")
-    for number, (label, found) in enumerate(checked.items()):
-        curve = found["reliability"]
+    for number, (label, check) in enumerate(checked.items()):
+        curve = check["reliability"]
         said, seen, share = (
             np.array([np.nan if value is None else value for value in curve[name]], dtype=np.float64)
             for name in ("predicted", "observed", "share")
         )
         there = ~np.isnan(said)
-        colour = SERIES[number % len(SERIES)]
-        panel.plot(
-            100 * said[there],
-            100 * seen[there],
-            color=colour,
-            linestyle=DASHES[number % len(DASHES)],
-            linewidth=1.2,
-            label=f"{label}, error {100 * found['calibration_error']:.1f} %",
-        )
-        marker = MARKERS[number % len(MARKERS)]
-        panel.scatter(100 * said[there], 100 * seen[there], s=12 + 200 * share[there], color=colour, marker=marker)
+        style, marker = line_style(number), MARKERS[number % len(MARKERS)]
+        name = f"{label}, error {100 * check['calibration_error']:.1f} %"
+        panel.plot(100 * said[there], 100 * seen[there], linewidth=1.2, label=name, **style)
+        sizes = 12 + 200 * share[there]
+        panel.scatter(100 * said[there], 100 * seen[there], s=sizes, color=style["color"], marker=marker)
     panel.set_xlim(-3, 103)
     panel.set_ylim(-3, 103)
     panel.set_xlabel("probability said, %")
@@ -46,16 +40,12 @@ def draw_reliability(checked: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def describe_reliability(checked: Mapping[str, Mapping[str, Any]]) -> str:
-    """The diagram in words: the expected calibration error of each.
-
-    Args:
-        checked: as for `draw_reliability`.
-    """
+    """The diagram in words: the expected calibration error of each."""
     parts = []
-    for label, found in checked.items():
-        low, high = (100 * end for end in found["calibration_error_interval"])
+    for label, check in checked.items():
+        low, high = (100 * end for end in check["calibration_error_interval"])
         parts.append(
-            f"{label}: calibration error {100 * found['calibration_error']:.1f} % ({low:.1f} to {high:.1f}) "
-            f"on {found['people']} people"
+            f"{label}: calibration error {100 * check['calibration_error']:.1f} % ({low:.1f} to {high:.1f}) "
+            f"on {check['people']} people"
         )
     return "Reliability diagram. " + "; ".join(parts) + "."

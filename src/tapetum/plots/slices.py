@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from tapetum.plots.style import INK, MUTED, SERIES, SURFACE, WIDTH, legend_below, new_figure, styled
-
-Array = NDArray[np.float64]
+from tapetum.plots.style import INK, MUTED, SERIES, SURFACE, WIDTH, Array, legend_below, new_figure, styled
 
 
 @styled
@@ -19,7 +16,6 @@ def draw_slices(
     *,
     intervals: Mapping[str, Array] | None = None,
     quantity: str = "mAP",
-    chance: float | None = None,
 ) -> Figure:
     """Horizontal bars, grouped by slice, one bar a method.
 
@@ -29,7 +25,6 @@ def draw_slices(
         values: label of a method -> (S,) fractions, NaN where the slice is empty.
         intervals: label -> (S, 2) lower and upper end of the interval, NaN where there is none.
         quantity: what the values are; empty where each slice is a quantity of its own.
-        chance: value of a ranking by lot, drawn as a line.
     """
     methods = list(values)
     bar = 0.8 / max(1, len(methods))
@@ -47,17 +42,9 @@ def draw_slices(
         panel.plot(heights[drawn], places[drawn], "o", color=SURFACE, markeredgecolor=INK, markersize=4)
         for place, height, end in zip(places, heights, reach, strict=True):
             text = f"{height:.1f}" if np.isfinite(height) else "no query"
-            panel.annotate(
-                text,
-                (end if np.isfinite(end) else 0, place),
-                (5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-            )
+            end = end if np.isfinite(end) else 0
+            panel.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=9)
         ends.append(float(np.nanmax(reach)) if np.isfinite(reach).any() else 0.0)
-    if chance is not None:
-        panel.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.5, label=f"chance {100 * chance:.1f} %")
     panel.set_xlim(0, min(112.0, 1.16 * max(ends)))
     panel.set_ylim(len(levels) - 0.45, -0.55)
     panel.set_yticks(range(len(levels)), [""] * len(levels))
@@ -94,15 +81,7 @@ def describe_slices(
     intervals: Mapping[str, Array] | None = None,
     quantity: str = "mAP",
 ) -> str:
-    """The breakdown in words: every bar with its interval and number of queries.
-
-    Args:
-        levels: as for `draw_slices`.
-        counts: as for `draw_slices`.
-        values: as for `draw_slices`.
-        intervals: as for `draw_slices`.
-        quantity: as for `draw_slices`.
-    """
+    """The breakdown in words: every bar with its interval and number of queries."""
     parts = []
     for place, level in enumerate(levels):
         queries = f" ({counts[place]} queries)" if counts is not None else ""

@@ -8,15 +8,19 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Figure
+from numpy.typing import NDArray
 
 from tapetum.core.errors import OutputError
 
+Array = NDArray[np.float64]
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 INK = "#17202a"
 MUTED = "#5b6672"
 GRID = "#dde3e9"
@@ -40,7 +44,6 @@ VARIABLES = {  # colour -> variable of the report's style sheet
     **{colour: f"--shade-{number}" for number, colour in enumerate(SHADES, 1)},
 }
 WIDTH = 4.0  # inches of a figure of one column: on a phone its text stays about 11 pixels high
-RIGHT_SIGN, WRONG_SIGN = "✓", "✗"
 SUFFIXES = (".png", ".svg", ".pdf")
 SETTINGS: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
@@ -78,11 +81,7 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """A drawing function that runs under the house's settings and leaves matplotlib's own as they were.
-
-    Args:
-        draw: the function.
-    """
+    """A drawing function that runs under the house's settings and leaves matplotlib's own as they were."""
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -93,50 +92,62 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure with its own canvas, unknown to pyplot.
-
-    Args:
-        width: in inches; see `WIDTH`.
-        height: in inches.
-    """
+    """An empty figure with its own canvas, unknown to pyplot; sizes are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def panels(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
-    """The first `count` axes of a grid, row by row; the rest of the grid stays empty.
+def new_panels(
+    count: int, columns: int, width: float, height: float, legend: float = 0, *, wider: float = 0
+) -> tuple[Figure, list[Axes]]:
+    """A figure of some axes in a grid, row by row.
 
     Args:
-        figure: where to put them.
-        rows: of the grid.
-        columns: of the grid.
-        count: axes wanted.
+        columns: in a row at most; a single one is `WIDTH` inches wide.
+        width: of one of several columns, in inches, as all lengths.
+        height: of a row.
+        legend: height below the panels.
+        wider: than the columns are.
     """
-    return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+    columns = max(1, min(columns, count))
+    rows = max(1, -(-count // columns))
+    figure = new_figure((WIDTH if columns == 1 else width * columns) + wider, height * rows + legend)
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+
+
+def show_picture(panel: Axes, picture: Picture) -> None:
+    """A picture without axes, twice as high as wide."""
+    panel.imshow(picture, aspect="auto", interpolation="antialiased")
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.set_box_aspect(2.0)
+    panel.grid(visible=False)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Colour and dash of the line with this number."""
+    return {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)]}
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], *, columns: int = 3) -> None:
-    """One legend for the whole figure, under the panels; each label once, whichever panel it is in.
-
-    Args:
-        figure: the figure.
-        axes: panels whose labels it shows.
-        columns: entries in a row at most.
-    """
-    found = {label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    if found:
-        longest = max(len(label) for label in found)
+    """One legend for the whole figure, under the panels; each label once, whichever panel it is in."""
+    entries = {
+        label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    if entries:
+        longest = max(map(len, entries))
         fitting = int(figure.get_figwidth() / (0.5 + 0.085 * longest))  # inches of a handle, and of a letter
-        places = max(1, min(columns, len(found), fitting))
-        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=places, handlelength=1.6)
+        places = max(1, min(columns, len(entries), fitting))
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=places, handlelength=1.6)
 
 
 def svg_text(figure: Figure, prefix: str) -> str:
     """The figure as an ``<svg>`` element for a page: house colours as style variables, the page's font, own ids.
 
     Args:
-        figure: drawn by this package.
         prefix: put before every id, so that several figures live on one page.
     """
     buffer = io.StringIO()
@@ -160,9 +171,8 @@ def figure_bytes(figure: Figure, ending: str, *, dots_per_inch: int = 160) -> by
     """The figure on white as the content of a file; the same figure gives the same bytes.
 
     Args:
-        figure: drawn by this package.
         ending: ".png", ".svg" or ".pdf".
-        dots_per_inch: resolution of a PNG.
+        dots_per_inch: of a PNG.
     Raises:
         OutputError: the ending is none of these.
     """

@@ -1,6 +1,5 @@
 """From evaluations, embeddings and logs to the plain values of a report."""
 
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,17 +8,17 @@ import torch
 from torch import nn
 
 from tapetum.core.method import Enhancer
-from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.data.image_io import Backend, Interpolation, read_picture, resize
-from tapetum.evaluation.metrics import Evaluation
+from tapetum.evaluation.metrics import Evaluation, Sides
 from tapetum.evaluation.pair_distances import PairDistances, compute_pair_distances
 from tapetum.evaluation.projection import choose_people, compute_map
 from tapetum.evaluation.ranking import top_k
 from tapetum.evaluation.slices import worst_queries
 from tapetum.plots.embedding import NAMES as MODALITIES
 from tapetum.plots.embedding import EmbeddingMap
-from tapetum.report.content import Array, EnhancedPair, Picture, QueryRanking, RankedPicture
+from tapetum.plots.style import Array, Picture
+from tapetum.report.content import EnhancedPair, QueryRanking, RankedPicture
 from tapetum.report.sides import join_sides, split_by_modality
 from tapetum.runs.history import read_history
 
@@ -34,51 +33,22 @@ NAMES = {
 
 
 def read_curves(metrics_csv: Path) -> dict[str, Array]:
-    """The losses and the looks at held-out people or the test set of one run, for the training curves.
+    """The losses of one run and its numbers on held-out people or the test set, from ``logs/metrics.csv``.
 
-    Args:
-        metrics_csv: the run's ``logs/metrics.csv``.
     Returns:
         "epoch" and each quantity to (E,) values, NaN in epochs without one; nothing where no epoch is complete.
     """
     rows = read_history(metrics_csv)
-    columns = dict.fromkeys(name for row in rows for name in row)
-    shown = [name for name in columns if name.startswith(("loss", "holdout_", "test_"))]
-    names = {
-        name: NAMES.get(name, f"loss: {name.removeprefix('loss_').replace('_', ' ')}") for name in ["epoch", *shown]
-    }
-    return {title: np.array([row.get(name, np.nan) for row in rows]) for name, title in names.items() if rows}
+    names = dict.fromkeys(
+        ["epoch", *(name for row in rows for name in row if name.startswith(("loss", "holdout_", "test_")))]
+    )
+    titles = {name: NAMES.get(name, f"loss: {name.removeprefix('loss_').replace('_', ' ')}") for name in names}
+    return {title: np.array([row.get(name, np.nan) for row in rows]) for name, title in titles.items() if rows}
 
 
-class Tested(typing.Protocol):
-    """The pictures of one method's test."""
-
-    @property
-    def query(self) -> EmbeddingSet:
-        """The searching set."""
-
-    @property
-    def gallery(self) -> EmbeddingSet:
-        """The searched set, in full."""
-
-    @property
-    def protocol(self) -> Protocol:
-        """The rules."""
-
-
-class Searched(Tested, typing.Protocol):
-    """One method's test, e.g. what `tapetum.inference.evaluate.evaluate_run` returns."""
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """Of all queries."""
-
-
-def collect_distances(tests: Mapping[str, Tested]) -> dict[str, PairDistances]:
+def collect_distances(tests: Mapping[str, Sides]) -> dict[str, PairDistances]:
     """Distances of every infrared to every visible picture; of queries to the gallery where there is one modality.
 
-    Args:
-        tests: label -> test.
     Raises:
         ProtocolError: a side is empty.
     """
@@ -89,147 +59,107 @@ def collect_distances(tests: Mapping[str, Tested]) -> dict[str, PairDistances]:
 
 
 def collect_maps(
-    tests: Mapping[str, Tested], *, people: int = 20, pictures: int = 30, seed: int = 0
+    tests: Mapping[str, Sides], *, people: int = 20, pictures: int = 30, seed: int = 0
 ) -> dict[str, EmbeddingMap]:
     """Maps of some people's embeddings, of the same pictures for every method.
 
     Args:
-        tests: label -> test; those of the same pictures show the same ones.
-        people: shown at most.
+        people: at most.
         pictures: of a person in a modality at most.
         seed: of the choice and of the optimisation.
     Raises:
         ProtocolError: nobody has pictures in all modalities, or there are fewer than four pictures.
     """
-    found = {}
+    maps = {}
     for label, test in tests.items():
         both = join_sides(test.query, test.gallery)
-        without = tuple(test.protocol.ignored_pids)
-        shown = both.select(choose_people(both, people=people, pictures=pictures, seed=seed, without=without))
-        points = compute_map(shown.vectors, seed=seed)
-        found[label] = EmbeddingMap(points, shown.pids.numpy(), shown.modalities.numpy())
-    return found
+        without = test.protocol.ignored_pids
+        some = both.select(choose_people(both, people=people, pictures=pictures, seed=seed, without=without))
+        points = compute_map(some.vectors, seed=seed)
+        maps[label] = EmbeddingMap(points, some.pids.numpy(), some.modalities.numpy())
+    return maps
 
 
-def collect_searches(tests: Mapping[str, Searched], *, count: int = 6) -> tuple[QueryRanking, ...]:
-    """The same queries searched by every method, from easy to hard.
+def collect_searches(tests: Mapping[str, Sides], *, count: int = 6) -> tuple[QueryRanking, ...]:
+    """The same queries, a few from easy to hard, searched by every method.
 
     Args:
         tests: label -> test; all of the same query pictures in the same order.
-        count: queries at most.
     Raises:
         DataError: a picture cannot be read.
     """
     rows = choose_queries([test.evaluation for test in tests.values()], count)
-    by_method = [
-        collect_rank_lists(label, test.query, test.gallery, test.protocol, rows=rows, evaluation=test.evaluation)
-        for label, test in tests.items()
-    ]
+    by_method = [collect_rank_lists(label, test, rows) for label, test in tests.items()]
     return tuple(ranking for of_one_query in zip(*by_method, strict=True) for ranking in of_one_query)
 
 
-def collect_worst_queries(label: str, test: Searched, *, count: int = 4) -> tuple[QueryRanking, ...]:
+def collect_worst_queries(label: str, test: Sides, *, count: int = 4) -> tuple[QueryRanking, ...]:
     """The queries with the lowest average precision, and what was found instead.
 
-    Args:
-        label: of the method.
-        test: its test.
-        count: queries at most.
     Raises:
         DataError: a picture cannot be read.
     """
-    rows = worst_queries(test.evaluation, count).tolist()
-    return collect_rank_lists(label, test.query, test.gallery, test.protocol, rows=rows, evaluation=test.evaluation)
+    return collect_rank_lists(label, test, worst_queries(test.evaluation, count).tolist())
 
 
 def collect_across(
-    tests: Mapping[str, Tested], *, people: int = 20
+    tests: Mapping[str, Sides], *, people: int = 20
 ) -> tuple[dict[str, PairDistances], dict[str, EmbeddingMap]]:
-    """Distances and maps of tests with pictures of both modalities; nothing where there is one.
-
-    Args:
-        tests: label -> test.
-        people: shown on the maps at most.
-    """
+    """Distances and maps of tests with pictures of both modalities; nothing where there is one."""
     across = {label: test for label, test in tests.items() if crosses_modalities(test.query, test.gallery)}
     return collect_distances(across), collect_maps(across, people=people)
 
 
 def choose_queries(evaluations: Sequence[Evaluation], count: int) -> list[int]:
-    """Queries from easy to hard: evenly spread over the order of their average precision, meaned over the methods.
+    """Rows, in the query set as given, of queries from easy to hard.
 
-    Args:
-        evaluations: of the same queries by one or several methods.
-        count: how many at most.
-    Returns:
-        Row numbers in the query set as given.
+    They are evenly spread over the order of their average precision, meaned over the methods' evaluations.
     """
     first = evaluations[0]
     candidates = first.matched.nonzero().squeeze(1)
     mean = torch.stack([evaluation.per_query_ap for evaluation in evaluations]).mean(0)[candidates]
     order = mean.argsort(descending=True, stable=True)
     places = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
-    chosen: list[int] = first.query_rows[candidates[order[torch.from_numpy(places)]]].tolist()
-    return chosen
+    rows: list[int] = first.query_rows[candidates[order[torch.from_numpy(places)]]].tolist()
+    return rows
 
 
-def collect_rank_lists(
-    label: str,
-    query: EmbeddingSet,
-    gallery: EmbeddingSet,
-    protocol: Protocol,
-    *,
-    rows: Sequence[int],
-    evaluation: Evaluation | None = None,
-    depth: int = 10,
-) -> tuple[QueryRanking, ...]:
-    """Searches with some of the queries, pictures included.
+def collect_rank_lists(label: str, test: Sides, rows: Sequence[int], *, depth: int = 10) -> tuple[QueryRanking, ...]:
+    """Searches with some of the queries, in their order, pictures included.
 
     Args:
-        label: of the method.
-        query: the searching set.
-        protocol: the rules; junk is left out.
-        rows: queries wanted, in this order.
-        evaluation: of all queries; adds each query's AP to its note.
-        depth: answers of each.
+        depth: answers of each; junk is left out.
     Raises:
         DataError: a picture cannot be read.
     """
-    chosen = query.select(torch.tensor(list(rows), dtype=torch.int64))
-    found = top_k(chosen, gallery, protocol, depth)
-    across = crosses_modalities(query, gallery)
-    notes = {} if evaluation is None else _notes(evaluation)
+    gallery, queries = test.gallery, test.query.select(torch.tensor(rows, dtype=torch.int64))
+    ranks = top_k(queries, gallery, test.protocol, depth)
+    across = crosses_modalities(test.query, gallery)
+    evaluation = test.evaluation
+    precisions = dict(zip(evaluation.query_rows.tolist(), evaluation.per_query_ap.tolist(), strict=True))
     lists = []
-    for place, row in enumerate(found.query_rows.tolist()):
+    for place, row in enumerate(ranks.query_rows.tolist()):
+        columns = (each[place].tolist() for each in (ranks.gallery_rows, ranks.right, ranks.similarities))
         answers = tuple(
             RankedPicture(read_picture(gallery.paths[entry]), right, _caption(gallery, entry), similarity)
-            for entry, right, similarity in zip(
-                found.gallery_rows[place].tolist(),
-                found.right[place].tolist(),
-                found.similarities[place].tolist(),
-                strict=True,
-            )
+            for entry, right, similarity in zip(*columns, strict=True)
             if entry >= 0
         )
         lists.append(
             QueryRanking(
                 label,
-                read_picture(chosen.paths[row]),
+                read_picture(queries.paths[row]),
                 answers,
-                _caption(chosen, row),
-                notes.get(list(rows)[row], ""),
-                MODALITIES[Modality(int(chosen.modalities[row]))] if across else "",
+                _caption(queries, row),
+                f"AP {100 * precisions[rows[row]]:.1f} %",
+                MODALITIES[Modality(int(queries.modalities[row]))] if across else "",
             )
         )
     return tuple(lists)
 
 
 def crosses_modalities(query: EmbeddingSet, gallery: EmbeddingSet) -> bool:
-    """Whether a test has pictures of both modalities.
-
-    Args:
-        query: the searching set.
-    """
+    """Whether a test has pictures of both modalities."""
     return len(torch.unique(torch.cat([query.modalities, gallery.modalities]))) > 1
 
 
@@ -246,13 +176,11 @@ def collect_pairs(
     """Night pictures beside what a method's enhancer makes of them; nothing where it has none, or changes none.
 
     Args:
-        network: a method, on any device.
+        network: a method.
         paths: night pictures.
-        size: (height, width) that the method was trained with.
+        size: (height, width) that the method was trained with, as `interpolation` and `backend`.
         captions: one a picture, or none.
         originals: the pictures before they were darkened, one a picture, or none.
-        interpolation: of the method's recipe.
-        backend: of the method's recipe.
     Raises:
         DataError: a picture cannot be read.
     """
@@ -273,21 +201,9 @@ def collect_pairs(
     bright = (enhanced.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     if np.array_equal(bright, night):  # an ablation of IDF without its curve network
         return ()
-    return tuple(
-        EnhancedPair(
-            night[place],
-            bright[place],
-            captions[place] if captions else "",
-            read(originals[place]) if originals else None,
-        )
-        for place in range(len(night))
-    )
-
-
-def _notes(evaluation: Evaluation) -> dict[int, str]:
-    """Query row -> its AP in words."""
-    values = zip(evaluation.query_rows.tolist(), evaluation.per_query_ap.tolist(), strict=True)
-    return {row: f"AP {100 * value:.1f} %" for row, value in values}
+    before: list[Picture | None] = [read(path) for path in originals] or [None] * len(night)
+    columns = (night, bright, captions or [""] * len(night), before)
+    return tuple(EnhancedPair(*pair) for pair in zip(*columns, strict=True))
 
 
 def _caption(embeddings: EmbeddingSet, row: int) -> str:

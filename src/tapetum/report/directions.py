@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tapetum.core.types import Modality
 from tapetum.report import cards, numbers
 from tapetum.report.content import Result
-from tapetum.report.views import Cell, TableRow, TableView
+from tapetum.report.tables import Cell, Table, chance_cells
 
-SHORT = {"visible": "VIS", "infrared": "IR"}
+SHORT = {Modality.VISIBLE: "VIS", Modality.INFRARED: "IR"}
 RELEASED_SCRIPT = "_released_script"  # how protocols end whose script turns round who searches whom
 COMPARED = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mean_ap": "mAP", "mean_inp": "mINP"}
 
@@ -18,35 +19,27 @@ COMPARED = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mean_a
 class Direction:
     """All results of one protocol.
 
-    Attributes:
-        name: e.g. "IR→VIS", with the protocol's where several are of one direction. A released script that turns its
-            sides round is named by the direction under which its numbers are printed: "VIS→IR (released script)".
-        protocol: its name.
-        results: one a method, labelled by the method; the baseline first.
+    A released script that turns its sides round is named by the direction under which its numbers are printed:
+    "VIS→IR (released script)".
     """
 
-    name: str
+    name: str  # e.g. "IR→VIS", with the protocol's where several are of one direction
     protocol: str
-    results: tuple[Result, ...]
+    results: tuple[Result, ...]  # one a method, labelled by the method; the baseline first
 
 
 def find_directions(results: Sequence[Result]) -> tuple[Direction, ...]:
-    """The results by protocol, where all of them search one modality with the other; else none.
-
-    Args:
-        results: of a report, the baseline first.
-    """
+    """The results by protocol, where all of them search one modality with the other; else none."""
     groups: dict[str, list[Result]] = {}
     ways: dict[str, str] = {}
     for result in results:
-        rules = result.card["rules"]
-        asking, asked = (SHORT.get(str(rules.get(f"{side}_modality"))) for side in ("query", "gallery"))
-        if asking is None or asked is None or asking == asked:
+        rules = result.card.rules
+        if rules.query_modality is None or rules.gallery_modality in (None, rules.query_modality):
             return ()
-        name = str(rules["name"])
-        groups.setdefault(name, []).append(result)
-        turned = name.endswith(RELEASED_SCRIPT)
-        ways[name] = f"{asked}→{asking} (released script)" if turned else f"{asking}→{asked}"
+        ours, theirs = SHORT[rules.query_modality], SHORT[rules.gallery_modality]
+        groups.setdefault(rules.name, []).append(result)
+        turned = rules.name.endswith(RELEASED_SCRIPT)
+        ways[rules.name] = f"{theirs}→{ours} (released script)" if turned else f"{ours}→{theirs}"
     counts = Counter(ways.values())
     return tuple(
         Direction(ways[name] if counts[ways[name]] == 1 else f"{ways[name]}, {name}", name, _by_method(group))
@@ -54,45 +47,43 @@ def find_directions(results: Sequence[Result]) -> tuple[Direction, ...]:
     )
 
 
-def compare_methods(directions: Sequence[Direction]) -> TableView:
-    """One row a method, and one for chance. Where some searched with mirrored pictures too, a column says which.
-
-    Args:
-        directions: as `find_directions` gives them, at least one.
-    """
+def compare_methods(directions: Sequence[Direction]) -> Table:
+    """One row a method, and one for chance. Where some searched with mirrored pictures too, a column says which."""
     labels = list(dict.fromkeys(result.label for direction in directions for result in direction.results))
-    found = {(direction.name, each.label): each for direction in directions for each in direction.results}
-    results = list(found.values())
+    by_place = {(direction.name, each.label): each for direction in directions for each in direction.results}
+    results = list(by_place.values())
     seconds = {each.label: each.seconds for each in results if each.seconds is not None}
-    mirrors = {label: {bool(each.card.get("mirror")) for each in results if each.label == label} for label in labels}
+    mirrors = {label: {each.card.mirror for each in results if each.label == label} for label in labels}
     mixed = len(set.union(*mirrors.values())) > 1
     rows = []
     for label in labels:
         cells = [
-            _cell(found.get((direction.name, label)), name, direction) for direction in directions for name in COMPARED
+            _cell(by_place.get((direction.name, label)), name, direction)
+            for direction in directions
+            for name in COMPARED
         ]
+        if mixed:
+            cells.append(Cell(" and ".join("on" if on else "off" for on in sorted(mirrors[label], reverse=True))))
+        if seconds:
+            cells.append(Cell(numbers.duration(seconds.get(label))))
         notes = {each.note for each in results if each.label == label}
         note = notes.pop() if len(notes) == 1 else ""  # what is said of one direction does not go for the row
-        time = [Cell(numbers.duration(seconds.get(label)))] if seconds else []
-        mirror = (
-            [Cell(" and ".join("on" if on else "off" for on in sorted(mirrors[label], reverse=True)))] if mixed else []
-        )
-        rows.append(TableRow([Cell(label, note), *cells, *mirror, *time]))
+        rows.append([Cell(label, note), *cells])
     chances = [cards.chance(direction.results[0].card) for direction in directions]
-    if any(chances):
-        cells = [
-            Cell(numbers.percent(chance[name]) if name in chance else "") for chance in chances for name in COMPARED
-        ]
-        empty = [Cell("")] * (mixed + bool(seconds))
-        rows.append(TableRow([Cell("chance", "a ranking by lot"), *cells, *empty], aside=True))
+    lot = any(chances)
+    if lot:
+        title, *cells = chance_cells(chances[0], COMPARED)
+        for chance in chances[1:]:
+            cells += chance_cells(chance, COMPARED)[1:]
+        rows.append([title, *cells, *[Cell("")] * (mixed + bool(seconds))])
     columns = ["method", *(f"{direction.name} {title}" for direction in directions for title in COMPARED.values())]
     columns += ["mirror"] * mixed + ["training"] * bool(seconds)
-    return TableView(_caption(directions), columns, rows)
+    return Table(_caption(directions), columns, rows, lot=lot)
 
 
 def _by_method(results: Sequence[Result]) -> tuple[Result, ...]:
     """Labelled by the method alone, where that is enough to tell them apart."""
-    names = [each.method or str(each.card.get("recipe", {}).get("name") or each.label) for each in results]
+    names = [each.method or str(each.card.recipe.get("name") or each.label) for each in results]
     unique = len(set(names)) == len(names)
     return tuple(replace(each, label=name) if unique else each for each, name in zip(results, names, strict=True))
 
@@ -100,19 +91,18 @@ def _by_method(results: Sequence[Result]) -> tuple[Result, ...]:
 def _cell(result: Result | None, name: str, direction: Direction) -> Cell:
     if result is None:
         return Cell(numbers.NOTHING)
-    value = cards.number(result.card, name)
-    others = [cards.number(each.card, name) for each in direction.results]
+    value = result.card.metrics.get(name)
+    others = [each.card.metrics.get(name) for each in direction.results]
     best = max((other for other in others if other is not None), default=math.nan)
-    deviation = result.card.get("trials", {}).get("deviation", {}).get(name)
-    several = int(result.card.get("trials", {}).get("count", 1)) > 1 and deviation is not None
-    small = f"± {100 * float(deviation):.1f}" if several else ""
+    deviation = result.card.deviation(name)
+    small = "" if deviation is None else f"± {100 * deviation:.1f}"
     return Cell(numbers.percent(value), small, best=len(others) > 1 and value is not None and value == best)
 
 
 def _caption(directions: Sequence[Direction]) -> str:
-    results = [result for direction in directions for result in direction.results]
-    rules = sorted({str(result.card["rules"]["ap"]) for result in results})
-    trials = sorted({int(result.card.get("trials", {}).get("count", 1)) for result in results})
+    results = [result.card for direction in directions for result in direction.results]
+    rules = sorted({card.rules.ap for card in results})
+    trials = sorted({card.num_trials for card in results})
     spread = f", mean ± deviation of {' or '.join(map(str, trials))} trials" if trials[-1] > 1 else ""
     protocols = " and ".join(direction.protocol for direction in directions)
     ways = "Every method, both directions" if len(directions) == 2 else "Every method"

@@ -8,32 +8,19 @@ NOTHING = "–"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction as percent without the sign, or a dash where there is none.
-
-    Args:
-        value: a fraction.
-        digits: after the point.
-    """
+    """A fraction as percent without the sign, or a dash where there is none."""
     return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
 
 
 def percent_interval(interval: Interval | None) -> str:
-    """An interval in percent, or nothing.
-
-    Args:
-        interval: lower and upper end, fractions.
-    """
+    """An interval of fractions in percent, or nothing."""
     if interval is None or not all(math.isfinite(end) for end in interval):
         return ""
     return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for a reader: "4.2 s", "48 s", "3 min 20 s", "2 h 5 min"; a dash where it was not measured.
-
-    Args:
-        seconds: a length of time.
-    """
+    """Seconds for a reader: "4.2 s", "48 s", "3 min 20 s", "2 h 5 min"; a dash where it was not measured."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
     whole = round(seconds)
@@ -42,3 +29,8 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(value: object) -> str:
+    """A fact; large whole numbers with commas."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and value > 9999 else str(value)

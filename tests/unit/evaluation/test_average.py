@@ -1,7 +1,7 @@
 """Means over trainings: which cards may stand together."""
 
-import copy
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,13 +9,12 @@ import pytest
 from tapetum.core.errors import ProtocolError
 from tapetum.evaluation.average import average_cards
 from tapetum.evaluation.bootstrap import QUANTITIES
-
-Card = dict[str, Any]
+from tapetum.evaluation.card import Card, from_content
 
 
 def make(trial: int, *, seed: int = 0, **changes: Any) -> Card:
     """A card of RegDB as an evaluation writes it, in what matters here; "a__b" names what is deeper."""
-    card: Card = {
+    card: dict[str, Any] = {
         "format": 1,
         "protocol": "regdb_vis_to_ir",
         "ap": "step",
@@ -46,7 +45,7 @@ def make(trial: int, *, seed: int = 0, **changes: Any) -> Card:
         for part in path:
             inner = inner[part]
         inner[last] = value
-    return card
+    return from_content(card)
 
 
 def test_ten_divisions_have_one_mean_and_the_sample_deviation() -> None:
@@ -63,9 +62,7 @@ def test_ten_divisions_have_one_mean_and_the_sample_deviation() -> None:
 
 def test_reranked_numbers_are_averaged_as_well() -> None:
     cards = {str(trial): make(trial, rerank={"k1": 20}) for trial in (1, 2)}
-    for card in cards.values():
-        card["reranked"] = copy.deepcopy(card["metrics"])
-    found = average_cards(cards)
+    found = average_cards({name: replace(card, reranked=card.metrics) for name, card in cards.items()})
     assert found["reranked"] == found["metrics"]
     assert found["reranked_deviation"] == found["deviation"]
 

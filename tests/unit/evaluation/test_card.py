@@ -9,13 +9,13 @@ import torch
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
-from tapetum.evaluation.card import build_card, describe_diff, diff_cards, read_card, write_card
+from tapetum.evaluation.card import Card, build_card, describe_diff, diff_cards, read_card, write_card
 from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.evaluation.slices import by_camera_pair
 
 Sides = tuple[EmbeddingSet, EmbeddingSet]
-Build = Callable[..., dict[str, Any]]
+Build = Callable[..., Card]
 NIGHT = Protocol("night600", ap="trapezoid", unmatched="count", ties="larger_index_first")
 LIGHT = ["low"] * 50 + ["medium"] * 30
 
@@ -24,7 +24,7 @@ LIGHT = ["low"] * 50 + ["medium"] * 30
 def build(searched: Sides) -> Build:
     query, gallery = searched
 
-    def make(protocol: Protocol = NIGHT, **changes: Any) -> dict[str, Any]:
+    def make(protocol: Protocol = NIGHT, **changes: Any) -> Card:
         facts: dict[str, Any] = {
             "method": "idf",
             "recipe": {"name": "idf_scene", "method": {"name": "idf"}},
@@ -49,24 +49,24 @@ def test_a_card_says_everything_about_its_number(build: Build, searched: Sides) 
         slices={"camera pair": by_camera_pair(*searched, NIGHT)},
     )
     found = evaluate(*searched, NIGHT)
-    assert (card["protocol"], card["ap"], card["cmc"], card["seed"]) == ("night600", "trapezoid", "pictures", 7)
-    assert card["rules"]["unmatched"] == "count"
-    numbers = card["metrics"]
+    assert (card.rules.name, card.rules.ap, card.rules.cmc, card.seed) == ("night600", "trapezoid", "pictures", 7)
+    assert card.rules.unmatched == "count"
+    numbers = card.metrics
     assert numbers["mean_ap"] == numbers["mean_ap_trapezoid"] == found.metrics.mean_ap
     assert numbers["mean_ap_step"] == pytest.approx(float(found.per_query_ap_step.mean()))
     assert numbers["mean_ap_step"] > numbers["mean_ap_trapezoid"]
     assert [numbers[name] for name in ("rank1", "rank5", "rank10")] == [found.metrics.rank(k) for k in (1, 5, 10)]
     assert numbers["cmc"] == found.metrics.cmc.tolist()
-    assert card["bootstrap"]["mean_ap"]["low"] < numbers["mean_ap"] < card["bootstrap"]["mean_ap"]["high"]
-    assert 0 < card["chance"]["mean_ap"] < numbers["mean_ap"]
-    assert card["rerank"]["k1"] == 8
-    assert card["reranked"]["mean_ap"] != numbers["mean_ap"]
-    assert card["trials"]["count"] == 1
-    assert {"tapetum", "python", "torch", "numpy"} <= set(card["versions"])
-    low = card["slices"]["light"]["low"]
+    assert card.bootstrap["mean_ap"]["low"] < numbers["mean_ap"] < card.bootstrap["mean_ap"]["high"]
+    assert 0 < card.chance["mean_ap"] < numbers["mean_ap"]
+    assert card.rerank["k1"] == 8
+    assert card.reranked["mean_ap"] != numbers["mean_ap"]
+    assert card.trials["count"] == 1
+    assert {"tapetum", "python", "torch", "numpy"} <= set(card.versions)
+    low = card.slices["light"]["low"]
     assert low["num_queries"] == 50
     assert low["mean_ap_interval"]["low"] < low["mean_ap"] < low["mean_ap_interval"]["high"]
-    assert len(card["slices"]["camera pair"]) == 12
+    assert len(card.slices["camera pair"]) == 12
 
 
 def test_trials_stand_in_the_card_with_mean_and_deviation(searched: Sides) -> None:
@@ -77,12 +77,12 @@ def test_trials_stand_in_the_card_with_mean_and_deviation(searched: Sides) -> No
         trials, method="ide", recipe={}, checkpoint={}, data={}, mirror=False, seed=0, seconds=0.0, draws=50,
         labels={"light": LIGHT},
     )  # fmt: skip
-    each = [trial["mean_ap"] for trial in card["trials"]["each"]]
-    assert card["metrics"]["mean_ap"] == pytest.approx(sum(each) / 2)
-    assert card["trials"]["deviation"]["mean_ap"] > 0
-    assert card["rules"]["gallery_modality"] == "visible"
-    assert card["metrics"]["num_queries"] == 80  # of one trial
-    assert card["slices"]["light"]["low"]["num_queries"] == 50
+    each = [trial["mean_ap"] for trial in card.trials["each"]]
+    assert card.metrics["mean_ap"] == pytest.approx(sum(each) / 2)
+    assert card.trials["deviation"]["mean_ap"] > 0
+    assert card.rules.gallery_modality == Modality.VISIBLE
+    assert card.metrics["num_queries"] == 80  # of one trial
+    assert card.slices["light"]["low"]["num_queries"] == 50
 
 
 def test_a_card_survives_the_disk(build: Build, tmp_path: Path) -> None:
@@ -90,6 +90,24 @@ def test_a_card_survives_the_disk(build: Build, tmp_path: Path) -> None:
     write_card(tmp_path / "card.json", card)
     assert read_card(tmp_path / "card.json") == card
     assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
+
+
+def test_an_older_card_is_read_and_what_it_lacks_is_empty(tmp_path: Path) -> None:
+    rules = {"name": "llcm", "query_modality": "infrared", "junk_camera_pairs": [[3, 2]], "ap": "trapezoid"}
+    (tmp_path / "old.json").write_text(json.dumps({"format": 1, "rules": rules, "metrics": {"rank1": 0.5}}))
+    card = read_card(tmp_path / "old.json")
+    assert card.rules == Protocol("llcm", query_modality=Modality.INFRARED, junk_camera_pairs=((3, 2),), ap="trapezoid")
+    assert (card.metrics, card.num_trials, card.deviation("rank1"), card.reranked) == ({"rank1": 0.5}, 1, None, None)
+
+
+def test_a_card_on_the_disk_holds_its_rules_in_full_and_in_brief(build: Build, tmp_path: Path) -> None:
+    write_card(tmp_path / "card.json", build())
+    content = json.loads((tmp_path / "card.json").read_text())
+    assert (content["format"], content["protocol"], content["ap"], content["cmc"]) == (
+        1, "night600", "trapezoid", "pictures",
+    )  # fmt: skip
+    assert content["rules"]["query_modality"] is None
+    assert "worst_queries" not in content
 
 
 def test_files_that_are_no_card_are_named(tmp_path: Path, build: Build) -> None:
@@ -101,6 +119,9 @@ def test_files_that_are_no_card_are_named(tmp_path: Path, build: Build) -> None:
     (tmp_path / "other.json").write_text(json.dumps({"hello": 1}))
     with pytest.raises(DataError, match=r"other\.json: is JSON but no result card"):
         read_card(tmp_path / "other.json")
+    (tmp_path / "newer.json").write_text(json.dumps({"metrics": {}, "rules": {"name": "a", "unheard_of": 1}}))
+    with pytest.raises(DataError, match=r"newer\.json: its rules cannot be read \(.*unheard_of"):
+        read_card(tmp_path / "newer.json")
     with pytest.raises(OutputError, match=r"card\.json: cannot be written"):
         write_card(tmp_path / "missing" / "card.json", build())
 

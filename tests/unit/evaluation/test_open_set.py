@@ -8,7 +8,7 @@ import torch
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
-from tapetum.evaluation import open_set
+from tapetum.evaluation import verification
 from tapetum.evaluation.open_set import available_pictures, check_searches, count_searches
 from tapetum.evaluation.verification import BINS, Comparison, build_comparisons, rates_above
 
@@ -54,7 +54,7 @@ def test_the_false_alarms_of_a_gallery_are_the_mean_over_all_galleries_of_its_si
     assert rates_above(counts.strangers[size], [0.25])[0] == pytest.approx(expected, abs=1e-6)
     found = check_searches(comparison, [(size, 0.25)], rng=np.random.default_rng(0), draws=20)
     assert found.false_alarms[0] == pytest.approx(expected, abs=1e-9)
-    monkeypatch.setattr(open_set, "PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(verification, "PAIRS_AT_ONCE", 1)
     again = count_searches(comparison, [size])
     assert np.allclose(again.strangers[size], counts.strangers[size])
 

@@ -10,7 +10,7 @@ import torch
 from tapetum.core.errors import ProtocolError
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
-from tapetum.evaluation import pair_distances
+from tapetum.evaluation import verification
 from tapetum.evaluation.pair_distances import BINS, PairDistances, compute_pair_distances
 
 
@@ -33,7 +33,7 @@ def slow(first: EmbeddingSet, second: EmbeddingSet) -> dict[bool, list[float]]:
 
 @pytest.mark.parametrize("at_once", [2**22, 50])
 def test_every_pair_is_in_its_bin_whatever_is_counted_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_distances, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(verification, "PAIRS_AT_ONCE", at_once)
     infrared, visible = pictures(60, 1, 0), pictures(47, 0, 1)
     found, expected = compute_pair_distances(infrared, visible), slow(infrared, visible)
     for counts, mean, same in ((found.intra, found.intra_mean, True), (found.inter, found.inter_mean, False)):

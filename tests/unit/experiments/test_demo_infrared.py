@@ -136,9 +136,10 @@ def test_pictures_that_were_not_kept_are_described_alike(
 
 
 def test_other_pictures_than_those_of_the_card_are_refused(options: InfraredDemoOptions, metrics: dict) -> None:
-    card = json.loads(json.dumps(read_runs([options.out / "agw"])[0].results[0].card))
+    card = read_runs([options.out / "agw"])[0].results[0].card
     describe_sides(options.out / "agw", card=card)
-    card["data"]["pictures"]["query"] = "0123456789abcdef"
+    pictures = {**card.data["pictures"], "query": "0123456789abcdef"}
+    card = replace(card, data={**card.data, "pictures": pictures})
     with pytest.raises(DataError, match=r"not those of its result card; .*--data synth=ROOT"):
         describe_sides(options.out / "agw", card=card)
 

@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.inference import evaluate as module
 from tapetum.inference.embedder import Embedder
-from tapetum.inference.evaluate import evaluate_protocols, evaluate_run
+from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report.runs import read_test
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.run_folder import RunFolder
@@ -30,6 +31,11 @@ from tapetum.training.train import train
 Build = Callable[..., Recipe]
 
 
+def evaluate_one(place: Path, protocol: str | None = None, **settings: Any) -> Evaluated:
+    (result,) = evaluate_run(place, [protocol], **settings)
+    return result
+
+
 @pytest.fixture(scope="module")
 def run(tiny_recipe: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("evaluate") / "run"
@@ -38,39 +44,39 @@ def run(tiny_recipe: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_card_holds_every_circumstance_of_its_numbers(run: Path, people: Path) -> None:
-    found = evaluate_run(run, rerank=RerankOptions(k1=3, k2=2), draws=50)
+    found = evaluate_one(run, rerank=RerankOptions(k1=3, k2=2), draws=50)
     assert found.path == RunFolder(run).evaluation / "night600_rerank.json"
     card = read_card(found.path)
-    assert card["protocol"] == "night600"
-    assert card["ap"] == "trapezoid"
-    assert card["mirror"] is True
-    assert card["rerank"]["k1"] == 3
-    assert 0 < card["metrics"]["rank1"] <= 1
-    assert card["reranked"]["num_queries"] == card["metrics"]["num_queries"] == 8
-    assert card["checkpoint"]["chosen_by"] == "last complete epoch, 1 of 1"
-    assert card["checkpoint"]["precision"] == "fp32"
-    assert card["data"]["query"] == 8
-    assert card["data"]["gallery"] == 32
-    assert len(card["data"]["fingerprint"]) == 16
-    assert card["recipe"]["sampler"]["batch"] == 8
-    assert card["seed"] == 2021
-    assert set(card["slices"]) == {"camera", "camera_pair", "light", "size", "noise"}
+    assert card.rules.name == "night600"
+    assert card.rules.ap == "trapezoid"
+    assert card.mirror is True
+    assert card.rerank["k1"] == 3
+    assert 0 < card.metrics["rank1"] <= 1
+    assert card.reranked["num_queries"] == card.metrics["num_queries"] == 8
+    assert card.checkpoint["chosen_by"] == "last complete epoch, 1 of 1"
+    assert card.checkpoint["precision"] == "fp32"
+    assert card.data["query"] == 8
+    assert card.data["gallery"] == 32
+    assert len(card.data["fingerprint"]) == 16
+    assert card.recipe["sampler"]["batch"] == 8
+    assert card.seed == 2021
+    assert set(card.slices) == {"camera", "camera_pair", "light", "size", "noise"}
     for name in ("camera", "light", "size", "noise"):
-        levels = card["slices"][name].values()
+        levels = card.slices[name].values()
         assert sum(level["num_queries"] for level in levels) == 8
         assert all(
             level["mean_ap_interval"]["low"] <= level["mean_ap"] <= level["mean_ap_interval"]["high"]
             for level in levels
         )
-    assert set(card["slices"]["camera"]) == {"camera 1", "camera 2"}
-    worst = card["worst_queries"]
+    assert set(card.slices["camera"]) == {"camera 1", "camera 2"}
+    worst = card.worst_queries
     assert [entry["ap"] for entry in worst] == sorted(entry["ap"] for entry in worst)
 
 
 def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothing_has_changed(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate_run(run, draws=10)
+    evaluate_one(run, draws=10)
     described: list[int] = []
     honest = Embedder.describe
 
@@ -79,15 +85,15 @@ def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothin
         return honest(self, records, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Embedder, "describe", counting)
-    a = evaluate_run(run, protocol="night600_step", draws=10)
+    a = evaluate_one(run, protocol="night600_step", draws=10)
     assert described == []
     assert a.path.name == "night600_night600_step.json"
-    evaluate_run(run, mirror=False, draws=10)
-    evaluate_run(run, precision="bf16", draws=10)
+    evaluate_one(run, mirror=False, draws=10)
+    evaluate_one(run, precision="bf16", draws=10)
     assert described == [8, 32, 8, 32]
     kept = RunFolder(run).evaluation / "night600_bf16_query.safetensors"
     kept.write_bytes(kept.read_bytes()[:100])
-    evaluate_run(run, precision="bf16", draws=10)
+    evaluate_one(run, precision="bf16", draws=10)
     assert described == [8, 32, 8, 32, 8]
 
 
@@ -95,12 +101,12 @@ def test_other_options_and_precision_have_cards_and_embeddings_of_their_own(
     run: Path, people: Path, tmp_path: Path
 ) -> None:
     own = Embedder(run).recipe.data
-    usual = evaluate_run(run, data=own, out=tmp_path, draws=10)
+    usual = evaluate_one(run, data=own, out=tmp_path, draws=10)
     other = own.model_copy(update={"options": {"holdout_first": True}})
-    options = evaluate_run(
+    options = evaluate_one(
         run, dataset=open_dataset("night600", people, options=other.options), data=other, out=tmp_path, draws=10
     )
-    precise = evaluate_run(run, precision="bf16", out=tmp_path, draws=10)
+    precise = evaluate_one(run, precision="bf16", out=tmp_path, draws=10)
     assert [found.path.stem for found in (usual, options, precise)] == [
         "night600", "night600_holdout-first-True", "night600_bf16",
     ]  # fmt: skip
@@ -110,7 +116,7 @@ def test_other_options_and_precision_have_cards_and_embeddings_of_their_own(
     for found, test in zip((usual, options, precise), kept, strict=True):
         assert test is not None
         assert torch.equal(test.query.vectors, found.query.vectors)
-    foreign = {**usual.card, "checkpoint": {**usual.card["checkpoint"], "digest": "0" * 16}}
+    foreign = replace(usual.card, checkpoint={**usual.card.checkpoint, "digest": "0" * 16})
     with pytest.raises(ProtocolError, match="of other weights, pictures or precision than the result card of night600"):
         read_test(folder, foreign)
 
@@ -119,12 +125,12 @@ def test_several_trials_of_nothing_drawn_are_refused(run: Path, people: Path) ->
     dataset = open_dataset("night600", people)
     protocols = {"night600": replace(dataset.protocols["night600"], trials=10)}
     with pytest.raises(ProtocolError, match="wants 10 trials and draws nothing"):
-        evaluate_run(run, dataset=replace(dataset, protocols=protocols), draws=10)
+        evaluate_one(run, dataset=replace(dataset, protocols=protocols), draws=10)
 
 
 def test_the_difference_of_two_cards_names_what_was_changed(run: Path) -> None:
-    a = read_card(evaluate_run(run, draws=10).path)
-    b = read_card(evaluate_run(run, protocol="night600_step", mirror=False, draws=10).path)
+    a = read_card(evaluate_one(run, draws=10).path)
+    b = read_card(evaluate_one(run, protocol="night600_step", mirror=False, draws=10).path)
     groups = diff_cards(a, b)
     assert {difference.name for difference in groups["protocol"]} >= {"rules.ap", "mirror"}
     assert groups["data"] == []
@@ -135,33 +141,33 @@ def test_another_dataset_may_be_evaluated_and_gets_its_own_card(run: Path, peopl
     from tapetum.data.datasets.market1501 import write_miniature
 
     write_miniature(tmp_path, numpy_generator(0))
-    found = evaluate_run(run, dataset=open_dataset("market1501", tmp_path), draws=10)
+    found = evaluate_one(run, dataset=open_dataset("market1501", tmp_path), draws=10)
     assert found.path.name.startswith("market1501")
-    assert found.card["data"]["name"] == "market1501"
-    assert found.card["recipe"]["data"]["name"] == "night600"
+    assert found.card.data["name"] == "market1501"
+    assert found.card.recipe["data"]["name"] == "night600"
 
 
 def test_a_checkpoint_file_alone_is_evaluated_beside_itself_or_where_told(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(RunFolder(run).last.read_bytes())
-    assert evaluate_run(path, draws=10).path == tmp_path / "mine.evaluation" / "night600.json"
-    assert evaluate_run(path, out=tmp_path / "there", draws=10).path == tmp_path / "there" / "night600.json"
+    assert evaluate_one(path, draws=10).path == tmp_path / "mine.evaluation" / "night600.json"
+    assert evaluate_one(path, out=tmp_path / "there", draws=10).path == tmp_path / "there" / "night600.json"
 
 
 def test_what_cannot_be_evaluated_is_refused(run: Path, people: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such run folder"):
-        evaluate_run(tmp_path / "nothing")
+        evaluate_one(tmp_path / "nothing")
     with pytest.raises(RecipeError, match="protocol 'night60' is unknown"):
-        evaluate_run(run, protocol="night60")
+        evaluate_one(run, protocol="night60")
     shutil.copytree(people, tmp_path / "data")
     shutil.rmtree(tmp_path / "data" / "query_3")
     (tmp_path / "data" / "query_3").mkdir()
     with pytest.raises(DataError, match="no picture of split 'query'"):
-        evaluate_run(run, dataset=open_dataset("night600", tmp_path / "data"), out=tmp_path / "out")
+        evaluate_one(run, dataset=open_dataset("night600", tmp_path / "data"), out=tmp_path / "out")
     victim = sorted((people / "query_3").iterdir())[0]
     (tmp_path / "data" / "query_3" / victim.name).write_bytes(victim.read_bytes()[:30])
     with pytest.raises(DataError, match=victim.name):
-        evaluate_run(run, dataset=open_dataset("night600", tmp_path / "data"), out=tmp_path / "out")
+        evaluate_one(run, dataset=open_dataset("night600", tmp_path / "data"), out=tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.json"))
 
 
@@ -190,7 +196,7 @@ def test_vectors_of_another_making_are_not_searched(run: Path, people: Path, tmp
 
 
 def test_the_card_is_plain_json_without_paths_of_the_machine(run: Path, people: Path) -> None:
-    found = evaluate_run(run, draws=10)
+    found = evaluate_one(run, draws=10)
     content = json.loads(found.path.read_text())
     content["recipe"]["data"].pop("root")  # the recipe says where its pictures were
     assert str(people) not in json.dumps(content)
@@ -218,27 +224,27 @@ LLCM = [f"llcm_revised_{name}" for name in ("nir_to_vis", "vis_to_nir", "vis_to_
 def test_drawn_galleries_stand_on_the_card_with_their_source_and_every_trial(
     run: Path, crossed: Dataset, tmp_path: Path
 ) -> None:
-    found = evaluate_run(run, dataset=crossed, out=tmp_path, draws=50)
+    found = evaluate_one(run, dataset=crossed, out=tmp_path, draws=50)
     card = read_card(found.path)
-    assert card["galleries"] == "galleries drawn by the released codes' seeded choice"
-    assert card["trials"]["count"] == len(card["trials"]["each"]) == 10
-    each = [trial["mean_ap"] for trial in card["trials"]["each"]]
-    assert card["metrics"]["mean_ap"] == pytest.approx(np.mean(each))
-    assert card["trials"]["deviation"]["mean_ap"] == pytest.approx(np.std(each, ddof=1))
-    assert card["metrics"]["num_queries"] == card["data"]["query"] == 36
-    assert set(card["slices"]["camera_pair"]) == {"camera 1 to camera 2", "camera 2 to camera 1"}
-    assert sum(level["num_queries"] for level in card["slices"]["light"].values()) == 36
+    assert card.galleries == "galleries drawn by the released codes' seeded choice"
+    assert card.num_trials == len(card.trials["each"]) == 10
+    each = [trial["mean_ap"] for trial in card.trials["each"]]
+    assert card.metrics["mean_ap"] == pytest.approx(np.mean(each))
+    assert card.trials["deviation"]["mean_ap"] == pytest.approx(np.std(each, ddof=1))
+    assert card.metrics["num_queries"] == card.data["query"] == 36
+    assert set(card.slices["camera_pair"]) == {"camera 1 to camera 2", "camera 2 to camera 1"}
+    assert sum(level["num_queries"] for level in card.slices["light"].values()) == 36
     assert all(
         level["mean_ap_interval"]["low"] <= level["mean_ap"] <= level["mean_ap_interval"]["high"]
-        for level in card["slices"]["camera"].values()
+        for level in card.slices["camera"].values()
     )
-    assert card["bootstrap"]["mean_ap"]["low"] < card["metrics"]["mean_ap"] < card["bootstrap"]["mean_ap"]["high"]
-    assert card["chance"]["rank1"] == pytest.approx(1 / 11)  # one of twelve, without the own camera
-    assert len(found.gallery) <= card["data"]["gallery"] == 36
+    assert card.bootstrap["mean_ap"]["low"] < card.metrics["mean_ap"] < card.bootstrap["mean_ap"]["high"]
+    assert card.chance["rank1"] == pytest.approx(1 / 11)  # one of twelve, without the own camera
+    assert len(found.gallery) <= card.data["gallery"] == 36
     alone = evaluate(found.query, found.gallery.select(found.drawn[4]), crossed.protocol())
     assert torch.equal(alone.per_query_ap, found.trials[4].per_query_ap)
     means = torch.stack([trial.per_query_ap for trial in found.trials]).mean(0)
-    assert [worst["ap"] for worst in card["worst_queries"]] == pytest.approx(means.sort().values[:10].tolist())
+    assert [worst["ap"] for worst in card.worst_queries] == pytest.approx(means.sort().values[:10].tolist())
 
 
 def test_several_protocols_describe_each_picture_once(
@@ -252,16 +258,16 @@ def test_several_protocols_describe_each_picture_once(
         return honest(self, records, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Embedder, "describe", counting)
-    first = evaluate_run(run, dataset=crossed, protocol=LLCM[0], out=tmp_path, draws=10)
+    first = evaluate_one(run, dataset=crossed, protocol=LLCM[0], out=tmp_path, draws=10)
     assert len(described) == len(set(described)) == len(first.query) + len(first.gallery)
-    found = evaluate_protocols(run, ["all"], dataset=crossed, out=tmp_path, draws=10)
-    assert [each.card["protocol"] for each in found] == LLCM
+    found = evaluate_run(run, ["all"], dataset=crossed, out=tmp_path, draws=10)
+    assert [each.card.rules.name for each in found] == LLCM
     assert len(described) == len(set(described)) == 72
     assert torch.equal(found[0].trials[3].per_query_ap, first.trials[3].per_query_ap)
     released = found[2]
-    assert (len(released.trials[0].matched), released.card["data"]["gallery"]) == (12, 36)  # a person under a camera
-    assert released.card["galleries"] == "queries drawn by the released codes' seeded choice"
-    evaluate_protocols(run, [*LLCM, LLCM[0]], dataset=crossed, out=tmp_path, draws=10)
+    assert (len(released.trials[0].matched), released.card.data["gallery"]) == (12, 36)  # a person under a camera
+    assert released.card.galleries == "queries drawn by the released codes' seeded choice"
+    evaluate_run(run, [*LLCM, LLCM[0]], dataset=crossed, out=tmp_path, draws=10)
     assert len(described) == 72
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *sorted(f"llcm_{name}.json" for name in LLCM), "llcm_test.safetensors",
@@ -281,11 +287,11 @@ def test_another_source_of_galleries_is_a_difference_of_protocol(run: Path, cros
         drawn.setdefault((record.camid, record.pid), []).append(int(record.path.stem[-5]))
     orders = {key: np.tile(np.array(numbers)[::-1], (10, 1)) for key, numbers in drawn.items()}
     assert all(0 in order for order in orders.values())  # the frames are counted from 0 here
-    seeded = evaluate_run(run, dataset=crossed, out=tmp_path / "a", draws=10).card
+    seeded = evaluate_one(run, dataset=crossed, out=tmp_path / "a", draws=10).card
     ordered = replace(crossed, permutations=orders, permutation_file="rand_perm_cam.mat")
-    permuted = evaluate_run(run, dataset=ordered, out=tmp_path / "b", draws=10).card
-    assert permuted["galleries"] == "rand_perm_cam.mat"
-    assert permuted["trials"]["deviation"]["mean_ap"] == pytest.approx(0)  # every trial takes the same here
+    permuted = evaluate_one(run, dataset=ordered, out=tmp_path / "b", draws=10).card
+    assert permuted.galleries == "rand_perm_cam.mat"
+    assert permuted.trials["deviation"]["mean_ap"] == pytest.approx(0)  # every trial takes the same here
     groups = diff_cards(seeded, permuted)
     assert [difference.name for difference in groups["protocol"]] == ["galleries"]
     assert groups["data"] == groups["model"] == []
@@ -295,7 +301,7 @@ def test_a_missing_modality_is_named_with_the_data_set(run: Path, crossed: Datas
     visible = tuple(record for record in crossed.records if record.modality == Modality.VISIBLE)
     with pytest.raises(DataError, match=r"llcm: no infrared picture as query for protocol llcm_revised_nir_to_vis in .*"
                        "it has 36 test visible, 12 train"):  # fmt: skip
-        evaluate_run(run, dataset=replace(crossed, records=visible), out=tmp_path, draws=10)
+        evaluate_one(run, dataset=replace(crossed, records=visible), out=tmp_path, draws=10)
 
 
 CROSSED = ["sampler={name: cross_modality, ids: 2, pictures: 2, steps: 1}", "schedule.epochs=1"]
@@ -320,13 +326,13 @@ def test_another_division_of_the_people_than_was_trained_on_is_not_tested(
     words = r"trained with data\.options\.trial = 3; regdb with trial = 2 .* would be tested: keep 3, or take weights"
     for place in (tmp_path / "run", checkpoint):
         with pytest.raises(RecipeError, match=words):
-            evaluate_run(place, dataset=second, data=other, draws=10)
+            evaluate_one(place, dataset=second, data=other, draws=10)
     first = recipe.data.model_copy(update={"options": {}})
     with pytest.raises(RecipeError, match=r"= 3; regdb with trial = 1 "):
-        evaluate_run(tmp_path / "run", dataset=open_dataset("regdb", divided), data=first, draws=10)
+        evaluate_one(tmp_path / "run", dataset=open_dataset("regdb", divided), data=first, draws=10)
     assert not (tmp_path / "run" / "evaluation").exists()
-    card = evaluate_run(tmp_path / "run", draws=10).card
-    assert (card["data"]["division"], card["data"]["options"]) == ({"trial": 3}, {})
+    card = evaluate_one(tmp_path / "run", draws=10).card
+    assert (card.data["division"], card.data["options"]) == ({"trial": 3}, {})
     further = [*settings, "data.options={trial: 4}", f"init.weights={checkpoint}"]
     with pytest.raises(RecipeError, match=r"trained with data\.options\.trial = 3; regdb with trial = 4 "):
         train(tiny_recipe(overrides=further), tmp_path / "further")
@@ -334,10 +340,10 @@ def test_another_division_of_the_people_than_was_trained_on_is_not_tested(
 
 def test_weights_of_other_pictures_may_be_tested_on_any_division(run: Path, divided: Path, tmp_path: Path) -> None:
     dataset = open_dataset("regdb", divided, options={"trial": 7})
-    assert evaluate_run(run, dataset=dataset, out=tmp_path, draws=10).card["data"]["division"] == {"trial": 7}
+    assert evaluate_one(run, dataset=dataset, out=tmp_path, draws=10).card.data["division"] == {"trial": 7}
 
 
 def test_reading_options_other_than_the_usual_ones_stand_on_the_card(run: Path, people: Path, tmp_path: Path) -> None:
     for given, expected in (({"holdout_first": False}, {}), ({"holdout_first": True}, {"holdout_first": True})):
-        card = evaluate_run(run, dataset=open_dataset("night600", people, options=given), out=tmp_path, draws=10).card
-        assert (card["data"]["options"], card["data"]["division"]) == (expected, {})
+        card = evaluate_one(run, dataset=open_dataset("night600", people, options=given), out=tmp_path, draws=10).card
+        assert (card.data["options"], card.data["division"]) == (expected, {})

@@ -90,8 +90,8 @@ CHECKED = {  # what the check of a calibration found
 }
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: draw_curves(RUNS),
-    "cmc": lambda: draw_cmc({"IDE+": np.linspace(0.5, 1, 50), "IDF": np.linspace(0.6, 1, 10)}, chance=np.full(50, 0.1)),
-    "slices": lambda: draw_slices(LEVELS, (10, 5, 0), VALUES, intervals=INTERVALS, chance=0.02),
+    "cmc": lambda: draw_cmc({"IDE+": np.linspace(0.5, 1, 50), "IDF": np.linspace(0.6, 1, 10)}),
+    "slices": lambda: draw_slices(LEVELS, (10, 5, 0), VALUES, intervals=INTERVALS),
     "histograms": lambda: draw_histograms(statistics()),
     "ranking_list": lambda: draw_ranking_list(
         pictures(2), [pictures(3), pictures(2)], [[True, False, True], [False, False]], captions=["a", "b"], title="IDF"

@@ -16,7 +16,7 @@ from tapetum.core.errors import OutputError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
-from tapetum.evaluation.card import build_card
+from tapetum.evaluation.card import Card, build_card, from_content
 from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.pair_distances import BINS, PairDistances
 from tapetum.plots.embedding import EmbeddingMap
@@ -77,8 +77,12 @@ def picture(seed: int, height: int = 64, width: int = 32) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 50, (height, width, 3), dtype=np.uint8)
 
 
-def card(mean_ap: float) -> dict[str, Any]:
-    """A card in the shape of `tapetum.evaluation.card`, with round numbers."""
+def card(mean_ap: float) -> Card:
+    return from_content(card_content(mean_ap))
+
+
+def card_content(mean_ap: float) -> dict[str, Any]:
+    """A card with round numbers."""
     row = {"rank1": mean_ap + 0.1, "rank5": mean_ap + 0.2, "rank10": mean_ap + 0.3, "mean_ap": mean_ap, "mean_inp": 0.1}
     slices = {
         "light": {"low": {**row, "num_queries": 30, "mean_ap_interval": {"low": mean_ap - 0.1, "high": mean_ap + 0.1}}},
@@ -145,9 +149,9 @@ def full_content() -> ReportContent:
     )
 
 
-def across(mean_ap: float, query: str, gallery: str) -> dict[str, Any]:
+def across(mean_ap: float, query: str, gallery: str) -> Card:
     """A card of ten drawn galleries in one direction."""
-    found = card(mean_ap)
+    found = card_content(mean_ap)
     name = f"llcm_{query}_to_{gallery}"
     found["rules"] = {
         "name": name,
@@ -160,7 +164,7 @@ def across(mean_ap: float, query: str, gallery: str) -> dict[str, Any]:
     found["metrics"]["rank20"] = mean_ap + 0.4
     deviation = dict.fromkeys(("rank1", "rank5", "rank10", "rank20", "mean_inp"), 0.011) | {"mean_ap": 0.022}
     found["trials"] = {"count": 10, "deviation": deviation}
-    return found
+    return from_content(found)
 
 
 def content_across() -> ReportContent:

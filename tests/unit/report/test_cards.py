@@ -1,5 +1,6 @@
 """What a report takes out of result cards."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,19 @@ import torch
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
-from tapetum.evaluation.card import build_card
+from tapetum.evaluation.card import Card, build_card, from_content, leaves
 from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.slices import by_camera_pair
 from tapetum.report import cards
 from tapetum.report.content import Result
+from tapetum.report.tables import LONGEST_VALUE, short_text
 
 
-def dark_camera_card() -> dict[str, Any]:
+def partial(**content: Any) -> Card:
+    return from_content({"rules": {"name": "toy"}, "metrics": {}} | content)
+
+
+def dark_camera_card() -> Card:
     """Eight people under three cameras as points with noise; camera 3 is so dark that its vectors are pure noise."""
     rng = torch.Generator().manual_seed(0)
     people = torch.randn(8, 16, generator=rng)
@@ -59,9 +65,9 @@ def test_a_planted_dark_camera_comes_out_worst() -> None:
 
 
 def test_the_worst_slices_of_several_methods_are_those_worst_for_all_of_them() -> None:
-    def card(low: float, high: float) -> dict[str, Any]:
+    def card(low: float, high: float) -> Card:
         row = {"num_queries": 20, "rank1": 0.5}
-        return {"slices": {"light": {"low": {**row, "mean_ap": low}, "high": {**row, "mean_ap": high}}}}
+        return partial(slices={"light": {"low": {**row, "mean_ap": low}, "high": {**row, "mean_ap": high}}})
 
     worst = cards.worst_slices([Result("a", card(0.1, 0.2)), Result("b", card(0.5, 0.3))], count=1)
     assert [(one.method, one.slice, one.mean_ap) for one in worst] == [
@@ -80,7 +86,7 @@ def test_levels_stand_in_their_own_order_and_numbers_in_theirs() -> None:
     row = {"num_queries": 3, "rank1": 0.5, "mean_ap": 0.4}
 
     def levels(*names: str) -> tuple[str, ...]:
-        card = {"slices": {"property": dict.fromkeys(names, row)}}
+        card = partial(slices={"property": dict.fromkeys(names, row)})
         return cards.breakdowns([Result("IDE+", card)])[0].levels
 
     assert levels("high", "low", "medium") == ("low", "medium", "high")
@@ -90,28 +96,29 @@ def test_levels_stand_in_their_own_order_and_numbers_in_theirs() -> None:
 
 def test_a_method_without_a_slice_has_no_bar_there() -> None:
     row = {"num_queries": 3, "rank1": 0.5, "mean_ap": 0.4, "mean_ap_interval": {"low": 0.3, "high": 0.5}}
-    both = [Result("a", {"slices": {"light": {"low": row, "high": row}}}), Result("b", {"slices": {}})]
+    both = [Result("a", partial(slices={"light": {"low": row, "high": row}})), Result("b", partial())]
     (light,) = cards.breakdowns(both)
     assert light.values["a"].tolist() == [0.4, 0.4]
     assert np.isnan(light.values["b"]).all()
 
 
 def test_every_field_of_a_card_is_listed_and_long_values_are_cut() -> None:
-    listed = dict(cards.flatten({"a": {"b": 0.123456, "c": None}, "cmc": list(range(200)), "e": {}}))
+    content = {"a": {"b": 0.123456, "c": None}, "cmc": list(range(200)), "e": {}}
+    listed = {name: short_text(value) for name, value in leaves(content)}
     assert listed["a.b"] == "0.1235"
     assert listed["a.c"] == "none"
     assert listed["cmc"].startswith("0, 1, 2")
-    assert len(listed["cmc"]) == cards.LONGEST_VALUE
+    assert len(listed["cmc"]) == LONGEST_VALUE
 
 
 def test_several_trials_show_their_deviation() -> None:
-    card = {"trials": {"count": 10, "deviation": {"rank1": 0.0123}}}
+    card = partial(trials={"count": 10, "deviation": {"rank1": 0.0123}})
     assert cards.trials(card, "rank1") == "± 1.2 over 10 trials"
-    assert cards.trials({"trials": {"count": 1, "deviation": {"rank1": 0.0}}}, "rank1") == ""
+    assert cards.trials(partial(trials={"count": 1, "deviation": {"rank1": 0.0}}), "rank1") == ""
 
 
 def test_what_the_trials_drew_stands_among_the_circumstances() -> None:
     card = dark_camera_card()
     assert "trials" not in cards.circumstances(card)
-    drawn = {**card, "galleries": "rand_perm_cam.mat", "trials": {**card["trials"], "count": 10}}
+    drawn = replace(card, galleries="rand_perm_cam.mat", trials={**card.trials, "count": 10})
     assert cards.circumstances(drawn)["trials"] == "10, rand_perm_cam.mat"

@@ -11,7 +11,7 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
 from tapetum.data.image_io import write_picture
-from tapetum.evaluation.metrics import Evaluation, evaluate
+from tapetum.evaluation.metrics import Evaluation, Sides, evaluate
 from tapetum.report.collect import (
     choose_queries,
     collect_pairs,
@@ -75,9 +75,7 @@ def test_curves_hold_losses_and_looks_at_held_out_people_but_no_rates(tmp_path: 
 
 
 def test_a_rank_list_says_of_each_answer_whether_it_shows_the_person(scene: Scene) -> None:
-    lists = collect_rank_lists(
-        "IDE+", scene.query, scene.gallery, PROTOCOL, rows=[5, 0], evaluation=scene.evaluation, depth=4
-    )
+    lists = collect_rank_lists("IDE+", Sides(scene.query, scene.gallery, PROTOCOL), [5, 0], depth=4)
     assert [ranking.caption for ranking in lists] == ["person 1, camera 3", "person 0, camera 1"]
     for ranking, row in zip(lists, (5, 0), strict=True):
         pid, camid = int(scene.query.pids[row]), int(scene.query.camids[row])
@@ -92,7 +90,7 @@ def test_a_rank_list_says_of_each_answer_whether_it_shows_the_person(scene: Scen
 
 def test_a_rank_list_ends_where_the_gallery_ends(scene: Scene) -> None:
     few = scene.gallery.select(torch.tensor([0, 4]))
-    (ranking,) = collect_rank_lists("IDE+", scene.query, few, PROTOCOL, rows=[3], depth=10)
+    (ranking,) = collect_rank_lists("IDE+", Sides(scene.query, few, PROTOCOL), [3], depth=10)
     assert len(ranking.answers) == 2
 
 

@@ -1,20 +1,22 @@
 """Which results belong to one direction, and what a method is called there."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tapetum.evaluation.card import from_content
 from tapetum.report.content import Result
 from tapetum.report.directions import compare_methods, find_directions
 
 
 def result(label: str, protocol: str, query: str | None, gallery: str | None, *, recipe: str = "deen") -> Result:
     card: dict[str, Any] = {
-        "rules": {"name": protocol, "ap": "step", "query_modality": query, "gallery_modality": gallery},
+        "rules": {"name": protocol, "query_modality": query, "gallery_modality": gallery},
         "metrics": {"rank1": 0.5, "mean_ap": 0.25},
         "recipe": {"name": recipe},
     }
-    return Result(label, card, note=protocol)
+    return Result(label, from_content(card), note=protocol)
 
 
 def test_results_are_grouped_by_protocol_and_named_after_their_recipe() -> None:
@@ -30,10 +32,10 @@ def test_results_are_grouped_by_protocol_and_named_after_their_recipe() -> None:
         ("VIS→IR", ["agw"]),
     ]
     table = compare_methods(directions)
-    assert [row.cells[0].text for row in table.rows] == ["agw", "deen"]
-    assert [row.cells[0].small for row in table.rows] == ["", "there"], "a note on one direction is none on the row"
-    assert [cell.text for cell in table.rows[1].cells[1:6]] == ["50.0", "–", "–", "25.0", "–"]
-    assert {cell.text for cell in table.rows[1].cells[6:]} == {"–"}, "it was not evaluated in that direction"
+    assert [row[0].text for row in table.rows] == ["agw", "deen"]
+    assert [row[0].small for row in table.rows] == ["", "there"], "a note on one direction is none on the row"
+    assert [cell.text for cell in table.rows[1][1:6]] == ["50.0", "–", "–", "25.0", "–"]
+    assert {cell.text for cell in table.rows[1][6:]} == {"–"}, "it was not evaluated in that direction"
 
 
 def test_two_protocols_of_one_direction_are_told_apart_by_their_names() -> None:
@@ -56,14 +58,14 @@ def test_the_released_script_of_llcm_is_headed_by_the_direction_that_it_is_print
 def test_methods_searched_with_and_without_their_mirror_say_so_beside_each_other() -> None:
     def searched(label: str, protocol: str, *, mirror: bool) -> Result:
         found = result(label, protocol, "infrared", "visible", recipe=label)
-        return Result(label, {**found.card, "mirror": mirror, "chance": {"rank1": 0.1}}, seconds=60.0)
+        return Result(label, replace(found.card, mirror=mirror, chance={"rank1": 0.1}), seconds=60.0)
 
     apart = [searched("deen", "a", mirror=True), searched("agw", "a", mirror=False), searched("agw", "b", mirror=True)]
     table = compare_methods(find_directions(apart))
     place = table.columns.index("mirror")
     assert table.columns[place:] == ["mirror", "training"]
-    assert [row.cells[place].text for row in table.rows] == ["on", "on and off", ""]
-    assert {len(row.cells) for row in table.rows} == {len(table.columns)}
+    assert [row[place].text for row in table.rows] == ["on", "on and off", ""]
+    assert {len(row) for row in table.rows} == {len(table.columns)}
     alike = compare_methods(find_directions([searched(name, "a", mirror=True) for name in ("deen", "agw")]))
     assert "mirror" not in alike.columns
 
