@@ -188,7 +188,8 @@ def weigh_group(
             similarities = {modality: float(similar[column]) for modality, column in columns.items()}
         for asked, similarity in similarities.items():
             side = similarity, asked, each.row.sighting.modality
-            sides.append((each, similarity, rule and rule.probability(*side), rule and rule.accepts(*side)))
+            verdict = (None, None) if rule is None else (rule.probability(*side), rule.accepts(*side))
+            sides.append((each, similarity, *verdict))
     first, similarity, probability, accepted = sides[best_first([side[1:] for side in sides])[0]]
     members = first, *(each for each in ordered if each is not first)
     rows, similarities_of_rows = zip(*((each.row, each.similarity) for each in members), strict=True)
