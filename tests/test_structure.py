@@ -38,7 +38,7 @@ HOMES = {  # library -> packages (or files) that may import it
     "typer": ("cli/",),
     "av": ("data/", "synth/", "footage/"),
     "cv2": ("core/pixels.py", "data/", "synth/", "footage/"),
-    "pydantic": ("runs/", "service/"),
+    "pydantic": ("runs/", "searching/question.py", "service/"),
     "lancedb": ("gallery/lance.py",),
     "pyarrow": ("gallery/lance.py",),
     "pymilvus": ("gallery/milvus.py",),

@@ -173,7 +173,7 @@ def search(
         tracklet: of the gallery; needs no model.
         model: the gallery's own, opened; None opens the one that it remembers, for a picture.
         k: answers.
-        options: further fields of `tapetum.searching.find.FindOptions`, e.g. ``filter="camera == 'yard'"``.
+        options: further fields of `tapetum.searching.question.FindOptions`, e.g. ``filter="camera == 'yard'"``.
     Returns:
         Answers, best first: ``findings.found[0].probability``, ``.accepted``, ``.row``; and a verdict in words.
     Raises:
@@ -181,8 +181,9 @@ def search(
     """
     from tapetum.core.errors import GalleryError
     from tapetum.searching.calibrated import calibration_of_gallery
-    from tapetum.searching.find import FindOptions, find
+    from tapetum.searching.find import find
     from tapetum.searching.query import query_of_pictures, query_of_tracklet
+    from tapetum.searching.question import FindOptions
 
     wrong = GalleryError("search: give a picture of the person, or the name of a tracklet, and not both")
     if person is not None and tracklet is not None:

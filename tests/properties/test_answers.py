@@ -16,9 +16,10 @@ from tapetum.evaluation.verification import PAIR_NAMES, Tail
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
-from tapetum.searching.find import Findings, FindOptions, Grouping, find
+from tapetum.searching.find import Findings, find
 from tapetum.searching.match_rule import build_match_rule
 from tapetum.searching.query import Query
+from tapetum.searching.question import FindOptions, Grouping
 
 PEOPLE, CAMERAS, CROPS = 5, 3, 4
 SAME = 1e-6  # of a probability

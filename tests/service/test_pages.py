@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
+from starlette.datastructures import QueryParams
 
 from gallery_rows import a_row, some_vectors
 from service.conftest import PASSWORD, ROWS, TOKEN, MakeServer, a_picture, add_user, row_with_crop, service_of
@@ -20,7 +21,7 @@ from tapetum.evaluation.verification import Tail
 from tapetum.gallery.store import Store
 from tapetum.inference.sessions import Model
 from tapetum.service.app import create_app
-from tapetum.service.page_form import SearchForm
+from tapetum.service.page_form import read_search_form
 from tapetum.service.page_timeline import draw_line
 from tapetum.service.schemas import CameraOut, TimelineOut
 from tapetum.service.searches import Searches
@@ -448,12 +449,12 @@ def test_the_timeline_says_in_words_what_it_draws() -> None:
             CameraOut(camera="c2", rows=98, first=0, last=0, counts=[0, 0, 0, 98]),
         ],
     )
-    line = draw_line(told, SearchForm(cameras=("c1",), since="2026-11-21T20:00:50"))
+    line = draw_line(told, read_search_form(QueryParams("camera=c1&since=2026-11-21T20:00:50")))
     assert line.words == "101 crops from 2026-11-21 20:00:00 to 2026-11-21 20:01:40, most at 2026-11-21 20:01:15"
     assert [(bar.all, bar.chosen) for bar in line.bars] == [(4, 4), (0, 0), (0, 0), (100, 4)]
     assert (line.left, line.right) == (20.0, 40.0)
     assert line.ticks[0] == "20:00:00"
-    empty = draw_line(TimelineOut(start=0, end=0, bins=4, cameras=[]), SearchForm())
+    empty = draw_line(TimelineOut(start=0, end=0, bins=4, cameras=[]), read_search_form())
     assert empty.bars == ()
 
 

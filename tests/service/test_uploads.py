@@ -15,9 +15,10 @@ from httpx2 import Response
 from PIL import Image
 
 from service.conftest import a_picture, service_of
+from tapetum.searching.crops import tell_kind
 from tapetum.service import uploads
 from tapetum.service.errors import TooLargeError
-from tapetum.service.uploads import clean_label, decode_pictures, tell_kind
+from tapetum.service.uploads import clean_label, decode_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's remarks about damaged files
 JPEG = a_picture(3, (96, 48))

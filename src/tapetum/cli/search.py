@@ -1,7 +1,7 @@
 """``tapetum search``: who looks like this person, and is it that person?"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,22 +11,25 @@ from tapetum.cli._choices import Quiet
 
 if TYPE_CHECKING:
     from tapetum.core.sighting import Box
-    from tapetum.core.types import Match, Modality
+    from tapetum.core.types import Modality
     from tapetum.data.image_io import Picture
-    from tapetum.evaluation.calibration import Calibration
     from tapetum.gallery.filters import Filter
     from tapetum.gallery.store import Store
-    from tapetum.inference.sessions import Model
-    from tapetum.searching.find import Findings, Found
-    from tapetum.searching.match_rule import MatchRule
+    from tapetum.searching.find import Findings
     from tapetum.searching.query import Query
+    from tapetum.searching.tracklets import Found
 
 AUTO = "auto"
 K = 10
 KEPT_QUALITY = 95  # of a query picture in a case
+WITHOUT_GALLERY = (  # what a search in a data set, a folder or a file of embeddings takes; the rest needs a gallery
+    *("gallery", "model", "query", "at", "k", "modality", "group", "false_alarms", "prior", "calibration"),
+    *("precision", "trust_code", "quiet"),
+)
 
 
 def command(
+    context: typer.Context,
     gallery: Annotated[
         str,
         typer.Option(
@@ -108,39 +111,33 @@ def command(
 
     Example: tapetum search --query person.jpg --gallery galleries/night -k 5
     """
-    from tapetum.core.errors import RecipeError, nearest_name
+    from tapetum.core.errors import GalleryError, MissingGalleryError, RecipeError, nearest_name
     from tapetum.core.types import Modality
 
     kinds: dict[str, Modality | None] = {each.name.lower(): each for each in Modality} | {AUTO: None}
     if modality not in kinds:
         raise RecipeError(f"--modality {modality}: is unknown; {nearest_name(modality, kinds)}")
     if not is_gallery(gallery):
-        only = {
-            "--tracklet": tracklet,
-            "--row": row,
-            "--video": video,
-            "--box": box,
-            "--together": together,
-            "--filter": filter,
-            "--camera": camera,
-            "--from": since,
-            "--to": until,
-            "--exclude-seconds": exclude_seconds,
-            "--rerank": rerank,
-            "--exact": exact,
-            "--folder": folder,
-            "--json": json_file,
-            "--case": case,
-        }
-        run, people = _check_without_gallery(gallery, only, model, query or [])
-        chosen = kinds[modality] or Modality.VISIBLE
-        _search_pictures(run, people, gallery, k, chosen, false_alarms, prior, calibration, quiet=quiet)
+        if model is None and not Path(gallery).exists():
+            raise MissingGalleryError(
+                f"{gallery}: no gallery is there; make one with: tapetum index SOURCE --gallery {gallery}"
+            )
+        for option in context.command.params:
+            if option.name not in WITHOUT_GALLERY and context.params.get(option.name or ""):
+                needs = f"{option.opts[0]} needs one; make it with `tapetum index`"
+                raise GalleryError(f"{gallery}: is no gallery, and {needs}")
+        kind = kinds[modality] or Modality.VISIBLE
+        _search_pictures(model, query or [], gallery, k, kind, false_alarms, prior, calibration, quiet=quiet)
         return
 
+    from tapetum.core.atomic import write_bytes
+    from tapetum.core.pixels import encode_jpeg
     from tapetum.gallery.opening import open_gallery
-    from tapetum.searching.case import build_case, case_content, check_case_path, write_case
-    from tapetum.searching.find import FindOptions, find
-    from tapetum.searching.query import join_queries, query_of_rows, query_of_tracklet
+    from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of
+    from tapetum.searching.case import build_case, check_case_path, write_case
+    from tapetum.searching.find import SAID, find
+    from tapetum.searching.query import cut_person, join_queries, query_of_pictures, query_of_rows, query_of_tracklet
+    from tapetum.searching.question import FindOptions
 
     if case is not None:
         check_case_path(case)
@@ -155,53 +152,55 @@ def command(
             false_alarms=false_alarms,
             prior=prior,
         )
-        shown = _read_pictures(query or [], video, at, box)
+        queries: list[Query] = []
+        pictures: list[list[bytes]] = []
         opened = None
-        if shown:
-            from tapetum.indexing.index import open_gallery_model
+        for label, picture, person in _read_pictures(query or [], video, at, box):
+            if opened is None:
+                from tapetum.indexing.index import open_gallery_model
 
-            naming = f"tapetum search MODEL --gallery {store.where}"
-            opened = open_gallery_model(store, model, precision=precision, trust_code=trust_code, naming=naming)
-        asked, pictures = _ask_pictures(opened, shown, kinds[modality]) if opened else ([], [])
-        asked += [query_of_rows(store, [each]) for each in row or []]
-        asked += [query_of_tracklet(store, each) for each in tracklet or []]
-        pictures += [[] for _ in asked[len(pictures) :]]
-        if not asked:
+                naming = f"tapetum search MODEL --gallery {store.where}"
+                opened = open_gallery_model(store, model, precision=precision, trust_code=trust_code, naming=naming)
+            queries.append(query_of_pictures(opened, [picture], [label], modality=kinds[modality], boxes=[person]))
+            pictures.append([encode_jpeg(cut_person(picture, person, label), KEPT_QUALITY)])
+        queries += [query_of_rows(store, [each]) for each in row or []]
+        queries += [query_of_tracklet(store, each) for each in tracklet or []]
+        pictures += [[] for _ in queries[len(pictures) :]]
+        if not queries:
             raise RecipeError(
                 "search: nobody to search for; give --query, --row, --tracklet, or --video with --at and --box"
             )
         if together:
-            asked, pictures = [join_queries(asked)], [[each for some in pictures for each in some]]
-        for one in asked:
+            queries, pictures = [join_queries(queries)], [[each for some in pictures for each in some]]
+        for one in queries:
             _echo_query(one)
-        known, why = _find_calibration(store, model, opened, calibration)
+        if opened is not None and calibration is None:
+            known, why = stored_calibration_of(opened), ""
+        else:
+            known, why = calibration_of_gallery(store, model, calibration)
         if why:
             typer.echo(why, err=True)
-        findings = find(store, asked, options, known)
-        for one, found in zip(asked, findings, strict=True):
-            if len(asked) > 1:
+        findings = find(store, queries, options, known)
+        for one, answers in zip(queries, findings, strict=True):
+            if len(queries) > 1:
                 typer.echo(f"answers for {', '.join(one.labels)}")
-            _echo_findings(found)
-        _echo_words(findings)
-        if store.folder is not None and any(found.found for found in findings):
+            _echo_findings(answers)
+        if any(each.probability is not None for answers in findings for each in answers.found):
+            for word, meaning in SAID.items():
+                typer.echo(f"{word}: {meaning}")
+        if store.folder is not None and any(answers.found for answers in findings):
             typer.echo(f"crops lie in {store.folder}")
         if json_file is not None or case is not None:
-            built = build_case(store, asked, findings, options, pictures=pictures, model=opened)
+            built = build_case(store, queries, findings, options, pictures=pictures, model=opened)
             if json_file is not None:
-                from tapetum.core.atomic import write_bytes
-
-                write_bytes(json_file, (json.dumps(case_content(built), indent=1, ensure_ascii=False) + "\n").encode())
+                write_bytes(json_file, (json.dumps(built.content, indent=1, ensure_ascii=False) + "\n").encode())
             if case is not None:
                 write_case(case, built)
                 typer.echo(f"case written to {case}")
 
 
 def is_gallery(where: str) -> bool:
-    """Whether a place is meant to be a gallery of sightings; it may be damaged.
-
-    Args:
-        where: as typed.
-    """
+    """Whether a place is meant to be a gallery of sightings; it may be damaged."""
     folder = Path(where)
     return (
         "://" in where
@@ -210,47 +209,19 @@ def is_gallery(where: str) -> bool:
     )
 
 
-def _check_without_gallery(
-    where: str, only: Mapping[str, object], model: Path | None, query: Sequence[Path]
-) -> tuple[Path, Sequence[Path]]:
-    """The run and the pictures of a search in pictures, or which option needs a gallery."""
-    from tapetum.core.errors import GalleryError, MissingGalleryError
-
-    if model is None and not Path(where).exists():
-        raise MissingGalleryError(
-            f"{where}: no gallery is there; make one with: tapetum index SOURCE --gallery {where}"
-        )
-    given = [name for name, value in only.items() if value]
-    if given:
-        raise GalleryError(f"{where}: is no gallery, and {given[0]} needs one; make it with `tapetum index`")
-    if model is None:
-        raise GalleryError(
-            f"{where}: is no gallery, which would remember its model; give the run: tapetum search RUN --gallery "
-            f"{where}, or make a gallery with `tapetum index`"
-        )
-    if not query:
-        raise GalleryError("search: nobody to search for; give --query")
-    return model, query
-
-
 def _build_filter(
-    store: "Store", text: str | None, cameras: Sequence[str], since: str | None, until: str | None
+    store: "Store", text: str | None, cameras: list[str], since: str | None, until: str | None
 ) -> "Filter | None":
     from tapetum.core.errors import FilterError, nearest_name
-    from tapetum.gallery.filters import Among, And, Compare, as_filter
+    from tapetum.searching.question import RowSelection, check_fields
 
-    parts: list[Filter] = []
-    chosen = as_filter(text)
-    if chosen is not None:
-        parts.append(chosen)
-    if cameras:
-        known = set(store.columns(["camera"])["camera"])
-        for camera in cameras:
-            if known and camera not in known:
-                raise FilterError(f"--camera {camera}: the gallery has no such camera; {nearest_name(camera, known)}")
-        parts.append(Among("camera", tuple(cameras)))
-    parts += [Compare("time", sign, moment) for sign, moment in ((">=", since), ("<", until)) if moment is not None]
-    return as_filter(And(tuple(parts)) if len(parts) > 1 else parts[0] if parts else None)
+    selection = {"expression": text, "cameras": cameras, "since": since, "until": until}
+    rows = check_fields(RowSelection, selection, "search").to_filter()
+    known = set(store.columns(["camera"])["camera"]) if cameras else set()
+    for camera in cameras:
+        if known and camera not in known:
+            raise FilterError(f"--camera {camera}: the gallery has no such camera; {nearest_name(camera, known)}")
+    return rows
 
 
 def _read_pictures(
@@ -289,40 +260,15 @@ def _parse_box(text: str) -> "Box":
     return left, top, width, height
 
 
-def _ask_pictures(
-    model: "Model", shown: "Sequence[tuple[str, Picture, Box | None]]", modality: "Modality | None"
-) -> "tuple[list[Query], list[list[bytes]]]":
-    """A query a picture, and the person of each as JPEG."""
-    from tapetum.core.pixels import encode_jpeg
-    from tapetum.searching.query import cut_person, query_of_pictures
-
-    asked: list[Query] = []
-    pictures: list[list[bytes]] = []
-    for label, picture, box in shown:
-        asked.append(query_of_pictures(model, [picture], [label], modality=modality, boxes=[box]))
-        pictures.append([encode_jpeg(cut_person(picture, box, label), KEPT_QUALITY)])
-    return asked, pictures
-
-
-def _find_calibration(
-    store: "Store", place: Path | None, model: "Model | None", file: Path | None
-) -> "tuple[Calibration | None, str]":
-    """The calibration in use, or why there is none."""
-    from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of
-
-    if model is not None and file is None:
-        return stored_calibration_of(model), ""
-    return calibration_of_gallery(store, place, file)
-
-
 def _echo_query(query: "Query") -> None:
     """What is asked, before it is searched: a line for each picture, with what spoils it or makes it doubtful."""
     from tapetum.footage.doubt import say_doubts
 
-    remarks, doubts = query.remarks or ("",) * len(query.labels), query.doubts or ((),) * len(query.labels)
-    for label, modality, remark, doubt in zip(query.labels, query.modalities, remarks, doubts, strict=True):
-        told = filter(None, (modality.name.lower(), remark, say_doubts(doubt)))
-        typer.echo(f"query {label}  ({', '.join(told)})")
+    for label, modality, remark, doubts in zip(
+        query.labels, query.modalities, query.remarks, query.doubts, strict=True
+    ):
+        facts = filter(None, (modality.name.lower(), remark, say_doubts(doubts)))
+        typer.echo(f"query {label}  ({', '.join(facts)})")
 
 
 def _echo_findings(findings: "Findings") -> None:
@@ -334,43 +280,35 @@ def _echo_findings(findings: "Findings") -> None:
         )
     if hard := findings.hard.say(findings.searched):
         typer.echo(hard)
-    for found in findings.found:
-        typer.echo(_line(found))
+    for answer in findings.found:
+        typer.echo(_line(answer))
 
 
-def _echo_words(findings: "Sequence[Findings]") -> None:
-    """What the words in the lines mean, once for all of them."""
-    from tapetum.searching.find import SAID
-
-    if any(each.probability is not None for found in findings for each in found.found):
-        for word, meaning in SAID.items():
-            typer.echo(f"{word}: {meaning}")
-
-
-def _line(found: "Found") -> str:
+def _line(answer: "Found") -> str:
     from tapetum.footage.clock import format_time
 
-    seen = found.row.sighting
-    told = ""
-    if found.probability is not None:
-        told = f"{100 * found.probability:5.1f} %  {'match' if found.accepted else '  -  '}  "
+    seen = answer.row.sighting
     more = ""
-    if len(found.rows) > 1:
-        tracklets = len({row.sighting.tracklet for row in found.rows})
-        cameras = sorted({row.sighting.camera for row in found.rows})
-        more = f" ({len(found.rows)} pictures" + (
+    if len(answer.rows) > 1:
+        tracklets = len({row.sighting.tracklet for row in answer.rows})
+        cameras = sorted({row.sighting.camera for row in answer.rows})
+        more = f" ({len(answer.rows)} pictures" + (
             f", {tracklets} tracklets, cameras {' '.join(cameras)})" if tracklets > 1 else ")"
         )
     remark = f"  {seen.remark}" if seen.remark else ""
     return (
-        f"{found.rank:4d}  {told}{found.similarity:.4f}  {seen.camera}  {format_time(seen.time)}  "
-        f"{seen.tracklet}{more}  {seen.crop or 'no crop'}{remark}"
+        f"{answer.rank:4d}  {_verdict(answer.probability, answer.accepted)}{answer.similarity:.4f}  {seen.camera}  "
+        f"{format_time(seen.time)}  {seen.tracklet}{more}  {seen.crop or 'no crop'}{remark}"
     )
 
 
+def _verdict(probability: float | None, accepted: bool | None) -> str:
+    return "" if probability is None else f"{100 * probability:5.1f} %  {'match' if accepted else '  -  '}  "
+
+
 def _search_pictures(
-    run: Path,
-    query: Sequence[Path],
+    run: Path | None,
+    query: list[Path],
     gallery: str,
     k: int,
     modality: "Modality",
@@ -381,8 +319,17 @@ def _search_pictures(
     quiet: bool,
 ) -> None:
     """Search a data set, a folder of pictures or a file of embeddings."""
-    from tapetum.core.errors import ProtocolError
+    from tapetum.core.errors import GalleryError, ProtocolError
     from tapetum.core.types import Modality
+
+    if run is None:
+        raise GalleryError(
+            f"{gallery}: is no gallery, which would remember its model; give the run: tapetum search RUN --gallery "
+            f"{gallery}, or make a gallery with `tapetum index`"
+        )
+    if not query:
+        raise GalleryError("search: nobody to search for; give --query")
+
     from tapetum.inference.calibrate import calibration_path, find_calibration
     from tapetum.inference.embedder import Embedder
     from tapetum.runs.progress import showing_pictures
@@ -390,8 +337,8 @@ def _search_pictures(
     from tapetum.searching.match_rule import build_match_rule, count_modalities, search_pictures
 
     embedder = Embedder(run)
-    calibrated = find_calibration(run, embedder, calibration)
-    if calibrated is None and (false_alarms is not None or prior is not None):
+    known = find_calibration(run, embedder, calibration)
+    if known is None and (false_alarms is not None or prior is not None):
         option = "--prior" if false_alarms is None else "--false-alarms"
         raise ProtocolError(f"{option}: there is no {calibration_path(run)}; make it with `tapetum calibrate {run}`")
     if Path(gallery).is_file():
@@ -401,29 +348,19 @@ def _search_pictures(
             records = records_of(gallery, embedder.recipe.data, "gallery", progress=progress)
             searched, _ = embedder.describe(records, progress=progress)
     rule = None
-    if calibrated is not None:
+    if known is not None:
         sizes = count_modalities(searched)
-        rule = build_match_rule(calibrated, sizes, asked=[modality], rate=false_alarms, prior=prior)
+        rule = build_match_rule(known, sizes, asked=[modality], rate=false_alarms, prior=prior)
         typer.echo(f"match from {rule.words}; probabilities assume {100 * rule.prior:g} % before looking")
     pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
-    found = search_pictures(embedder, pictures, searched, k, modality=modality)
+    answers = search_pictures(embedder, pictures, searched, k, modality=modality)
     kinds = dict(zip(searched.paths, map(Modality, searched.modalities.tolist()), strict=True))
-    for picture, answers in zip(pictures, found, strict=True):
+    for picture, matches in zip(pictures, answers, strict=True):
         typer.echo(f"query {picture}")
-        _echo_answers(answers, rule, modality, kinds)
-
-
-def _echo_answers(
-    answers: "Sequence[Match]", rule: "MatchRule | None", asked: "Modality", kinds: "Mapping[Path, Modality]"
-) -> None:
-    """One line an answer, and before them that there is no match where nobody qualifies."""
-    sides = [(match.similarity, asked, kinds[match.path]) for match in answers]
-    if rule is not None and not any(rule.accepts(*side) for side in sides):
-        typer.echo(f"no match above {rule.words}; the nearest are")
-    for match, side in zip(answers, sides, strict=True):
-        who = f"person {match.pid}  camera {match.camid}" if match.pid >= 0 else "person unknown"
-        verdict = ""
-        probability = None if rule is None else rule.probability(*side)
-        if rule is not None and probability is not None:
-            verdict = f"{100 * probability:5.1f} %  {'match' if rule.accepts(*side) else '  -  '}  "
-        typer.echo(f"{match.rank:4d}  {match.similarity:.4f}  {verdict}{who}  {match.path}")
+        sides = [(match.similarity, modality, kinds[match.path]) for match in matches]
+        if rule is not None and not any(rule.accepts(*side) for side in sides):
+            typer.echo(f"no match above {rule.words}; the nearest are")
+        for match, side in zip(matches, sides, strict=True):
+            who = f"person {match.pid}  camera {match.camid}" if match.pid >= 0 else "person unknown"
+            verdict = "" if rule is None else _verdict(rule.probability(*side), rule.accepts(*side))
+            typer.echo(f"{match.rank:4d}  {match.similarity:.4f}  {verdict}{who}  {match.path}")

@@ -1,6 +1,7 @@
 """``tapetum serve``: a gallery for people with a browser and for programs."""
 
 import os
+import secrets
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +61,6 @@ def command(
     from tapetum.gallery.opening import open_gallery
     from tapetum.indexing.index import open_gallery_model
     from tapetum.searching.retention import write_keep_days
-    from tapetum.service.security import new_token
     from tapetum.service.server import ServerAddress, bind, run_server, set_log_level
     from tapetum.service.state import ServiceOptions, build_service, service_folder
     from tapetum.service.users import UserBook
@@ -81,7 +81,7 @@ def command(
         with bind(address) as listening:
             if keep_days is not None:
                 write_keep_days(store, keep_days)
-            token = new_token() if address.is_private else None
+            token = secrets.token_urlsafe(32) if address.is_private else None
             options = ServiceOptions(
                 hosts=address.hosts,
                 token=token,

@@ -16,8 +16,6 @@ from tapetum.runs.checkpoint import find_checkpoint, load_checkpoint, read_heade
 def stored_calibration_of(model: Model) -> Calibration | None:
     """What `tapetum calibrate` found for a model in use; None where it did not run for it.
 
-    Args:
-        model: opened.
     Raises:
         CheckpointError: the calibration is damaged.
     """
@@ -46,7 +44,7 @@ def calibration_of_gallery(
         return None, why
     where = place or Path(store.info.place)
     try:
-        model, facts, content = _describe_model(where)
+        model, facts, content = _read_model(where)
     except CheckpointError as error:
         if place is not None or file is not None:
             raise
@@ -63,14 +61,14 @@ def calibration_of_gallery(
     return calibration, ""
 
 
-def _describe_model(place: Path) -> tuple[str, dict[str, object], Mapping[str, object]]:
+def _read_model(place: Path) -> tuple[str, dict[str, object], Mapping[str, object]]:
     """A model's id, what a calibration must agree with, and the calibration stored there."""
+    facts: dict[str, object] = {}
     if is_artefact(place):
         artefact = read_artefact(place)
-        settings, content = artefact.settings, artefact.calibration
-        own = content.get("model", {}).get("checkpoint")
-        facts: dict[str, object] = {"checkpoint": own} if own else {}
-        model = artefact.model
+        settings, content, model = artefact.settings, artefact.calibration, artefact.model
+        if checkpoint := content.get("model", {}).get("checkpoint"):
+            facts["checkpoint"] = checkpoint
     else:
         path = find_checkpoint(place)
         header = read_header(path)
@@ -78,7 +76,7 @@ def _describe_model(place: Path) -> tuple[str, dict[str, object], Mapping[str, o
             header = load_checkpoint(path).header
         settings = settings_of(header, path)
         content = stored_calibration(place, path, settings)
-        facts = {"checkpoint": digest_file(path)[:16]}
+        facts["checkpoint"] = digest_file(path)[:16]
         model = model_id(read_tensors(path), settings)
     facts |= {
         "mirror": settings.mirror,

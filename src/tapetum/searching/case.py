@@ -30,14 +30,14 @@ from tapetum.gallery.filters import as_filter, write_filter
 from tapetum.gallery.schema import CROPS, Row
 from tapetum.gallery.store import Store
 from tapetum.inference.sessions import Model
-from tapetum.searching.find import SAID, Findings, FindOptions, Found
+from tapetum.searching.crops import read_crop, tell_kind
+from tapetum.searching.find import SAID, Findings
 from tapetum.searching.query import Query
+from tapetum.searching.question import FindOptions
 
 FORMAT = 1
 MOST_SHOWN = 8  # pictures of one answer; the other rows are listed without
-LARGEST_CROP = 20 * 2**20  # bytes
 SUFFIXES = (".html", ".zip")
-_KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 _ENDINGS = {"image/jpeg": ".jpg", "image/png": ".png"}
 MEANING = (
     "An answer says that two pictures look alike to the model. It is a lead to be checked by a person against the "
@@ -61,7 +61,7 @@ class Case:
         files: place in the ZIP -> content of a picture.
     """
 
-    content: Mapping[str, Any]
+    content: dict[str, Any]
     files: Mapping[str, bytes]
 
 
@@ -80,21 +80,14 @@ def build_case(
     """Collect everything that a case shows.
 
     Args:
-        queries: who was searched for.
         findings: of each query.
-        options: of the search.
         pictures: of each query, those of its pictures that are not rows of the gallery, as JPEG or PNG; may be empty.
         model: that embedded the queries; None where they are rows of the gallery.
         note: whatever the exporting person wants to say.
         exported: when, seconds since 1970-01-01 UTC; None is now.
     """
     files: dict[str, bytes] = {}
-    sent = list(pictures) or [()] * len(queries)
-    searches = [
-        _search_content(store, query, found, own, f"{number:02d}", files)
-        for number, (query, found, own) in enumerate(zip(queries, findings, sent, strict=True), start=1)
-    ]
-    about = store.info
+    info = store.info
     content = {
         "format": "tapetum-case",
         "version": FORMAT,
@@ -104,30 +97,28 @@ def build_case(
         "tapetum": __version__,
         "gallery": {"where": store.where, "rows": store.count()},
         "model": {
-            "id": about.id,
-            "dimension": about.dimension,
-            "description": about.description,
-            "place": about.place,
+            "id": info.id,
+            "dimension": info.dimension,
+            "description": info.description,
+            "place": info.place,
             "query": None if model is None else model.facts,
         },
-        "options": asdict(options) | {"filter": write_filter(as_filter(options.filter))},
-        "searches": searches,
+        "options": options.model_dump(exclude={"filter"}) | {"filter": write_filter(as_filter(options.filter))},
+        "searches": [
+            _search_content(store, query, answers, own, f"{number:02d}", files)
+            for number, (query, answers, own) in enumerate(
+                zip(queries, findings, list(pictures) or [()] * len(queries), strict=True), start=1
+            )
+        ],
         "words": SAID,
         "meaning": list(MEANING),
     }
     return Case(content, files)
 
 
-def case_content(case: Case) -> dict[str, Any]:
-    """The plain values of a case, for JSON; its pictures are left out."""
-    return dict(case.content)
-
-
 def check_case_path(path: Path) -> None:
     """Refuse a name that says neither page nor ZIP, before any work is done.
 
-    Args:
-        path: where a case shall be written.
     Raises:
         OutputError: another ending.
     """
@@ -159,12 +150,12 @@ def render_case(case: Case) -> str:
     )
     style = (resources.files("tapetum.searching") / "templates" / "case.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    addresses = {
-        name: f"data:{_kind(file)};base64,{base64.b64encode(file).decode()}" for name, file in case.files.items()
-    }
     return environment.get_template("case.html.j2").render(
         case=case.content,
-        addresses=addresses,
+        addresses={
+            name: f"data:{tell_kind(file)};base64,{base64.b64encode(file).decode()}"
+            for name, file in case.files.items()
+        },
         style=Markup(style),  # noqa: S704  # our own file
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         most_shown=MOST_SHOWN,
@@ -175,13 +166,10 @@ def zip_case(case: Case) -> bytes:
     """A ZIP with the page, case.json and every picture as a file."""
     moment = datetime.fromisoformat(case.content["exported"]).astimezone(UTC).timetuple()[:6]
     content = json.dumps(case.content, indent=1, ensure_ascii=False) + "\n"
+    files = {"index.html": render_case(case).encode(), "case.json": content.encode(), **case.files}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name, file in {
-            "index.html": render_case(case).encode(),
-            "case.json": content.encode(),
-            **case.files,
-        }.items():
+        for name, file in files.items():
             stored = name.startswith(f"{CROPS}/")  # is compressed already
             entry = zipfile.ZipInfo(name, moment)
             entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
@@ -192,44 +180,43 @@ def zip_case(case: Case) -> bytes:
 def _search_content(
     store: Store, query: Query, findings: Findings, sent: Sequence[bytes], prefix: str, files: dict[str, bytes]
 ) -> dict[str, Any]:
-    remarks, doubts = query.remarks or ("",) * len(query.labels), query.doubts or ((),) * len(query.labels)
     loose = len(query.labels) - len(query.rows)  # pictures that are no rows stand first
-    asked = []
-    told_of_each = zip(query.labels, query.modalities, remarks, map(say_doubts, doubts), strict=True)
-    for number, (label, modality, remark, doubt) in enumerate(told_of_each):
-        told: dict[str, Any] = {"label": label, "modality": modality.name.lower(), "remark": remark, "doubt": doubt}
+    pictures = []
+    about_each = zip(query.labels, query.modalities, query.remarks, map(say_doubts, query.doubts), strict=True)
+    for number, (label, modality, remark, doubt) in enumerate(about_each):
+        picture = {"label": label, "modality": modality.name.lower(), "remark": remark, "doubt": doubt}
         name = f"{CROPS}/{prefix}_query_{number + 1:03d}"
         if number >= loose:
-            told |= _row_content(store, query.rows[number - loose], name, files, shown=number < MOST_SHOWN)
+            picture |= _row_content(store, query.rows[number - loose], name, files, shown=number < MOST_SHOWN)
         else:
-            told |= _keep(sent[number] if number < len(sent) else None, name, files, shown=True)
-        asked.append(told)
+            picture |= _keep(sent[number] if number < len(sent) else None, name, files, shown=True)
+        pictures.append(picture)
     return {
-        "query": asked,
+        "query": pictures,
         "verdict": findings.verdict,
         "matches": findings.matches,
         "exact": findings.exact,
         "recall": findings.recall,
         "searched": findings.searched,
-        "hard": {"rows": findings.hard.rows, "why": dict(findings.hard.why)},
-        "answers": [_answer_content(store, found, prefix, files) for found in findings.found],
-    }
-
-
-def _answer_content(store: Store, found: Found, prefix: str, files: dict[str, bytes]) -> dict[str, Any]:
-    rows = [
-        {"similarity": similarity}
-        | _row_content(
-            store, row, f"{CROPS}/{prefix}_{found.rank:03d}_{place + 1:03d}", files, shown=place < MOST_SHOWN
-        )
-        for place, (row, similarity) in enumerate(zip(found.rows, found.similarities, strict=True))
-    ]
-    return {
-        "rank": found.rank,
-        "similarity": found.similarity,
-        "probability": found.probability,
-        "match": found.accepted,
-        "rows": rows,
+        "hard": asdict(findings.hard),
+        "answers": [
+            {
+                "rank": answer.rank,
+                "similarity": answer.similarity,
+                "probability": answer.probability,
+                "match": answer.accepted,
+                "rows": [
+                    {"similarity": similarity}
+                    | _row_content(
+                        store, row, f"{CROPS}/{prefix}_{answer.rank:03d}_{place:03d}", files, shown=place <= MOST_SHOWN
+                    )
+                    for place, (row, similarity) in enumerate(
+                        zip(answer.rows, answer.similarities, strict=True), start=1
+                    )
+                ],
+            }
+            for answer in findings.found
+        ],
     }
 
 
@@ -249,29 +236,7 @@ def _keep(content: bytes | None, name: str, files: dict[str, bytes], *, shown: b
     """Take a picture into the case; where it lies there, and its digest."""
     if content is None:
         return {"picture": None, "sha256": None}
-    kind = _kind(content)
-    place = name + _ENDINGS.get(kind, "")
-    if shown and kind in _ENDINGS:
-        files[place] = content
-    return {"picture": place if place in files else None, "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _kind(content: bytes) -> str:
-    return next((kind for mark, kind in _KINDS.items() if content.startswith(mark)), "application/octet-stream")
-
-
-def read_crop(store: Store, row: Row) -> bytes | None:
-    """A crop's file as it lies in the gallery; None where it is not there, or lies outside.
-
-    Args:
-        row: whose crop.
-    """
-    if store.folder is None or not row.sighting.crop:
-        return None
-    path = store.folder / row.sighting.crop
-    try:
-        if not path.resolve().is_relative_to((store.folder / CROPS).resolve()) or path.stat().st_size > LARGEST_CROP:
-            return None
-        return path.read_bytes()
-    except OSError:
-        return None
+    ending = _ENDINGS.get(tell_kind(content) or "")
+    if shown and ending:
+        files[name + ending] = content
+    return {"picture": name + ending if shown and ending else None, "sha256": hashlib.sha256(content).hexdigest()}

@@ -22,46 +22,27 @@ def enhance(model: Model, picture: Picture) -> tuple[Picture, str]:
     Only a run opened by PyTorch still has its enhancement apart; an exported artefact is one piece.
 
     Args:
-        model: in use.
         picture: (H, W, 3) uint8 RGB.
     Returns:
         The picture, at most `LARGEST_HEIGHT` high, and by what it was enhanced, for people.
     """
-    shown = _shrink(picture)
+    height, width = picture.shape[:2]
+    if height > LARGEST_HEIGHT:
+        picture = resize(picture, (LARGEST_HEIGHT, max(1, round(width * LARGEST_HEIGHT / height))))
     session = model.session
     if isinstance(session, TorchSession) and isinstance(session.network, Enhancer):
-        given = to_tensor(to_float(shown[None])).to(session.device)
+        images = to_tensor(to_float(picture[None])).to(session.device)
         with torch.inference_mode():
-            made = session.network.enhance(given)
-        if made is not given:  # an ablation without DCE-Net gives back what it got
-            values = made[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+            enhanced = session.network.enhance(images)
+        if enhanced is not images:  # an ablation without DCE-Net gives back what it got
+            values = enhanced[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
             return np.rint(values * 255).astype(np.uint8), f"DCE-Net of the model ({model.settings.method})"
-    return brighten(shown), PLAIN
-
-
-def name_enhancement(model: Model) -> str:
-    """By what `enhance` would enhance, for people.
-
-    Args:
-        model: in use.
-    """
-    return enhance(model, np.zeros((16, 16, 3), np.uint8))[1]
+    return brighten(picture), PLAIN
 
 
 def brighten(picture: Picture) -> Picture:
-    """A dark picture stretched to the full range, its dark half lifted.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-    """
+    """A dark picture, (H, W, 3) uint8 RGB, stretched to the full range, its dark half lifted."""
     white = max(1.0, float(np.percentile(picture, _BRIGHTEST_SHARE)))
     levels = np.sqrt(np.minimum(np.arange(256) / white, 1)) * 255
     bright: Picture = np.rint(levels).astype(np.uint8)[picture]
     return bright
-
-
-def _shrink(picture: Picture) -> Picture:
-    height, width = picture.shape[:2]
-    if height <= LARGEST_HEIGHT:
-        return picture
-    return resize(picture, (LARGEST_HEIGHT, max(1, round(width * LARGEST_HEIGHT / height))))

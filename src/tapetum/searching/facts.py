@@ -20,13 +20,7 @@ _MOST_DOUBTS = 5  # told of one camera
 
 @dataclass(frozen=True)
 class Span:
-    """What one camera, or all of them, saw.
-
-    Attributes:
-        rows: crops.
-        first: time of the first, seconds since 1970-01-01 UTC; 0 without rows.
-        last: of the last.
-    """
+    """What one camera, or all of them, saw: crops, and when first and last, seconds since 1970-01-01 UTC or 0."""
 
     rows: int
     first: float
@@ -37,95 +31,70 @@ class Span:
 
 
 @dataclass
-class Told:
+class Provenance:
     """What said that it was a camera, and when; of all its sources together.
 
-    Attributes:
-        written: the camera's names as they are written.
-        camera_from: what said so.
-        times_from: what said when; of a source with several cameras, for all of them.
-        doubts: why camera or times may be others.
+    Of a source with several cameras, what said when and why that may be wrong counts for all of them.
     """
 
-    written: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)  # the camera's names
     camera_from: Counter[Origin] = field(default_factory=Counter)
     times_from: Counter[Origin] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        origins = [ORIGINS[origin] for origin, _ in self.camera_from.most_common()]
-        told = [f"camera from the {', the '.join(origins)}"] if origins else []
-        sure = [ORIGINS[origin] for origin, _ in self.times_from.most_common() if origin != "mtime"]
-        told += [f"time from the {', the '.join(sure)}"] if sure else []
-        told += [GUESSED_TIME] if self.times_from["mtime"] else []
-        return "; ".join(told)
+        camera = [ORIGINS[origin] for origin, _ in self.camera_from.most_common()]
+        times = [ORIGINS[origin] for origin, _ in self.times_from.most_common() if origin != "mtime"]
+        facts = [f"camera from the {', the '.join(camera)}"] if camera else []
+        facts += [f"time from the {', the '.join(times)}"] if times else []
+        return "; ".join(facts + ([GUESSED_TIME] if self.times_from["mtime"] else []))
 
 
 @dataclass(frozen=True)
 class GalleryFacts:
-    """A gallery in numbers.
+    """A gallery in numbers."""
 
-    Attributes:
-        where: as the operator names it.
-        model: whose embeddings it holds.
-        whole: all rows.
-        cameras: name -> what it saw.
-        told: name of a camera -> what said so; none of those that were indexed by earlier versions.
-        tracklets: walks through a camera's view.
-        modalities: name -> rows.
-        remarks: why crops are poor -> rows.
-        runs: name of an indexing run -> rows.
-        size_bytes: of the folder; None where there is none.
-        recall: of the approximate index; None where every search is exact.
-        keep_days: for how many days anything is kept; None for ever.
-        erased: sightings that were erased.
-    """
-
-    where: str
+    where: str  # as the operator names it
     model: ModelInfo
     whole: Span
     cameras: dict[str, Span]
-    told: dict[str, Told]
+    provenance: dict[str, Provenance]  # of each camera; none of those that were indexed by earlier versions
     tracklets: int
     modalities: dict[str, int]
-    remarks: dict[str, int]
+    remarks: dict[str, int]  # why crops are poor -> rows
     runs: dict[str, int]
-    size_bytes: int | None
-    recall: float | None
-    keep_days: float | None
-    erased: int
+    size_bytes: int | None  # of the folder; None where there is none
+    recall: float | None  # of the approximate index; None where every search is exact
+    keep_days: float | None  # None: for ever
+    erased: int  # sightings so far
 
     def lines(self) -> list[str]:
         """For people, one fact a line."""
+        size = "" if self.size_bytes is None else f", {self.size_bytes / 1e6:.1f} MB on disk"
         place = f", opened from {self.model.place}" if self.model.place else ""
-        told = [
-            f"gallery: {self.where}" + ("" if self.size_bytes is None else f", {self.size_bytes / 1e6:.1f} MB on disk"),
+        lines = [
+            f"gallery: {self.where}{size}",
             f"model: {self.model.id}, {self.model.dimension} numbers a crop; {self.model.description or '?'}{place}",
             f"all: {self.whole}; {self.tracklets} tracklets",
-        ]
-        for name, span in self.cameras.items():
-            told += self._camera_lines(name, span)
-        told += [f"{name}: {count} rows" for name, count in (self.modalities | self.remarks).items()]
-        told += [f"run {name or '(without a name)'}: {count} rows" for name, count in self.runs.items()]
-        told.append(
+            *(line for name, span in self.cameras.items() for line in self._camera_lines(name, span)),
+            *(f"{name}: {count} rows" for name, count in (self.modalities | self.remarks).items()),
+            *(f"run {name or '(without a name)'}: {count} rows" for name, count in self.runs.items()),
             "search: every row is compared"
             if self.recall is None
-            else f"search: approximate, finds {100 * self.recall:.1f} % of the ten nearest rows; exact on demand"
-        )
-        told.append("kept: for ever" if self.keep_days is None else f"kept: {self.keep_days:g} days")
-        if self.erased:
-            told.append(f"erased so far: {self.erased} sightings")
-        return told
+            else f"search: approximate, finds {100 * self.recall:.1f} % of the ten nearest rows; exact on demand",
+            "kept: for ever" if self.keep_days is None else f"kept: {self.keep_days:g} days",
+        ]
+        return lines + ([f"erased so far: {self.erased} sightings"] if self.erased else [])
 
     def _camera_lines(self, name: str, span: Span) -> Iterator[str]:
-        said = self.told.get(name, Told())
-        written = sorted(said.written - {name})
+        origin = self.provenance.get(name, Provenance())
+        written = sorted(origin.written - {name})
         also = f" (written {', '.join(written)})" if written else ""
-        yield "; ".join(filter(None, (f"camera {name}{also}: {span}", str(said))))
-        for doubt, count in said.doubts.most_common(_MOST_DOUBTS):
+        yield "; ".join(filter(None, (f"camera {name}{also}: {span}", str(origin))))
+        for doubt, count in origin.doubts.most_common(_MOST_DOUBTS):
             yield f"  in doubt, {doubt}: {count} sources"
-        if len(said.doubts) > _MOST_DOUBTS:
-            yield f"  and {len(said.doubts) - _MOST_DOUBTS} more doubts"
+        if len(origin.doubts) > _MOST_DOUBTS:
+            yield f"  and {len(origin.doubts) - _MOST_DOUBTS} more doubts"
 
 
 def read_facts(store: Store) -> GalleryFacts:
@@ -134,7 +103,6 @@ def read_facts(store: Store) -> GalleryFacts:
     times: dict[str, list[float]] = {}
     for camera, time in zip(columns["camera"], columns["time"], strict=True):
         times.setdefault(camera, []).append(time)
-    remarks = Counter(remark for text in columns["remark"] for remark in text.split("; ") if remark)
     recall = None
     if columns["time"]:
         recall = store.search(torch.ones(1, store.info.dimension), 1, exact=False).recall
@@ -143,10 +111,10 @@ def read_facts(store: Store) -> GalleryFacts:
         model=store.info,
         whole=_span(columns["time"]),
         cameras={name: _span(times[name]) for name in sorted(times)},
-        told={} if store.folder is None else _read_told(store.folder),
+        provenance={} if store.folder is None else _read_provenance(store.folder),
         tracklets=len(set(columns["tracklet"])),
         modalities={Modality(kind).name.lower(): count for kind, count in sorted(Counter(columns["modality"]).items())},
-        remarks=dict(remarks.most_common()),
+        remarks=dict(Counter(part for text in columns["remark"] for part in text.split("; ") if part).most_common()),
         runs=dict(sorted(Counter(columns["run"]).items())),
         size_bytes=None if store.folder is None else _size(store.folder),
         recall=recall,
@@ -155,17 +123,17 @@ def read_facts(store: Store) -> GalleryFacts:
     )
 
 
-def _read_told(folder: Path) -> dict[str, Told]:
-    told: dict[str, Told] = {}
-    for listed in read_listed(folder):
-        for fact in {(fact.camera, fact.written, fact.origin): fact for fact in listed.cameras}.values():
-            said = told.setdefault(fact.camera, Told())
-            said.written.add(fact.written)
-            said.camera_from[fact.origin] += 1
-        for name in {fact.camera for fact in listed.cameras}:
-            told[name].times_from.update(listed.time_origins)
-            told[name].doubts.update(doubt for doubt in listed.doubts if doubt != GUESSED_TIME)
-    return told
+def _read_provenance(folder: Path) -> dict[str, Provenance]:
+    cameras: dict[str, Provenance] = {}
+    for source in read_listed(folder):
+        for fact in {(fact.camera, fact.written, fact.origin): fact for fact in source.cameras}.values():
+            camera = cameras.setdefault(fact.camera, Provenance())
+            camera.written.add(fact.written)
+            camera.camera_from[fact.origin] += 1
+        for name in {fact.camera for fact in source.cameras}:
+            cameras[name].times_from.update(source.time_origins)
+            cameras[name].doubts.update(doubt for doubt in source.doubts if doubt != GUESSED_TIME)
+    return cameras
 
 
 def _span(times: list[float]) -> Span:

@@ -17,17 +17,15 @@ and match. A gallery counts by its rows also where answers are grouped: threshol
 pictures, and are on the safe side for tracklets.
 """
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from tapetum.core.errors import GalleryError, ProtocolError, nearest_name
+from tapetum.core.errors import GalleryError, ProtocolError
 from tapetum.core.types import Modality
 from tapetum.core.vectors import normalise
 from tapetum.evaluation.calibration import Calibration
@@ -35,27 +33,27 @@ from tapetum.evaluation.rerank import rerank
 from tapetum.evaluation.verification import pair_name
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
-from tapetum.gallery.schema import Row
 from tapetum.gallery.store import MOST_ANSWERS, Store
 from tapetum.searching.calibrated import advise_calibration
 from tapetum.searching.identities import comparison_rates
 from tapetum.searching.match_rule import MatchRule, build_match_rule
 from tapetum.searching.query import Query
+from tapetum.searching.question import FindOptions
 from tapetum.searching.tracklets import (
+    Found,
     FoundRow,
     Group,
     Means,
-    Weighed,
     best_first,
     group_rows,
     join_identities,
-    weigh_rows,
-    weigh_walks,
+    weigh_group,
+    weigh_tracklets,
 )
 
-Grouping = Literal["tracklet", "identity", "none"]
 ROWS_A_GROUP = 8  # fetched at first for each group wanted; a tracklet keeps up to eight crops
 LOOKED_AT = 3  # tracklets weighed for each answer: they are fetched by their best row, and ordered by their mean vector
+FETCH_MORE = 4  # times as many in the next round, where too few groups came out
 HARD = (TOO_DARK, CUT, TOO_SMALL)  # what keeps a row from being found
 SAID = {  # what each word means, wherever answers are shown
     "probability": (
@@ -71,84 +69,14 @@ SAID = {  # what each word means, wherever answers are shown
         "most probable tracklet; where nothing is grouped, that of the crop"
     ),
 }
-FETCH_MORE = 4  # times as many in the next round, where too few groups came out
-
-
-@dataclass(frozen=True)
-class FindOptions:
-    """How a gallery is searched.
-
-    Attributes:
-        k: answers a query.
-        filter: only rows that pass are searched.
-        exact: True compares every row, None lets the gallery decide by its size.
-        group: what an answer is: a tracklet, an estimated identity (tracklets joined), or a single row.
-        exclude_seconds: leave out what the query's own camera saw within so many seconds of it.
-        rerank: order the shortlist by k-reciprocal neighbours too. Probabilities and matches stay those of plain
-            similarities, for which they were calibrated.
-        shortlist: rows that are re-ranked, and tracklets that are looked at for identities.
-        false_alarms: share of searches for somebody who is not there that may give a match; None takes the lowest
-            that the calibration supports.
-        prior: probability, before looking, that an answer shows the person; None takes the calibration's.
-    """
-
-    k: int = 20
-    filter: str | Filter | None = None
-    exact: bool | None = None
-    group: Grouping = "tracklet"
-    exclude_seconds: float | None = None
-    rerank: bool = False
-    shortlist: int = 200
-    false_alarms: float | None = None
-    prior: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.group not in get_args(Grouping):
-            raise GalleryError(f"search: group is {self.group!r}; {nearest_name(self.group, get_args(Grouping))}")
-        for name, value in (("k", self.k), ("shortlist", self.shortlist)):
-            if not 1 <= value <= MOST_ANSWERS:
-                raise GalleryError(f"search: {name} is {value}; ask for 1 to {MOST_ANSWERS}")
-        if self.exclude_seconds is not None and not 0 <= self.exclude_seconds < math.inf:
-            raise GalleryError(f"search: exclude_seconds is {self.exclude_seconds}; it must be 0 or more")
-
-
-@dataclass(frozen=True)
-class Found:
-    """One answer.
-
-    Attributes:
-        rank: counted from 1.
-        row: the one to show: the most similar one found of the tracklet that decides.
-        similarity: cosine in [-1, 1] to the mean vector of the tracklet's rows that pass the filter; of an identity, to
-            that of its most probable tracklet; where nothing is grouped, to the row.
-        probability: that the answer shows the person searched for, at this similarity; None where that is not
-            calibrated.
-        accepted: whether it is a match: this similarity reaches the threshold, so that no answer that is none is more
-            probable; None where that is not calibrated.
-        rows: all rows found of this tracklet or identity: `row` first, then the others, most similar first.
-        similarities: of `rows`, each by itself.
-    """
-
-    rank: int
-    row: Row
-    similarity: float
-    probability: float | None
-    accepted: bool | None
-    rows: tuple[Row, ...]
-    similarities: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Hard:
-    """Rows searched that are hardly found, whoever they show.
-
-    Attributes:
-        rows: how many.
-        why: "too dark to match", "cut by the frame's edge", "too small" -> how many; a row may have several.
-    """
+    """Rows searched that are hardly found, whoever they show: how many, and by why; a row may have several reasons."""
 
     rows: int = 0
-    why: Mapping[str, int] = field(default_factory=dict)
+    why: Mapping[str, int] = field(default_factory=dict)  # "too dark to match", "cut by the frame's edge", "too small"
 
     def say(self, searched: int) -> str:
         """For people; empty where there are none.
@@ -158,8 +86,8 @@ class Hard:
         """
         if not self.rows:
             return ""
-        told = ", ".join(f"{count:,} {why}" for why, count in self.why.items())
-        return f"{self.rows:,} of {searched:,} crops searched are hardly found: {told}"
+        reasons = ", ".join(f"{count:,} {why}" for why, count in self.why.items())
+        return f"{self.rows:,} of {searched:,} crops searched are hardly found: {reasons}"
 
 
 @dataclass(frozen=True)
@@ -190,52 +118,42 @@ class Findings:
 def find(
     store: Store, queries: Sequence[Query], options: FindOptions, calibration: Calibration | None
 ) -> list[Findings]:
-    """Search a gallery for some people.
+    """Search a gallery for some people; findings of each.
 
     What the query itself is does not come back: neither its rows nor anything of their tracklets.
 
     Args:
-        queries: the people, of the gallery's model.
-        options: how.
+        queries: of the gallery's model.
         calibration: of the gallery's model; None gives similarities alone.
-    Returns:
-        One for each query.
     Raises:
         FilterError: the filter is wrong.
         GalleryError: vectors of another model, or an option that these queries cannot have.
         ProtocolError: a rate or prior that the calibration does not support, or that needs one.
     """
     begun = time.perf_counter()
-    _check_calibrated(store, options, calibration)
-    chosen = as_filter(options.filter)
-    wanted: dict[Filter | None, list[int]] = {}  # queries that search the same rows are searched together
+    if calibration is None:
+        for name, needs_calibration in (
+            ("false_alarms", options.false_alarms is not None),
+            ("prior", options.prior is not None),
+            ("group identity", options.group == "identity"),
+        ):
+            if needs_calibration:
+                raise ProtocolError(f"search: {name} needs a calibration: {advise_calibration(store)}")
+    passing = as_filter(options.filter)
+    alike: dict[Filter | None, list[int]] = {}  # queries that search the same rows are searched together
     for place, query in enumerate(queries):
-        wanted.setdefault(_without_query(query, chosen, options.exclude_seconds), []).append(place)
+        alike.setdefault(_without_query(query, passing, options.exclude_seconds), []).append(place)
     findings: dict[int, Findings] = {}
-    for rows, places in wanted.items():
-        some = [queries[place] for place in places]
-        sizes = _count(store, rows)
-        told = _find(store, some, rows, sizes, chosen, options, calibration)
-        findings |= dict(zip(places, told, strict=True))
+    for rows, places in alike.items():
+        some = _find(store, [queries[place] for place in places], rows, passing, options, calibration)
+        findings |= zip(places, some, strict=True)
     seconds = time.perf_counter() - begun
     return [replace(findings[place], seconds=seconds) for place in range(len(queries))]
 
 
-def _check_calibrated(store: Store, options: FindOptions, calibration: Calibration | None) -> None:
-    if calibration is not None:
-        return
-    for name, given in (
-        ("false_alarms", options.false_alarms is not None),
-        ("prior", options.prior is not None),
-        ("group identity", options.group == "identity"),
-    ):
-        if given:
-            raise ProtocolError(f"search: {name} needs a calibration: {advise_calibration(store)}")
-
-
-def _without_query(query: Query, chosen: Filter | None, exclude_seconds: float | None) -> Filter | None:
+def _without_query(query: Query, passing: Filter | None, exclude_seconds: float | None) -> Filter | None:
     """The filter that also leaves the query itself out, and what its camera saw around it."""
-    parts = [] if chosen is None else [chosen]
+    parts = [] if passing is None else [passing]
     if exclude_seconds is not None and not query.rows:
         raise GalleryError(
             "search: exclude_seconds needs a query from the gallery (a row or a tracklet), whose camera and time are "
@@ -268,43 +186,45 @@ def _join_times(times: Iterable[float], seconds: float) -> list[tuple[float, flo
     return joined
 
 
-def _count(store: Store, rows: Filter | None) -> dict[Modality, int]:
-    """Rows that pass, of each modality."""
-    visible: Filter = Compare("modality", "==", Modality.VISIBLE)
-    count = store.count(rows)
-    seen = store.count(visible if rows is None else And((rows, visible))) if count else 0
-    return {Modality.VISIBLE: seen, Modality.INFRARED: count - seen}
+def _and(rows: Filter | None, part: Filter) -> Filter:
+    return part if rows is None else And((rows, part))
 
 
 def _find(
     store: Store,
     queries: Sequence[Query],
     rows: Filter | None,
-    sizes: Mapping[Modality, int],
-    chosen: Filter | None,
+    passing: Filter | None,
     options: FindOptions,
     calibration: Calibration | None,
 ) -> list[Findings]:
     """Findings of queries that search the same rows."""
-    searched = sum(sizes.values())
+    searched = store.count(rows)
     if searched == 0:
-        verdict = _say_empty(store, rows, chosen)
+        verdict = _say_empty(store, rows, passing)
         return [Findings((), True, None, None, verdict, 0.0, 0) for _ in queries]
-    asked = [_mean_vectors(query) for query in queries]
-    grouped, exact, recall = _search(store, asked, rows, options, calibration)
-    told = [_match_rule(store, query, sizes, options, calibration) for query in queries]
-    judges = [rule for rule, _ in told]
+    visible = store.count(_and(rows, Compare("modality", "==", Modality.VISIBLE)))
+    sizes = {Modality.VISIBLE: visible, Modality.INFRARED: searched - visible}
+    means = [_mean_vectors(query) for query in queries]
+    grouped, exact, recall = _search(store, means, rows, options, calibration)
+    rules_and_why = [_match_rule(store, query, sizes, options, calibration) for query in queries]
+    rules = [rule for rule, _ in rules_and_why]
     if options.group == "none":
-        weighed = [weigh_rows(groups, rule) for groups, rule in zip(grouped, judges, strict=True)]
+        weighed = [
+            [weigh_group(row, rule, {}, {}) for row in groups] for groups, rule in zip(grouped, rules, strict=True)
+        ]
     else:
-        weighed = weigh_walks(store, grouped, asked, judges, rows)
+        weighed = weigh_tracklets(store, grouped, means, rules, rows)
     hard = _count_hard(store, rows)
     findings = []
-    for answers, (rule, why) in zip(weighed, told, strict=True):
-        found = _rank(answers, options)
-        known = [each.accepted for each in found if each.accepted is not None]
+    for answers, (rule, why) in zip(weighed, rules_and_why, strict=True):
+        order: Sequence[int] = range(len(answers))
+        if not options.rerank:
+            order = best_first([(each.similarity, each.probability, each.accepted) for each in answers])
+        best = tuple(replace(answers[place], rank=rank) for rank, place in enumerate(order[: options.k], start=1))
+        known = [each.accepted for each in best if each.accepted is not None]
         matches = sum(known) if rule is not None else None
-        verdict = why if rule is None or matches is None else _say(rule, matches, len(found))
+        verdict = why if rule is None or matches is None else _say(rule, matches, len(best))
         if options.group == "identity" and calibration is not None:
             rate = max(comparison_rates(calibration).values(), default=0.0)
             verdict += (
@@ -313,52 +233,32 @@ def _find(
             )
         if options.rerank:
             verdict += "; the order is re-ranked, similarity and probability are not"
-        findings.append(Findings(found, exact, recall, matches, verdict, 0.0, searched, hard))
+        findings.append(Findings(best, exact, recall, matches, verdict, 0.0, searched, hard))
     return findings
-
-
-def _rank(weighed: Sequence[Weighed], options: FindOptions) -> tuple[Found, ...]:
-    """The first k answers in their order; a re-ranked one stays."""
-    order = list(range(len(weighed)))
-    if not options.rerank:
-        order = best_first([(each.similarity, each.probability, each.accepted) for each in weighed])
-    return tuple(
-        Found(
-            rank,
-            each.row,
-            each.similarity,
-            each.probability,
-            each.accepted,
-            tuple(member.row for member in each.members),
-            tuple(member.similarity for member in each.members),
-        )
-        for rank, each in enumerate((weighed[place] for place in order[: options.k]), start=1)
-    )
 
 
 def _count_hard(store: Store, rows: Filter | None) -> Hard:
     """Rows that pass and are hardly found, by why."""
-    spoilt: Filter = Compare("remark", "!=", "")
-    remarks = store.columns(["remark"], spoilt if rows is None else And((rows, spoilt)))["remark"]
+    remarks = store.columns(["remark"], _and(rows, Compare("remark", "!=", "")))["remark"]
     counts = Counter(remarks)  # a handful of texts, so that nothing is done for each row but counting
-    found = {why: sum(count for text, count in counts.items() if why in text.split("; ")) for why in HARD}
+    by_why = {why: sum(count for text, count in counts.items() if why in text.split("; ")) for why in HARD}
     whole = sum(count for text, count in counts.items() if not set(HARD).isdisjoint(text.split("; ")))
-    return Hard(whole, {why: count for why, count in found.items() if count})
+    return Hard(whole, {why: count for why, count in by_why.items() if count})
 
 
-def _say_empty(store: Store, rows: Filter | None, chosen: Filter | None) -> str:
+def _say_empty(store: Store, rows: Filter | None, passing: Filter | None) -> str:
     total = store.count()
     if total == 0:
         return "the gallery is empty; fill it with `tapetum index`"
-    if rows == chosen or (chosen is not None and store.count(chosen) == 0):
-        return f"no row passes the filter {write_filter(chosen)}; the gallery has {total:,} rows"
+    if rows == passing or (passing is not None and store.count(passing) == 0):
+        return f"no row passes the filter {write_filter(passing)}; the gallery has {total:,} rows"
     return "no row is left beside the query itself and what was excluded around it"
 
 
 def _say(rule: MatchRule, matches: int, answers: int) -> str:
     what = "is a match" if matches == 1 else "are matches"
-    told = f"{matches} of {answers} answers {what}: similarity from" if matches else "no match above"
-    return f"{told} {rule.words}; probabilities assume {100 * rule.prior:g} % before looking"
+    begin = f"{matches} of {answers} answers {what}: similarity from" if matches else "no match above"
+    return f"{begin} {rule.words}; probabilities assume {100 * rule.prior:g} % before looking"
 
 
 def _match_rule(
@@ -388,47 +288,43 @@ def _match_rule(
 
 def _search(
     store: Store,
-    asked: Sequence[Means],
+    queries: Sequence[Means],
     rows: Filter | None,
     options: FindOptions,
     calibration: Calibration | None,
 ) -> tuple[list[list[Group]], bool, float | None]:
     """Groups of each query by their best row; more rows are fetched until there are enough groups."""
     grouped: dict[int, list[Group]] = {}
-    wanted = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
-    size = options.k if options.group == "none" else wanted * ROWS_A_GROUP
+    enough = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
+    size = options.k if options.group == "none" else enough * ROWS_A_GROUP
     size = min(max(size, options.shortlist if options.rerank else 0), MOST_ANSWERS)
     exact, recall = True, None
-    waiting = list(range(len(asked)))
+    waiting = list(range(len(queries)))
     while waiting:
-        answer = store.search(
-            torch.stack([vector for place in waiting for vector in asked[place].values()]),
-            size,
-            rows,
-            exact=options.exact,
-        )
+        vectors = torch.stack([vector for place in waiting for vector in queries[place].values()])
+        answer = store.search(vectors, size, rows, exact=options.exact)
         exact, recall = exact and answer.exact, answer.recall if recall is None else recall
         hits = iter(answer.hits)
         left = []
         for place in waiting:
-            lists = [next(hits) for _ in asked[place]]
+            lists = [next(hits) for _ in queries[place]]
             complete = size == MOST_ANSWERS or all(len(some) < size for some in lists)
             best: dict[str, FoundRow] = {}
-            for modality, some in zip(asked[place], lists, strict=True):
+            for modality, some in zip(queries[place], lists, strict=True):
                 for hit in some:
                     before = best.get(hit.row.sighting.id)
                     if before is None or hit.similarity > before.similarity:
                         best[hit.row.sighting.id] = FoundRow(hit.row, hit.similarity, modality)
             ordered = sorted(best.values(), key=lambda each: -each.similarity)[:size]
             if options.rerank:
-                ordered = _rerank(store, torch.stack(list(asked[place].values())), ordered, options.shortlist)
+                ordered = _rerank(store, torch.stack(list(queries[place].values())), ordered, options.shortlist)
             groups, full = _group(store, ordered, rows, options, calibration)
-            if complete or full or len(groups) >= wanted:
-                grouped[place] = groups[:wanted]
+            if complete or full or len(groups) >= enough:
+                grouped[place] = groups[:enough]
             else:
                 left.append(place)
         waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
-    return [grouped[place] for place in range(len(asked))], exact, recall
+    return [grouped[place] for place in range(len(queries))], exact, recall
 
 
 def _mean_vectors(query: Query) -> Means:

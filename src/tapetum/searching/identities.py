@@ -21,35 +21,22 @@ def join_alike(vectors: Tensor, modalities: Sequence[Modality], calibration: Cal
 
     Args:
         vectors: (T, D) one for each tracklet, with unit norm.
-        modalities: T of them.
-        calibration: of the model.
     Returns:
         As for `link`.
     """
-    margins = (vectors @ vectors.T).double().numpy() - _thresholds_of(modalities, calibration)
-    return link(margins)
-
-
-def _thresholds_of(modalities: Sequence[Modality], calibration: Calibration) -> NDArray[np.float64]:
-    """(T, T) threshold of comparisons for each pair of tracklets."""
     rates = comparison_rates(calibration)
-    table = np.full((len(Modality), len(Modality)), np.inf)
+    thresholds = np.full((len(Modality), len(Modality)), np.inf)
     for one in Modality:
         for other in Modality:
             pair = pair_name(one, other)
             if pair in rates:
-                table[one, other] = calibration.threshold(rates[pair], pair)
+                thresholds[one, other] = calibration.threshold(rates[pair], pair)
     kinds = np.array([int(each) for each in modalities])
-    thresholds: NDArray[np.float64] = table[np.ix_(kinds, kinds)]
-    return thresholds
+    return link((vectors @ vectors.T).double().numpy() - thresholds[np.ix_(kinds, kinds)])
 
 
 def comparison_rates(calibration: Calibration) -> dict[str, float]:
-    """The lowest stated rate of comparisons that each pair of modalities supports.
-
-    Args:
-        calibration: of the model.
-    """
+    """The lowest stated rate of comparisons that each pair of modalities supports."""
     supported = {
         pair: [rate for rate in calibration.rates if rate >= calibration.lowest_rate(pair)]
         for pair in calibration.pairs

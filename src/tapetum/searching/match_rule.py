@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.types import EmbeddingSet, Match, Modality
@@ -27,10 +28,7 @@ def search_pictures(
     """The k gallery pictures most similar to each picture.
 
     Args:
-        embedder: the checkpoint.
-        pictures: the queries.
         gallery: made by the same checkpoint.
-        k: answers a query.
         modality: of the queries.
     Raises:
         DataError: a picture is missing or damaged.
@@ -41,14 +39,8 @@ def search_pictures(
     return search(queries.vectors, gallery, k)
 
 
-@dataclass(frozen=True)
-class MatchThreshold:
-    """From which similarity an answer is a match, where query and answer are of given modalities.
-
-    Attributes:
-        pair: name of the two modalities.
-        threshold: the similarity.
-    """
+class MatchThreshold(NamedTuple):
+    """From which similarity an answer is a match, where query and answer are of a pair of modalities."""
 
     pair: str
     threshold: float
@@ -61,7 +53,6 @@ class MatchRule:
     A match is at least as probable as any answer that is none, also where both are of different pairs of modalities.
 
     Attributes:
-        calibration: of the model in use.
         prior: probability before looking that a pair shows one person.
         rate: of false alarms.
         by_search: the rate is of searches for somebody who is not in the gallery, not of single comparisons.
@@ -84,27 +75,15 @@ class MatchRule:
         bars = self.bars.values()
         return max(float(self.calibration.probability(bar.threshold, bar.pair, prior=self.prior)) for bar in bars)
 
-    def probability(self, similarity: float, asked: Modality, found: Modality) -> float | None:
-        """The probability that an answer shows the person searched for; None where such a pair is not calibrated.
-
-        Args:
-            similarity: of the answer.
-            asked: modality of the query.
-            found: modality of the answer.
-        """
-        bar = self.bars.get((asked, found))
+    def probability(self, similarity: float, query: Modality, answer: Modality) -> float | None:
+        """The probability that an answer shows the person searched for; None where such a pair is not calibrated."""
+        bar = self.bars.get((query, answer))
         return None if bar is None else float(self.calibration.probability(similarity, bar.pair, prior=self.prior))
 
-    def accepts(self, similarity: float, asked: Modality, found: Modality) -> bool | None:
-        """Whether an answer is a match; None where such a pair is not calibrated.
-
-        Args:
-            similarity: of the answer.
-            asked: modality of the query.
-            found: modality of the answer.
-        """
-        bar = self.bars.get((asked, found))
-        probability = self.probability(similarity, asked, found)
+    def accepts(self, similarity: float, query: Modality, answer: Modality) -> bool | None:
+        """Whether an answer is a match; None where such a pair is not calibrated."""
+        bar = self.bars.get((query, answer))
+        probability = self.probability(similarity, query, answer)
         if bar is None or probability is None:
             return None
         return similarity >= bar.threshold and probability >= self.level - ROUNDING
@@ -144,7 +123,6 @@ def build_match_rule(
     either can give the false alarm.
 
     Args:
-        calibration: of the model that made the gallery.
         sizes: pictures that are searched, of each modality.
         asked: modalities of the query.
         rate: of searches for somebody who is not there that give a match all the same; None takes the lowest rate that
@@ -153,40 +131,40 @@ def build_match_rule(
     Raises:
         ProtocolError: no calibration for such pairs, or too few people for the rate.
     """
-    wanted = {
+    sides = {
         (one, other): pair_name(one, other) for one in sorted(set(asked)) for other in Modality if sizes.get(other)
     }
-    pairs = {sides: pair for sides, pair in wanted.items() if pair in calibration.pairs}
-    missing = tuple(dict.fromkeys(pair for pair in wanted.values() if pair not in calibration.pairs))
+    pairs = {side: pair for side, pair in sides.items() if pair in calibration.pairs}
+    missing = tuple(dict.fromkeys(pair for pair in sides.values() if pair not in calibration.pairs))
     if missing and not pairs:
         calibration.lowest_rate(missing[0])  # says what there is, and what to do
     share = max(1, len(pairs))
 
-    def supported(wanted_rate: float, *, by_search: bool) -> bool:
+    def supported(stated: float, *, by_search: bool) -> bool:
         lowest = (
-            calibration.lowest_rate(pair, gallery=sizes[found] if by_search else None)
-            for (_, found), pair in pairs.items()
+            calibration.lowest_rate(pair, gallery=sizes[answer] if by_search else None)
+            for (_, answer), pair in pairs.items()
         )
-        return wanted_rate / (share if by_search else 1) >= max(lowest, default=0.0)
+        return stated / (share if by_search else 1) >= max(lowest, default=0.0)
 
     by_search = True
     if rate is None:
-        choices = [
+        choices = (
             (stated, kind)
             for kind in (True, False)
             for stated in sorted(calibration.rates)
             if supported(stated, by_search=kind)
-        ]
-        if not choices:
+        )
+        rate, by_search = next(choices, (None, False))
+        if rate is None:
             raise ProtocolError(
                 f"{', '.join(pairs.values())}: the calibration supports none of its rates; calibrate with more people"
             )
-        rate, by_search = choices[0]
     part = rate / share if by_search else rate
     bars = {
-        sides: MatchThreshold(pair, calibration.threshold(part, pair, gallery=sizes[sides[1]] if by_search else None))
-        for sides, pair in pairs.items()
+        side: MatchThreshold(pair, calibration.threshold(part, pair, gallery=sizes[side[1]] if by_search else None))
+        for side, pair in pairs.items()
     }
-    chosen = calibration.prior if prior is None else prior
-    check_prior(chosen)
-    return MatchRule(calibration, chosen, rate, by_search, bars, sum(sizes.values()), missing)
+    prior = calibration.prior if prior is None else prior
+    check_prior(prior)
+    return MatchRule(calibration, prior, rate, by_search, bars, sum(sizes.values()), missing)

@@ -41,6 +41,10 @@ class Query:
     remarks: tuple[str, ...] = ()
     doubts: tuple[tuple[str, ...], ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "remarks", self.remarks or ("",) * len(self.labels))
+        object.__setattr__(self, "doubts", self.doubts or ((),) * len(self.labels))
+
 
 def query_of_pictures(
     model: Model,
@@ -53,7 +57,6 @@ def query_of_pictures(
     """One person on some pictures.
 
     Args:
-        model: the gallery's.
         pictures: (h, w, 3) uint8 RGB each: crops of the person, or frames with a box.
         labels: for people and messages, one a picture.
         modality: of all; None tells it by each picture.
@@ -61,22 +64,24 @@ def query_of_pictures(
     Raises:
         DataError: no picture, a box outside its picture, or one on which there can be no person.
     """
-    told: Sequence[Box | None] = [None] * len(pictures) if boxes is None else boxes
-    if not pictures or not len(pictures) == len(labels) == len(told):
+    boxes = [None] * len(pictures) if boxes is None else boxes
+    if not pictures or not len(pictures) == len(labels) == len(boxes):
         raise DataError(
-            f"{len(pictures)} pictures, {len(labels)} labels, {len(told)} boxes; give one of each a picture"
+            f"{len(pictures)} pictures, {len(labels)} labels, {len(boxes)} boxes; give one of each a picture"
         )
-    crops, remarks, doubts = [], [], []
-    for picture, label, box in zip(pictures, labels, told, strict=True):
-        crop = cut_person(picture, box, label)
+    crops = [cut_person(*each) for each in zip(pictures, boxes, labels, strict=True)]
+    for crop, label in zip(crops, labels, strict=True):
         if not np.ptp(crop.reshape(-1, 3), axis=0).any():
             raise DataError(f"{label}: is of one colour throughout, there is no person; give another picture or box")
-        crops.append(crop)
-        remarks.append(measure_quality(crop).remark)
-        doubts.append(doubt_picture(crop))
-    modalities = [tell_modality(picture) if modality is None else modality for picture in pictures]
-    vectors = model.describe(model.resize(crops), [int(each) for each in modalities])
-    return Query(vectors, tuple(modalities), tuple(labels), (), tuple(remarks), tuple(doubts))
+    modalities = tuple(tell_modality(picture) if modality is None else modality for picture in pictures)
+    return Query(
+        model.describe(model.resize(crops), [int(each) for each in modalities]),
+        modalities,
+        tuple(labels),
+        (),
+        tuple(measure_quality(crop).remark for crop in crops),
+        tuple(doubt_picture(crop) for crop in crops),
+    )
 
 
 def cut_person(picture: Picture, box: Box | None, label: str) -> Picture:
@@ -110,32 +115,27 @@ def cut_person(picture: Picture, box: Box | None, label: str) -> Picture:
 def query_of_rows(store: Store, ids: Sequence[str]) -> Query:
     """The person on some rows of the gallery; no model is needed.
 
-    Args:
-        ids: of rows that show one person.
     Raises:
         GalleryError: no id, or one that the gallery does not have.
     """
     entries = store.fetch(list(dict.fromkeys(ids)))
     missing = sorted(set(ids) - {row.sighting.id for row in entries.rows})
     if missing or not ids:
-        named = f"has no row {missing[0]!r}; it may have been deleted" if missing else "no row was named"
-        raise GalleryError(f"{store.where}: {named}; take an id from an answer, or search by a picture")
-    rows = entries.rows
+        why = f"has no row {missing[0]!r}; it may have been deleted" if missing else "no row was named"
+        raise GalleryError(f"{store.where}: {why}; take an id from an answer, or search by a picture")
+    sightings = [row.sighting for row in entries.rows]
     return Query(
         entries.vectors,
-        tuple(row.sighting.modality for row in rows),
-        tuple(f"row {row.sighting.id}" for row in rows),
-        rows,
-        tuple(row.sighting.remark for row in rows),
-        ((),) * len(rows),
+        tuple(each.modality for each in sightings),
+        tuple(f"row {each.id}" for each in sightings),
+        entries.rows,
+        tuple(each.remark for each in sightings),
     )
 
 
 def query_of_tracklet(store: Store, tracklet: str) -> Query:
     """The person of a tracklet of the gallery; no model is needed.
 
-    Args:
-        tracklet: its name.
     Raises:
         GalleryError: the gallery does not have it.
     """
@@ -148,17 +148,13 @@ def query_of_tracklet(store: Store, tracklet: str) -> Query:
 
 
 def join_queries(queries: Sequence[Query]) -> Query:
-    """One query out of several that show one person; rows of the gallery come after other pictures.
-
-    Args:
-        queries: at least one.
-    """
+    """One query out of several that show one person; rows of the gallery come after other pictures."""
     ordered = sorted(queries, key=lambda query: bool(query.rows))
     return Query(
         torch.cat([query.vectors for query in ordered]),
         tuple(each for query in ordered for each in query.modalities),
         tuple(each for query in ordered for each in query.labels),
         tuple(each for query in ordered for each in query.rows),
-        tuple(each for query in ordered for each in query.remarks or ("",) * len(query.labels)),
-        tuple(each for query in ordered for each in query.doubts or ((),) * len(query.labels)),
+        tuple(each for query in ordered for each in query.remarks),
+        tuple(each for query in ordered for each in query.doubts),
     )

@@ -22,24 +22,18 @@ from tapetum.gallery.store import SECONDS_A_DAY, Store
 
 ERASED = "erased.txt"
 KEPT = "retention.json"
-SHARDS = "shards"  # work in hand of many processes, see `investigation.shards`
+SHARDS = "shards"  # work in hand of many processes, see `indexing.shards`
 TOO_OLD = "older than this gallery keeps"  # why a sighting is not even stored
 _ID = re.compile(rb'"id": "([^"]+)"')  # in a line about a sighting
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """What was removed, for an audit log.
+    """What was removed, for an audit log."""
 
-    Attributes:
-        ids: of the rows, by time.
-        lines: taken out of the lists of their sources.
-        unfinished: crops without a row that killed runs had left, removed as well.
-    """
-
-    ids: tuple[str, ...] = ()
-    lines: int = 0
-    unfinished: int = 0
+    ids: tuple[str, ...] = ()  # of the rows, by time
+    lines: int = 0  # taken out of the lists of their sources
+    unfinished: int = 0  # crops without a row that killed runs had left
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,11 +48,11 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
         FilterError: the filter is wrong; nothing is removed.
         OutputError: another writer, or a file cannot be written or removed; repeat the call then.
     """
-    chosen = as_filter(filter)
-    if chosen is None:
+    rows = as_filter(filter)
+    if rows is None:
         raise GalleryError(f"{store.where}: erasing needs a filter; name the rows to remove")
     with store.writing():
-        ids = tuple(row.sighting.id for row in store.find(chosen))
+        ids = tuple(row.sighting.id for row in store.find(rows))
         lines = unfinished = 0
         if store.folder is not None:
             if ids:
@@ -67,7 +61,7 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
                 lines = strike_sightings(store.folder, frozenset(ids))
             unfinished = drop_unfinished(store.folder, frozenset(store.columns(["crop"])["crop"]))
         if ids:
-            store.delete(chosen)
+            store.delete(rows)
     return Erasure(ids, lines, unfinished)
 
 
@@ -86,12 +80,7 @@ def apply_retention(store: Store, now: float | None = None) -> Erasure:
 
 
 def oldest_kept(days: float, now: float | None = None) -> float:
-    """From when on sightings are kept, seconds since 1970-01-01 UTC.
-
-    Args:
-        days: to keep.
-        now: as for `apply_retention`.
-    """
+    """From when on sightings are kept, seconds since 1970-01-01 UTC."""
     return (time.time() if now is None else now) - days * SECONDS_A_DAY
 
 
@@ -144,7 +133,6 @@ def check_days(days: float, place: str) -> None:
     """Refuse a number of days for which nothing can be kept.
 
     Args:
-        days: to keep.
         place: for the message.
     Raises:
         GalleryError: not above 0, or no number.
@@ -154,19 +142,13 @@ def check_days(days: float, place: str) -> None:
 
 
 def digest_id(name: str) -> str:
-    """What is kept of an erased sighting.
-
-    Args:
-        name: its id.
-    """
+    """What is kept of an erased sighting's id."""
     return hashlib.sha256(f"erased {name}".encode()).hexdigest()[:32]
 
 
 def read_erased(folder: Path) -> set[str]:
     """Digests of every sighting that was erased from a gallery.
 
-    Args:
-        folder: of the gallery.
     Raises:
         GalleryError: the file cannot be read.
     """
@@ -182,7 +164,7 @@ def read_erased(folder: Path) -> set[str]:
 
 
 def _drop_shards(folder: Path, ids: Iterable[str]) -> None:
-    """Finished shards of an unfinished job (`investigation.shards`) that hold somebody; the job makes them anew."""
+    """Finished shards of an unfinished job (`indexing.shards`) that hold somebody; the job makes them anew."""
     wanted = {name.encode() for name in ids}
     for path in sorted(folder.glob(f"{SHARDS}/*/*")):
         try:

@@ -29,13 +29,7 @@ TrackletKey = tuple[str, Modality]  # tracklet, and which of its rows: a camera 
 
 @dataclass(frozen=True)
 class FoundRow:
-    """A row found.
-
-    Attributes:
-        row: of the gallery.
-        similarity: to the query's pictures of one modality.
-        asked: that modality, the one to which the row is most similar.
-    """
+    """A row, its similarity to the query's pictures of one modality, and that modality: the one it is nearest to."""
 
     row: Row
     similarity: float
@@ -52,30 +46,33 @@ Group = list[FoundRow]
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """A group, and what decides about it.
+class Found:
+    """One answer.
 
     Attributes:
-        row: the most similar one of the tracklet that decides.
-        similarity: of that tracklet's mean vector, or of the row where it stands alone.
-        probability: at that similarity; None where that pair of modalities is not calibrated.
-        accepted: whether it is a match, by that similarity too; None likewise.
-        members: all rows found of the group: `row` first, then the others, most similar first.
+        rank: counted from 1.
+        row: the one to show: the most similar one found of the tracklet that decides.
+        similarity: cosine in [-1, 1] to the mean vector of the tracklet's rows that pass the filter; of an identity, to
+            that of its most probable tracklet; where nothing is grouped, to the row.
+        probability: that the answer shows the person searched for, at this similarity; None where that is not
+            calibrated.
+        accepted: whether it is a match: this similarity reaches the threshold, so that no answer that is none is more
+            probable; None where that is not calibrated.
+        rows: all rows found of this tracklet or identity: `row` first, then the others, most similar first.
+        similarities: of `rows`, each by itself.
     """
 
+    rank: int
     row: Row
     similarity: float
     probability: float | None
     accepted: bool | None
-    members: tuple[FoundRow, ...]
+    rows: tuple[Row, ...]
+    similarities: tuple[float, ...]
 
 
 def group_rows(ordered: Sequence[FoundRow]) -> list[Group]:
-    """Rows of one tracklet together, in the order of their first row; a row without a tracklet stands alone.
-
-    Args:
-        ordered: rows found, best first.
-    """
+    """Rows of one tracklet together, in the order of their first row; a row without a tracklet stands alone."""
     groups: dict[str, Group] = {}
     for each in ordered:
         sighting = each.row.sighting
@@ -89,13 +86,10 @@ def join_identities(
     """Tracklets that `join_alike` takes for one person, each by its mean vector.
 
     Args:
-        tracklets: rows found of each.
         rows: which rows of a tracklet count.
-        calibration: of the gallery's model.
     """
-    means = dict(_describe(store, [group[0].tracklet for group in tracklets if group[0].tracklet], rows))
-    loose = [group[0].row.sighting.id for group in tracklets if group[0].tracklet is None]
-    entries = store.fetch(loose)
+    means = dict(_mean_vectors(store, [group[0].tracklet for group in tracklets if group[0].tracklet], rows))
+    entries = store.fetch([group[0].row.sighting.id for group in tracklets if group[0].tracklet is None])
     alone = {row.sighting.id: entries.vectors[place] for place, row in enumerate(entries.rows)}
     alive, vectors = [], []
     for group in tracklets:
@@ -111,43 +105,32 @@ def join_identities(
     return [[each for number in members for each in alive[number]] for members in groups]
 
 
-def weigh_rows(groups: Sequence[Group], rule: MatchRule | None) -> list[Weighed]:
-    """Each group by its first row alone.
-
-    Args:
-        groups: of one row each.
-        rule: what similarities mean; None where that is not known.
-    """
-    return [_weigh(group, {}, {}, rule) for group in groups]
-
-
-def weigh_walks(
+def weigh_tracklets(
     store: Store,
     grouped: Sequence[Sequence[Group]],
-    asked: Sequence[Means],
-    judges: Sequence[MatchRule | None],
+    queries: Sequence[Means],
+    rules: Sequence[MatchRule | None],
     rows: Filter | None,
-) -> list[list[Weighed]]:
+) -> list[list[Found]]:
     """Each group by its most probable tracklet; where no probability is known, by the most similar one.
 
     Args:
         grouped: groups of each query.
-        asked: the queries.
-        judges: of each query; None where it has none.
+        rules: of each query; None where it has none.
         rows: which rows of a tracklet count.
     """
-    weighed: list[list[Weighed]] = []
+    answers: list[list[Found]] = []
     for places in _share_out([len(groups) for groups in grouped]):
-        tracklets = [{each.tracklet for group in grouped[place] for each in group} - {None} for place in places]
-        vectors = torch.stack([vector for place in places for vector in asked[place].values()])
-        wanted = [tracklet for tracklet in set().union(*tracklets) if tracklet is not None]
-        alike = {tracklet: vectors @ mean for tracklet, mean in _describe(store, wanted, rows)}
+        tracklets = {each.tracklet for place in places for group in grouped[place] for each in group}
+        vectors = torch.stack([vector for place in places for vector in queries[place].values()])
+        means = _mean_vectors(store, [tracklet for tracklet in tracklets if tracklet is not None], rows)
+        alike = {tracklet: vectors @ mean for tracklet, mean in means}
         first = 0
         for place in places:
-            columns = dict(zip(asked[place], range(first, first + len(asked[place])), strict=True))
+            columns = {modality: first + number for number, modality in enumerate(queries[place])}
             first += len(columns)
-            weighed.append([_weigh(group, columns, alike, judges[place]) for group in grouped[place]])
-    return weighed
+            answers.append([weigh_group(group, rules[place], columns, alike) for group in grouped[place]])
+    return answers
 
 
 def _share_out(counts: Sequence[int]) -> Iterator[list[int]]:
@@ -164,14 +147,13 @@ def _share_out(counts: Sequence[int]) -> Iterator[list[int]]:
         yield some
 
 
-def _describe(
+def _mean_vectors(
     store: Store, tracklets: Sequence[TrackletKey], rows: Filter | None
 ) -> Iterator[tuple[TrackletKey, Tensor]]:
-    """(D,) mean vector of each tracklet that has rows which pass, some tracklets' rows in memory at a time."""
+    """(D,) of each tracklet that has rows which pass, some tracklets' rows in memory at a time."""
     wanted = set(tracklets)
-    names = sorted({name for name, _ in wanted})
-    for some in chunks(names, TRACKLETS_AT_ONCE):
-        own: Filter = Among("tracklet", tuple(some))
+    for names in chunks(sorted({name for name, _ in wanted}), TRACKLETS_AT_ONCE):
+        own: Filter = Among("tracklet", tuple(names))
         entries = store.fetch(store.columns(["id"], own if rows is None else And((own, rows)))["id"])
         members: dict[TrackletKey, list[int]] = {}
         for number, row in enumerate(entries.rows):
@@ -181,46 +163,49 @@ def _describe(
                 yield tracklet, normalise(entries.vectors[places].mean(0, keepdim=True))[0]
 
 
-def _weigh(
-    group: Group, columns: Mapping[Modality, int], alike: Mapping[TrackletKey, Tensor], rule: MatchRule | None
-) -> Weighed:
+def weigh_group(
+    group: Group,
+    rule: MatchRule | None,
+    columns: Mapping[Modality, int],
+    alike: Mapping[TrackletKey, Tensor],
+) -> Found:
+    """An answer, not ranked yet, by the similarities of its tracklets; a row whose tracklet has none is its own.
+
+    Args:
+        rule: what similarities mean; None where that is not known.
+        columns: modality of the query -> its place in each of `alike`.
+        alike: of a tracklet, similarity to each of the queries' vectors.
+    """
     ordered = sorted(group, key=lambda each: -each.similarity)
     best: dict[TrackletKey | str, FoundRow] = {}  # of a tracklet, or a row that stands alone: the most similar row
     for each in ordered:
         best.setdefault(each.tracklet or each.row.sighting.id, each)
-    sides: list[tuple[FoundRow, Modality, float]] = []
+    sides: list[tuple[FoundRow, float, float | None, bool | None]] = []
     for each in best.values():
         similar = None if each.tracklet is None else alike.get(each.tracklet)
-        if similar is None:
-            sides.append((each, each.asked, each.similarity))
-        else:
-            sides += [(each, modality, float(similar[column])) for modality, column in columns.items()]
-
-    def told(side: tuple[FoundRow, Modality, float]) -> tuple[float | None, bool | None]:
-        pair = side[1], side[0].row.sighting.modality
-        if rule is None:
-            return None, None
-        return rule.probability(side[2], *pair), rule.accepts(side[2], *pair)
-
-    verdicts = [told(side) for side in sides]
-    place = best_first([(side[2], *verdict) for side, verdict in zip(sides, verdicts, strict=True)])[0]
-    first, _, similarity = sides[place]
+        similarities = {each.asked: each.similarity}
+        if similar is not None:
+            similarities = {modality: float(similar[column]) for modality, column in columns.items()}
+        for asked, similarity in similarities.items():
+            side = similarity, asked, each.row.sighting.modality
+            verdict = (None, None) if rule is None else (rule.probability(*side), rule.accepts(*side))
+            sides.append((each, similarity, *verdict))
+    first, similarity, probability, accepted = sides[best_first([side[1:] for side in sides])[0]]
     members = first, *(each for each in ordered if each is not first)
-    return Weighed(first.row, similarity, *verdicts[place], members)
+    rows, similarities_of_rows = zip(*((each.row, each.similarity) for each in members), strict=True)
+    return Found(0, first.row, similarity, probability, accepted, rows, similarities_of_rows)
 
 
-def best_first(told: Sequence[tuple[float, float | None, bool | None]]) -> list[int]:
+def best_first(answers: Sequence[tuple[float, float | None, bool | None]]) -> list[int]:
     """The order of some answers: by probability where each has one, else by similarity.
 
     Args:
-        told: similarity, probability and match of each.
-    Returns:
-        Places in `told`.
+        answers: similarity, probability and match of each.
     """
-    calibrated = all(probability is not None for _, probability, _ in told)
+    calibrated = all(probability is not None for _, probability, _ in answers)
 
     def worth(place: int) -> tuple[float, float, float]:
-        similarity, probability, accepted = told[place]
+        similarity, probability, accepted = answers[place]
         return (float(accepted or 0), probability or 0.0, similarity) if calibrated else (0.0, 0.0, similarity)
 
-    return sorted(range(len(told)), key=worth, reverse=True)
+    return sorted(range(len(answers)), key=worth, reverse=True)

@@ -8,8 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from dataclasses import replace
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -19,12 +18,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tapetum
-from tapetum.core.errors import InUseError, OutputError, TapetumError
+from tapetum.core.errors import TapetumError
 from tapetum.service import api, pages
-from tapetum.service.errors import ForbiddenError, HostError, ServiceError, SignInError, TooLargeError
-from tapetum.service.security import SAFE, Principal, cookie_name
+from tapetum.service.errors import ForbiddenError, HostError, ServiceError, SignInError, TooLargeError, status_of
+from tapetum.service.security import SAFE, cookie_name
 from tapetum.service.state import Service
-from tapetum.service.uploads import FORM, MOST_BODY_BYTES, MOST_UPLOAD_BYTES
+from tapetum.service.uploads import FORM, MOST_BODY_BYTES, MOST_UPLOAD_BYTES, content_type
 
 log = logging.getLogger(__name__)
 API = "/api/"
@@ -46,11 +45,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application of a server.
-
-    Args:
-        service: its state; started and closed with the application.
-    """
+    """The application of a server, whose state is started and closed with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -72,30 +67,20 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.include_router(api.router)
     app.include_router(pages.router)
-    app.add_exception_handler(TapetumError, _refuse)
-    app.add_exception_handler(RequestValidationError, _refuse_fields)
-    app.add_exception_handler(HTTPException, _refuse_plainly)
+    for kind in (TapetumError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, refuse)
     app.add_middleware(Gate, service=service)
     return app
 
 
 class Gate:
-    """What every request passes before anything of its body is read.
-
-    Args:
-        app: behind it.
-        service: the server's state.
-    """
+    """What every request passes before anything of its body is read; ASGI middleware."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request.
-
-        Args:
-            scope: of ASGI.
-        """
+        """One request."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
@@ -122,23 +107,14 @@ class Gate:
             try:
                 self._admit(request)
                 await self.app(scope, self._limit(request, receive), answer)
-            except ServiceError as error:
-                await respond(request, error)(scope, receive, answer)
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in FULL_DISK and status == 500:
-                    await _show(request, 507, "the disk is full; nothing was lost, free some space", {})(
-                        scope, receive, answer
-                    )
-                    return
-                mark = secrets.token_hex(6)
-                log.exception("error %s: %s %s", mark, scope["method"], scope["path"])
+                response = await refuse(request, error)
                 if status == 500:  # nothing was sent yet
-                    await _unexpected(request, mark)(scope, receive, answer)
+                    await response(scope, receive, answer)
         finally:
             if FORM in scope:
                 await scope[FORM].close()
-            route = scope.get("route")
-            path = getattr(route, "path", "other")
+            path = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"  # clients may call it anything
             self.service.metrics.requests.labels(method, path, str(status)).inc()
             self.service.metrics.seconds.labels(path).observe(time.perf_counter() - begun)
@@ -150,33 +126,32 @@ class Gate:
             raise HostError(f"host {host[:100]!r}: not a name of this server; start it with --public-name {host[:100]}")
         if request.method not in SAFE:
             _check_origin(request.headers, self.service.options.hosts)
-        state = request.scope.setdefault("state", {})
-        state["principal"], state["refusal"] = None, None
+        address = api.client_of(request)
+        principal, refusal = None, None
         try:
-            session_id = _cookies_of(request.headers).get(cookie_name(request.url.scheme))
-            state["principal"] = self.service.security.find(request.headers, session_id)
+            session_id = request.cookies.get(cookie_name(request.url.scheme))
+            principal = self.service.security.find(request.headers, session_id)
         except SignInError as error:
-            state["refusal"] = str(error)
-        principal: Principal | None = state["principal"]
-        self.service.rate.take(f"name {principal.name}" if principal else f"address {api.client_of(request)}")
+            refusal = str(error)
+        request.state.principal = principal and replace(principal, address=address)
+        request.state.refusal = refusal
+        self.service.rate.take(f"name {principal.name}" if principal else f"address {address}")
         path = request.scope["path"]
         if principal is None and path.startswith(API) and path not in api.PUBLIC:
-            raise SignInError(state["refusal"] or "log in first, or send an API key")
+            raise SignInError(refusal or "log in first, or send an API key")
 
     def _limit(self, request: Request, receive: Receive) -> Receive:
         """Let a body in up to its limit, whatever it says about its length."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        most = MOST_UPLOAD_BYTES if kind == "multipart/form-data" else MOST_BODY_BYTES
-        if request.scope["state"]["principal"] is None:
-            most = MOST_BODY_BYTES
+        known = request.state.principal is not None
+        most = MOST_UPLOAD_BYTES if known and content_type(request) == "multipart/form-data" else MOST_BODY_BYTES
         stated = request.headers.get("content-length", "")
         if stated.isdecimal() and int(stated) > most:
             raise TooLargeError(f"the request has {stated[:20]} bytes; at most {most} are read")
-        got, complete = 0, False
+        size, complete = 0, False
         end = time.monotonic() + WHOLE_BODY_SECONDS
 
         async def limited() -> Message:
-            nonlocal got, complete
+            nonlocal size, complete
             if complete:
                 return await receive()
             try:
@@ -187,95 +162,55 @@ class Gate:
                     f"the request did not come: nothing for {BODY_SECONDS:.0f} s, or {WHOLE_BODY_SECONDS:.0f} s in all",
                 ) from None
             if message["type"] == "http.request":
-                got += len(message.get("body", b""))
+                size += len(message.get("body", b""))
                 complete = not message.get("more_body", False)
-                if got > most:
+                if size > most:
                     raise HTTPException(413, f"the request has more than {most} bytes")
             return message
 
         return limited
 
 
-def respond(request: Request, error: TapetumError) -> Response:
-    """The answer to a request that was refused.
-
-    Args:
-        request: refused.
-        error: why.
-    """
-    status = 400
-    if isinstance(error, ServiceError):
-        status = error.status
-    elif isinstance(error, OutputError):
-        status = 409 if isinstance(error, InUseError) else 507
-    headers = {}
-    if isinstance(error, ServiceError) and error.retry_after is not None:
-        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
-    if status == 401:
-        headers["www-authenticate"] = "Bearer"
-    return _show(request, status, str(error), headers)
-
-
-def _show(request: Request, status: int, message: str, headers: dict[str, str], mark: str | None = None) -> Response:
+async def refuse(request: Request, error: Exception) -> Response:
+    """The answer to a request that ended in an error: JSON to a program, a page to a person."""
+    status, message, mark = 500, str(error), None
+    headers: dict[str, str] = {}
+    if isinstance(error, TapetumError):
+        status = status_of(error)
+        if isinstance(error, ServiceError) and error.retry_after is not None:
+            headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+        if status == 401:
+            headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, RequestValidationError):
+        problems = error.errors()[:5]
+        status = 422
+        message = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}"[:300] for each in problems)
+    elif isinstance(error, HTTPException):
+        status, message, headers = error.status_code, str(error.detail), dict(error.headers or {})
+    elif isinstance(error, OSError) and error.errno in FULL_DISK:
+        status, message = 507, "the disk is full; nothing was lost, free some space"
+    else:
+        mark = secrets.token_hex(6)
+        log.error("error %s: %s %s", mark, request.method, request.url.path, exc_info=error)
+        message = f"unexpected error {mark}; it is in the server's log"
     service: Service = request.scope[SERVICE]
     message = service.hide(message)
-    if not request.url.path.startswith(API):
-        answer = pages.show_error(request, status, message)
-        answer.headers.update(headers)
-        return answer
-    content: dict[str, Any] = {"error": message}
-    if mark is not None:
-        content["id"] = mark
-    return JSONResponse(content, status, headers)
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    if not isinstance(error, TapetumError):
-        raise error
-    return respond(request, error)
-
-
-async def _refuse_fields(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise error
-    told = []
-    for each in error.errors()[:5]:
-        place = ".".join(str(part) for part in each["loc"])
-        told.append(f"{place}: {each['msg']}"[:300])
-    return _show(request, 422, "; ".join(told), {})
-
-
-async def _refuse_plainly(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    return _show(request, error.status_code, str(error.detail), dict(error.headers or {}))
-
-
-def _unexpected(request: Request, mark: str) -> Response:
-    return _show(request, 500, f"unexpected error {mark}; it is in the server's log", {}, mark)
+    if request.url.path.startswith(API):
+        return JSONResponse({"error": message} | ({} if mark is None else {"id": mark}), status, headers)
+    page = pages.show_error(request, status, message)
+    page.headers.update(headers)
+    return page
 
 
 def _host_of(header: str) -> str:
     """The name in a Host header, without the port, in small letters."""
     name = header.strip().lower()
-    if name.startswith("["):
-        return name.partition("]")[0] + "]"
-    return name.partition(":")[0]
+    return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
 
 
 def _check_origin(headers: Headers, hosts: frozenset[str]) -> None:
     """Browsers say which site made them send a request."""
     origin = headers.get("origin")
-    if origin is not None and _host_of(origin.partition("://")[2]) not in hosts:
+    foreign = origin is not None and _host_of(origin.partition("://")[2]) not in hosts
+    if foreign or headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise ForbiddenError("the request comes from another site")
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise ForbiddenError("the request comes from another site")
-
-
-def _cookies_of(headers: Headers) -> dict[str, str]:
-    jar: SimpleCookie = SimpleCookie()
-    try:
-        jar.load(headers.get("cookie", ""))
-    except CookieError:
-        return {}
-    return {name: morsel.value for name, morsel in jar.items()}

@@ -35,25 +35,15 @@ class AuditError(TapetumError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a look through the log says.
+    """What a look through the log says."""
 
-    Attributes:
-        lines: whole lines, all linked.
-        cut_off: lines that were being written when the machine stopped; what they were to say was never done.
-        digest: SHA-256 of the last line; noted elsewhere, it proves later that nothing was cut off the end.
-    """
-
-    lines: int
-    cut_off: int
-    digest: str
+    lines: int  # whole ones, all linked
+    cut_off: int  # that were being written when the machine stopped; what they were to say was never done
+    digest: str  # SHA-256 of the last line; noted elsewhere, it proves later that nothing was cut off the end
 
 
 class AuditLog:
-    """The log of one gallery; several processes may write to it.
-
-    Args:
-        folder: where `audit.jsonl` is.
-    """
+    """The log of one gallery, in its folder for the service; several processes may write to it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
@@ -63,7 +53,6 @@ class AuditLog:
 
         Args:
             action: e.g. "search".
-            who: name of the user.
             facts: what else is known, plain values.
         Raises:
             OutputError: it cannot be written; what it was to say must not be done then.
@@ -101,12 +90,7 @@ class AuditLog:
 
 
 def read_last(descriptor: int, size: int) -> bytes | None:
-    """The last line of an open file, with its end where it has one; None of an empty file.
-
-    Args:
-        descriptor: open for reading.
-        size: of the file, bytes.
-    """
+    """The last line of an open file of so many bytes, with its end where it has one; None of an empty file."""
     if size == 0:
         return None
     step = _TAIL
@@ -120,11 +104,7 @@ def read_last(descriptor: int, size: int) -> bytes | None:
 
 
 def digest_of(line: bytes) -> str:
-    """SHA-256 of a line without its end.
-
-    Args:
-        line: its bytes.
-    """
+    """SHA-256 of a line without its end."""
     return hashlib.sha256(line).hexdigest()
 
 
@@ -181,11 +161,7 @@ def read_log(path: Path, last: int | None = None) -> Iterator[dict[str, Any]]:
 
 
 def hash_thumbnail(picture: Picture) -> str:
-    """Names a picture in the log without showing it: SHA-256 of its pixels at 64 x 32.
-
-    Args:
-        picture: (H, W, 3) uint8.
-    """
+    """Names a picture in the log without showing it: SHA-256 of its pixels at 64 x 32."""
     return hashlib.sha256(np.ascontiguousarray(resize(picture, _THUMBNAIL)).tobytes()).hexdigest()
 
 

@@ -1,37 +1,16 @@
-"""Crops of the gallery as files to give out; nothing else below the folder, or outside it, can be reached."""
+"""Crops of the gallery, by the id of their row."""
 
-import os
 from pathlib import Path
 
-from tapetum.gallery.schema import CROPS, Row
+from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
+from tapetum.searching.crops import crop_path, read_crop, tell_kind
 from tapetum.service.errors import NotFoundError
-from tapetum.service.uploads import tell_kind
-
-MOST_BYTES = 64 * 2**20
 
 
-def crop_path(store: Store, row: Row) -> Path | None:
-    """Where a row's picture is; None where it has none, or where a link would lead elsewhere.
+def find_crop(store: Store, row_id: str) -> tuple[Row, Path]:
+    """A row, and where its picture is.
 
-    Args:
-        row: of it.
-    """
-    parts = row.sighting.crop.split("/")
-    if store.folder is None or parts[0] != CROPS or len(parts) < 2 or {"", ".", ".."} & set(parts):
-        return None
-    folder = store.folder.resolve()
-    path = folder.joinpath(*parts)
-    if path.resolve() != path or not path.is_file():
-        return None
-    return path
-
-
-def read_crop(store: Store, row_id: str) -> tuple[bytes, str]:
-    """The picture of a row: content and media type.
-
-    Args:
-        row_id: of the row.
     Raises:
         NotFoundError: no such row, or no picture.
     """
@@ -39,12 +18,18 @@ def read_crop(store: Store, row_id: str) -> tuple[bytes, str]:
     path = crop_path(store, rows[0]) if rows else None
     if path is None:
         raise NotFoundError(f"row {row_id[:200]!r}: there is no such row with a picture")
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
-            content = file.read(MOST_BYTES)
-    except OSError:
-        raise NotFoundError(f"row {row_id!r}: its picture was removed just now") from None
+    return rows[0], path
+
+
+def send_crop(store: Store, row_id: str) -> tuple[bytes, str]:
+    """The picture of a row: content and media type.
+
+    Raises:
+        NotFoundError: no such row, or no picture.
+    """
+    content = read_crop(store, find_crop(store, row_id)[0])
+    if content is None:
+        raise NotFoundError(f"row {row_id!r}: its picture was removed just now")
     kind = tell_kind(content)
     if kind is None:
         raise NotFoundError(f"row {row_id!r}: its picture is damaged; compare with a backup")

@@ -1,13 +1,12 @@
 """Errors that become an answer with a status of their own."""
 
-from tapetum.core.errors import TapetumError
+from tapetum.core.errors import InUseError, OutputError, TapetumError
 
 
 class ServiceError(TapetumError):
-    """Base of what the service refuses.
+    """Base of what the service refuses, in one line for the client.
 
     Args:
-        message: one line for the client.
         retry_after: seconds after which it may work; None says nothing.
     """
 
@@ -70,3 +69,10 @@ class OverloadError(ServiceError):
     """Too much at once for this machine."""
 
     status = 503
+
+
+def status_of(error: TapetumError) -> int:
+    """The status of the answer to what an error refused."""
+    if isinstance(error, OutputError):
+        return 409 if isinstance(error, InUseError) else 507
+    return error.status if isinstance(error, ServiceError) else 400

@@ -12,6 +12,7 @@ import re
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -30,42 +31,27 @@ MOST_KEPT = 1000  # records of jobs
 MOST_SHOWN = 1000  # files and folders of a place
 SAVED_EVERY_SECONDS = 2.0
 MOST_LINES = 200  # of a report, for people
+STOPPED = "the server was stopped; resume the job"
 _ID = re.compile(r"[0-9]{14}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
 class Job:
-    """An index job and how far it is.
+    """An index job and how far it is."""
 
-    Attributes:
-        id: names it; sorts by time.
-        path: below a root, as asked for.
-        settings: of the sources and the run, plain values.
-        who: asked for it.
-        made: seconds since 1970-01-01 UTC.
-        state: what it is doing.
-        started: the same as `made`; None before.
-        ended: likewise.
-        done: frames and pictures read.
-        total: of so many; 0 where footage does not tell.
-        message: one line about the end.
-        lines: the report, for people.
-        report: the report, for programs.
-    """
-
-    id: str
-    path: str
-    settings: dict[str, Any]
-    who: str
-    made: float
+    id: str  # sorts by time
+    path: str  # below a root, as asked for
+    settings: dict[str, Any]  # of the sources and the run, plain values
+    who: str  # asked for it
+    made: float  # seconds since 1970-01-01 UTC, as the other times
     state: State = "waiting"
     started: float | None = None
     ended: float | None = None
-    done: int = 0
-    total: int = 0
-    message: str = ""
-    lines: list[str] = field(default_factory=list)
-    report: dict[str, Any] = field(default_factory=dict)
+    done: int = 0  # frames and pictures read
+    total: int = 0  # of so many; 0 where footage does not tell
+    message: str = ""  # one line about the end
+    lines: list[str] = field(default_factory=list)  # the report, for people
+    report: dict[str, Any] = field(default_factory=dict)  # the report, for programs
 
 
 Progress = Callable[[int, int], None]
@@ -76,16 +62,20 @@ class Jobs:
     """The jobs of one gallery.
 
     Args:
-        folder: where their records are.
         roots: folders below which footage may be read.
         work: does a job: (job, place, progress, stop) to (lines, report, whether it was stopped).
-        told: called with a job whenever it changes its state; for the audit log.
+        changed: called with a job whenever it changes its state; for the audit log.
     """
 
-    def __init__(self, folder: Path, roots: tuple[Path, ...], work: Work, told: Callable[[Job], None]) -> None:
+    def __init__(self, folder: Path, roots: tuple[Path, ...], work: Work, changed: Callable[[Job], None]) -> None:
         self.folder = folder / "jobs"
-        self.roots = dict(name_roots(roots))
-        self._work, self._told = work, told
+        self.roots: dict[str, Path] = {}  # by their folder's name, with a number where two have the same
+        names = Counter[str]()
+        for root in roots:
+            name = root.resolve().name or "root"
+            names[name] += 1
+            self.roots[name if names[name] == 1 else f"{name}-{names[name]}"] = root
+        self._work, self._changed = work, changed
         self._guard = threading.Lock()
         self._writing = threading.Lock()  # held by whatever writes to the gallery
         self._wake = threading.Condition(self._guard)
@@ -108,10 +98,7 @@ class Jobs:
             self._thread.join()
         for job in self.newest_first():
             if job.state == "waiting":
-                try:
-                    self._change(job.id, state="interrupted", message="the server was stopped; resume the job")
-                except TapetumError:  # the next start finds it waiting and says the same
-                    log.exception("job %s: its record cannot be written", job.id)
+                self._end(job, state="interrupted", message=STOPPED)  # else the next start finds it waiting
 
     def newest_first(self) -> list[Job]:
         """All jobs, the newest first."""
@@ -134,7 +121,6 @@ class Jobs:
 
         Args:
             path: below a root.
-            settings: plain values.
         Raises:
             ForbiddenError: not below a root.
             NotFoundError: nothing is there.
@@ -230,21 +216,20 @@ class Jobs:
             return [(path.strip("/"), False)]
         try:
             with os.scandir(place) as inside:
-                found = [
+                entries = [
                     (each.name, each.is_dir())
                     for each in inside
-                    if not each.name.startswith(".") and not each.is_symlink() and _is_text(each.name)
+                    if not each.name.startswith(".")
+                    and not each.is_symlink()
+                    and each.name == each.name.encode(errors="ignore").decode()  # the system lets it be any bytes
                 ]
         except OSError as error:
             raise ForbiddenError(f"footage {path[:200]!r}: cannot be looked into ({error.strerror})") from None
-        return [(f"{path.strip('/')}/{name}", folder) for name, folder in sorted(found)[:MOST_SHOWN]]
+        return [(f"{path.strip('/')}/{name}", folder) for name, folder in sorted(entries)[:MOST_SHOWN]]
 
     def counts(self) -> dict[str, int]:
         """State to number of jobs."""
-        told = dict.fromkeys(("waiting", "running", *ENDED), 0)
-        for job in self.newest_first():
-            told[job.state] += 1
-        return told
+        return dict.fromkeys(("waiting", "running", *ENDED), 0) | Counter(job.state for job in self.newest_first())
 
     def _put(self, job: Job) -> None:
         with self._guard:
@@ -258,7 +243,7 @@ class Jobs:
             self._forget_oldest()
             self._cancelled.discard(job.id)
             self._wake.notify_all()
-        self._told(job)
+        self._changed(job)
 
     def _forget_oldest(self) -> None:
         ended = sorted(name for name, job in self._jobs.items() if job.state in ENDED)
@@ -309,16 +294,17 @@ class Jobs:
                 job.id, state=state, ended=time.time(), message=message, lines=lines[:MOST_LINES], report=report
             )
         except TapetumError as error:
-            self._fail(job, str(error))
+            self._end(job, state="failed", ended=time.time(), message=str(error))
         except Exception:
             mark = secrets.token_hex(4)
             log.exception("job %s failed, error %s", job.id, mark)
-            self._fail(job, f"unexpected error {mark}; see the server's log")
+            message = f"unexpected error {mark}; see the server's log"
+            self._end(job, state="failed", ended=time.time(), message=message)
 
-    def _fail(self, job: Job, message: str) -> None:
+    def _end(self, job: Job, **changes: Any) -> None:
         try:
-            self._change(job.id, state="failed", ended=time.time(), message=message)
-        except TapetumError:  # the disk is full: it is known as failed as long as the server runs
+            self._change(job.id, **changes)
+        except TapetumError:  # the disk is full: it is known to have ended so as long as the server runs
             log.exception("job %s: its record cannot be written", job.id)
 
     def _change(self, job_id: str, *, only: State | None = None, save: bool = True, **changes: Any) -> bool:
@@ -331,7 +317,7 @@ class Jobs:
         if save:
             self._save(job)
         if job.state != before.state:
-            self._told(job)
+            self._changed(job)
         return True
 
     def _save(self, job: Job) -> None:
@@ -354,29 +340,7 @@ class Jobs:
                 log.warning("%s: a damaged record of a job is passed over", path)
                 continue
             if job.state not in ENDED:
-                job = replace(job, state="interrupted", message="the server was stopped; resume the job")
+                job = replace(job, state="interrupted", message=STOPPED)
                 self._save(job)
             jobs[job.id] = job
         return jobs
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file's name can be written as text; the system lets it be any bytes."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def name_roots(roots: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
-    """A name for each root: its folder's, with a number where two have the same.
-
-    Args:
-        roots: folders.
-    """
-    seen: dict[str, int] = {}
-    for root in roots:
-        name = root.resolve().name or "root"
-        seen[name] = seen.get(name, 0) + 1
-        yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), root

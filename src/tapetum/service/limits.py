@@ -16,26 +16,20 @@ MOST_REMEMBERED = 10_000  # principals or addresses; the ones seen longest ago a
 
 
 class RateLimit:
-    """So many a minute, some of them at once: a bucket a name that fills again.
+    """So many a minute, some of them at once: a bucket a name, of a principal or an address, that fills again.
 
     Args:
-        per_minute: how many.
-        burst: at once.
         what: for the message, e.g. "requests".
     """
 
     def __init__(self, per_minute: float, burst: int, what: str) -> None:
-        self.per_second = per_minute / 60
-        self.burst = burst
-        self.what = what
+        self.per_second, self.burst, self.what = per_minute / 60, burst, what
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # name -> left, when
         self._guard = threading.Lock()
 
     def take(self, name: str) -> None:
         """Count one.
 
-        Args:
-            name: of the principal, or its address.
         Raises:
             RateError: none is left.
         """
@@ -51,23 +45,13 @@ class RateLimit:
             raise RateError(f"too many {self.what}; wait {wait:.0f} s", retry_after=wait)
 
     def forget(self, name: str) -> None:
-        """Start anew, e.g. after a password that was right.
-
-        Args:
-            name: of the principal, or its address.
-        """
+        """Start anew, e.g. after a password that was right."""
         with self._guard:
             self._buckets.pop(name, None)
 
 
 class WorkPool:
-    """A few threads for what would keep the event loop waiting, and a queue that does not grow without end.
-
-    Args:
-        threads: at work at once.
-        queue: waiting, at most.
-        name: of the threads.
-    """
+    """A few threads for what would keep the event loop waiting, and a queue that does not grow without end."""
 
     def __init__(self, threads: int, queue: int, name: str) -> None:
         self.most = threads + queue
@@ -78,10 +62,6 @@ class WorkPool:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in one of the threads.
 
-        Args:
-            function: what to call.
-            args: its arguments.
-            kwargs: its named arguments.
         Raises:
             OverloadError: too many calls wait already.
         """

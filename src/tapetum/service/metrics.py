@@ -37,7 +37,6 @@ class ServiceMetrics:
 
         Args:
             pending: calls at work or waiting.
-            jobs: state to number.
             rows: asks the gallery for its size.
         """
         with self._guard:

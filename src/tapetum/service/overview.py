@@ -13,64 +13,59 @@ from tapetum.service.schemas import CameraOut, TimelineOut
 KEPT_SECONDS = 60.0  # a time line of the whole gallery
 
 
-def browse(store: Store, chosen: Filter | None, offset: int, limit: int) -> tuple[int, list[Row]]:
-    """A page of rows in the order of time.
-
-    Args:
-        chosen: which rows; None for all.
-        offset: rows before the page.
-        limit: rows of the page.
-    Returns:
-        How many rows there are in all, and those of the page.
-    """
-    columns = store.columns(["time", "id"], chosen)
+def browse(store: Store, rows: Filter | None, offset: int, limit: int) -> tuple[int, list[Row]]:
+    """A page of rows in the order of time: how many rows there are in all, and those of the page."""
+    columns = store.columns(["time", "id"], rows)
     times, ids = np.array(columns["time"], dtype=np.float64), columns["id"]
     order = np.argsort(times, kind="stable")[offset : offset + limit]
-    wanted = [ids[place] for place in order.tolist()]
-    rows = {row.sighting.id: row for row in store.fetch_rows(wanted)}
-    return len(times), [rows[name] for name in wanted if name in rows]
+    page = [ids[place] for place in order.tolist()]
+    by_id = {row.sighting.id: row for row in store.fetch_rows(page)}
+    return len(times), [by_id[name] for name in page if name in by_id]
+
+
+def find_row(store: Store, row_id: str) -> Row:
+    """A row by its id.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    rows = store.fetch_rows([row_id])
+    if not rows:
+        raise NotFoundError(f"row {row_id[:200]!r}: there is none")
+    return rows[0]
 
 
 def find_tracklet(store: Store, row_id: str) -> list[Row]:
     """All rows of the tracklet of a row, by time.
 
-    Args:
-        row_id: of one of them.
     Raises:
         NotFoundError: there is no such row.
     """
-    rows = store.fetch_rows([row_id])
-    if not rows:
-        raise NotFoundError(f"row {row_id[:200]!r}: there is none")
-    tracklet = rows[0].sighting.tracklet
-    together = store.find(Compare("tracklet", "==", tracklet)) if tracklet else rows
-    if all(row.sighting.id != row_id for row in together):
+    row = find_row(store, row_id)
+    tracklet = row.sighting.tracklet
+    together = store.find(Compare("tracklet", "==", tracklet)) if tracklet else [row]
+    if all(each.sighting.id != row_id for each in together):
         raise NotFoundError(f"row {row_id[:200]!r}: was deleted just now")
     return together
 
 
-def draw_timeline(store: Store, chosen: Filter | None, bins: int) -> TimelineOut:
-    """How many rows each camera has in each part of the time.
-
-    Args:
-        chosen: which rows; None for all.
-        bins: parts of the time from the first row to the last.
-    """
-    columns = store.columns(["camera", "time"], chosen)
+def draw_timeline(store: Store, rows: Filter | None, bins: int) -> TimelineOut:
+    """How many rows each camera has in each of so many parts of the time, from the first row to the last."""
+    columns = store.columns(["camera", "time"], rows)
     times = np.array(columns["time"], dtype=np.float64)
     if len(times) == 0:
         return TimelineOut(start=0.0, end=0.0, bins=bins, cameras=[])
     start, end = float(times.min()), float(times.max())
     width = max(end - start, 1.0) / bins
     places = np.minimum(((times - start) / width).astype(np.int64), bins - 1)
-    told = []
+    cameras = []
     names, codes = np.unique(np.array(columns["camera"]), return_inverse=True)
     for code, name in enumerate(names.tolist()):
         own = codes == code
         counts = np.bincount(places[own], minlength=bins)
         first, last = float(times[own].min()), float(times[own].max())
-        told.append(CameraOut(camera=name, rows=int(own.sum()), first=first, last=last, counts=counts.tolist()))
-    return TimelineOut(start=start, end=start + width * bins, bins=bins, cameras=told)
+        cameras.append(CameraOut(camera=name, rows=int(own.sum()), first=first, last=last, counts=counts.tolist()))
+    return TimelineOut(start=start, end=start + width * bins, bins=bins, cameras=cameras)
 
 
 class WholeTimeline:
@@ -87,9 +82,6 @@ class WholeTimeline:
     def draw(self) -> TimelineOut:
         """The time line as it is now."""
         rows, now = self._store.count(), time.monotonic()
-        kept = self._kept
-        if kept is not None and kept[0] == rows and now - kept[1] < KEPT_SECONDS:
-            return kept[2]
-        drawn = draw_timeline(self._store, None, self._bins)
-        self._kept = (rows, now, drawn)
-        return drawn
+        if self._kept is None or self._kept[0] != rows or now - self._kept[1] >= KEPT_SECONDS:
+            self._kept = (rows, now, draw_timeline(self._store, None, self._bins))
+        return self._kept[2]

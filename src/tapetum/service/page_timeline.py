@@ -1,94 +1,71 @@
 """The timeline as the page draws it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tapetum.core.errors import TapetumError
 from tapetum.gallery.filters import parse_time
 from tapetum.service.page_form import SearchForm
-from tapetum.service.page_render import moment_of, span, when
+from tapetum.service.page_render import moment_of, when
 from tapetum.service.schemas import TimelineOut
 
 TICKS = 5
 NEVER_EMPTY = 4  # percent: so high is the bar of a single crop at least
 
 
-@dataclass(frozen=True)
-class TimelineBar:
-    """One part of the timeline.
+class TimelineBar(NamedTuple):
+    """One part of the timeline."""
 
-    Attributes:
-        all: height of the bar of every camera, percent.
-        chosen: of those asked for.
-        words: from when until when, and how many crops.
-    """
-
-    all: int
-    chosen: int
-    words: str
+    all: int  # height of the bar of every camera, percent
+    chosen: int  # of those asked for
+    words: str  # from when until when, and how many crops
 
 
-@dataclass(frozen=True)
-class Line:
-    """The timeline as drawn.
+class Line(NamedTuple):
+    """The timeline as drawn."""
 
-    Attributes:
-        start, end: seconds since 1970-01-01 UTC.
-        bars: in the order of time.
-        ticks: what stands below, evenly spread.
-        left, right: of the chosen time, in units of the drawing: ten a bar.
-        words: the same for those who do not see it.
-    """
-
-    start: float
-    end: float
-    bars: tuple[TimelineBar, ...]
-    ticks: tuple[str, ...]
-    left: float
-    right: float
-    words: str
+    start: float = 0.0  # seconds since 1970-01-01 UTC
+    end: float = 0.0
+    bars: tuple[TimelineBar, ...] = ()  # in the order of time
+    ticks: tuple[str, ...] = ()  # what stands below, evenly spread
+    left: float = 0.0  # of the chosen time, in units of the drawing: ten a bar
+    right: float = 0.0
+    words: str = "The gallery is empty."  # the same for those who do not see it
 
 
-def draw_line(told: TimelineOut, asked: SearchForm) -> Line:
-    """The timeline as a page shows it.
-
-    Args:
-        told: crops of each camera in each part.
-        asked: the chosen cameras and time.
-    """
-    part = (told.end - told.start) / told.bins if told.bins else 0.0
-    every = [sum(camera.counts[place] for camera in told.cameras) for place in range(told.bins)]
-    chosen = [
-        sum(camera.counts[place] for camera in told.cameras if not asked.cameras or camera.camera in asked.cameras)
-        for place in range(told.bins)
-    ]
+def draw_line(timeline: TimelineOut, form: SearchForm) -> Line:
+    """The timeline as a page shows it, with the cameras and the time chosen in the form."""
+    bins, start, length = timeline.bins, timeline.start, timeline.end - timeline.start
+    cameras = [camera.counts for camera in timeline.cameras]
+    asked = [camera.counts for camera in timeline.cameras if not form["camera"] or camera.camera in form["camera"]]
+    every, chosen = ([sum(counts[place] for counts in some) for place in range(bins)] for some in (cameras, asked))
     highest = max(every, default=0)
     if highest == 0:
-        return Line(0.0, 0.0, (), (), 0.0, 0.0, "The gallery is empty.")
+        return Line()
 
     def height(count: int) -> int:
         return max(NEVER_EMPTY, round(100 * count / highest)) if count else 0
 
-    bars = tuple(
-        TimelineBar(
-            height(all_), height(some), f"{span(told.start + place * part, part)}: {all_} crops, {some} of them chosen"
-        )
-        for place, (all_, some) in enumerate(zip(every, chosen, strict=True))
-    )
-    moments = [told.start + (told.end - told.start) * place / (TICKS - 1) for place in range(TICKS)]
-    days = {when(moment).date() for moment in moments}
-    ticks = tuple(f"{when(moment):%H:%M:%S}" if len(days) == 1 else f"{when(moment):%d %b %H:%M}" for moment in moments)
+    def words_of(place: int) -> str:
+        first, last = (when(start + edge * length / bins) for edge in (place, place + 1))
+        return f"{first:%d %b %H:%M:%S} to {last:%H:%M:%S}: {every[place]} crops, {chosen[place]} of them chosen"
 
     def place_of(text: str, otherwise: float) -> float:
-        seconds = parse_time(f"{text}Z") if text else otherwise
-        share = (seconds - told.start) / (told.end - told.start)
-        return round(min(max(share, 0.0), 1.0) * 10 * told.bins, 2)
+        share = (parse_time(f"{text}Z") - start) / length if text else otherwise
+        return round(min(max(share, 0.0), 1.0) * 10 * bins, 2)
 
+    moments = [when(start + length * place / (TICKS - 1)) for place in range(TICKS)]
+    style = "%H:%M:%S" if len({moment.date() for moment in moments}) == 1 else "%d %b %H:%M"
     try:
-        left, right = place_of(asked.since, told.start), place_of(asked.until, told.end)
+        left, right = place_of(form["since"], 0.0), place_of(form["until"], 1.0)
     except TapetumError:
-        left, right = 0.0, 10.0 * told.bins
-    first, last, busiest = (
-        moment_of(moment) for moment in (told.start, told.end, told.start + part * every.index(highest))
+        left, right = 0.0, 10.0 * bins
+    busiest = start + every.index(highest) * length / bins
+    return Line(
+        start,
+        timeline.end,
+        tuple(TimelineBar(height(every[place]), height(chosen[place]), words_of(place)) for place in range(bins)),
+        tuple(f"{moment:{style}}" for moment in moments),
+        left,
+        max(left, right),
+        f"{sum(every)} crops from {moment_of(start)} to {moment_of(timeline.end)}, most at {moment_of(busiest)}",
     )
-    words = f"{sum(every)} crops from {first} to {last}, most at {busiest}"
-    return Line(told.start, told.end, bars, ticks, left, max(left, right), words)

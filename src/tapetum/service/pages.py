@@ -5,11 +5,11 @@ A form that changes something is answered by a redirect, so that loading a page 
 
 import json
 import mimetypes
-from dataclasses import dataclass
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
+import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
@@ -18,29 +18,28 @@ from tapetum.core.pixels import encode_jpeg
 from tapetum.data.image_io import read_picture
 from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import write_filter
-from tapetum.searching.enhance import enhance, name_enhancement
+from tapetum.searching.enhance import enhance
 from tapetum.searching.find import SAID
+from tapetum.searching.question import RowSelection, check_fields
 from tapetum.service import api
 from tapetum.service.api import Administrator, Client, Held, Indexer, Searcher
 from tapetum.service.audit import AuditError, read_log
-from tapetum.service.crops import crop_path
-from tapetum.service.errors import NotFoundError, ServiceError
+from tapetum.service.crops import find_crop
+from tapetum.service.errors import ForbiddenError, NotFoundError, ServiceError
 from tapetum.service.overview import browse, find_tracklet
-from tapetum.service.page_form import SearchForm, asked_before, check_fields, read_asked, read_boxes, text_of
+from tapetum.service.page_form import (
+    SearchForm,
+    form_of,
+    is_changed,
+    read_boxes,
+    read_search_form,
+    search_options,
+    selected_rows,
+    text_of,
+)
 from tapetum.service.page_render import clock, percent, render
 from tapetum.service.page_timeline import draw_line
-from tapetum.service.schemas import (
-    FindingsOut,
-    LogIn,
-    NewCase,
-    NewJob,
-    RowOut,
-    RowSelection,
-    SearchPictures,
-    SearchRows,
-    TimelineOut,
-    show_row,
-)
+from tapetum.service.schemas import FindingsOut, LogIn, NewCase, NewJob, RowOut, SearchPictures, SearchRows, show_row
 from tapetum.service.searches import Search
 from tapetum.service.security import Principal
 from tapetum.service.state import Service
@@ -59,21 +58,13 @@ HEADINGS = {401: "Log in first", 403: "Not allowed", 404: "Not found", 413: "Too
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
-@dataclass(frozen=True)
-class QueryPicture:
-    """A picture that somebody searched with.
-
-    Attributes:
-        address: where it is.
-        label: its name.
-        remark: what spoils it; empty where nothing does.
-        doubt: why it may not show one person; empty where nothing says so.
-    """
+class QueryPicture(NamedTuple):
+    """A picture that somebody searched with."""
 
     address: str
     label: str
-    remark: str
-    doubt: str = ""
+    remark: str  # what spoils it; empty where nothing does
+    doubt: str = ""  # why it may not show one person; empty where nothing says so
 
 
 @router.get("/static/{name}")
@@ -85,7 +76,7 @@ async def static(name: str) -> Response:
     return Response(content, media_type=mimetypes.guess_type(name)[0])
 
 
-@router.get("/login", response_model=None)
+@router.get("/login")
 async def login_page(
     request: Request, service: Held, onward: Annotated[str, Query(alias="next", max_length=4096)] = "/"
 ) -> Response:
@@ -93,55 +84,54 @@ async def login_page(
     return await _door(request, service, onward)
 
 
-@router.post("/login", response_model=None)
+@router.post("/login")
 async def log_in(request: Request, service: Held, client: Client) -> Response:
     """Start a session."""
     form = await read_form(request)
     onward, name = text_of(form, "next"), text_of(form, "name")
     try:
-        asked = check_fields(LogIn, name=name, password=form.get("password") or "", token=text_of(form, "token"))
-        _, session_id = await api.start_session(service, client, asked)
-    except ServiceError as error:
+        fields = {"name": name, "password": form.get("password") or "", "token": text_of(form, "token")}
+        _, session_id = await service.light.run(service.log_in, client, check_fields(LogIn, fields))
+    except TapetumError as error:
         return await _door(request, service, onward, name, error)
     response = RedirectResponse(_inside(onward), 303)
     api.set_cookie(request, response, session_id)
     return response
 
 
-@router.post("/logout", response_model=None)
-async def log_out(request: Request, service: Held, client: Client, who: Searcher) -> Response:
+@router.post("/logout")
+async def log_out(request: Request, service: Held, who: Searcher) -> Response:
     """End the session."""
     response = RedirectResponse("/login", 303)
-    await api.end_session(request, response, service, client, who)
+    await api.log_out(request, response, service, who)
     return response
 
 
-@router.get("/", response_model=None)
+@router.get("/")
 async def search_page(
     request: Request, service: Held, who: Searcher, row: Annotated[list[str] | None, Query(max_length=100)] = None
 ) -> Response:
     """The form to search; with rows, their person is searched for."""
-    return await _search_form(request, service, who, SearchForm(), tuple(row or ()))
+    return await _search_form(request, service, who, read_search_form(), row or [])
 
 
-@router.post("/search", response_model=None)
-async def search(request: Request, service: Held, client: Client, who: Searcher) -> Response:
+@router.post("/search")
+async def search(request: Request, service: Held, who: Searcher) -> Response:
     """Search, and go to the results."""
     form = await read_form(request)
-    asked = read_asked(form)
-    rows = tuple(value for value in form.getlist("row") if isinstance(value, str))
-    again = text_of(form, "search")
+    asked = read_search_form(form)
+    rows = [value for value in form.getlist("row") if isinstance(value, str)]
+    again, tracklet = text_of(form, "search"), text_of(form, "tracklet")
     try:
-        if rows or again or text_of(form, "tracklet"):
-            start = {"rows": list(rows), "search": again or None, "tracklet": text_of(form, "tracklet") or None}
-            by_rows = check_fields(SearchRows, **start, **asked.options())
-            done = await service.heavy.run(service.search_rows, who, client, by_rows)
+        if rows or again or tracklet:
+            start = {"rows": rows, "search": again or None, "tracklet": tracklet or None}
+            by_rows = check_fields(SearchRows, start | search_options(asked))
+            done = await service.heavy.run(service.search_rows, who, by_rows)
         else:
             sent = find_pictures(form)
-            by_pictures = check_fields(
-                SearchPictures, modality=asked.told or None, boxes=read_boxes(form, len(sent)), **asked.options()
-            )
-            done = await service.heavy.run(service.search_pictures, who, client, by_pictures, sent)
+            pictures = {"modality": asked["told"] or None, "boxes": read_boxes(form, len(sent))}
+            by_pictures = check_fields(SearchPictures, pictures | search_options(asked))
+            done = await service.heavy.run(service.search_pictures, who, by_pictures, sent)
     except NotFoundError:
         raise
     except TapetumError as error:
@@ -152,14 +142,14 @@ async def search(request: Request, service: Held, client: Client, who: Searcher)
     return RedirectResponse(f"/results/{quote(done.id)}", 303)
 
 
-@router.get("/results/{search_id}", response_model=None)
+@router.get("/results/{search_id}")
 async def results(request: Request, service: Held, who: Searcher, search_id: str) -> Response:
     """What a search found."""
     done = await service.light.run(service.searches.find, search_id, who.name)
-    return await _results(request, service, who, done, asked_before(done.options))
+    return await _results(request, service, who, done, form_of(done.options))
 
 
-@router.get("/results/{search_id}/pictures/{number}", response_model=None)
+@router.get("/results/{search_id}/pictures/{number}")
 async def searched_picture(service: Held, who: Searcher, search_id: str, number: int) -> Response:
     """A picture that was uploaded for a search."""
     done = await service.light.run(service.searches.find, search_id, who.name)
@@ -169,21 +159,16 @@ async def searched_picture(service: Held, who: Searcher, search_id: str, number:
     return Response(pictures[number], media_type="image/jpeg")
 
 
-@router.post("/case", response_model=None)
-async def export(request: Request, service: Held, client: Client, who: Searcher) -> Response:
+@router.post("/case")
+async def export(request: Request, service: Held, who: Searcher) -> Response:
     """A search as one file to keep."""
     form = await read_form(request)
-    asked = check_fields(
-        NewCase,
-        search=text_of(form, "search"),
-        title=text_of(form, "title"),
-        notes=text_of(form, "notes"),
-        format=text_of(form, "format") or "html",
-    )
-    return await api.case(service, client, who, asked)
+    fields = {name: text_of(form, name) for name in ("search", "title", "notes")}
+    asked = check_fields(NewCase, fields | {"format": text_of(form, "format") or "html"})
+    return await api.case(service, who, asked)
 
 
-@router.get("/browse", response_model=None)
+@router.get("/browse")
 async def browse_page(
     request: Request,
     service: Held,
@@ -192,13 +177,13 @@ async def browse_page(
     deleted: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Rows in the order of time."""
-    asked = read_asked(request.query_params)
+    asked = read_search_form(request.query_params)
     failed: TapetumError | None = None
     try:
-        chosen = asked.where().to_filter()
+        selection = selected_rows(asked).to_filter()
     except TapetumError as error:
-        failed, chosen = error, None
-    total, rows = await service.heavy.run(browse, service.store, chosen, offset, ROWS_A_PAGE)
+        failed, selection = error, None
+    total, rows = await service.heavy.run(browse, service.store, selection, offset, ROWS_A_PAGE)
     keep = [(name, value) for name, value in request.query_params.multi_items() if name not in ("offset", "deleted")]
 
     def page(start: int) -> str:
@@ -210,46 +195,51 @@ async def browse_page(
         who,
         "browse.html.j2",
         asked,
-        status=_status(failed),
-        error=str(failed or ""),
+        failed,
         rows=[show_row(row, service.name_source) for row in rows],
         total=total,
         offset=offset,
-        filter=write_filter(chosen),
-        filtered=chosen is not None,
+        filter=write_filter(selection),
+        filtered=selection is not None,
         before=page(max(0, offset - ROWS_A_PAGE)) if offset else "",
         after=page(offset + ROWS_A_PAGE) if offset + len(rows) < total else "",
         notice="" if deleted is None else f"{deleted} {'crop was' if deleted == 1 else 'crops were'} deleted for good.",
     )
 
 
-@router.get("/sightings/{row_id}", response_model=None)
+@router.get("/sightings/{row_id}")
 async def sighting(request: Request, service: Held, who: Searcher, row_id: str) -> Response:
     """A crop, and its tracklet."""
     tracklet = await service.heavy.run(find_tracklet, service.store, row_id)
     rows = [show_row(row, service.name_source) for row in tracklet]
     row = next(each for each in rows if each.id == row_id)
+    _, enhanced_by = await service.heavy.run(enhance, service.model, np.zeros((16, 16, 3), np.uint8))
     return render(
         request,
         "sighting.html.j2",
-        who=who,
+        who,
         gallery=await api.gallery(service, who),
         row=row,
         rows=rows,
         facts=_facts(row),
-        enhanced_by=await service.heavy.run(name_enhancement, service.model),
+        enhanced_by=enhanced_by,
         may_delete=who.role >= Role.ADMINISTER,
     )
 
 
-@router.get("/sightings/{row_id}/enhanced", response_model=None)
+@router.get("/sightings/{row_id}/enhanced")
 async def enhanced(service: Held, _: Searcher, row_id: str) -> Response:
     """A crop as the model's own enhancement sees it, or plainly brightened; the page of the crop says which."""
-    return Response(await service.heavy.run(_enhance, service, row_id), media_type="image/jpeg")
+
+    def make() -> bytes:
+        _, path = find_crop(service.store, row_id)
+        return encode_jpeg(enhance(service.model, read_picture(path))[0], 90)
+
+    return Response(await service.heavy.run(make), media_type="image/jpeg")
 
 
-@router.post("/delete", response_model=None)
-async def delete(request: Request, service: Held, client: Client, who: Administrator) -> Response:
+@router.post("/delete")
+async def delete(request: Request, service: Held, who: Administrator) -> Response:
     """Remove a crop or its whole tracklet for good."""
     form = await read_form(request)
     if text_of(form, "sure") != "yes":
@@ -257,12 +247,12 @@ async def delete(request: Request, service: Held, client: Client, who: Administr
     row_id, what = text_of(form, "row"), text_of(form, "what")
     rows = await service.heavy.run(find_tracklet, service.store, row_id)
     tracklet = rows[0].sighting.tracklet
-    named: dict[str, Any] = {"tracklets": [tracklet]} if what == "tracklet" and tracklet else {"ids": [row_id]}
-    removed = await service.heavy.run(service.delete, who, client, check_fields(RowSelection, **named).to_filter())
+    fields = {"tracklets": [tracklet]} if what == "tracklet" and tracklet else {"ids": [row_id]}
+    removed = await service.heavy.run(service.delete, who, check_fields(RowSelection, fields).to_filter())
     return RedirectResponse(f"/browse?deleted={removed}", 303)
 
 
-@router.get("/footage", response_model=None)
+@router.get("/footage")
 async def footage_page(
     request: Request, service: Held, who: Indexer, path: Annotated[str, Query(max_length=4096)] = ""
 ) -> Response:
@@ -270,22 +260,15 @@ async def footage_page(
     return await _footage(request, service, who, path)
 
 
-@router.post("/jobs", response_model=None)
+@router.post("/jobs")
 async def add_job(request: Request, service: Held, who: Indexer) -> Response:
     """Index footage, in the background."""
     form = await read_form(request)
     path, start = text_of(form, "path"), text_of(form, "start")
+    fields = {name: text_of(form, name) or None for name in ("kind", "camera", "modality")}
+    more = {"path": path, "start": f"{start}Z" if start else None, "run": text_of(form, "run")}
     try:
-        asked = check_fields(
-            NewJob,
-            path=path,
-            kind=text_of(form, "kind") or None,
-            camera=text_of(form, "camera") or None,
-            start=f"{start}Z" if start else None,
-            modality=text_of(form, "modality") or None,
-            run=text_of(form, "run"),
-        )
-        await api.add_job(service, who, asked)
+        await api.add_job(service, who, check_fields(NewJob, fields | more))
     except NotFoundError:
         raise
     except TapetumError as error:
@@ -293,54 +276,41 @@ async def add_job(request: Request, service: Held, who: Indexer) -> Response:
     return RedirectResponse("/footage#jobs", 303)
 
 
-@router.post("/jobs/{job_id}/cancel", response_model=None)
-async def cancel_job(service: Held, who: Indexer, job_id: str) -> Response:
-    """End a job after the batch at hand."""
-    await api.change_job(service, who, job_id, "cancel")
+@router.post("/jobs/{job_id}/{step}")
+async def change_job(service: Held, who: Indexer, job_id: str, step: Literal["cancel", "resume"]) -> Response:
+    """End a job after the batch at hand, or go on with it."""
+    await api.change_job(service, who, job_id, step)
     return RedirectResponse("/footage#jobs", 303)
 
 
-@router.post("/jobs/{job_id}/resume", response_model=None)
-async def resume_job(service: Held, who: Indexer, job_id: str) -> Response:
-    """Go on with a job."""
-    await api.change_job(service, who, job_id, "resume")
-    return RedirectResponse("/footage#jobs", 303)
-
-
-@router.get("/audit", response_model=None)
+@router.get("/audit")
 async def audit(request: Request, service: Held, who: Administrator) -> Response:
     """The last lines of the audit log."""
     lines = await service.light.run(_last_lines, service)
-    gallery = await api.gallery(service, who)
-    return render(request, "audit.html.j2", who=who, gallery=gallery, lines=lines)
+    return render(request, "audit.html.j2", who, gallery=await api.gallery(service, who), lines=lines)
 
 
 def show_error(request: Request, status: int, message: str) -> Response:
-    """A refused request as a page; whoever only has to log in is shown the way.
-
-    Args:
-        request: refused.
-        status: of the answer.
-        message: why.
-    """
+    """A refused request as a page; whoever only has to log in is shown the way."""
     if status == 401 and request.method == "GET":
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse("/login" if here == "/" else f"/login?next={quote(here, safe='')}", 303)
     who: Principal | None = getattr(request.state, "principal", None)
     heading = HEADINGS.get(status, "That did not work")
-    return render(request, "error.html.j2", status, who=who, heading=heading, message=message)
+    page = render(request, "error.html.j2", who, heading=heading, message=message)
+    page.status_code = status
+    return page
 
 
 async def _door(
-    request: Request, service: Service, onward: str, name: str = "", error: ServiceError | None = None
+    request: Request, service: Service, onward: str, name: str = "", error: TapetumError | None = None
 ) -> Response:
     has_token = service.options.token is not None
     has_users = bool(await service.light.run(service.users.users))
     return render(
         request,
         "login.html.j2",
-        _status(error),
-        error=str(error or ""),
+        error=error,
         name=name,
         next=_inside(onward),
         by_token=has_token,
@@ -353,16 +323,14 @@ async def _search_form(
     service: Service,
     who: Principal,
     asked: SearchForm,
-    rows: tuple[str, ...],
+    rows: list[str],
     error: TapetumError | None = None,
 ) -> Response:
-    found = await service.heavy.run(service.store.fetch_rows, list(rows)) if rows else []
-    picked = [show_row(row, service.name_source) for row in found]
+    entries = await service.heavy.run(service.store.fetch_rows, rows) if rows else []
+    picked = [show_row(row, service.name_source) for row in entries]
     if len(picked) < len(set(rows)):
         raise NotFoundError("a picked crop is no longer in the gallery; pick another one")
-    return await _show_with_line(
-        request, service, who, "search.html.j2", asked, status=_status(error), error=str(error or ""), picked=picked
-    )
+    return await _show_with_line(request, service, who, "search.html.j2", asked, error, picked=picked)
 
 
 async def _results(
@@ -373,7 +341,9 @@ async def _results(
     asked: SearchForm,
     error: TapetumError | None = None,
 ) -> Response:
-    findings = api.show_search(done, service.name_source).queries[0]
+    findings = api.show_search(service, done).queries[0]
+    best = "best first" if findings.matches is not None else "most similar first"
+    how = "all compared" if findings.exact else f"approximate, finds {percent(findings.recall or 0)} of the nearest"
     kind, headline = _headline(findings)
     return await _show_with_line(
         request,
@@ -381,20 +351,15 @@ async def _results(
         who,
         "results.html.j2",
         asked,
-        status=_status(error),
-        error=str(error or ""),
+        error,
         search=done.id,
         findings=findings,
         kind=kind,
         headline=headline,
-        looked=_looked(done, findings),
+        looked=f"{done.filter or 'The whole gallery'}: {findings.searched:,} crops, {how}, {findings.seconds:.2f} s",
         hard=done.findings[0].hard.say(findings.searched),
         words=SAID if findings.matches is not None else {"similarity": SAID["similarity"]},
-        order="re-ranked"
-        if done.options.rerank
-        else "most similar first"
-        if findings.matches is None
-        else "best first",
+        order="re-ranked" if done.options.rerank else best,
         pictures=_searched(service, done),
     )
 
@@ -403,17 +368,16 @@ async def _footage(
     request: Request, service: Service, who: Principal, path: str, error: TapetumError | None = None
 ) -> Response:
     place = path.strip("/")
-    found = await api.footage(service, who, "" if isinstance(error, ServiceError) and error.status == 403 else path)
+    below = await api.footage(service, who, "" if isinstance(error, ForbiddenError) else path)
     return render(
         request,
         "jobs.html.j2",
-        _status(error),
-        who=who,
+        who,
+        error,
         gallery=await api.gallery(service, who),
-        error=str(error or ""),
         path=place,
         above=f"?{urlencode({'path': place.rpartition('/')[0]})}" if "/" in place else "",
-        entries=[entry for entry in found.entries if entry.path != place],
+        entries=[entry for entry in below.entries if entry.path != place],
         roots=list(service.jobs.roots),
         jobs=await api.jobs(service, who, JOBS_SHOWN),
     )
@@ -425,30 +389,22 @@ async def _show_with_line(
     who: Principal,
     template: str,
     asked: SearchForm,
-    *,
-    status: int = 200,
+    error: TapetumError | None,
     **values: Any,
 ) -> Response:
-    told: TimelineOut = await service.heavy.run(service.timeline.draw)
+    timeline = await service.heavy.run(service.timeline.draw)
     return render(
         request,
         template,
-        status,
-        who=who,
+        who,
+        error,
         gallery=await api.gallery(service, who),
-        cameras=told.cameras,
-        line=draw_line(told, asked),
+        cameras=timeline.cameras,
+        line=draw_line(timeline, asked),
         asked=asked,
+        changed=is_changed(asked),
         **values,
     )
-
-
-def _enhance(service: Service, row_id: str) -> bytes:
-    rows = service.store.fetch_rows([row_id])
-    path = crop_path(service.store, rows[0]) if rows else None
-    if path is None:
-        raise NotFoundError(f"row {row_id[:200]!r}: there is no such row with a picture")
-    return encode_jpeg(enhance(service.model, read_picture(path))[0], 90)
 
 
 def _last_lines(service: Service) -> list[dict[str, str]]:
@@ -456,13 +412,16 @@ def _last_lines(service: Service) -> list[dict[str, str]]:
         lines = list(read_log(service.audit.path, LINES_SHOWN))
     except AuditError:
         return []
-    shown = []
+    rows = []
     for line in reversed(lines):
-        more = {name: value for name, value in line.items() if name not in ("time", "who", "action", "before")}
-        told = "; ".join(f"{name} {_brief(value)}" for name, value in more.items() if value not in (None, "", [], {}))
+        more = "; ".join(
+            f"{name} {_brief(value)}"
+            for name, value in line.items()
+            if name not in ("time", "who", "action", "before") and value not in (None, "", [], {})
+        )
         when = clock(str(line.get("time", "")).partition(".")[0])
-        shown.append({"time": when, "who": line.get("who", ""), "action": line.get("action", ""), "more": told})
-    return shown
+        rows.append({"time": when, "who": line.get("who", ""), "action": line.get("action", ""), "more": more})
+    return rows
 
 
 def _brief(value: Any) -> str:
@@ -485,18 +444,14 @@ def _headline(findings: FindingsOut) -> tuple[str, str]:
     return "match", "1 match" if findings.matches == 1 else f"{findings.matches} matches"
 
 
-def _looked(done: Search, findings: FindingsOut) -> str:
-    how = "all compared" if findings.exact else f"approximate, finds {percent(findings.recall or 0)} of the nearest"
-    return f"{done.filter or 'The whole gallery'}: {findings.searched:,} crops, {how}, {findings.seconds:.2f} s"
-
-
 def _searched(service: Service, done: Search) -> list[QueryPicture]:
     query = done.queries[0]
-    remarks = query.remarks or ("",) * len(query.labels)
     if done.pictures[0]:
-        doubts = query.doubts or ((),) * len(query.labels)
-        told = zip(range(len(done.pictures[0])), query.labels, remarks, map(say_doubts, doubts), strict=False)
-        return [QueryPicture(f"/results/{quote(done.id)}/pictures/{number}", *about) for number, *about in told]
+        about = zip(range(len(done.pictures[0])), query.labels, query.remarks, query.doubts, strict=False)
+        return [
+            QueryPicture(f"/results/{quote(done.id)}/pictures/{number}", label, remark, say_doubts(doubts))
+            for number, label, remark, doubts in about
+        ]
     rows = [show_row(row, service.name_source) for row in query.rows if row.sighting.crop][:MOST_SHOWN]
     return [QueryPicture(row.crop or "", f"camera {row.camera}, {clock(row.time_text)}", row.remark) for row in rows]
 
@@ -521,7 +476,3 @@ def _inside(address: str) -> str:
     """An address on this server; the search for any other."""
     inside = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
     return address if inside and "\\" not in address else "/"
-
-
-def _status(error: TapetumError | None) -> int:
-    return 200 if error is None else error.status if isinstance(error, ServiceError) else 400

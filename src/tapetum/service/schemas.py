@@ -1,91 +1,26 @@
 """What the API takes and gives, as its OpenAPI document says it."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
-from tapetum.gallery.filters import Among, And, Compare, Filter, as_filter
+from tapetum.footage.facts import SourceOptions
+from tapetum.gallery.filters import MODALITIES, parse_time
 from tapetum.gallery.schema import Row
-from tapetum.searching.find import SAID
+from tapetum.searching.find import SAID, Findings, Hard
+from tapetum.searching.query import Query
+from tapetum.searching.question import ModalityName, Question, RequestBody, RowSelection, Text, Time
 
-MOST_IDS = 1000
-Text = Annotated[str, Field(max_length=4096)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-ModalityName = Literal["visible", "infrared"]
-Group = Literal["tracklet", "identity", "none"]
-Time = Annotated[str | float, Field(description="ISO 8601 with its zone, or seconds since 1970-01-01 UTC")]
 
 
-class RequestBody(BaseModel):
-    """Base of what a client sends: an unknown field is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class RowSelection(RequestBody):
-    """Which rows are meant; everything said must hold."""
-
-    cameras: list[Text] = Field(default=[], max_length=MOST_IDS)
-    since: Time | None = None
-    until: Time | None = None
-    modality: ModalityName | None = None
-    min_quality: float | None = Field(default=None, ge=0, le=1)
-    min_light: float | None = Field(default=None, ge=0, le=255)
-    tracklets: list[Text] = Field(default=[], max_length=MOST_IDS)
-    runs: list[Text] = Field(default=[], max_length=MOST_IDS)
-    ids: list[Text] = Field(default=[], max_length=MOST_IDS)
-    expression: str | None = Field(
-        default=None, max_length=10_000, description="in the filter language of the documentation"
-    )
-
-    def to_filter(self) -> Filter | None:
-        """As a checked filter; None where nothing is said.
-
-        Raises:
-            FilterError: a time without a zone, a wrong expression.
-        """
-        parts: list[Filter] = []
-        for field, values in (
-            ("camera", self.cameras),
-            ("tracklet", self.tracklets),
-            ("run", self.runs),
-            ("id", self.ids),
-        ):
-            if values:
-                parts.append(Among(field, tuple(values)))
-        if self.since is not None:
-            parts.append(Compare("time", ">=", self.since))
-        if self.until is not None:
-            parts.append(Compare("time", "<", self.until))
-        if self.modality is not None:
-            parts.append(Compare("modality", "==", self.modality))
-        if self.min_quality is not None:
-            parts.append(Compare("quality", ">=", self.min_quality))
-        if self.min_light is not None:
-            parts.append(Compare("light", ">=", self.min_light))
-        if self.expression is not None and self.expression.strip():
-            parts.append(as_filter(self.expression) or And(()))
-        return as_filter(parts[0] if len(parts) == 1 else And(tuple(parts))) if parts else None
-
-
-class SearchOptions(RequestBody):
+class SearchOptions(Question):
     """How to search."""
 
     where: RowSelection = RowSelection()
     k: int = Field(default=20, ge=1, le=200, description="answers for each query")
-    group: Group = "tracklet"
-    exclude_seconds: float | None = Field(
-        default=None, ge=0, le=1e9, description="leave out what the query's own camera saw so near in time"
-    )
-    rerank: bool = False
-    exact: bool | None = Field(default=None, description="compare every row; null leaves it to the gallery's size")
-    false_alarms: float | None = Field(
-        default=None, gt=0, le=1, description="share of searches that may give a false match"
-    )
-    prior: float | None = Field(default=None, gt=0, lt=1, description="probability, before looking, of the same person")
 
 
 class SearchRows(SearchOptions):
@@ -96,23 +31,20 @@ class SearchRows(SearchOptions):
     search: Name | None = Field(default=None, description="id of an earlier search, to repeat with other options")
 
 
-class SearchPictures(SearchOptions):
-    """What goes with uploaded pictures."""
-
-    modality: ModalityName | None = Field(default=None, description="of the pictures; null tells it by each picture")
-    boxes: list[Annotated[list[int], Field(min_length=4, max_length=4)] | None] = Field(
-        default=[], max_length=16, description="for each picture left, top, width, height of the person in it, or null"
-    )
-    separate: bool = Field(
-        default=False, description="each picture is a query of its own, instead of all being one person"
-    )
-
-
 class LookAtPictures(RequestBody):
     """What goes with pictures that are only looked at."""
 
     boxes: list[Annotated[list[int], Field(min_length=4, max_length=4)] | None] = Field(
         default=[], max_length=16, description="for each picture left, top, width, height of the person in it, or null"
+    )
+
+
+class SearchPictures(SearchOptions, LookAtPictures):
+    """What goes with uploaded pictures."""
+
+    modality: ModalityName | None = Field(default=None, description="of the pictures; null tells it by each picture")
+    separate: bool = Field(
+        default=False, description="each picture is a query of its own, instead of all being one person"
     )
 
 
@@ -165,13 +97,6 @@ class FoundOut(BaseModel):
     members: list[RowOut] = Field(description="all that was found of this tracklet or identity, `row` first")
 
 
-class HardOut(BaseModel):
-    """Crops searched that are hardly found, whoever they show."""
-
-    rows: int
-    why: dict[str, int] = Field(description="too dark to match, cut by the frame's edge, too small: how many crops")
-
-
 class FindingsOut(BaseModel):
     """Answers to one query."""
 
@@ -185,7 +110,7 @@ class FindingsOut(BaseModel):
     exact: bool
     recall: float | None
     searched: int = Field(description="rows that passed the filter")
-    hard: HardOut
+    hard: Hard
     seconds: float
     found: list[FoundOut]
 
@@ -280,22 +205,20 @@ class NewJob(RequestBody):
     modality: ModalityName | None = None
     run: Annotated[str, Field(max_length=200)] = ""
 
+    def to_options(self) -> SourceOptions:
+        """How its sources are read.
 
-class JobOut(BaseModel):
-    """An index job."""
-
-    id: str
-    path: str
-    state: Literal["waiting", "running", "done", "failed", "cancelled", "interrupted"]
-    who: str
-    made: float
-    started: float | None
-    ended: float | None
-    done: int
-    total: int
-    message: str
-    lines: list[str] = Field(description="the report, for people")
-    report: dict[str, Any] = Field(description="the report, for programs")
+        Raises:
+            TapetumError: one of the values will not do.
+        """
+        return SourceOptions(
+            kind=self.kind,
+            camera=self.camera,
+            start=parse_time(self.start) if isinstance(self.start, str) else self.start,
+            utc_offset_hours=self.utc_offset_hours,
+            frames_per_second=self.frames_per_second,
+            modality=None if self.modality is None else MODALITIES[self.modality],
+        )
 
 
 class FootageEntry(BaseModel):
@@ -356,26 +279,35 @@ def show_row(row: Row, name: Callable[[str], str]) -> RowOut:
     """A row as the API gives it.
 
     Args:
-        row: of the gallery.
         name: of its source, as clients know it.
     """
     sighting = row.sighting
+    about = vars(sighting) | vars(row.run)
     return RowOut(
-        id=sighting.id,
-        camera=sighting.camera,
-        time=sighting.time,
-        time_text=format_time(sighting.time),
-        tracklet=sighting.tracklet,
-        modality="infrared" if sighting.modality is Modality.INFRARED else "visible",
-        light=sighting.light,
-        quality=sighting.quality,
-        remark=sighting.remark,
-        source=name(sighting.source),
-        frame=sighting.frame,
-        box=sighting.box,
-        crop=f"/api/v1/rows/{sighting.id}/crop" if sighting.crop else None,
-        model=row.run.model,
-        runtime=row.run.runtime,
-        precision=row.run.precision,
-        run=row.run.name,
+        **about
+        | {
+            "time_text": format_time(sighting.time),
+            "modality": sighting.modality.name.lower(),
+            "source": name(sighting.source),
+            "crop": f"/api/v1/rows/{sighting.id}/crop" if sighting.crop else None,
+            "run": row.run.name,
+        }
+    )
+
+
+def show_findings(query: Query, findings: Findings, name: Callable[[str], str]) -> FindingsOut:
+    """Answers to a query as the API gives them.
+
+    Args:
+        name: of a source, as clients know it.
+    """
+    answers = [
+        FoundOut(
+            **vars(answer)
+            | {"row": show_row(answer.row, name), "members": [show_row(each, name) for each in answer.rows]}
+        )
+        for answer in findings.found
+    ]
+    return FindingsOut(
+        **vars(findings) | {"labels": query.labels, "remarks": query.remarks, "doubts": query.doubts, "found": answers}
     )

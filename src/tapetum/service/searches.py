@@ -10,18 +10,18 @@ from typing import BinaryIO
 
 from tapetum.core.pixels import encode_jpeg
 from tapetum.core.sighting import Box
-from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture, read_picture, resize
 from tapetum.evaluation.calibration import Calibration
 from tapetum.footage.doubt import doubt_picture
 from tapetum.footage.quality import measure_quality
-from tapetum.gallery.filters import write_filter
+from tapetum.gallery.filters import MODALITIES, write_filter
 from tapetum.gallery.store import Store
 from tapetum.inference.sessions import Model
-from tapetum.searching.find import Findings, FindOptions, find
+from tapetum.searching.crops import crop_path
+from tapetum.searching.find import Findings, find
 from tapetum.searching.query import Query, cut_person, query_of_pictures, query_of_rows, query_of_tracklet
+from tapetum.searching.question import FindOptions, Question
 from tapetum.service.audit import hash_thumbnail
-from tapetum.service.crops import crop_path
 from tapetum.service.errors import NotFoundError, ServiceError
 from tapetum.service.schemas import LookedAt, SearchOptions, SearchPictures, SearchRows
 from tapetum.service.uploads import decode_pictures
@@ -30,7 +30,6 @@ MOST_KEPT = 256  # in all
 MOST_OF_ONE = 32  # of one user, so that nobody pushes out everybody's
 KEPT_SECONDS = 3600.0
 KEPT_HEIGHT = 384  # pixels of a query picture
-MODALITIES = {modality.name.lower(): modality for modality in Modality}
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,13 @@ class Search:
     """A search that was done.
 
     Attributes:
-        id: names it.
         who: asked.
         when: seconds since 1970-01-01 UTC.
-        queries: who was searched for.
         thumbnails: hash of each query picture; for the audit log.
         pictures: of each query the uploaded pictures, cut to the person and small, as JPEG; none where rows were the
             question.
         options: as asked for.
         settings: the same, as the search took them.
-        filter: in words.
         findings: one a query.
     """
 
@@ -59,16 +55,27 @@ class Search:
     pictures: tuple[tuple[bytes, ...], ...]
     options: SearchOptions
     settings: FindOptions
-    filter: str
     findings: tuple[Findings, ...]
+
+    @property
+    def filter(self) -> str:
+        """Which rows were searched, in words."""
+        return write_filter(self.options.where.to_filter())
+
+    @property
+    def rows(self) -> Iterator[str]:
+        """Ids of the rows that it asked with or found."""
+        for query in self.queries:
+            yield from (row.sighting.id for row in query.rows)
+        for findings in self.findings:
+            yield from (row.sighting.id for answer in findings.found for row in answer.rows)
 
 
 class Searches:
     """Searches in one gallery, and remembers the latest.
 
     Args:
-        model: its own.
-        calibration: what a similarity of it means; None where nobody calibrated it.
+        calibration: what a similarity of the model means; None where nobody calibrated it.
         hide: a text without places on the server's disk.
     """
 
@@ -82,35 +89,29 @@ class Searches:
         """Search for the people on pictures.
 
         Args:
-            asked: how.
             sent: label and open file of each picture.
         Raises:
             TapetumError: no picture, a damaged one, a box outside; what `find` raises.
         """
-        pictures, boxes = _take(sent, asked.boxes)
-        labels = [label for label, _ in sent]
-        modality = None if asked.modality is None else MODALITIES[asked.modality]
+        labels, pictures, boxes = zip(*_decode(sent, asked.boxes), strict=True)
         groups = [[place] for place in range(len(pictures))] if asked.separate else [list(range(len(pictures)))]
-        queries = [
+        queries = tuple(
             query_of_pictures(
                 self._model,
                 [pictures[place] for place in group],
                 [labels[place] for place in group],
-                modality=modality,
+                modality=None if asked.modality is None else MODALITIES[asked.modality],
                 boxes=[boxes[place] for place in group],
             )
             for group in groups
-        ]
-        shown = [cut_person(*each) for each in zip(pictures, boxes, labels, strict=True)]
-        thumbnails = tuple(hash_thumbnail(picture) for picture in shown)
-        kept = tuple(tuple(_shrink(shown[place]) for place in group) for group in groups)
-        return self._search(who, asked, tuple(queries), thumbnails, kept)
+        )
+        people = [cut_person(*each) for each in zip(pictures, boxes, labels, strict=True)]
+        kept = tuple(tuple(_shrink(people[place]) for place in group) for group in groups)
+        return self._search(who, asked, queries, tuple(map(hash_thumbnail, people)), kept)
 
     def by_rows(self, who: str, asked: SearchRows) -> Search:
-        """Search for the person on rows of the gallery, or repeat a search.
+        """Search for the person on rows of the gallery or on a tracklet, or repeat a search.
 
-        Args:
-            asked: how, and for whom.
         Raises:
             ServiceError: nothing, or more than one thing, to start from.
             TapetumError: what `find` raises.
@@ -124,19 +125,13 @@ class Searches:
             query = query_of_tracklet(self._store, asked.tracklet)
         else:
             query = query_of_rows(self._store, asked.rows)
-        thumbnails = []
-        for row in query.rows:
-            path = crop_path(self._store, row)
-            if path is not None:
-                thumbnails.append(hash_thumbnail(read_picture(path)))
-        return self._search(who, asked, (query,), tuple(thumbnails), ((),))
+        paths = (crop_path(self._store, row) for row in query.rows)
+        thumbnails = tuple(hash_thumbnail(read_picture(path)) for path in paths if path is not None)
+        return self._search(who, asked, (query,), thumbnails, ((),))
 
     def find(self, search_id: str, who: str) -> Search:
-        """A search of the last hour.
+        """A search of the last hour; only their own are found.
 
-        Args:
-            search_id: its id.
-            who: asks; only their own are found.
         Raises:
             NotFoundError: there is none, or it was forgotten.
         """
@@ -151,14 +146,10 @@ class Searches:
         return search
 
     def forget_rows(self, ids: frozenset[str]) -> None:
-        """Forget the searches that asked with some rows or found them.
-
-        Args:
-            ids: of rows that were deleted.
-        """
+        """Forget the searches that asked with rows that were deleted, or found them."""
         with self._guard:
             for search in list(self._kept.values()):
-                if not ids.isdisjoint(_rows_of(search)):
+                if not ids.isdisjoint(search.rows):
                     del self._kept[search.id]
 
     def _search(
@@ -169,34 +160,16 @@ class Searches:
         thumbnails: tuple[str, ...],
         pictures: tuple[tuple[bytes, ...], ...],
     ) -> Search:
-        chosen = asked.where.to_filter()
-        options = FindOptions(
-            k=asked.k,
-            filter=chosen,
-            exact=asked.exact,
-            group=asked.group,
-            exclude_seconds=asked.exclude_seconds,
-            rerank=asked.rerank,
-            false_alarms=asked.false_alarms,
-            prior=asked.prior,
+        how = asked.model_dump(include=set(Question.model_fields))
+        settings = FindOptions(filter=asked.where.to_filter(), **how)
+        findings = tuple(
+            replace(each, verdict=self._hide(each.verdict))
+            for each in find(self._store, queries, settings, self._calibration)
         )
-        found = find(self._store, queries, options, self._calibration)
-        findings = tuple(replace(each, verdict=self._hide(each.verdict)) for each in found)
-        now = time.time()
-        search = Search(
-            secrets.token_urlsafe(12),
-            who,
-            now,
-            queries,
-            thumbnails,
-            pictures,
-            asked,
-            options,
-            write_filter(chosen),
-            findings,
-        )
+        name = secrets.token_urlsafe(12)
+        search = Search(name, who, time.time(), queries, thumbnails, pictures, asked, settings, findings)
         with self._guard:
-            self._kept[search.id] = search
+            self._kept[name] = search
             own = [kept.id for kept in self._kept.values() if kept.who == who]
             for old in own[:-MOST_OF_ONE]:
                 del self._kept[old]
@@ -221,33 +194,25 @@ def look_at(sent: list[tuple[str, BinaryIO]], boxes: Sequence[list[int] | None])
     Raises:
         TapetumError: no picture, a damaged one, a box outside.
     """
-    pictures, persons = _take(sent, boxes)
-    told = []
-    for picture, person, (label, _) in zip(pictures, persons, sent, strict=True):
-        crop = cut_person(picture, person, label)
+    looked = []
+    for label, picture, box in _decode(sent, boxes):
+        crop = cut_person(picture, box, label)
         remark = measure_quality(crop).remark
-        told.append(LookedAt(label=label, remark=remark, doubt=" and ".join(doubt_picture(crop))))
-    return told
+        looked.append(LookedAt(label=label, remark=remark, doubt=" and ".join(doubt_picture(crop))))
+    return looked
 
 
-def _take(
+def _decode(
     sent: list[tuple[str, BinaryIO]], boxes: Sequence[list[int] | None]
-) -> tuple[list[Picture], list[Box | None]]:
-    """The pictures of an upload, decoded, and the box of each."""
+) -> list[tuple[str, Picture, Box | None]]:
+    """Label, picture and box of each part of an upload."""
     if not sent:
         raise ServiceError("pictures: none was sent; send at least one")
     pictures = decode_pictures(sent)
     if boxes and len(boxes) != len(pictures):
         raise ServiceError(f"boxes: {len(boxes)} for {len(pictures)} pictures; give one, or null, for each")
-    persons: list[Box | None] = [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes]
-    return pictures, persons or [None] * len(pictures)
-
-
-def _rows_of(search: Search) -> Iterator[str]:
-    for query in search.queries:
-        yield from (row.sighting.id for row in query.rows)
-    for findings in search.findings:
-        yield from (row.sighting.id for found in findings.found for row in (found.row, *found.rows))
+    people = [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes or [None] * len(pictures)]
+    return list(zip((label for label, _ in sent), pictures, people, strict=True))
 
 
 def _shrink(picture: Picture) -> bytes:

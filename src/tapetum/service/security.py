@@ -12,6 +12,7 @@ from fastapi import Request
 
 from tapetum.service.errors import ForbiddenError, SignInError
 from tapetum.service.limits import RateLimit
+from tapetum.service.uploads import is_form, read_form
 from tapetum.service.users import OWNER, Role, UserBook
 
 COOKIE = "tapetum_session"
@@ -31,14 +32,12 @@ class LoginSession:
         user: their name.
         stamp: of their password when they logged in; empty for the owner's token.
         csrf: token that every request which changes something must bring along.
-        started: seconds since 1970-01-01 UTC.
-        expires: the same.
+        expires: seconds since 1970-01-01 UTC.
     """
 
     user: str
     stamp: str
     csrf: str
-    started: float
     expires: float
 
 
@@ -51,12 +50,14 @@ class Principal:
         role: what they may do now.
         by: "session", "token", or "key:" and the key's id; for the audit log.
         session: theirs, where they came by one.
+        address: of the client.
     """
 
     name: str
     role: Role
     by: str
     session: LoginSession | None = None
+    address: str = "unknown"
 
     @property
     def csrf(self) -> str:
@@ -68,7 +69,6 @@ class Security:
     """Logs people in and out, and tells who is asking.
 
     Args:
-        users: of the gallery.
         token: of a server on loopback; None where only users may enter.
         hours: a session lasts.
         attempts: to log in, by address and by name, in five minutes.
@@ -85,37 +85,24 @@ class Security:
     def log_in(self, name: str, password: str, address: str) -> tuple[LoginSession, str]:
         """Start a session; takes a while on purpose.
 
-        Args:
-            name: of the user.
-            password: theirs.
-            address: of the client.
         Returns:
             The session, and its id for the cookie.
         Raises:
             SignInError: name or password is wrong.
             RateError: too many attempts.
         """
-        self._attempts.take(f"address {address}")
-        self._attempts.take(f"name {name[:64]}")
+        buckets = (f"address {address}", f"name {name[:64]}")
+        for bucket in buckets:
+            self._attempts.take(bucket)
         user = self.users.check_password(name, password)
         if user is None:
             raise SignInError("name or password is wrong")
-        self._attempts.forget(f"name {name[:64]}")
-        self._attempts.forget(f"address {address}")
+        for bucket in buckets:
+            self._attempts.forget(bucket)
         return self._start(user.name, user.stamp)
 
     def log_in_by_token(self, token: str, address: str) -> tuple[LoginSession, str]:
-        """Start a session with the token that was printed at the start.
-
-        Args:
-            token: as printed.
-            address: of the client.
-        Returns:
-            As for `log_in`.
-        Raises:
-            SignInError: it is wrong.
-            RateError: too many attempts.
-        """
+        """As `log_in`, with the token that was printed at the start."""
         self._attempts.take(f"address {address}")
         if not self._is_token(token):
             raise SignInError("the token is wrong, or of an earlier start; use the address printed at the last start")
@@ -125,8 +112,6 @@ class Security:
     def of_session(self, session: LoginSession) -> Principal:
         """Who a session belongs to.
 
-        Args:
-            session: of `log_in`.
         Raises:
             SignInError: it has ended meanwhile.
         """
@@ -140,11 +125,7 @@ class Security:
         return Principal(user.name, user.role, "session", session)
 
     def log_out(self, session_id: str) -> None:
-        """End a session.
-
-        Args:
-            session_id: of its cookie.
-        """
+        """End a session, by the id in its cookie."""
         with self._guard:
             self._sessions.pop(_digest(session_id), None)
 
@@ -163,32 +144,30 @@ class Security:
             if kind.lower() != "bearer" or not key.strip():
                 raise SignInError("Authorization: send `Bearer KEY`")
             return self._by_key(key.strip())
-        return self._by_session(session_id) if session_id else None
-
-    def _by_key(self, key: str) -> Principal:
-        if self._is_token(key):
-            return Principal(OWNER, Role.ADMINISTER, "token")
-        found = self.users.find_key(key)
-        if found is None:
-            raise SignInError("the API key is unknown or was removed; ask for a new one")
-        user, known = found
-        if known.expires is not None and known.expires <= time.time():
-            raise SignInError(f"the API key {known.id} has expired; ask for a new one")
-        return Principal(user.name, user.role, f"key:{known.id}")
-
-    def _by_session(self, session_id: str) -> Principal:
+        if not session_id:
+            return None
         with self._guard:
             session = self._sessions.get(_digest(session_id))
         if session is None:
             raise SignInError("the session has ended, or the server was started anew; log in again")
         return self.of_session(session)
 
+    def _by_key(self, text: str) -> Principal:
+        if self._is_token(text):
+            return Principal(OWNER, Role.ADMINISTER, "token")
+        user, key = self.users.find_key(text) or (None, None)
+        if user is None or key is None:
+            raise SignInError("the API key is unknown or was removed; ask for a new one")
+        if key.expires is not None and key.expires <= time.time():
+            raise SignInError(f"the API key {key.id} has expired; ask for a new one")
+        return Principal(user.name, user.role, f"key:{key.id}")
+
     def _is_token(self, token: str) -> bool:
         return self._token is not None and hmac.compare_digest(self._token, _digest(token))
 
     def _start(self, user: str, stamp: str) -> tuple[LoginSession, str]:
         now = time.time()
-        session = LoginSession(user, stamp, secrets.token_urlsafe(32), now, now + self._seconds)
+        session = LoginSession(user, stamp, secrets.token_urlsafe(32), now + self._seconds)
         session_id = secrets.token_urlsafe(32)
         with self._guard:
             old = [name for name, one in self._sessions.items() if one.expires < now - REMEMBERED_SECONDS]
@@ -200,11 +179,7 @@ class Security:
 
 
 def need(role: Role) -> Callable[[Request], Awaitable[Principal]]:
-    """A dependency: the principal, who has at least this role and sent the request themselves.
-
-    Args:
-        role: the least that may do this.
-    """
+    """A dependency: the principal, who has at least this role and sent the request themselves."""
 
     async def check(request: Request) -> Principal:
         principal: Principal | None = getattr(request.state, "principal", None)
@@ -213,29 +188,15 @@ def need(role: Role) -> Callable[[Request], Awaitable[Principal]]:
         if principal.role < role:
             raise ForbiddenError(f"{principal.name} may {principal.role.label}; this needs the role {role.label}")
         if principal.session and request.method not in SAFE:
-            await check_csrf(request, principal)
+            sent = request.headers.get(CSRF_HEADER)
+            if sent is None and is_form(request):
+                field = (await read_form(request)).get(CSRF_FIELD)
+                sent = field if isinstance(field, str) else None
+            if sent is None or not hmac.compare_digest(sent.encode(), principal.csrf.encode()):
+                raise ForbiddenError(f"the request lacks this session's token ({CSRF_HEADER}); load the page again")
         return principal
 
     return check
-
-
-async def check_csrf(request: Request, principal: Principal) -> None:
-    """Refuse what another site made the browser send.
-
-    Args:
-        request: with the token in a header or in the form.
-        principal: whose session it is.
-    Raises:
-        ForbiddenError: the token is missing or another session's.
-    """
-    from tapetum.service.uploads import is_form, read_form
-
-    sent = request.headers.get(CSRF_HEADER)
-    if sent is None and is_form(request):
-        field = (await read_form(request)).get(CSRF_FIELD)
-        sent = field if isinstance(field, str) else None
-    if sent is None or not hmac.compare_digest(sent.encode(), principal.csrf.encode()):
-        raise ForbiddenError(f"the request lacks this session's token ({CSRF_HEADER}); load the page again")
 
 
 def cookie_name(scheme: str) -> str:
@@ -245,11 +206,6 @@ def cookie_name(scheme: str) -> str:
         scheme: "https" or "http".
     """
     return SECURE_COOKIE if scheme == "https" else COOKIE
-
-
-def new_token() -> str:
-    """A token for a server on loopback, 256 random bits."""
-    return secrets.token_urlsafe(32)
 
 
 def _digest(secret: str) -> str:

@@ -14,9 +14,8 @@ import uvicorn
 
 from tapetum.core.errors import RecipeError, nearest_name
 from tapetum.service.app import create_app
-from tapetum.service.state import Service
+from tapetum.service.state import LOOPBACK_NAMES, Service
 
-LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 LEVELS = ("debug", "info", "warning", "error")
 MOST_CONNECTIONS = 1000
 GRACE_SECONDS = 10
@@ -24,35 +23,23 @@ GRACE_SECONDS = 10
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where a server listens and by which names it is called.
-
-    Attributes:
-        host: address or name to listen at.
-        port: 0 takes a free one.
-        public_names: by which clients call it; one per site.
-        proxy: address of the reverse proxy whose forwarded headers are believed; None believes nobody's.
-        certificate: file with the TLS certificate; None speaks plain HTTP.
-        key: file with its private key.
-        plain_http: be reachable from other machines without TLS.
-    """
+    """Where a server listens and by which names it is called."""
 
     host: str = "127.0.0.1"
-    port: int = 8000
-    public_names: tuple[str, ...] = ()
-    proxy: str | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    plain_http: bool = False
+    port: int = 8000  # 0 takes a free one
+    public_names: tuple[str, ...] = ()  # by which clients call it
+    proxy: str | None = None  # address of the reverse proxy whose forwarded headers are believed; None: nobody's
+    certificate: Path | None = None  # PEM file; None speaks plain HTTP
+    key: Path | None = None  # its private key
+    plain_http: bool = False  # be reachable from other machines without TLS
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
         if self.host == "localhost":
             return True
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return False
+        address = _address_of(self.host.strip("[]"))
+        return address is not None and address.is_loopback
 
     @property
     def is_private(self) -> bool:
@@ -73,12 +60,11 @@ class ServerAddress:
         """Refuse an address at which people could be reached who should not be.
 
         Args:
-            has_users: whether there are any.
             gallery: as the operator names it, for the message.
         Raises:
             RecipeError: naming what is missing.
         """
-        if self.proxy is not None and not _is_address(self.proxy):
+        if self.proxy is not None and _address_of(self.proxy) is None:
             raise RecipeError(
                 f"--behind-proxy {self.proxy}: is no address; give that of the proxy, e.g. 127.0.0.1, because whoever "
                 "has it can pretend to be any client"
@@ -104,29 +90,22 @@ class ServerAddress:
             )
 
     def url(self, port: int) -> str:
-        """The address for a browser.
-
-        Args:
-            port: it listens at.
-        """
+        """The address for a browser, of the port it listens at."""
         scheme = "https" if self.certificate else "http"
         name = self.public_names[0] if self.public_names else self.host
         return f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}/"
 
 
-def _is_address(text: str) -> bool:
+def _address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def bind(address: ServerAddress) -> socket.socket:
     """A socket that listens at an address.
 
-    Args:
-        address: where.
     Raises:
         RecipeError: the port is taken, or there is no such address.
     """
@@ -160,8 +139,6 @@ def set_log_level(level: str) -> None:
 
     What Pillow says about damaged pictures goes to whoever sent them, not to the operator.
 
-    Args:
-        level: debug, info, warning or error.
     Raises:
         RecipeError: another word.
     """
@@ -174,12 +151,8 @@ def set_log_level(level: str) -> None:
 
 
 def run_server(service: Service, address: ServerAddress, listening: socket.socket) -> None:
-    """Answer requests until the process is asked to stop.
+    """Answer requests until the process is asked to stop; the service is started here and closed at the end.
 
-    Args:
-        service: what to serve; started here and closed at the end.
-        address: for TLS and proxy.
-        listening: of `bind`.
     Raises:
         TapetumError: it cannot be started, e.g. because nothing can be written to its folder.
     """

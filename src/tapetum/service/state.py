@@ -13,11 +13,10 @@ from typing import Any, BinaryIO
 from tapetum.core.errors import GalleryError, OutputError, TapetumError
 from tapetum.evaluation.calibration import Calibration
 from tapetum.footage.detect import Detector
-from tapetum.footage.facts import SourceOptions
 from tapetum.footage.report import FootageReport, Problem
 from tapetum.footage.sources import Source, find_sources
-from tapetum.gallery.filters import Compare, Filter, parse_time, write_filter
-from tapetum.gallery.store import Store, chunks
+from tapetum.gallery.filters import Compare, Filter, write_filter
+from tapetum.gallery.store import SECONDS_A_DAY, Store, chunks
 from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
 from tapetum.inference.sessions import Model
 from tapetum.searching.calibrated import stored_calibration_of
@@ -29,14 +28,14 @@ from tapetum.service.jobs import Job, Jobs, Progress
 from tapetum.service.limits import RateLimit, WorkPool
 from tapetum.service.metrics import ServiceMetrics
 from tapetum.service.overview import WholeTimeline
-from tapetum.service.schemas import LogIn, NewCase, SearchPictures, SearchRows
-from tapetum.service.searches import MODALITIES, Search, Searches
+from tapetum.service.schemas import LogIn, NewCase, NewJob, SearchPictures, SearchRows
+from tapetum.service.searches import Search, Searches
 from tapetum.service.security import Principal, Security
 from tapetum.service.users import OWNER, UserBook
 
 log = logging.getLogger(__name__)
 FOLDER = "service"  # in the gallery's folder
-SECONDS_A_DAY = 86_400.0
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 READY_SECONDS = 5.0  # a look at the gallery is good for
 CASE_TITLE = "A search in a gallery"
 BINS = 60  # bars of the timeline on the page
@@ -47,37 +46,24 @@ _ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:[A-Za-z]:\\|/)[^\s'\"`;,()<>|*?]+")
 
 @dataclass(frozen=True)
 class ServiceOptions:
-    """How a server runs.
+    """How a server runs."""
 
-    Attributes:
-        hosts: names by which clients may call it, in small letters without a port.
-        token: that lets the owner in on loopback; None where only users may enter.
-        footage_roots: folders below which index jobs may read.
-        detector: makes the detector of a job; None finds people in loose crops only.
-        requests_per_minute: of one principal, or of one address that is nobody yet.
-        session_hours: until somebody has to log in again.
-        searches_at_once: threads that compute and search.
-        queue: calls that may wait for them.
-    """
-
-    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
-    token: str | None = None
-    footage_roots: tuple[Path, ...] = ()
-    detector: Callable[[], Detector] | None = None
-    requests_per_minute: float = 1200.0
-    session_hours: float = 12.0
-    searches_at_once: int = 2
-    queue: int = 64
+    hosts: frozenset[str] = LOOPBACK_NAMES  # by which clients may call it, in small letters without a port
+    token: str | None = None  # that lets the owner in on loopback; None where only users may enter
+    footage_roots: tuple[Path, ...] = ()  # folders below which index jobs may read
+    detector: Callable[[], Detector] | None = None  # makes that of a job; None finds people in loose crops only
+    requests_per_minute: float = 1200.0  # of one principal, or of one address that is nobody yet
+    session_hours: float = 12.0  # until somebody has to log in again
+    searches_at_once: int = 2  # threads that compute and search
+    queue: int = 64  # calls that may wait for them
 
 
 class Service:
     """A running server's state; made by `build_service`.
 
     Args:
-        model: its own.
         calibration: of the model; None where nobody calibrated it.
         folder: of users, log and jobs.
-        options: how it runs.
     """
 
     def __init__(
@@ -89,7 +75,7 @@ class Service:
         self.audit = AuditLog(folder)
         self.security = Security(self.users, options.token, hours=options.session_hours)
         self.searches = Searches(store, model, calibration, self.hide)
-        self.jobs = Jobs(folder, options.footage_roots, self._index, self._told)
+        self.jobs = Jobs(folder, options.footage_roots, self._index, self._record_job)
         self.timeline = WholeTimeline(store, BINS)
         self.metrics = ServiceMetrics()
         self.rate = RateLimit(options.requests_per_minute, max(1, round(options.requests_per_minute / 4)), "requests")
@@ -127,11 +113,7 @@ class Service:
             log.warning("%s", error)
 
     def hide(self, text: str) -> str:
-        """A message for a client, without where gallery, model, footage or anything else lies on the disk.
-
-        Args:
-            text: the message.
-        """
+        """A message for a client, without where gallery, model, footage or anything else lies on the disk."""
         for place, name in self._places.items():
             text = re.sub(rf"(?<![\w./-]){re.escape(place)}(?![\w-])", name, text)
         return _ABSOLUTE.sub(_last_name, text)
@@ -164,13 +146,8 @@ class Service:
         self._ready = time.monotonic()
 
     def log_in(self, address: str, asked: LogIn) -> tuple[Principal, str]:
-        """Log somebody in, and write it down.
+        """Log somebody in, and write it down: who it is, and the session's id for the cookie.
 
-        Args:
-            address: of the client.
-            asked: name and password, or token.
-        Returns:
-            Who it is, and the session's id for the cookie.
         Raises:
             SignInError: something is wrong.
             RateError: too many attempts.
@@ -186,48 +163,34 @@ class Service:
             self.audit.write("login refused", who, address=address)
             raise
         self.audit.write("login", session.user, address=address)
-        principal = self.security.of_session(session)
-        return principal, session_id
+        return self.security.of_session(session), session_id
 
-    def search_pictures(
-        self, who: Principal, address: str, asked: SearchPictures, sent: list[tuple[str, BinaryIO]]
-    ) -> Search:
+    def log_out(self, who: Principal, session_id: str) -> None:
+        """Log somebody out, and write it down."""
+        self.security.log_out(session_id)
+        self._record("logout", who)
+
+    def search_pictures(self, who: Principal, asked: SearchPictures, sent: list[tuple[str, BinaryIO]]) -> Search:
         """Search for the people on pictures, and write it down.
 
         Args:
-            address: of the client.
-            asked: how.
             sent: label and open file of each picture.
         Raises:
             TapetumError: what is wrong with the question.
         """
-        search = self.searches.by_pictures(who.name, asked, sent)
-        self._record(who, address, search)
-        self.metrics.searches.labels("pictures").inc()
-        return search
+        return self._record_search(who, self.searches.by_pictures(who.name, asked, sent), "pictures")
 
-    def search_rows(self, who: Principal, address: str, asked: SearchRows) -> Search:
+    def search_rows(self, who: Principal, asked: SearchRows) -> Search:
         """Search for the person on rows, or repeat a search, and write it down.
 
-        Args:
-            address: of the client.
-            asked: how, and for whom.
         Raises:
             TapetumError: what is wrong with the question.
         """
-        search = self.searches.by_rows(who.name, asked)
-        self._record(who, address, search)
-        self.metrics.searches.labels("rows").inc()
-        return search
+        return self._record_search(who, self.searches.by_rows(who.name, asked), "rows")
 
-    def export_case(self, who: Principal, address: str, asked: NewCase) -> tuple[bytes, str]:
-        """A search as one file, written down.
+    def export_case(self, who: Principal, asked: NewCase) -> tuple[bytes, str]:
+        """A search as one file, written down: the file, and its media type.
 
-        Args:
-            address: of the client.
-            asked: which search, and how.
-        Returns:
-            The file, and its media type.
         Raises:
             NotFoundError: the search is unknown, or was forgotten.
         """
@@ -250,41 +213,54 @@ class Service:
                     row["source"] = self.name_source(row["source"])
         content = zip_case(case) if asked.format == "zip" else render_case(case).encode()
         digest = hashlib.sha256(content).hexdigest()
-        self.audit.write(
-            "export", who.name, by=who.by, address=address, search=search.id, format=asked.format, sha256=digest
-        )
+        self._record("export", who, search=search.id, format=asked.format, sha256=digest)
         return content, "application/zip" if asked.format == "zip" else "text/html; charset=utf-8"
 
-    def add_job(self, who: Principal, path: str, settings: dict[str, Any]) -> Job:
+    def add_job(self, who: Principal, asked: NewJob) -> Job:
         """Ask for an index job.
 
-        Args:
-            path: of the footage, below a root.
-            settings: plain values, as `NewJob` has them.
         Raises:
-            TapetumError: what is wrong with them.
+            TapetumError: what is wrong with it.
         """
-        source_options(settings)
-        return self.jobs.add(path, settings, who.name)
+        asked.to_options()
+        settings = asked.model_dump(mode="json", exclude={"path"}, exclude_defaults=True)
+        return self.jobs.add(asked.path, settings, who.name)
 
     def change_job(self, who: Principal, job_id: str, step: str) -> Job:
-        """End a job after the batch at hand, or do it again where it was left.
+        """End a job after the batch at hand ("cancel"), or do it again where it was left ("resume").
 
-        Args:
-            step: "cancel" or "resume".
         Raises:
             ServiceError: there is no such job, or it is not in a state for that.
         """
         job = self.jobs.find(job_id)
-        self.audit.write(f"job {step}", who.name, by=who.by, job=job.id, path=job.path)
+        self._record(f"job {step}", who, job=job.id, path=job.path)
         return self.jobs.cancel(job_id) if step == "cancel" else self.jobs.resume(job_id)
 
-    def _record(self, principal: Principal, address: str, search: Search) -> None:
+    def delete(self, who: Principal, rows: Filter | None, *, dry_run: bool = False) -> int:
+        """Remove rows with everything that belongs to them, or only count them.
+
+        Returns:
+            How many.
+        Raises:
+            ServiceError: no filter, or something else writes to the gallery.
+        """
+        if rows is None:
+            raise ServiceError("delete: say which rows; there is no way to say all of them by leaving it out")
+        if dry_run:
+            return self.store.count(rows)
+        facts = {"by": who.by, "address": who.address, "filter": write_filter(rows)}
+        with self.jobs.writing():
+            removed = self._erase("delete", who.name, rows, facts)
+            self.audit.write("deleted", who.name, **facts, count=removed)
+        return removed
+
+    def _record(self, action: str, who: Principal, **facts: Any) -> None:
+        self.audit.write(action, who.name, by=who.by, address=who.address, **facts)
+
+    def _record_search(self, who: Principal, search: Search, kind: str) -> Search:
         """Write a search down before its answer is given out; many results take several lines."""
-        ids = [found.row.sighting.id for findings in search.findings for found in findings.found]
-        about = {
-            "by": principal.by,
-            "address": address,
+        ids = [answer.row.sighting.id for findings in search.findings for answer in findings.found]
+        facts = {
             "search": search.id,
             "query": list(search.thumbnails),
             "rows": [row.sighting.id for query in search.queries for row in query.rows],
@@ -293,38 +269,17 @@ class Service:
             "count": len(ids),
         }
         for some in chunks(ids, MOST_LOGGED) if ids else [()]:
-            self.audit.write("search", principal.name, **about, results=list(some))
+            self._record("search", who, **facts, results=list(some))
+        self.metrics.searches.labels(kind).inc()
+        return search
 
-    def delete(self, principal: Principal, address: str, chosen: Filter | None, *, dry_run: bool = False) -> int:
-        """Remove rows with everything that belongs to them.
-
-        Args:
-            principal: asks.
-            address: of the client.
-            chosen: which.
-            dry_run: only count.
-        Returns:
-            How many.
-        Raises:
-            ServiceError: no filter, or something else writes to the gallery.
-        """
-        if chosen is None:
-            raise ServiceError("delete: say which rows; there is no way to say all of them by leaving it out")
-        if dry_run:
-            return self.store.count(chosen)
-        about = {"by": principal.by, "address": address, "filter": write_filter(chosen)}
-        with self.jobs.writing():
-            removed = self._erase("delete", principal.name, chosen, about)
-            self.audit.write("deleted", principal.name, **about, count=removed)
-        return removed
-
-    def _erase(self, action: str, who: str, chosen: Filter, about: dict[str, Any]) -> int:
+    def _erase(self, action: str, who: str, rows: Filter, facts: dict[str, Any]) -> int:
         """Write down what goes, then remove it; searches that hold it are forgotten."""
         with self.store.writing():  # so that exactly those are removed that are written down
-            ids = self.store.columns(["id"], chosen)["id"]
+            ids = self.store.columns(["id"], rows)["id"]
             for some in chunks(ids, MOST_LOGGED):
-                self.audit.write(action, who, **about, count=len(ids), results=list(some))
-            removed = erase(self.store, chosen)
+                self.audit.write(action, who, **facts, count=len(ids), results=list(some))
+            removed = erase(self.store, rows)
         self.searches.forget_rows(frozenset(removed.ids))
         self.metrics.deleted.inc(len(removed))
         return len(removed)
@@ -343,13 +298,14 @@ class Service:
         report = IndexReport()
         try:
             self._retain()  # written down here; the run itself would do it unrecorded
-            sources = find_sources([place], source_options(job.settings), report=report.footage)
+            settings = NewJob.model_validate(job.settings | {"path": job.path})
+            sources = find_sources([place], settings.to_options(), report=report.footage)
             index_sources(
                 self._name_sources(job, sources, report.footage),
                 self.store,
                 self.model,
                 detector,
-                options=IndexOptions(run=job.settings.get("run", "") or job.id),
+                options=IndexOptions(run=settings.run or job.id),
                 report=report,
                 progress=progress,
                 stop=stop,
@@ -360,8 +316,8 @@ class Service:
             self.audit.write("retention", "server", job=job.id, count=report.dropped)
         report.gallery = "the gallery"
         footage = report.footage
-        for told in (footage.problems, footage.passed, footage.doubts):
-            told[:] = [Problem(self.hide(each.source), self.hide(each.message)) for each in told]
+        for problems in (footage.problems, footage.passed, footage.doubts):
+            problems[:] = [Problem(self.hide(each.source), self.hide(each.message)) for each in problems]
         footage.facts[:] = [replace(each, source=self.hide(each.source)) for each in footage.facts]
         return report.lines(), report.to_dict(), report.stopped
 
@@ -379,36 +335,35 @@ class Service:
                 report.note(name(path), "a link that leads out of its root; it is passed over")
             return inside
 
-        named = []
+        sources_inside = []
         for source in sources:
             pictures = tuple(replace(each, name=name(each.path)) for each in source.pictures if is_inside(each.path))
             if pictures or (not source.pictures and is_inside(source.path)):
-                named.append(replace(source, name=name(source.path), pictures=pictures))
-        return named
+                sources_inside.append(replace(source, name=name(source.path), pictures=pictures))
+        return sources_inside
 
-    def _told(self, job: Job) -> None:
+    def _record_job(self, job: Job) -> None:
         self.audit.write("job", job.who, job=job.id, path=job.path, state=job.state, message=job.message)
 
     def _keep(self) -> None:
         """Retention, at the start and once a day; while a job is at work, an hour later."""
         while True:
-            wait = SECONDS_A_DAY
+            wait = SECONDS_A_DAY / 24
             try:
                 with self.jobs.writing():
                     self._retain()
+                wait = SECONDS_A_DAY
             except TapetumError as error:  # a job, or another process, writes just now
                 log.warning("retention is tried again in an hour: %s", error)
-                wait = SECONDS_A_DAY / 24
             except Exception:
                 log.exception("retention failed; tried again in an hour")
-                wait = SECONDS_A_DAY / 24
             if self._stopping.wait(wait):
                 return
 
 
-def _last_name(found: re.Match[str]) -> str:
+def _last_name(match: re.Match[str]) -> str:
     """The name of a file or folder in place of where it lies; an address of this server stays."""
-    place = found[0]
+    place = match[0]
     first = place.split("/")[1]
     if place.startswith("/") and (first in ADDRESSES or not Path("/", first).exists()):
         return place
@@ -427,30 +382,9 @@ def _named_places(store: Store, roots: dict[str, Path]) -> Iterator[tuple[str, s
     yield from sorted(places, key=lambda place: len(place[0]), reverse=True)
 
 
-def source_options(settings: dict[str, Any]) -> SourceOptions:
-    """How the sources of a job are read.
-
-    Args:
-        settings: plain values, as `NewJob` has them.
-    Raises:
-        TapetumError: one of them will not do.
-    """
-    modality, start = settings.get("modality"), settings.get("start")
-    return SourceOptions(
-        kind=settings.get("kind"),
-        camera=settings.get("camera"),
-        start=parse_time(start) if isinstance(start, str) else start,
-        utc_offset_hours=settings.get("utc_offset_hours", 0.0),
-        frames_per_second=settings.get("frames_per_second", 10.0),
-        modality=None if modality is None else MODALITIES[modality],
-    )
-
-
 def service_folder(store: Store, folder: Path | None = None) -> Path:
-    """Where users, log and jobs of a gallery are.
+    """Where users, log and jobs of a gallery are; None takes its own folder.
 
-    Args:
-        folder: as the operator says; None takes the gallery's own.
     Raises:
         GalleryError: a gallery on a server without a folder.
     """
@@ -468,14 +402,12 @@ def build_service(
     Args:
         store: the gallery; it stays the caller's to close.
         model: its own, of `open_gallery_model`.
-        options: None takes the defaults.
         folder: of a gallery on a server.
     Raises:
         GalleryError: no folder for users and log.
         UserError: the file of users is damaged.
     """
-    service = Service(
-        store, model, stored_calibration_of(model), service_folder(store, folder), options or ServiceOptions()
-    )
+    place = service_folder(store, folder)
+    service = Service(store, model, stored_calibration_of(model), place, options or ServiceOptions())
     service.users.users()  # refuses to start with a damaged file
     return service

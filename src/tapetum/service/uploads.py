@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from tapetum.core.errors import DataError
 from tapetum.data.image_io import Picture, decode_picture
+from tapetum.searching.crops import tell_kind
 from tapetum.service.errors import PictureError, ServiceError, TooLargeError
 
 MOST_PICTURES = 16  # of one search
@@ -24,19 +25,18 @@ FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 def is_form(request: Request) -> bool:
-    """Whether a request carries a form.
+    """Whether a request carries a form."""
+    return content_type(request) in FORMS
 
-    Args:
-        request: any.
-    """
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower() in FORMS
+
+def content_type(request: Request) -> str:
+    """What a request says its body is, in small letters and without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_form(request: Request) -> FormData:
     """The form of a request; a second call gives the same one. It is closed when the request is answered.
 
-    Args:
-        request: with a form.
     Raises:
         ServiceError: no form, or more parts than allowed.
     """
@@ -58,13 +58,12 @@ def find_pictures(form: FormData, name: str = "pictures") -> list[tuple[str, Bin
     Large ones lie on the disk, so that many requests that wait for a thread do not fill the memory.
 
     Args:
-        form: of `read_form`.
-        name: of its field.
+        name: of the form's field.
     Raises:
         TooLargeError: one has too many bytes.
         PictureError: one is empty, or the field holds text.
     """
-    found = []
+    pictures = []
     for part in form.getlist(name):
         if not isinstance(part, UploadFile):
             raise PictureError(f"{name}: holds text; send a file")
@@ -73,8 +72,8 @@ def find_pictures(form: FormData, name: str = "pictures") -> list[tuple[str, Bin
             raise TooLargeError(f"{label}: larger than {MOST_PICTURE_BYTES // 2**20} MiB; send a smaller picture")
         if not part.size and not part.filename:  # a browser's empty file field
             continue
-        found.append((label, part.file))
-    return found
+        pictures.append((label, part.file))
+    return pictures
 
 
 def decode_pictures(sent: list[tuple[str, BinaryIO]]) -> list[Picture]:
@@ -97,10 +96,6 @@ def decode_pictures(sent: list[tuple[str, BinaryIO]]) -> list[Picture]:
 def decode_upload(label: str, content: bytes, max_pixels: int = MOST_PICTURE_PIXELS) -> Picture:
     """Decode one picture that a client sent.
 
-    Args:
-        label: its name.
-        content: of the file.
-        max_pixels: it may have.
     Returns:
         (H, W, 3) uint8.
     Raises:
@@ -109,8 +104,7 @@ def decode_upload(label: str, content: bytes, max_pixels: int = MOST_PICTURE_PIX
     """
     if not content:
         raise PictureError(f"{label}: the file is empty; send another picture")
-    kind = tell_kind(content)
-    if kind is None:
+    if tell_kind(content) is None:
         raise PictureError(f"{label}: no JPEG, PNG, WebP, BMP or TIFF; send a picture of one of these kinds")
     try:
         return decode_picture(content, Path(label), max_pixels=max_pixels)
@@ -121,34 +115,8 @@ def decode_upload(label: str, content: bytes, max_pixels: int = MOST_PICTURE_PIX
         raise PictureError(f"{reason}; send another picture") from None
 
 
-def tell_kind(content: bytes) -> str | None:
-    """The media type of a picture by its first bytes; None of anything else.
-
-    Args:
-        content: of the file.
-    """
-    if content.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        return "image/webp"
-    if content.startswith((b"II*\0", b"MM\0*")):
-        return "image/tiff"
-    if content.startswith(b"BM") and len(content) > 26 and content[14:18] in _BMP_HEADERS:
-        return "image/bmp"
-    return None
-
-
-_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
-
-
 def clean_label(name: str | None) -> str:
-    """A file name as it may be shown and logged: no folders, no signs that move a cursor.
-
-    Args:
-        name: as the client sent it.
-    """
+    """A file name as it may be shown and logged: no folders, no signs that move a cursor."""
     last = (name or "").replace("\\", "/").rpartition("/")[2]
     shown = "".join(letter for letter in last if letter.isprintable())[:100].strip()
     return shown or "picture"

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,13 +23,13 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from tapetum.core.atomic import make_folder, write_with
 from tapetum.core.errors import TapetumError, nearest_name
 from tapetum.core.locks import locked
+from tapetum.gallery.store import SECONDS_A_DAY
 
 FORMAT = 1
 FILE = "users.json"
 SHORTEST_PASSWORD = 12  # characters
 LONGEST_PASSWORD = 1024
 KEY_PREFIX = "tapetum_"
-SECONDS_A_DAY = 86_400.0
 OWNER = "owner"  # who has the token of a server on loopback; no user is called so
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASHER = PasswordHasher()  # the library's defaults follow RFC 9106
@@ -55,38 +55,23 @@ class Role(IntEnum):
 
 @dataclass(frozen=True)
 class Key:
-    """An API key, without the key.
+    """An API key, without the key."""
 
-    Attributes:
-        id: names it in lists and in the audit log.
-        label: what it is for.
-        digest: SHA-256 of the key, hexadecimal.
-        made: seconds since 1970-01-01 UTC.
-        expires: the same; None never.
-    """
-
-    id: str
-    label: str
-    digest: str
-    made: float
-    expires: float | None = None
+    id: str  # in lists and in the audit log
+    label: str  # what it is for
+    digest: str  # SHA-256 of the key, hexadecimal
+    made: float  # seconds since 1970-01-01 UTC
+    expires: float | None = None  # the same; None never
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who may use the service.
-
-    Attributes:
-        name: as they log in.
-        role: what they may do.
-        password: Argon2 hash; empty where they use keys only.
-        keys: theirs.
-    """
+    """Somebody who may use the service."""
 
     name: str
     role: Role
-    password: str = ""
-    keys: tuple[Key, ...] = field(default=())
+    password: str = ""  # Argon2 hash; empty where they use keys only
+    keys: tuple[Key, ...] = ()
 
     @property
     def stamp(self) -> str:
@@ -117,30 +102,17 @@ class UserBook:
         return dict(self._users)
 
     def find(self, name: str) -> User | None:
-        """A user by name.
-
-        Args:
-            name: as written.
-        """
+        """A user by name."""
         self._look()
         return self._users.get(name)
 
     def find_key(self, key: str) -> tuple[User, Key] | None:
-        """Whose key this is; it may have expired.
-
-        Args:
-            key: as shown when it was made.
-        """
+        """Whose key this is; it may have expired."""
         self._look()
         return self._keys.get(hashlib.sha256(key.encode(errors="replace")).hexdigest())
 
     def check_password(self, name: str, password: str) -> User | None:
-        """The user, where the password is right; takes a while on purpose.
-
-        Args:
-            name: as written.
-            password: as written.
-        """
+        """The user, where the password is right; takes a while on purpose."""
         user = self.find(name)
         known = user is not None and user.password != "" and len(password) <= LONGEST_PASSWORD
         try:
@@ -153,8 +125,6 @@ class UserBook:
         """Add a user, or change role and password of one.
 
         Args:
-            name: letters, digits, '.', '_', '@' and '-'.
-            role: what they may do.
             password: 12 characters or more; None keeps the one they have, or gives none.
         Raises:
             UserError: name or password will not do.
@@ -171,8 +141,6 @@ class UserBook:
     def remove(self, name: str) -> None:
         """Remove a user and their keys; their sessions end at once.
 
-        Args:
-            name: of the user.
         Raises:
             UserError: there is none of that name.
         """
@@ -184,8 +152,6 @@ class UserBook:
         """Make an API key.
 
         Args:
-            name: of the user whose role it has.
-            label: what it is for.
             days: it is good for; None for ever.
         Returns:
             What is kept, and the key itself, which nobody can show again.
@@ -198,9 +164,8 @@ class UserBook:
             raise UserError(f"key of {name}: good for {days:g} days; want more than 0 and less than a century")
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
         now = time.time()
-        digest = hashlib.sha256(secret.encode()).hexdigest()
         expires = None if days is None else now + days * SECONDS_A_DAY
-        key = Key(secrets.token_hex(4), label, digest, now, expires)
+        key = Key(secrets.token_hex(4), label, hashlib.sha256(secret.encode()).hexdigest(), now, expires)
         with self._changing() as users:
             user = self._get(users, name)
             users[name] = replace(user, keys=(*user.keys, key))
@@ -209,8 +174,6 @@ class UserBook:
     def remove_key(self, key_id: str) -> None:
         """Remove an API key.
 
-        Args:
-            key_id: its id, of `tapetum users list`.
         Raises:
             UserError: there is none.
         """
@@ -256,8 +219,6 @@ class UserBook:
 def check_name(name: str) -> None:
     """Refuse a name that no user can have.
 
-    Args:
-        name: as chosen.
     Raises:
         UserError: it will not do.
     """
@@ -268,8 +229,6 @@ def check_name(name: str) -> None:
 def check_password(password: str) -> None:
     """Refuse a password that is too short or too long.
 
-    Args:
-        password: as chosen.
     Raises:
         UserError: it will not do.
     """
@@ -283,8 +242,6 @@ def check_password(password: str) -> None:
 def read_role(text: str) -> Role:
     """A role by its name.
 
-    Args:
-        text: "search", "index" or "administer".
     Raises:
         UserError: another word.
     """
@@ -305,12 +262,7 @@ def read_users(path: Path) -> dict[str, User]:
         if content["format"] > FORMAT:
             raise UserError(f"{path}: format {content['format']} of a newer Tapetum; update Tapetum")
         return {
-            name: User(
-                name,
-                read_role(one["role"]),
-                str(one["password"]),
-                tuple(Key(**key) for key in one["keys"]),
-            )
+            name: User(name, read_role(one["role"]), str(one["password"]), tuple(Key(**key) for key in one["keys"]))
             for name, one in content["users"].items()
         }
     except OSError as error:
@@ -322,8 +274,6 @@ def read_users(path: Path) -> dict[str, User]:
 def write_users(path: Path, users: dict[str, User]) -> None:
     """Write users whole or not at all, readable by the owner alone.
 
-    Args:
-        users: name to user.
     Raises:
         OutputError: it cannot be written.
     """

@@ -25,15 +25,15 @@ from tapetum.searching.case import (
     MOST_SHOWN,
     Case,
     build_case,
-    case_content,
     check_case_path,
-    read_crop,
     render_case,
     write_case,
     zip_case,
 )
-from tapetum.searching.find import FindOptions, find
+from tapetum.searching.crops import read_crop
+from tapetum.searching.find import find
 from tapetum.searching.query import Query, join_queries, query_of_rows
+from tapetum.searching.question import FindOptions
 
 EVIL = '<script>alert("x")</script>'
 NOW = 1_795_291_200.0  # 2026-11-21 20:00 UTC
@@ -141,7 +141,7 @@ def test_the_zip_holds_page_values_and_the_very_files_of_the_gallery(case: Case,
         assert all(re.fullmatch(r"crops/[0-9]{2}_[a-z0-9_]+\.jpg", name) for name in names[2:])
         assert archive.read("index.html").decode() == render_case(case)
         content = json.loads(archive.read("case.json"))
-        assert content == json.loads(json.dumps(case_content(case)))
+        assert content == json.loads(json.dumps(case.content))
         for search in content["searches"]:
             for row in [*search["query"], *(row for answer in search["answers"] for row in answer["rows"])]:
                 if row["picture"] is not None:
@@ -154,7 +154,7 @@ def test_the_zip_holds_page_values_and_the_very_files_of_the_gallery(case: Case,
 
 
 def test_values_name_model_options_and_every_row(case: Case) -> None:
-    content = case_content(case)
+    content = case.content
     assert (content["format"], content["version"], content["exported"]) == ("tapetum-case", 1, "2026-11-21T20:00:00Z")
     assert content["model"]["id"] == MODEL.id
     assert content["options"]["k"] == 4

@@ -31,9 +31,10 @@ from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.sessions import Model
 from tapetum.searching import find as finding
 from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of
-from tapetum.searching.find import FindOptions, find
+from tapetum.searching.find import find
 from tapetum.searching.identities import link
 from tapetum.searching.query import Query, join_queries, query_of_pictures, query_of_rows, query_of_tracklet
+from tapetum.searching.question import FindOptions
 
 CLIP = Path(
     os.environ.get("TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4")
@@ -380,10 +381,10 @@ def test_re_ranking_changes_the_order_and_not_what_a_match_is(street: Store) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0}, "k is 0; ask for 1 to 10000"),
+        ({"k": 0}, "k is 0; it should be greater than or equal to 1"),
         ({"shortlist": 20_000}, "shortlist is 20000"),
-        ({"group": "person"}, "group is 'person'; known: identity, none, tracklet"),
-        ({"exclude_seconds": -1.0}, "exclude_seconds is -1.0; it must be 0 or more"),
+        ({"group": "person"}, "group is 'person'; it should be .tracklet., .identity. or .none."),
+        ({"exclude_seconds": -1.0}, "exclude_seconds is -1.0; it should be greater than or equal to 0"),
         ({"exclude_seconds": math.nan}, "exclude_seconds is nan"),
     ],
 )
