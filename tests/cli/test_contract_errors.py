@@ -1,6 +1,7 @@
 """What breaks the contract between recipe, method, sampler and checkpoint: one line, status 2, nothing half-written."""
 
 import importlib.util
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def refused(call: Call, recipe_file: Path, tmp_path: Path) -> Callable[[str, str
         assert err.startswith("tapetum: ")
         assert message in err
         assert not (tmp_path / "run").exists()
+        writers = [thread for thread in threading.enumerate() if type(thread).__name__ == "_AsyncWriterThread"]
+        assert not writers, "TensorBoard's would write into the folder again"
 
     return check
 

@@ -20,9 +20,6 @@ from tapetum.core.options import require
 from tapetum.runs.recipe_batches import batch_keys, batch_sections, override_augment
 from tapetum.synth.scene import SceneOptions
 
-_SafeLoader: Any = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # libyaml's is eight times as fast, where it is built in
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -402,8 +399,11 @@ def write_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-class _Loader(_SafeLoader):  # type: ignore[misc]  # which of the two is known when it runs
-    """YAML without code, in which 1e-4 is a number and a repeated key is an error."""
+class _Loader(yaml.SafeLoader):
+    """YAML without code, in which 1e-4 is a number and a repeated key is an error.
+
+    Not libyaml's, though it is faster: text that is nested deeply ends the process there.
+    """
 
 
 _Loader.add_implicit_resolver(
@@ -417,7 +417,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
     if repeated:
         mark = node.start_mark
         raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is written twice", mark)
-    return cast(dict[Any, Any], _SafeLoader.construct_mapping(loader, node, deep=True))
+    return cast(dict[Any, Any], yaml.SafeLoader.construct_mapping(loader, node, deep=True))
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
@@ -434,6 +434,8 @@ def parse_yaml(text: str, place: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  # derives from SafeLoader: runs no code
+    except RecursionError:
+        raise RecipeError(f"recipe {place}: is nested too deeply to be a recipe; correct the YAML") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""

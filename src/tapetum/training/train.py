@@ -284,6 +284,8 @@ def _fit(loop: TrainingLoop, plan: TrainingPlan) -> None:
             raise TrainingError(
                 f"{plan.folder.root}: a training process ended ({error}); the same command goes on from the last state"
             ) from None
+        finally:
+            loop.teardown("fit")  # Lightning does it only where nothing was raised
 
 
 def error_of_worker(error: ProcessRaisedException) -> Exception:

@@ -85,7 +85,8 @@ def test_a_missing_section_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: [1", "expected"),  # in the words of libyaml, or of PyYAML where that is missing
+        ("name: [1", "line 1: expected"),
+        ("[" * 100_000, "is nested too deeply to be a recipe"),
         ("name: a\nname: b\n", "name is written twice"),
         ("- a\n- b\n", "holds list, expected a mapping"),
         ("name: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
