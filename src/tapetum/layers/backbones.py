@@ -14,7 +14,7 @@ from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
 from tapetum.layers.strided import widen_narrow_maps
 from tapetum.layers.tokens import TokenBackbone, patch_grid
 from tapetum.layers.weight_packages import read_package
-from tapetum.layers.weights import check_names, check_shapes, read_state
+from tapetum.layers.weights import check_tensors, read_state
 
 Pooling = Literal["average", "class"]
 
@@ -253,8 +253,7 @@ def load_backbone(network: nn.Module, name: str, source: str) -> None:
             state.setdefault(key, value)
     if isinstance(network, TokenBackbone) and "pos_embed" in state:
         state["pos_embed"] = network.fit_positions(state["pos_embed"], place)
-    check_names(state, expected, place)
-    check_shapes(state, expected, place)
+    check_tensors(state, expected, place)
     network.load_state_dict(state)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from tapetum.layers.weights import check_names, check_shapes, read_state
+from tapetum.layers.weights import check_tensors, read_state
 
 PREFIXES = ("", "E_Net.", "enhancer.", "module.")  # Zero-DCE's snapshot, IDF's release, ours, a parallel wrapper's
 
@@ -139,6 +139,5 @@ def select_weights(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     """
     prefix = next((p for p in PREFIXES if f"{p}e_conv1.weight" in state), "")
     chosen = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(f"{prefix}e_conv")}
-    check_names(chosen, expected, f"curve network in {place}")
-    check_shapes(chosen, expected, f"curve network in {place}")
+    check_tensors(chosen, expected, f"curve network in {place}")
     return chosen

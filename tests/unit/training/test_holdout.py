@@ -7,7 +7,7 @@ from tapetum.core.errors import TrainingError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
-from tapetum.training.holdout import validate_on_test, split_holdout
+from tapetum.training.holdout import split_holdout, validate_on_test
 
 ACROSS = Protocol(
     "across",
