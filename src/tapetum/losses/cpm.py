@@ -61,13 +61,7 @@ def centre_pair_mining(
 
 
 def compute_centres(features: Tensor, labels: Tensor, modalities: Tensor) -> Tensor:
-    """Mean features of the identities that are there in both modalities, (G, 2, P, D), identities in ascending order.
-
-    Args:
-        features: (G, B, D).
-        labels: (B,) int64.
-        modalities: (B,) int64.
-    """
+    """Mean features of the P identities there in both modalities, (G, 2, P, D), identities in ascending order."""
     identities = torch.unique(labels)
     cells = (labels == identities[:, None]) & (modalities == _modalities_like(labels)[:, None, None])  # (2, P, B)
     counts = cells.sum(2)

@@ -25,16 +25,7 @@ def spatial_consistency(
 def spatial_consistency_map(
     original: Tensor, enhanced: Tensor, *, pool: int = 4, reading: Literal["code", "paper"] = "code"
 ) -> Tensor:
-    """The same for each region, before the mean.
-
-    Args:
-        original: (B, 3, H, W).
-        enhanced: (B, 3, H, W).
-        pool: side of a region in pixels.
-        reading: see `spatial_consistency`.
-    Returns:
-        (B, 1, H // pool, W // pool).
-    """
+    """The same for each region, before the mean: (B, 1, H // pool, W // pool)."""
     before, after = _contrasts(original, pool), _contrasts(enhanced, pool)
     if reading == "paper":
         before, after = before.abs(), after.abs()

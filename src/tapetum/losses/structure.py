@@ -19,14 +19,7 @@ def structural_dissimilarity(original: Tensor, enhanced: Tensor) -> Tensor:
 
 
 def structural_dissimilarity_map(original: Tensor, enhanced: Tensor) -> Tensor:
-    """The same for each pixel and channel, before the mean; the border is reflected.
-
-    Args:
-        original: (B, 3, H, W).
-        enhanced: (B, 3, H, W).
-    Returns:
-        (B, 3, H, W).
-    """
+    """The same for each pixel and channel, (B, 3, H, W), before the mean; the border is reflected."""
     x, y = (functional.pad(images, (1, 1, 1, 1), mode="reflect") for images in (original, enhanced))
     moments = functional.avg_pool2d(torch.cat((x, y, x * x, y * y, x * y), 1), 3, stride=1)
     mean_x, mean_y, square_x, square_y, product = moments.chunk(5, dim=1)

@@ -40,9 +40,6 @@ def weighted_distances(
     """The weighted distance of each anchor to its positives, and that to its negatives.
 
     Args:
-        features: (B, D), not normalised; rows in any order.
-        labels: (B,) int64.
-        numerics: as of `weighted_triplet`.
         sharpness: factor on the distances inside the softmax of the weights; more makes hard pairs count more.
     Returns:
         (B,) and (B,), at least float32.

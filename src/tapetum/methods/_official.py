@@ -1,13 +1,13 @@
 """Checkpoints in the layouts of released code: strict renaming, in both directions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tapetum.core.errors import CheckpointError
+from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import read_options
 from tapetum.layers.weights import check_tensors
@@ -90,7 +90,12 @@ class OfficialFormat:
         Raises:
             CheckpointError: they are not of the released network.
         """
-        settings = read_options(self.options, options)
+        own = {each.name for each in fields(self.options)}
+        known = {name: value for name, value in options.items() if name in own}  # a relative's network may fit, too
+        try:
+            settings = read_options(self.options, known)
+        except RecipeError as error:
+            raise CheckpointError(f"{error}; only the released network fits the layout") from None
         for name in self.released:
             value, released = getattr(settings, name), getattr(self.options, name)
             if value != released:

@@ -14,7 +14,7 @@ from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.pooling import pool_gem
 from tapetum.losses.weighted_triplet import weighted_triplet
-from tapetum.methods import agw_vi, build_method, convert_from, convert_to
+from tapetum.methods import agw_vi, build_method, build_options, convert_from, convert_to
 from tapetum.methods._official import Renaming, to_theirs
 
 LAYOUT = "agw-vi-official"
@@ -167,6 +167,16 @@ def test_a_checkpoint_goes_into_the_released_layout_and_back(released, converted
     again = convert_from(LAYOUT, theirs)
     assert (again.method, again.num_ids) == ("agw_vi", NUM_IDS)
     assert all(torch.equal(value, again.state[name]) for name, value in converted.state_dict().items())
+
+
+def test_a_relatives_network_of_the_same_tensors_goes_into_the_layout_too(converted):
+    options = dataclasses.asdict(build_options("caj"))
+    theirs = convert_to(LAYOUT, options, converted.state_dict())
+    expected = convert_to(LAYOUT, {}, converted.state_dict())
+    assert theirs.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in theirs.items())
+    with pytest.raises(CheckpointError, match="idf-official|no place"):
+        convert_to("idf-official", options, converted.state_dict())
 
 
 def test_what_the_released_code_never_uses_may_be_absent_and_nothing_else(released):
