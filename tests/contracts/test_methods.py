@@ -17,7 +17,7 @@ from tapetum.core.errors import RecipeError
 from tapetum.core.method import Enhancer, Method
 from tapetum.core.types import Batch
 from tapetum.methods import build_method, build_options, method_options, small_options, views_of
-from tapetum.training.stepping import Stepper, turns_of
+from tapetum.training.stepping import Stepper, in_float32, turns_of
 
 NUM_IDS = 5
 SIZE, CAMIDS, PICTURES = (64, 32), (0, 1, 2), 10
@@ -255,8 +255,9 @@ def test_bfloat16_channels_last_keeps_losses_and_embeddings_in_float32(shared):
     shared.to(memory_format=torch.channels_last)
     there = dataclasses.replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        losses = shared.losses(run(shared, there), there)
+        output = run(shared, there)
         vectors = shared.embed(there.images, there.modalities, there.camids)
+    losses = shared.losses(in_float32(output), there)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     assert vectors.dtype == torch.float32
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(10))

@@ -10,10 +10,10 @@ from tapetum.losses.colour import colour_constancy
 from tapetum.losses.curve_smoothness import curve_smoothness
 from tapetum.losses.distillation import distillation
 from tapetum.losses.exposure import exposure
-from tapetum.losses.reconstruction import reconstruction
 from tapetum.losses.spatial import spatial_consistency
 from tapetum.losses.structure import structural_dissimilarity
 from tapetum.losses.triplet import batch_hard_triplet
+from tapetum.methods.idf import reconstruction
 
 PICTURE_LOSSES = {
     "colour": lambda x, y: colour_constancy(x),

@@ -12,11 +12,8 @@ from tapetum.core.errors import OutputError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`.
+    """Write a whole file; an existing one is replaced.
 
-    Args:
-        path: where; an existing file is replaced.
-        content: the whole file.
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
@@ -24,11 +21,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file through a function that gets it open.
+    """Write a file through a function that gets it open; an existing one is replaced.
 
-    Args:
-        path: where; an existing file is replaced.
-        write: called once with the open temporary file.
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
@@ -42,8 +36,6 @@ def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` that takes its place when the block ends well, and vanishes otherwise.
 
-    Args:
-        path: the final name.
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
@@ -62,10 +54,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents.
+    """Make a folder and its parents; they may exist.
 
-    Args:
-        path: the folder; may exist.
     Raises:
         OutputError: it cannot be made.
     """
@@ -79,8 +69,8 @@ def make_folder(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[None]:
     """Make a folder before long work that will fill it; where that fails before writing anything, it vanishes again.
 
-    Args:
-        path: the folder; one that exists stays in any case.
+    One that exists stays in any case.
+
     Raises:
         OutputError: it cannot be made.
     """

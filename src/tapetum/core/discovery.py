@@ -9,24 +9,17 @@ from tapetum.core.errors import RecipeError, nearest_name
 
 
 def list_names(package: str) -> list[str]:
-    """Names of the public modules of a package, sorted; files starting with ``_`` do not count.
-
-    Args:
-        package: e.g. "tapetum.methods".
-    """
+    """Names of the public modules of a package, sorted; files starting with ``_`` do not count."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.submodule_search_locations is None:
         return []
-    found = pkgutil.iter_modules(list(spec.submodule_search_locations))
-    return sorted(module.name for module in found if not module.name.startswith("_"))
+    modules = pkgutil.iter_modules(list(spec.submodule_search_locations))
+    return sorted(module.name for module in modules if not module.name.startswith("_"))
 
 
 def load(package: str, name: str) -> ModuleType:
     """The module `name` of `package`; a name with a dot is imported as it stands.
 
-    Args:
-        package: e.g. "tapetum.methods".
-        name: "idf", or "their_package.their_method".
     Raises:
         RecipeError: there is no such module, or a stranger's cannot be imported; the message names the nearest one.
     """

@@ -60,12 +60,7 @@ class InUseError(OutputError):
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """A "; did you mean ...?" clause for a misspelt name, or the list of known names.
-
-    Args:
-        name: what was written.
-        known: what could have been meant.
-    """
+    """A "did you mean ...?" clause for a misspelt name, or the list of known names."""
     choices = sorted(known)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(choices)}"

@@ -32,11 +32,7 @@ EXTRAS = {  # library, as it is imported -> extra of the package
 
 
 def explain_missing(error: ModuleNotFoundError) -> MissingLibraryError | None:
-    """What to install; None where the library belongs to no extra.
-
-    Args:
-        error: of an import.
-    """
+    """What to install after a failed import; None where the library belongs to no extra."""
     library = (error.name or "").partition(".")[0]
     if library not in EXTRAS:
         return None
@@ -46,11 +42,7 @@ def explain_missing(error: ModuleNotFoundError) -> MissingLibraryError | None:
 
 
 def naming_extras(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose missing libraries are errors that say what to install.
-
-    Args:
-        function: which imports optional libraries.
-    """
+    """A function whose missing libraries are errors that say what to install."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

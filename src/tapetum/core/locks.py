@@ -13,7 +13,7 @@ def locked(path: Path, refusal: str | None) -> Iterator[None]:
     """Hold a lock file; the system lets go of it when the process ends, however it ends.
 
     Args:
-        path: the lock file; it stays, and names the last process that held it.
+        path: it stays, and names the last process that held it.
         refusal: start of the error where another process holds it; None waits for that process.
     Raises:
         InUseError: another process holds it.

@@ -53,21 +53,15 @@ class Method(Protocol):
     def losses(self, output: Any, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses, already weighted: the engine sums and logs them. They may depend on the batch's epoch.
 
-        Args:
-            output: what `forward` gave for this batch, in training mode.
+        The training calls it outside autocast, with every tensor that `forward` gave in float32: no loss has to.
         """
         ...
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """The vectors used for search.
+        """The vectors used for search, (B, D) float32 with unit L2 norm; arguments as for `forward`.
 
         Args:
-            images: as for `forward`.
-            modalities: as for `forward`.
-            camids: as for `forward`.
             mirror: join each picture with its horizontal mirror, in the way of the method's source.
-        Returns:
-            (B, D) float32 with unit L2 norm.
         """
         ...
 
@@ -139,7 +133,7 @@ class EpochStart(Protocol):
 
         Args:
             rows: (b,) int64 rows of this process's share.
-            values: (b, ...) one value each.
+            values: (b, ...).
             views: (b,) int64 which view each value is of, where a picture has one for each.
         Returns:
             (num_pictures, ...); with views (num_pictures, most views, ...).
@@ -156,11 +150,7 @@ class BeginsEpochs(Protocol):
     """
 
     def begin_epoch(self, start: EpochStart) -> None:
-        """Look, without gradients, in evaluation mode and the training's precision.
-
-        Args:
-            start: pictures, losses of the epoch before, and what other processes found.
-        """
+        """Look, without gradients, in evaluation mode and the training's precision."""
         ...
 
 
@@ -169,9 +159,5 @@ class Enhancer(Protocol):
     """A method that also brightens pictures (for reports)."""
 
     def enhance(self, images: Tensor) -> Tensor:
-        """Enhanced pictures, (B, 3, H, W) float32 clipped to 0..1.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-        """
+        """Enhanced pictures, (B, 3, H, W) float32 clipped to 0..1, as those given are."""
         ...

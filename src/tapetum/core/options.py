@@ -4,11 +4,13 @@ A file's ``Options`` is a frozen dataclass whose fields are written with `option
 and stops at unknown names, wrong types and values out of range; `describe_options` gives the rows of a table about it.
 """
 
+import contextlib
 import dataclasses
 import math
+import operator
 import types
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tapetum.core.errors import RecipeError, nearest_name
@@ -17,47 +19,13 @@ T = TypeVar("T")
 _TEXT, _BOUNDS = "text", "bounds"
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """Which numbers an option takes; None does not bound.
-
-    Attributes:
-        least: the smallest.
-        most: the largest.
-        above: all are larger.
-        below: all are smaller.
-    """
-
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    below: float | None = None
-
-    def hold(self, value: float) -> bool:
-        """Whether a number is within.
-
-        Args:
-            value: the number.
-        """
-        return (
-            (self.least is None or value >= self.least)
-            and (self.most is None or value <= self.most)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
-
-    def __str__(self) -> str:
-        told = [
-            f"{word} {limit:g}"
-            for word, limit in (
-                ("from", self.least),
-                ("above", self.above),
-                ("up to", self.most),
-                ("below", self.below),
-            )
-            if limit is not None
-        ]
-        return ", ".join(told)
+# Bounds of a number: how a message calls each, and what holds within.
+BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "least": ("from", operator.ge),
+    "above": ("above", operator.gt),
+    "most": ("up to", operator.le),
+    "below": ("below", operator.lt),
+}
 
 
 def option(
@@ -65,21 +33,18 @@ def option(
     text: str,
     *,
     least: float | None = None,
-    most: float | None = None,
     above: float | None = None,
+    most: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A field of an ``Options`` dataclass.
+    """A field of an ``Options`` dataclass, with bounds of its number; of a tuple, for each of its numbers.
 
     Args:
         default: what holds where a recipe does not name it; a mapping or list is copied for each.
         text: what it does, for people; without a full stop.
-        least: the smallest number allowed; of a tuple, of each of its numbers.
-        most: the largest.
-        above: all numbers must be larger.
-        below: all numbers must be smaller.
     """
-    metadata = {_TEXT: text, _BOUNDS: Bounds(least, most, above, below)}
+    bounds = {"least": least, "above": above, "most": most, "below": below}
+    metadata = {_TEXT: text, _BOUNDS: {name: limit for name, limit in bounds.items() if limit is not None}}
     if isinstance(default, dict | list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -89,8 +54,6 @@ def read_options(kind: type[T], values: Mapping[str, Any] | None, *, place: str 
     """An options dataclass filled from a mapping; what is not named keeps its default.
 
     Args:
-        kind: the frozen dataclass.
-        values: as read from a recipe; None is empty.
         place: where the mapping stands, for messages.
     Raises:
         RecipeError: a name is unknown, or a value is not of its option's type or out of its range. Nothing is
@@ -107,7 +70,7 @@ def read_options(kind: type[T], values: Mapping[str, Any] | None, *, place: str 
             raise RecipeError(f"{place}.{name} is unknown; {nearest_name(str(name), fields)}")
     checked = {name: _checked(value, hints[name], f"{place}.{name}") for name, value in values.items()}
     for name, value in checked.items():
-        _check_bounds(value, fields[name].metadata.get(_BOUNDS, Bounds()), f"{place}.{name}")
+        _check_bounds(value, fields[name].metadata.get(_BOUNDS, {}), f"{place}.{name}")
     missing = [name for name, field in fields.items() if name not in checked and _is_required(field)]
     if missing:
         raise RecipeError(f"{place}.{missing[0]} is missing; add it")
@@ -115,40 +78,30 @@ def read_options(kind: type[T], values: Mapping[str, Any] | None, *, place: str 
 
 
 def describe_options(kind: type[Any]) -> list[tuple[str, str, str, str]]:
-    """(name, type and range, default, text) of each option, as a table about them shows it.
-
-    Args:
-        kind: the options dataclass.
-    """
+    """(name, type and range, default, text) of each option, as a table about them shows it."""
     hints = get_type_hints(kind)
     rows = []
     for field in dataclasses.fields(kind):
-        bounds = str(field.metadata.get(_BOUNDS, Bounds()))
+        bounds = _spell_bounds(field.metadata.get(_BOUNDS, {}))
         allowed = _spell(hints[field.name]) + (f", {bounds}" if bounds else "")
-        default = field.default if field.default is not MISSING else None
+        default = None if field.default is MISSING else field.default
         if field.default_factory is not MISSING:
             default = field.default_factory()
-        rows.append((field.name, allowed, "required" if _is_required(field) else _plain(default), _text(field)))
+        shown = "required" if _is_required(field) else _plain(default)
+        rows.append((field.name, allowed, shown, field.metadata.get(_TEXT, "")))
     return rows
 
 
 def plain_options(options: Any) -> dict[str, Any]:
-    """An options dataclass as the plain values that `read_options` makes it of, every default written out.
-
-    Args:
-        options: the filled dataclass.
-    """
+    """An options dataclass as the plain values that `read_options` makes it of, every default written out."""
     return {field.name: _as_lists(getattr(options, field.name)) for field in dataclasses.fields(options)}
 
 
 def require(condition: bool, message: str) -> None:
-    """Complain unless options go together.
+    """Complain unless options go together; the message names the option, its value and the remedy.
 
-    Args:
-        condition: what must hold.
-        message: naming the option, its value and the remedy.
     Raises:
-        RecipeError: it does not hold.
+        RecipeError: they do not.
     """
     if not condition:
         raise RecipeError(message)
@@ -156,10 +109,6 @@ def require(condition: bool, message: str) -> None:
 
 def _as_lists(value: Any) -> Any:
     return [_as_lists(each) for each in value] if isinstance(value, tuple | list) else value
-
-
-def _text(field: "dataclasses.Field[Any]") -> str:
-    return str(field.metadata.get(_TEXT, ""))
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:
@@ -186,13 +135,14 @@ def _checked(value: Any, expected: Any, place: str) -> Any:
             return value
         raise RecipeError(f"{place}: {value!r} is none of {', '.join(map(repr, arguments))}; choose one of them")
     if origin in (Union, types.UnionType):
-        return _checked_against_any(value, expected, arguments, place)
+        for choice in arguments:
+            with contextlib.suppress(RecipeError):
+                return _checked(value, choice, place)
+        raise _wrong(value, expected, place)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise _wrong(value, expected, place)
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
+        if isinstance(value, list | tuple) and arguments[1:] == (Ellipsis,):
             arguments = (arguments[0],) * len(value)
-        if len(arguments) != len(value):
+        if not isinstance(value, list | tuple) or len(arguments) != len(value):
             raise _wrong(value, expected, place)
         return tuple(
             _checked(item, kind, f"{place}[{i}]") for i, (item, kind) in enumerate(zip(value, arguments, strict=True))
@@ -207,19 +157,14 @@ def _checked(value: Any, expected: Any, place: str) -> Any:
     return value
 
 
-def _checked_against_any(value: Any, expected: Any, choices: Sequence[Any], place: str) -> Any:
-    for choice in choices:
-        try:
-            return _checked(value, choice, place)
-        except RecipeError:
-            continue
-    raise _wrong(value, expected, place)
-
-
-def _check_bounds(value: Any, bounds: Bounds, place: str) -> None:
+def _check_bounds(value: Any, bounds: Mapping[str, float], place: str) -> None:
     for number in _numbers(value):
-        if not bounds.hold(number):
-            raise RecipeError(f"{place}: {number!r} is out of range; use a number {bounds}")
+        if not all(BOUNDS[name][1](number, limit) for name, limit in bounds.items()):
+            raise RecipeError(f"{place}: {number!r} is out of range; use a number {_spell_bounds(bounds)}")
+
+
+def _spell_bounds(bounds: Mapping[str, float]) -> str:
+    return ", ".join(f"{BOUNDS[name][0]} {limit:g}" for name, limit in bounds.items())
 
 
 def _numbers(value: Any) -> Iterable[float]:

@@ -14,7 +14,6 @@ def encode_jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        quality: 1 to 100.
     Raises:
         OutputError: the picture cannot be encoded.
     """

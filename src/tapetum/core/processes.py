@@ -13,28 +13,8 @@ def count_processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def gather_rows(values: Tensor) -> Tensor:
-    """The values of all processes, one after the other; every process gets them all. Gives no gradients.
-
-    Args:
-        values: (b, ...) of this process; every process must send as many.
-    Returns:
-        (processes * b, ...).
-    """
-    values = values.detach().contiguous()
-    if count_processes() == 1:
-        return values
-    parts = [torch.empty_like(values) for _ in range(count_processes())]
-    distributed.all_gather(parts, values)
-    return torch.cat(parts)
-
-
 def add_up(values: Tensor) -> Tensor:
-    """The sum over all processes.
-
-    Args:
-        values: of this process, of one shape everywhere.
-    """
+    """The sum over all processes of values that have one shape everywhere."""
     if count_processes() == 1:
         return values
     total = values.clone()
@@ -43,11 +23,7 @@ def add_up(values: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Put the mean over all processes in place of each gradient; one that no process has stays away.
-
-    Args:
-        parameters: the same ones in the same order in every process.
-    """
+    """Put the mean over all processes in place of each gradient; one that no process has stays away."""
     world = count_processes()
     if world == 1:
         return
@@ -64,11 +40,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def share_buffers(network: nn.Module) -> None:
-    """Give every process the buffers of the first, such as the running statistics of its norms.
-
-    Args:
-        network: the same in every process.
-    """
+    """Give every process the buffers of the first, such as the running statistics of its norms."""
     if count_processes() == 1:
         return
     for buffer in network.buffers():

@@ -9,12 +9,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed for the stream called `names` under `seed`; the same on every machine and Python.
-
-    Args:
-        seed: the user's seed.
-        names: the path of the stream, e.g. ("identity", 17).
-    """
+    """A 63-bit seed for the stream called `names`, e.g. ("identity", 17); the same on every machine and Python."""
     text = "/".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

@@ -29,10 +29,8 @@ class Record:
     """One picture of one person, as its dataset describes it.
 
     Attributes:
-        path: the picture file.
         pid: identity as the dataset writes it; -1 is junk, 0 may be a distractor (the protocol says).
         camid: camera as the dataset writes it.
-        modality: visible or infrared.
         split: "train", "query" or "gallery"; "test" where the protocol's modalities and cameras say on which side a
             picture is; a dataset without roles of its own says "train" throughout.
         person: the identity's name where the dataset writes no number, of which `pid` is made; "" otherwise.
@@ -83,7 +81,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with every tensor on `device`."""
-        return self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def select(self, rows: Tensor) -> "Batch":
         """Some of the pictures, in the order given.
@@ -91,14 +89,13 @@ class Batch:
         Args:
             rows: (b,) int64 positions in the batch, or (B,) bool.
         """
-        return self._with_each(lambda tensor: tensor[rows])
+        return self._map(lambda tensor: tensor[rows])
 
-    def _with_each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        changed: dict[str, Any] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                changed[name] = change(value)
-        return replace(self, **changed)
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        changes: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

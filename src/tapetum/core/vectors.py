@@ -12,24 +12,14 @@ CACHED = 2**18  # entries worked on at a time, so that they stay in the processo
 WHOLE_NUMBERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
-def normalise(vectors: Tensor, eps: float = 1e-12) -> Tensor:
-    """Rows scaled to unit L2 norm; a row of zeros stays zero.
-
-    Args:
-        vectors: (N, D).
-        eps: smallest norm divided by.
-    Returns:
-        (N, D), same dtype.
-    """
-    return functional.normalize(vectors, dim=1, eps=eps)
+def normalise(vectors: Tensor) -> Tensor:
+    """Rows of (N, D) scaled to unit L2 norm; a row of zeros stays zero."""
+    return functional.normalize(vectors, dim=1)
 
 
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
-    """Squared Euclidean distances of all pairs, never below zero.
+    """Squared Euclidean distances of all pairs of (N, D) and (M, D), never below zero.
 
-    Args:
-        a: (N, D).
-        b: (M, D).
     Returns:
         (N, M): |a|^2 + |b|^2 - 2 a.b in one fused product.
     """
@@ -39,23 +29,19 @@ def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
 
 
 def euclidean(a: Tensor, b: Tensor, eps: float = 1e-12) -> Tensor:
-    """Euclidean distances of all pairs; `eps` stands under the root so that the gradient at zero is finite.
+    """Euclidean distances of all pairs of (N, D) and (M, D), (N, M).
 
     Args:
-        a: (N, D).
-        b: (M, D).
-        eps: smallest squared distance before the root (the form every triplet-type loss here uses).
+        eps: smallest squared distance before the root, so that the gradient at zero is finite (the form every
+            triplet-type loss here uses).
     """
     return squared_euclidean(a, b).clamp(min=eps).sqrt()
 
 
 def tile_rows(columns: int) -> int:
-    """How many rows one tile of a product with `columns` columns has: at most 512, at most 256 MiB of float32.
+    """How many rows one tile of a product with Ng columns has: at most 512, at most 256 MiB of float32.
 
-    Args:
-        columns: number of gallery entries, Ng.
-    Returns:
-        A power of two in 1..512 that depends on nothing but `columns`.
+    A power of two that depends on nothing but `columns`.
     """
     rows = 512
     while rows > 1 and rows * columns * 4 > 2**28:
@@ -112,8 +98,6 @@ def first_equal(rows: Tensor) -> Tensor:
 
     Args:
         rows: (N, D).
-    Returns:
-        (N,) int64.
     """
     first = torch.arange(len(rows), device=rows.device)
     if len(rows) < 2:
@@ -155,12 +139,6 @@ def row_products(a: Tensor, b: Tensor) -> Tensor:
 
     Each is a function of its two rows alone: numbers are multiplied one by one and added by halves, in an order that no
     library, thread, shape or instruction set has a say in.
-
-    Args:
-        a: (N, D).
-        b: (N, D).
-    Returns:
-        (N,), same dtype.
     """
     products = a * b
     width = products.shape[1]

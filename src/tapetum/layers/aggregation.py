@@ -22,7 +22,7 @@ class ChannelAggregation(nn.Module):
     Args:
         high: channels of the stage's maps.
         low: channels l of the maps before it.
-        stride: 1, or 2 where the stage halves the resolution.
+        stride: 1, or 2 where the stage halves the resolution; likewise below.
     """
 
     def __init__(self, high: int, low: int, *, stride: int) -> None:
@@ -35,12 +35,7 @@ class ChannelAggregation(nn.Module):
         self.norm = build_silent_norm(high)
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
-        """Aggregated maps, (B, h, H, W).
-
-        Args:
-            high: (B, h, H, W).
-            low: (B, l, H, W), or twice as high and wide.
-        """
+        """Aggregated maps from those of (B, h, H, W) and (B, l, H, W), or twice as high and wide."""
         query = self.query(high).flatten(2)  # (B, l, N)
         key, value = _project(low, self.key, self.value, stride=self.stride)
         affinity = _scaled_product(query, key.flatten(2).mT, 1 / query.shape[1])  # (B, l, l)
@@ -55,10 +50,6 @@ class PositionAggregation(nn.Module):
     A position is a pixel of the upper half of the map joined with the pixel half a map further down, which is how the
     released code's view of c = l / 2 channels and N pixels as l rows of N / 2 reads it. With Q, K, V seen like that:
     high + norm(out(V K' Q / (N_low / 2))), where V K' is l x l.
-
-    Args:
-        high: channels of the stage's maps.
-        low: channels l of the maps before it, an even number.
     """
 
     def __init__(self, high: int, low: int) -> None:
@@ -71,11 +62,8 @@ class PositionAggregation(nn.Module):
         self.norm = build_silent_norm(high)
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
-        """Aggregated maps, (B, h, H, W).
+        """Aggregated maps from those of (B, h, H, W) and (B, l, H, W) of any size.
 
-        Args:
-            high: (B, h, H, W), an even number of pixels.
-            low: (B, l, H, W) of any size with an even number of pixels.
         Raises:
             RecipeError: a map has an odd number of pixels.
         """
@@ -97,10 +85,6 @@ class PositionAggregation(nn.Module):
 class Aggregation(nn.Module):
     """Both blocks, channels first. At the start it passes the stage's maps unchanged: the last norms' weights are zero.
 
-    Args:
-        high: channels of the stage's maps.
-        low: channels of the maps before it.
-        stride: 1, or 2 where the stage halves the resolution.
     Source: DEEN release, class "MFA_block".
     """
 
@@ -110,22 +94,13 @@ class Aggregation(nn.Module):
         self.position = PositionAggregation(high, low)
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
-        """Aggregated maps, (B, h, H, W).
-
-        Args:
-            high: (B, h, H, W), what the stage gave.
-            low: (B, l, H, W) or twice as high and wide, what it was given.
-        """
+        """Aggregated maps, from what the stage gave and what it was given."""
         aggregated: Tensor = self.position(self.channel(high, low), low)
         return aggregated
 
 
 def build_silent_norm(width: int) -> nn.BatchNorm2d:
-    """A batch norm whose weight and bias start at zero: what it closes adds nothing until training opens it.
-
-    Args:
-        width: channels.
-    """
+    """A batch norm whose weight and bias start at zero: what it closes adds nothing until training opens it."""
     norm = nn.BatchNorm2d(width)
     nn.init.zeros_(norm.weight)
     return norm

@@ -14,7 +14,7 @@ from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
 from tapetum.layers.strided import widen_narrow_maps
 from tapetum.layers.tokens import TokenBackbone, patch_grid
 from tapetum.layers.weight_packages import read_package
-from tapetum.layers.weights import check_names, check_shapes, read_state
+from tapetum.layers.weights import check_tensors, read_state
 
 Pooling = Literal["average", "class"]
 
@@ -31,47 +31,26 @@ TOKEN_CLASSIFIERS = ("head.", "head_dist.", "pre_logits.", "fc.", "attn_pool.")
 
 @dataclass(frozen=True)
 class Maps:
-    """A backbone gives feature maps, (B, width, h, w).
-
-    Attributes:
-        width: channels.
-    """
+    """A backbone gives feature maps, (B, width, h, w)."""
 
     width: int
 
     def pool(self, features: Tensor) -> Tensor:
-        """Their average, (B, width) float32.
-
-        Args:
-            features: what the backbone gave.
-        Raises:
-            RecipeError: it gave something else.
-        """
+        """Their average, see `pool_average`."""
         return pool_average(features, self.width)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A backbone gives tokens, (B, num_prefix + h w, width), those of the patches row by row.
-
-    Attributes:
-        width: channels.
-        grid: rows h and columns w of patches.
-        num_prefix: tokens before those of the patches: class token, then registers.
-        pooling: "average" of the patches' tokens, or the "class" token.
-    """
+    """A backbone gives tokens, (B, num_prefix + h w, width), those of the patches row by row."""
 
     width: int
-    grid: tuple[int, int]
-    num_prefix: int
+    grid: tuple[int, int]  # rows and columns
+    num_prefix: int  # tokens before those of the patches: class token, then registers
     pooling: Pooling = "average"
 
     def pool(self, features: Tensor) -> Tensor:
-        """One vector a picture, (B, width) float32 (or better, as the tokens come).
-
-        Args:
-            features: what the backbone gave.
-        """
+        """One vector a picture, (B, width) float32 (or better, as the tokens come)."""
         kind = torch.promote_types(features.dtype, torch.float32)
         if self.pooling == "class":
             return features[:, 0].to(kind)
@@ -161,11 +140,7 @@ def _check_name(name: str) -> None:
 
 
 def gives_tokens(name: str) -> bool:
-    """Whether a backbone is a plain vision transformer, which gives tokens; all others count as giving maps.
-
-    Args:
-        name: a timm model.
-    """
+    """Whether a timm model is a plain vision transformer, which gives tokens; all others count as giving maps."""
     import timm
 
     return timm.models.model_entrypoint(name).__module__ in TOKEN_MODULES
@@ -210,10 +185,8 @@ def pool_average(maps: Tensor, width: int) -> Tensor:
     """Global average pooling, accumulated and given in float32 (or better, as the map comes).
 
     Args:
-        maps: (B, C, h, w) feature map.
+        maps: (B, C, h, w).
         width: C as promised by `build_backbone`.
-    Returns:
-        (B, C) float32.
     Raises:
         RecipeError: the backbone does not give such maps (token networks, channels-last networks).
     """
@@ -253,8 +226,7 @@ def load_backbone(network: nn.Module, name: str, source: str) -> None:
             state.setdefault(key, value)
     if isinstance(network, TokenBackbone) and "pos_embed" in state:
         state["pos_embed"] = network.fit_positions(state["pos_embed"], place)
-    check_names(state, expected, place)
-    check_shapes(state, expected, place)
+    check_tensors(state, expected, place)
     network.load_state_dict(state)
 
 

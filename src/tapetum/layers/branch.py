@@ -53,11 +53,7 @@ class HeadOutput:
 
 
 def whole_of(feature: Tensor | Features) -> Tensor:
-    """(B, width), what a fusion reads of an extractor's output.
-
-    Args:
-        feature: (B, width); (B, 1 + parts, width) with the whole first; or with parts of another width.
-    """
+    """(B, width), what a fusion reads of an extractor's output, see `Branch.forward`."""
     if isinstance(feature, Features):
         return feature.whole
     return feature if feature.ndim == 2 else feature[:, 0]
@@ -73,45 +69,25 @@ class Branch(Protocol):
     width: int
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor | Features:
-        """(B, width) float32 features; an extractor with parts gives (B, 1 + parts, width), or `Features`.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-        """
+        """(B, width) float32 features; an extractor with parts gives (B, 1 + parts, width), or `Features`."""
         ...
 
     def build_head(self, num_ids: int) -> nn.Module:
-        """A module from what this branch gives to a `HeadOutput`.
-
-        Args:
-            num_ids: number of classes.
-        """
+        """A module from what this branch gives to a `HeadOutput`."""
         ...
 
     def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
-        """A head of the same kind for a feature that was made from several branches.
-
-        Args:
-            width: of that feature.
-            num_ids: number of classes.
-        """
+        """A head of the same kind for a feature of that width, made from several branches."""
         ...
 
     def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:
         """Named, weighted scalar losses that train a head of this kind.
 
         Args:
-            batch: the pictures, in any order.
-            head: that gave it, where a loss has weights of its own there.
+            head: that gave the output, where a loss has weights of its own there.
         """
         ...
 
     def load_pretrained(self, source: str) -> None:
-        """Fill the backbone.
-
-        Args:
-            source: "imagenet", "package", "none" or a weights file.
-        """
+        """Fill the backbone from "imagenet", "package" or a weights file, or leave it ("none")."""
         ...

@@ -1,6 +1,5 @@
 """DCE-Net: estimates light-enhancement curves for each pixel and applies them (Zero-DCE, CVPR 2020)."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from tapetum.layers.weights import check_names, check_shapes, read_state
+from tapetum.layers.weights import check_tensors, read_state
 
 PREFIXES = ("", "E_Net.", "enhancer.", "module.")  # Zero-DCE's snapshot, IDF's release, ours, a parallel wrapper's
 
@@ -20,8 +19,6 @@ def apply_curves(images: Tensor, curves: Tensor) -> Tensor:
     Args:
         images: (B, 3, H, W).
         curves: (B, 3 n, H, W), r_1 ... r_n in order; a negative r brightens.
-    Returns:
-        (B, 3, H, W).
     Source: Zero-DCE release; the paper's A is -r.
     """
     # Dense planes: three channels out of a channels-last map lie far apart.
@@ -85,24 +82,14 @@ class CurveNet(nn.Module):
         self.e_conv7 = nn.Conv2d(2 * width, 3 * iterations, 3, padding=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Enhanced pictures and the maps that made them.
-
-        Args:
-            images: (B, 3, H, W).
-        Returns:
-            (B, 3, H, W) and, at the resolution they were estimated at, (B, 3 n, h, w).
-        """
+        """Enhanced pictures and the maps that made them, (B, 3 n, h, w), at the resolution they were estimated at."""
         curves = maps = self.curves(images)
         if maps.shape[2:] != images.shape[2:]:
             maps = functional.interpolate(maps, size=images.shape[2:], mode="bilinear")
         return apply_curves(images, maps), curves
 
     def curves(self, images: Tensor) -> Tensor:
-        """Curve maps in -1..1, (B, 3 n, h, w) in the pictures' type, r_1 ... r_n in order.
-
-        Args:
-            images: (B, 3, H, W).
-        """
+        """Curve maps in -1..1, (B, 3 n, h, w) in the pictures' type, r_1 ... r_n in order."""
         x = images
         if self.curve_scale != 1:
             x = functional.interpolate(x, scale_factor=self.curve_scale, mode="bilinear", antialias=True)
@@ -119,26 +106,11 @@ class CurveNet(nn.Module):
     def load_weights(self, path: Path | str) -> None:
         """Fill the network from a Zero-DCE snapshot, an IDF checkpoint of either layout, or a file of its own.
 
-        Args:
-            path: the weights file.
         Raises:
             CheckpointError: the file does not hold such a network of this width.
         """
-        self.load_state_dict(select_weights(read_state(path), self.state_dict(), str(path)))
-
-
-def select_weights(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
-    """The curve network's tensors out of a larger state.
-
-    Args:
-        state: tensors of a file, e.g. ``e_conv1.weight`` or ``E_Net.e_conv1.weight``.
-        expected: the network's own state.
-        place: the file, for messages.
-    Raises:
-        CheckpointError: they are not there, or of another width.
-    """
-    prefix = next((p for p in PREFIXES if f"{p}e_conv1.weight" in state), "")
-    chosen = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(f"{prefix}e_conv")}
-    check_names(chosen, expected, f"curve network in {place}")
-    check_shapes(chosen, expected, f"curve network in {place}")
-    return chosen
+        state = read_state(path)
+        prefix = next((p for p in PREFIXES if f"{p}e_conv1.weight" in state), "")
+        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(f"{prefix}e_conv")}
+        check_tensors(own, self.state_dict(), f"curve network in {path}")
+        self.load_state_dict(own)

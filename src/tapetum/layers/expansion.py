@@ -12,11 +12,7 @@ REDUCTION = 4  # of the channels inside a branch
 
 
 class ExpansionBranch(nn.Module):
-    """The weights of one branch: dilated 3x3 convolutions side by side, and the 1x1 convolution behind their mean.
-
-    Args:
-        width: channels that come in and go out.
-    """
+    """The weights of one branch: dilated 3x3 convolutions side by side, and the 1x1 convolution behind their mean."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -49,20 +45,12 @@ class Expansion(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The expanded batch, ((1 + branches) B, C, H, W): all originals, all of branch 1, all of branch 2.
-
-        Args:
-            maps: (B, C, H, W).
-        """
+        """The expanded batch, ((1 + branches) B, C, H, W): all originals, all of branch 1, all of branch 2."""
         expanded: Tensor = self.dropout(self.expand(maps))
         return expanded
 
     def expand(self, maps: Tensor) -> Tensor:
-        """The same before the dropout.
-
-        Args:
-            maps: (B, C, H, W).
-        """
+        """The same before the dropout."""
         # A dilation's convolutions of all branches read the same maps: one convolution with their filters stacked.
         first, second, third = (
             convolve(maps, self._filters(number), dilation=dilation) for number, dilation in enumerate(DILATIONS)

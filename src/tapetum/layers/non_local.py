@@ -37,13 +37,7 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.norm.bias)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The map and what its places heard from each other.
-
-        Args:
-            maps: (B, C, h, w).
-        Returns:
-            (B, C, h, w).
-        """
+        """The map, (B, C, h, w), and what its places heard from each other."""
         parts = (self.theta, self.phi, self.g)
         weight = torch.cat([part.weight for part in parts])  # one convolution reads the map once
         bias = torch.cat([part.bias for part in parts if part.bias is not None])
@@ -63,20 +57,14 @@ class NonLocalStages(nn.ModuleList):
     Args:
         stages: each a sequence of residual blocks.
         counts: for each stage, how many of its residual blocks one follows; where it has fewer, one follows each.
-        inner: as for `NonLocal`.
     """
 
     def __init__(self, stages: Iterable[nn.Module], counts: Sequence[int], inner: InnerWidth = "one") -> None:
-        followed = [list(stage.children())[::-1][:count][::-1] for stage, count in zip(stages, counts, strict=True)]
-        super().__init__(nn.ModuleList(NonLocal(output_width(block), inner) for block in each) for each in followed)
+        residuals = [list(stage.children())[::-1][:count][::-1] for stage, count in zip(stages, counts, strict=True)]
+        super().__init__(nn.ModuleList(NonLocal(output_width(block), inner) for block in each) for each in residuals)
 
     def forward(self, maps: Tensor, stages: Iterable[nn.Module]) -> Tensor:
-        """The maps behind all stages.
-
-        Args:
-            maps: (B, C, h, w), what the first stage takes.
-            stages: as at construction.
-        """
+        """The maps behind all stages, from what the first takes; the stages are those of the construction."""
         for stage, followers in zip(stages, self, strict=True):
             residuals, blocks = list(stage.children()), list(followers.children())
             first = len(residuals) - len(blocks)

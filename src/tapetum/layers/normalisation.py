@@ -16,11 +16,7 @@ STATISTICS: dict[str, tuple[tuple[float, float, float], tuple[float, float, floa
 
 
 class Normalise(nn.Module):
-    """(picture - mean) / deviation by channel; keeps no tensor in checkpoints.
-
-    Args:
-        name: "none" (pictures pass), "imagenet", or "half" (to -1..1).
-    """
+    """(picture - mean) / deviation by channel; keeps no tensor in checkpoints."""
 
     mean: Tensor
     deviation: Tensor
@@ -33,9 +29,5 @@ class Normalise(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised pictures, (B, 3, H, W).
-
-        Args:
-            images: (B, 3, H, W).
-        """
+        """Normalised pictures, (B, 3, H, W)."""
         return images if self.name == "none" else (images - self.mean) / self.deviation

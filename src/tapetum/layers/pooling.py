@@ -27,8 +27,6 @@ class GeM(nn.Module):
 
     Accumulated and given in float32 (float64 stays float64).
 
-    Args:
-        power: at the start.
     Source: Radenovic et al., TPAMI 2019, as in the visible release of AGW.
     """
 
@@ -37,11 +35,7 @@ class GeM(nn.Module):
         self.power = nn.Parameter(torch.full((1,), power))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """One value a channel, (B, C).
-
-        Args:
-            maps: (B, C, h, w).
-        """
+        """One value a channel, (B, C)."""
         with torch.autocast(maps.device.type, enabled=False):
             values = maps if maps.dtype == torch.float64 else maps.float()
             return values.clamp(min=LOWEST).pow(self.power).mean((2, 3)).pow(1 / self.power)

@@ -17,7 +17,6 @@ def recompute(part: Callable[[Tensor], Tensor], modules: nn.Module, maps: Tensor
     Args:
         part: a function of one tensor without random numbers.
         modules: holds every module that `part` uses.
-        maps: its input.
     """
     if not torch.is_grad_enabled():
         return part(maps)

@@ -8,13 +8,7 @@ from torch import nn
 def replace_convolutions(
     network: nn.Module, fits: Callable[[nn.Conv2d], bool], build: Callable[[nn.Conv2d], nn.Conv2d]
 ) -> None:
-    """Put other modules in the place of a network's plain convolutions.
-
-    Args:
-        network: changed in place.
-        fits: which of them.
-        build: the module that takes over one's weight.
-    """
+    """Build modules in the place of those of a network's plain convolutions that fit; they take over the weight."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Conv2d and fits(child):

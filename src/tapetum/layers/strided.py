@@ -14,11 +14,7 @@ NARROWEST_PX = 3
 
 
 class StridedConvolution(nn.Conv2d):
-    """A convolution that widens narrow maps first; the same outputs, in the place of one whose weights it takes over.
-
-    Args:
-        convolution: of stride 2, padded with zeros.
-    """
+    """A convolution that widens narrow maps first, in the place of one whose weights it takes over."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         with torch.device("meta"):
@@ -34,11 +30,7 @@ class StridedConvolution(nn.Conv2d):
         self.weight, self.bias = convolution.weight, convolution.bias
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that nn.Conv2d gives it
-        """(B, K, h, w).
-
-        Args:
-            input: (B, C, H, W).
-        """
+        """(B, K, h, w) of (B, C, H, W)."""
         width = input.shape[3]
         if width >= NARROWEST_PX:
             return super().forward(input)
@@ -47,11 +39,7 @@ class StridedConvolution(nn.Conv2d):
 
 
 def widen_narrow_maps(network: nn.Module) -> None:
-    """Let a network's plain convolutions of stride 2 be computed so; parameters keep their names.
-
-    Args:
-        network: changed in place.
-    """
+    """Let a network's plain convolutions of stride 2 be computed so; parameters keep their names."""
     replace_convolutions(network, _fits, StridedConvolution)
 
 

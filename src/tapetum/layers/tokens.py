@@ -27,8 +27,6 @@ class TokenBackbone(nn.Module):
 
     Args:
         network: of timm, built for pictures of this size; its parts are taken over.
-        name: its name, for messages.
-        size: (height, width) of the pictures.
         patch_stride: pixels from one patch to the next; None is a patch's own side, without overlap.
     Raises:
         RecipeError: the patches do not fit the pictures.
@@ -76,10 +74,8 @@ class TokenBackbone(nn.Module):
         return int(self.patch_embed.proj.out_channels)
 
     def embed(self, images: Tensor) -> Tensor:
-        """The tokens before the first block, (B, num_prefix + h w, width).
+        """The tokens before the first block, (B, num_prefix + h w, width), of normalised pictures.
 
-        Args:
-            images: (B, 3, H, W), normalised.
         Raises:
             RecipeError: the pictures are of another size than the position embeddings are for.
         """
@@ -100,13 +96,7 @@ class TokenBackbone(nn.Module):
         return entered
 
     def run_blocks(self, tokens: Tensor, blocks: Iterable[nn.Module], *, first: int = 0) -> Tensor:
-        """Tokens behind some blocks, which are this network's or copies of them.
-
-        Args:
-            tokens: (B, num_prefix + h w, width).
-            blocks: one after the other.
-            first: number of the first among this network's blocks.
-        """
+        """Tokens behind some blocks, which are this network's from the number `first` on, or copies of them."""
         if self.rope is None:
             for block in blocks:
                 tokens = block(tokens)
@@ -118,11 +108,7 @@ class TokenBackbone(nn.Module):
         return tokens
 
     def forward(self, images: Tensor) -> Tensor:
-        """Tokens behind all blocks and the norm, (B, num_prefix + h w, width).
-
-        Args:
-            images: (B, 3, H, W), normalised.
-        """
+        """Tokens behind all blocks and the norm, (B, num_prefix + h w, width)."""
         tokens: Tensor = self.fc_norm(self.norm(self.run_blocks(self.embed(images), self.blocks)))
         return tokens
 
@@ -131,7 +117,6 @@ class TokenBackbone(nn.Module):
 
         Args:
             positions: (1, placed tokens + side^2, width), or already of this network's shape.
-            place: the file, for the message.
         Raises:
             CheckpointError: they are of another form.
         """
@@ -153,9 +138,6 @@ def resize_positions(positions: Tensor, num_placed: int, grid: tuple[int, int]) 
     Args:
         positions: (1, num_placed + side^2, C).
         num_placed: tokens before those of patches; theirs stay as they are.
-        grid: rows and columns.
-    Returns:
-        (1, num_placed + h w, C).
     Source: TransReID release.
     """
     before, square = positions[:, :num_placed], positions[:, num_placed:]
@@ -172,9 +154,6 @@ def patch_grid(name: str, size: tuple[int, int], patch: tuple[int, int], stride:
     published 256 x 128 with patches of 16 at a stride of 12 does.
 
     Args:
-        name: of the backbone, for messages.
-        size: (height, width) of the pictures.
-        patch: (height, width) of a patch.
         stride: pixels from one patch to the next; None is a patch's side.
     Raises:
         RecipeError: the patches do not fit, or would leave out pixels between them.
@@ -189,10 +168,10 @@ def patch_grid(name: str, size: tuple[int, int], patch: tuple[int, int], stride:
     if not fits:
         lower = [max(side, have // side * side) for have, side in zip(size, patch, strict=True)]
         upper = [-(-have // side) * side for have, side in zip(size, patch, strict=True)]
-        shown = " or ".join(dict.fromkeys(map(str, (lower, upper))))
+        sizes = " or ".join(dict.fromkeys(map(str, (lower, upper))))
         raise RecipeError(
             f"backbone {name}: patches of {patch[0]} x {patch[1]} do not fit pictures of {size[0]} x {size[1]}; use "
-            f"data.size {shown}"
+            f"data.size {sizes}"
         )
     step = patch if stride is None else (stride, stride)
     rows, columns = ((have - side) // pace + 1 for have, side, pace in zip(size, patch, step, strict=True))

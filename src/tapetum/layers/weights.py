@@ -27,10 +27,8 @@ NUMPY_VALUES: list[Any] = [
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a weights file by name: safetensors, or a PyTorch file that holds a plain dictionary of tensors.
 
-    Args:
-        path: the file; a PyTorch file may keep the dictionary under the key "state_dict" or "net", beside plain values.
-    Returns:
-        Tensors on the CPU.
+    A PyTorch file may keep the dictionary under the key "state_dict" or "net", beside plain values.
+
     Raises:
         CheckpointError: the file is missing or damaged, or holds something other than tensors.
     """
@@ -57,18 +55,19 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def check_names(found: Iterable[str], expected: Iterable[str], place: str) -> None:
-    """Complain unless both collections hold the same tensor names.
+def check_tensors(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str, *, beside: Iterable[str] = ()
+) -> None:
+    """Complain unless a file's tensors have the names and shapes that a network needs; `place` is for the message.
 
     Args:
-        found: names in the file.
-        expected: names the network has.
-        place: the file or format, for the message.
+        beside: names that the file has more, of any shape.
     Raises:
-        CheckpointError: naming the first unknown and the first missing tensor, and how many there are of each.
+        CheckpointError: naming the first unknown and the first missing tensor, and how many there are of each; or the
+            first that does not fit, with both shapes.
     """
-    found, expected = set(found), set(expected)
-    unknown, missing = sorted(found - expected), sorted(expected - found)
+    names = {*expected, *beside}
+    unknown, missing = sorted(tensors.keys() - names), sorted(names - tensors.keys())
     parts = []
     if unknown:
         hint = f" ({nearest_name(unknown[0], missing)})" if 0 < len(missing) <= 20 else ""
@@ -77,21 +76,9 @@ def check_names(found: Iterable[str], expected: Iterable[str], place: str) -> No
         parts.append(f"{len(missing)} missing tensor(s), first {missing[0]!r}")
     if parts:
         raise CheckpointError(f"{place}: {'; '.join(parts)}; supply a file of this network")
-
-
-def check_shapes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:
-    """Complain unless each tensor has the shape the network needs.
-
-    Args:
-        found: tensors in the file.
-        expected: tensors of the network, under the same names.
-        place: the file or format, for the message.
-    Raises:
-        CheckpointError: naming the first tensor that does not fit, with both shapes.
-    """
     for name, tensor in expected.items():
-        if found[name].shape != tensor.shape:
+        if tensors[name].shape != tensor.shape:
             raise CheckpointError(
-                f"{place}: tensor {name!r} is {tuple(found[name].shape)} where the network needs "
+                f"{place}: tensor {name!r} is {tuple(tensors[name].shape)} where the network needs "
                 f"{tuple(tensor.shape)}; supply a file of this network and width"
             )

@@ -32,8 +32,6 @@ def convolve(maps: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor:
         maps: (B, C, H, W).
         weight: (K, C, 3, 3).
         dilation: steps between the pixels that a filter sees; as many zeros surround the maps.
-    Returns:
-        (B, K, H, W).
     """
     if not _pays(maps, weight):
         return functional.conv2d(maps, weight, padding=dilation, dilation=dilation)
@@ -57,20 +55,12 @@ class Convolution(nn.Conv2d):
         self.weight = convolution.weight
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that nn.Conv2d gives it
-        """(B, K, H, W).
-
-        Args:
-            input: (B, C, H, W).
-        """
+        """(B, K, H, W) of (B, C, H, W)."""
         return convolve(input, self.weight, dilation=self.dilation[0])
 
 
 def use_winograd(network: nn.Module) -> None:
-    """Let the convolutions of a network that `convolve` can compute be computed by it; parameters keep their names.
-
-    Args:
-        network: changed in place.
-    """
+    """Let the convolutions of a network that `convolve` can compute be computed by it; parameters keep their names."""
     replace_convolutions(network, _fits, Convolution)
 
 
@@ -131,12 +121,7 @@ class _Winograd(torch.autograd.Function):
 
 
 class _Tiling:
-    """How maps are cut into tiles, and back; pixels d apart belong together where the dilation is d.
-
-    Args:
-        maps: (B, C, H, W).
-        dilation: d.
-    """
+    """How maps, (B, C, H, W), are cut into tiles, and back; pixels d apart belong together where the dilation is d."""
 
     def __init__(self, maps: Tensor, dilation: int) -> None:
         self.batch, self.channels, self.height, self.width = maps.shape

@@ -5,8 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tapetum.losses._precision import at_least_float32
-
 
 def colour_constancy(enhanced: Tensor, *, reading: Literal["code", "paper"] = "code") -> Tensor:
     """How far apart the channel means of enhanced pictures are, averaged over the batch.
@@ -21,11 +19,9 @@ def colour_constancy(enhanced: Tensor, *, reading: Literal["code", "paper"] = "c
     Args:
         enhanced: (B, 3, H, W).
         reading: of the released code (Zero-DCE and IDF alike) or of the IDF paper.
-    Returns:
-        () at least float32.
     Source: Zero-DCE release, class "L_color".
     """
-    red, green, blue = at_least_float32(enhanced).mean((2, 3)).unbind(1)
+    red, green, blue = enhanced.mean((2, 3)).unbind(1)
     differences = torch.stack((red - green, red - blue, blue - green)).square()
     if reading == "paper":
         return differences.sum(0).mean()

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from tapetum.core.types import Modality
-from tapetum.losses._precision import at_least_float32
 
 SMALLEST_SQUARE = 1e-12  # under the root, so that the gradient at zero is finite
 
@@ -37,40 +36,32 @@ def centre_pair_mining(
         sides: both modalities' parts are averaged (released code) or summed (poster).
         detach: no gradient flows into D(c_m, c_m+).
     Returns:
-        () at least float32; zero where no identity is there in both modalities.
+        Zero where no identity is there in both modalities.
     Source: DEEN release, class "CPMLoss", which cuts the batch into equal pieces by position instead of reading labels.
     """
-    with torch.autocast(features.device.type, enabled=False):
-        features = at_least_float32(features)
-        centres = compute_centres(features, labels, modalities)  # (G, 2, P, D)
-        if centres.shape[2] == 0:
-            return features.sum() * 0
-        own, expanded = centres[:1], centres[1:]
-        across = _distance(own.flip(1), expanded)  # (G - 1, 2, P), as all below
-        within = _distance(own, expanded)
-        if detach:
-            within = within.detach()
-        other_own = _nearest_other(own)
-        if form == "poster":
-            parts = (across - within - other_own + margin).clamp(min=0)
-        else:
-            parts = (
-                (across - within + margin).clamp(min=0)
-                + 0.5 * (across - _nearest_other(expanded) + margin).clamp(min=0)
-                + 0.5 * (across - other_own + margin).clamp(min=0)
-            )
-        by_side = parts.mean(2).sum(0)  # (2,)
-        return by_side.mean() if sides == "mean" else by_side.sum()
+    centres = compute_centres(features, labels, modalities)  # (G, 2, P, D)
+    if centres.shape[2] == 0:
+        return features.sum() * 0
+    own, expanded = centres[:1], centres[1:]
+    across = _distance(own.flip(1), expanded)  # (G - 1, 2, P), as all below
+    within = _distance(own, expanded)
+    if detach:
+        within = within.detach()
+    other_own = _nearest_other(own)
+    if form == "poster":
+        parts = (across - within - other_own + margin).clamp(min=0)
+    else:
+        parts = (
+            (across - within + margin).clamp(min=0)
+            + 0.5 * (across - _nearest_other(expanded) + margin).clamp(min=0)
+            + 0.5 * (across - other_own + margin).clamp(min=0)
+        )
+    by_side = parts.mean(2).sum(0)  # (2,)
+    return by_side.mean() if sides == "mean" else by_side.sum()
 
 
 def compute_centres(features: Tensor, labels: Tensor, modalities: Tensor) -> Tensor:
-    """Mean features of the identities that are there in both modalities, (G, 2, P, D), identities in ascending order.
-
-    Args:
-        features: (G, B, D).
-        labels: (B,) int64.
-        modalities: (B,) int64.
-    """
+    """Mean features of the P identities there in both modalities, (G, 2, P, D), identities in ascending order."""
     identities = torch.unique(labels)
     cells = (labels == identities[:, None]) & (modalities == _modalities_like(labels)[:, None, None])  # (2, P, B)
     counts = cells.sum(2)

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tapetum.losses._precision import at_least_float32
-
 
 def curve_smoothness(curves: Tensor, *, reading: Literal["code", "paper"] = "code") -> Tensor:
     """Total variation of the curve maps.
@@ -19,11 +17,8 @@ def curve_smoothness(curves: Tensor, *, reading: Literal["code", "paper"] = "cod
     Args:
         curves: (B, 24, H, W).
         reading: of the released code or of the IDF paper.
-    Returns:
-        () at least float32.
     Source: Zero-DCE release, class "L_TV".
     """
-    curves = at_least_float32(curves)
     batch, _, height, width = curves.shape
     if reading == "paper":
         steps = curves.new_zeros(curves.shape)

@@ -5,8 +5,6 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
-from tapetum.losses._precision import at_least_float32
-
 
 def distillation(
     student_logits: Tensor,
@@ -25,12 +23,10 @@ def distillation(
         detach_teacher: the gradient stops here, at the teacher's logits (as in the released code, whose wrapping of
             the teacher's probabilities has this effect).
         reduction: over the batch.
-    Returns:
-        () at least float32.
     Source: IDF paper, illumination feature distillation; Hinton et al., 2015, for the temperature.
     """
     teacher_logits = teacher_logits.detach() if detach_teacher else teacher_logits
-    student = functional.log_softmax(at_least_float32(student_logits) / temperature, dim=1)
-    teacher = functional.log_softmax(at_least_float32(teacher_logits) / temperature, dim=1)
+    student = functional.log_softmax(student_logits / temperature, dim=1)
+    teacher = functional.log_softmax(teacher_logits / temperature, dim=1)
     divergence = functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
     return (divergence.mean() if reduction == "mean" else divergence.sum()) * temperature**2

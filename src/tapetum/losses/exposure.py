@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from tapetum.core.errors import TrainingError
-from tapetum.losses._precision import at_least_float32
 
 
 def exposure(enhanced: Tensor, *, patch: int = 16, level: float = 0.6, power: Literal[1, 2] = 2) -> Tensor:
@@ -17,8 +16,6 @@ def exposure(enhanced: Tensor, *, patch: int = 16, level: float = 0.6, power: Li
         patch: side of a patch in pixels.
         level: wanted mean of a patch, in the pictures' range.
         power: 2 squares the deviation (released code), 1 takes its absolute value (paper).
-    Returns:
-        () at least float32.
     Raises:
         TrainingError: the pictures are smaller than a patch.
     Source: Zero-DCE release, class "L_exp".
@@ -26,6 +23,6 @@ def exposure(enhanced: Tensor, *, patch: int = 16, level: float = 0.6, power: Li
     height, width = enhanced.shape[2:]
     if min(height, width) < patch:
         raise TrainingError(f"exposure loss: pictures of {height}x{width} hold no patch of {patch}; enlarge them")
-    grey = at_least_float32(enhanced.mean(1, keepdim=True))
+    grey = enhanced.mean(1, keepdim=True)
     deviation = functional.avg_pool2d(grey, patch) - level
     return (deviation.square() if power == 2 else deviation.abs()).mean()

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tapetum.losses._precision import at_least_float32
-
 
 def orthogonality(
     features: Tensor, *, normalise: bool = False, pairs: Literal["branches", "all"] = "branches"
@@ -20,15 +18,11 @@ def orthogonality(
         features: (G, B, D): originals, then the expansions.
         normalise: cosines instead of inner products.
         pairs: "branches" compares the expansions with each other; "all" the original with them, too.
-    Returns:
-        () at least float32.
     Source: DEEN release.
     """
-    with torch.autocast(features.device.type, enabled=False):
-        features = at_least_float32(features)
-        rows = features.shape[0] * features.shape[1]
-        if normalise:
-            features = functional.normalize(features, dim=2)
-        chosen = features[1:] if pairs == "branches" else features
-        first, second = torch.triu_indices(len(chosen), len(chosen), 1, device=features.device)
-        return (chosen[first] * chosen[second]).sum() / rows
+    rows = features.shape[0] * features.shape[1]
+    if normalise:
+        features = functional.normalize(features, dim=2)
+    compared = features[1:] if pairs == "branches" else features
+    first, second = torch.triu_indices(len(compared), len(compared), 1, device=features.device)
+    return (compared[first] * compared[second]).sum() / rows

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tapetum.losses._precision import at_least_float32
-
 
 def spatial_consistency(
     original: Tensor, enhanced: Tensor, *, pool: int = 4, reading: Literal["code", "paper"] = "code"
@@ -19,8 +17,6 @@ def spatial_consistency(
         enhanced: (B, 3, H, W), in the same range.
         pool: side of a region in pixels.
         reading: "code" compares signed differences (released code), "paper" absolute ones.
-    Returns:
-        () at least float32.
     Source: Zero-DCE release, class "L_spa".
     """
     return spatial_consistency_map(original, enhanced, pool=pool, reading=reading).mean()
@@ -29,16 +25,7 @@ def spatial_consistency(
 def spatial_consistency_map(
     original: Tensor, enhanced: Tensor, *, pool: int = 4, reading: Literal["code", "paper"] = "code"
 ) -> Tensor:
-    """The same for each region, before the mean.
-
-    Args:
-        original: (B, 3, H, W).
-        enhanced: (B, 3, H, W).
-        pool: side of a region in pixels.
-        reading: see `spatial_consistency`.
-    Returns:
-        (B, 1, H // pool, W // pool).
-    """
+    """The same for each region, before the mean: (B, 1, H // pool, W // pool)."""
     before, after = _contrasts(original, pool), _contrasts(enhanced, pool)
     if reading == "paper":
         before, after = before.abs(), after.abs()
@@ -47,7 +34,7 @@ def spatial_consistency_map(
 
 def _contrasts(images: Tensor, pool: int) -> Tensor:
     """Difference of each region to its four neighbours, (4, B, 1, h, w); outside the picture all is zero."""
-    regions = functional.avg_pool2d(at_least_float32(images.mean(1, keepdim=True)), pool)
+    regions = functional.avg_pool2d(images.mean(1, keepdim=True), pool)
     height, width = regions.shape[2:]
     padded = functional.pad(regions, (1, 1, 1, 1))
     neighbours = (

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tapetum.losses._precision import at_least_float32
-
 LUMINANCE_CONSTANT, CONTRAST_CONSTANT = 0.01**2, 0.03**2  # for pictures in 0..1 (Wang et al., 2004)
 
 
@@ -15,23 +13,14 @@ def structural_dissimilarity(original: Tensor, enhanced: Tensor) -> Tensor:
     Args:
         original: (B, 3, H, W) in 0..1.
         enhanced: (B, 3, H, W) in 0..1.
-    Returns:
-        () at least float32.
     Source: IDF release (present, not part of its total).
     """
     return structural_dissimilarity_map(original, enhanced).mean()
 
 
 def structural_dissimilarity_map(original: Tensor, enhanced: Tensor) -> Tensor:
-    """The same for each pixel and channel, before the mean; the border is reflected.
-
-    Args:
-        original: (B, 3, H, W).
-        enhanced: (B, 3, H, W).
-    Returns:
-        (B, 3, H, W).
-    """
-    x, y = (functional.pad(at_least_float32(images), (1, 1, 1, 1), mode="reflect") for images in (original, enhanced))
+    """The same for each pixel and channel, (B, 3, H, W), before the mean; the border is reflected."""
+    x, y = (functional.pad(images, (1, 1, 1, 1), mode="reflect") for images in (original, enhanced))
     moments = functional.avg_pool2d(torch.cat((x, y, x * x, y * y, x * y), 1), 3, stride=1)
     mean_x, mean_y, square_x, square_y, product = moments.chunk(5, dim=1)
     variance_x, variance_y = square_x - mean_x.square(), square_y - mean_y.square()

@@ -6,7 +6,6 @@ from torch.nn import functional
 
 from tapetum.core.errors import TrainingError
 from tapetum.core.vectors import euclidean
-from tapetum.losses._precision import at_least_float32
 
 
 def batch_hard_triplet(features: Tensor, labels: Tensor, *, margin: float | None = 0.3) -> Tensor:
@@ -16,20 +15,16 @@ def batch_hard_triplet(features: Tensor, labels: Tensor, *, margin: float | None
         features: (B, D), not normalised; rows in any order.
         labels: (B,) int64.
         margin: None takes the soft margin log(1 + exp(d_positive - d_negative)).
-    Returns:
-        () at least float32.
     Raises:
         TrainingError: the batch shows one identity only, so that there is no negative.
     Source: Hermans et al., 2017; distances as in the strong baseline (root of at least 1e-12).
     """
-    with torch.autocast(features.device.type, enabled=False):
-        features = at_least_float32(features)
-        distances = euclidean(features, features)
-        same = labels[:, None] == labels[None, :]
-        if bool(same.all()):
-            raise TrainingError("triplet loss: the batch shows one identity only; use a P x K sampler with P >= 2")
-        positive = distances.masked_fill(~same, 0.0).amax(1)
-        negative = distances.masked_fill(same, torch.inf).amin(1)
-        if margin is None:
-            return functional.softplus(positive - negative).mean()
-        return (positive - negative + margin).clamp(min=0).mean()
+    distances = euclidean(features, features)
+    same = labels[:, None] == labels[None, :]
+    if bool(same.all()):
+        raise TrainingError("triplet loss: the batch shows one identity only; use a P x K sampler with P >= 2")
+    positive = distances.masked_fill(~same, 0.0).amax(1)
+    negative = distances.masked_fill(same, torch.inf).amin(1)
+    if margin is None:
+        return functional.softplus(positive - negative).mean()
+    return (positive - negative + margin).clamp(min=0).mean()

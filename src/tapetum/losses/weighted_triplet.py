@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from tapetum.core.errors import TrainingError
 from tapetum.core.vectors import euclidean
-from tapetum.losses._precision import at_least_float32
 
 Numerics = Literal["released", "stable"]
 SELF_DISTANCE = 1e-6  # root of the smallest squared distance; the computed one would be rounding noise
@@ -27,33 +26,26 @@ def weighted_triplet(features: Tensor, labels: Tensor, *, numerics: Numerics = "
         numerics: "released" adds 1e-6 to the sum of the weights and shifts the negatives' exponents by nothing, so that
             the weighted negative distance falls to zero once all negatives are farther than about 14; "stable" is the
             softmax itself.
-    Returns:
-        () at least float32.
     Raises:
         TrainingError: the batch shows one identity only, so that there is no negative.
     Source: AGW (Ye et al., TPAMI 2021), visible-infrared release.
     """
-    with torch.autocast(features.device.type, enabled=False):
-        positive, negative = weighted_distances(features, labels, numerics=numerics)
-        return functional.softplus(positive - negative).mean()
+    positive, negative = weighted_distances(features, labels, numerics=numerics)
+    return functional.softplus(positive - negative).mean()
 
 
 def weighted_distances(
     features: Tensor, labels: Tensor, *, numerics: Numerics = "released", sharpness: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """The weighted distance of each anchor to its positives, and that to its negatives; call it without autocast.
+    """The weighted distance of each anchor to its positives, and that to its negatives.
 
     Args:
-        features: (B, D), not normalised; rows in any order.
-        labels: (B,) int64.
-        numerics: as of `weighted_triplet`.
         sharpness: factor on the distances inside the softmax of the weights; more makes hard pairs count more.
     Returns:
         (B,) and (B,), at least float32.
     Raises:
         TrainingError: the batch shows one identity only, so that there is no negative.
     """
-    features = at_least_float32(features)
     same = labels[:, None] == labels[None, :]
     if bool(same.all()):
         raise TrainingError("weighted triplet loss: the batch shows one identity only; use a P x K sampler, P >= 2")

@@ -26,7 +26,7 @@ def find_method(name: str) -> tuple[ModuleType, dict[str, Any]]:
     """A method's file, and the options that its name stands for; those of today's names are none.
 
     Args:
-        name: "idf", a dotted module name, or a name of a former version.
+        name: "idf", a dotted module name, or a name of a former version; likewise below.
     Raises:
         RecipeError: there is no such method.
     """
@@ -37,8 +37,6 @@ def find_method(name: str) -> tuple[ModuleType, dict[str, Any]]:
 def method_options(name: str) -> type[Any]:
     """The options dataclass of a method.
 
-    Args:
-        name: "idf", or a dotted module name.
     Raises:
         RecipeError: there is no such method, or its file breaks the contract.
     """
@@ -49,19 +47,13 @@ def method_options(name: str) -> type[Any]:
 
 
 def small_options(name: str) -> dict[str, Any]:
-    """Options of a network that is small enough for tests, as the method's file names them under ``SMALL``.
-
-    Args:
-        name: "idf", or a dotted module name.
-    """
+    """Options of a network that is small enough for tests, as the method's file names them under ``SMALL``."""
     return dict(getattr(find_method(name)[0], "SMALL", {}))
 
 
 def views_of(name: str) -> tuple[int, int]:
     """Views of each visible and of each infrared picture that a method needs (``VIEWS`` in its file; one each).
 
-    Args:
-        name: "idf", or a dotted module name.
     Raises:
         RecipeError: there is no such method, or its ``VIEWS`` are no two counts.
     """
@@ -76,20 +68,13 @@ def views_of(name: str) -> tuple[int, int]:
 
 
 def training_only(name: str) -> frozenset[str]:
-    """Parts of a method's network that only a training needs (``TRAINING_ONLY`` in its file): words of tensors' names.
-
-    Args:
-        name: "idf", or a dotted module name.
-    """
+    """Parts of a network that only a training needs (``TRAINING_ONLY`` in the file): words of tensors' names."""
     return frozenset(getattr(find_method(name)[0], "TRAINING_ONLY", ()))
 
 
 def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:
-    """A method's options from what a recipe says under ``method:`` (without the name).
+    """A method's options from what a recipe says under ``method:``; what is not named keeps its default.
 
-    Args:
-        name: "idf", or a dotted module name.
-        options: name -> value; what is not named keeps its default.
     Raises:
         RecipeError: an option is unknown, has the wrong type, or does not go with another.
     """
@@ -109,15 +94,8 @@ def build_method(
     size: tuple[int, int] = TrainingFacts.size,
     num_pictures: int = 0,
 ) -> nn.Module:
-    """A method with random weights.
+    """A method with random weights; arguments as of `build_options` and `TrainingFacts`.
 
-    Args:
-        name: "idf", or a dotted module name.
-        options: name -> value; what is not named keeps its default.
-        num_ids: training identities.
-        camids: training cameras, in order.
-        size: (height, width) of the pictures.
-        num_pictures: training pictures.
     Raises:
         RecipeError: the method or an option is unknown or has the wrong type, there are no identities, or the method
             cannot work with these facts.
@@ -141,35 +119,28 @@ def official_formats() -> dict[str, OfficialFormat]:
     return formats
 
 
-def convert_from(name: str, state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of released code in our terms: (method, options, num_ids, state).
+def convert_from(layout: str, state: Mapping[str, Tensor]) -> Converted:
+    """A checkpoint of released code in our terms.
 
-    Args:
-        name: of the layout, e.g. "idf-official".
-        state: its tensors.
     Raises:
         RecipeError: the layout is unknown.
         CheckpointError: the tensors do not have it.
     """
-    return _format(name).read(state)
+    return _format(layout).read(state)
 
 
-def convert_to(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ours in the layout of released code.
+def convert_to(layout: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A method's state, by its options, in the layout of released code.
 
-    Args:
-        name: of the layout, e.g. "idf-official".
-        options: the method's options.
-        state: the method's state.
     Raises:
         RecipeError: the layout is unknown.
         CheckpointError: the state does not fit it.
     """
-    return _format(name).write(options, state)
+    return _format(layout).write(options, state)
 
 
-def _format(name: str) -> OfficialFormat:
+def _format(layout: str) -> OfficialFormat:
     formats = official_formats()
-    if name not in formats:
-        raise RecipeError(f"checkpoint layout {name!r} is unknown; {nearest_name(name, formats)}")
-    return formats[name]
+    if layout not in formats:
+        raise RecipeError(f"checkpoint layout {layout!r} is unknown; {nearest_name(layout, formats)}")
+    return formats[layout]

@@ -21,11 +21,8 @@ CALLS = {  # part of Method -> arguments by place, and by name
 
 
 def check_file(module: ModuleType, name: str) -> None:
-    """Complain about a method's file that lacks a class.
+    """Complain about a method's file that lacks a class; `name` is as a recipe says it, likewise below.
 
-    Args:
-        module: the file.
-        name: as a recipe names it.
     Raises:
         MethodError: there is no ``Method``, or no dataclass ``Options``.
     """
@@ -37,11 +34,8 @@ def check_file(module: ModuleType, name: str) -> None:
 
 
 def check_kind(kind: type[Any], name: str) -> None:
-    """Complain about a class that is built otherwise than methods are.
+    """Complain about a ``Method`` that is built otherwise than methods are.
 
-    Args:
-        kind: the file's ``Method``.
-        name: as a recipe names it.
     Raises:
         MethodError: it is no ``nn.Module``, or takes something else than options and facts.
     """
@@ -58,9 +52,6 @@ def check_kind(kind: type[Any], name: str) -> None:
 def check_method(method: nn.Module, name: str) -> None:
     """Complain about a method without a part, or one whose parts are called otherwise.
 
-    Args:
-        method: as built.
-        name: as a recipe names it.
     Raises:
         MethodError: ``num_ids`` or a method of the contract is missing, takes other arguments, or the groups of
             parameters are no lists by name.

@@ -1,40 +1,30 @@
 """Checkpoints in the layouts of released code: strict renaming, in both directions."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tapetum.core.errors import CheckpointError
-from tapetum.layers.weights import check_names, check_shapes
+from tapetum.core.errors import CheckpointError, RecipeError
+from tapetum.core.method import TrainingFacts
+from tapetum.core.options import read_options
+from tapetum.layers.weights import check_tensors
 
 Renaming = tuple[tuple[str, str], ...]  # (our prefix, their prefix), the first that fits counts
-
-# Inside the classifier head.
-HEAD: Renaming = (("reduce.", "add_block.0."), ("norm.", "add_block.1."), ("classifier.", "classifier.0."))
-DEAD_CLASSIFIER = {"fc.weight": (1000, 2048), "fc.bias": (1000,)}  # torchvision's, carried but never used
+Tensors = Mapping[str, Tensor]
 
 
 class Converted(NamedTuple):
-    """A checkpoint of released code in our terms.
-
-    Attributes:
-        method: the method's name.
-        options: its options, complete.
-        num_ids: classes of the checkpoint.
-        state: the method's state.
-        camids: cameras that it was trained on, where it keeps something of each.
-        size: (height, width) of its pictures, where only such fit it.
-    """
+    """A checkpoint of released code in our terms."""
 
     method: str
-    options: dict[str, Any]
+    options: dict[str, Any]  # complete
     num_ids: int
     state: dict[str, Tensor]
-    camids: tuple[int, ...] = ()
-    size: tuple[int, int] | None = None
+    camids: tuple[int, ...] = ()  # that it was trained on, where it keeps something of each
+    size: tuple[int, int] | None = None  # (height, width) of its pictures, where only such fit it
 
 
 @dataclass(frozen=True)
@@ -42,37 +32,86 @@ class OfficialFormat:
     """How one released layout is read and written.
 
     Attributes:
-        read: from its tensors to ours; refuses unknown and missing ones.
-        write: from our options and state to its tensors.
+        layout: its name.
+        method: the method's name.
+        network: its class.
+        architecture: (tensors, place) -> options and facts, among these `num_ids`.
+        renaming: of the options.
         recipe: under which its weights were trained: how pictures are prepared is part of what they mean.
         recipes_by_ids: another one where the number of identities tells the data set.
         key: under which its files keep the tensors; empty where they are the file.
+        unused: (options, used tensors in this layout) -> what the release carries and never uses, as zeros.
+        needs_unused: a file without these is refused.
+        left_out: prefixes of tensors of ours that such files do not hold.
+        released: options of which the layout holds one value only, their default.
+        variant: of the options, what a message about a tensor that does not fit adds.
     """
 
-    read: Callable[[Mapping[str, Tensor]], Converted]
-    write: Callable[[Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]
+    layout: str
+    method: str
+    network: type[nn.Module]
+    options: type[Any]
+    architecture: Callable[[Tensors, str], tuple[Any, dict[str, Any]]]
+    renaming: Callable[[Any], Renaming]
     recipe: str
     recipes_by_ids: Mapping[int, str] = field(default_factory=dict)
     key: str = ""
+    unused: Callable[[Any, Tensors], dict[str, Tensor]] = lambda *_: {}
+    needs_unused: bool = False
+    left_out: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+    variant: Callable[[Any], str] = lambda _: ""
+
+    def read(self, state: Tensors) -> Converted:
+        """Its tensors, whose names may begin with "module.", in our terms.
+
+        Raises:
+            CheckpointError: a tensor is unknown, missing, or has another shape.
+        """
+        place = f"{self.layout} checkpoint"
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        options, facts = self.architecture(state, place)
+        with torch.device("meta"):
+            expected = self.network(options, TrainingFacts(**facts)).state_dict()
+        theirs = to_theirs(expected, self.renaming(options))
+        unused = self.unused(options, theirs)
+        beside = unused if self.needs_unused else unused.keys() & state.keys()
+        try:
+            check_tensors(state, theirs, place, beside=beside)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{self.variant(options)}") from None
+        ours = {name: state[released].clone() for name, released in zip(expected, theirs, strict=True)}
+        own = {name: facts[name] for name in ("camids", "size") if name in facts}
+        return Converted(self.method, asdict(options), facts["num_ids"], ours, **own)
+
+    def write(self, options: Mapping[str, Any], state: Tensors) -> dict[str, Tensor]:
+        """Our tensors in this layout; what the release never uses is zero.
+
+        Raises:
+            CheckpointError: they are not of the released network.
+        """
+        own = {each.name for each in fields(self.options)}
+        known = {name: value for name, value in options.items() if name in own}  # a relative's network may fit, too
+        try:
+            settings = read_options(self.options, known)
+        except RecipeError as error:
+            raise CheckpointError(f"{error}; only the released network fits the layout") from None
+        for name in self.released:
+            value, released = getattr(settings, name), getattr(self.options, name)
+            if value != released:
+                raise CheckpointError(
+                    f"method.{name}: {value!r} has no place in the released layout; only {released!r} fits it"
+                )
+        kept = {name: tensor for name, tensor in state.items() if not name.startswith(self.left_out)}
+        theirs = to_theirs(kept, self.renaming(settings))
+        theirs |= self.unused(settings, theirs)
+        self.read(theirs)  # the same strict check
+        return theirs
 
 
-def head_renaming(ours: str, theirs: str) -> Renaming:
-    """Renaming of one classifier head.
-
-    Args:
-        ours: prefix of the head here, with its dot.
-        theirs: prefix of the head there, with its dot.
-    """
-    return tuple((ours + a, theirs + b) for a, b in HEAD)
-
-
-def read_tensor_size(state: Mapping[str, Tensor], name: str, place: str) -> int:
+def read_tensor_size(state: Tensors, name: str, place: str) -> int:
     """First size of a tensor which tells an architecture's width.
 
-    Args:
-        state: tensors of the file.
-        name: of the tensor.
-        place: the format, for the message.
     Raises:
         CheckpointError: there is no such tensor.
     """
@@ -81,41 +120,13 @@ def read_tensor_size(state: Mapping[str, Tensor], name: str, place: str) -> int:
     return int(state[name].shape[0])
 
 
-def to_ours(
-    state: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-    renaming: Renaming,
-    dead: Iterable[str],
-    place: str,
-) -> dict[str, Tensor]:
-    """Rename a released state after checking that it has exactly the expected tensors.
+def to_theirs(state: Tensors, renaming: Renaming) -> dict[str, Tensor]:
+    """Our tensors, in order, under their names.
 
-    Args:
-        state: tensors of the file.
-        expected: our network's state (shapes are enough).
-        renaming: prefixes.
-        dead: prefixes of the backbones whose dead classifier is left out.
-        place: the format, for messages.
     Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
+        CheckpointError: a tensor has no place there.
     """
-    theirs = {_renamed(name, renaming): tensor for name, tensor in expected.items()}
-    check_names(state, [*theirs, *(prefix + name for prefix in dead for name in DEAD_CLASSIFIER)], place)
-    check_shapes(state, theirs, place)
-    return {name: state[_renamed(name, renaming)].clone() for name in expected}
-
-
-def to_theirs(state: Mapping[str, Tensor], renaming: Renaming, dead: Iterable[str]) -> dict[str, Tensor]:
-    """Rename our state; the dead classifiers, which we do not keep, are written as zeros.
-
-    Args:
-        state: our network's state.
-        renaming: prefixes.
-        dead: prefixes of the backbones that carry a dead classifier.
-    """
-    theirs = {_renamed(name, renaming): tensor.clone() for name, tensor in state.items()}
-    zeros = {prefix + name: torch.zeros(shape) for prefix in dead for name, shape in DEAD_CLASSIFIER.items()}
-    return theirs | zeros
+    return {_renamed(name, renaming): tensor.clone() for name, tensor in state.items()}
 
 
 def _renamed(name: str, renaming: Renaming) -> str:

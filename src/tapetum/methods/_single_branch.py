@@ -1,57 +1,75 @@
 """A method that is one branch and its head; the file of a method adds its options and its branch."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
+from tapetum.layers.backbones import Maps, Tokens, build_any_backbone, load_backbone
+from tapetum.layers.bnneck import centres_of
 from tapetum.layers.branch import HeadOutput
-from tapetum.layers.centres import centres_of
-from tapetum.layers.normalisation import Normalisation, Normalise
+from tapetum.layers.normalisation import Normalise
 
 
-class SingleBranchOptions(Protocol):
-    """What the options of such a method have among others."""
+class BackboneBranch(nn.Module):
+    """An extractor that is a backbone, and how its output becomes one vector (see `tapetum.layers.branch.Branch`).
 
-    @property
-    def input_scale(self) -> float:
-        """What pictures in 0..1 are multiplied by."""
+    Its options name `backbone`, `last_stride`, `patch_stride` and `pooling`; a branch adds a head and its losses.
+    """
 
-    @property
-    def normalisation(self) -> Normalisation:
-        """Which normalisation follows."""
+    def __init__(self, options: Any, facts: TrainingFacts) -> None:
+        super().__init__()
+        self.options = options
+        self.backbone, self.gives = self.build_backbone(facts)
+        self.width = self.gives.width
 
-    @property
-    def test_feature(self) -> str:
-        """What is searched with: "head", the head's embedding; "backbone", the branch's feature."""
+    def build_backbone(self, facts: TrainingFacts) -> tuple[nn.Module, Maps | Tokens]:
+        """The network, and what it gives."""
+        options = self.options
+        return build_any_backbone(
+            options.backbone,
+            size=facts.size,
+            last_stride=options.last_stride,
+            patch_stride=options.patch_stride,
+            pooling=options.pooling,
+        )
+
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """Pooled features, (B, width) float32, of normalised pictures."""
+        return self.gives.pool(self.backbone(images))
+
+    def build_head(self, num_ids: int) -> nn.Module:
+        """The head for this branch's features."""
+        return self.build_fused_head(self.width, num_ids)
+
+    def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
+        """The same head for another width."""
+        raise NotImplementedError
+
+    def load_pretrained(self, source: str) -> None:
+        """Fill the backbone."""
+        load_backbone(self.backbone, self.options.backbone, source)
 
 
 class SingleBranch(nn.Module):
-    """One branch and its head.
+    """One branch and its head. The options name `input_scale`, `normalisation` and `test_feature` among others."""
 
-    Args:
-        branch: a module that is a `tapetum.layers.branch.Branch`.
-    """
+    extractor: ClassVar[Any]  # the file's class Branch
+    branch: Any
 
-    def __init__(self, options: SingleBranchOptions, branch: Any, facts: TrainingFacts) -> None:
+    def __init__(self, options: Any, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options
         self.facts, self.num_ids = facts, facts.num_ids
         self.normalise = Normalise(options.normalisation)
-        self.branch = branch
-        self.head = branch.build_head(facts.num_ids)
+        self.branch = self.extractor(options, facts)
+        self.head = self.branch.build_head(facts.num_ids)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> HeadOutput:
-        """Feature, embedding and class scores.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-        """
+        """Feature, embedding and class scores."""
         pictures = self.normalise(images * self.options.input_scale)
         output: HeadOutput = self.head(self.branch(pictures, modalities, camids))
         return output
@@ -62,14 +80,7 @@ class SingleBranch(nn.Module):
         return losses
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-            mirror: add the horizontal mirror.
-        """
+        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first."""
         vectors = self._describe(images, modalities, camids)
         if mirror:
             vectors = vectors + self._describe(images.flip(3), modalities, camids)
@@ -88,9 +99,5 @@ class SingleBranch(nn.Module):
         return {name: weights for name, weights in groups.items() if weights}
 
     def load_pretrained(self, source: str) -> None:
-        """Fill the backbone.
-
-        Args:
-            source: "imagenet", "package", "none" or a weights file.
-        """
+        """Fill the backbone."""
         self.branch.load_pretrained(source)

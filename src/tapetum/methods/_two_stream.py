@@ -3,13 +3,17 @@
 Also the part of the released checkpoints' layout that belongs to the two streams.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tapetum.core.method import TrainingFacts
+from tapetum.core.options import option
+from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import build_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
@@ -23,32 +27,23 @@ Pooling = Literal["average", "gem"]
 TestFeature = Literal["head", "backbone", "both"]
 
 
-class TwoStreamOptions(Protocol):
-    """What the options of such a method have among others."""
+@dataclass(frozen=True)
+class TwoStreamOptions:
+    """Options of both."""
 
-    @property
-    def backbone(self) -> str:
-        """A ResNet or EfficientNet of timm."""
-
-    @property
-    def last_stride(self) -> int:
-        """Of the last stage."""
-
-    @property
-    def pooling(self) -> Pooling:
-        """Global average, or generalised mean of power 3."""
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """Of pictures in 0..1."""
-
-    @property
-    def test_feature(self) -> TestFeature:
-        """What is searched with: "head", behind the neck; "backbone", before it; "both"."""
+    backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
+    last_stride: int = option(1, "2 halves the last stage's resolution")
+    pooling: Pooling = option("average", "'gem': generalised mean of power 3")
+    label_smoothing: float = option(0.0, "share of the target that goes to all classes alike", least=0, below=1)
+    triplet_weight: float = option(1.0, "0 switches the term off", least=0)
+    normalisation: Normalisation = option("imagenet", "of pictures in 0..1")
+    test_feature: TestFeature = option(
+        "head", "'head': behind the neck; 'backbone': before it; 'both': one beside the other"
+    )
 
 
 class TwoStreamMethod(nn.Module):
-    """Two stems, one trunk, pooling and BNNeck, without losses."""
+    """Two stems, one trunk, pooling and BNNeck; cross-entropy, and triplets that a method names."""
 
     def __init__(self, options: TwoStreamOptions, facts: TrainingFacts) -> None:
         super().__init__()
@@ -61,40 +56,35 @@ class TwoStreamMethod(nn.Module):
         nn.init.normal_(self.head.norm.weight, mean=1.0, std=0.01)
 
     def compute_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """The last feature maps; a method may put blocks between the stages.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-            modalities: (B,) int64.
-        Returns:
-            (B, width, h, w).
-        """
+        """The last feature maps, (B, width, h, w), of normalised pictures; a method may put blocks in between."""
         maps: Tensor = self.network(images, modalities)
         return maps
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> HeadOutput:  # noqa: ARG002
-        """Pooled feature, embedding and class scores.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1, of both modalities in any order.
-            modalities: (B,) int64 values of `Modality`.
-        """
+        """Pooled feature, embedding and class scores of pictures of both modalities in any order."""
         maps = self.compute_maps(self.normalise(images), modalities)
         feature = pool_gem(maps) if self.options.pooling == "gem" else pool_average(maps, self.width)
         output: HeadOutput = self.head(feature)
         return output
 
+    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy behind the neck, triplets before it, over pictures of both modalities."""
+        options = self.options
+        smoothing = options.label_smoothing
+        losses = {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
+        if options.triplet_weight:
+            losses["triplet"] = options.triplet_weight * self.triplet(output.feature, batch.labels)
+        return losses
+
+    def triplet(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The method's triplet loss of (B, width) features before the neck, not weighted."""
+        raise NotImplementedError
+
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
         """Vectors for search, (B, D) float32 of unit length.
 
         With the test feature "both", the inner product of two vectors is the mean of the similarities of the two
-        features.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-            mirror: add the horizontal mirror: the raw vectors of both are summed, unless a method joins them otherwise.
+        features. The raw vectors of a picture and its mirror are summed, unless a method joins them otherwise.
         """
         vectors = self._describe(images, modalities, camids)
         if mirror:
@@ -118,11 +108,7 @@ class TwoStreamMethod(nn.Module):
         return {"backbone": [parameter for parameter in self.parameters() if id(parameter) not in inside], "head": head}
 
     def load_pretrained(self, source: str) -> None:
-        """Fill both stems and the trunk.
-
-        Args:
-            source: "imagenet", "package", "none" or a weights file.
-        """
+        """Fill both stems and the trunk."""
         self.network.load_pretrained(source)
 
 
@@ -133,11 +119,7 @@ TRUNK_PLACE = "base_resnet.base."
 
 
 def two_stream_renaming(prefix: str) -> Renaming:
-    """Renaming of a `TwoStream` to the released layout.
-
-    Args:
-        prefix: of the network here, with its dot.
-    """
+    """Renaming of a `TwoStream` to the released layout; `prefix` is of the network here, with its dot."""
     stems = [
         (f"{prefix}stems.{modality}.{number}.", f"{place}{name}.")
         for modality, place in enumerate(STEM_PLACES)
@@ -148,20 +130,13 @@ def two_stream_renaming(prefix: str) -> Renaming:
 
 
 def unused_tensors(backbone: str, *, num_stages: int = 4) -> dict[str, Tensor]:
-    """What released checkpoints carry and never use, by name, filled with zeros.
-
-    Args:
-        backbone: of the released code, "resnet50".
-        num_stages: of the trunk that are used.
-    """
+    """What released checkpoints carry and never use, by name, as zeros, where so many stages of the trunk are used."""
     with torch.device("meta"):
-        network, _ = build_backbone(backbone)
+        state = build_backbone(backbone)[0].state_dict()
     used = dict.fromkeys(STEM_PLACES, ("conv1.", "bn1.")) | {TRUNK_PLACE: STAGES[:num_stages]}
-    return dict(_unused(network.state_dict(), used))
-
-
-def _unused(state: Mapping[str, Tensor], used: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, Tensor]]:
-    for place, prefixes in used.items():
-        for name, tensor in state.items():
-            if not name.startswith(prefixes):
-                yield place + name, torch.zeros(tensor.shape, dtype=tensor.dtype)
+    return {
+        place + name: torch.zeros(tensor.shape, dtype=tensor.dtype)
+        for place, prefixes in used.items()
+        for name, tensor in state.items()
+        if not name.startswith(prefixes)
+    }

@@ -15,28 +15,24 @@ from torch import Tensor, nn
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
-from tapetum.layers.backbones import build_backbone, pool_average
+from tapetum.layers.backbones import Maps, build_backbone
 from tapetum.layers.non_local import InnerWidth, NonLocalStages
-from tapetum.layers.normalisation import Normalisation
 from tapetum.layers.pooling import GeM
 from tapetum.layers.two_stream import STAGES, divide_backbone
 from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
 from tapetum.methods import _strong_baseline
 from tapetum.methods._official import Renaming
 from tapetum.methods._single_branch import SingleBranch
-from tapetum.methods._strong_baseline import StrongBranch, released_format
+from tapetum.methods._strong_baseline import StrongBaselineOptions, StrongBranch, released_format
 
 SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 TRAINING_ONLY = ("centres",)  # a training may begin with a checkpoint without them
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(StrongBaselineOptions):
     """What a recipe may set under ``method:``."""
 
-    backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
-    last_stride: int = option(1, "2 halves the last stage's resolution")
-    stem_relu: bool = option(False, "a ReLU behind the first batch norm, which the release leaves out")
     non_local: tuple[int, int, int, int] = option(
         (0, 2, 3, 0), "residual blocks of each stage that a non-local one follows, counted from its end", least=0
     )
@@ -45,15 +41,7 @@ class Options:
     )
     pooling: Literal["gem", "average"] = option("gem", "generalised mean of a learned power, or average")
     gem_power: float = option(3.0, "that power at the start", above=0)
-    label_smoothing: float = option(0.1, "of the cross-entropy", least=0, below=1)
-    triplet_weight: float = option(1.0, "of the triplets; 0 switches them off", least=0)
     triplet_numerics: Numerics = option("released", "stable: a softmax that stays one at large distances")
-    centre_weight: float = option(0.0005, "of the centre loss; 0 leaves it and its centres out", least=0)
-    input_scale: float = option(1.0, "pictures in 0..1 are multiplied by this", above=0)
-    normalisation: Normalisation = option("imagenet", "of the pictures")
-    test_feature: Literal["head", "backbone"] = option(
-        "head", "what is searched with: behind the neck, or the pooled map before it"
-    )
 
 
 class Branch(StrongBranch):
@@ -66,51 +54,42 @@ class Branch(StrongBranch):
 
     options: Options
 
-    def __init__(self, options: Options, facts: TrainingFacts) -> None:  # noqa: ARG002
-        super().__init__(options, *build_backbone(options.backbone, last_stride=options.last_stride))
+    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+        super().__init__(options, facts)
         _, stages = self._parts()
         self.non_local = NonLocalStages(stages, options.non_local, options.non_local_width)
         self.pool = GeM(options.gem_power) if options.pooling == "gem" else None
+
+    def build_backbone(self, facts: TrainingFacts) -> tuple[nn.Module, Maps]:  # noqa: ARG002
+        """A convolutional network."""
+        network, width = build_backbone(self.options.backbone, last_stride=self.options.last_stride)
+        return network, Maps(width)
 
     def _parts(self) -> tuple[nn.Module, list[nn.Sequential]]:
         stem, stages, _ = divide_backbone(self.backbone, self.options.backbone)
         return stem, stages
 
     def compute_maps(self, images: Tensor) -> Tensor:
-        """The last feature maps, (B, width, h, w).
-
-        Args:
-            images: (B, 3, H, W), normalised.
-        """
+        """The last feature maps, (B, width, h, w), of normalised pictures."""
         stem, stages = self._parts()
         maps: Tensor = self.non_local(stem(images), stages)
         return maps
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
-        """Pooled features, (B, width) float32.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-        """
+        """Pooled features, (B, width) float32, of normalised pictures."""
         maps = self.compute_maps(images)
-        pooled: Tensor = pool_average(maps, self.width) if self.pool is None else self.pool(maps)
+        pooled: Tensor = self.gives.pool(maps) if self.pool is None else self.pool(maps)
         return pooled
 
     def triplet(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Of all pairs, weighted.
-
-        Args:
-            features: (B, width), not normalised.
-            labels: (B,) int64.
-        """
+        """Of all pairs, weighted."""
         return weighted_triplet(features, labels, numerics=self.options.triplet_numerics)
 
 
 class Method(SingleBranch):
     """One branch and its head; the neck's bias stays zero."""
 
-    def __init__(self, options: Options, facts: TrainingFacts) -> None:
-        super().__init__(options, Branch(options, facts), facts)
+    extractor = Branch
 
 
 # Checkpoints of the release.
@@ -125,6 +104,4 @@ RENAMING: Renaming = (
     ("branch.pool.power", "global_pool.p"),
     *_strong_baseline.RENAMING,
 )
-OFFICIAL_FORMATS = {
-    "agw-official": released_format("agw", Method, Options(centre_weight=0.0), RENAMING, recipe="agw_market1501")
-}
+OFFICIAL_FORMATS = {"agw-official": released_format("agw", Method, Options, RENAMING)}

@@ -23,7 +23,6 @@ from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import normalise
 from tapetum.layers.branch import HeadOutput
-from tapetum.losses._precision import at_least_float32
 from tapetum.losses.distillation import distillation
 from tapetum.losses.weighted_triplet import Numerics, weighted_distances
 from tapetum.methods import agw_vi
@@ -69,19 +68,15 @@ def enhanced_triplet(
         alpha: factor on the distances inside the softmax of the weights.
         gamma: factor on the difference or its square.
         square: false takes log(1 + exp(gamma (positive - negative))).
-        numerics: as of `weighted_triplet`.
-    Returns:
-        () at least float32.
     Raises:
         TrainingError: the batch shows one identity only, so that there is no negative.
     """
-    with torch.autocast(features.device.type, enabled=False):
-        positive, negative = weighted_distances(features, labels, numerics=numerics, sharpness=alpha)
-        difference = positive - negative
-        if not square:
-            return functional.softplus(gamma * difference).mean()
-        size = (gamma * difference.square()).clamp(max=LARGEST_SQUARE)
-        return functional.softplus(torch.where(difference > 0, size, -size)).mean()
+    positive, negative = weighted_distances(features, labels, numerics=numerics, sharpness=alpha)
+    difference = positive - negative
+    if not square:
+        return functional.softplus(gamma * difference).mean()
+    size = (gamma * difference.square()).clamp(max=LARGEST_SQUARE)
+    return functional.softplus(torch.where(difference > 0, size, -size)).mean()
 
 
 def view_consistency(logits: Tensor, views: Tensor, modalities: Tensor, rows: Tensor) -> Tensor:
@@ -92,8 +87,6 @@ def view_consistency(logits: Tensor, views: Tensor, modalities: Tensor, rows: Te
         views: (B,) 0 is plain, 1 exchanged; others are passed over.
         modalities: (B,) values of `Modality`; infrared pictures are passed over.
         rows: (B,) which picture each is a view of.
-    Returns:
-        () at least float32.
     Raises:
         TrainingError: a plain picture is there without its exchanged view.
     """
@@ -106,7 +99,6 @@ def view_consistency(logits: Tensor, views: Tensor, modalities: Tensor, rows: Te
             f"caj: {int((counts == 0).sum())} of {len(counts)} visible pictures of the batch have no second view; "
             f"set sampler.views to {list(VIEWS)}, or method.consistency_weight to 0"
         )
-    logits = at_least_float32(logits)
     probabilities = logits[exchanged].detach().softmax(1)
     return functional.cross_entropy(logits[plain], (mine / counts).to(logits.dtype) @ probabilities)
 
@@ -122,8 +114,6 @@ def modality_divergence(
         modalities: (B,) values of `Modality`.
         labels: (B,) int64.
         temperature: divides the logits; the loss is multiplied by its square.
-    Returns:
-        () at least float32.
     Raises:
         TrainingError: nobody is there in both modalities.
     """
@@ -145,11 +135,7 @@ class Method(agw_vi.Method):
     options: Options
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
-        """AGW's, with enhanced triplets, over all views of both modalities, and the optional terms.
-
-        Raises:
-            TrainingError: an optional term does not find its pictures.
-        """
+        """AGW's, with enhanced triplets, over all views of both modalities, and the optional terms."""
         options = self.options
         losses = super().losses(output, batch)
         if options.kl_weight:
@@ -162,13 +148,8 @@ class Method(agw_vi.Method):
             losses["consistency"] = options.consistency_weight * consistency
         return losses
 
-    def compare(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Enhanced triplets.
-
-        Args:
-            features: (B, width), before the neck.
-            labels: (B,) int64.
-        """
+    def triplet(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Enhanced triplets."""
         options = self.options
         return enhanced_triplet(
             features,
@@ -185,6 +166,5 @@ class Method(agw_vi.Method):
 
 
 # Checkpoints of the release: AGW's tensors.
-LAYOUT = "caj-official"
 RECIPES_BY_IDS = {206: "caj_regdb", 713: "caj_llcm"}
-OFFICIAL_FORMATS = {LAYOUT: agw_vi.released_format("caj", Options(), "caj_sysu", RECIPES_BY_IDS, layout=LAYOUT)}
+OFFICIAL_FORMATS = {"caj-official": agw_vi.released_format("caj", Method, Options, "caj_sysu", RECIPES_BY_IDS)}

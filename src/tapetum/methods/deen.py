@@ -14,7 +14,7 @@ Ours, off by default: a branch that brightens visible pictures, as IDF's does (`
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -34,21 +34,16 @@ from tapetum.layers.expansion import Expansion
 from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.recompute import recompute
 from tapetum.layers.two_stream import TwoStream, is_being_exported
-from tapetum.layers.weights import check_names, check_shapes, read_state
-from tapetum.losses.colour import colour_constancy
+from tapetum.layers.weights import check_tensors, read_state
 from tapetum.losses.cpm import centre_pair_mining
-from tapetum.losses.curve_smoothness import curve_smoothness
-from tapetum.losses.exposure import exposure
 from tapetum.losses.orthogonality import orthogonality
-from tapetum.losses.spatial import spatial_consistency
 from tapetum.losses.triplet import batch_hard_triplet
-from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._enhancement import enhancement_losses
+from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
 from tapetum.methods._two_stream import two_stream_renaming, unused_tensors
 
 BRANCHES = 2  # embeddings made beside the original
 TEST_WEIGHTS = {"sum": (1.0, 1.0), "bn_heavy": (0.1, 0.9)}  # of the similarities before and after the neck
-
-
 SMALL = {"backbone": "test_resnet", "last_stride": 2, "dropout": 0.0}  # for tests
 
 
@@ -169,12 +164,7 @@ class Method(nn.Module):
             self.join = nn.Sequential(nn.Conv2d(widths[0], widths[0], 1, bias=False), build_silent_norm(widths[0]))
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:  # noqa: ARG002
-        """Features, embeddings and class scores of all three expansions.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-        """
+        """Features, embeddings and class scores of all three expansions."""
         maps = self._run(0, lambda pixels: self.network.stem(pixels, modalities), self.normalise(images))
         pictures = enhanced = curves = None
         if self.enhancer is not None:
@@ -218,7 +208,7 @@ class Method(nn.Module):
         return recompute(part, self, maps) if stage < self.options.recompute and self.training else part(maps)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy, triplets, CPM, orthogonality and the illumination branch's four, weighted, in float32.
+        """Cross-entropy, triplets, CPM, orthogonality and the illumination branch's four, weighted.
 
         Terms whose parts the options leave out are left out too.
         """
@@ -226,55 +216,36 @@ class Method(nn.Module):
         losses: dict[str, Tensor] = {}
         groups = len(output.features)
         labels = batch.labels.repeat(groups)
-        with torch.autocast(output.features.device.type, enabled=False):
-            if options.id_weight:
-                losses["id"] = options.id_weight * functional.cross_entropy(output.scores.flatten(0, 1), labels)
-            if options.triplet_weight:
-                triplet = batch_hard_triplet(output.features.flatten(0, 1), labels, margin=options.triplet_margin)
-                losses["triplet"] = options.triplet_weight * triplet
-            if groups > 1 and options.cpm_weight:
-                losses["cpm"] = options.cpm_weight * centre_pair_mining(
-                    output.features,
-                    batch.labels,
-                    batch.modalities,
-                    margin=options.cpm_margin,
-                    form=options.cpm_form,
-                    sides=options.cpm_sides,
-                    detach=options.cpm_detach,
-                )
-            if groups > 1 and options.orthogonality_weight:
-                losses["orthogonality"] = options.orthogonality_weight * orthogonality(
-                    output.features, normalise=options.ort_normalise, pairs=options.orthogonality_pairs
-                )
-            losses |= self._enhancement_losses(output)
+        if options.id_weight:
+            losses["id"] = options.id_weight * functional.cross_entropy(output.scores.flatten(0, 1), labels)
+        if options.triplet_weight:
+            triplet = batch_hard_triplet(output.features.flatten(0, 1), labels, margin=options.triplet_margin)
+            losses["triplet"] = options.triplet_weight * triplet
+        if groups > 1 and options.cpm_weight:
+            losses["cpm"] = options.cpm_weight * centre_pair_mining(
+                output.features,
+                batch.labels,
+                batch.modalities,
+                margin=options.cpm_margin,
+                form=options.cpm_form,
+                sides=options.cpm_sides,
+                detach=options.cpm_detach,
+            )
+        if groups > 1 and options.orthogonality_weight:
+            losses["orthogonality"] = options.orthogonality_weight * orthogonality(
+                output.features, normalise=options.ort_normalise, pairs=options.orthogonality_pairs
+            )
+        pictures, enhanced, curves = output.pictures, output.enhanced, output.curves
+        if pictures is not None and enhanced is not None and curves is not None and len(pictures):
+            losses |= enhancement_losses(options, pictures, enhanced, curves)
         return losses
-
-    def _enhancement_losses(self, output: Output) -> dict[str, Tensor]:
-        options = self.options
-        if output.pictures is None or output.enhanced is None or output.curves is None or not len(output.pictures):
-            return {}
-        # Steps between maps at 1/s of the resolution are s times those between the pictures' own pixels.
-        scale = output.curves.shape[2] / output.pictures.shape[2]
-        exposed = exposure(output.enhanced, patch=options.exposure_patch, level=options.exposure_level)
-        weighted = {
-            "curve_smoothness": (options.curve_smoothness_weight * scale**2, curve_smoothness(output.curves)),
-            "exposure": (options.exposure_weight, exposed),
-            "colour": (options.colour_weight, colour_constancy(output.enhanced)),
-            "spatial": (options.spatial_weight, spatial_consistency(output.pictures, output.enhanced)),
-        }
-        return {name: weight * value for name, (weight, value) in weighted.items() if weight}
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
         """Vectors for search, (B, 2 G D + 2) float32 of unit length.
 
         The inner product of a visible and an infrared picture is the released code's sum over six (G = 3) similarity
-        matrices, divided by its largest possible value; see `join_parts`.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-            mirror: add the unit vectors of the horizontal mirror, part by part, without scaling the sums.
+        matrices, divided by its largest possible value; see `join_parts`. Unit vectors of the mirror are added part by
+        part, without scaling the sums.
         """
         parts = self._describe(images, modalities, camids)  # (2 G, B, D)
         largest, missing = 1, (1 - parts.square().sum(2)).round()  # a part of zeros lacks its whole length
@@ -294,11 +265,7 @@ class Method(nn.Module):
         return functional.normalize(torch.cat((output.features, output.embeddings)).float(), dim=2)
 
     def _brighten(self, images: Tensor) -> Tensor:
-        """Pictures as the illumination branch brightens them, clipped to 0..1.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-        """
+        """Pictures as the illumination branch brightens them, clipped to 0..1."""
         enhanced: Tensor = self.get_submodule("enhancer")(images)[0]
         return enhanced.float().clamp(0, 1)
 
@@ -328,19 +295,18 @@ class Method(nn.Module):
         if self.enhancer is not None:
             self.bright_stem.load_state_dict(self.network.stems[Modality.VISIBLE].state_dict())
 
-    def _load_released(self, state: Mapping[str, Tensor], source: str) -> None:
-        converted = from_official(state)
+    def _load_released(self, state: Tensors, source: str) -> None:
+        converted = OFFICIAL_FORMATS[FORMAT].read(state)
         theirs, own = converted.options["expand_after"], self.options.expand_after
         if theirs != own:
             raise CheckpointError(
                 f"{source}: is a released DEEN checkpoint of the variant for {VARIANTS[theirs]}, this network is the "
                 f"one for {VARIANTS[own]}; set method.expand_after: {theirs} or supply another file"
             )
-        expected = self.state_dict()
         used = {name: tensor for name, tensor in converted.state.items() if not name.startswith("neck.classifier.")}
         released = ("network.", "aggregation.", "expansion.", "neck.norm.")
-        check_names(used, [name for name in expected if name.startswith(released)], source)
-        check_shapes(used, {name: expected[name] for name in used}, source)
+        expected = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(released)}
+        check_tensors(used, expected, source)
         self.load_state_dict(used, strict=False)
 
 
@@ -369,11 +335,12 @@ def join_parts(parts: Tensor, weights: Tensor, missing: Tensor, modalities: Tens
 FORMAT = "deen-official"
 VARIANT_TENSOR = "DEE.FC1.weight"  # whose size tells the variant
 VARIANTS = {3: "SYSU-MM01 and LLCM", 2: "RegDB"}  # by the stage before the expansion
-RELEASED = ("backbone", "expansion", "aggregation", "illumination")  # options of which the layout holds one value only
+WIDTHS = {3: 1024, 2: 512}  # of that tensor
 
 
-def _renaming(expand_after: int) -> Renaming:
+def _renaming(options: Options) -> Renaming:
     """(our prefix, their prefix) of every used tensor."""
+    expand_after = options.expand_after
     letters = {"value": "g", "query": "theta", "key": "phi", "out": "W.0", "norm": "W.1"}
     aggregation = [
         (f"aggregation.{stage}.{block}.{ours}.", f"MFA{stage + 1}.{theirs_block}.{theirs}.")
@@ -390,56 +357,23 @@ def _renaming(expand_after: int) -> Renaming:
     return (*two_stream_renaming("network."), *aggregation, *expansion, *neck)
 
 
-def from_official(state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of the released code in our terms; its variant and class count are read from it.
-
-    Args:
-        state: its tensors. Those of the three ResNets that the released network never uses may be there or not.
-    Raises:
-        CheckpointError: another tensor is unknown, missing, or has another shape.
-    """
-    place = f"{FORMAT} checkpoint"
+def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, Any]]:
+    """The variant and the number of identities."""
     num_ids = read_tensor_size(state, "classifier.weight", place)
     width = read_tensor_size(state, VARIANT_TENSOR, place)
-    options = Options(expand_after=2 if width == 512 else 3)
-    with torch.device("meta"):
-        expected = Method(options, TrainingFacts(num_ids)).state_dict()
-    unused = unused_tensors(options.backbone, num_stages=options.expand_after + 1)
-    used = {name: tensor for name, tensor in state.items() if name not in unused}
-    renaming = _renaming(options.expand_after)
-    try:
-        converted = to_ours(used, expected, renaming, (), place)
-    except CheckpointError as error:
-        variant = VARIANTS[options.expand_after]
-        raise CheckpointError(f"{error} (read as the variant for {variant}, as DEE has {width} channels)") from None
-    return Converted("deen", asdict(options), num_ids, converted)
+    return Options(expand_after=2 if width == WIDTHS[2] else 3), {"num_ids": num_ids}
 
 
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ours in the layout of the released code; the tensors which that never uses are zeros.
-
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is not the released network (another backbone, no expansion or aggregation, a branch more).
-    """
-    for name in RELEASED:
-        value, released = options.get(name, getattr(Options, name)), getattr(Options, name)
-        if value != released:
-            raise CheckpointError(
-                f"method.{name}: {value!r} has no place in the released layout; only {released!r} fits it"
-            )
-    expand_after = int(options.get("expand_after", 3))
-    theirs = to_theirs(state, _renaming(expand_after), ())
-    theirs |= unused_tensors("resnet50", num_stages=expand_after + 1)
-    from_official(theirs)  # the same strict check
-    return theirs
+def _variant(options: Options) -> str:
+    expand_after = options.expand_after
+    return f" (read as the variant for {VARIANTS[expand_after]}, whose DEE has {WIDTHS[expand_after]} channels)"
 
 
-RECIPES_BY_IDS = {206: "deen_regdb", 395: "deen_sysu"}
 OFFICIAL_FORMATS = {
     FORMAT: OfficialFormat(
-        read=from_official, write=to_official, key="net", recipe="deen_llcm", recipes_by_ids=RECIPES_BY_IDS
+        FORMAT, "deen", Method, Options, read_architecture, _renaming, "deen_llcm",
+        {206: "deen_regdb", 395: "deen_sysu"}, "net",
+        lambda options, _: unused_tensors("resnet50", num_stages=options.expand_after + 1),
+        released=("backbone", "expansion", "aggregation", "illumination"), variant=_variant,
     )
-}
+}  # fmt: skip

@@ -1,26 +1,23 @@
 """IDE+: identity classification on a pooled backbone feature, the baseline of the IDF paper.
 
 Source: layumi/Person_reID_baseline_pytorch, as carried in the IDF release (Alexadlu/IDF).
-Differs: the backbone's dead 1000-way ImageNet classifier is not built (see `from_official`).
+Differs: the backbone's dead 1000-way ImageNet classifier is not built; exported checkpoints hold it as zeros.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch
-from tapetum.layers.backbones import Pooling, build_any_backbone, load_backbone
+from tapetum.layers.backbones import Pooling
 from tapetum.layers.branch import HeadOutput
-from tapetum.layers.heads import ClassBlock
 from tapetum.layers.normalisation import Normalisation
-from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
-from tapetum.methods._single_branch import SingleBranch
+from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
+from tapetum.methods._single_branch import BackboneBranch, SingleBranch
 
 SMALL = {"backbone": "test_resnet", "width": 16, "dropout": 0.0}  # for tests
 
@@ -48,44 +45,48 @@ class Options:
     )
 
 
-class Branch(nn.Module):
-    """The extractor: backbone and pooling (see `tapetum.layers.branch`)."""
+class ClassBlock(nn.Module):
+    """The head: linear, batch norm, dropout, linear; no activation between. The embedding is taken after the norm.
 
-    def __init__(self, options: Options, facts: TrainingFacts) -> None:
+    Computed in float32 also under autocast: batch statistics and class scores are cheap here and sensitive.
+
+    Source: IDF release, class "ClassBlock" (shared with the IDE+ baseline).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_ids: int,
+        *,
+        embedding_width: int = 512,
+        dropout: float = 0.5,
+        classifier_std: float = 0.001,
+    ) -> None:
         super().__init__()
-        self.options = options
-        self.backbone, self.gives = build_any_backbone(
-            options.backbone,
-            size=facts.size,
-            last_stride=options.last_stride,
-            patch_stride=options.patch_stride,
-            pooling=options.pooling,
-        )
-        self.width = self.gives.width
+        self.reduce = nn.Linear(width, embedding_width)
+        self.norm = nn.BatchNorm1d(embedding_width)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(embedding_width, num_ids)
+        nn.init.kaiming_normal_(self.reduce.weight, a=0, mode="fan_out")
+        nn.init.zeros_(self.reduce.bias)
+        nn.init.normal_(self.norm.weight, mean=1.0, std=0.02)
+        nn.init.zeros_(self.norm.bias)
+        nn.init.normal_(self.classifier.weight, std=classifier_std)
+        nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
-        """Pooled features, (B, width) float32.
+    def forward(self, feature: Tensor) -> HeadOutput:
+        """Embedding and class scores of (B, width) features."""
+        with torch.autocast(feature.device.type, enabled=False):
+            feature = feature.float()
+            embedding: Tensor = self.norm(self.reduce(feature))
+            return HeadOutput(feature, embedding, self.classifier(self.dropout(embedding)))
 
-        Args:
-            images: (B, 3, H, W), normalised.
-        """
-        return self.gives.pool(self.backbone(images))
 
-    def build_head(self, num_ids: int) -> nn.Module:
-        """The classifier head for this branch's features.
-
-        Args:
-            num_ids: number of classes.
-        """
-        return self.build_fused_head(self.width, num_ids)
+class Branch(BackboneBranch):
+    """The extractor: backbone and pooling."""
 
     def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
-        """The same head for another width.
-
-        Args:
-            width: of the feature.
-            num_ids: number of classes.
-        """
+        """The classifier head for features of a width."""
         options = self.options
         return ClassBlock(
             width,
@@ -100,55 +101,38 @@ class Branch(nn.Module):
         smoothing = self.options.label_smoothing
         return {"id": functional.cross_entropy(output.logits, batch.labels, label_smoothing=smoothing)}
 
-    def load_pretrained(self, source: str) -> None:
-        """Fill the backbone.
-
-        Args:
-            source: "imagenet", "package", "none" or a weights file.
-        """
-        load_backbone(self.backbone, self.options.backbone, source)
-
 
 class Method(SingleBranch):
     """IDE+: one branch and its head."""
 
-    def __init__(self, options: Options, facts: TrainingFacts) -> None:
-        super().__init__(options, Branch(options, facts), facts)
+    extractor = Branch
 
 
-# Checkpoints of the released baseline.
-RENAMING = (("branch.backbone.", "model."), *head_renaming("head.", "classifier."))
-DEAD = ("model.",)
+# Checkpoints of the released baseline, and what they have in common with IDF's.
+HEAD: Renaming = (("reduce.", "add_block.0."), ("norm.", "add_block.1."), ("classifier.", "classifier.0."))
+DEAD_CLASSIFIER = {"fc.weight": (1000, 2048), "fc.bias": (1000,)}  # torchvision's, carried but never used
 
 
-def from_official(state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of the released baseline in our terms.
+def head_renaming(ours: str, theirs: str) -> Renaming:
+    """Renaming of one classifier head, from its prefixes here and there."""
+    return tuple((ours + a, theirs + b) for a, b in HEAD)
 
-    Args:
-        state: its tensors; the class count and the embedding's width are read from them.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
-    """
-    place = "ide-official checkpoint"
+
+def dead_classifiers(*prefixes: str) -> dict[str, Tensor]:
+    """Those of the backbones with these prefixes, as zeros."""
+    return {prefix + name: torch.zeros(shape) for prefix in prefixes for name, shape in DEAD_CLASSIFIER.items()}
+
+
+def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, Any]]:
+    """The embedding's width and the number of identities."""
     num_ids = read_tensor_size(state, "classifier.classifier.0.weight", place)
-    options = Options(width=read_tensor_size(state, "classifier.add_block.0.weight", place))
-    with torch.device("meta"):
-        expected = Method(options, TrainingFacts(num_ids)).state_dict()
-    return Converted("ide", asdict(options), num_ids, to_ours(state, expected, RENAMING, DEAD, place))
+    return Options(width=read_tensor_size(state, "classifier.add_block.0.weight", place)), {"num_ids": num_ids}
 
 
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG001
-    """A state of ours in the layout of the released baseline.
-
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is not the released network (another backbone or width).
-    """
-    theirs = to_theirs(state, RENAMING, DEAD)
-    from_official(theirs)  # the same strict check
-    return theirs
-
-
-OFFICIAL_FORMATS = {"ide-official": OfficialFormat(read=from_official, write=to_official, recipe="ide_night600")}
+RENAMING = (("branch.backbone.", "model."), *head_renaming("head.", "classifier."))
+OFFICIAL_FORMATS = {
+    "ide-official": OfficialFormat(
+        "ide-official", "ide", Method, Options, read_architecture, lambda _: RENAMING, "ide_night600",
+        unused=lambda *_: dead_classifiers("model."), needs_unused=True,
+    )
+}  # fmt: skip

@@ -10,7 +10,7 @@ are not built; no picture files are written while training.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
@@ -22,23 +22,19 @@ from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option, read_options, require
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
+from tapetum.layers.bnneck import centres_of
 from tapetum.layers.branch import HeadOutput, whole_of
-from tapetum.layers.centres import centres_of
 from tapetum.layers.curve_net import CurveNet
-from tapetum.layers.fusion import BottleneckFusion, FusionActivation
 from tapetum.layers.normalisation import Normalisation, Normalise
-from tapetum.losses.colour import colour_constancy
-from tapetum.losses.curve_smoothness import curve_smoothness
 from tapetum.losses.distillation import distillation
-from tapetum.losses.exposure import exposure
-from tapetum.losses.reconstruction import reconstruction
-from tapetum.losses.spatial import spatial_consistency
 from tapetum.losses.structure import structural_dissimilarity
 from tapetum.methods import find_method
-from tapetum.methods._official import Converted, OfficialFormat, head_renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._enhancement import enhancement_losses
+from tapetum.methods._official import OfficialFormat, Tensors, read_tensor_size
+from tapetum.methods.ide import dead_classifiers, head_renaming
 
+FusionActivation = Literal["tanh_relu", "relu"]
 OWN_EXTRACTOR_OPTIONS = ("input_scale", "normalisation", "test_feature")  # IDF decides these for both branches
-
 
 SMALL = {"extractor_options": {"backbone": "test_resnet", "width": 16, "dropout": 0.0}, "curve_width": 4}  # for tests
 TRAINING_ONLY = ("centres",)  # of an extractor's heads
@@ -150,8 +146,6 @@ class Options:
 def extractor_settings(options: Options) -> tuple[ModuleType, Any]:
     """The extractor's module and its typed options.
 
-    Args:
-        options: of IDF.
     Raises:
         RecipeError: there is no such extractor, or an option of it is wrong.
     """
@@ -170,14 +164,51 @@ def extractor_settings(options: Options) -> tuple[ModuleType, Any]:
     return module, settings
 
 
+class BottleneckFusion(nn.Module):
+    """An autoencoder over the joined feature whose latent code is the fused feature.
+
+    Encoder: width -> width/2 -> latent; decoder: latent -> width/2 -> width, the last one linear.
+
+    Args:
+        activation: of the encoder: "tanh_relu" puts tanh after the first layer and ReLU after the second (released
+            code), "relu" puts ReLU after both (paper). The decoder has ReLU between its layers either way.
+    Source: IDF release, class "BFM"; linear layers keep PyTorch's initialisation.
+    """
+
+    def __init__(self, width: int, latent_width: int, activation: FusionActivation = "tanh_relu") -> None:
+        super().__init__()
+        first = nn.Tanh() if activation == "tanh_relu" else nn.ReLU()
+        self.encoder = nn.Sequential(
+            nn.Linear(width, width // 2), first, nn.Linear(width // 2, latent_width), nn.ReLU()
+        )
+        self.decoder = nn.Sequential(nn.Linear(latent_width, width // 2), nn.ReLU(), nn.Linear(width // 2, width))
+
+    def forward(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """The fused feature, (B, latent_width), and the reconstruction of what was joined, (B, width), float32."""
+        latent = self.encoder(joined)
+        return latent.float(), self.decoder(latent).float()
+
+
+def reconstruction(decoded: Tensor, target: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    """Squared error of (B, D); the target is not detached, so that it too is drawn towards what can be reconstructed.
+
+    Args:
+        reduction: "mean" over all elements (released code), or "sum" over the elements and mean over the batch (the
+            paper's squared norm; D times larger).
+    Source: IDF release, loss of the bottleneck fusion model.
+    """
+    errors = (decoded - target).square()
+    return errors.mean() if reduction == "mean" else errors.sum(1).mean()
+
+
 @dataclass(frozen=True)
 class Output:
-    """What the network gives.
+    """What the network gives; enhanced pictures and curves are None without DCE-Net.
 
     Attributes:
         pictures: (B, 3, H, W) as DCE-Net saw them.
-        enhanced: (B, 3, H, W) brightened pictures, not clipped; None without DCE-Net.
-        curves: (B, 24, h, w) curve maps at the resolution they were estimated at; None without DCE-Net.
+        enhanced: (B, 3, H, W) brightened pictures, not clipped.
+        curves: (B, 24, h, w) curve maps at the resolution they were estimated at.
         joined: (B, 2 width) features of both streams, enhanced first; None without a fusion.
         decoded: (B, 2 width) reconstruction of `joined`; None without the bottleneck.
         features: e, v, f -> (B, width) pooled feature or latent code.
@@ -237,13 +268,7 @@ class Method(nn.Module):
         self.heads = nn.ModuleDict(heads)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:
-        """Enhanced pictures, features and class scores.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-        """
+        """Enhanced pictures, features and class scores."""
         options = self.options
         pictures = images.contiguous()  # the curves are applied plane by plane, see `apply_curves`
         if options.input_scale != 1:
@@ -289,73 +314,55 @@ class Method(nn.Module):
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Identity losses of each head, the four of DCE-Net, reconstruction and distillation, already weighted.
 
-        Terms whose parts the options leave out are left out too. All are computed in float32.
+        Terms whose parts the options leave out are left out too.
         """
         options = self.options
         names = {"e": "enhanced", "v": "night", "f": "fused"}
-        with torch.autocast(output.pictures.device.type, enabled=False):
-            losses = {
-                f"{loss}_{names[head]}": value
-                for head, made in output.heads.items()
-                for loss, value in self.second.losses(made, batch, self.heads[head]).items()
-            }
-            losses |= self._enhancement_losses(output)
-            if output.joined is not None and output.decoded is not None and options.reconstruction_weight:
-                losses["reconstruction"] = options.reconstruction_weight * reconstruction(
-                    output.decoded, output.joined, reduction=options.reconstruction_reduction
+        losses = {
+            f"{loss}_{names[head]}": value
+            for head, made in output.heads.items()
+            for loss, value in self.second.losses(made, batch, self.heads[head]).items()
+        }
+        losses |= self._enhancement_losses(output)
+        if output.joined is not None and output.decoded is not None and options.reconstruction_weight:
+            losses["reconstruction"] = options.reconstruction_weight * reconstruction(
+                output.decoded, output.joined, reduction=options.reconstruction_reduction
+            )
+        students = [made.first_logits for name, made in output.heads.items() if name != "f"]
+        if "f" in output.heads and students and options.distillation_weight:
+            divergences = [
+                distillation(
+                    student,
+                    output.heads["f"].first_logits,  # detached inside, unless distillation_detach is off
+                    temperature=options.distillation_temperature,
+                    detach_teacher=options.distillation_detach,
+                    reduction=options.distillation_reduction,
                 )
-            students = [made.first_logits for name, made in output.heads.items() if name != "f"]
-            if "f" in output.heads and students and options.distillation_weight:
-                divergences = [
-                    distillation(
-                        student,
-                        output.heads["f"].first_logits,  # detached inside, unless distillation_detach is off
-                        temperature=options.distillation_temperature,
-                        detach_teacher=options.distillation_detach,
-                        reduction=options.distillation_reduction,
-                    )
-                    for student in students
-                ]
-                losses["distillation"] = options.distillation_weight * torch.stack(divergences).sum()
+                for student in students
+            ]
+            losses["distillation"] = options.distillation_weight * torch.stack(divergences).sum()
         return losses
 
     def _enhancement_losses(self, output: Output) -> dict[str, Tensor]:
         options = self.options
         if output.enhanced is None or output.curves is None or options.enhancer_frozen:
             return {}
-        losses = {}
-        if options.curve_smoothness_weight:
-            # Steps between maps at 1/s of the resolution are s times those between the pictures' own pixels.
-            scale = output.curves.shape[2] / output.pictures.shape[2]
-            losses["curve_smoothness"] = (options.curve_smoothness_weight * scale**2) * curve_smoothness(
-                output.curves, reading=options.curve_smoothness_reading
-            )
-        if options.exposure_weight:
-            losses["exposure"] = options.exposure_weight * exposure(
-                output.enhanced,
-                patch=options.exposure_patch,
-                level=options.exposure_level,
-                power=options.exposure_power,
-            )
-        if options.colour_weight:
-            losses["colour"] = options.colour_weight * colour_constancy(output.enhanced, reading=options.colour_reading)
-        if options.spatial_weight:
-            losses["spatial"] = options.spatial_weight * spatial_consistency(
-                output.pictures, output.enhanced, reading=options.spatial_reading
-            )
+        losses = enhancement_losses(
+            options,
+            output.pictures,
+            output.enhanced,
+            output.curves,
+            power=options.exposure_power,
+            smoothness=options.curve_smoothness_reading,
+            colour=options.colour_reading,
+            spatial=options.spatial_reading,
+        )
         if options.structure_weight:
             losses["structure"] = options.structure_weight * structural_dissimilarity(output.pictures, output.enhanced)
         return losses
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length: [e, v, f] joined, summed with the mirror, scaled once.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            modalities: (B,) int64.
-            camids: (B,) int64.
-            mirror: add the raw vector of the horizontal mirror.
-        """
+        """Vectors for search, (B, D) float32 of unit length: [e, v, f] joined, summed with the mirror, scaled once."""
         vectors = self._describe(images, modalities, camids)
         if mirror:
             vectors = vectors + self._describe(images.flip(3), modalities, camids)
@@ -364,20 +371,14 @@ class Method(nn.Module):
     def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         output = self.forward(images, modalities, camids)
         of_head = self.options.test_feature == "head"
-        return torch.cat(
-            [
-                output.heads[name].embedding.float() if of_head else output.features[name].float()
-                for name in self.options.search_branches()
-            ],
-            dim=1,
-        )
+        vectors = [
+            output.heads[name].embedding if of_head else output.features[name]
+            for name in self.options.search_branches()
+        ]
+        return torch.cat([vector.float() for vector in vectors], dim=1)
 
     def enhance(self, images: Tensor) -> Tensor:
-        """Pictures as DCE-Net brightens them, clipped to 0..1; unchanged in an ablation without DCE-Net.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-        """
+        """Pictures as DCE-Net brightens them, clipped to 0..1; unchanged in an ablation without DCE-Net."""
         enhanced, _ = self._enhance(images * self.options.input_scale)
         return images if enhanced is None else enhanced.float().clamp(0, 1)
 
@@ -404,11 +405,7 @@ class Method(nn.Module):
         return {name: parameters for name, parameters in groups.items() if parameters}
 
     def load_pretrained(self, source: str) -> None:
-        """Give both extractors the same weights, and DCE-Net its own where the options name a file.
-
-        Args:
-            source: "imagenet", "package", "none" (DCE-Net only) or a weights file for the backbone.
-        """
+        """Give both extractors the same weights, and DCE-Net its own where the options name a file."""
         self.second.load_pretrained(source)
         if self.night is not None:
             self.night.load_pretrained(source)
@@ -432,38 +429,18 @@ RENAMING = (
     *head_renaming("heads.e.", "classifier_e."),
     *head_renaming("heads.f.", "classifier_f."),
 )
-DEAD = ("model_v.", "model_e.")
 
 
-def from_official(state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of the released code in our terms.
-
-    Args:
-        state: its tensors; the class count and the embedding's width are read from them.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
-    """
-    place = "idf-official checkpoint"
+def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, Any]]:
+    """The embedding's width and the number of identities."""
     num_ids = read_tensor_size(state, "classifier_f.classifier.0.weight", place)
     width = read_tensor_size(state, "classifier_f.add_block.0.weight", place)
-    options = Options(extractor_options={"width": width})
-    with torch.device("meta"):
-        expected = Method(options, TrainingFacts(num_ids)).state_dict()
-    return Converted("idf", asdict(options), num_ids, to_ours(state, expected, RENAMING, DEAD, place))
+    return Options(extractor_options={"width": width}), {"num_ids": num_ids}
 
 
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG001
-    """A state of ours in the layout of the released code.
-
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is not the released network (another backbone, extractor, fusion or width).
-    """
-    theirs = to_theirs(state, RENAMING, DEAD)
-    from_official(theirs)  # the same strict check
-    return theirs
-
-
-OFFICIAL_FORMATS = {"idf-official": OfficialFormat(read=from_official, write=to_official, recipe="idf_official")}
+OFFICIAL_FORMATS = {
+    "idf-official": OfficialFormat(
+        "idf-official", "idf", Method, Options, read_architecture, lambda _: RENAMING, "idf_official",
+        unused=lambda *_: dead_classifiers("model_v.", "model_e."), needs_unused=True,
+    )
+}  # fmt: skip

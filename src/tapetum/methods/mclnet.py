@@ -58,12 +58,7 @@ class Options(agw_vi.Options):
 
 
 class Confuser(nn.Module):
-    """Scores of the two modalities from a pooled feature: two linear layers without activation, then batch norm.
-
-    Args:
-        width: of the feature.
-        hidden: width between the two layers.
-    """
+    """Scores of the two modalities from a pooled feature: two linear layers without activation, then batch norm."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -72,23 +67,13 @@ class Confuser(nn.Module):
         self.norm = nn.BatchNorm1d(len(Modality))
 
     def forward(self, feature: Tensor) -> Tensor:
-        """(B, 2) scores.
-
-        Args:
-            feature: (B, width).
-        """
+        """(B, 2) scores of (B, width) features."""
         scores: Tensor = self.norm(self.score(self.reduce(feature)))
         return scores
 
 
 class ClassPoints(nn.Module):
-    """A point for each class, among the embeddings.
-
-    Args:
-        count: classes.
-        width: of the embedding.
-        learned: whether the points are weights; otherwise they stay where they began.
-    """
+    """A point for each class, among the embeddings; weights if learned, otherwise they stay where they began."""
 
     points: Tensor
 
@@ -123,8 +108,6 @@ def aggregate_marginally(
         margin: sigma.
         separation: rho; a single centre has none to keep.
         nearest_weight: the nearest picture of a class counts as if it were so many; None: as many as the class has.
-    Returns:
-        () scalar.
     """
     own = (embeddings - centres[classes]).square().sum(1)
     same = classes[:, None] == classes[None, :]
@@ -173,15 +156,10 @@ class Method(agw_vi.Method):
         return self.confuser_losses(output, batch) | self.network_losses(output, batch)
 
     def confuser_losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
-        """The confuser's cross-entropy on features that learn nothing from it.
-
-        Raises:
-            TrainingError: the training cameras are not known.
-        """
+        """The confuser's cross-entropy on features that learn nothing from it."""
         self._require_cameras()
-        with torch.autocast(output.feature.device.type, enabled=False):
-            scores = self.confuser(output.feature.detach())
-            return {"modality": functional.cross_entropy(scores, batch.modalities)}
+        scores = self.confuser(output.feature.detach())
+        return {"modality": functional.cross_entropy(scores, batch.modalities)}
 
     def network_losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
         """AGW's, the distance of the confuser from indecision, and aggregation around the centres.
@@ -192,19 +170,18 @@ class Method(agw_vi.Method):
         self._require_cameras()
         options = self.options
         losses = super().losses(output, batch)
-        with torch.autocast(output.feature.device.type, enabled=False):
-            scores = self._judge(output.feature)
-            confusion = functional.cross_entropy(scores, torch.full_like(scores, 1 / len(Modality)))
-            losses["confusion"] = options.confusion_weight * confusion
-            for name, classes, weight, nearest_weight in (
-                ("id", batch.labels, options.id_centre_weight, options.nearest_weight),
-                ("camera", self._place_cameras(batch.camids), options.camera_centre_weight, None),
-            ):
-                loss = aggregate_marginally(
-                    output.embedding, classes, cast(ClassPoints, self.centres[name]).points,
-                    margin=options.centre_margin, separation=options.centre_separation, nearest_weight=nearest_weight,
-                )  # fmt: skip
-                losses[f"{name}_centres"] = weight * loss
+        scores = self._score_apart(output.feature)
+        confusion = functional.cross_entropy(scores, torch.full_like(scores, 1 / len(Modality)))
+        losses["confusion"] = options.confusion_weight * confusion
+        for name, classes, weight, nearest_weight in (
+            ("id", batch.labels, options.id_centre_weight, options.nearest_weight),
+            ("camera", self._place_cameras(batch.camids), options.camera_centre_weight, None),
+        ):
+            loss = aggregate_marginally(
+                output.embedding, classes, cast(ClassPoints, self.centres[name]).points,
+                margin=options.centre_margin, separation=options.centre_separation, nearest_weight=nearest_weight,
+            )  # fmt: skip
+            losses[f"{name}_centres"] = weight * loss
         return losses
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
@@ -212,11 +189,11 @@ class Method(agw_vi.Method):
         apart = {"confuser": list(self.confuser.parameters())}
         if self.options.centres == "learned":
             apart["centres"] = list(self.centres.parameters())
-        taken = {id(parameter) for parameters in apart.values() for parameter in parameters}
+        own = {id(parameter) for parameters in apart.values() for parameter in parameters}
         groups = super().parameter_groups()
-        return {name: [each for each in groups[name] if id(each) not in taken] for name in groups} | apart
+        return {name: [each for each in groups[name] if id(each) not in own] for name in groups} | apart
 
-    def _judge(self, feature: Tensor) -> Tensor:
+    def _score_apart(self, feature: Tensor) -> Tensor:
         """The confuser's scores, for gradients of the feature alone; its weights and statistics stay untouched."""
         state = {name: value.clone() for name, value in self.confuser.state_dict().items()}
         scores: Tensor = torch.func.functional_call(self.confuser, state, (feature,))
@@ -242,10 +219,9 @@ class Method(agw_vi.Method):
 
 
 # Checkpoints of the release: AGW's tensors; confuser and centres are not kept there.
-LAYOUT = "mclnet-official"
 RECIPES_BY_IDS = {206: "mclnet_regdb"}
 OFFICIAL_FORMATS = {
-    LAYOUT: agw_vi.released_format(
-        "mclnet", Options(), "mclnet_sysu", RECIPES_BY_IDS, layout=LAYOUT, left_out=TRAINING_ONLY
+    "mclnet-official": agw_vi.released_format(
+        "mclnet", Method, Options, "mclnet_sysu", RECIPES_BY_IDS, ("confuser.", "centres.")
     )
 }

@@ -8,8 +8,8 @@ Mirrored pictures are not part of its test; where a recipe asks for them, raw ve
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
@@ -26,7 +26,7 @@ from tapetum.layers.branch import Features, HeadOutput
 from tapetum.layers.normalisation import Normalisation
 from tapetum.layers.tokens import TokenBackbone, patch_grid
 from tapetum.losses.triplet import batch_hard_triplet
-from tapetum.methods._official import Converted, OfficialFormat, Renaming, read_tensor_size, to_ours, to_theirs
+from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
 from tapetum.methods._single_branch import SingleBranch
 
 SMALL = {"backbone": "test_vit", "drop_path": 0.0}  # for tests
@@ -64,9 +64,6 @@ class Options:
 class CameraVectors(nn.Module):
     """A learned vector for each training camera; any other camera has their mean.
 
-    Args:
-        camids: of the training pictures, in order.
-        width: of a vector.
     Source: TransReID, side information embedding.
     """
 
@@ -77,11 +74,7 @@ class CameraVectors(nn.Module):
         self.register_buffer("camids", torch.tensor(camids, dtype=torch.int64), persistent=False)
 
     def forward(self, camids: Tensor) -> Tensor:
-        """Vectors, (B, 1, width).
-
-        Args:
-            camids: (B,) int64.
-        """
+        """Vectors, (B, 1, width)."""
         same = camids[:, None] == cast(Tensor, self.camids)
         shares = torch.where(same.any(1, keepdim=True), same.to(self.vectors.dtype), 1 / same.shape[1])
         with torch.autocast(self.vectors.device.type, enabled=False):
@@ -89,12 +82,7 @@ class CameraVectors(nn.Module):
 
 
 class LastBlock(nn.Module):
-    """The last block of a transformer and the norm behind it, of which there is a copy for the whole and one for parts.
-
-    Args:
-        block: of the transformer.
-        norm: behind it.
-    """
+    """The last block of a transformer and the norm behind it; there is a copy for the whole and one for parts."""
 
     def __init__(self, block: nn.Module, norm: nn.Module) -> None:
         super().__init__()
@@ -164,12 +152,7 @@ class Branch(nn.Module):
                 )
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Features:  # noqa: ARG002
-        """Class tokens of the whole, (B, width), and of the parts, (B, parts, width), float32.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-            camids: (B,) int64; a camera that was not trained counts as the mean of those that were.
-        """
+        """Class tokens of the whole, (B, width), and of the parts, (B, parts, width), float32."""
         tokens = self.backbone.embed(images)
         if self.cameras is not None:
             tokens = tokens + self.options.sie_weight * self.cameras(camids)
@@ -194,20 +177,11 @@ class Branch(nn.Module):
         return torch.cat([classes, stretches], 2).flatten(0, 1)
 
     def build_head(self, num_ids: int) -> nn.Module:
-        """A neck and classifier for the whole and for each part.
-
-        Args:
-            num_ids: number of classes.
-        """
+        """A neck and classifier for the whole and for each part."""
         return Head(self.width, num_ids, parts=self.options.parts if self.options.jigsaw else 0)
 
     def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
-        """One neck and classifier.
-
-        Args:
-            width: of the feature.
-            num_ids: number of classes.
-        """
+        """One neck and classifier."""
         return BNNeck(width, num_ids)
 
     def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
@@ -215,24 +189,19 @@ class Branch(nn.Module):
         features, scores = output.feature[None], output.logits.reshape(-1, *output.logits.shape[-2:])
         if output.parts is not None:
             features = torch.cat([features, output.parts.transpose(0, 1)])
-        losses = _whole_and_parts("id", [self._identity_loss(each, batch) for each in scores])
-        if self.options.triplet_weight:
-            losses |= _whole_and_parts("triplet", [self._triplet_loss(each, batch) for each in features])
+        options, labels = self.options, batch.labels
+        identity = [functional.cross_entropy(each, labels, label_smoothing=options.label_smoothing) for each in scores]
+        losses = _whole_and_parts("id", identity)
+        if options.triplet_weight:
+            triplets = [
+                options.triplet_weight * batch_hard_triplet(each, labels, margin=options.triplet_margin)
+                for each in features
+            ]
+            losses |= _whole_and_parts("triplet", triplets)
         return losses
 
-    def _identity_loss(self, scores: Tensor, batch: Batch) -> Tensor:
-        return functional.cross_entropy(scores, batch.labels, label_smoothing=self.options.label_smoothing)
-
-    def _triplet_loss(self, features: Tensor, batch: Batch) -> Tensor:
-        hardest = batch_hard_triplet(features, batch.labels, margin=self.options.triplet_margin)
-        return self.options.triplet_weight * hardest
-
     def load_pretrained(self, source: str) -> None:
-        """Fill the backbone; both copies of the last block and norm start from the same.
-
-        Args:
-            source: "imagenet", "package", "none" or a weights file.
-        """
+        """Fill the backbone; both copies of the last block and norm start from the same."""
         if source == "none":
             return
         trained = self._build_backbone()
@@ -246,24 +215,14 @@ class Branch(nn.Module):
 
 
 class Head(nn.Module):
-    """A neck and classifier for the whole and one for each part, with statistics of their own.
-
-    Args:
-        width: of each feature.
-        num_ids: number of classes.
-        parts: 0 or more.
-    """
+    """A neck and classifier for the whole and one for each part, with statistics of their own."""
 
     def __init__(self, width: int, num_ids: int, *, parts: int) -> None:
         super().__init__()
         self.necks = nn.ModuleList(BNNeck(width, num_ids) for _ in range(1 + parts))
 
     def forward(self, features: Features) -> HeadOutput:
-        """Scores of all classifiers, the whole's first; the embedding is the normed features, joined.
-
-        Args:
-            features: of the whole and of as many parts as the head is for.
-        """
+        """Scores of all classifiers, the whole's first; the embedding is the normed features, joined."""
         parts = [] if features.parts is None else list(features.parts.unbind(1))
         made: list[HeadOutput] = [
             neck(feature) for neck, feature in zip(self.necks, [features.whole, *parts], strict=True)
@@ -279,8 +238,7 @@ class Head(nn.Module):
 class Method(SingleBranch):
     """One branch and its head; which camera took a picture is part of what describes it."""
 
-    def __init__(self, options: Options, facts: TrainingFacts) -> None:
-        super().__init__(options, Branch(options, facts), facts)
+    extractor = Branch
 
     def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
         output = self.forward(images, modalities, camids)
@@ -294,11 +252,6 @@ def jigsaw_order(number: int, shift: int, groups: int) -> Tensor:
 
     The first ``shift - 1`` move to the end. Then as many stretches as there are groups lie one above the other and are
     read column by column; where they are not of equal length the last but one patch fills up the last.
-
-    Args:
-        number: of patches.
-        shift: the patch that comes first, counted from 1.
-        groups: stretches.
     """
     order = [*range(shift - 1, number), *range(shift - 1)]
     order += order[-2:-1] * (-number % groups)
@@ -306,11 +259,7 @@ def jigsaw_order(number: int, shift: int, groups: int) -> Tensor:
 
 
 def join_parts(features: Sequence[Tensor]) -> Tensor:
-    """(B, sum of widths): the whole's and those of the parts, which are divided by their number.
-
-    Args:
-        features: (B, width) each, the whole's first.
-    """
+    """(B, sum of widths): the whole's, which comes first, and those of the parts, which are divided by their number."""
     whole, *parts = features
     return torch.cat([whole, *(part / len(parts) for part in parts)], 1)
 
@@ -338,11 +287,7 @@ FIRST_CAMID = 1  # released code counts cameras from 0, the data sets from 1
 
 
 def renaming(options: Options) -> Renaming:
-    """Our prefixes and the release's.
-
-    Args:
-        options: of the network.
-    """
+    """Our prefixes and the release's."""
     whole, local = ("b1.0.", "b1.1."), ("b2.0.", "b2.1.")
     if not options.jigsaw:
         whole = (f"base.blocks.{DEPTH - 1}.", "base.norm.")
@@ -363,50 +308,22 @@ def _suffix(number: int) -> str:
     return f"_{number}" if number else ""
 
 
-def unused_tensors(options: Options, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a released checkpoint carries and never uses, as zeros.
-
-    Args:
-        options: of the network.
-        state: released tensors, which tell widths.
-    """
-    width = state["base.cls_token"].shape[-1]
+def unused_tensors(options: Options, theirs: Tensors) -> dict[str, Tensor]:
+    """What a released checkpoint carries and never uses, as zeros; widths are those of the used tensors."""
+    width = theirs["base.cls_token"].shape[-1]
     unused = {"base.fc.weight": torch.zeros(CLASSES, width), "base.fc.bias": torch.zeros(CLASSES)}
     if options.jigsaw:
-        for name, tensor in state.items():
-            for ours, theirs in (("b1.0.", f"base.blocks.{DEPTH - 1}."), ("b1.1.", "base.norm.")):
+        for name, tensor in theirs.items():
+            for ours, place in (("b1.0.", f"base.blocks.{DEPTH - 1}."), ("b1.1.", "base.norm.")):
                 if name.startswith(ours):
-                    unused[theirs + name.removeprefix(ours)] = torch.zeros_like(tensor)
+                    unused[place + name.removeprefix(ours)] = torch.zeros(tensor.shape, dtype=tensor.dtype)
     return unused
 
 
-def from_official(state: Mapping[str, Tensor]) -> Converted:
-    """A checkpoint of the release in our terms, with or without its cameras' vectors and parts.
-
-    Args:
-        state: its tensors, whose names may begin with "module."; classes, cameras, pictures' size and patches' stride
-            are read from them, and what the release never uses is left out.
-    Raises:
-        CheckpointError: a tensor is unknown, missing, or has another shape.
-    """
-    place = f"{LAYOUT} checkpoint"
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, Any]]:
+    """Identities, cameras, pictures' size and patches' stride, with or without cameras' vectors and parts."""
     num_ids = read_tensor_size(state, "classifier.weight", place)
     cameras = read_tensor_size(state, "base.sie_embed", place) if "base.sie_embed" in state else 0
-    options, size = _read_architecture(state, place, sie=bool(cameras))
-    facts = TrainingFacts(num_ids, tuple(range(FIRST_CAMID, FIRST_CAMID + cameras)), size)
-    unused = unused_tensors(options, state)
-    missing = [name for name in unused if name not in state]
-    if missing:
-        raise CheckpointError(f"{place}: tensor {missing[0]!r} is missing; supply a whole file of the release")
-    used = {name: tensor for name, tensor in state.items() if name not in unused}
-    with torch.device("meta"):
-        expected = Method(options, facts).state_dict()
-    ours = to_ours(used, expected, renaming(options), (), place)
-    return Converted("transreid", asdict(options), num_ids, ours, camids=facts.camids, size=size)
-
-
-def _read_architecture(state: Mapping[str, Tensor], place: str, *, sie: bool) -> tuple[Options, tuple[int, int]]:
     read_tensor_size(state, "base.cls_token", place)
     read_tensor_size(state, "base.pos_embed", place)
     width, places = int(state["base.cls_token"].shape[-1]), state["base.pos_embed"].shape
@@ -425,28 +342,14 @@ def _read_architecture(state: Mapping[str, Tensor], place: str, *, sie: bool) ->
         )
     size, stride = grids[number]
     jigsaw = any(name.startswith("b1.") for name in state)
-    return Options(backbone=BACKBONES[width], patch_stride=stride, sie=sie, jigsaw=jigsaw), size
+    options = Options(backbone=BACKBONES[width], patch_stride=stride, sie=bool(cameras), jigsaw=jigsaw)
+    camids = tuple(range(FIRST_CAMID, FIRST_CAMID + cameras))
+    return options, {"num_ids": num_ids, "camids": camids, "size": size}
 
 
-def to_official(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ours in the layout of the release; what that carries and never uses is zero.
-
-    Args:
-        options: the method's options.
-        state: the method's state.
-    Raises:
-        CheckpointError: it is none of the released networks.
-    """
-    settings = Options(**options)
-    theirs = to_theirs(state, renaming(settings), ())
-    theirs |= unused_tensors(settings, theirs)
-    from_official(theirs)  # the same strict check
-    return theirs
-
-
-RECIPES_BY_IDS = {751: "transreid_market1501"}
 OFFICIAL_FORMATS = {
     LAYOUT: OfficialFormat(
-        read=from_official, write=to_official, recipe="transreid_night600", recipes_by_ids=RECIPES_BY_IDS
+        LAYOUT, "transreid", Method, Options, read_architecture, renaming, "transreid_night600",
+        {751: "transreid_market1501"}, unused=unused_tensors, needs_unused=True,
     )
-}
+}  # fmt: skip

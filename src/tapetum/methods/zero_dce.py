@@ -12,7 +12,6 @@ not have, are the mean curves: they say how a picture was lit, not who is on it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from tapetum.core.errors import CheckpointError
@@ -21,10 +20,7 @@ from tapetum.core.options import option
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.curve_net import CurveNet
-from tapetum.losses.colour import colour_constancy
-from tapetum.losses.curve_smoothness import curve_smoothness
-from tapetum.losses.exposure import exposure
-from tapetum.losses.spatial import spatial_consistency
+from tapetum.methods._enhancement import enhancement_losses
 
 SMALL = {"curve_width": 4}  # for tests
 
@@ -45,13 +41,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Output:
-    """What the network gives.
-
-    Attributes:
-        pictures: (B, 3, H, W) as given.
-        enhanced: (B, 3, H, W) brightened, not clipped.
-        curves: (B, 24, H, W) curve maps.
-    """
+    """Pictures as given and brightened (not clipped), (B, 3, H, W), and the curve maps, (B, 24, H, W)."""
 
     pictures: Tensor
     enhanced: Tensor
@@ -71,49 +61,23 @@ class Method(nn.Module):
                 nn.init.normal_(module.weight, std=options.weight_std)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:  # noqa: ARG002
-        """Enhanced pictures and their curves.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-        """
+        """Enhanced pictures and their curves."""
         enhanced, curves = self.enhancer(images)
         return Output(images, enhanced, curves)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
-        """The four terms, weighted, in float32.
-
-        Args:
-            batch: not used: there are no labels.
-        """
-        options = self.options
-        with torch.autocast(output.pictures.device.type, enabled=False):
-            enhanced = output.enhanced.float()
-            return {
-                "curve_smoothness": options.curve_smoothness_weight * curve_smoothness(output.curves.float()),
-                "exposure": options.exposure_weight
-                * exposure(enhanced, patch=options.exposure_patch, level=options.exposure_level),
-                "colour": options.colour_weight * colour_constancy(enhanced),
-                "spatial": options.spatial_weight * spatial_consistency(output.pictures, enhanced),
-            }
+        """The four terms, weighted; there are no labels."""
+        return enhancement_losses(self.options, output.pictures, output.enhanced, output.curves)
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:  # noqa: ARG002
-        """The mean curve of each picture, (B, 24) float32 of unit length.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-            mirror: add the curves of the horizontal mirror.
-        """
+        """The mean curve of each picture, (B, 24) float32 of unit length; with `mirror`, of its mirror, too."""
         means = self.enhancer.curves(images).float().mean((2, 3))
         if mirror:
             means = means + self.enhancer.curves(images.flip(3)).float().mean((2, 3))
         return normalise(means)
 
     def enhance(self, images: Tensor) -> Tensor:
-        """Brightened pictures, clipped to 0..1.
-
-        Args:
-            images: (B, 3, H, W) float32 in 0..1.
-        """
+        """Brightened pictures, clipped to 0..1."""
         enhanced: Tensor = self.enhancer(images)[0]
         return enhanced.float().clamp(0, 1)
 
@@ -124,8 +88,6 @@ class Method(nn.Module):
     def load_pretrained(self, source: str) -> None:
         """Fill the network from a Zero-DCE snapshot; there are no ImageNet weights for it.
 
-        Args:
-            source: a weights file, or "none".
         Raises:
             CheckpointError: "imagenet", or the file holds no such network.
         """

@@ -19,7 +19,7 @@ from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.method import Method, TrainingFacts
 from tapetum.layers.normalisation import Normalise
-from tapetum.layers.weights import check_names, check_shapes
+from tapetum.layers.weights import check_tensors
 from tapetum.methods import build_method
 from tapetum.runs.run_folder import RunFolder
 
@@ -258,6 +258,5 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None
         CheckpointError: the first missing, unexpected or misshapen tensor is named.
     """
     own = network.state_dict()
-    check_names(tensors, own, str(place))
-    check_shapes(tensors, own, str(place))
+    check_tensors(tensors, own, str(place))
     network.load_state_dict(dict(tensors))

@@ -1,4 +1,4 @@
-"""What a training is looked at by while it runs: people set aside, or, where a recipe says so, the test set itself.
+"""What a training is validated on while it runs: people set aside, or, where a recipe says so, the test set itself.
 
 Held-out people of a visible-infrared data set are searched for across the modalities, as its protocol is.
 """
@@ -26,43 +26,28 @@ BOTH = {Modality.VISIBLE, Modality.INFRARED}
 
 
 @dataclass(frozen=True)
-class Look:
-    """Pictures by which an epoch is judged.
+class Validation:
+    """Pictures on which epochs are evaluated."""
 
-    Attributes:
-        query, gallery: the pictures; junk rules take a query that is also in the gallery out of its own ranking.
-        protocol: the rules, without anything left to draw.
-        at_test: these are the pictures of the test set.
-    """
-
-    query: tuple[Record, ...]
+    query: tuple[Record, ...]  # may be in the gallery, too: junk rules take them out of their own ranking
     gallery: tuple[Record, ...]
-    protocol: Protocol
+    protocol: Protocol  # without anything left to draw
     at_test: bool = False
 
 
-@dataclass(frozen=True)
-class Holdout:
-    """Training records in two parts.
-
-    Attributes:
-        train: what remains to train on.
-        look: the first picture of each held-out person under each camera searches in every picture of these people;
-            where the protocol wants two modalities, in those of the other one.
-    """
-
-    train: tuple[Record, ...]
-    look: Look
-
-
-def split_holdout(records: Sequence[Record], ids: float, seed: int, protocol: Protocol = PROTOCOL) -> Holdout:
+def split_holdout(
+    records: Sequence[Record], ids: float, seed: int, protocol: Protocol = PROTOCOL
+) -> tuple[list[Record], Validation]:
     """Set identities aside, at random but always the same ones for the same seed.
 
+    The first picture of each held-out person under each camera searches in every picture of these people; where the
+    protocol wants two modalities, in those of the other one.
+
     Args:
-        records: training pictures.
         ids: a fraction of the identities below 1 (at least two are taken), or a whole number of them.
-        seed: of the run.
         protocol: of the test; its modalities decide who searches in what, and where they differ its junk rules hold.
+    Returns:
+        The records that remain to train on, and the others.
     Raises:
         TrainingError: too few identities, or no held-out person can be searched for.
     """
@@ -74,47 +59,44 @@ def split_holdout(records: Sequence[Record], ids: float, seed: int, protocol: Pr
             "to train on; lower it, or use selection.rule = last"
         )
     order = numpy_generator(seed, "holdout").permutation(len(pids))
-    chosen = {pids[row] for row in order[:count]}
-    aside = sorted((r for r in records if r.pid in chosen), key=lambda r: (r.pid, r.camid, r.path.name))
-    rules = _holdout_rules(protocol)
-    query = [replace(record, split="query") for record in aside if _is_of(record, rules.query_modality)]
-    gallery = [replace(record, split="gallery") for record in aside if _is_of(record, rules.gallery_modality)]
+    held_out = {pids[row] for row in order[:count]}
+    aside = sorted((r for r in records if r.pid in held_out), key=lambda r: (r.pid, r.camid, r.path.name))
+    across = {protocol.query_modality, protocol.gallery_modality} == BOTH
+    rules = replace(PROTOCOL, query_modality=protocol.query_modality, gallery_modality=protocol.gallery_modality)
+    if across:  # within one modality a query is in its own gallery, so its camera is junk
+        rules = replace(rules, junk=protocol.junk, junk_camera_pairs=protocol.junk_camera_pairs)
+    query = [replace(r, split="query") for r in aside if rules.query_modality in (None, r.modality)]
+    gallery = tuple(replace(r, split="gallery") for r in aside if rules.gallery_modality in (None, r.modality))
     first = {(record.pid, record.camid): record for record in reversed(query)}
     query = [first[key] for key in sorted(first)]
     if not _any_match(query, gallery, rules):
         seen = "seen by two cameras"
-        if {rules.query_modality, rules.gallery_modality} == BOTH:
+        if across:
             seen = f"seen in both modalities by cameras that protocol {protocol.name} compares"
         raise TrainingError(
             f"none of the {count} identities set aside was {seen}, so they cannot be searched for; "
             "raise selection.ids or use selection.rule = last"
         )
-    return Holdout(
-        train=tuple(record for record in records if record.pid not in chosen),
-        look=Look(tuple(query), tuple(gallery), rules),
-    )
+    return [r for r in records if r.pid not in held_out], Validation(tuple(query), gallery, rules)
 
 
-def look_at_test(dataset: Dataset, protocol: Protocol) -> Look:
+def validate_on_test(dataset: Dataset, protocol: Protocol) -> Validation:
     """The test set by the first of a protocol's trials.
 
-    Args:
-        dataset: opened.
-        protocol: one of its own.
     Raises:
         ProtocolError: nothing can be drawn.
         TrainingError: a side is empty.
     """
-    sides: dict[Side, list[Record]] = {}
-    names: tuple[Side, Side] = ("query", "gallery")
-    for side in names:
-        records = dataset.side(side, protocol.name)
+    sides: dict[Side, list[Record]] = {
+        "query": dataset.side("query", protocol.name),
+        "gallery": dataset.side("gallery", protocol.name),
+    }
+    for side, records in sides.items():
         if not records:
             raise TrainingError(
                 f"{dataset.name}: selection.rule = best_on_test, but {dataset.root} has no {side} picture for protocol "
                 f"{protocol.name}; complete it, or use selection.rule = last"
             )
-        sides[side] = records
     if protocol.drawn is not None:
         records = sides[protocol.drawn]
         rows = draw_trial(
@@ -127,30 +109,17 @@ def look_at_test(dataset: Dataset, protocol: Protocol) -> Look:
         )
         sides[protocol.drawn] = [records[row] for row in rows.tolist()]
     rules = replace(protocol, drawn=None, trials=1)
-    return Look(tuple(sides["query"]), tuple(sides["gallery"]), rules, at_test=True)
-
-
-def _holdout_rules(protocol: Protocol) -> Protocol:
-    """The rules among held-out people; within one modality a query is in its own gallery, so its camera is junk."""
-    rules = replace(PROTOCOL, query_modality=protocol.query_modality, gallery_modality=protocol.gallery_modality)
-    if {protocol.query_modality, protocol.gallery_modality} != BOTH:
-        return rules
-    return replace(rules, junk=protocol.junk, junk_camera_pairs=protocol.junk_camera_pairs)
-
-
-def _is_of(record: Record, modality: Modality | None) -> bool:
-    return modality is None or record.modality == modality
+    return Validation(tuple(sides["query"]), tuple(sides["gallery"]), rules, at_test=True)
 
 
 def _any_match(query: Sequence[Record], gallery: Sequence[Record], rules: Protocol) -> bool:
     """Whether some query's person is in the gallery under a camera that no rule takes out."""
-    searching = {(record.pid, record.camid) for record in query}
     cameras: dict[int, set[int]] = {}
     for record in gallery:
         cameras.setdefault(record.pid, set()).add(record.camid)
     same_is_junk = rules.junk == "same_pid_same_camid"
     return any(
-        not (same_is_junk and ours == theirs) and (ours, theirs) not in rules.junk_camera_pairs
-        for pid, ours in searching
-        for theirs in cameras.get(pid, ())
+        not (same_is_junk and record.camid == theirs) and (record.camid, theirs) not in rules.junk_camera_pairs
+        for record in query
+        for theirs in cameras.get(record.pid, ())
     )

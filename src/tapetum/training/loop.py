@@ -1,4 +1,4 @@
-"""The training loop proper: a Lightning module that begins epochs, steps, looks how good it is, saves and stops.
+"""The training loop proper: a Lightning module that begins epochs, steps, validates, saves and stops.
 
 Lightning starts the processes, chooses devices and runs the epochs that are left, of which the first may begin in the
 middle. The step itself is ours (`tapetum.training.stepping`), and so is the place in the training
@@ -13,7 +13,9 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -36,8 +38,8 @@ from tapetum.runs.recipe import Recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import augment_options, picture_options, sampler_options
 from tapetum.training.beginning import Beginning
-from tapetum.training.holdout import Look
-from tapetum.training.optimisation import TurnOptimiser, build_optimisers, set_learning_rates
+from tapetum.training.holdout import Validation
+from tapetum.training.optimisation import build_optimisers, set_learning_rates
 from tapetum.training.state import State, TrainingPosition, read_memory, save_state
 from tapetum.training.stepping import Stepper, freeze, turns_of
 
@@ -50,34 +52,22 @@ class Interrupted(Exception):  # noqa: N818  # not an error
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """All that the loop needs to know, in every process.
+    """All that the loop needs to know, in every process."""
 
-    Attributes:
-        recipe: resolved.
-        folder: of the run.
-        train: records to train on.
-        look: pictures by which epochs are judged; None for selection.rule = last.
-        pids: class index -> pid.
-        facts: what the method learns of the data.
-        precision: resolved.
-        origin: facts about data and machine, for the checkpoints' headers.
-    """
-
-    recipe: Recipe
+    recipe: Recipe  # resolved
     folder: RunFolder
     train: tuple[Record, ...]
-    look: Look | None
-    pids: tuple[int, ...]
+    validation: Validation | None  # None for selection.rule = last
+    pids: tuple[int, ...]  # by class index
     facts: TrainingFacts
     precision: Precision
-    origin: Mapping[str, Any]
+    origin: Mapping[str, Any]  # facts about data and machine, for the checkpoints' headers
 
 
 class Epochs:
     """What Lightning iterates: the steps of one epoch each time, from the place where the training stands.
 
     Args:
-        loader: of this process.
         place: the training's own, which moves on.
         parts: pieces of this process's share of a step.
     """
@@ -101,29 +91,22 @@ class Epochs:
 
 
 class TrainingLoop(LightningModule):
-    """One method in training.
+    """One method in training, from the beginning or from a state."""
 
-    Args:
-        plan: what to do.
-        reporter: hears of the progress, in process 0.
-        state: to go on from; None begins.
-    """
+    network: Method  # an nn.Module, too
+    _epochs: Epochs
+    _stepper: Stepper
 
     def __init__(self, network: nn.Module, plan: TrainingPlan, reporter: Reporter, state: State | None) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network = network
+        self.network = cast(Method, network)
         self.plan = plan
         self.reporter = reporter
         self.place = state.place if state else TrainingPosition()
         self.stop_wanted = False
-        self._restored = state
-        self._epochs: Epochs | None = None
-        self._optimisers: list[TurnOptimiser] = []
-        self._stepper: Stepper | None = None
-        self._scaler: torch.amp.GradScaler | None = None
+        self._state = state
         self._curves: Curves | None = None
-        self._look_loaders: tuple[EvalLoader, EvalLoader] | None = None
         self._saved_at = self._ticked_at = time.monotonic()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -136,6 +119,7 @@ class TrainingLoop(LightningModule):
     def train_dataloader(self) -> Epochs:
         """This process's batches."""
         recipe = self.plan.recipe
+        parts = recipe.training.accumulate
         loader = TrainLoader(
             self.plan.train,
             picture_options(recipe.data),
@@ -144,28 +128,26 @@ class TrainingLoop(LightningModule):
             seed=recipe.seed,
             rank=self.global_rank,
             world=self.trainer.world_size,
-            parts=recipe.training.accumulate,
+            parts=parts,
         )
-        self._epochs = Epochs(loader, self.place, recipe.training.accumulate)
+        self._epochs = Epochs(loader, self.place, parts)
         return self._epochs
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimisers, as they were where a training goes on."""
-        recipe = self.plan.recipe
-        turns = turns_of(self.network)
-        groups = self._method.parameter_groups()
-        clip = recipe.training.gradient_clip
-        self._optimisers = build_optimisers(self.network, groups, recipe.optimiser, turns, fused=clip is None)
-        inner = [each.inner for each in self._optimisers]
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
-        if self._restored:
-            for optimiser, state in zip(inner, self._restored.optimisers, strict=True):
-                optimiser.load_state_dict(state)
-            if self._scaler.is_enabled():
-                self._scaler.load_state_dict(self._restored.scaler)
-            self._restored = None
-        self._stepper = Stepper(self.network, turns, self._optimisers, self.plan.precision, clip, self._scaler)
-        return inner
+        recipe, precision = self.plan.recipe, self.plan.precision
+        network, turns, clip = self._module, turns_of(self._module), recipe.training.gradient_clip
+        groups = self.network.parameter_groups()
+        optimisers = build_optimisers(network, groups, recipe.optimiser, turns, fused=clip is None)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        if self._state:
+            for optimiser, state in zip(optimisers, self._state.optimisers, strict=True):
+                optimiser.inner.load_state_dict(state)
+            if scaler.is_enabled():
+                scaler.load_state_dict(self._state.scaler)
+            self._state = None
+        self._stepper = Stepper(network, turns, optimisers, precision, clip, scaler)
+        return [each.inner for each in optimisers]
 
     def transfer_batch_to_device(
         self,
@@ -173,13 +155,7 @@ class TrainingLoop(LightningModule):
         device: torch.device,
         dataloader_idx: int,  # noqa: ARG002
     ) -> tuple[Batch, ...]:
-        """The parts of a step where the network is, in the memory layout the recipe asks for.
-
-        Args:
-            batch: from the loader.
-            device: of this process.
-            dataloader_idx: always 0.
-        """
+        """The parts of a step where the network is, in the memory layout the recipe asks for."""
         return tuple(self._move(part, device) for part in batch)
 
     def on_train_start(self) -> None:
@@ -188,22 +164,21 @@ class TrainingLoop(LightningModule):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self.trainer.is_global_zero:
             self._curves = Curves(self.plan.folder.tensorboard, self.place.steps)
-            recipe = self.plan.recipe
-            epochs, steps = recipe.schedule.epochs, self._steps_in_epoch
-            self.reporter.start(title=recipe.name, epochs=epochs, steps=steps, done=self.place.steps)
+            epochs, steps = self.plan.recipe.schedule.epochs, self._epochs.count_steps()
+            self.reporter.start(title=self.plan.recipe.name, epochs=epochs, steps=steps, done=self.place.steps)
         self._saved_at = self._ticked_at = time.monotonic()
 
     def on_train_epoch_start(self) -> None:
         """Freeze and thaw, and let a method look at its pictures; where an epoch goes on, it has looked already."""
         place, frozen = self.place, self.plan.recipe.optimiser.frozen
         if place.step == 0:
-            share_buffers(self.network)
+            share_buffers(self._module)
             self._begin_epoch()
         if frozen:
             still = [name for name, epochs in frozen.items() if place.epoch < epochs]
-            freeze(self.network, self._method.parameter_groups(), still)
+            freeze(self._module, self.network.parameter_groups(), still)
             if place.step == 0 and place.epoch in frozen.values():
-                for optimiser in self._optimisers:
+                for optimiser in self._stepper.optimisers:
                     optimiser.inner.state.clear()
 
     def training_step(self, batch: tuple[Batch, ...], batch_idx: int) -> None:  # noqa: ARG002
@@ -213,52 +188,52 @@ class TrainingLoop(LightningModule):
             batch: the parts of this process's share of the global batch.
             batch_idx: Lightning's count; ours is `place`.
         """
-        position = self.place.epoch + self.place.step / self._steps_in_epoch
-        for optimiser in self._optimisers:
+        place, steps = self.place, self._epochs.count_steps()
+        for optimiser in self._stepper.optimisers:
             if optimiser.scheduled:
-                set_learning_rates(optimiser.inner, self.plan.recipe.schedule, position)
-        losses = cast(Stepper, self._stepper).step(batch, self._seed, self._check_losses)
+                set_learning_rates(optimiser.inner, self.plan.recipe.schedule, place.epoch + place.step / steps)
+        losses = self._stepper.step(batch, self._seed, self._check_losses)
         for name, value in losses.items():
-            self.place.sums[name] = self.place.sums.get(name, 0.0) + value
-        self.place.step += 1
-        self.place.steps += 1
+            place.sums[name] = place.sums.get(name, 0.0) + value
+        place.step += 1
+        place.steps += 1
         self._tick(training=True)
         if self.trainer.is_global_zero:
-            self._report_step(losses, self.place.steps - 1)
-        minutes = (time.monotonic() - self._saved_at) / 60
+            self._report_step(losses)
+        if place.step == steps:  # the end of the epoch saves
+            return
         if self.stop_wanted:
-            self._stop()
-        elif minutes >= self.plan.recipe.training.save_minutes and self.place.step < self._steps_in_epoch:
+            self._check_weights()
+            if not self.plan.folder.last.is_file():
+                self._save_weights(self.plan.folder.last, f"interrupted in epoch 1, step {place.step}")
+            self._save_state()
+            raise Interrupted
+        if (time.monotonic() - self._saved_at) / 60 >= self.plan.recipe.training.save_minutes:
             self._save_state()
 
     def on_train_epoch_end(self) -> None:
-        """Close the epoch: look how good it is where due, save weights, logs and state, in this order.
+        """Close the epoch: validate where due, save weights, logs and state, in this order.
 
         A process killed in between goes on from the state before and writes the same files again.
         """
         row = self._close_epoch()
+        epoch, epochs = self.place.epoch, self.plan.recipe.schedule.epochs
         if self.trainer.is_global_zero:
             self._check_weights()
-            self._look(row)
+            if epoch % self.plan.recipe.selection.every == 0 or epoch == epochs:
+                row |= self._validate()
             self.place.history.append(row)
-            recipe = self.plan.recipe
-            self._save_weights(
-                self.plan.folder.last, f"last complete epoch, {self.place.epoch} of {recipe.schedule.epochs}"
-            )
+            self._save_weights(self.plan.folder.last, f"last complete epoch, {epoch} of {epochs}")
             write_history(self.plan.folder.metrics, self.place.history)
         self._save_state()
         if self.trainer.is_global_zero:
             self.reporter.epoch(row)
         self.trainer.strategy.barrier("epoch")
-        if self.stop_wanted and self.place.epoch < self.plan.recipe.schedule.epochs:
+        if self.stop_wanted and epoch < epochs:
             raise Interrupted
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002
-        """Close the logs, however the training ended.
-
-        Args:
-            stage: always "fit".
-        """
+        """Close the logs, however the training ended."""
         if self._curves:
             self._curves.close()
             self._curves = None
@@ -267,16 +242,12 @@ class TrainingLoop(LightningModule):
     # --- our own -----------------------------------------------------------------------------------------------
 
     @property
-    def _method(self) -> Method:
-        return cast(Method, self.network)
-
-    @property
-    def _steps_in_epoch(self) -> int:
-        return self._epochs.count_steps() if self._epochs else 1
+    def _module(self) -> nn.Module:
+        return cast(nn.Module, self.network)
 
     @property
     def _rates(self) -> dict[str, float]:
-        return {group["name"]: group["lr"] for each in self._optimisers for group in each.inner.param_groups}
+        return {group["name"]: group["lr"] for each in self._stepper.optimisers for group in each.inner.param_groups}
 
     def _move(self, batch: Batch, device: torch.device) -> Batch:
         batch = batch.to(device)
@@ -292,36 +263,36 @@ class TrainingLoop(LightningModule):
         torch.manual_seed(seed)
 
     def _begin_epoch(self) -> None:
-        if not isinstance(self.network, BeginsEpochs) or self._epochs is None:
+        if not isinstance(self.network, BeginsEpochs):
             return
         torch.manual_seed(derive_seed(self.plan.recipe.seed, "epoch", self.place.epoch, self.global_rank))
-        loader, plan = self._epochs.loader, self.plan
-        batch = plan.recipe.evaluation.batch
-        start = Beginning(self.place.epoch, self.place.means, loader, batch, lambda each: self._move(each, self.device))
-        self.network.eval()
-        with torch.no_grad(), computing_in(plan.precision, self.device):
-            self.network.begin_epoch(start)
-        self.network.train()
+        batch = self.plan.recipe.evaluation.batch
+        move = partial(self._move, device=self.device)
+        self._module.eval()
+        with torch.no_grad(), computing_in(self.plan.precision, self.device):
+            self.network.begin_epoch(Beginning(self.place.epoch, self.place.means, self._epochs.loader, batch, move))
+        self._module.train()
         self._ticked_at = time.monotonic()
 
     def _check_losses(self, losses: Mapping[str, float]) -> None:
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
-            raise TrainingError(
-                f"{self.plan.folder.root}: loss {bad[0]} became {losses[bad[0]]} in epoch {self.place.epoch + 1}, "
-                f"step {self.place.step + 1}; {self._kept()}; lower optimiser.lr, or look at the pictures of this step"
-            )
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"{self.plan.folder.root}: loss {name} became {value} in epoch {self.place.epoch + 1}, step "
+                    f"{self.place.step + 1}; {self._kept()}; lower optimiser.lr, or look at the pictures of this step"
+                )
 
     def _kept(self) -> str:
         if not self.plan.folder.last.is_file():
             return "no epoch was complete, so no weights are kept"
         return f"the last good weights are kept in {self.plan.folder.last}"
 
-    def _report_step(self, losses: Mapping[str, float], step: int) -> None:
+    def _report_step(self, losses: Mapping[str, float]) -> None:
         total = sum(losses.values())
-        rates = {f"lr/{name}": rate for name, rate in self._rates.items()}
+        values = {"loss/total": total, **{f"loss/{name}": loss for name, loss in losses.items()}}
         if self._curves:
-            self._curves.add({"loss/total": total, **{f"loss/{name}": x for name, x in losses.items()}, **rates}, step)
+            values |= {f"lr/{name}": rate for name, rate in self._rates.items()}
+            self._curves.add(values, self.place.steps - 1)
         self.reporter.step(epoch=self.place.epoch + 1, loss=total, images_per_second=self._speed())
 
     def _speed(self) -> float:
@@ -350,48 +321,50 @@ class TrainingLoop(LightningModule):
         return row
 
     def _check_weights(self) -> None:
-        broken = [name for name, value in self.network.state_dict().items() if not bool(value.isfinite().all())]
+        broken = [name for name, value in self._module.state_dict().items() if not bool(value.isfinite().all())]
         if broken:
             raise TrainingError(
                 f"{self.plan.folder.root}: weights {broken[0]} ({len(broken)} tensors) are not finite after epoch "
                 f"{self.place.epoch}; {self._kept()}; lower optimiser.lr or set training.gradient_clip"
             )
 
-    def _look(self, row: dict[str, float]) -> None:
+    @cached_property
+    def _validation_loaders(self) -> list[EvalLoader]:
+        validation, recipe = self.plan.validation, self.plan.recipe
+        sides = (validation.query, validation.gallery) if validation else ()
+        options, size = picture_options(recipe.data), recipe.evaluation.batch
+        return [EvalLoader(records, options, batch_size=size) for records in sides]
+
+    def _validate(self) -> dict[str, float]:
         """Search for the held-out people and keep the epoch with the best mAP; or, on the test set, the best rank-1."""
-        look, recipe, place = self.plan.look, self.plan.recipe, self.place
-        if look is None or (place.epoch % recipe.selection.every and place.epoch < recipe.schedule.epochs):
-            return
-        if self._look_loaders is None:
-            pictures, size = picture_options(recipe.data), recipe.evaluation.batch
-            self._look_loaders = (
-                EvalLoader(look.query, pictures, batch_size=size),
-                EvalLoader(look.gallery, pictures, batch_size=size),
-            )
-        mirror = recipe.evaluation.mirror and not look.at_test
+        validation, recipe, place = self.plan.validation, self.plan.recipe, self.place
+        if validation is None:
+            return {}
+        mirror = recipe.evaluation.mirror and not validation.at_test
         query, gallery = (
-            extract(self.network, loader, precision=self.plan.precision, mirror=mirror, device=self.device)
-            for loader in self._look_loaders
+            extract(self._module, loader, precision=self.plan.precision, mirror=mirror, device=self.device)
+            for loader in self._validation_loaders
         )
-        metrics = evaluate(query, gallery, look.protocol).metrics
-        name = "test" if look.at_test else "holdout"
-        row |= {f"{name}_rank1": metrics.rank(1), f"{name}_mean_ap": metrics.mean_ap}
-        score = metrics.rank(1) if look.at_test else metrics.mean_ap
+        metrics = evaluate(query, gallery, validation.protocol).metrics
+        if validation.at_test:
+            name, score = "test", metrics.rank(1)
+            rules = f"{validation.protocol.name}, trial 0, without mirror"
+            reason = f"BEST ON THE TEST SET, as the release does: rank-1 {score:.4f} by {rules}"
+        else:
+            name, score = "holdout", metrics.mean_ap
+            people = len({record.pid for record in validation.gallery})
+            reason = f"best mAP {score:.4f} on {people} held-out training identities"
         if score > place.best_score:
             place.best_score, place.best_epoch = score, place.epoch
-            people = len({record.pid for record in look.gallery})
-            reason = f"best mAP {score:.4f} on {people} held-out training identities"
-            if look.at_test:
-                rules = f"{look.protocol.name}, trial 0, without mirror"
-                reason = f"BEST ON THE TEST SET, as the release does: rank-1 {score:.4f} by {rules}"
             self._save_weights(self.plan.folder.best, f"{reason}, epoch {place.epoch} of {recipe.schedule.epochs}")
+        return {f"{name}_rank1": metrics.rank(1), f"{name}_mean_ap": metrics.mean_ap}
 
-    def _save_weights(self, path: Any, chosen_by: str) -> None:
+    def _save_weights(self, path: Path, chosen_by: str) -> None:
         recipe = self.plan.recipe
         header = Header(
             method=recipe.method.name,
             options=recipe.method.options,
-            num_ids=self._method.num_ids,
+            num_ids=self.network.num_ids,
             camids=self.plan.facts.camids,
             size=self.plan.facts.size,
             recipe=recipe.model_dump(mode="json"),
@@ -400,27 +373,16 @@ class TrainingLoop(LightningModule):
             pids=self.plan.pids,
             origin=self.plan.origin,
         )
-        save_checkpoint(path, self.network, header)
+        save_checkpoint(path, self._module, header)
 
     def _save_state(self) -> None:
         self._tick(training=False)
         if self.trainer.is_global_zero:
-            optimisers = tuple(each.inner.state_dict() for each in self._optimisers)
-            scaler = self._scaler.state_dict() if self._scaler else {}
-            memory = read_memory(self.network)
-            state = State(self.place, self.network.state_dict(), optimisers, scaler, memory)
+            optimisers = tuple(each.inner.state_dict() for each in self._stepper.optimisers)
+            scaler, memory = self._stepper.scaler.state_dict(), read_memory(self._module)
+            state = State(self.place, self._module.state_dict(), optimisers, scaler, memory)
             save_state(self.plan.folder.state, state)
         self._saved_at = self._ticked_at = time.monotonic()
-
-    def _stop(self) -> None:
-        """Save between two steps and leave; at the end of an epoch its own saving does it."""
-        if self.place.step == self._steps_in_epoch:
-            return
-        self._check_weights()
-        if not self.plan.folder.last.is_file():
-            self._save_weights(self.plan.folder.last, f"interrupted in epoch 1, step {self.place.step}")
-        self._save_state()
-        raise Interrupted
 
 
 def silence_lightning() -> None:

@@ -18,16 +18,10 @@ BIAS = ".bias"
 
 @dataclass(frozen=True)
 class TurnOptimiser:
-    """An optimiser and the turn in which it steps.
-
-    Attributes:
-        turn: name of that turn.
-        scheduled: whether its rates follow the recipe's schedule.
-        inner: PyTorch's.
-    """
+    """An optimiser and the turn in which it steps."""
 
     turn: str
-    scheduled: bool
+    scheduled: bool  # its rates follow the recipe's schedule
     inner: torch.optim.Optimizer
 
 
@@ -51,11 +45,7 @@ def build_optimisers(
         MethodError: the groups do not cover the network, or the turns do not cover the groups.
     """
     _check_groups(network, groups, turns)
-    for key, names in (
-        ("group_lr", section.group_lr),
-        ("own", section.own),
-        ("frozen", section.frozen),
-    ):
+    for key, names in (("group_lr", section.group_lr), ("own", section.own), ("frozen", section.frozen)):
         for name in names:
             if name not in groups:
                 nearest = nearest_name(name, groups)
@@ -79,13 +69,7 @@ def build_optimisers(
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, schedule: ScheduleSection, position: float) -> None:
-    """Give every parameter group its rate for a place in the training.
-
-    Args:
-        optimiser: from `build_optimisers`.
-        schedule: of the recipe.
-        position: complete epochs, with a fraction within an epoch.
-    """
+    """Give every parameter group its rate at a position: complete epochs, with a fraction within an epoch."""
     for group in optimiser.param_groups:
         share = group["base_lr"] / group["full_lr"] if schedule.floor == "base" else 1.0
         group["lr"] = group["full_lr"] * compute_lr_factor(schedule, position, share=share)
@@ -95,7 +79,6 @@ def compute_lr_factor(schedule: ScheduleSection, position: float, *, share: floa
     """The factor on a learning rate at a place in the training.
 
     Args:
-        schedule: of the recipe.
         position: complete epochs, with a fraction within an epoch, which counts where the schedule says so.
         share: what `warmup_factor` and `final` are multiplied by: 1, or the base rate over the group's own.
     """
@@ -131,14 +114,14 @@ def _check_groups(network: nn.Module, groups: Groups, turns: Sequence[Turn]) -> 
                 f"{rule}: {name} is in none of {', '.join(groups)}; add it to one, or hold it still by "
                 "requires_grad_(False)"
             )
-    taken = [name for turn in turns for name in turn.groups]
-    unknown = [name for name in taken if name not in groups]
+    trained = [name for turn in turns for name in turn.groups]
+    unknown = [name for name in trained if name not in groups]
     if unknown:
         raise MethodError(f"{place}: turns(): {unknown[0]} is no group; {nearest_name(unknown[0], groups)}")
-    wrong = [name for name in groups if taken.count(name) != 1]
+    wrong = [name for name in groups if trained.count(name) != 1]
     if wrong:
         raise MethodError(
-            f"{place}: turns() must train every group in exactly one turn; {wrong[0]} is in {taken.count(wrong[0])}"
+            f"{place}: turns() must train every group in exactly one turn; {wrong[0]} is in {trained.count(wrong[0])}"
         )
 
 
@@ -150,17 +133,17 @@ def _group_options(
     common = {"base_lr": section.lr}
     if section.bias_lr_factor == 1 and section.bias_weight_decay is None:
         return [{"params": parameters, "name": name, "lr": rate, "full_lr": rate, **common}]
-    biases = {id(parameter) for key, parameter in network.named_parameters() if f".{key}".endswith(BIAS)}
-    decay = section.weight_decay if section.bias_weight_decay is None else section.bias_weight_decay
-    parts: list[tuple[str, bool, float, dict[str, float]]] = [
-        (name, False, rate, {}),
-        (f"{name}_bias", True, rate * section.bias_lr_factor, {"weight_decay": decay}),
-    ]
-    options = []
-    for label, wanted, own, more in parts:
-        chosen = [parameter for parameter in parameters if (id(parameter) in biases) is wanted]
-        if chosen:
-            options.append({"params": chosen, "name": label, "lr": own, "full_lr": own, **common, **more})
+    named_biases = {id(parameter) for key, parameter in network.named_parameters() if f".{key}".endswith(BIAS)}
+    weights = [parameter for parameter in parameters if id(parameter) not in named_biases]
+    biases = [parameter for parameter in parameters if id(parameter) in named_biases]
+    options: list[dict[str, Any]] = []
+    if weights:
+        options.append({"params": weights, "name": name, "lr": rate, "full_lr": rate, **common})
+    if biases:
+        decay = section.weight_decay if section.bias_weight_decay is None else section.bias_weight_decay
+        rate *= section.bias_lr_factor
+        more = {"weight_decay": decay, **common}
+        options.append({"params": biases, "name": f"{name}_bias", "lr": rate, "full_lr": rate, **more})
     return options
 
 

@@ -51,20 +51,13 @@ class TrainingPosition:
 
 @dataclass(frozen=True)
 class State:
-    """A training caught between two optimiser steps.
-
-    Attributes:
-        place: where it stands.
-        network, scaler: their state dictionaries.
-        optimisers: those of all optimisers, in their order.
-        memory: name -> what the method remembers of its training (see `read_memory`).
-    """
+    """A training caught between two optimiser steps: its place, and state dictionaries."""
 
     place: TrainingPosition
     network: dict[str, Any]
     optimisers: tuple[dict[str, Any], ...]
     scaler: dict[str, Any]
-    memory: dict[str, Tensor] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)  # see `read_memory`
 
 
 def read_memory(network: nn.Module) -> dict[str, Tensor]:
@@ -76,9 +69,6 @@ def read_memory(network: nn.Module) -> dict[str, Tensor]:
 def restore_memory(network: nn.Module, memory: Mapping[str, Tensor]) -> None:
     """Put back what `read_memory` gave.
 
-    Args:
-        network: the method, built from the same facts.
-        memory: name -> values.
     Raises:
         CheckpointError: the method remembers other things now.
     """
@@ -94,19 +84,14 @@ def restore_memory(network: nn.Module, memory: Mapping[str, Tensor]) -> None:
 def save_state(path: Path, state: State) -> None:
     """Write a state, whole or not at all.
 
-    Args:
-        state: what to keep.
     Raises:
         OutputError: it cannot be written; the state before stays.
     """
     make_folder(path.parent)
-    content = {
+    content = vars(state) | {
         "format": FORMAT,
         "place": dataclasses.asdict(state.place),
-        "network": state.network,
         "optimisers": list(state.optimisers),
-        "scaler": state.scaler,
-        "memory": state.memory,
     }
     packed = io.BytesIO()  # PyTorch's writer would turn a full disk into an error of its own kind
     torch.save(content, packed)

@@ -37,11 +37,7 @@ def turns_of(network: nn.Module) -> Sequence[Turn]:
 
 
 def phases_of(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """Turns that share a forward pass, together.
-
-    Args:
-        turns: in order.
-    """
+    """Turns that share a forward pass, together."""
     phases: list[list[Turn]] = []
     for turn in turns:
         if turn.fresh or not phases:
@@ -55,8 +51,6 @@ class Stepper:
 
     Args:
         network: the method, on its device and in training mode.
-        turns: of the method.
-        optimisers: from `build_optimisers`.
         precision: of the forward pass; losses and gradients of the weights are float32.
         gradient_clip: largest norm of an optimiser's gradients; None for none.
         scaler: of losses, for float16; it does nothing otherwise.
@@ -71,11 +65,10 @@ class Stepper:
         gradient_clip: float | None,
         scaler: "torch.amp.GradScaler",
     ) -> None:
+        self.optimisers, self.scaler = optimisers, scaler
         self._network = network
-        self._optimisers = optimisers
         self._precision = precision
         self._clip = gradient_clip
-        self._scaler = scaler
         groups = cast(Method, network).parameter_groups()
         self._phases = [
             [(turn, [weight for name in turn.groups for weight in groups[name]]) for turn in phase]
@@ -100,34 +93,35 @@ class Stepper:
         """
         means: dict[str, float] = {}
         for number, phase in enumerate(self._phases):
-            found: list[tuple[list[str], Tensor]] = []
+            results: list[tuple[list[str], Tensor]] = []
             for place, batch in enumerate(parts):
                 seed(number, place)
-                found += self._differentiate(phase, batch, len(parts))
+                results += self._differentiate(phase, batch, len(parts))
             losses: dict[str, float] = {}
-            for names, values in found:
+            for names, values in results:
                 for name, value in zip(names, values.tolist(), strict=True):
                     losses[name] = losses.get(name, 0.0) + value / len(parts)
             check(losses)
             means |= losses
             moving = {turn.name for turn, _ in phase}
-            self._move([each.inner for each in self._optimisers if each.turn in moving])
-        if self._scaler.is_enabled():
-            self._scaler.update()
+            for optimiser in self.optimisers:
+                if optimiser.turn in moving:
+                    self._move(optimiser.inner)
+        if self.scaler.is_enabled():
+            self.scaler.update()
         return means
 
     def _differentiate(
         self, phase: Sequence[tuple[Turn, list[nn.Parameter]]], batch: Batch, parts: int
     ) -> Iterator[tuple[list[str], Tensor]]:
-        device = batch.images.device
-        with computing_in(self._precision, device):
+        with computing_in(self._precision, batch.images.device):
             output = self._network(batch.images, batch.modalities, batch.camids)
         output = in_float32(output)
         for place, (turn, weights) in enumerate(phase):
             losses = turn.losses(output, batch)
             check_losses(losses, f"{self._place}: losses of turn {turn.name!r}")
             values = torch.stack([loss.float() for loss in losses.values()])
-            total = self._scaler.scale(values.sum() / parts)
+            total = self.scaler.scale(values.sum() / parts)
             moving = [weight for weight in weights if weight.requires_grad]
             if moving and not total.requires_grad:
                 raise MethodError(
@@ -140,27 +134,20 @@ class Stepper:
                 torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
             yield list(losses), values.detach()
 
-    def _move(self, optimisers: Sequence[torch.optim.Optimizer]) -> None:
-        for optimiser in optimisers:
-            weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-            average_gradients(weights)
-            if self._scaler.is_enabled():
-                self._scaler.unscale_(optimiser)
-            if self._clip is not None:
-                nn.utils.clip_grad_norm_(weights, self._clip)
-            if self._scaler.is_enabled():
-                self._scaler.step(optimiser)
-            else:
-                optimiser.step()
-            optimiser.zero_grad()
+    def _move(self, optimiser: torch.optim.Optimizer) -> None:
+        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+        average_gradients(weights)
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(optimiser)
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_(weights, self._clip)
+        self.scaler.step(optimiser)  # a plain step where it is off
+        optimiser.zero_grad()
 
 
 def check_losses(losses: Any, place: str) -> None:
-    """Complain about losses that cannot be summed.
+    """Complain about losses that cannot be summed; `place` says whose they are.
 
-    Args:
-        losses: what a method gave.
-        place: whose they are, for the message.
     Raises:
         MethodError: they are no scalars by name.
     """
@@ -198,7 +185,6 @@ def freeze(network: nn.Module, groups: Mapping[str, list[nn.Parameter]], frozen:
 
     Args:
         network: the method; all else goes to training mode.
-        groups: of the method.
         frozen: names of the groups that stand still.
     """
     network.train()

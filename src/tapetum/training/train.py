@@ -8,7 +8,6 @@ one that was left alone (bit for bit on a CPU).
 import contextlib
 import logging
 import platform
-import re
 import signal
 import threading
 import warnings
@@ -40,14 +39,8 @@ from tapetum.runs.history import read_history
 from tapetum.runs.progress import Reporter, Silence
 from tapetum.runs.recipe import Recipe, check_recipe, parse_yaml, write_yaml
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
-from tapetum.runs.sources import (
-    CACHE,
-    check_division,
-    open_data,
-    sampler_options,
-    training_records,
-)
-from tapetum.training.holdout import Look, look_at_test, split_holdout
+from tapetum.runs.sources import CACHE, check_division, open_data, sampler_options, training_records
+from tapetum.training.holdout import Validation, split_holdout, validate_on_test
 from tapetum.training.loop import TALKATIVE, Interrupted, TrainingLoop, TrainingPlan, silence_lightning
 from tapetum.training.optimisation import build_optimisers
 from tapetum.training.state import State, load_state, restore_memory
@@ -79,27 +72,16 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run.
-
-    Attributes:
-        folder: where everything lies.
-        checkpoint: the chosen weights.
-        chosen_by: why these.
-        num_ids: training identities.
-        epochs: complete epochs.
-        seconds: of training, over all sittings.
-        history: rows of metrics.csv.
-        skipped: one message for each damaged picture left out.
-    """
+    """A finished run."""
 
     folder: RunFolder
-    checkpoint: Path
+    checkpoint: Path  # the weights that the recipe's rule chooses
     chosen_by: str
     num_ids: int
     epochs: int
-    seconds: float
+    seconds: float  # over all sittings
     history: list[dict[str, float]]
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...]  # one message for each damaged picture left out
 
 
 def train(
@@ -117,7 +99,6 @@ def train(
     not tell how far they came, recipe and facts stay).
 
     Args:
-        recipe: what to do.
         run_dir: the run's folder; it may hold an unfinished run of the same recipe and data, or one that failed before
             it saved anything.
         dataset: already opened; None opens the one the recipe names.
@@ -146,7 +127,9 @@ def train(
         if facts.get("finished"):
             return _read_result(folder, facts)
         begun = facts.get("started")
-        stack.enter_context(_computing_with(facts.get("threads")))
+        if "threads" in facts:  # another number adds up in another order
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(facts["threads"])
         plan = _make_plan(recipe, folder, dataset, pictures, facts)
         state = load_state(folder.state) if folder.state.is_file() else None
         network = _build_network(plan, dataset, state)
@@ -161,15 +144,10 @@ def train(
         facts |= {"started": begun or _now(), "finished": False}
         write_json(folder.facts, facts)
         if loop.place.epoch < recipe.schedule.epochs:
-            _fit(loop, plan)
-        done = load_state(folder.state)
-        facts |= {
-            "finished": True,
-            "ended": _now(),
-            "epochs": done.place.epoch,
-            "seconds": round(done.place.seconds, 1),
-            "num_ids": len(plan.pids),
-        }
+            _fit(loop)
+        place = load_state(folder.state).place
+        facts |= {"finished": True, "ended": _now(), "epochs": place.epoch, "seconds": round(place.seconds, 1)}
+        facts["num_ids"] = len(plan.pids)
         write_json(folder.facts, facts)
         folder.state.unlink(missing_ok=True)
         return _read_result(folder, facts)
@@ -178,21 +156,21 @@ def train(
 def _make_plan(
     recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, begun: Mapping[str, Any]
 ) -> TrainingPlan:
-    """What to do; a training goes on in the precision and is looked at by the protocol that it was begun with."""
-    known = training_records(dataset)
-    records = drop_unpaired(known, sampler_options(recipe))
-    unpaired = len({record.pid for record in known}) - len({record.pid for record in records})
-    look: Look | None = None
+    """What to do; a training goes on in the precision and is validated by the protocol that it was begun with."""
+    everybody = training_records(dataset)
+    records = drop_unpaired(everybody, sampler_options(recipe))
+    unpaired = len({record.pid for record in everybody}) - len({record.pid for record in records})
+    validation: Validation | None = None
     tested_by = dataset.protocol(recipe.evaluation.protocol if dataset.name == recipe.data.name else None)
     protocol = begun.get("selection_protocol")
     if recipe.selection.rule != "last":
         rules = dataset.protocol(protocol or tested_by.name)
         protocol = rules.name
         if recipe.selection.rule == "best_on_test":
-            look = look_at_test(dataset, rules)
+            validation = validate_on_test(dataset, rules)
         else:
-            parts = split_holdout(records, recipe.selection.ids, recipe.seed, rules)
-            records, look = list(parts.train), parts.look
+            records, validation = split_holdout(records, recipe.selection.ids, recipe.seed, rules)
+    held_out = {record.pid for record in validation.gallery} if validation and not validation.at_test else ()
     labels, pids = class_labels(records)
     training = recipe.training
     build_sampler(  # fails before anything is written
@@ -211,7 +189,7 @@ def _make_plan(
     origin = {
         "data": pictures,
         "dataset": dataset.name,
-        "held_out_ids": len({record.pid for record in look.gallery}) if look and not look.at_test else 0,
+        "held_out_ids": len(held_out),
         "unpaired_ids": unpaired,
         "selection_protocol": protocol,
         "precision": precision,
@@ -220,8 +198,8 @@ def _make_plan(
         "versions": read_versions(),
     }
     camids = tuple(sorted({record.camid for record in records}))
-    known_facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
-    return TrainingPlan(recipe, folder, tuple(records), look, tuple(pids), known_facts, precision, origin)
+    facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
+    return TrainingPlan(recipe, folder, tuple(records), validation, tuple(pids), facts, precision, origin)
 
 
 def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) -> nn.Module:
@@ -251,52 +229,48 @@ def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) ->
     return network
 
 
-def _fit(loop: TrainingLoop, plan: TrainingPlan) -> None:
-    training = plan.recipe.training
-    device = choose_device(training.accelerator)
-    with _quiet_lightning(), _deterministic(), _listening(loop, training.devices) as kill_later:
+def _fit(loop: TrainingLoop) -> None:
+    recipe, folder = loop.plan.recipe, loop.plan.folder
+    devices, epochs = recipe.training.devices, recipe.schedule.epochs
+    cuda = choose_device(recipe.training.accelerator).type == "cuda"
+    with _quiet_lightning(), _deterministic():
         trainer = Trainer(
-            max_epochs=plan.recipe.schedule.epochs - loop.place.epoch,
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=training.devices,
-            strategy=TogetherStrategy(start_method="spawn") if training.devices > 1 else "auto",
+            max_epochs=epochs - loop.place.epoch,
+            accelerator="gpu" if cuda else "cpu",
+            devices=devices,
+            strategy=TogetherStrategy(start_method="spawn") if devices > 1 else "auto",
             use_distributed_sampler=False,  # our sampler shares the global batch out
-            default_root_dir=plan.folder.root,
+            default_root_dir=folder.root,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        kill_later.append(trainer)
         try:
-            trainer.fit(loop)
+            with _listening(loop, trainer):
+                trainer.fit(loop)
         except Interrupted:
-            where = (
-                f" in epoch {loop.place.epoch + 1} of {plan.recipe.schedule.epochs}" if training.devices == 1 else ""
-            )
-            saved = plan.folder.state.is_file()
-            rest = f"goes on from {plan.folder.state}" if saved else "begins afresh, nothing was saved yet"
+            where = f" in epoch {loop.place.epoch + 1} of {epochs}" if devices == 1 else ""
+            saved = folder.state.is_file()
+            rest = f"goes on from {folder.state}" if saved else "begins afresh, nothing was saved yet"
             raise TrainingInterrupted(f"stopped{where}; the same command {rest}") from None
         except ProcessRaisedException as error:
             raise error_of_worker(error) from error
         except ProcessExitedException as error:
             raise TrainingError(
-                f"{plan.folder.root}: a training process ended ({error}); the same command goes on from the last state"
+                f"{folder.root}: a training process ended ({error}); the same command goes on from the last state"
             ) from None
         finally:
             loop.teardown("fit")  # Lightning does it only where nothing was raised
 
 
 def error_of_worker(error: ProcessRaisedException) -> Exception:
-    """The error that a worker raised on purpose, from the text of its traceback; else the original.
-
-    Args:
-        error: as the launcher raises it.
-    """
-    found = re.findall(r"^tapetum\.core\.errors\.(\w+): (.*)$", str(error), flags=re.MULTILINE)
-    kind = getattr(errors, found[-1][0], None) if found else None
-    return kind(found[-1][1]) if kind else error
+    """The error that a worker raised on purpose, from the last line of its traceback; else the original."""
+    place, _, message = str(error).rstrip().rpartition("\n")[2].partition(": ")
+    module, _, name = place.rpartition(".")
+    kind = getattr(errors, name, None) if module == errors.__name__ else None
+    return kind(message) if kind else error
 
 
 @contextlib.contextmanager
@@ -314,17 +288,6 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _computing_with(threads: int | None) -> Iterator[None]:
-    """The number of threads a training was begun with, since another one adds numbers up in another order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
 def _deterministic() -> Iterator[None]:
     """The same kernels in every run."""
     cudnn = torch.backends.cudnn
@@ -337,31 +300,24 @@ def _deterministic() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _listening(loop: TrainingLoop, devices: int) -> Iterator[list[Trainer]]:
+def _listening(loop: TrainingLoop, trainer: Trainer) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask for a stop between two steps; a second one, or several processes, stop at once.
 
     With several processes the state of the last epoch (or of the last `save_minutes`) is the one to go on from.
     """
-    trainers: list[Trainer] = []
 
     def hear(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if devices == 1 and not loop.stop_wanted:
+        if loop.plan.recipe.training.devices == 1 and not loop.stop_wanted:
             loop.stop_wanted = True
             return
-        for trainer in trainers:
-            launcher = trainer.strategy.launcher
-            if launcher is not None:
-                launcher.kill(signal.SIGKILL)  # what the workers write is whole or absent
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGKILL)  # what the workers write is whole or absent
         raise Interrupted
 
-    if threading.current_thread() is not threading.main_thread():
-        yield trainers
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, hear)
+    heard = threading.current_thread() is threading.main_thread()  # elsewhere no signal is
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM) if heard}
     try:
-        yield trainers
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -381,12 +337,12 @@ def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
             )
 
 
-def _check_same_data(folder: RunFolder, dataset: Dataset, found: str) -> dict[str, Any]:
+def _check_same_data(folder: RunFolder, dataset: Dataset, pictures: str) -> dict[str, Any]:
     """A run sees the same pictures in every sitting."""
     facts = folder.read_facts()
-    if facts and facts.get("data") != found:
+    if facts and facts.get("data") != pictures:
         raise RecipeError(
-            f"{folder.root} was begun with other pictures (fingerprint {facts.get('data')}, now {found} in "
+            f"{folder.root} was begun with other pictures (fingerprint {facts.get('data')}, now {pictures} in "
             f"{dataset.root}); give the same data, or choose another --out"
         )
     return facts

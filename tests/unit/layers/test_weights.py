@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from tapetum.core.errors import CheckpointError
-from tapetum.layers.weights import check_names, check_shapes, read_state
+from tapetum.layers.weights import check_tensors, read_state
 
 
 class Trap:
@@ -104,10 +104,10 @@ def test_unknown_and_missing_names_are_told_with_the_nearest_one():
         match=r"here: 1 unknown tensor\(s\), first 'conv1.wieght' \(did you mean conv1.weight\?\); "
         r"1 missing tensor\(s\), first 'conv1.weight'",
     ):
-        check_names(["conv1.wieght"], ["conv1.weight"], "here")
-    check_names(["a"], ["a"], "here")
+        check_tensors({"conv1.wieght": torch.zeros(1)}, {"conv1.weight": torch.zeros(1)}, "here")
+    check_tensors({"a": torch.zeros(1), "b": torch.zeros(2)}, {"a": torch.zeros(1)}, "here", beside=["b"])
 
 
 def test_another_shape_is_told_with_both_shapes():
     with pytest.raises(CheckpointError, match=r"'a' is \(2,\) where the network needs \(3,\)"):
-        check_shapes({"a": torch.zeros(2)}, {"a": torch.zeros(3)}, "here")
+        check_tensors({"a": torch.zeros(2)}, {"a": torch.zeros(3)}, "here")

@@ -138,10 +138,3 @@ def test_centres_are_means_by_label_and_modality(rng):
     assert centres.shape == (3, 2, 3, 4)
     expected = features[2, (LABELS == 4) & (MODALITIES == 1)].mean(0)
     torch.testing.assert_close(centres[2, 1, 2], expected)
-
-
-def test_under_autocast_centres_stay_in_float32(rng):
-    features = make_groups(rng, LABELS).float()
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = centre_pair_mining(features, LABELS, MODALITIES)
-    assert torch.equal(inside, centre_pair_mining(features, LABELS, MODALITIES))

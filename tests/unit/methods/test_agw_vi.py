@@ -14,8 +14,8 @@ from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.pooling import pool_gem
 from tapetum.losses.weighted_triplet import weighted_triplet
-from tapetum.methods import agw_vi, build_method, convert_from, convert_to
-from tapetum.methods._official import Renaming, to_ours, to_theirs
+from tapetum.methods import agw_vi, build_method, build_options, convert_from, convert_to
+from tapetum.methods._official import Renaming, to_theirs
 
 LAYOUT = "agw-vi-official"
 NUM_IDS = 3
@@ -113,9 +113,8 @@ def test_losses_and_gradients_of_a_training_step_are_those_of_the_literal_networ
             torch.nn.init.normal_(block.W[1].weight, std=0.5)
     torch.nn.init.normal_(reference.classifier.weight, std=0.05)
     method = build_method(name, None, NUM_IDS).double().train()
-    used = renamed(method.state_dict())
-    state = {key: value for key, value in reference.state_dict().items() if key in used}
-    method.load_state_dict(to_ours(state, method.state_dict(), agw_vi.RENAMING, (), "test"))
+    state, own = reference.state_dict(), method.state_dict()
+    method.load_state_dict({ours: state[theirs] for ours, theirs in zip(own, renamed(own), strict=True)})
 
     batch = make_batch()
     batch = dataclasses.replace(batch, images=batch.images[:, :, ::2, ::2].double())
@@ -152,7 +151,7 @@ def run_in_float64(method: torch.nn.Module, batch: Batch) -> HeadOutput:
 
 
 def renamed(values: dict[str, torch.Tensor], renaming: Renaming = agw_vi.RENAMING) -> dict[str, torch.Tensor]:
-    return to_theirs(values, renaming, ())
+    return to_theirs(values, renaming)
 
 
 def test_a_checkpoint_goes_into_the_released_layout_and_back(released, converted):
@@ -168,6 +167,16 @@ def test_a_checkpoint_goes_into_the_released_layout_and_back(released, converted
     again = convert_from(LAYOUT, theirs)
     assert (again.method, again.num_ids) == ("agw_vi", NUM_IDS)
     assert all(torch.equal(value, again.state[name]) for name, value in converted.state_dict().items())
+
+
+def test_a_relatives_network_of_the_same_tensors_goes_into_the_layout_too(converted):
+    options = dataclasses.asdict(build_options("caj"))
+    theirs = convert_to(LAYOUT, options, converted.state_dict())
+    expected = convert_to(LAYOUT, {}, converted.state_dict())
+    assert theirs.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in theirs.items())
+    with pytest.raises(CheckpointError, match=r"idf-official|no place"):
+        convert_to("idf-official", options, converted.state_dict())
 
 
 def test_what_the_released_code_never_uses_may_be_absent_and_nothing_else(released):

@@ -220,13 +220,16 @@ def test_a_network_with_that_relu_does_not_pass_for_the_released_one(tmp_path):
     for options, message in (
         (
             build_options("bnneck", {"backbone": "resnet50"}),
-            r"method\.stem_relu is True, in the released network False",
+            r"method\.stem_relu: True has no place in the released layout; only False",
         ),
-        (build_options("bot", {"last_stride": 2}), r"method\.last_stride is 2, in the released network 1"),
+        (
+            build_options("bot", {"last_stride": 2}),
+            r"method\.last_stride: 2 has no place in the released layout; only 1 fits it",
+        ),
     ):
         with pytest.raises(CheckpointError, match=message):
             convert_to("bot-official", asdict(options), state)
     small = SMALL | {"backbone": "resnet18", "last_stride": 1}
     save_checkpoint(tmp_path / "old.safetensors", build_method("bnneck", small, 3), Header("bnneck", small, 3))
-    with pytest.raises(CheckpointError, match=r"old\.safetensors: does not fit bot-official: .*stem_relu is True"):
+    with pytest.raises(CheckpointError, match=r"old\.safetensors: does not fit bot-official: .*stem_relu: True has"):
         export_checkpoint("bot-official", tmp_path / "old.safetensors", tmp_path / "theirs.pth")

@@ -58,7 +58,7 @@ def assert_near(case: Case, entry: str, found: Tensor, rows: Tensor | slice = sl
 
 
 def renamed(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    return to_theirs(values, agw_vi.RENAMING, ())
+    return to_theirs(values, agw_vi.RENAMING)
 
 
 def read_pictures(case: Case, kind: str, name: str) -> Tensor:

@@ -7,7 +7,7 @@ from tapetum.core.errors import TrainingError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
-from tapetum.training.holdout import look_at_test, split_holdout
+from tapetum.training.holdout import split_holdout, validate_on_test
 
 ACROSS = Protocol(
     "across",
@@ -42,20 +42,20 @@ def build_two_modalities(split: str = "train", infrared_cameras: tuple[int, ...]
 
 def test_held_out_people_never_train_and_every_picture_has_a_place() -> None:
     records = build_records()
-    parts = split_holdout(records, 0.25, seed=3)
-    aside = {record.pid for record in parts.look.gallery}
+    train, validation = split_holdout(records, 0.25, seed=3)
+    aside = {record.pid for record in validation.gallery}
     assert len(aside) == 5
-    assert not aside & {record.pid for record in parts.train}
-    assert len(parts.train) + len(parts.look.gallery) == len(records)
-    assert {record.split for record in parts.look.query} == {"query"}
-    assert [(r.pid, r.camid) for r in parts.look.query] == sorted({(r.pid, r.camid) for r in parts.look.gallery})
+    assert not aside & {record.pid for record in train}
+    assert len(train) + len(validation.gallery) == len(records)
+    assert {record.split for record in validation.query} == {"query"}
+    assert [(r.pid, r.camid) for r in validation.query] == sorted({(r.pid, r.camid) for r in validation.gallery})
 
 
 def test_the_same_seed_sets_the_same_people_aside_whatever_the_order_of_records() -> None:
     records = build_records()
-    a, b = split_holdout(records, 4, seed=1), split_holdout(records[::-1], 4, seed=1)
-    assert a.look == b.look
-    assert split_holdout(records, 4, seed=2).look.query != a.look.query
+    _, validation = split_holdout(records, 4, seed=1)
+    assert split_holdout(records[::-1], 4, seed=1)[1] == validation
+    assert split_holdout(records, 4, seed=2)[1].query != validation.query
 
 
 def test_too_few_people_to_set_aside_or_to_train_on_is_an_error() -> None:
@@ -66,21 +66,21 @@ def test_too_few_people_to_set_aside_or_to_train_on_is_an_error() -> None:
 
 
 def test_held_out_people_are_searched_for_across_modalities_as_the_protocol_wants() -> None:
-    look = split_holdout(build_two_modalities(), 3, seed=0, protocol=ACROSS).look
-    assert {record.modality for record in look.query} == {Modality.INFRARED}
-    assert {record.modality for record in look.gallery} == {Modality.VISIBLE}
-    assert [record.camid for record in look.query] == [3, 6] * 3  # one picture a person and camera
-    assert len(look.gallery) == 3 * 2 * 3
-    rules = look.protocol
+    _, validation = split_holdout(build_two_modalities(), 3, seed=0, protocol=ACROSS)
+    assert {record.modality for record in validation.query} == {Modality.INFRARED}
+    assert {record.modality for record in validation.gallery} == {Modality.VISIBLE}
+    assert [record.camid for record in validation.query] == [3, 6] * 3  # one picture a person and camera
+    assert len(validation.gallery) == 3 * 2 * 3
+    rules = validation.protocol
     assert (rules.name, rules.junk, rules.junk_camera_pairs) == ("holdout", "none", ((3, 2),))
     assert (rules.drawn, rules.trials) == (None, 1)
 
 
 def test_the_other_direction_swaps_the_sides() -> None:
     swapped = Protocol("swapped", query_modality=Modality.VISIBLE, gallery_modality=Modality.INFRARED)
-    look = split_holdout(build_two_modalities(), 3, seed=0, protocol=swapped).look
-    assert {record.camid for record in look.query} == {1, 2}
-    assert {record.camid for record in look.gallery} == {3, 6}
+    _, validation = split_holdout(build_two_modalities(), 3, seed=0, protocol=swapped)
+    assert {record.camid for record in validation.query} == {1, 2}
+    assert {record.camid for record in validation.gallery} == {3, 6}
 
 
 def test_held_out_people_of_one_modality_cannot_be_searched_for_in_the_other() -> None:
@@ -91,21 +91,21 @@ def test_held_out_people_of_one_modality_cannot_be_searched_for_in_the_other() -
         split_holdout(only_camera_2, 3, seed=0, protocol=ACROSS)  # camera 3 never searches in camera 2
 
 
-def test_a_look_at_the_test_set_takes_the_first_trial() -> None:
+def test_validation_on_the_test_set_takes_the_first_trial() -> None:
     records = tuple(build_two_modalities("test"))
     dataset = Dataset("toy", Path("root"), records, {"across": ACROSS}, "across")
-    look = look_at_test(dataset, ACROSS)
-    assert look.at_test
-    assert len(look.query) == 12 * 2 * 3
-    assert [(r.pid, r.camid) for r in look.gallery] == [(pid, camid) for pid in range(12) for camid in (1, 2)]
-    assert look.protocol.drawn is None
+    validation = validate_on_test(dataset, ACROSS)
+    assert validation.at_test
+    assert len(validation.query) == 12 * 2 * 3
+    assert [(r.pid, r.camid) for r in validation.gallery] == [(pid, camid) for pid in range(12) for camid in (1, 2)]
+    assert validation.protocol.drawn is None
     chosen = {(camid, pid): np.full((10, 3), [3, 1, 2]) for camid in (1, 2) for pid in range(12)}
-    by_file = look_at_test(Dataset("toy", Path("root"), records, {"across": ACROSS}, "across", chosen), ACROSS)
+    by_file = validate_on_test(Dataset("toy", Path("root"), records, {"across": ACROSS}, "across", chosen), ACROSS)
     assert {record.path.stem[-1] for record in by_file.gallery} == {"3"}
 
 
-def test_a_look_at_a_test_set_without_a_side_is_refused() -> None:
+def test_validation_on_a_test_set_without_a_side_is_refused() -> None:
     records = tuple(record for record in build_two_modalities("test") if record.modality == Modality.VISIBLE)
     dataset = Dataset("toy", Path("root"), records, {"across": ACROSS}, "across")
     with pytest.raises(TrainingError, match="has no query picture for protocol across; complete it, or use"):
-        look_at_test(dataset, ACROSS)
+        validate_on_test(dataset, ACROSS)

@@ -541,6 +541,20 @@ def test_outputs_of_any_shape_reach_the_losses_in_float32() -> None:
     assert nested["b"] is None
 
 
+def test_in_bfloat16_losses_are_computed_in_float32_and_outside_autocast(
+    tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds, honest = set(), ide.Method.losses
+
+    def noting(self: ide.Method, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        kinds.add((output.feature.dtype, output.logits.dtype, torch.is_autocast_enabled("cpu")))
+        return honest(self, output, batch)
+
+    monkeypatch.setattr(ide.Method, "losses", noting)
+    train(tiny_recipe(overrides=["training.precision=bf16", "schedule.epochs=1"]), tmp_path / "run")
+    assert kinds == {(torch.float32, torch.float32, False)}
+
+
 MAPS = "backbone: test_resnet, last_stride: 2"
 
 

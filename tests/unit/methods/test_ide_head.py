@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tapetum.layers.heads import ClassBlock
+from tapetum.methods.ide import ClassBlock
 
 RENAMED = {"add_block.0": "reduce", "add_block.1": "norm", "classifier.0": "classifier"}
 

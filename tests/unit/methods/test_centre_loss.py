@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tapetum.losses.centre import centre_loss
+from tapetum.methods._strong_baseline import centre_loss
 
 
 @pytest.mark.parametrize(("suffix", "dtype", "tolerance"), [("", torch.float32, 2e-5), ("_f64", torch.float64, 1e-9)])
@@ -50,11 +50,3 @@ def test_the_order_of_the_batch_does_not_matter(rng):
     order = torch.randperm(6, generator=rng)
     found = centre_loss(features[order], labels[order], centres)
     torch.testing.assert_close(found, centre_loss(features, labels, centres))
-
-
-def test_under_autocast_the_loss_is_computed_in_float32(rng):
-    features, labels, centres = (value.detach() for value in draw(rng))
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = centre_loss(features.float(), labels, centres.float(), weight=0.5)
-    assert inside.dtype == torch.float32
-    assert torch.equal(inside, centre_loss(features.float(), labels, centres.float(), weight=0.5))
