@@ -28,8 +28,6 @@ def fingerprint_source(source: Source) -> str:
 
     Of pictures, their names below the source count too: their order is that of names, and times may be in them.
 
-    Args:
-        source: what to name.
     Raises:
         DataError: a file is gone.
     """
@@ -54,8 +52,6 @@ def fingerprint_source(source: Source) -> str:
 def fingerprint_names(source: Source) -> str:
     """A source of pictures as version 0.1.0 named it before their content counted: by names and sizes.
 
-    Args:
-        source: of pictures.
     Raises:
         DataError: a file is gone.
     """

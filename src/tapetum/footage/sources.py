@@ -52,52 +52,30 @@ _MOST_DOUBTS = 3  # told of the pictures of one source; more are counted
 
 @dataclass(frozen=True)
 class LoosePicture:
-    """A picture of a folder or data set.
-
-    Attributes:
-        path: the file.
-        name: as the operator would name it.
-        camera: its camera.
-        modality: where it is known; None decides by the picture.
-    """
+    """A picture of a folder or data set."""
 
     path: Path
-    name: str
-    camera: str
-    modality: Modality | None = None
+    name: str  # as the operator would name it
+    camera: str  # its camera
+    modality: Modality | None = None  # where it is known; None decides by the picture
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to read from beginning to end: a video, a folder of frames, or a set of crops.
+    """One thing to read from beginning to end: a video, a folder of frames, or a set of crops."""
 
-    Attributes:
-        kind: "crops", "frames" or "video".
-        name: as the operator named it.
-        path: file or folder.
-        camera: of a video or folder of frames; crops may each have their own.
-        start: when it begins, seconds since 1970-01-01 UTC; of crops, None where each has its own time.
-        start_origin: where `start` comes from; "mtime" is the time of writing and may be that of a copy.
-        options: how it is read.
-        pictures: of crops and frames, in order.
-        cameras: where each of its cameras' names comes from.
-        doubts: why a camera or a time may be another.
-        zone_written: whether every time's zone is known; else `utc_offset_hours` of the options is taken.
-        stream: which of a file's videos, from 0.
-    """
-
-    kind: Kind
-    name: str
-    path: Path
-    camera: str
-    start: float | None
-    start_origin: Origin | None
+    kind: Kind  # "crops", "frames" or "video"
+    name: str  # as the operator named it
+    path: Path  # file or folder
+    camera: str  # of a video or folder of frames; crops may each have their own
+    start: float | None  # when it begins, seconds since 1970-01-01 UTC; of crops, None where each has its own time
+    start_origin: Origin | None  # where `start` comes from; "mtime" is the time of writing and may be that of a copy
     options: SourceOptions
-    pictures: tuple[LoosePicture, ...] = ()
-    cameras: tuple[CameraFact, ...] = ()
-    doubts: tuple[str, ...] = ()
-    zone_written: bool = True
-    stream: int = 0
+    pictures: tuple[LoosePicture, ...] = ()  # of crops and frames, in order
+    cameras: tuple[CameraFact, ...] = ()  # where each of its cameras' names comes from
+    doubts: tuple[str, ...] = ()  # why a camera or a time may be another
+    zone_written: bool = True  # whether every time's zone is known; else `utc_offset_hours` of the options is taken
+    stream: int = 0  # which of a file's videos, from 0
 
     @property
     def num_files(self) -> int:
@@ -120,7 +98,6 @@ def find_sources(
 
     Args:
         places: files, folders, or opened data sets, whose records become crops.
-        options: how they are read; None takes the defaults.
         report: is told what each source is taken for and why, and each file and folder that is passed over.
     Raises:
         DataError: a place is missing, a path does not fit the pattern, or nothing in all places can be read.
@@ -155,13 +132,7 @@ def find_sources(
 
 
 def source_of_records(records: Sequence[Record], name: str, options: SourceOptions | None = None) -> Source:
-    """A data set's records as crops: cameras and modalities are known, identities are left behind.
-
-    Args:
-        records: of the data set.
-        name: of the data set.
-        options: how they are read; None takes the defaults.
-    """
+    """A data set's records as crops: cameras and modalities are known, identities are left behind."""
     chosen = options or SourceOptions()
     pictures = tuple(
         LoosePicture(
@@ -179,11 +150,7 @@ def source_of_records(records: Sequence[Record], name: str, options: SourceOptio
 
 
 def facts_of_source(source: Source) -> SourceFacts:
-    """What a source is taken for, in plain values.
-
-    Args:
-        source: a source.
-    """
+    """What a source is taken for, in plain values."""
     return SourceFacts(
         source=source.name,
         kind=source.kind,
@@ -201,9 +168,6 @@ def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
 
     Crops where three quarters of those looked at are upright (at least 1.2 times as high as wide) and at most 1024
     pixels high; frames otherwise.
-
-    Args:
-        pictures: the folder's pictures.
     """
     step = max(1, len(pictures) // _LOOKED_AT)
     votes = []

@@ -58,19 +58,12 @@ class Kind(Enum):
 
 @dataclass
 class Anomaly:
-    """One kind of trouble with stamps.
+    """One kind of trouble with stamps."""
 
-    Attributes:
-        count: how often.
-        first: number of the first frame that has it.
-        first_time: of that frame, as it was given out.
-        largest: how far off or how long, seconds; of frames that share a stamp, how many.
-    """
-
-    count: int = 0
-    first: int = -1
-    first_time: float = 0.0
-    largest: float = 0.0
+    count: int = 0  # how often
+    first: int = -1  # number of the first frame that has it
+    first_time: float = 0.0  # of that frame, as it was given out
+    largest: float = 0.0  # how far off or how long, seconds; of frames that share a stamp, how many
 
 
 class SteadyClock(Generic[Item]):
@@ -103,11 +96,7 @@ class SteadyClock(Generic[Item]):
         return self._anchored
 
     def count(self, kind: Kind) -> int:
-        """How often something was found so far.
-
-        Args:
-            kind: other than IN_LINE.
-        """
+        """How often something was found so far."""
         return self.anomalies[kind].count
 
     def expect(self, interval: float) -> None:
@@ -142,7 +131,6 @@ class SteadyClock(Generic[Item]):
         """What was not in line, a line a kind.
 
         Args:
-            name: of the source.
             start: what the times are counted from, seconds since 1970-01-01 UTC.
         """
         told = []
