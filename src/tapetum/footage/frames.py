@@ -129,7 +129,7 @@ def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = Non
 
 
 def _pass_over(problem: str) -> None:
-    """Whoever wants one frame is not told what is wrong with others."""
+    """Whoever wants one frame is not lines what is wrong with others."""
 
 
 class _TimedFrames:
@@ -183,19 +183,19 @@ class _TimedFrames:
     def lines(self) -> list[str]:
         """What was wrong so far with stamps and file."""
         name, start, clock = self._source.name, self._source.start or 0.0, self._clock
-        told = clock.lines(name, start - (clock.first_time if self.decoder else 0.0))
+        lines = clock.lines(name, start - (clock.first_time if self.decoder else 0.0))
         if self.decoder is None:
-            return told
+            return lines
         if clock.frames and not clock.has_stamps:
             rate = self.decoder.rate
-            told.append(
+            lines.append(
                 f"{name}: has no time stamps; times are by the {rate:g} frames a second that its header states"
                 if rate
                 else f"{name}: has no time stamps and states no rate; times are by an ASSUMED rate of {ASSUMED_RATE:g} "
                 "frames a second and may run too fast or too slow; put it into a container with its true rate"
             )
-        elsewhere = clock.count(Kind.OUTLIER) + clock.count(Kind.JUMP)
-        return told + self.decoder.lines(sound_clock=not elsewhere)
+        elsewhere = clock.anomalies[Kind.OUTLIER].count + clock.anomalies[Kind.JUMP].count
+        return lines + self.decoder.lines(sound_clock=not elsewhere)
 
 
 def _note_limit(source: Source, number: int, decoder: VideoDecoder | None, limits: Limits, note: Note) -> None:

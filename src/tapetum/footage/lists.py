@@ -73,7 +73,12 @@ def writing_list(
                 written.add(Path(sighting.crop).name)
                 file.write(json.dumps({_SIGHTING: asdict(sighting)}) + "\n")
 
-            file.write(json.dumps(_head(source, detector)) + "\n")
+            head: dict[str, Any] = {"source": source.name, "kind": source.kind, "camera": source.camera}
+            if source.start is not None:
+                head |= {"start": format_time(source.start), "start_origin": source.start_origin}
+            cameras = [asdict(camera) for camera in source.cameras]
+            head |= {"cameras": cameras, "doubts": source.doubts, "detector": detector}
+            file.write(json.dumps(head) + "\n")
             yield add
             refused, origins = counted()
             end = {"end": len(written), "refused": dict(refused), "time_origins": dict(origins)}
@@ -109,14 +114,13 @@ def read_list(path: Path) -> Iterator[Sighting]:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a list says of its source."""
+    """What a list says of its source; what earlier versions did not write is empty."""
 
-    source: str  # its name
+    source: str
     camera: str  # whose it is; of crops of several cameras, their folder
     start: str | None  # when it begins, as `format_time` writes it; None where each crop has its own time
-    cameras: tuple[CameraFact, ...]  # what said so of each camera; empty in lists of earlier versions
-    # what said when its sightings were seen -> how many; empty in lists of earlier versions
-    time_origins: dict[Origin, int]
+    cameras: tuple[CameraFact, ...]
+    time_origins: dict[Origin, int]  # what said when its sightings were seen -> how many
     doubts: tuple[str, ...]  # why a camera or a time may be another
 
 
@@ -159,9 +163,20 @@ def strike_sightings(out: Path, ids: Collection[str]) -> int:
         except DataError:
             _remove(path)
             continue
-        if lines:
-            struck += lines
-            _rewrite_list(path, ids)
+        if not lines:
+            continue
+        struck += lines
+        with (
+            replacing(path) as temporary,
+            path.open(encoding="utf-8") as old,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
+            for line in old:
+                content = json.loads(line)
+                if _SIGHTING not in content or content[_SIGHTING]["id"] not in ids:
+                    file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
     return struck
 
 
@@ -176,8 +191,7 @@ def forget_refusals(out: Path, reason: str) -> int:
     forgotten = 0
     for path in _finished_lists(out):
         with contextlib.suppress(OSError, ValueError, IndexError):  # a damaged list is named when it is read
-            end = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-            if reason in end.get("refused", {}):
+            if reason in _read_ends(path)[1].get("refused", {}):
                 _remove(path)
                 forgotten += 1
     return forgotten
@@ -215,14 +229,6 @@ def sighting_of(fields: dict[str, Any]) -> Sighting:
     return Sighting(**{**fields, "box": tuple(fields["box"]), "modality": Modality(fields["modality"])})
 
 
-def _head(source: Source, detector: str) -> dict[str, Any]:
-    head: dict[str, Any] = {"source": source.name, "kind": source.kind, "camera": source.camera}
-    if source.start is not None:
-        head |= {"start": format_time(source.start), "start_origin": source.start_origin}
-    cameras = [asdict(camera) for camera in source.cameras]
-    return head | {"cameras": cameras, "doubts": source.doubts, "detector": detector}
-
-
 def _finished_lists(out: Path) -> list[Path]:
     return sorted(path for path in (out / LISTS).glob("*.jsonl") if not path.name.startswith("."))  # . is a begun one
 
@@ -240,20 +246,6 @@ def _read_ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _begun_lists(out: Path, key: str) -> list[Path]:
     return list((out / LISTS).glob(f".{key}.jsonl.*"))
-
-
-def _rewrite_list(path: Path, without: Collection[str]) -> None:
-    with (
-        replacing(path) as temporary,
-        path.open(encoding="utf-8") as lines,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
-        for line in lines:
-            content = json.loads(line)
-            if _SIGHTING not in content or content[_SIGHTING]["id"] not in without:
-                file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _remove(path: Path) -> None:

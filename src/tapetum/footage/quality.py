@@ -114,15 +114,6 @@ def measure_blur(grey: NDArray[np.float32]) -> float:
     return left / energy if energy > 1e-6 else 1.0
 
 
-def tell_modality(picture: Picture) -> Modality:
-    """Infrared or visible, as `judge_modality` tells it.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB, best the whole frame.
-    """
-    return judge_modality(picture)[0]
-
-
 def judge_modality(picture: Picture) -> tuple[Modality, bool]:
     """Infrared where a picture has no colour beyond noise and encoding, or a single purple tint; visible otherwise.
 

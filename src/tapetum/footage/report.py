@@ -1,7 +1,7 @@
 """What a run over footage did, counted and named."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tapetum.footage.facts import ORIGINS, CameraFact, Origin
@@ -116,7 +116,7 @@ class FootageReport:
 
     def lines(self) -> list[str]:
         """For people, one fact a line."""
-        told = [
+        lines = [
             f"detector: {self.detector or 'none was needed'}",
             f"sources: {self.sources} read, {self.finished_before} finished before, {self.failed} unreadable, "
             f"{len(self.without_person)} without a person",
@@ -125,24 +125,24 @@ class FootageReport:
             f"frames and pictures: {self.frames}; detections: {self.detections}",
             f"tracklets: {self.tracklets} kept, {self.dropped_tracklets} dropped; crops: {self.crops}",
         ]
-        told += [f"{remark}: {count} crops" for remark, count in self.remarks.most_common()]
-        told += [f"not kept, {reason}: {count} crops" for reason, count in self.refused.most_common()]
+        lines += [f"{remark}: {count} crops" for remark, count in self.remarks.most_common()]
+        lines += [f"not kept, {reason}: {count} crops" for reason, count in self.refused.most_common()]
         if self.time_origins["mtime"]:
-            told.append(f"time is only that of writing the file: {self.time_origins['mtime']} crops")
-        told += self.fact_lines()
+            lines.append(f"time is only that of writing the file: {self.time_origins['mtime']} crops")
+        lines += self.fact_lines()
         if self.dark_frames:
-            told.append(f"too dark to see anybody in: {self.dark_frames} frames")
+            lines.append(f"too dark to see anybody in: {self.dark_frames} frames")
         if self.doubtful_modality:
-            told.append(f"modality in doubt, grey under a single tint: {self.doubtful_modality} crops")
-        told += [f"nobody found: {name}" for name in self.without_person]
-        told += [problem.message for problem in self.problems]
+            lines.append(f"modality in doubt, grey under a single tint: {self.doubtful_modality} crops")
+        lines += [f"nobody found: {name}" for name in self.without_person]
+        lines += [problem.message for problem in self.problems]
         if self.num_problems > len(self.problems):
-            told.append(f"and {self.num_problems - len(self.problems)} more problems")
-        return told
+            lines.append(f"and {self.num_problems - len(self.problems)} more problems")
+        return lines
 
     def fact_lines(self) -> list[str]:
         """What said which camera it was and when, what is in doubt, and what was passed over."""
-        told = [
+        lines = [
             f"{what}: " + ", ".join(f"{count} from {ORIGINS[origin]}" for origin, count in origins.most_common())
             for what, origins in (
                 ("cameras of sources", self.camera_origins),
@@ -151,40 +151,33 @@ class FootageReport:
             if origins
         ]
         if self.zones_assumed:
-            told.append(f"no zone is written, --utc-offset is taken: {self.zones_assumed} sources")
-        told += [f"in doubt, {doubt}: {_name_some(names)}" for doubt, names in _group(self.doubts).items()]
+            lines.append(f"no zone is written, --utc-offset is taken: {self.zones_assumed} sources")
+        lines += [f"in doubt, {doubt}: {_name_some(names)}" for doubt, names in _group(self.doubts).items()]
         if self.num_doubts > len(self.doubts):
-            told.append(f"and {self.num_doubts - len(self.doubts)} more doubts")
+            lines.append(f"and {self.num_doubts - len(self.doubts)} more doubts")
         passed = _group(self.passed)
-        told += [
+        lines += [
             f"passed over: {f'{count} files' if count else 'folders'} {reason}"
             + (f": {_name_some(passed[reason])}" if reason in passed else "")
             for reason, count in self.passed_over.items()
         ]
-        return told
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        plain = dict(vars(self))
-        plain |= {name: dict(plain[name]) for name in _COUNTERS}
+        plain = vars(self) | {name: dict(getattr(self, name)) for name in _COUNTERS}
         return plain | {name: [asdict(each) for each in plain[name]] for name in _LISTS}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "FootageReport":
         """A report from its plain values."""
-        plain = dict(content)
-        plain |= {name: Counter(content[name]) for name in _COUNTERS}
-        plain |= {name: [Problem(**each) for each in content[name]] for name in _LISTS if name != "facts"}
+        plain = content | {name: Counter(content[name]) for name in _COUNTERS}
+        plain |= {name: [Problem(**each) for each in content[name]] for name in ("problems", "passed", "doubts")}
         plain["facts"] = [
-            SourceFacts(
-                **{
-                    **each,
-                    "cameras": tuple(CameraFact(**camera) for camera in each["cameras"]),
-                    "doubts": tuple(each["doubts"]),
-                }
-            )
+            SourceFacts(**each | {"cameras": tuple(CameraFact(**camera) for camera in each["cameras"])})
             for each in content["facts"]
         ]
+        plain["facts"] = [replace(facts, doubts=tuple(facts.doubts)) for facts in plain["facts"]]
         return cls(**plain)
 
 

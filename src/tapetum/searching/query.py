@@ -12,7 +12,7 @@ from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture
 from tapetum.footage.doubt import doubt_picture
-from tapetum.footage.quality import measure_quality, tell_modality
+from tapetum.footage.quality import judge_modality, measure_quality
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
@@ -74,7 +74,7 @@ def query_of_pictures(
         crops.append(crop)
         remarks.append(measure_quality(crop).remark)
         doubts.append(doubt_picture(crop))
-    modalities = [tell_modality(picture) if modality is None else modality for picture in pictures]
+    modalities = [judge_modality(picture)[0] if modality is None else modality for picture in pictures]
     vectors = model.describe(model.resize(crops), [int(each) for each in modalities])
     return Query(vectors, tuple(modalities), tuple(labels), (), tuple(remarks), tuple(doubts))
 
