@@ -15,7 +15,7 @@ from gallery_rows import files_with
 from street_clip import street, write_clip, write_street
 from tapetum.cli import index, main
 from tapetum.core.errors import OutputError
-from tapetum.footage import extract as extraction
+from tapetum.footage import crops as extraction
 from tapetum.gallery.opening import open_gallery
 
 Call = Callable[[str], tuple[int, str, str]]

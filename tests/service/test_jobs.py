@@ -346,14 +346,14 @@ def test_new_rows_are_found_while_their_job_is_still_at_work(
     from tapetum.indexing import index
 
     go, stored = threading.Event(), threading.Event()
-    read = index._Indexing._embed
+    read = index.Indexing._embed
 
     def embed_and_wait(self: Any, sightings: Any) -> None:
         read(self, sightings)
         stored.set()
         assert go.wait(60)
 
-    monkeypatch.setattr(index._Indexing, "_embed", embed_and_wait)
+    monkeypatch.setattr(index.Indexing, "_embed", embed_and_wait)
     client: TestClient = serve(footage_roots=(footage(tmp_path),))
     name = client.post("/api/v1/jobs", json={"path": "footage", "kind": "crops", "run": "now"}).json()["id"]
     try:

@@ -232,8 +232,8 @@ def crop_video(
 
     Example: tapetum data crop-video clip.mp4 runs/crops
     """
-    from tapetum.data.crop_video import CropVideoOptions
-    from tapetum.data.crop_video import crop_video as crop
+    from tapetum.footage.crop_video import CropVideoOptions
+    from tapetum.footage.crop_video import crop_video as crop
 
     with _progress("Looking for people", quiet=quiet) as progress:
         result = crop(
@@ -245,6 +245,8 @@ def crop_video(
         halves = [str(sum(item.camid == camid for item in crops)) for camid in (1, 2)]
         rows.append((str(appearance), f"{crops[0].time_seconds:.1f} s", f"{crops[-1].time_seconds:.1f} s", *halves))
     _echo_table(rows)
+    for problem in result.problems:
+        typer.echo(problem, err=True)
     typer.echo(f"{out}: {len(result.crops)} crops from {result.frames} frames")
     typer.echo(f"next: tapetum data darken {out} {out}-night")
 

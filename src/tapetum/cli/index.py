@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from tapetum.core.types import Modality
     from tapetum.data.catalog import Dataset
     from tapetum.footage.facts import SourceOptions
-    from tapetum.footage.sources import Source
     from tapetum.gallery.store import Store
-    from tapetum.indexing.index import IndexReport
     from tapetum.inference.sessions import Model
 
 DEMO_MODEL = Path("runs/demo/idf")
@@ -113,7 +111,7 @@ def command(
     from tapetum.core.atomic import write_bytes
     from tapetum.core.errors import RecipeError, TapetumError
     from tapetum.footage.detectors import build_detector
-    from tapetum.footage.extract import ExtractOptions
+    from tapetum.footage.options import ExtractOptions
     from tapetum.footage.sources import find_sources
     from tapetum.indexing.footage_score import score_footage
     from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
@@ -128,72 +126,54 @@ def command(
         return
     if gallery is None:
         raise RecipeError("index: no gallery is named; add --gallery FOLDER, or --dry-run to look at the sources alone")
-    options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
+    shared = ray is not None or world() > 1
+    if shared and score:
+        raise RecipeError("--score: is one process's work; index without it, then score with one process")
     build = partial(
         build_detector, detector, layout=detector_layout, person_class=person_class, weights=detector_weights
     )
-    finder = build()
-    told = IndexReport()
-
-    def find() -> "list[Source]":
-        return find_sources(map(_open_place, sources), reading, report=told.footage)
-
-    if ray is not None or world() > 1:
-        if score:
-            raise RecipeError("--score: is one process's work; index without it, then score with one process")
-        store, opened = _open(gallery, model, folder, precision, trust_code)
-        shared: dict[str, Any] = {"name": [*sources, repr(reading)], "options": options}
-        with store, showing_pictures("indexing", unit="frames", quiet=quiet) as progress:
-            if ray is not None:
-                load = partial(open_model, model or Path(store.info.place), precision=precision, trust_code=trust_code)
-                shared |= {"actors": ray_actors, "progress": progress}
-                together = index_on_ray(ray, find, store, opened, load, build, **shared)
-            else:
-                together, made = index_in_shards(find, store, opened, finder, progress=progress, **shared)
-                typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
-        if together is None:  # another process tells the rest
-            for line in told.footage.fact_lines():
-                typer.echo(line)
-        else:
-            together.footage.add(told.footage)
-            _tell(together, report)
-        return
-    found = find()
+    finder, counts = build(), IndexReport()
+    found = find_sources(map(_open_place, sources), reading, report=counts.footage)
     store, opened = _open(gallery, model, folder, precision, trust_code)
-    content: dict[str, Any] = {}
+    options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
+    name, content = [*sources, repr(reading)], dict[str, Any]()
     with store:
         try:
             with showing_pictures("indexing", unit="frames", quiet=quiet) as progress:
-                index_sources(found, store, opened, finder, options=options, report=told, progress=progress)
+                common: dict[str, Any] = {"options": options, "report": counts, "progress": progress}
+                if ray is not None:
+                    load = partial(
+                        open_model, model or Path(store.info.place), precision=precision, trust_code=trust_code
+                    )
+                    common |= {"name": name, "actors": ray_actors}
+                    merged = index_on_ray(ray, found, store, opened, load, build, **common) is not None
+                elif shared:
+                    together, made = index_in_shards(found, store, opened, finder, name=name, **common)
+                    merged = together is not None
+                    typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
+                else:
+                    merged = index_sources(found, store, opened, finder, **common) is not None
         except (TapetumError, KeyboardInterrupt):
-            if told.footage.sources:  # it had begun
-                done = f"{told.added} rows were added and stay"
+            if counts.footage.sources:  # it had begun
+                done = f"{counts.added} rows were added and stay"
                 typer.echo(f"ended early: {done}; the same command goes on from there", err=True)
             raise
-        for line in told.lines():
+        if not merged:  # another process tells the rest
+            return
+        for line in counts.lines():
             typer.echo(line)
-        content |= told.to_dict()
+        content |= counts.to_dict()
         if score:
             scored = score_footage(found, store, finder, options.extract)
             content["score"] = scored.to_dict()
             for line in scored.lines():
                 typer.echo(line)
-        if told.rows:
+        if counts.rows:
             typer.echo(f"next: {_next_command(store, folder)}")
     if report is not None:
         write_bytes(report, json.dumps(content, indent=1).encode())
-    if told.footage.failed == len(found):
+    if counts.footage.failed == len(found):
         raise typer.Exit(1)
-
-
-def _tell(told: "IndexReport", report: Path | None) -> None:
-    """What several processes did."""
-    from tapetum.core.atomic import write_bytes
-
-    for line in told.lines():
-        typer.echo(line)
-    if report is not None:
-        write_bytes(report, json.dumps(told.to_dict(), indent=1).encode())
 
 
 def _next_command(store: "Store", folder: Path | None) -> str:
@@ -238,12 +218,12 @@ def _preview(sources: list[str], reading: "SourceOptions", report: Path | None) 
     from tapetum.footage.report import FootageReport
     from tapetum.footage.sources import find_sources
 
-    told = FootageReport()
-    found = find_sources(map(_open_place, sources), reading, report=told)
-    for line in [*preview_sources(found), *told.fact_lines(), *(problem.message for problem in told.problems)]:
+    facts = FootageReport()
+    found = find_sources(map(_open_place, sources), reading, report=facts)
+    for line in [*preview_sources(found), *facts.fact_lines(), *(problem.message for problem in facts.problems)]:
         typer.echo(line)
     if report is not None:
-        write_bytes(report, json.dumps(told.to_dict(), indent=1).encode())
+        write_bytes(report, json.dumps(facts.to_dict(), indent=1).encode())
 
 
 def _modality(name: str) -> "Modality | None":
@@ -280,13 +260,13 @@ def _open(
     try:
         store = open_gallery(gallery, folder=folder)
     except MissingGalleryError:
-        chosen = place or DEMO_MODEL
-        if not chosen.exists() and place is None:
+        model = place or DEMO_MODEL
+        if not model.exists() and place is None:
             raise RecipeError(
                 f"{gallery}: a new gallery needs a model; name a run or artefact with --model, or make the demo's "
                 "with: make demo"
             ) from None
-        opened = open_model(chosen, precision=precision, trust_code=trust_code)
+        opened = open_model(model, precision=precision, trust_code=trust_code)
         with one_maker(folder or Path(gallery)):
-            return open_gallery_for(gallery, opened, chosen, folder), opened
+            return open_gallery_for(gallery, opened, model, folder), opened
     return store, open_gallery_model(store, place, precision=precision, trust_code=trust_code)

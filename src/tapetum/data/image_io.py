@@ -73,15 +73,10 @@ _OPENCV_LOG = threading.Lock()  # and so does the level of a log
 
 @dataclass(frozen=True)
 class _Stored:
-    """A picture of which only the header was read.
+    """A picture of which only the header was read."""
 
-    Attributes:
-        size: (height, width), upright.
-        decode: gives (H, W, 3) RGB in 8 or 16 bits, upright, or a `DataError` where data is lost.
-    """
-
-    size: tuple[int, int]
-    decode: Callable[[], _Decoded]
+    size: tuple[int, int]  # (height, width), upright
+    decode: Callable[[], _Decoded]  # gives (H, W, 3) RGB in 8 or 16 bits, upright, or a `DataError` where data is lost
 
 
 def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -153,7 +148,6 @@ def resize(
     """Resize one picture.
 
     Args:
-        picture: (H, W, 3) uint8.
         size: (height, width) wanted.
         interpolation: "bicubic", "bilinear" or "lanczos" (eight pixels wide in OpenCV, six in Pillow).
         backend: "cv2" takes the plain filter, and the mean over areas where both sides shrink to half or less (the
@@ -177,7 +171,6 @@ def write_picture(path: Path, picture: Picture, *, jpeg_quality: int = 95) -> No
 
     Args:
         path: where; the folder exists.
-        picture: (H, W, 3) uint8 RGB.
         jpeg_quality: 0..100, for JPEG.
     Raises:
         DataError: the ending names no known format.
@@ -193,11 +186,7 @@ def write_picture(path: Path, picture: Picture, *, jpeg_quality: int = 95) -> No
 
 
 def without_option(error: DataError) -> str:
-    """What is wrong with a picture, for commands that have no --skip-corrupt.
-
-    Args:
-        error: of `read_picture`.
-    """
+    """What is wrong with a picture, for commands that have no --skip-corrupt."""
     return str(error).replace(" or use --skip-corrupt", "")
 
 

@@ -18,11 +18,7 @@ _NOT_WATCHED = ("attached_pic", "timed_thumbnails", "still_image")  # covers and
 
 
 def video_streams(container: Any) -> list[Any]:
-    """The streams of an opened file that a camera took; covers and previews are none, unless there is nothing else.
-
-    Args:
-        container: of `av.open`.
-    """
+    """The streams of an opened file that a camera took; covers and previews are none, unless there is nothing else."""
     streams = list(container.streams.video)
     watched = [
         stream for stream in streams if not any(stream.disposition & _disposition(name) for name in _NOT_WATCHED)
@@ -44,11 +40,7 @@ def count_streams(clip: Path, options: Mapping[str, str]) -> int:
 
 
 def pixel_aspect(stream: Any) -> Fraction:
-    """Width over height of a stream's pixels; 1 where it states none, or one outside 1/8..8.
-
-    Args:
-        stream: of an opened file.
-    """
+    """Width over height of a stream's pixels; 1 where it states none, or one outside 1/8..8."""
     stated = stream.sample_aspect_ratio
     if not stated or not _PLAUSIBLE_ASPECT[0] <= stated <= _PLAUSIBLE_ASPECT[1]:
         return SQUARE
@@ -56,13 +48,7 @@ def pixel_aspect(stream: Any) -> Fraction:
 
 
 def square_size(height: int, width: int, aspect: Fraction) -> tuple[int, int]:
-    """(height, width) of a frame with square pixels: the shorter side of its pixels grows, so that nothing is lost.
-
-    Args:
-        height: as stored.
-        width: as stored.
-        aspect: width over height of a pixel.
-    """
+    """(height, width) of a frame with square pixels: the shorter side of its pixels grows, so that nothing is lost."""
     if abs(float(aspect) - 1) < _NEARLY_SQUARE:
         return height, width
     return (round(height / aspect), width) if aspect < 1 else (height, round(width * aspect))
@@ -72,9 +58,7 @@ def convert_frame(frame: Any, reformatter: VideoReformatter, aspect: Fraction = 
     """A decoded frame as a player shows it: square pixels, turned and mirrored as the file says.
 
     Args:
-        frame: of PyAV.
         reformatter: one for all frames of a stream; a frame's own would start threads anew for each.
-        aspect: width over height of its pixels.
     Returns:
         (H, W, 3) uint8 RGB.
     """

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from tapetum.core.errors import DataError
 from tapetum.data.catalog import Dataset, open_dataset
-from tapetum.data.crop_video import crop_video, read_frames
 from tapetum.data.darken import darken_dataset
 from tapetum.data.lighting import light_levels, measure_pictures
 from tapetum.data.threads import Progress
 from tapetum.evaluation.rerank import RerankOptions
+from tapetum.footage.crop_video import crop_video, open_clip
+from tapetum.footage.frames import read_frame_at
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report import cards
 from tapetum.report.collect import choose_queries, collect_pairs, collect_rank_lists
@@ -31,7 +32,7 @@ def check_clip(clip: Path) -> None:
     """
     if not clip.is_file():
         raise DataError(f"{clip}: no such clip; give a video file, e.g. make demo-real CLIP=path/to/clip.mp4")
-    next(read_frames(clip))
+    read_frame_at(open_clip(clip), 0.0)
 
 
 def run_clip(

@@ -15,24 +15,15 @@ _PIECE_WORTH = 0.4
 
 @dataclass(frozen=True)
 class CropCandidate:
-    """A crop that may be kept.
+    """A crop that may be kept."""
 
-    Attributes:
-        frame, box: of the sighting.
-        seconds: since the source began.
-        modality: of its frame.
-        quality: as measured.
-        jpeg: the crop, encoded.
-        doubtful: whether its modality is in doubt.
-    """
-
-    frame: int
-    seconds: float
+    frame: int  # of the sighting
+    seconds: float  # since the source began
     box: Box
-    modality: Modality
-    quality: Quality
-    jpeg: bytes
-    doubtful: bool = False
+    modality: Modality  # of its frame
+    quality: Quality  # as measured
+    jpeg: bytes  # the crop, encoded
+    doubtful: bool = False  # whether its modality is in doubt
 
 
 class CropChooser:
@@ -53,21 +44,12 @@ class CropChooser:
         self._kept: dict[int, CropCandidate] = {}
 
     def wants(self, time: float, value: float) -> bool:
-        """Whether a crop of this time and quality would be kept now.
-
-        Args:
-            time: seconds.
-            value: of the quality.
-        """
+        """Whether a crop of this time and quality would be kept now."""
         best = self._kept.get(self._stretch(time))
         return best is None or value > _CLEARLY_BETTER * best.quality.value
 
     def add(self, candidate: CropCandidate) -> None:
-        """Keep a crop in place of the one its stretch has.
-
-        Args:
-            candidate: for which `wants` said yes.
-        """
+        """Keep a crop in place of the one its stretch has."""
         self._kept[self._stretch(candidate.seconds)] = candidate
         while len(self._kept) > 2 * self._wanted:
             joined: dict[int, CropCandidate] = {}

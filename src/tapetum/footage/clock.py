@@ -25,9 +25,5 @@ def parse_time(text: str, utc_offset_hours: float = 0.0) -> float | None:
 
 
 def format_time(seconds: float) -> str:
-    """A time as ISO 8601 in UTC.
-
-    Args:
-        seconds: since 1970-01-01 UTC.
-    """
+    """A time as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -36,28 +36,16 @@ _LATE = 1.0  # seconds that a stream may be shorter than stated
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a stranger's file may ask for.
+    """How much a stranger's file may ask for."""
 
-    Attributes:
-        max_pixels: of a picture or frame; larger ones are refused before they are decoded.
-        max_frames: of a source; what comes after is left out, and this is said.
-        max_seconds: from its first to its last frame; as above.
-        max_bad_packets: damaged parts of a video that are passed over before it is given up.
-    """
-
-    max_pixels: int = MAX_PIXELS
-    max_frames: int = 20_000_000
-    max_seconds: float = 14 * 86400.0
-    max_bad_packets: int = 200
+    max_pixels: int = MAX_PIXELS  # of a picture or frame; larger ones are refused before they are decoded
+    max_frames: int = 20_000_000  # of a source; what comes after is left out, and this is said
+    max_seconds: float = 14 * 86400.0  # from its first to its last frame; as above
+    max_bad_packets: int = 200  # damaged parts of a video that are passed over before it is given up
 
 
 class VideoDecoder:
-    """One pass over one stream.
-
-    Args:
-        source: of kind "video".
-        limits: how much is read.
-    """
+    """One pass over one stream."""
 
     def __init__(self, source: Source, limits: Limits) -> None:
         self._source, self._limits = source, limits
@@ -190,11 +178,7 @@ class VideoDecoder:
 
 
 def reason_of(error: Exception) -> str:
-    """Why something failed, in a few words.
-
-    Args:
-        error: of FFmpeg or of Python.
-    """
+    """Why something failed, in a few words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError, RecipeError, nearest_name
-from tapetum.data.crop_video import CropVideoOptions, MotionDetector
+from tapetum.core.sighting import Box
 from tapetum.data.image_io import Picture
+from tapetum.footage.motion import MotionDetector, MotionOptions
 
 FloatArray = NDArray[np.float32]
 _MOST_CANDIDATES = 2000  # boxes that enter suppression, the best first
-_PADDING = 114  # grey value around a letterboxed picture, as YOLO networks are trained with
 TORCHVISION_DETECTORS = (
     "fasterrcnn_mobilenet_v3_large_320_fpn",
     "fasterrcnn_mobilenet_v3_large_fpn",
@@ -30,37 +30,40 @@ TORCHVISION_DETECTORS = (
     "ssd300_vgg16",
     "ssdlite320_mobilenet_v3_large",
 )
-_DARK = (
-    50.0  # median lightness below which the fallback brightens a scene: the background model has a fixed least noise
-)
+_DARK = 50.0  # median lightness below which a scene is brightened: the background model has a fixed least noise
 _BRIGHTENED = 0.45  # where that median goes, of 0..1
 _TOE = 3.0  # grey values: keeps the curve from tearing the darkest ones apart
-_LEAST_VARIANCE = (
-    15.0  # of a lit scene, OpenCV's first guess; below, a camera's own brightness control passes for people
-)
+_LEAST_VARIANCE = 15.0  # of a lit scene, OpenCV's first guess; below, a camera's brightness control passes for people
 _OTHER_LIGHT = 2.0  # factor of the median
 _CHANGED_FRAMES = 50
-_FIRST_FRAMES = (
-    15  # in which the background is learnt as a running mean: who walks through the first frame leaves no ghost
-)
+_FIRST_FRAMES = 15  # learnt as a running mean: who walks through the first frame leaves no ghost
 _STEP, _PIECE_GAPS, _PERSON_SHAPE = 0.15, (0.05, 0.15), 1.4  # of the height of both together; their height over width
+_KEYED = {  # what the key of 0.1.0 named besides: galleries know by it what they have finished
+    "aspect": (1.3, 6.0),
+    "every_seconds": 0.5,
+    "margin": 0.05,
+    "max_gap_seconds": 1.5,
+    "min_height": 0.3,
+    "min_seconds": 1.0,
+    "min_travel": 0.5,
+}
 _COCO_CLASSES, _COCO_PERSON = 91, 1  # of torchvision's detectors; 0 is background
 
 
 @dataclass(frozen=True)
 class Detections:
-    """People found in one picture.
+    """People found in one picture."""
 
-    Attributes:
-        boxes: (N, 4) float32 left, top, right, bottom in pixels of the picture, inside it.
-        scores: (N,) float32 in 0..1.
-    """
-
-    boxes: FloatArray
-    scores: FloatArray
+    boxes: FloatArray  # (N, 4) float32 left, top, right, bottom in pixels of the picture, inside it
+    scores: FloatArray  # (N,) float32 in 0..1
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def pixels(self, row: int) -> Box:
+        """One box in whole pixels."""
+        left, top, right, bottom = np.rint(self.boxes[row]).astype(int).tolist()
+        return left, top, right - left, bottom - top
 
 
 class Detector(Protocol):
@@ -69,29 +72,20 @@ class Detector(Protocol):
     @property
     def name(self) -> str:
         """For people: which detector found something; a fallback says that it is one."""
-        ...
 
     @property
     def key(self) -> str:
         """Names everything that decides its answers, to know finished work again."""
-        ...
 
     @property
     def moving_only(self) -> bool:
         """Whether it takes whatever moves for a person, so that what never walks is nobody."""
-        ...
 
     def start(self) -> None:
         """A new source begins: forget the one before."""
-        ...
 
     def detect(self, picture: Picture) -> Detections:
-        """People in the next picture of the source.
-
-        Args:
-            picture: (H, W, 3) uint8 RGB.
-        """
-        ...
+        """People in the next picture of the source."""
 
 
 class BackgroundDetector:
@@ -103,7 +97,6 @@ class BackgroundDetector:
     Args:
         min_height: smallest box, as a fraction of the frame's height.
         aspect: smallest and largest height over width of a box; a person cut by the frame's edge may be narrower.
-        options: of the background's learning; None takes the defaults of `tapetum.data.crop_video`.
     """
 
     name = "background subtraction (MOG2, fallback for static cameras; give a trained detector for anything else)"
@@ -114,11 +107,11 @@ class BackgroundDetector:
         *,
         min_height: float = 0.1,
         aspect: tuple[float, float] = (1.0, 7.0),
-        options: CropVideoOptions | None = None,
+        options: MotionOptions | None = None,
     ) -> None:
-        self._options = options or CropVideoOptions()
+        self._options = options or MotionOptions()
         self._min_height, self._aspect = min_height, aspect
-        self.key = f"mog2 {min_height} {aspect} {sorted(asdict(self._options).items())}"
+        self.key = f"mog2 {min_height} {aspect} {sorted((_KEYED | asdict(self._options)).items())}"
         self.start()
 
     def start(self) -> None:
@@ -130,11 +123,7 @@ class BackgroundDetector:
         self._changed = 0  # frames in a row in another light
 
     def detect(self, picture: Picture) -> Detections:
-        """What stands before the background in the next frame.
-
-        Args:
-            picture: (H, W, 3) uint8 RGB.
-        """
+        """What stands before the background in the next frame."""
         height, width = picture.shape[:2]
         scale = min(1.0, self._options.detection_height / height)
         target = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -247,26 +236,20 @@ class TorchvisionDetector:
         """Nothing to forget: each picture stands for itself."""
 
     def detect(self, picture: Picture) -> Detections:
-        """People in one picture.
-
-        Args:
-            picture: (H, W, 3) uint8 RGB.
-        """
+        """People in one picture."""
         import torch
 
         image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
         with torch.inference_mode():
-            found = self._network([image])[0]
-        chosen = (found["labels"] == _COCO_PERSON) & (found["scores"] >= self._min_score)
-        return keep_inside(found["boxes"][chosen].numpy(), found["scores"][chosen].numpy(), picture.shape[:2])
+            output = self._network([image])[0]
+        people = (output["labels"] == _COCO_PERSON) & (output["scores"] >= self._min_score)
+        return keep_inside(output["boxes"][people].numpy(), output["scores"][people].numpy(), picture.shape[:2])
 
 
 def keep_inside(boxes: FloatArray, scores: FloatArray, size: tuple[int, ...]) -> Detections:
     """Boxes clipped to the picture, without the empty and the unreadable ones.
 
     Args:
-        boxes: (N, 4) left, top, right, bottom.
-        scores: (N,).
         size: (height, width) of the picture.
     """
     limit = np.array([size[1], size[0], size[1], size[0]], np.float32)
@@ -277,71 +260,36 @@ def keep_inside(boxes: FloatArray, scores: FloatArray, size: tuple[int, ...]) ->
 
 
 def compute_iou(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Intersection over union of all pairs.
+    """Intersection over union of all pairs, (N, M) in 0..1.
+
+    Not torchvision's: on the few boxes of a frame it takes eight times as long, and following asks twice a frame.
 
     Args:
         a: (N, 4) left, top, right, bottom.
         b: (M, 4).
-    Returns:
-        (N, M) in 0..1.
     """
     common = compute_intersection(a, b)
     areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - common
-    return np.asarray(common / np.maximum(union, 1e-9), np.float32)
+    return np.asarray(common / np.maximum(areas[0][:, None] + areas[1] - common, 1e-9), np.float32)
 
 
 def compute_intersection(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Common area of all pairs, pixels.
-
-    Args:
-        a: (N, 4) left, top, right, bottom.
-        b: (M, 4).
-    Returns:
-        (N, M).
-    """
+    """Common area of all pairs as for `compute_iou`, (N, M) pixels."""
     corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     return np.asarray(np.maximum(corner, 0).prod(2), np.float32)
 
 
 def suppress_overlaps(boxes: FloatArray, scores: FloatArray, max_iou: float) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression without a loop over boxes: a box goes if a better one that stays overlaps it.
-
-    The rule is applied to all boxes at once until nothing changes; after n rounds the n best are final, and a few
-    rounds do in practice.
+    """Greedy non-maximum suppression: rows of the boxes that stay, the best first.
 
     Args:
         boxes: (N, 4) left, top, right, bottom.
-        scores: (N,).
-        max_iou: overlap up to which both stay.
-    Returns:
-        Rows of the boxes that stay, the best first.
+        max_iou: overlap up to which both of two boxes stay.
     """
-    order = np.argsort(-scores, kind="stable")[:_MOST_CANDIDATES]
-    chosen = boxes[order]
-    beats = np.triu(compute_iou(chosen, chosen) > max_iou, 1)
-    stays = np.ones(len(order), bool)
-    while True:
-        after = np.asarray(~(beats & stays[:, None]).any(0))
-        if (after == stays).all():
-            return order[stays]
-        stays = after
+    import torch
+    from torchvision.ops import nms
 
-
-def letterbox(picture: Picture, size: tuple[int, int]) -> tuple[Picture, float, tuple[int, int]]:
-    """A picture inside a given size: shrunk or enlarged as a whole, grey bars around it.
-
-    Args:
-        picture: (H, W, 3) uint8.
-        size: (height, width).
-    Returns:
-        The picture of that size, the factor it was scaled with, and (left, top) of its place in there.
-    """
-    height, width = picture.shape[:2]
-    factor = min(size[0] / height, size[1] / width)
-    inner = (max(1, round(height * factor)), max(1, round(width * factor)))
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    canvas = np.full((*size, 3), _PADDING, np.uint8)
-    filter_ = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    canvas[top : top + inner[0], left : left + inner[1]] = cv2.resize(picture, inner[::-1], interpolation=filter_)
-    return canvas, factor, (left, top)
+    best = np.argsort(-scores, kind="stable")[:_MOST_CANDIDATES]
+    limit = float(np.float32(max_iou))  # as overlaps are computed: one that is equal stays
+    stays = nms(torch.from_numpy(boxes[best]), torch.from_numpy(scores[best]), limit)
+    return np.asarray(best[stays.numpy()], np.int64)

@@ -51,11 +51,7 @@ def doubt_picture(crop: Picture) -> tuple[str, ...]:
 
 
 def say_doubts(doubts: tuple[str, ...]) -> str:
-    """For people; empty where there is none.
-
-    Args:
-        doubts: of one picture.
-    """
+    """For people; empty where there is none."""
     return f"doubtful because it is {' and '.join(doubts)}" if doubts else ""
 
 

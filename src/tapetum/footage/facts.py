@@ -44,26 +44,19 @@ _EXIF_CHANGED = 0x0132
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How places are read.
+    """How places are read."""
 
-    Attributes:
-        kind: what folders of pictures hold, "crops" or "frames"; None tells by their shape (see
-            `footage.sources.tell_kind`).
-        camera: name of the camera; None takes it from file or folder (see `footage.paths.read_path`).
-        start: when it begins, seconds since 1970-01-01 UTC; None takes metadata, name or time of writing.
-        utc_offset_hours: of clocks that say no zone, for times in names and in pictures' metadata.
-        frames_per_second: of folders of frames whose names hold no times.
-        modality: of everything read; None decides per picture.
-        path_pattern: which parts of a path are camera and time, e.g. "{date}/{hour}/{camera}/{minute}.{second}" (see
-            `footage.pattern`); None tells by the names.
-    """
-
+    # what folders of pictures hold, "crops" or "frames"; None tells by their shape (see
+    # `footage.sources.tell_kind`)
     kind: Literal["crops", "frames"] | None = None
-    camera: str | None = None
+    camera: str | None = None  # name of the camera; None takes it from file or folder (see `footage.paths.read_path`)
+    # when it begins, seconds since 1970-01-01 UTC; None takes metadata, name or time of writing
     start: float | None = None
-    utc_offset_hours: float = 0.0
-    frames_per_second: float = 10.0
-    modality: Modality | None = None
+    utc_offset_hours: float = 0.0  # of clocks that say no zone, for times in names and in pictures' metadata
+    frames_per_second: float = 10.0  # of folders of frames whose names hold no times
+    modality: Modality | None = None  # of everything read; None decides per picture
+    # which parts of a path are camera and time, e.g. "{date}/{hour}/{camera}/{minute}.{second}" (see
+    # `footage.pattern`); None tells by the names
     path_pattern: str | None = None
 
     def __post_init__(self) -> None:
@@ -84,54 +77,33 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class CameraFact:
-    """Which camera it was.
+    """Which camera it was."""
 
-    Attributes:
-        camera: its name in a gallery; letters, digits, '.', '_' and '-'.
-        written: its name as it is written.
-        origin: what says so.
-        site: what else stands around it: the same name at two sites may be two cameras.
-    """
-
-    camera: str
-    written: str
-    origin: Origin
-    site: str = ""
+    camera: str  # its name in a gallery; letters, digits, '.', '_' and '-'
+    written: str  # its name as it is written
+    origin: Origin  # what says so
+    site: str = ""  # what else stands around it: the same name at two sites may be two cameras
 
 
 @dataclass(frozen=True)
 class TimeFact:
-    """When it begins, or was taken.
-
-    Attributes:
-        seconds: since 1970-01-01 UTC.
-        origin: what says so.
-        zone_written: whether its zone is known too; else `utc_offset_hours` is taken.
-        in_name: whether the file's own name says a part of it.
-        doubts: why it may be another.
-    """
+    """When it begins, or was taken."""
 
     seconds: float
-    origin: Origin
-    zone_written: bool = True
-    in_name: bool = False
-    doubts: tuple[str, ...] = ()
+    origin: Origin  # what says so
+    zone_written: bool = True  # whether its zone is known too; else `utc_offset_hours` is taken
+    in_name: bool = False  # whether the file's own name says a part of it
+    doubts: tuple[str, ...] = ()  # why it may be another
 
 
 @dataclass(frozen=True)
 class Said:
-    """What path and operator say of a file.
+    """What path and operator say of a file."""
 
-    Attributes:
-        camera: which it was.
-        camera_doubts: why it may be another.
-        time: when; None where only metadata or the file itself can tell.
-        day: when the day begins that is known, where no time of day is; with the origin of that.
-    """
-
-    camera: CameraFact
-    camera_doubts: tuple[str, ...] = ()
-    time: TimeFact | None = None
+    camera: CameraFact  # which it was
+    camera_doubts: tuple[str, ...] = ()  # why it may be another
+    time: TimeFact | None = None  # when; None where only metadata or the file itself can tell
+    # when the day begins that is known, where no time of day is; with the origin of that
     day: tuple[float, Origin] | None = None
 
 
@@ -140,8 +112,6 @@ def read_said(path: Path, options: SourceOptions, *, is_picture: bool = False, i
 
     Args:
         path: of the file, or of a folder that is read as one.
-        options: of the operator.
-        is_picture: as for `read_path`.
         is_folder: as for `read_path`; a pattern is of files and says nothing of it.
     Raises:
         DataError: the path does not fit the pattern.
@@ -168,8 +138,6 @@ def decide_time(
     """When a file begins or was taken.
 
     Args:
-        said: of it.
-        options: of the operator.
         read_metadata: takes the file and the hours of clocks without a zone; None where it states no time.
     Raises:
         DataError: the file is gone.
@@ -198,9 +166,6 @@ def decide_time(
 def picture_time(path: Path, options: SourceOptions) -> tuple[float, Origin]:
     """When a picture was taken and where that comes from.
 
-    Args:
-        path: the picture.
-        options: how it is read.
     Raises:
         DataError: the file is gone, or does not fit the pattern.
     """
@@ -209,12 +174,7 @@ def picture_time(path: Path, options: SourceOptions) -> tuple[float, Origin]:
 
 
 def stamp_in_name(path: Path, options: SourceOptions) -> float | None:
-    """When one of many frames was taken, where its own name says it; seconds since 1970-01-01 UTC.
-
-    Args:
-        path: the frame.
-        options: how it is read.
-    """
+    """When one of many frames was taken, where its own name says it; seconds since 1970-01-01 UTC."""
     time = read_said(path, options, is_picture=True).time
     return time.seconds if time is not None and time.in_name else None
 
@@ -223,7 +183,6 @@ def read_creation_time(path: Path, utc_offset_hours: float = 0.0) -> float | Non
     """As a video's container states it; a damaged file states nothing here and is named when it is read.
 
     Args:
-        path: the video.
         utc_offset_hours: where no zone is stated.
     """
     try:
@@ -242,7 +201,6 @@ def read_exif_time(path: Path, utc_offset_hours: float = 0.0) -> float | None:
     """As a picture's EXIF states it.
 
     Args:
-        path: the picture.
         utc_offset_hours: EXIF states no zone.
     """
     try:

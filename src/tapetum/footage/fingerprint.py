@@ -5,9 +5,11 @@ another recording of the same size differs in them. What is changed between two 
 A file that was replaced in place is read again even where name, size and time of writing are the same.
 """
 
+import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,47 +30,43 @@ def fingerprint_source(source: Source) -> str:
 
     Of pictures, their names below the source count too: their order is that of names, and times may be in them.
 
-    Args:
-        source: what to name.
     Raises:
         DataError: a file is gone.
     """
     digest = hashlib.sha256(source.kind.encode())
-    try:
+    with _naming(source):
         if source.kind == "video":
             _add_video(digest, source.path)
             if source.stream:
                 digest.update(f"stream {source.stream}".encode())
         else:
-            for picture, content in zip(
-                source.pictures, map_in_threads(_digest_picture, source.pictures, _THREADS), strict=True
-            ):
+            contents = map_in_threads(_digest_picture, source.pictures, _THREADS)
+            for picture, content in zip(source.pictures, contents, strict=True):
                 digest.update(f"{os.path.relpath(picture.path, source.path)}\0{content}\n".encode())
-    except OSError as error:
-        raise DataError(
-            f"{source.name}: cannot be read ({error.strerror}); correct the path or its permissions"
-        ) from None
     return digest.hexdigest()[:16]
 
 
 def fingerprint_names(source: Source) -> str:
     """A source of pictures as version 0.1.0 named it before their content counted: by names and sizes.
 
-    Args:
-        source: of pictures.
     Raises:
         DataError: a file is gone.
     """
     digest = hashlib.sha256(source.kind.encode())
-    try:
+    with _naming(source):
         for picture in source.pictures:
             relative = os.path.relpath(picture.path, source.path)
             digest.update(f"{relative}\0{picture.path.stat().st_size}\n".encode())
-    except OSError as error:
-        raise DataError(
-            f"{source.name}: cannot be read ({error.strerror}); correct the path or its permissions"
-        ) from None
     return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror}); correct the path or its permissions"
+        raise DataError(f"{source.name}: {reason}") from None
 
 
 def _add_video(digest: "hashlib._Hash", path: Path) -> None:

@@ -24,47 +24,29 @@ _FRAME_BYTES = 1.5  # a pixel, as decoders store it
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame.
+    """One frame."""
 
-    Attributes:
-        number: in its source, from 0; frames that were passed over count.
-        time: seconds since 1970-01-01 UTC.
-        seconds: since the source began; free of the rounding that large numbers bring, so that what is decided by it
-            hangs on the footage alone.
-        picture: (H, W, 3) uint8 RGB.
-        broken: whether the camera's clock jumped backwards before it.
-    """
-
-    number: int
-    time: float
+    number: int  # in its source, from 0; frames that were passed over count
+    time: float  # seconds since 1970-01-01 UTC
+    # since the source began; free of the rounding that large numbers bring, so that what is decided by it hangs
+    # on the footage alone
     seconds: float
     picture: Picture
-    broken: bool
+    broken: bool  # whether the camera's clock jumped backwards before it
 
 
 @dataclass
 class Extent:
-    """How far a video was read, so that a later run can tell whether it has grown; filled in at the end.
+    """How far a video was read, so that a later run can tell whether it has grown; filled in at the end."""
 
-    Attributes:
-        packets: whole ones, from its beginning.
-        digest: of these.
-        seconds: since the source began, of the last frame given out; -1 where none was.
-        complete: whether it was read to its end.
-    """
-
-    packets: int = 0
-    digest: str = ""
-    seconds: float = -1.0
-    complete: bool = False
+    packets: int = 0  # whole ones, from its beginning
+    digest: str = ""  # of these
+    seconds: float = -1.0  # since the source began, of the last frame given out; -1 where none was
+    complete: bool = False  # whether it was read to its end
 
 
 def count_units(source: Source) -> int:
-    """Frames or pictures of a source as far as it tells; 0 where it does not.
-
-    Args:
-        source: a source.
-    """
+    """Frames or pictures of a source as far as it tells; 0 where it does not."""
     return count_frames(source.path, source.stream) if source.kind == "video" else len(source.pictures)
 
 
@@ -85,7 +67,6 @@ def read_source_frames(
     Args:
         source: of kind "video" or "frames".
         note: called with each problem that does not end the source.
-        limits: how much is read; None takes the defaults.
         rate: most frames a second that are given; None gives all.
         extent: is filled in for a video.
     Raises:
@@ -132,7 +113,6 @@ def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = Non
     Args:
         source: of kind "video" or "frames".
         seconds: since the source began.
-        limits: how much is read; None takes the defaults.
     Raises:
         DataError: nothing of it can be read, or it ends before.
     """
@@ -149,7 +129,7 @@ def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = Non
 
 
 def _pass_over(problem: str) -> None:
-    """Whoever wants one frame is not told what is wrong with others."""
+    """Whoever wants one frame is not lines what is wrong with others."""
 
 
 class _TimedFrames:
@@ -203,19 +183,19 @@ class _TimedFrames:
     def lines(self) -> list[str]:
         """What was wrong so far with stamps and file."""
         name, start, clock = self._source.name, self._source.start or 0.0, self._clock
-        told = clock.lines(name, start - (clock.first_time if self.decoder else 0.0))
+        lines = clock.lines(name, start - (clock.first_time if self.decoder else 0.0))
         if self.decoder is None:
-            return told
+            return lines
         if clock.frames and not clock.has_stamps:
             rate = self.decoder.rate
-            told.append(
+            lines.append(
                 f"{name}: has no time stamps; times are by the {rate:g} frames a second that its header states"
                 if rate
                 else f"{name}: has no time stamps and states no rate; times are by an ASSUMED rate of {ASSUMED_RATE:g} "
                 "frames a second and may run too fast or too slow; put it into a container with its true rate"
             )
-        elsewhere = clock.count(Kind.OUTLIER) + clock.count(Kind.JUMP)
-        return told + self.decoder.lines(sound_clock=not elsewhere)
+        elsewhere = clock.anomalies[Kind.OUTLIER].count + clock.anomalies[Kind.JUMP].count
+        return lines + self.decoder.lines(sound_clock=not elsewhere)
 
 
 def _note_limit(source: Source, number: int, decoder: VideoDecoder | None, limits: Limits, note: Note) -> None:

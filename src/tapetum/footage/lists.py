@@ -28,12 +28,7 @@ _SIGHTING = "sighting"
 
 
 def list_path(out: Path, key: str) -> Path:
-    """Where the list of a source is, or will be.
-
-    Args:
-        out: the folder given to `extract_sightings`.
-        key: the source's.
-    """
+    """Where the list of a source is, or will be."""
     return out / LISTS / f"{key}.jsonl"
 
 
@@ -41,10 +36,6 @@ def list_path(out: Path, key: str) -> Path:
 def reading_alone(out: Path, key: str, source: Source) -> Iterator[None]:
     """Be the only run that reads a source; what a killed one began of its list goes.
 
-    Args:
-        out: the folder given to `extract_sightings`.
-        key: the source's.
-        source: that is read.
     Raises:
         OutputError: another run reads it.
     """
@@ -68,9 +59,6 @@ def writing_list(
     Crops of the source that it does not name are left over from a killed run, and go.
 
     Args:
-        out: the folder given to `extract_sightings`.
-        key: the source's.
-        source: that is read.
         detector: name of what found the people.
         counted: says at the end why how many other sightings were not kept, and what said when those that were.
     Raises:
@@ -85,7 +73,12 @@ def writing_list(
                 written.add(Path(sighting.crop).name)
                 file.write(json.dumps({_SIGHTING: asdict(sighting)}) + "\n")
 
-            file.write(json.dumps(_head(source, detector)) + "\n")
+            head: dict[str, Any] = {"source": source.name, "kind": source.kind, "camera": source.camera}
+            if source.start is not None:
+                head |= {"start": format_time(source.start), "start_origin": source.start_origin}
+            cameras = [asdict(camera) for camera in source.cameras]
+            head |= {"cameras": cameras, "doubts": source.doubts, "detector": detector}
+            file.write(json.dumps(head) + "\n")
             yield add
             refused, origins = counted()
             end = {"end": len(written), "refused": dict(refused), "time_origins": dict(origins)}
@@ -100,8 +93,6 @@ def writing_list(
 def read_list(path: Path) -> Iterator[Sighting]:
     """The sightings of one list; nothing where there is none.
 
-    Args:
-        path: of the list.
     Raises:
         DataError: it is damaged.
     """
@@ -123,31 +114,18 @@ def read_list(path: Path) -> Iterator[Sighting]:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a list says of its source.
-
-    Attributes:
-        source: its name.
-        camera: whose it is; of crops of several cameras, their folder.
-        start: when it begins, as `format_time` writes it; None where each crop has its own time.
-        cameras: what said so of each camera; empty in lists of earlier versions.
-        time_origins: what said when its sightings were seen -> how many; empty in lists of earlier versions.
-        doubts: why a camera or a time may be another.
-    """
+    """What a list says of its source; what earlier versions did not write is empty."""
 
     source: str
-    camera: str
-    start: str | None
+    camera: str  # whose it is; of crops of several cameras, their folder
+    start: str | None  # when it begins, as `format_time` writes it; None where each crop has its own time
     cameras: tuple[CameraFact, ...]
-    time_origins: dict[Origin, int]
-    doubts: tuple[str, ...]
+    time_origins: dict[Origin, int]  # what said when its sightings were seen -> how many
+    doubts: tuple[str, ...]  # why a camera or a time may be another
 
 
 def read_listed(out: Path) -> Iterator[Listed]:
-    """What the lists below a folder say of their sources; a damaged one is passed over.
-
-    Args:
-        out: the folder given to `extract_sightings`.
-    """
+    """What the lists below a folder say of their sources; a damaged one is passed over."""
     for path in _finished_lists(out):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # named when its sightings are read
             first, last = _read_ends(path)
@@ -159,8 +137,6 @@ def read_listed(out: Path) -> Iterator[Listed]:
 def read_all_sightings(out: Path) -> Iterator[Sighting]:
     """The sightings of every finished source below a folder.
 
-    Args:
-        out: the folder given to `extract_sightings`.
     Raises:
         DataError: a list is damaged.
     """
@@ -174,7 +150,6 @@ def strike_sightings(out: Path, ids: Collection[str]) -> int:
     A list that cannot be read goes as a whole: its source is then read again.
 
     Args:
-        out: the folder given to `extract_sightings`.
         ids: of the sightings.
     Returns:
         Lines taken out.
@@ -188,18 +163,26 @@ def strike_sightings(out: Path, ids: Collection[str]) -> int:
         except DataError:
             _remove(path)
             continue
-        if lines:
-            struck += lines
-            _rewrite_list(path, ids)
+        if not lines:
+            continue
+        struck += lines
+        with (
+            replacing(path) as temporary,
+            path.open(encoding="utf-8") as old,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
+            for line in old:
+                content = json.loads(line)
+                if _SIGHTING not in content or content[_SIGHTING]["id"] not in ids:
+                    file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
     return struck
 
 
 def forget_refusals(out: Path, reason: str) -> int:
     """Let sources be read again of which something was refused for a reason that may not hold any more.
 
-    Args:
-        out: the folder given to `extract_sightings`.
-        reason: why.
     Returns:
         Sources that will be read again.
     Raises:
@@ -208,8 +191,7 @@ def forget_refusals(out: Path, reason: str) -> int:
     forgotten = 0
     for path in _finished_lists(out):
         with contextlib.suppress(OSError, ValueError, IndexError):  # a damaged list is named when it is read
-            end = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-            if reason in end.get("refused", {}):
+            if reason in _read_ends(path)[1].get("refused", {}):
                 _remove(path)
                 forgotten += 1
     return forgotten
@@ -219,7 +201,6 @@ def drop_unfinished(out: Path, keep: Collection[str]) -> int:
     """Remove what killed runs left of sources that they did not finish: the next run writes it again.
 
     Args:
-        out: the folder given to `extract_sightings`.
         keep: crops that stay, relative to the folder.
     Returns:
         Crops removed.
@@ -244,20 +225,8 @@ def drop_unfinished(out: Path, keep: Collection[str]) -> int:
 
 
 def sighting_of(fields: dict[str, Any]) -> Sighting:
-    """A sighting from plain values.
-
-    Args:
-        fields: of `dataclasses.asdict`, by way of JSON or not.
-    """
+    """A sighting from plain values."""
     return Sighting(**{**fields, "box": tuple(fields["box"]), "modality": Modality(fields["modality"])})
-
-
-def _head(source: Source, detector: str) -> dict[str, Any]:
-    head: dict[str, Any] = {"source": source.name, "kind": source.kind, "camera": source.camera}
-    if source.start is not None:
-        head |= {"start": format_time(source.start), "start_origin": source.start_origin}
-    cameras = [asdict(camera) for camera in source.cameras]
-    return head | {"cameras": cameras, "doubts": source.doubts, "detector": detector}
 
 
 def _finished_lists(out: Path) -> list[Path]:
@@ -277,20 +246,6 @@ def _read_ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _begun_lists(out: Path, key: str) -> list[Path]:
     return list((out / LISTS).glob(f".{key}.jsonl.*"))
-
-
-def _rewrite_list(path: Path, without: Collection[str]) -> None:
-    with (
-        replacing(path) as temporary,
-        path.open(encoding="utf-8") as lines,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
-        for line in lines:
-            content = json.loads(line)
-            if _SIGHTING not in content or content[_SIGHTING]["id"] not in without:
-                file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _remove(path: Path) -> None:

@@ -57,27 +57,16 @@ _AHEAD_ZONES = frozenset({3.5, 4.5, 5.5, 5.75, 6.5, 8.75, 9.5, 10.5, 12.75, 13.7
 
 @dataclass(frozen=True)
 class Moment:
-    """A date, a time of day, or both, as it stands in a text.
+    """A date, a time of day, or both, as it stands in a text."""
 
-    Attributes:
-        first: where it begins.
-        last: where it ends, exclusive.
-        date: year, month, day; None where only a time of day is written.
-        clock: seconds since midnight; None where only a date is written.
-        zone: hours east of UTC; None where none is written.
-        epoch: whether it is seconds since 1970 rather than a date.
-        hour_only: whether minutes are not written.
-        doubts: why it may be another.
-    """
-
-    first: int
-    last: int
-    date: tuple[int, int, int] | None = None
-    clock: float | None = None
-    zone: float | None = None
-    epoch: bool = False
-    hour_only: bool = False
-    doubts: tuple[str, ...] = ()
+    first: int  # where it begins
+    last: int  # where it ends, exclusive
+    date: tuple[int, int, int] | None = None  # year, month, day; None where only a time of day is written
+    clock: float | None = None  # seconds since midnight; None where only a date is written
+    zone: float | None = None  # hours east of UTC; None where none is written
+    epoch: bool = False  # whether it is seconds since 1970 rather than a date
+    hour_only: bool = False  # whether minutes are not written
+    doubts: tuple[str, ...] = ()  # why it may be another
 
 
 def find_moments(text: str) -> list[Moment]:
@@ -101,18 +90,13 @@ def find_clocks(text: str, taken: list[Moment]) -> list[Moment]:
 
     Args:
         text: name of a file or folder, without a file's ending.
-        taken: what was read of it already.
     """
     clocks = [_moment_of_clock(match) for match in _CLOCK.finditer(mask_moments(text, taken))]
     return [clock for clock in clocks if clock is not None]
 
 
 def choose_moment(moments: list[Moment]) -> Moment | None:
-    """The one that says when something begins: the first with a time of day, else the first; doubts are added.
-
-    Args:
-        moments: of one text, in their order.
-    """
+    """The one that says when something begins: the first with a time of day, else the first; doubts are added."""
     whole = [moment for moment in moments if moment.clock is not None and not moment.epoch]
     chosen = next(iter(whole or [each for each in moments if each.epoch] or moments), None)
     if chosen is None:
@@ -130,12 +114,7 @@ def choose_moment(moments: list[Moment]) -> Moment | None:
 
 
 def mask_moments(text: str, taken: Iterable[Moment]) -> str:
-    """The text with what was read replaced by signs that nothing matches, so that places stay.
-
-    Args:
-        text: that was read.
-        taken: what was read of it.
-    """
+    """The text with what was read replaced by signs that nothing matches, so that places stay."""
     for moment in taken:
         text = text[: moment.first] + "\0" * (moment.last - moment.first) + text[moment.last :]
     return text
@@ -145,7 +124,6 @@ def seconds_of(moment: Moment, utc_offset_hours: float = 0.0) -> float:
     """Seconds since 1970-01-01 UTC; midnight where no time of day is written.
 
     Args:
-        moment: with a date.
         utc_offset_hours: of its clock, where it names no zone.
     """
     year, month, day = moment.date or (1970, 1, 1)
@@ -157,9 +135,6 @@ def read_clock(hour: int, minute: int, second: float, half: str | None = None) -
     """Seconds since midnight and a doubt, of a clock with 24 or twice 12 hours; None where it is no time of day.
 
     Args:
-        hour: as written.
-        minute: 0..59.
-        second: below 60.
         half: AM or PM in some language, where written.
     """
     doubt = ""
@@ -175,11 +150,7 @@ def read_clock(hour: int, minute: int, second: float, half: str | None = None) -
 
 
 def read_zone(text: str) -> float | None:
-    """Hours east of UTC, e.g. of ``Z``, ``+01``, ``-0500``, ``-05-00``; None where no such zone exists.
-
-    Args:
-        text: as written.
-    """
+    """Hours east of UTC, e.g. of ``Z``, ``+01``, ``-0500``, ``-05-00``; None where no such zone exists."""
     if text.upper() in ("Z", "UTC", "GMT"):
         return 0.0
     digits = re.sub(r"\D", "", text)
@@ -190,13 +161,7 @@ def read_zone(text: str) -> float | None:
 
 
 def is_date(year: int, month: int, day: int) -> bool:
-    """Whether there is such a day, from 1990 to 2100.
-
-    Args:
-        year: four digits.
-        month: 1..12.
-        day: 1..31.
-    """
+    """Whether there is such a day, from 1990 to 2100."""
     try:
         return datetime(year, month, day, tzinfo=UTC).timestamp() >= OLDEST and year <= NEWEST_YEAR
     except ValueError:

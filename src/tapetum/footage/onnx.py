@@ -16,38 +16,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError, RecipeError, nearest_name
 from tapetum.data.image_io import Picture
-from tapetum.footage.detect import Detections, FloatArray, keep_inside, letterbox, suppress_overlaps
+from tapetum.footage.detect import Detections, FloatArray, keep_inside, suppress_overlaps
 
 Layout = Literal["yolo", "yolo_objectness", "boxes"]
 _DYNAMIC_SIZE = (640, 640)
 _LARGEST_SIDE = 4096
+_PADDING = 114  # grey value around a letterboxed picture, as YOLO networks are trained with
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
 @dataclass(frozen=True)
 class OnnxDetectorOptions:
-    """How an ONNX detector is read.
+    """How an ONNX detector is read."""
 
-    Attributes:
-        layout: of its output; None tells by its shape.
-        person_class: which class is a person; None is 0 for the YOLO layouts and 1 for "boxes" (COCO in both).
-        min_score: weaker detections are dropped.
-        max_iou: overlap up to which two detections are two people.
-        size: (height, width) of the input where the file leaves it open; None is 640 x 640.
-        threads: of the runtime; 0 lets it choose.
-    """
-
-    layout: Layout | None = None
+    layout: Layout | None = None  # of its output; None tells by its shape
+    # which class is a person; None is 0 for the YOLO layouts and 1 for "boxes" (COCO in both)
     person_class: int | None = None
-    min_score: float = 0.35
-    max_iou: float = 0.6
-    size: tuple[int, int] | None = None
-    threads: int = 0
+    min_score: float = 0.35  # weaker detections are dropped
+    max_iou: float = 0.6  # overlap up to which two detections are two people
+    size: tuple[int, int] | None = None  # (height, width) of the input where the file leaves it open; None is 640 x 640
+    threads: int = 0  # of the runtime; 0 lets it choose
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in get_args(Layout):
@@ -59,8 +53,6 @@ class OnnxDetectorOptions:
 class OnnxDetector:
     """People by a network in an ONNX file.
 
-    Args:
-        options: how it is read; None takes the defaults.
     Raises:
         DataError: the file is missing, no network, or has other inputs or outputs than documented.
         RecipeError: the package for ONNX is not installed.
@@ -98,11 +90,7 @@ class OnnxDetector:
         """Nothing to forget: each picture stands for itself."""
 
     def detect(self, picture: Picture) -> Detections:
-        """People in one picture.
-
-        Args:
-            picture: (H, W, 3) uint8 RGB.
-        """
+        """People in one picture."""
         boxed, factor, (left, top) = letterbox(picture, self._size)
         dtype = _DTYPES[self._input.type]
         image = np.ascontiguousarray(boxed.transpose(2, 0, 1))
@@ -190,3 +178,21 @@ class OnnxDetector:
                 f"name the outputs boxes, labels and scores"
             )
         return boxes.astype(np.float32), labels.astype(np.int64), scores.astype(np.float32)
+
+
+def letterbox(picture: Picture, size: tuple[int, int]) -> tuple[Picture, float, tuple[int, int]]:
+    """A picture inside a given size: shrunk or enlarged as a whole, grey bars around it.
+
+    Args:
+        size: (height, width).
+    Returns:
+        The picture of that size, the factor it was scaled with, and (left, top) of its place in there.
+    """
+    height, width = picture.shape[:2]
+    factor = min(size[0] / height, size[1] / width)
+    inner = (max(1, round(height * factor)), max(1, round(width * factor)))
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    canvas = np.full((*size, 3), _PADDING, np.uint8)
+    filter_ = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    canvas[top : top + inner[0], left : left + inner[1]] = cv2.resize(picture, inner[::-1], interpolation=filter_)
+    return canvas, factor, (left, top)

@@ -59,32 +59,21 @@ _SPLIT_DATE = re.compile(r"(?:^|(?<=/))((?:19|20)\d\d)[-_.å¹´]?/?(\d{1,2})[-_.æœ
 
 @dataclass(frozen=True)
 class PathFacts:
-    """What a path says.
+    """What a path says."""
 
-    Attributes:
-        camera: as it is written; never empty.
-        camera_origin: where it stands.
-        camera_doubts: why it may be another.
-        site: the folder above that names neither camera nor time, with what stands before a camera's number: the same
-            camera at two sites may be two.
-        time: seconds since 1970-01-01 UTC; None where no time of day is written.
-        time_origin: where it stands; "folder" where folders say a part of it.
-        time_doubts: why it may be another.
-        day: when the day begins that is written, where no time of day is; seconds since 1970-01-01 UTC.
-        zone_written: whether the zone is written too.
-        in_name: whether the file's own name says a part of the time.
-    """
-
-    camera: str
-    camera_origin: PathOrigin
-    camera_doubts: tuple[str, ...]
+    camera: str  # as it is written; never empty
+    camera_origin: PathOrigin  # where it stands
+    camera_doubts: tuple[str, ...]  # why it may be another
+    # the folder above that names neither camera nor time, with what stands before a camera's number: the same
+    # camera at two sites may be two
     site: str
-    time: float | None = None
-    time_origin: PathOrigin | None = None
-    time_doubts: tuple[str, ...] = ()
+    time: float | None = None  # seconds since 1970-01-01 UTC; None where no time of day is written
+    time_origin: PathOrigin | None = None  # where it stands; "folder" where folders say a part of it
+    time_doubts: tuple[str, ...] = ()  # why it may be another
+    # when the day begins that is written, where no time of day is; seconds since 1970-01-01 UTC
     day: float | None = None
-    zone_written: bool = False
-    in_name: bool = False
+    zone_written: bool = False  # whether the zone is written too
+    in_name: bool = False  # whether the file's own name says a part of the time
 
 
 def read_path(
@@ -135,9 +124,6 @@ def clean_camera(name: str) -> str:
 
     A name of ASCII letters and signs keeps its form, spaces and other signs become '-'. One in another script, or a
     longer one than 64, gets eight hexadecimal digits of its own behind what is left of it.
-
-    Args:
-        name: any name.
     """
     composed = unicodedata.normalize("NFC", name)
     plain = unicodedata.normalize("NFKD", composed).encode("ascii", "ignore").decode()
@@ -151,21 +137,13 @@ def clean_camera(name: str) -> str:
 
 
 def spell_camera(name: str) -> str:
-    """A camera's name without what differs from file to file: ``Camera 3``, ``camera_3`` and ``camera3`` are one.
-
-    Args:
-        name: as written.
-    """
+    """A camera's name without what differs from file to file: ``Camera 3``, ``camera_3`` and ``camera3`` are one."""
     word = _CAMERA_WORD.fullmatch(name)
     return re.sub(r"[-_ ]", "", name).lower() if word else name
 
 
 def name_folder(name: str) -> str:
-    """What pictures of several cameras in one folder are called together.
-
-    Args:
-        name: of the folder.
-    """
+    """What pictures of several cameras in one folder are called together."""
     word = _CAMERA_WORD.search(name)
     return clean_camera(spell_camera(word[1]) if word else name)
 
@@ -209,11 +187,7 @@ class _Camera:
 
 
 def split_stem(name: str) -> str:
-    """A file's name without its ending; ``21.00.00`` has none.
-
-    Args:
-        name: of a file.
-    """
+    """A file's name without its ending; ``21.00.00`` has none."""
     suffix = Path(name).suffix
     return name[: -len(suffix)] if re.fullmatch(r"\.[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*", suffix) else name
 

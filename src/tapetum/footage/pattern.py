@@ -43,28 +43,19 @@ _NEEDS = (
 
 @dataclass(frozen=True)
 class PatternFacts:
-    """What a pattern found in a path.
+    """What a pattern found in a path."""
 
-    Attributes:
-        camera: as it is spelt; None where the pattern has no such field.
-        time: seconds since 1970-01-01 UTC; None where the pattern has no time of day.
-        day: when the day begins that the pattern finds, where it has no time of day; seconds since 1970-01-01 UTC.
-        zone_written: whether it has the zone too.
-        doubts: why the time may be another.
-    """
-
-    camera: str | None
-    time: float | None
+    camera: str | None  # as it is spelt; None where the pattern has no such field
+    time: float | None  # seconds since 1970-01-01 UTC; None where the pattern has no time of day
+    # when the day begins that the pattern finds, where it has no time of day; seconds since 1970-01-01 UTC
     day: float | None
-    zone_written: bool
-    doubts: tuple[str, ...] = ()
+    zone_written: bool  # whether it has the zone too
+    doubts: tuple[str, ...] = ()  # why the time may be another
 
 
 class PathPattern:
     """A checked pattern.
 
-    Args:
-        text: as the operator wrote it.
     Raises:
         RecipeError: it is no pattern: a field is unknown, there twice, or needs another one.
     """
@@ -112,7 +103,6 @@ class PathPattern:
         """What the pattern finds in a path.
 
         Args:
-            path: of a file.
             utc_offset_hours: of its clock, where the pattern has no zone.
         Raises:
             DataError: the path does not fit, or what stands there is no date or time.
@@ -166,8 +156,6 @@ class PathPattern:
 def compile_pattern(text: str) -> PathPattern:
     """A pattern, checked.
 
-    Args:
-        text: as the operator wrote it.
     Raises:
         RecipeError: it is no pattern.
     """

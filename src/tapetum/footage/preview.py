@@ -13,11 +13,7 @@ _MANY = 3  # cameras of one source that are named
 
 
 def preview_sources(sources: Sequence[Source]) -> list[str]:
-    """One line a source under headings; below it a line for each doubt.
-
-    Args:
-        sources: from `find_sources`.
-    """
+    """One line a source under headings; below it a line for each doubt."""
     rows = [_row(source) for source in sources]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
     lines = [_line(_HEADINGS, widths)]

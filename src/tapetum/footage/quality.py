@@ -37,42 +37,26 @@ _DARK = 40.0  # mean lightness, 0..255, above which an even frame is fog or a wa
 
 @dataclass(frozen=True)
 class QualityOptions:
-    """Limits of the remarks, and where a factor reaches 1.
+    """Limits of the remarks, and where a factor reaches 1."""
 
-    Attributes:
-        dark_contrast: deviation of the crop's cells, grey values, below which nobody can be told.
-        good_contrast: from which it is as good as any.
-        dark_signal: contrast over what noise leaves of itself in the cells; below, the noise hides the person.
-        small_height: pixels, below which a crop is too small.
-        good_height: from which size is no hindrance.
-        blur: measure of blur (see `measure_blur`) above which a crop is blurred.
-        sharp: below which it is as sharp as any.
-        hidden: share of the box behind somebody nearer from which a person is hidden in part.
-    """
-
-    dark_contrast: float = 2.0
-    good_contrast: float = 12.0
+    dark_contrast: float = 2.0  # deviation of the crop's cells, grey values, below which nobody can be told
+    good_contrast: float = 12.0  # from which it is as good as any
+    # contrast over what noise leaves of itself in the cells; below, the noise hides the person
     dark_signal: float = 1.5
-    small_height: int = 48
-    good_height: int = 128
-    blur: float = 0.75
-    sharp: float = 0.45
-    hidden: float = 0.4
+    small_height: int = 48  # pixels, below which a crop is too small
+    good_height: int = 128  # from which size is no hindrance
+    blur: float = 0.75  # measure of blur (see `measure_blur`) above which a crop is blurred
+    sharp: float = 0.45  # below which it is as sharp as any
+    hidden: float = 0.4  # share of the box behind somebody nearer from which a person is hidden in part
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What was measured on one crop.
+    """What was measured on one crop."""
 
-    Attributes:
-        value: 0..1.
-        remark: what spoils it, most first, joined by "; "; empty where nothing does.
-        light: mean lightness, 0..255.
-    """
-
-    value: float
-    remark: str
-    light: float
+    value: float  # 0..1
+    remark: str  # what spoils it, most first, joined by "; "; empty where nothing does
+    light: float  # mean lightness, 0..255
 
 
 def measure_quality(
@@ -85,10 +69,8 @@ def measure_quality(
     """How well a person can be told on a crop.
 
     Args:
-        crop: (H, W, 3) uint8 RGB.
         cut: whether the person reaches the edge of the frame.
         hidden_share: of the box that somebody nearer covers.
-        options: limits; None takes the defaults.
     """
     limits = options or QualityOptions()
     height, width = crop.shape[:2]
@@ -130,15 +112,6 @@ def measure_blur(grey: NDArray[np.float32]) -> float:
         before, after = (np.diff(picture, axis=axis) ** 2 for picture in (smooth, again))
         energy, left = energy + float(before.sum()), left + float(after.sum())
     return left / energy if energy > 1e-6 else 1.0
-
-
-def tell_modality(picture: Picture) -> Modality:
-    """Infrared or visible, as `judge_modality` tells it.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB, best the whole frame.
-    """
-    return judge_modality(picture)[0]
 
 
 def judge_modality(picture: Picture) -> tuple[Modality, bool]:
@@ -186,7 +159,6 @@ def is_too_dark(picture: Picture, options: QualityOptions | None = None) -> bool
     """Whether nobody could be seen in a frame: dark, and its cells hardly differ.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
         options: its `dark_contrast` is the limit; None takes the default.
     """
     cells = cv2.resize(picture, _COLOUR_CELLS[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 3)
@@ -198,7 +170,6 @@ def touches_edge(box: tuple[int, int, int, int], size: tuple[int, ...]) -> bool:
     """Whether a box reaches the edge of its frame.
 
     Args:
-        box: left, top, width, height.
         size: (height, width) of the frame.
     """
     left, top, width, height = box

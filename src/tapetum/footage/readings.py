@@ -28,31 +28,17 @@ _BEGINNING = 16  # packets by which a video is known again; fewer are no video t
 
 @dataclass(frozen=True)
 class Reading:
-    """What one run, or several that went on from each other, read of a video.
+    """What one run, or several that went on from each other, read of a video."""
 
-    Attributes:
-        name: of the source, as the operator named it.
-        content: names the file as the first of these runs saw it, and so the ids of its sightings.
-        keys: of the lists that hold what was found.
-        packets: whole ones that were read; 0 while the first run has not come to the end.
-        digest: of these.
-        seconds: of the last frame, since the source began.
-    """
-
-    name: str
-    content: str
-    keys: tuple[str, ...] = ()
-    packets: int = 0
-    digest: str = ""
-    seconds: float = -1.0
+    name: str  # of the source, as the operator named it
+    content: str  # names the file as the first of these runs saw it, and so the ids of its sightings
+    keys: tuple[str, ...] = ()  # of the lists that hold what was found
+    packets: int = 0  # whole ones that were read; 0 while the first run has not come to the end
+    digest: str = ""  # of these
+    seconds: float = -1.0  # of the last frame, since the source began
 
     def extended(self, key: str, extent: Extent) -> "Reading":
-        """This reading and what another run read after it.
-
-        Args:
-            key: of that run's list.
-            extent: how far it came.
-        """
+        """This reading and what another run read after it."""
         return replace(
             self,
             keys=tuple(dict.fromkeys([*self.keys, key])),
@@ -66,8 +52,6 @@ class Readings:
     """The readings of videos that begin like a source and were read with the same settings.
 
     Args:
-        out: the folder given to `extract_sightings`.
-        source: of kind "video".
         settings: names everything but the content that decides its sightings.
     """
 
@@ -94,8 +78,6 @@ class Readings:
     def write(self, reading: Reading) -> None:
         """Put a reading in the place of what was known under the same content.
 
-        Args:
-            reading: of this source.
         Raises:
             OutputError: the folder cannot be written.
         """

@@ -1,7 +1,7 @@
 """What a run over footage did, counted and named."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tapetum.footage.facts import ORIGINS, CameraFact, Origin
@@ -13,132 +13,75 @@ _FIRST = 5  # names printed of many
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that went wrong without ending the run.
-
-    Attributes:
-        source: name of the source.
-        message: one line: place, value, remedy.
-    """
+    """Something that went wrong without ending the run."""
 
     source: str
-    message: str
+    message: str  # one line: place, value, remedy
 
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What a source is taken for, and what said so.
+    """What a source is taken for, and what said so."""
 
-    Attributes:
-        source: its name.
-        kind: "crops", "frames" or "video".
-        files: that it consists of.
-        cameras: whose they are.
-        start: when it begins, seconds since 1970-01-01 UTC; None where each of its pictures has its own time.
-        start_from: what said so.
-        zone_written: whether every time's zone is known.
-        doubts: why a camera or a time may be another.
-    """
-
-    source: str
-    kind: str
-    files: int
-    cameras: tuple[CameraFact, ...]
+    source: str  # its name
+    kind: str  # "crops", "frames" or "video"
+    files: int  # that it consists of
+    cameras: tuple[CameraFact, ...]  # whose they are
+    # when it begins, seconds since 1970-01-01 UTC; None where each of its pictures has its own time
     start: float | None
-    start_from: Origin | None
-    zone_written: bool
-    doubts: tuple[str, ...]
+    start_from: Origin | None  # what said so
+    zone_written: bool  # whether every time's zone is known
+    doubts: tuple[str, ...]  # why a camera or a time may be another
 
 
 @dataclass
 class FootageReport:
-    """Counts of a run; a run adds to it, so that one report can go through many sources.
+    """Counts of a run; a run adds to it, so that one report can go through many sources."""
 
-    Attributes:
-        detector: name of the detector; a fallback says that it is one.
-        sources: sources begun in this run.
-        finished_before: sources that an earlier run had finished, and that were passed over.
-        failed: sources of which nothing could be read.
-        without_person: names of sources in which nobody was found.
-        frames: frames and pictures looked at.
-        detections: boxes found in them.
-        tracklets: walks that were kept.
-        dropped_tracklets: walks too short, or of something that never walked.
-        crops: crops written.
-        refused: why crops were not kept -> how many.
-        remarks: remark -> crops that have it.
-        time_origins: origin of the times -> crops.
-        dark_frames: frames too dark to see anybody in.
-        doubtful_modality: crops of grey pictures under a single tint, whose modality is a guess.
-        num_problems: how many there were.
-        problems: the first thousand of them.
-        files: of sources "read", "finished" before and "failed" -> how many; a file of which a part was left out was
-            read.
-        passed_over: why files were passed over -> how many; a folder that cannot be looked at counts none.
-        passed: the first thousand files and folders that were passed over, each with the reason.
-        camera_origins: what said which camera it was -> sources.
-        start_origins: what said when it begins -> sources.
-        facts: of the first ten thousand sources.
-        num_doubts: how many doubts there are about cameras and times.
-        doubts: the first thousand of them.
-        zones_assumed: sources with times whose zone is not known.
-    """
-
-    detector: str = ""
-    sources: int = 0
-    finished_before: int = 0
-    failed: int = 0
-    without_person: list[str] = field(default_factory=list)
-    frames: int = 0
-    detections: int = 0
-    tracklets: int = 0
-    dropped_tracklets: int = 0
-    crops: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    remarks: Counter[str] = field(default_factory=Counter)
-    time_origins: Counter[Origin] = field(default_factory=Counter)
-    dark_frames: int = 0
-    doubtful_modality: int = 0
-    num_problems: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    detector: str = ""  # name of the detector; a fallback says that it is one
+    sources: int = 0  # sources begun in this run
+    finished_before: int = 0  # sources that an earlier run had finished, and that were passed over
+    failed: int = 0  # sources of which nothing could be read
+    without_person: list[str] = field(default_factory=list)  # names of sources in which nobody was found
+    frames: int = 0  # frames and pictures looked at
+    detections: int = 0  # boxes found in them
+    tracklets: int = 0  # walks that were kept
+    dropped_tracklets: int = 0  # walks too short, or of something that never walked
+    crops: int = 0  # crops written
+    refused: Counter[str] = field(default_factory=Counter)  # why crops were not kept -> how many
+    remarks: Counter[str] = field(default_factory=Counter)  # remark -> crops that have it
+    time_origins: Counter[Origin] = field(default_factory=Counter)  # origin of the times -> crops
+    dark_frames: int = 0  # frames too dark to see anybody in
+    doubtful_modality: int = 0  # crops of grey pictures under a single tint, whose modality is a guess
+    num_problems: int = 0  # how many there were
+    problems: list[Problem] = field(default_factory=list)  # the first thousand of them
+    # of sources "read", "finished" before and "failed" -> how many; a file of which a part was left out was read
     files: Counter[str] = field(default_factory=Counter)
+    # why files were passed over -> how many; a folder that cannot be looked at counts none
     passed_over: Counter[str] = field(default_factory=Counter)
+    # the first thousand files and folders that were passed over, each with the reason
     passed: list[Problem] = field(default_factory=list)
-    camera_origins: Counter[Origin] = field(default_factory=Counter)
-    start_origins: Counter[Origin] = field(default_factory=Counter)
-    facts: list[SourceFacts] = field(default_factory=list)
-    num_doubts: int = 0
-    doubts: list[Problem] = field(default_factory=list)
-    zones_assumed: int = 0
+    camera_origins: Counter[Origin] = field(default_factory=Counter)  # what said which camera it was -> sources
+    start_origins: Counter[Origin] = field(default_factory=Counter)  # what said when it begins -> sources
+    facts: list[SourceFacts] = field(default_factory=list)  # of the first ten thousand sources
+    num_doubts: int = 0  # how many doubts there are about cameras and times
+    doubts: list[Problem] = field(default_factory=list)  # the first thousand of them
+    zones_assumed: int = 0  # sources with times whose zone is not known
 
     def note(self, source: str, message: str) -> None:
-        """Count and keep a problem.
-
-        Args:
-            source: name of the source.
-            message: one line.
-        """
+        """Count and keep a problem."""
         self.num_problems += 1
         if len(self.problems) < _MOST_NAMED:
             self.problems.append(Problem(source, message))
 
     def pass_over(self, name: str, reason: str, files: int = 1) -> None:
-        """Count and keep what was not looked at.
-
-        Args:
-            name: of the file or folder.
-            reason: why.
-            files: how many those are.
-        """
+        """Count and keep what was not looked at."""
         self.passed_over[reason] += files
         if len(self.passed) < _MOST_NAMED:
             self.passed.append(Problem(name, reason))
 
     def tell(self, facts: SourceFacts) -> None:
-        """Count and keep what a source is taken for.
-
-        Args:
-            facts: of the source.
-        """
+        """Count and keep what a source is taken for."""
         self.camera_origins.update({each.origin for each in facts.cameras})
         if facts.start_from is not None:
             self.start_origins[facts.start_from] += 1
@@ -149,22 +92,13 @@ class FootageReport:
             self.facts.append(facts)
 
     def doubt(self, source: str, message: str) -> None:
-        """Count and keep why a camera or a time may be another.
-
-        Args:
-            source: name of the source.
-            message: one line.
-        """
+        """Count and keep why a camera or a time may be another."""
         self.num_doubts += 1
         if len(self.doubts) < _MOST_NAMED:
             self.doubts.append(Problem(source, message))
 
     def add(self, other: "FootageReport") -> None:
-        """Take over what another run did.
-
-        Args:
-            other: its counts.
-        """
+        """Take over what another run did."""
         for name, value in vars(other).items():
             if isinstance(value, int):
                 setattr(self, name, getattr(self, name) + value)
@@ -182,7 +116,7 @@ class FootageReport:
 
     def lines(self) -> list[str]:
         """For people, one fact a line."""
-        told = [
+        lines = [
             f"detector: {self.detector or 'none was needed'}",
             f"sources: {self.sources} read, {self.finished_before} finished before, {self.failed} unreadable, "
             f"{len(self.without_person)} without a person",
@@ -191,24 +125,24 @@ class FootageReport:
             f"frames and pictures: {self.frames}; detections: {self.detections}",
             f"tracklets: {self.tracklets} kept, {self.dropped_tracklets} dropped; crops: {self.crops}",
         ]
-        told += [f"{remark}: {count} crops" for remark, count in self.remarks.most_common()]
-        told += [f"not kept, {reason}: {count} crops" for reason, count in self.refused.most_common()]
+        lines += [f"{remark}: {count} crops" for remark, count in self.remarks.most_common()]
+        lines += [f"not kept, {reason}: {count} crops" for reason, count in self.refused.most_common()]
         if self.time_origins["mtime"]:
-            told.append(f"time is only that of writing the file: {self.time_origins['mtime']} crops")
-        told += self.fact_lines()
+            lines.append(f"time is only that of writing the file: {self.time_origins['mtime']} crops")
+        lines += self.fact_lines()
         if self.dark_frames:
-            told.append(f"too dark to see anybody in: {self.dark_frames} frames")
+            lines.append(f"too dark to see anybody in: {self.dark_frames} frames")
         if self.doubtful_modality:
-            told.append(f"modality in doubt, grey under a single tint: {self.doubtful_modality} crops")
-        told += [f"nobody found: {name}" for name in self.without_person]
-        told += [problem.message for problem in self.problems]
+            lines.append(f"modality in doubt, grey under a single tint: {self.doubtful_modality} crops")
+        lines += [f"nobody found: {name}" for name in self.without_person]
+        lines += [problem.message for problem in self.problems]
         if self.num_problems > len(self.problems):
-            told.append(f"and {self.num_problems - len(self.problems)} more problems")
-        return told
+            lines.append(f"and {self.num_problems - len(self.problems)} more problems")
+        return lines
 
     def fact_lines(self) -> list[str]:
         """What said which camera it was and when, what is in doubt, and what was passed over."""
-        told = [
+        lines = [
             f"{what}: " + ", ".join(f"{count} from {ORIGINS[origin]}" for origin, count in origins.most_common())
             for what, origins in (
                 ("cameras of sources", self.camera_origins),
@@ -217,44 +151,33 @@ class FootageReport:
             if origins
         ]
         if self.zones_assumed:
-            told.append(f"no zone is written, --utc-offset is taken: {self.zones_assumed} sources")
-        told += [f"in doubt, {doubt}: {_name_some(names)}" for doubt, names in _group(self.doubts).items()]
+            lines.append(f"no zone is written, --utc-offset is taken: {self.zones_assumed} sources")
+        lines += [f"in doubt, {doubt}: {_name_some(names)}" for doubt, names in _group(self.doubts).items()]
         if self.num_doubts > len(self.doubts):
-            told.append(f"and {self.num_doubts - len(self.doubts)} more doubts")
+            lines.append(f"and {self.num_doubts - len(self.doubts)} more doubts")
         passed = _group(self.passed)
-        told += [
+        lines += [
             f"passed over: {f'{count} files' if count else 'folders'} {reason}"
             + (f": {_name_some(passed[reason])}" if reason in passed else "")
             for reason, count in self.passed_over.items()
         ]
-        return told
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        plain = dict(vars(self))
-        plain |= {name: dict(plain[name]) for name in _COUNTERS}
+        plain = vars(self) | {name: dict(getattr(self, name)) for name in _COUNTERS}
         return plain | {name: [asdict(each) for each in plain[name]] for name in _LISTS}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "FootageReport":
-        """A report from its plain values.
-
-        Args:
-            content: of `to_dict`.
-        """
-        plain = dict(content)
-        plain |= {name: Counter(content[name]) for name in _COUNTERS}
-        plain |= {name: [Problem(**each) for each in content[name]] for name in _LISTS if name != "facts"}
+        """A report from its plain values."""
+        plain = content | {name: Counter(content[name]) for name in _COUNTERS}
+        plain |= {name: [Problem(**each) for each in content[name]] for name in ("problems", "passed", "doubts")}
         plain["facts"] = [
-            SourceFacts(
-                **{
-                    **each,
-                    "cameras": tuple(CameraFact(**camera) for camera in each["cameras"]),
-                    "doubts": tuple(each["doubts"]),
-                }
-            )
+            SourceFacts(**each | {"cameras": tuple(CameraFact(**camera) for camera in each["cameras"])})
             for each in content["facts"]
         ]
+        plain["facts"] = [replace(facts, doubts=tuple(facts.doubts)) for facts in plain["facts"]]
         return cls(**plain)
 
 

@@ -52,52 +52,30 @@ _MOST_DOUBTS = 3  # told of the pictures of one source; more are counted
 
 @dataclass(frozen=True)
 class LoosePicture:
-    """A picture of a folder or data set.
-
-    Attributes:
-        path: the file.
-        name: as the operator would name it.
-        camera: its camera.
-        modality: where it is known; None decides by the picture.
-    """
+    """A picture of a folder or data set."""
 
     path: Path
-    name: str
-    camera: str
-    modality: Modality | None = None
+    name: str  # as the operator would name it
+    camera: str  # its camera
+    modality: Modality | None = None  # where it is known; None decides by the picture
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to read from beginning to end: a video, a folder of frames, or a set of crops.
+    """One thing to read from beginning to end: a video, a folder of frames, or a set of crops."""
 
-    Attributes:
-        kind: "crops", "frames" or "video".
-        name: as the operator named it.
-        path: file or folder.
-        camera: of a video or folder of frames; crops may each have their own.
-        start: when it begins, seconds since 1970-01-01 UTC; of crops, None where each has its own time.
-        start_origin: where `start` comes from; "mtime" is the time of writing and may be that of a copy.
-        options: how it is read.
-        pictures: of crops and frames, in order.
-        cameras: where each of its cameras' names comes from.
-        doubts: why a camera or a time may be another.
-        zone_written: whether every time's zone is known; else `utc_offset_hours` of the options is taken.
-        stream: which of a file's videos, from 0.
-    """
-
-    kind: Kind
-    name: str
-    path: Path
-    camera: str
-    start: float | None
-    start_origin: Origin | None
+    kind: Kind  # "crops", "frames" or "video"
+    name: str  # as the operator named it
+    path: Path  # file or folder
+    camera: str  # of a video or folder of frames; crops may each have their own
+    start: float | None  # when it begins, seconds since 1970-01-01 UTC; of crops, None where each has its own time
+    start_origin: Origin | None  # where `start` comes from; "mtime" is the time of writing and may be that of a copy
     options: SourceOptions
-    pictures: tuple[LoosePicture, ...] = ()
-    cameras: tuple[CameraFact, ...] = ()
-    doubts: tuple[str, ...] = ()
-    zone_written: bool = True
-    stream: int = 0
+    pictures: tuple[LoosePicture, ...] = ()  # of crops and frames, in order
+    cameras: tuple[CameraFact, ...] = ()  # where each of its cameras' names comes from
+    doubts: tuple[str, ...] = ()  # why a camera or a time may be another
+    zone_written: bool = True  # whether every time's zone is known; else `utc_offset_hours` of the options is taken
+    stream: int = 0  # which of a file's videos, from 0
 
     @property
     def num_files(self) -> int:
@@ -120,80 +98,63 @@ def find_sources(
 
     Args:
         places: files, folders, or opened data sets, whose records become crops.
-        options: how they are read; None takes the defaults.
         report: is told what each source is taken for and why, and each file and folder that is passed over.
     Raises:
         DataError: a place is missing, a path does not fit the pattern, or nothing in all places can be read.
     """
-    chosen, told = options or SourceOptions(), report if report is not None else FootageReport()
-    found: list[Source] = []
-    named = list(places)
-    for place in named:
+    options, report = options or SourceOptions(), report or FootageReport()
+    sources: list[Source] = []
+    places = list(places)
+    for place in places:
+        path = Path(place.name if isinstance(place, Dataset) else place)
         if isinstance(place, Dataset):
-            found.append(source_of_records(place.records, place.name, chosen))
-            continue
-        path = Path(place)
-        if path.is_dir():
-            found += _walk(path, chosen, told)
+            sources.append(source_of_records(place.records, place.name, options))
+        elif path.is_dir():
+            sources += _walk(path, options, report)
         elif path.is_file():
-            found += _sources_of_file(path, chosen)
+            sources += _sources_of_file(path, options)
         else:
             state = "is no file or folder" if path.exists() else "does not exist"
             raise DataError(f"{place}: {state}; give a video, a picture or a folder of them")
-    if not found:
-        places_named = ", ".join(str(place) for place in named) or "no place"
-        passed = Counter(each.message for each in told.passed)
+    if not sources:
+        names = ", ".join(map(str, places)) or "no place"
+        passed = Counter(each.message for each in report.passed)
         others = ", ".join(f"{count} files and folders {why}" for why, count in passed.most_common()) or "nothing else"
         raise DataError(
-            f"{places_named}: holds no picture and no video, but {others}; "
+            f"{names}: holds no picture and no video, but {others}; "
             f"pictures end in {', '.join(sorted(SUFFIXES))}, videos in .mp4, .mkv, .avi, ..."
         )
-    found = _doubt_shared_names(found)
-    for source in found:
-        told.tell(facts_of_source(source))
-    return sorted(found, key=lambda source: (source.camera, source.start or 0.0, source.name))
+    sources = _doubt_shared_names(sources)
+    for source in sources:
+        report.tell(
+            SourceFacts(
+                source=source.name,
+                kind=source.kind,
+                files=source.num_files,
+                cameras=source.cameras,
+                start=source.start,
+                start_from=source.start_origin,
+                zone_written=source.zone_written,
+                doubts=source.doubts,
+            )
+        )
+    return sorted(sources, key=lambda source: (source.camera, source.start or 0.0, source.name))
 
 
 def source_of_records(records: Sequence[Record], name: str, options: SourceOptions | None = None) -> Source:
-    """A data set's records as crops: cameras and modalities are known, identities are left behind.
-
-    Args:
-        records: of the data set.
-        name: of the data set.
-        options: how they are read; None takes the defaults.
-    """
-    chosen = options or SourceOptions()
+    """A data set's records as crops: cameras and modalities are known, identities are left behind."""
+    options = options or SourceOptions()
     pictures = tuple(
-        LoosePicture(
-            record.path, str(record.path), chosen.camera or f"c{record.camid}", chosen.modality or record.modality
-        )
-        for record in records
+        LoosePicture(each.path, str(each.path), options.camera or f"c{each.camid}", options.modality or each.modality)
+        for each in records
     )
     if not pictures:
         raise DataError(f"{name}: has no picture; correct the root of the data set")
     folder = Path(os.path.commonpath([picture.path.parent for picture in pictures]))
-    origin: Origin = "metadata" if chosen.camera is None else "option"
+    origin: Origin = "metadata" if options.camera is None else "option"
     cameras = tuple(CameraFact(camera, camera, origin) for camera in sorted({each.camera for each in pictures}))
     camera = _common_camera(cameras, name)
-    return Source("crops", name, folder, camera, *_stated_start(chosen), chosen, pictures, cameras)
-
-
-def facts_of_source(source: Source) -> SourceFacts:
-    """What a source is taken for, in plain values.
-
-    Args:
-        source: a source.
-    """
-    return SourceFacts(
-        source=source.name,
-        kind=source.kind,
-        files=source.num_files,
-        cameras=source.cameras,
-        start=source.start,
-        start_from=source.start_origin,
-        zone_written=source.zone_written,
-        doubts=source.doubts,
-    )
+    return Source("crops", name, folder, camera, *_stated_start(options), options, pictures, cameras)
 
 
 def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
@@ -201,9 +162,6 @@ def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
 
     Crops where three quarters of those looked at are upright (at least 1.2 times as high as wide) and at most 1024
     pixels high; frames otherwise.
-
-    Args:
-        pictures: the folder's pictures.
     """
     step = max(1, len(pictures) // _LOOKED_AT)
     votes = []
@@ -265,59 +223,40 @@ def _count_files(folder: Path) -> int:
     return sum(len(names) for _, _, names in os.walk(folder))
 
 
-def _sources_of_file(path: Path, options: SourceOptions) -> list[Source]:
+def _sources_of_file(path: Path, options: SourceOptions) -> Iterable[Source]:
     if path.suffix.lower() not in SUFFIXES:
         return _sources_of_video(path, options)
     if options.kind == "frames":
-        return list(_sources_of_pictures(path.parent, [path], options))
+        return _sources_of_pictures(path.parent, [path], options)
     said = read_said(path, options, is_picture=True)
     time = decide_time(path, said, options, read_exif_time)
     picture = LoosePicture(path, str(path), said.camera.camera, options.modality)
-    return [_source_of("crops", path, str(path), said.camera, time, options, (*said.camera_doubts,), (picture,))]
+    return [_source_of("crops", path, said, time, options, (picture,))]
 
 
-def _sources_of_video(path: Path, options: SourceOptions) -> list[Source]:
+def _sources_of_video(path: Path, options: SourceOptions) -> Iterator[Source]:
     """One a video stream: recorders put front and rear into one file."""
-    first = _source_of_video(path, options)
-    return [first, *(_another_stream(first, number) for number in range(1, count_streams(path, OPEN_OPTIONS)))]
-
-
-def _another_stream(first: Source, number: int) -> Source:
-    camera = f"{first.camera}-{number + 1}"
-    cameras = tuple(replace(fact, camera=camera) for fact in first.cameras)
-    name = f"{first.name} (video {number + 1})"
-    return replace(first, name=name, camera=camera, cameras=cameras, stream=number)
-
-
-def _source_of_video(path: Path, options: SourceOptions) -> Source:
     said = read_said(path, options)
-    time = decide_time(path, said, options, read_creation_time)
-    return _source_of("video", path, str(path), said.camera, time, options, said.camera_doubts)
+    first = _source_of("video", path, said, decide_time(path, said, options, read_creation_time), options)
+    yield first
+    for stream in range(1, count_streams(path, OPEN_OPTIONS)):
+        name, camera = f"{first.name} (video {stream + 1})", f"{first.camera}-{stream + 1}"
+        cameras = (replace(said.camera, camera=camera),)
+        yield replace(first, name=name, camera=camera, cameras=cameras, stream=stream)
 
 
 def _source_of(
     kind: Kind,
     path: Path,
-    name: str,
-    camera: CameraFact,
+    said: Said,
     time: TimeFact,
     options: SourceOptions,
-    doubts: tuple[str, ...],
     pictures: tuple[LoosePicture, ...] = (),
 ) -> Source:
-    return Source(
-        kind,
-        name,
-        path,
-        camera.camera,
-        time.seconds,
-        time.origin,
-        options,
-        pictures,
-        (camera,),
-        (*doubts, *time.doubts),
-        time.zone_written,
-    )
+    """One camera's."""
+    camera, doubts = said.camera, (*said.camera_doubts, *time.doubts)
+    begin = time.seconds, time.origin
+    return Source(kind, str(path), path, camera.camera, *begin, options, pictures, (camera,), doubts, time.zone_written)
 
 
 def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: SourceOptions) -> Iterator[Source]:
@@ -335,7 +274,7 @@ def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: Source
             first_said = replace(first_said, time=whole.time, day=first_said.day or whole.day)
         time = decide_time(first, first_said, options, read_exif_time)
         loose = tuple(LoosePicture(path, str(path), camera.camera, options.modality) for path, _ in own)
-        yield _source_of("frames", folder, str(folder), camera, time, options, first_said.camera_doubts, loose)
+        yield _source_of("frames", folder, first_said, time, options, loose)
 
 
 def _source_of_crops(folder: Path, pictures: Sequence[Path], said: Sequence[Said], options: SourceOptions) -> Source:
@@ -347,24 +286,14 @@ def _source_of_crops(folder: Path, pictures: Sequence[Path], said: Sequence[Said
     times = [each.time for each in said if each.time is not None]
     doubts = Counter(doubt for each in said for doubt in each.camera_doubts)
     doubts.update(doubt for time in times for doubt in time.doubts)
-    told = [f"{doubt} ({count} pictures)" for doubt, count in doubts.most_common(_MOST_DOUBTS)]
+    lines = [f"{doubt} ({count} pictures)" for doubt, count in doubts.most_common(_MOST_DOUBTS)]
     if len(doubts) > _MOST_DOUBTS:
-        told.append(f"and {doubts.total() - sum(count for _, count in doubts.most_common(_MOST_DOUBTS))} more doubts")
-    own = name_folder(folder.resolve().name)
+        lines.append(f"and {doubts.total() - sum(count for _, count in doubts.most_common(_MOST_DOUBTS))} more doubts")
+    camera = _common_camera(cameras, name_folder(folder.resolve().name))
     zone_written = all(time.zone_written for time in times)
     start = _stated_start(options)
-    return Source(
-        "crops",
-        str(folder),
-        folder,
-        _common_camera(cameras, own),
-        *start,
-        options,
-        loose,
-        cameras,
-        tuple(told),
-        zone_written,
-    )
+    doubts_told = tuple(lines)
+    return Source("crops", str(folder), folder, camera, *start, options, loose, cameras, doubts_told, zone_written)
 
 
 def _stated_start(options: SourceOptions) -> tuple[float | None, Origin | None]:
@@ -395,11 +324,13 @@ def _doubt_shared_names(sources: Sequence[Source]) -> list[Source]:
         for camera, names in written.items()
         if len(names) > 1
     }
-    doubting = []
-    for source in sources:
-        doubts = tuple(shared[camera] for camera in {fact.camera: None for fact in source.cameras} if camera in shared)
-        doubting.append(replace(source, doubts=(*source.doubts, *doubts)) if doubts else source)
-    return doubting
+
+    def doubts(source: Source) -> tuple[str, ...]:
+        return tuple(
+            shared[camera] for camera in dict.fromkeys(fact.camera for fact in source.cameras) if camera in shared
+        )
+
+    return [replace(source, doubts=(*source.doubts, *doubts(source))) for source in sources]
 
 
 def _natural_key(path: Path) -> list[tuple[int, int | str]]:

@@ -58,19 +58,12 @@ class Kind(Enum):
 
 @dataclass
 class Anomaly:
-    """One kind of trouble with stamps.
+    """One kind of trouble with stamps."""
 
-    Attributes:
-        count: how often.
-        first: number of the first frame that has it.
-        first_time: of that frame, as it was given out.
-        largest: how far off or how long, seconds; of frames that share a stamp, how many.
-    """
-
-    count: int = 0
-    first: int = -1
-    first_time: float = 0.0
-    largest: float = 0.0
+    count: int = 0  # how often
+    first: int = -1  # number of the first frame that has it
+    first_time: float = 0.0  # of that frame, as it was given out
+    largest: float = 0.0  # how far off or how long, seconds; of frames that share a stamp, how many
 
 
 class SteadyClock(Generic[Item]):
@@ -102,20 +95,8 @@ class SteadyClock(Generic[Item]):
         """Whether any frame so far had a stamp."""
         return self._anchored
 
-    def count(self, kind: Kind) -> int:
-        """How often something was found so far.
-
-        Args:
-            kind: other than IN_LINE.
-        """
-        return self.anomalies[kind].count
-
     def expect(self, interval: float) -> None:
-        """Take an interval as the usual one until the stamps have shown theirs.
-
-        Args:
-            interval: seconds from frame to frame.
-        """
+        """Take an interval of so many seconds as the usual one until the stamps have shown theirs."""
         self._interval, self._stated = interval, True
 
     def follow(self, frames: Iterable[tuple[float | None, Item]]) -> Iterator[tuple[float, bool, Item]]:
@@ -142,36 +123,31 @@ class SteadyClock(Generic[Item]):
         """What was not in line, a line a kind.
 
         Args:
-            name: of the source.
             start: what the times are counted from, seconds since 1970-01-01 UTC.
         """
-        told = []
-        for kind, found in self.anomalies.items():
-            if not found.count or (kind is Kind.MISSING and not self._anchored):
+        lines = []
+        for kind, trouble in self.anomalies.items():
+            if not trouble.count or (kind is Kind.MISSING and not self._anchored):
                 continue
-            place, size = f"frame {found.first}{_in_words(start + found.first_time)}", f"{found.largest:.3f} s"
-            first = f"{found.count}, the first at {place}"
-            if kind is Kind.JUMP:
-                several = f"back {found.count} times, the first at {place}, by up to {size}"
-                often = f"back by {size} at {place}" if found.count == 1 else several
-                told.append(f"the clock jumps {often}; from there on times go on from the frame before")
-            elif kind is Kind.GAP:
-                told.append(f"gaps: {first}, of up to {size}; either recording paused or the clock was set forward")
-            elif kind is Kind.OUTLIER:
-                told.append(
-                    f"stamps that fit to none of their neighbours: {first}, off by up to {size}; "
-                    "these times are taken from the neighbours"
-                )
-            elif kind is Kind.SWAPPED:
-                told.append(f"stamps out of order: {first}, off by up to {size}; they are put in order")
-            elif kind is Kind.STUCK:
-                told.append(
-                    f"frames that share a stamp for long, or have none of their own before a gap: {first}, "
-                    f"up to {found.largest:.0f} of them; their times are uncertain"
-                )
-            else:
-                told.append(f"frames without a stamp: {first}; their times are taken from the neighbours")
-        return [f"{name}: {line}" for line in told]
+            place, size = f"frame {trouble.first}{_in_words(start + trouble.first_time)}", f"{trouble.largest:.3f} s"
+            first = f"{trouble.count}, the first at {place}"
+            back = (
+                f"by {size} at {place}"
+                if trouble.count == 1
+                else (f"{trouble.count} times, the first at {place}, by up to {size}")
+            )
+            words = {
+                Kind.JUMP: f"the clock jumps back {back}; from there on times go on from the frame before",
+                Kind.GAP: f"gaps: {first}, of up to {size}; either recording paused or the clock was set forward",
+                Kind.OUTLIER: f"stamps that fit to none of their neighbours: {first}, off by up to {size}; "
+                "these times are taken from the neighbours",
+                Kind.SWAPPED: f"stamps out of order: {first}, off by up to {size}; they are put in order",
+                Kind.STUCK: f"frames that share a stamp for long, or have none of their own before a gap: {first}, "
+                f"up to {trouble.largest:.0f} of them; their times are uncertain",
+                Kind.MISSING: f"frames without a stamp: {first}; their times are taken from the neighbours",
+            }
+            lines.append(f"{name}: {words[kind]}")
+        return lines
 
     def _judge(self, stamps: Sequence[float | None], *, at_end: bool) -> list[tuple[float, Kind]]:
         """The believed stamps of the first of the frames held back, one or more, and what became of them."""

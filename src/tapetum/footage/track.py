@@ -18,36 +18,24 @@ _NEAR_WEIGHT = 0.5  # worth of being near against overlapping
 
 @dataclass(frozen=True)
 class TrackerOptions:
-    """When boxes belong together.
+    """When boxes belong together."""
 
-    Attributes:
-        min_iou: overlap with the expected box from which a box fits.
-        max_distance: or distance of the middles in heights of the box up to which it fits, for few pictures a second.
-        max_gap_seconds: somebody unseen for longer is a new tracklet.
-        max_seconds: longer tracklets are divided.
-        start_score: weaker detections continue tracklets but begin none.
-    """
-
-    min_iou: float = 0.2
+    min_iou: float = 0.2  # overlap with the expected box from which a box fits
+    # or distance of the middles in heights of the box up to which it fits, for few pictures a second
     max_distance: float = 0.8
-    max_gap_seconds: float = 1.0
-    max_seconds: float = 600.0
-    start_score: float = 0.0
+    max_gap_seconds: float = 1.0  # somebody unseen for longer is a new tracklet
+    max_seconds: float = 600.0  # longer tracklets are divided
+    start_score: float = 0.0  # weaker detections continue tracklets but begin none
 
 
 @dataclass
 class Tracklet:
-    """One walk through a camera's view.
+    """One walk through a camera's view."""
 
-    Attributes:
-        number: from 0, in the order of first sight.
-        frames, times, boxes, scores: of each detection; boxes as (4,) left, top, right, bottom.
-    """
-
-    number: int
-    frames: list[int] = field(default_factory=list)
+    number: int  # from 0, in the order of first sight
+    frames: list[int] = field(default_factory=list)  # of each detection, as what follows
     times: list[float] = field(default_factory=list)
-    boxes: list[FloatArray] = field(default_factory=list)
+    boxes: list[FloatArray] = field(default_factory=list)  # (4,) left, top, right, bottom
     scores: list[float] = field(default_factory=list)
 
     @property
@@ -82,9 +70,7 @@ class Tracker:
         """Take in one picture.
 
         Args:
-            frame: its number.
             time: seconds, not before the one of the picture before.
-            found: who is seen.
             broken: whether what came before does not connect to this picture (the camera's clock jumped).
         Returns:
             (N,) number of each detection's tracklet, -1 for a weak one that belongs to none; and the tracklets that

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError
 from tapetum.footage.detect import Detections, Detector, FloatArray, compute_iou
-from tapetum.footage.extract import ExtractOptions, follow_frames, is_walk
+from tapetum.footage.follow import follow_frames, is_walk
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.footage.track import assign_best
@@ -18,59 +19,37 @@ from tapetum.footage.track import assign_best
 
 @dataclass(frozen=True)
 class TruthOptions:
-    """Who counts.
+    """Who counts."""
 
-    Attributes:
-        min_iou: overlap from which a detection shows a person.
-        min_visible: share of a person that nobody hides, from which the person must be found.
-        min_height: share of the frame's height from which a person must be found.
-    """
-
-    min_iou: float = 0.5
-    min_visible: float = 0.5
-    min_height: float = 0.1
+    min_iou: float = 0.5  # overlap from which a detection shows a person
+    min_visible: float = 0.5  # share of a person that nobody hides, from which the person must be found
+    min_height: float = 0.1  # share of the frame's height from which a person must be found
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Who is where in a video.
+    """Who is where in a video."""
 
-    Attributes:
-        boxes: frame -> (N, 4) left, top, right, bottom, pixels.
-        pids: frame -> (N,) who.
-        visible: frame -> (N,) share that nobody hides.
-    """
-
-    boxes: dict[int, FloatArray]
-    pids: dict[int, NDArray[np.int64]]
-    visible: dict[int, FloatArray]
+    boxes: dict[int, FloatArray]  # frame -> (N, 4) left, top, right, bottom, pixels
+    pids: dict[int, NDArray[np.int64]]  # frame -> (N,) who
+    visible: dict[int, FloatArray]  # frame -> (N,) share that nobody hides
 
 
 @dataclass(frozen=True)
 class FollowingScore:
-    """How well people were found and followed.
+    """How well people were found and followed."""
 
-    Attributes:
-        recall: share of the people in all frames, of those who count, that a detection shows.
-        precision: share of the detections that show somebody.
-        purity: share of the detections in kept tracklets that show the person whom their tracklet shows most, of those
-            that show anybody.
-        people_found: share of the people who count in at least `min_detections` frames of whom a kept tracklet
-            shows most.
-        false_tracklets: kept tracklets in which fewer than half of the detections show anybody.
-        tracklets: kept tracklets.
-        people: people who count.
-        boxes: of ground truth that count.
-    """
-
-    recall: float
-    precision: float
+    recall: float  # share of the people in all frames, of those who count, that a detection shows
+    precision: float  # share of the detections that show somebody
+    # share of the detections in kept tracklets that show the person whom their tracklet shows most, of those that
+    # show anybody
     purity: float
+    # share of the people who count in at least `min_detections` frames of whom a kept tracklet shows most
     people_found: float
-    false_tracklets: int
-    tracklets: int
-    people: int
-    boxes: int
+    false_tracklets: int  # kept tracklets in which fewer than half of the detections show anybody
+    tracklets: int  # kept tracklets
+    people: int  # people who count
+    boxes: int  # of ground truth that count
 
 
 def read_truth(path: Path) -> Truth:
@@ -105,12 +84,6 @@ def measure_following(
 ) -> FollowingScore:
     """Detect and follow people through a video and compare with ground truth.
 
-    Args:
-        source: the video.
-        truth: who is where in it.
-        detector: finds people.
-        options: of the extraction; None takes the defaults.
-        counting: who counts; None takes the defaults.
     Raises:
         DataError: the video cannot be read.
     """

@@ -16,7 +16,6 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, report: Footag
 
     Args:
         sources: that are to be read.
-        folder: of the gallery.
         report: is told the doubts.
     """
     before: dict[str, list[Listed]] = {}

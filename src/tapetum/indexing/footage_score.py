@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError
 from tapetum.footage.detect import Detector, compute_iou
-from tapetum.footage.extract import ExtractOptions
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.sources import Source
 from tapetum.footage.truth import FollowingScore, Truth, measure_following, read_truth
 from tapetum.gallery.schema import Row
@@ -21,17 +21,11 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class CropSearches:
-    """Each crop of somebody as a query among a part of the others.
+    """Each crop of somebody as a query among a part of the others."""
 
-    Attributes:
-        rank1: share of the queries whose most similar crop shows the same person.
-        chance: the same share for crops in random order.
-        queries: crops that have a right answer; others are left out.
-    """
-
-    rank1: float
-    chance: float
-    queries: int
+    rank1: float  # share of the queries whose most similar crop shows the same person
+    chance: float  # the same share for crops in random order
+    queries: int  # crops that have a right answer; others are left out
 
     def __str__(self) -> str:
         return f"rank-1 {self.rank1:.3f} ({self.queries} queries; by chance {self.chance:.3f})"
@@ -39,34 +33,21 @@ class CropSearches:
 
 @dataclass(frozen=True)
 class SearchScore:
-    """How well a search finds people again.
+    """How well a search finds people again."""
 
-    Attributes:
-        crops: in the gallery, of the footage with ground truth.
-        shown: those that show somebody; the others stay in the gallery as wrong answers.
-        people: who is shown.
-        other_tracklet: searches among the crops of all other tracklets.
-        other_camera: searches among the crops of all other cameras.
-    """
-
-    crops: int
-    shown: int
-    people: int
-    other_tracklet: CropSearches
-    other_camera: CropSearches
+    crops: int  # in the gallery, of the footage with ground truth
+    shown: int  # those that show somebody; the others stay in the gallery as wrong answers
+    people: int  # who is shown
+    other_tracklet: CropSearches  # searches among the crops of all other tracklets
+    other_camera: CropSearches  # searches among the crops of all other cameras
 
 
 @dataclass(frozen=True)
 class FootageScore:
-    """Detection and following by source, and searching in all of them.
+    """Detection and following by source, and searching in all of them."""
 
-    Attributes:
-        following: name of a source -> how people were found and followed in it.
-        search: in the gallery.
-    """
-
-    following: dict[str, FollowingScore]
-    search: SearchScore
+    following: dict[str, FollowingScore]  # name of a source -> how people were found and followed in it
+    search: SearchScore  # in the gallery
 
     def lines(self) -> list[str]:
         """For people: a table, then the searches."""
@@ -96,8 +77,6 @@ def score_footage(
 
     Args:
         sources: indexed; those without ``NAME.csv`` beside them are left out.
-        detector: that found the people.
-        options: of the extraction.
     Raises:
         DataError: there is no ground truth at all, or it is damaged.
     """

@@ -2,19 +2,19 @@
 
 A run that was stopped or killed goes on with the same call. Sources whose list is written are passed over, a source
 in between is read again, and what the gallery already holds is not embedded a second time. A list is written after the
-rows of its source are stored. Who was erased does not come back; see `investigation.retention`.
+rows of its source are stored. Who was erased does not come back; see `searching.retention`.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tapetum.core.errors import CheckpointError, DataError, GalleryError, RecipeError
@@ -22,9 +22,11 @@ from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture
 from tapetum.data.pictures import Pictures
 from tapetum.data.threads import map_in_threads
+from tapetum.footage.crops import Refuse
 from tapetum.footage.detect import Detector
-from tapetum.footage.extract import ExtractOptions, Refuse, extract_sightings, is_finished, read_sightings
+from tapetum.footage.extract import extract_sightings, is_finished, read_sightings
 from tapetum.footage.frames import count_units
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.gallery.opening import open_gallery
@@ -50,21 +52,13 @@ ERASED_BEFORE = "erased from this gallery before"
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """How footage becomes rows.
-
-    Attributes:
-        extract: how it becomes crops.
-        batch: crops embedded and stored at once.
-        run: name of this run, so that all it brought can be found again.
-        keep_days: from now on the gallery erases what is older; None leaves its rule as it is.
-        compact: put the gallery's files in order at the end, where something was added.
-    """
+    """How footage becomes rows."""
 
     extract: ExtractOptions = field(default_factory=ExtractOptions)
-    batch: int = 64
-    run: str = ""
-    keep_days: float | None = None
-    compact: bool = True
+    batch: int = 64  # crops embedded and stored at once
+    run: str = ""  # name of this run, so that all it brought can be found again
+    keep_days: float | None = None  # from now on the gallery erases what is older; None leaves its rule as it is
+    compact: bool = True  # put the gallery's files in order at the end, where something was added
 
     def __post_init__(self) -> None:
         check_text(self.run, LONGEST_TEXT, "indexing: run")
@@ -76,36 +70,20 @@ class IndexOptions:
 
 @dataclass
 class IndexReport:
-    """What a run did; it is filled while the run goes on.
-
-    Attributes:
-        footage: what reading the footage found.
-        gallery: as the operator named it.
-        run: name of this run.
-        model: id of the model.
-        runtime: what computed the embeddings.
-        precision: of that arithmetic.
-        added: rows stored.
-        known: sightings that the gallery had already.
-        dropped: rows erased at the end because the gallery does not keep anything so old.
-        rows: in the gallery at the end.
-        recall: of the approximate index, where compacting built one.
-        stopped: whether the run was asked to end before all was read.
-        seconds: it took.
-    """
+    """What a run did; it is filled while the run goes on."""
 
     footage: FootageReport = field(default_factory=FootageReport)
-    gallery: str = ""
+    gallery: str = ""  # as the operator named it
     run: str = ""
-    model: str = ""
-    runtime: str = ""
-    precision: str = ""
-    added: int = 0
-    known: int = 0
-    dropped: int = 0
-    rows: int = 0
-    recall: float | None = None
-    stopped: bool = False
+    model: str = ""  # its id
+    runtime: str = ""  # what computed the embeddings
+    precision: str = ""  # of that arithmetic
+    added: int = 0  # rows stored
+    known: int = 0  # sightings that the gallery had already
+    dropped: int = 0  # rows erased at the end because the gallery does not keep anything so old
+    rows: int = 0  # in the gallery at the end
+    recall: float | None = None  # of the approximate index, where compacting built one
+    stopped: bool = False  # whether the run was asked to end before all was read
     seconds: float = 0.0
 
     @property
@@ -115,16 +93,16 @@ class IndexReport:
 
     def lines(self) -> list[str]:
         """For people, one fact a line."""
-        told = self.footage.lines()
-        told.append(f"rows: {self.added} added, {self.known} known before; {self.rows} in {self.gallery}")
+        lines = self.footage.lines()
+        lines.append(f"rows: {self.added} added, {self.known} known before; {self.rows} in {self.gallery}")
         if self.dropped:
-            told.append(f"erased because they are too old to be kept: {self.dropped} rows")
+            lines.append(f"erased because they are too old to be kept: {self.dropped} rows")
         if self.recall is not None:
-            told.append(f"approximate index: finds {100 * self.recall:.1f} % of the ten nearest rows")
+            lines.append(f"approximate index: finds {100 * self.recall:.1f} % of the ten nearest rows")
         if self.stopped:
-            told.append("stopped before the end; the same command goes on from here")
-        told.append(f"took {self.seconds:.1f} s")
-        return told
+            lines.append("stopped before the end; the same command goes on from here")
+        lines.append(f"took {self.seconds:.1f} s")
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -149,11 +127,7 @@ def index_sources(
     """Read footage into a gallery.
 
     Args:
-        sources: from `find_sources`.
-        store: the gallery; it keeps crops in its folder.
-        model: whose embeddings the gallery holds.
         detector: finds people in frames; loose crops need none.
-        options: settings; None takes the defaults.
         report: is filled; then it also tells what was done before an error.
         progress: called with (done, total) frames and pictures of the sources that are not finished.
         stop: asked now and then; True ends the run in good order.
@@ -162,29 +136,29 @@ def index_sources(
         RecipeError: frames without a detector.
         OutputError: another run writes to this gallery, or the disk is full; every row counted so far is stored.
     """
-    settings, told = options or IndexOptions(), report if report is not None else IndexReport()
-    told.gallery, told.run = store.where, settings.run
-    told.model, told.runtime, told.precision = model.id, model.runtime, model.precision
+    settings, report = options or IndexOptions(), report or IndexReport()
+    report.gallery, report.run = store.where, settings.run
+    report.model, report.runtime, report.precision = model.id, model.runtime, model.precision
     begun = time.monotonic()
     store.expect(ModelInfo(model.id, model.dimension))
     try:
         with store.writing():
             if settings.keep_days is not None:
                 write_keep_days(store, settings.keep_days)
-            compare_with_earlier(sources, crops_folder(store), told.footage)
-            indexing = _Indexing(store, model, detector, settings, told, progress, stop)
+            compare_with_earlier(sources, crops_folder(store), report.footage)
+            indexing = Indexing(store, model, detector, settings, report, progress, stop)
             try:
                 indexing.read(sources)
             except _StopAskedError:
-                told.stopped = True
-            indexing.flush()
-            told.dropped = len(apply_retention(store))
-            if settings.compact and told.added and not told.stopped:
-                told.recall = store.compact()
-        told.rows = store.count()
+                report.stopped = True
+                indexing.flush()
+            report.dropped = len(apply_retention(store))
+            if settings.compact and report.added and not report.stopped:
+                report.recall = store.compact()
+        report.rows = store.count()
     finally:
-        told.seconds = time.monotonic() - begun
-    return told
+        report.seconds = time.monotonic() - begun
+    return report
 
 
 def crops_folder(store: Store) -> Path:
@@ -203,8 +177,7 @@ def open_gallery_for(where: str | Path, model: Model, place: Path, folder: Path 
 
     Args:
         where: a folder or a Milvus address.
-        model: in use.
-        place: where that was opened; a new gallery remembers it.
+        place: where the model was opened; a new gallery remembers it.
         folder: for the crops of a Milvus gallery.
     Raises:
         GalleryError: it is another model's, of a newer version, damaged, or cannot be reached.
@@ -227,9 +200,6 @@ def open_gallery_model(
 
     Args:
         place: run folder, checkpoint or artefact; None takes the one that the gallery remembers.
-        precision: as for `open_model`.
-        device: as for `open_model`.
-        trust_code: as for `open_model`.
         naming: how the caller's user says where the model is, for messages.
     Raises:
         GalleryError: its model is no longer where it was, or `place` is another model.
@@ -255,11 +225,7 @@ def open_gallery_model(
 
 
 def refusing(store: Store) -> Refuse:
-    """Says of a sighting why a gallery must not keep it: it was erased before, or is too old; empty where it may.
-
-    Args:
-        store: the gallery, as it is now.
-    """
+    """Says of a sighting why a gallery, as it is now, must not keep it: it was erased before, or is too old."""
     erased, days = read_erased(crops_folder(store)), read_keep_days(store)
     oldest = -math.inf if days is None else oldest_kept(days)
 
@@ -271,47 +237,27 @@ def refusing(store: Store) -> Refuse:
     return refuse
 
 
-def describe_crops(
-    model: Model, folder: Path, sightings: Sequence[Sighting], report: FootageReport, workers: int
-) -> tuple[list[Sighting], Tensor]:
-    """Embeddings of crops on disk; one that cannot be read is noted, one that is gone was erased meanwhile.
+def drop_known(store: Store, sightings: Sequence[Sighting], report: IndexReport) -> list[Sighting]:
+    """The sightings that a gallery does not have; the others are counted, and their second crops go."""
+    known = {row.sighting.id: row.sighting.crop for row in store.fetch_rows([each.id for each in sightings])}
+    fresh: list[Sighting] = []
+    for sighting in sightings:
+        if sighting.id not in known:
+            known[sighting.id] = sighting.crop
+            fresh.append(sighting)
+            continue
+        report.known += 1
+        if known[sighting.id] != sighting.crop:  # the same picture, found with other settings
+            (crops_folder(store) / sighting.crop).unlink(missing_ok=True)
+    return fresh
+
+
+class Indexing:
+    """One run: sightings that wait to be embedded, and where to count.
 
     Args:
-        model: in use.
-        folder: of the gallery.
-        sightings: whose crops lie there.
-        report: is added to.
-        workers: threads that decode.
-    Returns:
-        The sightings that could be read, n of them, and their vectors, (n, D).
+        keep: takes what was embedded, rows and (n, D) vectors, and says how many it stored; None stores in the gallery.
     """
-
-    def decode(sighting: Sighting) -> Pictures | str | None:
-        path = folder / sighting.crop
-        if not path.is_file():
-            return None
-        try:
-            return model.resize([read_picture(path)])
-        except DataError as error:
-            return str(error)
-
-    usable: list[Sighting] = []
-    pictures: list[Pictures] = []
-    for sighting, picture in zip(sightings, map_in_threads(decode, sightings, workers), strict=True):
-        if isinstance(picture, str):
-            report.note(sighting.source, picture)
-        elif picture is None:
-            report.refused[ERASED_BEFORE] += 1
-        else:
-            usable.append(sighting)
-            pictures.append(picture)
-    if not usable:
-        return [], torch.empty(0, model.dimension)
-    return usable, model.describe(np.concatenate(pictures), [int(each.modality) for each in usable])
-
-
-class _Indexing:
-    """One run: sightings that wait to be embedded, and where to count."""
 
     def __init__(
         self,
@@ -320,12 +266,13 @@ class _Indexing:
         detector: Detector | None,
         options: IndexOptions,
         report: IndexReport,
-        progress: Progress | None,
-        stop: Callable[[], bool] | None,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] | None = None,
+        keep: Callable[[list[Row], Tensor], int] | None = None,
     ) -> None:
         self._store, self._model, self._detector = store, model, detector
         self._options, self._report = options, report
-        self._progress, self._stop = progress, stop
+        self._progress, self._stop, self._keep = progress, stop, keep or store.upsert
         self._folder = crops_folder(store)
         self._run = Run(model.id, model.runtime, model.precision, options.run)
         self._refuse = refusing(store)
@@ -345,6 +292,7 @@ class _Indexing:
                 self._read(source)
             self._before += count
             self._tick(0)
+        self.flush()
 
     def flush(self) -> None:
         """Embed and store what waits."""
@@ -352,7 +300,7 @@ class _Indexing:
         self._add(waiting)
 
     def _read(self, source: Source) -> None:
-        found = extract_sightings(
+        sightings = extract_sightings(
             source,
             self._folder,
             self._detector,
@@ -362,14 +310,12 @@ class _Indexing:
             refuse=self._refuse,
             before_end=self.flush,
         )
-        try:
-            for sighting in found:
+        with contextlib.closing(sightings):
+            for sighting in sightings:
                 self._waiting.append(sighting)
                 if len(self._waiting) >= self._options.batch:
                     self.flush()
                     self._end_if_asked()
-        finally:
-            found.close()
 
     def _read_again(self, source: Source) -> None:
         """A finished source: its rows are in the gallery, unless its list was written by something else."""
@@ -387,25 +333,37 @@ class _Indexing:
 
     def _add(self, sightings: Sequence[Sighting]) -> None:
         """Embed and store those that the gallery does not have."""
-        known = {row.sighting.id: row.sighting.crop for row in self._store.fetch_rows([each.id for each in sightings])}
-        fresh: list[Sighting] = []
-        for sighting in sightings:
-            if sighting.id not in known:
-                known[sighting.id] = sighting.crop
-                fresh.append(sighting)
-                continue
-            self._report.known += 1
-            if known[sighting.id] != sighting.crop:  # the same picture, found with other settings
-                (self._folder / sighting.crop).unlink(missing_ok=True)
-        for some in _batched(fresh, self._options.batch):
-            self._embed(some)
+        fresh = drop_known(self._store, sightings, self._report)
+        for first in range(0, len(fresh), self._options.batch):
+            self._embed(fresh[first : first + self._options.batch])
 
     def _embed(self, sightings: Sequence[Sighting]) -> None:
-        usable, vectors = describe_crops(
-            self._model, self._folder, sightings, self._report.footage, self._options.extract.workers
-        )
-        if usable:
-            self._report.added += self._store.upsert([Row(each, self._run) for each in usable], vectors)
+        """A crop that cannot be read is noted, one that is gone was erased meanwhile."""
+
+        def decode(sighting: Sighting) -> Pictures | str | None:
+            path = self._folder / sighting.crop
+            if not path.is_file():
+                return None
+            try:
+                return self._model.resize([read_picture(path)])
+            except DataError as error:
+                return str(error)
+
+        footage = self._report.footage
+        rows: list[Row] = []
+        pictures: list[Pictures] = []
+        decoded = map_in_threads(decode, sightings, self._options.extract.workers)
+        for sighting, picture in zip(sightings, decoded, strict=True):
+            if isinstance(picture, str):
+                footage.note(sighting.source, picture)
+            elif picture is None:
+                footage.refused[ERASED_BEFORE] += 1
+            else:
+                rows.append(Row(sighting, self._run))
+                pictures.append(picture)
+        if rows:
+            modalities = [int(row.sighting.modality) for row in rows]
+            self._report.added += self._keep(rows, self._model.describe(np.concatenate(pictures), modalities))
 
     def _is_finished(self, source: Source) -> bool:
         try:
@@ -421,9 +379,3 @@ class _Indexing:
     def _end_if_asked(self) -> None:
         if self._stop is not None and self._stop():
             raise _StopAskedError
-
-
-def _batched(sightings: Iterable[Sighting], size: int) -> Iterator[list[Sighting]]:
-    rest = iter(sightings)
-    while some := list(islice(rest, size)):
-        yield some

@@ -18,20 +18,16 @@ from tapetum.footage.sources import Source
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.store import Store
 from tapetum.indexing.index import IndexOptions, IndexReport, Progress
-from tapetum.indexing.shards import ShardJob
+from tapetum.indexing.shards import ShardJob, begin_job
 from tapetum.inference.sessions import Model
 
 
 class ShardMaker:
-    """An actor: what it needs to make shards is opened once.
+    """An actor: what it needs to make shards is opened once, with the first of them.
 
     Args:
-        where: the gallery.
-        folder: of its crops.
-        load_model: opens the model.
-        build_detector: makes the detector, or None.
+        folder: of the gallery's crops.
         name: of the job.
-        options: how footage becomes rows.
     """
 
     def __init__(
@@ -40,40 +36,43 @@ class ShardMaker:
         folder: Path | None,
         load_model: Callable[[], Model],
         build_detector: Callable[[], Detector | None],
-        name: Sequence[str],
         options: IndexOptions,
+        name: Sequence[str],
+        sources: Sequence[Source],
     ) -> None:
-        def begin() -> ShardJob:
-            job = ShardJob(open_gallery(where, folder=folder), load_model(), build_detector(), options, name)
-            job.open_plan(_no_plan)
+        def open_job() -> ShardJob:
+            job = ShardJob(open_gallery(where, folder=folder), load_model(), build_detector(), options, name, sources)
+            if not job.is_open():
+                raise GalleryError("the job is over: another process has put its shards together; type it again")
             return job
 
-        self._begin = begin
+        self._open_job = open_job
         self._job: ShardJob | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make shards that nobody has finished.
 
         Args:
-            batch: "number" holds their numbers in the plan.
+            batch: "shard" holds their names.
         Returns:
-            "problem": for each an error's kind and message, because Ray wraps what is raised; empty where all is well.
+            "error" and "message": for each an error's class and what it says, because Ray wraps what is raised; empty
+            where all is well.
         """
-        return {"problem": [self._make(number) for number in batch["number"].tolist()]}
+        problems = [self._make(str(shard)) for shard in batch["shard"]]
+        return {"error": [error for error, _ in problems], "message": [message for _, message in problems]}
 
-    def _make(self, number: int) -> str:
+    def _make(self, shard: str) -> tuple[str, str]:
         try:
-            if self._job is None:
-                self._job = self._begin()
-            self._job.take(self._job.plan.shards[number])
-        except TapetumError as error:
-            return f"{type(error).__name__} {error}"
-        return ""
+            self._job = self._job or self._open_job()
+            self._job.take(shard)
+        except Exception as error:  # whatever it is, it is raised again where the command was typed
+            return type(error).__name__, str(error)
+        return "", ""
 
 
 def index_on_ray(
     address: str,
-    find: Callable[[], Sequence[Source]],
+    sources: Sequence[Source],
     store: Store,
     model: Model,
     load_model: Callable[[], Model],
@@ -82,70 +81,56 @@ def index_on_ray(
     name: Sequence[str],
     options: IndexOptions | None = None,
     actors: int | None = None,
+    report: IndexReport | None = None,
     progress: Progress | None = None,
 ) -> IndexReport | None:
     """Index footage by the nodes of a Ray cluster.
 
     Args:
         address: host:port of the cluster's head, or "auto" on one of its nodes.
-        find: gives the sources.
-        store: the gallery; every node sees its folder.
-        model: whose embeddings it holds, for what is left to this process.
         load_model: opens the same model; called on every node.
         build_detector: makes the detector, or None; called here and on every node.
         name: the sources as the operator named them, and how they are read: equal names are one job.
-        options: settings; None takes the defaults.
         actors: processes that make shards; None takes one for each CPU of the cluster.
-        progress: called with (done, total) frames and pictures.
     Returns:
         What was done; None where another process has put the shards together.
     Raises:
         RecipeError: Ray is not installed, or no cluster is at the address.
         GalleryError: the cluster could not make the shards; the finished ones stay.
     """
-    settings = options or IndexOptions()
+    settings, report = options or IndexOptions(), report or IndexReport()
     ray = connect(address)
     try:
-        job = ShardJob(store, model, build_detector(), settings, name)
-        job.open_plan(find)
-        rest = sorted(job.unfinished(), key=lambda shard: -shard.units)
+        job = begin_job(sources, store, model, build_detector(), settings, name, report)
+        rest = job.unfinished()
         if rest:
             data = importlib.import_module("ray.data")
             data.DataContext.get_current().enable_progress_bars = False
-            given = (store.where, store.folder, load_model, build_detector, tuple(name), settings)
             count = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            made = data.from_items(
-                [{"number": shard.number} for shard in rest], override_num_blocks=len(rest)
-            ).map_batches(
+            made = data.from_items([{"shard": shard} for shard in rest], override_num_blocks=len(rest)).map_batches(
                 ShardMaker,
-                fn_constructor_args=given,
+                fn_constructor_args=(store.where, store.folder, load_model, build_detector, settings, name, sources),
                 batch_size=1,
                 compute=data.ActorPoolStrategy(min_size=1, max_size=min(count, len(rest))),
                 num_cpus=1,
             )
-            total = sum(shard.units for shard in job.plan.shards)
             for row in made.iter_rows():
-                _check(row["problem"])
+                _check(address, row["error"], row["message"])
                 if progress:
-                    progress(total - sum(shard.units for shard in job.unfinished()), total)
+                    progress(job.total - sum(job.units[shard] for shard in job.unfinished()), job.total)
     except TapetumError:
         raise
     except Exception as error:  # of Ray's own types
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise GalleryError(
-            f"--ray {address}: a shard could not be made ({reason}); finished shards stay: type the same command again"
-        ) from error
+        raise _failed(address, (str(error).strip() or type(error).__name__).splitlines()[-1]) from error
     finally:
         ray.shutdown()
     job.work(progress)  # what a lost node left
-    return job.merge()
+    return job.merge(report)
 
 
 def connect(address: str) -> Any:
     """Ray, connected to a cluster; it sends nothing home.
 
-    Args:
-        address: as for `index_on_ray`.
     Raises:
         RecipeError: Ray is not installed, or no cluster is there.
     """
@@ -167,13 +152,15 @@ def connect(address: str) -> Any:
     return ray
 
 
-def _no_plan() -> Sequence[Source]:
-    raise GalleryError("the job's plan is gone: another process has put its shards together; type the command again")
+def _failed(address: str, reason: str) -> GalleryError:
+    return GalleryError(
+        f"--ray {address}: a shard could not be made ({reason}); finished shards stay: type the same command again"
+    )
 
 
-def _check(problem: str) -> None:
+def _check(address: str, error: str, message: str) -> None:
     """Raise the error that ended the work on a node, as it was."""
-    name, _, message = problem.partition(" ")
-    if name:
-        kind: type[TapetumError] = getattr(errors, name, GalleryError)
-        raise kind(message)
+    if not error:
+        return
+    kind = getattr(errors, error, None)
+    raise kind(message) if kind is not None else _failed(address, f"{error}: {message}")

@@ -1,12 +1,11 @@
-"""Indexing by many processes: the work is cut into shards that any process may take, and one puts them together.
+"""Indexing by many processes: a source is a shard that any process may take, and one puts them together.
 
-    GALLERY/shards/JOB/plan.json      sources and shards, written by whoever comes first; JOB names the command
-    GALLERY/shards/JOB/000012.shard   a finished shard: vectors, sightings, counts, SHA-256; whole or not there
-    GALLERY/shards/JOB/000012.lock    held by the process that is making it
+    GALLERY/shards/JOB/SOURCE.shard   a finished shard: vectors, sightings, counts, SHA-256; whole or not there
+    GALLERY/shards/JOB/SOURCE.lock    held by the process that is making it
 
-Nothing but the gallery's folder, which every machine sees, holds the processes together. A process takes whatever shard
-is neither finished nor held; the system lets go of a killed one's locks, so another takes its shard. Who finds all of
-them finished writes the rows into the gallery, with the sources' lists, and removes the job.
+JOB names the command. Nothing but the gallery's folder, which every machine sees, holds the processes together. A
+process takes whatever shard is neither finished nor held; the system lets go of a killed one's locks, so another takes
+its shard. Who finds all of them finished writes the rows into the gallery and removes the job.
 """
 
 import contextlib
@@ -15,10 +14,8 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,95 +24,46 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, InUseError, OutputError
 from tapetum.core.locks import locked
 from tapetum.core.sighting import Sighting
-from tapetum.core.types import Modality
 from tapetum.footage.detect import Detector
-from tapetum.footage.extract import (
-    extract_part,
-    extract_sightings,
-    finish_parts,
-    is_finished,
-    read_sightings,
-    source_key,
-)
-from tapetum.footage.facts import CameraFact, Origin, SourceOptions
 from tapetum.footage.frames import count_units
 from tapetum.footage.lists import sighting_of
 from tapetum.footage.report import FootageReport
-from tapetum.footage.sources import LoosePicture, Source
+from tapetum.footage.sources import Source
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store
+from tapetum.indexing.earlier import compare_with_earlier
 from tapetum.indexing.index import (
+    Indexing,
     IndexOptions,
     IndexReport,
     Progress,
     crops_folder,
-    describe_crops,
+    drop_known,
     index_sources,
     refusing,
 )
 from tapetum.inference.sessions import Model
 from tapetum.searching.retention import SHARDS
 
-FORMAT = 2
-PART = 500  # loose pictures in a shard
+FORMAT = 3
 HEADER = "tapetum_shard"
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A piece of work: a whole video or folder of frames, or some loose pictures.
-
-    Attributes:
-        number: in its plan.
-        source: position of its source in the plan.
-        key: `source_key` of the whole source.
-        first, last: its pictures among the source's loose ones, last excluded; 0, 0 for a whole source.
-        units: frames or pictures.
-    """
-
-    number: int
-    source: int
-    key: str
-    first: int
-    last: int
-    units: int
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """What a job consists of.
-
-    Attributes:
-        sources: all of them.
-        finished: positions of those that were finished before the job began.
-        shards: of the others, in the sources' order.
-    """
-
-    sources: tuple[Source, ...]
-    finished: tuple[int, ...]
-    shards: tuple[Shard, ...]
-
-
-@dataclass(frozen=True)
 class Made:
-    """A finished shard.
-
-    Attributes:
-        sightings: n of them, in their order.
-        vectors: (n, D) float32.
-        run: what embedded them.
-        footage: what reading the footage found.
-    """
+    """A finished shard: n sightings of one source, in their order."""
 
     sightings: tuple[Sighting, ...]
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float32]  # (n, D)
     run: Run
     footage: FootageReport
+    known: int = 0  # sightings that the gallery had already
 
 
 def world() -> int:
@@ -128,41 +76,27 @@ class ShardJob:
     """One command's work, as its processes see it.
 
     Args:
-        store: the gallery, opened for reading.
-        model: whose embeddings it holds.
-        detector: finds people in frames.
-        options: how footage becomes rows.
         name: the sources as the operator named them, and how they are read: equal names are one job.
     """
 
     def __init__(
-        self, store: Store, model: Model, detector: Detector | None, options: IndexOptions, name: Sequence[str]
+        self,
+        store: Store,
+        model: Model,
+        detector: Detector | None,
+        options: IndexOptions,
+        name: Sequence[str],
+        sources: Sequence[Source],
     ) -> None:
         self.store, self.model, self.detector, self.options = store, model, detector, options
         self.gallery = crops_folder(store)
         store.expect(ModelInfo(model.id, model.dimension))
         deciding = [*name, model.id, detector.key if detector else "", repr(options.extract)]
         self.folder = self.gallery / SHARDS / hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
-        self.plan = ShardPlan((), (), ())
+        self.sources = {_shard_name(source): source for source in sources}
+        self.units = {shard: count_units(source) for shard, source in self.sources.items()}
+        self._made = 0
         self._begun = time.monotonic()
-
-    def open_plan(self, find: Callable[[], Sequence[Source]]) -> None:
-        """Read the job's plan, or make it where no other process has.
-
-        Args:
-            find: gives the sources.
-        Raises:
-            DataError: no source, or the plan is damaged.
-            OutputError: the folder cannot be written.
-        """
-        path = self.folder / "plan.json"
-        make_folder(self.folder)
-        with locked(self.gallery / SHARDS / "plan.lock", None):
-            if not path.is_file():
-                make_folder(self.folder)
-                plan = plan_shards(find(), self.gallery, self.detector, self.options, PART)
-                write_bytes(path, json.dumps(asdict(plan) | {"format": FORMAT}, default=str).encode())
-            self.plan = read_plan(path)
 
     def work(self, progress: Progress | None = None) -> int:
         """Make every shard that nobody else makes; afterwards all are finished.
@@ -170,65 +104,63 @@ class ShardJob:
         Args:
             progress: called with (done, total) frames and pictures, those of other processes included.
         Returns:
-            How many shards this process made.
+            How many shards this process made, but for sources that were finished before.
         """
-        made = 0
-        rest = sorted(self.plan.shards, key=lambda shard: -shard.units)  # the longest first: they end together
-        while (rest := self.unfinished(rest)) and self._is_open():  # closed: others have put it together
-            made_now = sum(self.take(shard, progress) for shard in rest)
-            if not made_now:
+        while (rest := self.unfinished()) and self.is_open():  # closed: others have put it together
+            if not sum(self.take(shard, progress) for shard in rest):
                 self._wait_for(rest[0])
-            made += made_now
         if progress:
-            total = sum(shard.units for shard in self.plan.shards)
-            progress(total, total)
-        return made
+            progress(self.total, self.total)
+        return self._made
 
-    def take(self, shard: Shard, progress: Progress | None = None) -> bool:
-        """Make a shard that is neither finished nor held by another process.
+    def take(self, shard: str, progress: Progress | None = None) -> bool:
+        """Make a shard that is neither finished nor held by another process; whether this process made it.
 
         Args:
-            shard: of the plan.
             progress: as for `work`.
-        Returns:
-            Whether this process made it.
         """
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(locked(self._lock(shard), f"shard {shard.number}: is being made"))
+                stack.enter_context(locked(self._lock(shard), f"{self.sources[shard].name}: is being read"))
             except InUseError:
                 return False
             except OutputError:
-                if self._is_open():
+                if self.is_open():
                     raise
                 return False
             if self.path(shard).is_file():
                 return False
-            self.make(shard, self._counting(progress))
+            before = self.total - sum(self.units[each] for each in self.unfinished())
+            self.make(shard, None if progress is None else lambda done, _: progress(before + done, self.total))
         return True
 
-    def make(self, shard: Shard, progress: Progress | None = None) -> None:
+    def make(self, shard: str, progress: Progress | None = None) -> None:
         """Read, embed and write one shard.
 
         Args:
-            shard: of the plan.
             progress: called with (done, total) of its frames or pictures.
         Raises:
             RecipeError: frames without a detector.
             OutputError: the folder cannot be written.
         """
-        footage = FootageReport()
+        report = IndexReport()
         sightings: list[Sighting] = []
         vectors = [torch.empty(0, self.model.dimension)]
-        found = self._read(shard, footage, progress)
-        while some := list(islice(found, self.options.batch)):
-            usable, described = describe_crops(self.model, self.gallery, some, footage, self.options.extract.workers)
-            sightings += usable
-            vectors.append(described)
-        run = Run(self.model.id, self.model.runtime, self.model.precision, self.options.run)
-        write_shard(self.path(shard), Made(tuple(sightings), torch.cat(vectors).numpy(), run, footage))
 
-    def merge(self) -> IndexReport | None:
+        def keep(rows: list[Row], described: Tensor) -> int:
+            sightings.extend(row.sighting for row in rows)
+            vectors.append(described)
+            return len(rows)
+
+        indexing = Indexing(self.store, self.model, self.detector, self.options, report, progress, keep=keep)
+        indexing.read([self.sources[shard]])
+        run = Run(self.model.id, self.model.runtime, self.model.precision, self.options.run)
+        made = Made(tuple(sightings), torch.cat(vectors).numpy(), run, report.footage, report.known)
+        make_folder(self.folder)
+        write_shard(self.path(shard), made)
+        self._made += not report.footage.finished_before
+
+    def merge(self, report: IndexReport | None = None) -> IndexReport | None:
         """Put the finished shards into the gallery and end the job.
 
         Returns:
@@ -236,129 +168,73 @@ class ShardJob:
         Raises:
             OutputError: another run writes to this gallery; what it does not have yet stays in the shards.
         """
+        report = report or IndexReport()
         with locked(self.gallery / SHARDS / "merge.lock", None):
-            if not self._is_open():
+            if not self.is_open():
                 return None
-            report = IndexReport()
             with self.store.writing():
-                for number, source in enumerate(self.plan.sources):
-                    self._merge_source(number, source, report)
-                rest = [self.plan.sources[number] for number in self.plan.finished]
-                index_sources(rest, self.store, self.model, self.detector, options=self.options, report=report)
+                for shard in self.sources:
+                    self._merge(shard, report)
+                index_sources([], self.store, self.model, self.detector, options=self.options, report=report)
             report.seconds = time.monotonic() - self._begun
-            (self.folder / "plan.json").unlink()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            over = self.folder.with_name(f".{self.folder.name}")
+            shutil.rmtree(over, ignore_errors=True)
+            self.folder.rename(over)  # at once: nobody takes a shard of it any more
+            shutil.rmtree(over, ignore_errors=True)
             return report
 
-    def unfinished(self, shards: Sequence[Shard] | None = None) -> list[Shard]:
-        """Shards that nobody has finished yet.
+    @property
+    def total(self) -> int:
+        """Frames and pictures of all sources."""
+        return sum(self.units.values())
 
-        Args:
-            shards: among these; None takes the whole plan.
-        """
-        return [shard for shard in (self.plan.shards if shards is None else shards) if not self.path(shard).is_file()]
+    def unfinished(self) -> list[str]:
+        """Shards that nobody has finished yet, the longest first: so the processes end together."""
+        rest = [shard for shard in self.sources if not self.path(shard).is_file()]
+        return sorted(rest, key=lambda shard: -self.units[shard])
 
-    def path(self, shard: Shard) -> Path:
-        """Where a shard is when it is finished.
+    def path(self, shard: str) -> Path:
+        """Where a shard is when it is finished."""
+        return self.folder / f"{shard}.shard"
 
-        Args:
-            shard: of the plan.
-        """
-        return self.folder / f"{shard.number:06d}.shard"
+    def is_open(self) -> bool:
+        """Whether its shards have not been put together yet."""
+        return self.folder.is_dir()
 
-    def _is_open(self) -> bool:
-        return (self.folder / "plan.json").is_file()
-
-    def _counting(self, progress: Progress | None) -> Progress | None:
-        """Progress of one shard as that of the whole job, other processes included."""
-        if progress is None:
-            return None
-        total = sum(shard.units for shard in self.plan.shards)
-        before = total - sum(shard.units for shard in self.unfinished())
-        return lambda done, _: progress(before + done, total)
-
-    def _wait_for(self, shard: Shard) -> None:
+    def _wait_for(self, shard: str) -> None:
         """Until its maker has finished it or died."""
         try:
             with locked(self._lock(shard), None):
                 pass
         except OutputError:
-            if self._is_open():
+            if self.is_open():
                 raise
 
-    def _lock(self, shard: Shard) -> Path:
+    def _lock(self, shard: str) -> Path:
         return self.path(shard).with_suffix(".lock")
 
-    def _read(self, shard: Shard, footage: FootageReport, progress: Progress | None) -> Iterator[Sighting]:
-        source, options = self.plan.sources[shard.source], self.options.extract
-        refuse = refusing(self.store)
-        if shard.last:
-            footage.sources += shard.first == 0
-            part = _part(source, shard)
-            yield from extract_part(
-                part, shard.key, self.gallery, options=options, report=footage, progress=progress, refuse=refuse
-            )
-        elif is_finished(source, self.gallery, self.detector, options):  # by a process that was killed just after
-            footage.sources += 1
-            footage.files["read"] += source.num_files
-            yield from read_sightings(source, self.gallery, self.detector, options)
-        else:
-            yield from extract_sightings(
-                source, self.gallery, self.detector, options=options, report=footage, progress=progress, refuse=refuse
-            )
-
-    def _merge_source(self, number: int, source: Source, report: IndexReport) -> None:
-        shards = [shard for shard in self.plan.shards if shard.source == number]
-        refuse = refusing(self.store)
-        kept: list[Sighting] = []
-        refused: Counter[str] = Counter()  # by the shards' makers, and meanwhile
-        origins: Counter[Origin] = Counter()
-        for shard in shards:
-            made = self._read_made(shard)
-            report.footage.add(made.footage)
-            refusals = [refuse(sighting) for sighting in made.sightings]
-            rows = [row for row, refusal in enumerate(refusals) if not refusal]
-            report.footage.refused.update(filter(None, refusals))
-            refused += made.footage.refused + Counter(filter(None, refusals))
-            origins += made.footage.time_origins
-            self._store(made, rows, report)
-            kept += [made.sightings[row] for row in rows]
-        if shards and shards[0].last:
-            finish_parts(source, shards[0].key, self.gallery, kept, refused, origins)
-
-    def _store(self, made: Made, rows: Sequence[int], report: IndexReport) -> None:
-        """Add what the gallery does not have."""
-        ids = [made.sightings[row].id for row in rows]
-        known = {row.sighting.id: row.sighting.crop for row in self.store.fetch_rows(ids)}
-        fresh: list[int] = []
-        for row in rows:
-            sighting = made.sightings[row]
-            if sighting.id not in known:
-                known[sighting.id] = sighting.crop
-                fresh.append(row)
-                continue
-            report.known += 1
-            if known[sighting.id] != sighting.crop:  # the same picture, found with other settings
-                (self.gallery / sighting.crop).unlink(missing_ok=True)
-        added = [Row(made.sightings[row], made.run) for row in fresh]
-        report.added += self.store.upsert(added, torch.from_numpy(made.vectors[fresh]))
-
-    def _read_made(self, shard: Shard) -> Made:
+    def _merge(self, shard: str, report: IndexReport) -> None:
         try:
-            return read_shard(self.path(shard), self.model.id)
+            made = read_shard(self.path(shard), self.model.id)
         except DataError:  # a damaged disk: make it again
             self.path(shard).unlink(missing_ok=True)
             self.make(shard)
-            return read_shard(self.path(shard), self.model.id)
+            made = read_shard(self.path(shard), self.model.id)
+        report.footage.add(made.footage)
+        report.known += made.known
+        refuse = refusing(self.store)
+        refusals = [refuse(sighting) for sighting in made.sightings]  # erased since the shard was made
+        report.footage.refused.update(filter(None, refusals))
+        kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]
+        fresh = drop_known(self.store, kept, report)
+        places = {sighting.id: row for row, sighting in enumerate(made.sightings)}
+        vectors = torch.from_numpy(made.vectors[[places[sighting.id] for sighting in fresh]])
+        report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors)
 
 
 @contextlib.contextmanager
 def one_maker(folder: Path) -> Iterator[None]:
-    """Where several processes work on a command, let one after the other open a gallery that may have to be made.
-
-    Args:
-        folder: of the gallery.
-    """
+    """Where several processes work on a command, let one after the other open a gallery that may have to be made."""
     if world() == 1:
         yield
         return
@@ -367,25 +243,43 @@ def one_maker(folder: Path) -> Iterator[None]:
         yield
 
 
+def begin_job(
+    sources: Sequence[Source],
+    store: Store,
+    model: Model,
+    detector: Detector | None,
+    options: IndexOptions,
+    name: Sequence[str],
+    report: IndexReport,
+) -> ShardJob:
+    """A job that processes may take shards of; the report is told where sources were taken for something else before.
+
+    Raises:
+        GalleryError: another model's gallery, or one without a folder for crops.
+        OutputError: the folder cannot be written.
+    """
+    job = ShardJob(store, model, detector, options, name, sources)
+    make_folder(job.folder)
+    compare_with_earlier(sources, job.gallery, report.footage)
+    return job
+
+
 def index_in_shards(
-    find: Callable[[], Sequence[Source]],
+    sources: Sequence[Source],
     store: Store,
     model: Model,
     detector: Detector | None,
     *,
     name: Sequence[str],
     options: IndexOptions | None = None,
+    report: IndexReport | None = None,
     progress: Progress | None = None,
 ) -> tuple[IndexReport | None, int]:
     """This process's share of indexing footage together with others that were given the same command.
 
     Args:
-        find: gives the sources; only the process that plans the work calls it.
-        store: the gallery; every process sees its folder.
-        model: whose embeddings the gallery holds.
         detector: finds people in frames; loose crops need none.
         name: the sources as the operator named them, and how they are read: equal names are one job.
-        options: settings; None takes the defaults.
         progress: called with (done, total) frames and pictures of all processes.
     Returns:
         What all processes did, None where another one has put the shards together; and how many shards this one made.
@@ -394,68 +288,15 @@ def index_in_shards(
         RecipeError: frames without a detector.
         OutputError: another run writes to this gallery, or the disk is full; finished shards stay.
     """
-    job = ShardJob(store, model, detector, options or IndexOptions(), name)
-    job.open_plan(find)
+    report = report or IndexReport()
+    job = begin_job(sources, store, model, detector, options or IndexOptions(), name, report)
     made = job.work(progress)
-    return job.merge(), made
-
-
-def plan_shards(
-    sources: Sequence[Source], folder: Path, detector: Detector | None, options: IndexOptions, part: int
-) -> ShardPlan:
-    """Cut the sources that are not finished into shards.
-
-    Args:
-        sources: from `find_sources`.
-        folder: of the gallery.
-        detector: finds people in frames.
-        options: how footage becomes rows.
-        part: loose pictures in a shard.
-    """
-    finished: list[int] = []
-    shards: list[Shard] = []
-    for number, source in enumerate(sources):
-        try:
-            key = source_key(source, detector, options.extract)
-            done = is_finished(source, folder, detector, options.extract)
-        except DataError:  # it is gone; named when its shard is made
-            key, done = "", False
-        if done:
-            finished.append(number)
-        elif source.kind == "crops" and key:
-            for first in range(0, len(source.pictures), part):
-                last = min(first + part, len(source.pictures))
-                shards.append(Shard(len(shards), number, key, first, last, last - first))
-        else:
-            shards.append(Shard(len(shards), number, key, 0, 0, count_units(source)))
-    return ShardPlan(tuple(sources), tuple(finished), tuple(shards))
-
-
-def read_plan(path: Path) -> ShardPlan:
-    """A job's plan.
-
-    Args:
-        path: of its file.
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")  # noqa: TRY301
-        shards = tuple(Shard(**shard) for shard in content["shards"])
-        return ShardPlan(tuple(map(_source_of, content["sources"])), tuple(content["finished"]), shards)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); delete the folder {path.parent} and type the same command again"
-        ) from None
+    return job.merge(report), made
 
 
 def write_shard(path: Path, made: Made) -> None:
     """Write a finished shard, whole or not at all.
 
-    Args:
-        made: what it holds.
     Raises:
         OutputError: it cannot be written.
     """
@@ -465,6 +306,7 @@ def write_shard(path: Path, made: Made) -> None:
         "format": FORMAT,
         "run": asdict(made.run),
         "footage": made.footage.to_dict(),
+        "known": made.known,
         "sha256": _digest(vectors, lines),
     }
     tensors: dict[str, NDArray[Any]] = {"vectors": vectors, "sightings": np.frombuffer(lines, np.uint8)}
@@ -484,7 +326,8 @@ def read_shard(path: Path, model: str) -> Made:
             header = json.loads((file.metadata() or {})[HEADER])
             vectors, lines = file.get_tensor("vectors"), file.get_tensor("sightings").tobytes()
         sightings = tuple(sighting_of(json.loads(line)) for line in lines.decode().splitlines())
-        made = Made(sightings, vectors, Run(**header["run"]), FootageReport.from_dict(header["footage"]))
+        footage = FootageReport.from_dict(header["footage"])
+        made = Made(sightings, vectors, Run(**header["run"]), footage, header["known"])
         whole = header["format"] == FORMAT and header["sha256"] == _digest(vectors, lines)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it and type the same command again") from None
@@ -493,31 +336,11 @@ def read_shard(path: Path, model: str) -> Made:
     return made
 
 
+def _shard_name(source: Source) -> str:
+    """By its name and not by its content, which may grow while one process has looked at it and another has not."""
+    deciding = f"{source.kind}\0{source.name}\0{source.camera}\0{source.stream}"
+    return hashlib.sha256(deciding.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
 def _digest(vectors: NDArray[np.float32], lines: bytes) -> str:
     return hashlib.sha256(vectors.tobytes() + lines).hexdigest()
-
-
-def _part(source: Source, shard: Shard) -> Source:
-    return Source(**{**vars(source), "pictures": source.pictures[shard.first : shard.last]})
-
-
-def _source_of(fields: dict[str, Any]) -> Source:
-    modality = fields["options"]["modality"]
-    options = SourceOptions(**{**fields["options"], "modality": None if modality is None else Modality(modality)})
-    pictures = (
-        LoosePicture(
-            Path(picture["path"]),
-            picture["name"],
-            picture["camera"],
-            None if picture["modality"] is None else Modality(picture["modality"]),
-        )
-        for picture in fields["pictures"]
-    )
-    told = {
-        "path": Path(fields["path"]),
-        "options": options,
-        "pictures": tuple(pictures),
-        "cameras": tuple(CameraFact(**camera) for camera in fields["cameras"]),
-        "doubts": tuple(fields["doubts"]),
-    }
-    return Source(**{**fields, **told})

@@ -12,7 +12,7 @@ from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture
 from tapetum.footage.doubt import doubt_picture
-from tapetum.footage.quality import measure_quality, tell_modality
+from tapetum.footage.quality import judge_modality, measure_quality
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
@@ -73,7 +73,7 @@ def query_of_pictures(
     for crop, label in zip(crops, labels, strict=True):
         if not np.ptp(crop.reshape(-1, 3), axis=0).any():
             raise DataError(f"{label}: is of one colour throughout, there is no person; give another picture or box")
-    modalities = tuple(tell_modality(picture) if modality is None else modality for picture in pictures)
+    modalities = tuple(judge_modality(picture)[0] if modality is None else modality for picture in pictures)
     return Query(
         model.describe(model.resize(crops), [int(each) for each in modalities]),
         modalities,

@@ -12,9 +12,9 @@ from tapetum.footage.detect import (
     TorchvisionDetector,
     compute_iou,
     keep_inside,
-    letterbox,
     suppress_overlaps,
 )
+from tapetum.footage.onnx import letterbox
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -18,18 +18,13 @@ from tapetum.core.locks import locked
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
-from tapetum.footage import extract as module
+from tapetum.footage import crops, people
 from tapetum.footage.decode import Limits
 from tapetum.footage.detect import BackgroundDetector, Detections
-from tapetum.footage.extract import (
-    ExtractOptions,
-    extract_all,
-    extract_sightings,
-    read_sightings,
-    source_key,
-)
+from tapetum.footage.extract import extract_all, extract_sightings, read_sightings, source_key
 from tapetum.footage.facts import SourceOptions
 from tapetum.footage.lists import read_all_sightings
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.quality import TOO_SMALL
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source, find_sources
@@ -108,7 +103,7 @@ def test_a_finished_source_is_passed_over_and_its_list_can_be_read(
 ) -> None:
     detector = BackgroundDetector()
     made = list(extract_sightings(source, tmp_path, detector))
-    monkeypatch.setattr(module, "follow_frames", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(people, "follow_frames", lambda *_: pytest.fail("read again"))
     report = FootageReport()
     assert list(extract_sightings(source, tmp_path, BackgroundDetector(), report=report)) == []
     assert (report.finished_before, report.sources) == (1, 0)
@@ -166,17 +161,17 @@ def test_a_run_that_stops_in_between_leaves_whole_crops_and_no_list_and_goes_on(
 def test_a_full_disk_ends_the_run_and_loses_nothing(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, room = module.write_bytes, iter(range(3))
+    write, room = crops.write_bytes, iter(range(3))
 
     def write_while_there_is_room(path: Path, content: bytes) -> None:
         if next(room, None) is None:
             raise OutputError(f"{path}: cannot be written (No space left on device); free space")
         write(path, content)
 
-    monkeypatch.setattr(module, "write_bytes", write_while_there_is_room)
+    monkeypatch.setattr(crops, "write_bytes", write_while_there_is_room)
     with pytest.raises(OutputError, match="No space left"):
         list(extract_sightings(source, tmp_path, BackgroundDetector(), report=FootageReport()))
-    monkeypatch.setattr(module, "write_bytes", write)
+    monkeypatch.setattr(crops, "write_bytes", write)
     assert len(list((tmp_path / "crops").rglob("*.jpg"))) == 3
     complete = list(extract_sightings(source, tmp_path, BackgroundDetector()))
     assert len(complete) > 3

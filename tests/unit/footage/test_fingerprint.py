@@ -8,9 +8,10 @@ import pytest
 from street_clip import street, write_clip
 from tapetum.footage import extract
 from tapetum.footage.detect import BackgroundDetector
-from tapetum.footage.extract import ExtractOptions, extract_all, is_finished
+from tapetum.footage.extract import extract_all, is_finished
 from tapetum.footage.facts import SourceOptions
 from tapetum.footage.fingerprint import fingerprint_source
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import find_sources
 

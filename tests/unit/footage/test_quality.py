@@ -13,7 +13,6 @@ from tapetum.footage.quality import (
     is_too_dark,
     judge_modality,
     measure_quality,
-    tell_modality,
     touches_edge,
 )
 from tapetum.synth.scene import Scene, SceneOptions
@@ -73,7 +72,7 @@ def test_what_spoils_a_crop_is_said_and_lowers_its_quality(crop: np.ndarray) -> 
 def test_pictures_of_odd_sizes_are_measured(size: tuple[int, int]) -> None:
     picture = np.full((*size, 3), 100, np.uint8)
     assert 0 <= measure_quality(picture).value <= 1
-    assert tell_modality(picture) == Modality.INFRARED
+    assert judge_modality(picture)[0] == Modality.INFRARED
 
 
 @pytest.mark.parametrize("light_scale", [1.0, 0.3])
@@ -91,7 +90,7 @@ def test_modality_of_generated_crops_is_told_by_their_colour(light_scale: float)
     for pid in scene.options.test_pids:
         for camid, modality, index in scene.pictures_of(pid):
             shot = scene.shot(pid, camid, index, modality)
-            assert tell_modality(through_jpeg(shot.picture)) == shot.modality
+            assert judge_modality(through_jpeg(shot.picture))[0] == shot.modality
 
 
 def test_grey_with_noise_is_infrared_even_with_a_coloured_time_burnt_in() -> None:
@@ -99,10 +98,10 @@ def test_grey_with_noise_is_infrared_even_with_a_coloured_time_burnt_in() -> Non
     frame = street(40)
     grey = np.repeat(frame.mean(2, keepdims=True), 3, 2)
     noisy = np.clip(grey + rng.normal(0, 3, grey.shape), 0, 255).astype(np.uint8)
-    assert tell_modality(noisy) == Modality.INFRARED
+    assert judge_modality(noisy)[0] == Modality.INFRARED
     cv2.putText(noisy, "21:00:00", (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 0), 1)
-    assert tell_modality(through_jpeg(noisy)) == Modality.INFRARED
-    assert tell_modality(frame) == Modality.VISIBLE
+    assert judge_modality(through_jpeg(noisy))[0] == Modality.INFRARED
+    assert judge_modality(frame)[0] == Modality.VISIBLE
 
 
 def test_a_box_at_any_side_touches_the_edge() -> None:

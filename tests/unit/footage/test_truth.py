@@ -7,7 +7,8 @@ from tapetum.core.errors import DataError
 from tapetum.core.types import Modality
 from tapetum.data.generate import generate_video
 from tapetum.footage.detect import BackgroundDetector, Detections
-from tapetum.footage.extract import ExtractOptions, extract_sightings
+from tapetum.footage.extract import extract_sightings
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.sources import Source, find_sources
 from tapetum.footage.truth import Truth, TruthOptions, measure_following, read_truth
 from tapetum.synth.scene import SceneOptions

@@ -19,11 +19,12 @@ from street_clip import street, write_clip, write_street
 from tapetum.core.errors import CheckpointError, GalleryError, OutputError, RecipeError
 from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
-from tapetum.footage import extract as extraction
+from tapetum.footage import crops as extraction
 from tapetum.footage.detect import BackgroundDetector, Detections
-from tapetum.footage.extract import ExtractOptions, extract_all
+from tapetum.footage.extract import extract_all
 from tapetum.footage.facts import SourceOptions
 from tapetum.footage.lists import read_all_sightings
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.store import Store

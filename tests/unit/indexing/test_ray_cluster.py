@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tapetum.core.errors import MissingGalleryError, RecipeError
+from tapetum.core.errors import GalleryError, MissingGalleryError, RecipeError
 from tapetum.footage.sources import find_sources
 from tapetum.gallery.opening import open_gallery
 from tapetum.indexing import ray_cluster
@@ -37,8 +37,8 @@ from tapetum.inference.sessions import open_model
 
 crops, gallery, model = map(Path, sys.argv[1:])
 loading = partial(open_model, model, precision="fp32")
-here = partial(find_sources, [crops])
-frames = partial(find_sources, [crops], SourceOptions(kind="frames"))
+here = find_sources([crops])
+frames = find_sources([crops], SourceOptions(kind="frames"))
 node = {"num_cpus": 2, "node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
 cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
 cluster.add_node(**node)
@@ -49,12 +49,12 @@ try:
         index = partial(index_on_ray, cluster.address, store=store, model=own, load_model=loading, actors=2)
         seen = []
         hear = lambda *given: seen.append(given)
-        report = index(find=here, build_detector=BackgroundDetector, name=["here"], progress=hear)
+        report = index(sources=here, build_detector=BackgroundDetector, name=["here"], progress=hear)
         told |= report.to_dict() | {"last": seen[-1]}
-        again = index(find=here, build_detector=BackgroundDetector, name=["here"])
+        again = index(sources=here, build_detector=BackgroundDetector, name=["here"])
         told["again"] = [again.added, again.known]
         try:
-            index(find=frames, build_detector=type(None), name=["frames"])
+            index(sources=frames, build_detector=type(None), name=["frames"])
         except TapetumError as error:
             told["error"] = [type(error).__name__, str(error)]
 finally:
@@ -125,8 +125,15 @@ def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_went_wrong_on_a_node_is_told_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    maker = ray_cluster.ShardMaker(str(tmp_path / "nowhere"), None, pytest.fail, pytest.fail, ["here"], IndexOptions())
-    (problem,) = maker({"number": np.array([0])})["problem"]
+    maker = ray_cluster.ShardMaker(
+        str(tmp_path / "nowhere"), None, pytest.fail, pytest.fail, IndexOptions(), ["here"], []
+    )
+    told = maker({"shard": np.array(["one"])})
     with pytest.raises(MissingGalleryError, match="no gallery is there"):
-        ray_cluster._check(problem)
-    ray_cluster._check("")
+        ray_cluster._check("head:1", *told["error"], *told["message"])
+    ray_cluster._check("head:1", "", "")
+
+
+def test_what_no_check_has_foreseen_on_a_node_is_told_with_its_kind() -> None:
+    with pytest.raises(GalleryError, match=r"--ray head:1: a shard could not be made \(ZeroDivisionError: by zero\); "):
+        ray_cluster._check("head:1", "ZeroDivisionError", "by zero")

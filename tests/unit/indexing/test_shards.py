@@ -1,10 +1,10 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +21,12 @@ from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Run
 from tapetum.gallery.store import Store
-from tapetum.indexing import shards
 from tapetum.indexing.index import IndexOptions, IndexReport, Progress, index_sources, open_gallery_for
 from tapetum.indexing.shards import (
     Made,
     ShardJob,
+    begin_job,
     index_in_shards,
-    plan_shards,
-    read_plan,
     read_shard,
     world,
     write_shard,
@@ -62,21 +60,16 @@ def model(run_file: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folders of upright pictures, one of them damaged, one twice."""
+    """Six folders of upright pictures, one of them damaged."""
     root = tmp_path_factory.mktemp("footage")
     rng = np.random.default_rng(0)
     for number in range(PICTURES):
-        folder = root / ("gate" if number % 3 else "yard")
+        folder = root / ("yard" if number % 3 == 0 else f"gate{number % 5}")
         folder.mkdir(exist_ok=True)
         picture = rng.integers(60, 200, (48, 20, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f"cam{number % 2 + 1}_{number:04d}.png"), picture)
-    (root / "gate" / "cam1_9999.png").write_bytes(b"\x89PNG no picture")
+    (root / "gate1" / "cam1_9999.png").write_bytes(b"\x89PNG no picture")
     return root
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "PART", 4)
 
 
 def contents(store: Store) -> dict[str, tuple]:
@@ -109,28 +102,27 @@ def index_alone(where: Path, model: Model, run_file: Path, sources: list[Source]
 
 
 def index_with_others(
-    where: Path, model: Model, run_file: Path, find: Callable[[], list[Source]], progress: Progress | None = None
+    where: Path, model: Model, run_file: Path, sources: list[Source], progress: Progress | None = None
 ) -> IndexReport | None:
     with open_gallery_for(where, model, run_file) as store:
         options = IndexOptions(run="first")
-        return index_in_shards(find, store, model, DETECTOR, name=["here"], options=options, progress=progress)[0]
+        return index_in_shards(sources, store, model, DETECTOR, name=["here"], options=options, progress=progress)[0]
+
+
+def begin(store: Store, model: Model, sources: list[Source]) -> ShardJob:
+    return begin_job(sources, store, model, DETECTOR, IndexOptions(), ["here"], IndexReport())
 
 
 def test_two_workers_bring_what_one_brings_row_for_row(
-    crops: Path, model: Model, run_file: Path, tmp_path: Path, small_parts: None
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
 ) -> None:
     alone = index_alone(tmp_path / "alone", model, run_file, find_sources([crops]))
     reports: list = []
-    asked: list[int] = []
     seen: list[tuple[int, int]] = []
-
-    def find() -> list[Source]:
-        asked.append(1)
-        return find_sources([crops])
 
     def take_part() -> None:
         seeing = lambda done, total: seen.append((done, total))  # noqa: E731
-        reports.append(index_with_others(tmp_path / "shared", model, run_file, find, seeing))
+        reports.append(index_with_others(tmp_path / "shared", model, run_file, find_sources([crops]), seeing))
 
     open_gallery_for(tmp_path / "shared", model, run_file).close()
     threads = [threading.Thread(target=take_part) for _ in range(2)]
@@ -142,15 +134,15 @@ def test_two_workers_bring_what_one_brings_row_for_row(
     report = merged[0]
     assert len(merged) == 1 or merged[1].added == 0  # the second may begin when all is done
     assert (report.added, report.known, report.rows, report.footage.crops) == (PICTURES, 0, PICTURES, PICTURES)
-    assert (report.footage.sources, report.footage.num_problems) == (2, 1)
+    assert (report.footage.sources, report.footage.num_problems) == (6, 1)
     assert max(seen) == (PICTURES + 1, PICTURES + 1)
     with open_gallery(tmp_path / "shared") as shared:
         assert_same(shared, alone)
-    assert [path.suffix for path in (tmp_path / "shared" / "shards").iterdir()] == [".lock", ".lock"]
+    assert [path.suffix for path in (tmp_path / "shared" / "shards").iterdir()] == [".lock"]
 
 
 def test_a_job_that_was_stopped_goes_on_with_its_finished_shards(
-    crops: Path, model: Model, run_file: Path, tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+    crops: Path, model: Model, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = index_alone(tmp_path / "alone", model, run_file, find_sources([crops]))
     made: list[int] = []
@@ -162,32 +154,32 @@ def test_a_job_that_was_stopped_goes_on_with_its_finished_shards(
         make(job, *given)  # type: ignore[arg-type]
         made.append(1)
 
-    def begin() -> IndexReport | None:
-        return index_with_others(tmp_path / "shared", model, run_file, lambda: find_sources([crops]))
+    def go_on() -> IndexReport | None:
+        return index_with_others(tmp_path / "shared", model, run_file, find_sources([crops]))
 
     monkeypatch.setattr(ShardJob, "make", watch)
     with pytest.raises(KeyboardInterrupt):
-        begin()
+        go_on()
     with open_gallery(tmp_path / "shared") as shared:
         assert shared.count() == 0
     monkeypatch.setattr(ShardJob, "make", lambda job, *given: (made.append(2), make(job, *given)))
-    assert begin() is not None
+    assert go_on() is not None
     assert made == [1, 1, 1, 2, 2, 2]
     with open_gallery(tmp_path / "shared") as shared:
         assert_same(shared, alone)
-    again = begin()
+    again = go_on()
     assert again is not None
-    assert (again.added, again.known, again.footage.finished_before) == (0, PICTURES, 2)
+    assert (again.added, again.known, again.footage.finished_before) == (0, PICTURES, 6)
 
 
 def test_a_damaged_shard_is_made_again_and_what_was_erased_stays_away(
-    crops: Path, model: Model, run_file: Path, tmp_path: Path, small_parts: None
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
 ) -> None:
     store = open_gallery_for(tmp_path / "shared", model, run_file)
-    job = ShardJob(store, model, DETECTOR, IndexOptions(), ["here"])
-    job.open_plan(lambda: find_sources([crops / "yard"]))
-    assert job.work() == 2
-    damaged = job.path(job.plan.shards[1])
+    sources = find_sources([crops / "yard"])
+    job = begin(store, model, sources)
+    assert job.work() == 1
+    (damaged,) = map(job.path, job.sources)
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
@@ -199,8 +191,9 @@ def test_a_damaged_shard_is_made_again_and_what_was_erased_stays_away(
     assert job.merge() is None  # the job is over
     gone = store.find()[0].sighting
     erase(store, f'id == "{gone.id}"')
-    (tmp_path / "shared" / "sources" / f"{job.plan.shards[0].key}.jsonl").unlink()  # so that it is read again
-    job.open_plan(lambda: find_sources([crops / "yard"]))
+    (listed,) = (tmp_path / "shared" / "sources").glob("[!.]*.jsonl")
+    listed.unlink()  # so that it is read again
+    job = begin(store, model, sources)
     job.work()
     report = job.merge()
     assert report is not None
@@ -209,51 +202,63 @@ def test_a_damaged_shard_is_made_again_and_what_was_erased_stays_away(
 
 
 def test_loose_pictures_that_were_too_old_are_read_again_once_the_gallery_keeps_longer(
-    crops: Path, model: Model, run_file: Path, tmp_path: Path, small_parts: None
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
 ) -> None:
     store = open_gallery_for(tmp_path / "shared", model, run_file)
     ten_days_ago = SourceOptions(start=time.time() - 10 * 86_400)
-    job = ShardJob(store, model, DETECTOR, IndexOptions(), ["here"])
     for days, added in ((3.0, 0), (30.0, 8)):
         write_keep_days(store, days)
-        job.open_plan(lambda: find_sources([crops / "yard"], ten_days_ago))
+        job = begin(store, model, find_sources([crops / "yard"], ten_days_ago))
         job.work()
         report = job.merge()
         assert report is not None
         assert (report.added, store.count()) == (added, added)
 
 
-def test_a_plan_cuts_loose_pictures_and_keeps_videos_whole(crops: Path, tmp_path: Path) -> None:
-    loose = find_sources([crops / "gate"], SourceOptions(camera="gate"))[0]
-    gone = replace(loose, kind="video", path=tmp_path / "gone.mp4", pictures=())
-    plan = plan_shards([loose, gone], tmp_path, DETECTOR, IndexOptions(), part=10)
-    assert [(shard.source, shard.first, shard.last) for shard in plan.shards] == [(0, 0, 10), (0, 10, 16), (1, 0, 0)]
-    path = tmp_path / "plan.json"
-    path.write_text("{}")
-    with pytest.raises(DataError, match="delete the folder"):
-        read_plan(path)
-
-
-def test_a_plan_is_read_as_it_was_written(crops: Path, model: Model, run_file: Path, tmp_path: Path) -> None:
-    sources = find_sources([crops], SourceOptions(start=5.0))
+def test_a_shard_is_named_by_its_source_whatever_its_content_and_a_job_by_its_command(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    grown = shutil.copytree(crops, tmp_path / "grown")
     with open_gallery_for(tmp_path / "shared", model, run_file) as store:
-        job = ShardJob(store, model, DETECTOR, IndexOptions(), ["here"])
-        job.open_plan(lambda: sources)
-        assert job.plan.sources == tuple(sources)
-        other = ShardJob(store, model, DETECTOR, IndexOptions(), ["here"])
-        other.open_plan(lambda: pytest.fail("there is a plan"))
-        assert other.plan == job.plan
-        assert ShardJob(store, model, DETECTOR, IndexOptions(), ["elsewhere"]).folder != job.folder
+        before = begin(store, model, find_sources([grown]))
+        shutil.copy(grown / "yard" / "cam1_0000.png", grown / "yard" / "cam1_8888.png")
+        after = begin(store, model, find_sources([grown]))
+        assert list(after.sources) == list(before.sources)
+        assert (after.folder, after.total) == (before.folder, before.total + 1)
+        other = ShardJob(store, model, DETECTOR, IndexOptions(), ["elsewhere"], find_sources([grown]))
+        assert other.folder != before.folder
+
+
+def test_a_source_that_is_gone_or_unreadable_is_named_and_counted_once(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    loose, broken = find_sources([crops / "gate2"], SourceOptions(camera="gate"))[0], tmp_path / "broken.mp4"
+    gone = replace(loose, kind="video", path=tmp_path / "gone.mp4", name="gone.mp4", pictures=())
+    report = index_with_others(tmp_path / "shared", model, run_file, [loose, gone, *find_sources([broken])])
+    assert report is not None
+    assert (report.footage.failed, report.footage.num_problems, report.added) == (2, 2, len(loose.pictures))
+    assert not list((tmp_path / "shared").glob("shards/*/"))
+
+
+def test_what_another_run_took_the_source_for_is_said(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    for camera, doubts in (("gate", 0), ("yard", 1)):
+        sources = find_sources([crops / "gate2"], SourceOptions(camera=camera))
+        report = index_with_others(tmp_path / "shared", model, run_file, sources)
+        assert report is not None
+        assert report.footage.num_doubts == doubts
 
 
 def test_a_shard_keeps_everything(model: Model, tmp_path: Path) -> None:
     footage = FootageReport(detector="one", sources=2)
     footage.note("a", "b")
     footage.remarks["dark"] = 3
-    made = Made((), np.empty((0, 4), np.float32), Run("m", "torch", "fp32", "first"), footage)
+    made = Made((), np.empty((0, 4), np.float32), Run("m", "torch", "fp32", "first"), footage, 7)
     write_shard(tmp_path / "one.shard", made)
     found = read_shard(tmp_path / "one.shard", "m")
-    assert (found.sightings, found.run, found.footage) == ((), made.run, footage)
+    assert (found.sightings, found.run, found.footage, found.known) == ((), made.run, footage, 7)
     with pytest.raises(DataError, match="another model"):
         read_shard(tmp_path / "one.shard", "other")
     with pytest.raises(DataError, match="cannot be read"):
@@ -261,12 +266,12 @@ def test_a_shard_keeps_everything(model: Model, tmp_path: Path) -> None:
 
 
 def test_frames_without_a_detector_are_refused(model: Model, run_file: Path, crops: Path, tmp_path: Path) -> None:
-    sources = find_sources([crops / "gate"], SourceOptions(kind="frames"))
+    sources = find_sources([crops / "gate2"], SourceOptions(kind="frames"))
     with (
         open_gallery_for(tmp_path / "shared", model, run_file) as store,
         pytest.raises(RecipeError, match="no detector"),
     ):
-        index_in_shards(lambda: sources, store, model, None, name=["here"])
+        index_in_shards(sources, store, model, None, name=["here"])
 
 
 def test_the_size_of_the_world_is_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ from street_clip import write_street
 from tapetum.core.errors import FilterError, GalleryError, OutputError
 from tapetum.core.locks import locked
 from tapetum.footage.detect import BackgroundDetector
-from tapetum.footage.extract import ExtractOptions, extract_sightings
+from tapetum.footage.extract import extract_sightings
 from tapetum.footage.facts import SourceOptions
 from tapetum.footage.lists import read_all_sightings
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.store import Store

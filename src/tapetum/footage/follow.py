@@ -1,0 +1,82 @@
+"""Detection and tracking through one source, and which tracklets are people walking."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.footage.detect import Detections, Detector
+from tapetum.footage.frames import Extent, Frame, read_source_frames
+from tapetum.footage.options import ExtractOptions
+from tapetum.footage.quality import is_too_dark
+from tapetum.footage.report import FootageReport
+from tapetum.footage.sources import Source
+from tapetum.footage.track import Tracker, Tracklet
+
+
+def follow_frames(
+    source: Source,
+    detector: Detector,
+    options: ExtractOptions,
+    report: FootageReport,
+    *,
+    known_until: float = -1.0,
+    extent: Extent | None = None,
+) -> Iterator[tuple[Frame | None, Detections, NDArray[np.int64], list[Tracklet]]]:
+    """Detection and tracking through a source, a picture at a time.
+
+    Args:
+        source: of kind "video" or "frames".
+        known_until: seconds since the source began; whoever is followed there ends, and is followed anew.
+        extent: as for `read_source_frames`.
+    Returns:
+        For each frame: the frame, its detections, the number of each one's tracklet (-1: none), and the tracklets that
+        ended before it. At the end once without a frame, with everybody still followed.
+    Raises:
+        DataError: nothing of the source can be read, or the detector does not fit.
+    """
+
+    def note(message: str) -> None:
+        report.note(source.name, message)
+
+    detector.start()
+    tracker = Tracker(options.tracker)
+    before = -1.0
+    frames = dark = crowded = 0
+    for frame in read_source_frames(source, note, limits=options.limits, rate=options.rate, extent=extent):
+        frames += 1
+        dark += is_too_dark(frame.picture, options.quality)
+        detections = detector.detect(frame.picture)
+        if len(detections) > options.max_people:
+            crowded += 1
+            best = np.sort(np.argsort(-detections.scores, kind="stable")[: options.max_people])
+            detections = replace(detections, boxes=detections.boxes[best], scores=detections.scores[best])
+        broken = frame.broken or before <= known_until < frame.seconds
+        before = frame.seconds
+        owners, ended = tracker.update(frame.number, frame.seconds, detections, broken=broken)
+        report.frames += 1
+        report.detections += len(detections)
+        yield frame, detections, owners, ended
+    report.dark_frames += dark
+    if dark:
+        note(
+            f"{source.name}: {dark} of {frames} frames looked at are too dark to see anybody in; light the scene or "
+            "use an infrared camera"
+        )
+    if crowded:
+        note(
+            f"{source.name}: {crowded} frames show more than {options.max_people} people; the others are left out, "
+            "raise max_people"
+        )
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    yield None, nothing, np.zeros(0, np.int64), tracker.finish()
+
+
+def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: ExtractOptions) -> bool:
+    """Whether an ended tracklet is kept: long enough, and where the detector takes all that moves, it walked."""
+    if len(tracklet.frames) < (options.min_detections if source.kind == "video" else 1):
+        return False
+    if source.kind == "video" and tracklet.seconds < options.min_seconds - 1e-6:
+        return False
+    return not detector.moving_only or tracklet.travel >= options.min_travel
