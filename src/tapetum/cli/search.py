@@ -383,14 +383,14 @@ def _search_pictures(
     """Search a data set, a folder of pictures or a file of embeddings."""
     from tapetum.core.errors import ProtocolError
     from tapetum.core.types import Modality
-    from tapetum.inference.calibrate import calibration_path, find_calibration
     from tapetum.inference.embedder import Embedder
+    from tapetum.inference.identity import calibration_path, find_calibration
     from tapetum.runs.progress import showing_pictures
     from tapetum.runs.sources import list_pictures, records_of
     from tapetum.searching.match_rule import build_match_rule, count_modalities, search_pictures
 
     embedder = Embedder(run)
-    calibrated = find_calibration(run, embedder, calibration)
+    calibrated = find_calibration(run, embedder.facts, calibration)
     if calibrated is None and (false_alarms is not None or prior is not None):
         option = "--prior" if false_alarms is None else "--false-alarms"
         raise ProtocolError(f"{option}: there is no {calibration_path(run)}; make it with `tapetum calibrate {run}`")

@@ -24,7 +24,6 @@ from tapetum.evaluation.calibration import (
     check_prior,
     fit_pair,
     probabilities_of_bins,
-    read_calibration,
     write_calibration,
 )
 from tapetum.evaluation.open_set import SearchCounts, available_pictures, check_searches, count_searches
@@ -41,13 +40,13 @@ from tapetum.evaluation.verification import (
     thin,
 )
 from tapetum.inference.embedder import Embedder
+from tapetum.inference.identity import calibration_path
 from tapetum.runs.sources import CACHE, open_data
 
 RATES = (0.1, 0.01, 0.001)
 PRIOR = 0.5
 POWERS = (10, 100, 1_000, 10_000, 100_000)  # gallery sizes that are calibrated where there are so many pictures
 DRAWS = 1000
-FILE = "calibration.json"
 People = Literal["test", "holdout"]
 SOURCES = ("test", "holdout")
 WITHOUT_DEVICE = ("device",)  # the same similarities to five digits wherever they are computed
@@ -85,34 +84,6 @@ class Calibrated:
     calibration: Calibration
     path: Path
     skipped: Mapping[str, str]
-
-
-def calibration_path(place: Path) -> Path:
-    """Where the calibration of a run or a checkpoint lies.
-
-    Args:
-        place: a run folder or a checkpoint file.
-    """
-    return place / FILE if place.is_dir() else place.with_suffix(".calibration.json")
-
-
-def find_calibration(place: Path, embedder: Embedder, file: Path | None = None) -> Calibration | None:
-    """The calibration of a model in use, or None where none was made.
-
-    Args:
-        place: a run folder or a checkpoint file.
-        embedder: of it.
-        file: a calibration elsewhere, which must exist.
-    Raises:
-        CheckpointError: it is damaged.
-        ProtocolError: it belongs to another model.
-    """
-    path = file or calibration_path(place)
-    if file is None and not path.exists():
-        return None
-    calibration = read_calibration(path)
-    calibration.check_model(embedder.facts, str(path))
-    return calibration
 
 
 def calibrate_run(

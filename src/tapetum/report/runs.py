@@ -14,8 +14,8 @@ from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.evaluation.calibration import read_calibration
 from tapetum.evaluation.card import Card, read_card
 from tapetum.evaluation.metrics import Evaluation, evaluate
-from tapetum.inference.calibrate import calibration_path
 from tapetum.inference.embeddings import read_embeddings
+from tapetum.inference.identity import calibration_path
 from tapetum.report.collect import (
     choose_queries,
     collect_across,
