@@ -30,7 +30,6 @@ from tapetum.data.pictures import PictureOptions, read_resized
 from tapetum.data.transforms import to_float, to_tensor
 from tapetum.inference.artefact import ArtefactError
 from tapetum.inference.export import export_run
-from tapetum.inference.pictures import describe_records
 from tapetum.inference.sessions import BATCH, Model, open_model
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import Header, save_checkpoint
@@ -144,7 +143,7 @@ def run(
         cosines = {key: check_equal(model, network, images[:8]) for key, model in models.items()}
         sides: dict[str, Callable[[], object]] = {"plain": partial(compute_plainly, network, size, records)}
         for key, model in models.items():
-            sides[f"{key} files"] = partial(describe_records, model, records)
+            sides[f"{key} files"] = partial(model.describe_records, records)
             sides[f"{key} alone"] = partial(compute_alone, model, images)
         rates = {side: len(records) / seconds for side, seconds in alternate(sides, rounds).items()}
         operations = count_operations(network, images[:2])

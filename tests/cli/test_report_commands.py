@@ -20,8 +20,9 @@ from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
 from tapetum.evaluation.calibration import Calibration, write_calibration
 from tapetum.evaluation.card import read_card
-from tapetum.inference.calibrate import CalibrationOptions, calibrate_embeddings, calibration_path
+from tapetum.inference.calibrate import CalibrationOptions, calibrate_embeddings
 from tapetum.inference.evaluate import evaluate_run
+from tapetum.inference.identity import calibration_path
 from tapetum.report.runs import find_card
 from tapetum.runs.recipe import Recipe
 from tapetum.training.train import train

@@ -242,7 +242,7 @@ def open_set(runs: Runs, out: Out = Path("runs/open_set.png")) -> None:
 def _calibrations(runs: list[Path]) -> "dict[str, Mapping[str, Any]]":
     """What the calibration of each run was worth on people it was not fitted on, one entry a pair of modalities."""
     from tapetum.evaluation.calibration import read_calibration
-    from tapetum.inference.calibrate import calibration_path
+    from tapetum.inference.identity import calibration_path
 
     return {
         f"{run.name}, {pair}" if len(runs) > 1 else pair: check

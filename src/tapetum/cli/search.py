@@ -330,14 +330,14 @@ def _search_pictures(
     if not query:
         raise GalleryError("search: nobody to search for; give --query")
 
-    from tapetum.inference.calibrate import calibration_path, find_calibration
     from tapetum.inference.embedder import Embedder
+    from tapetum.inference.identity import calibration_path, find_calibration
     from tapetum.runs.progress import showing_pictures
     from tapetum.runs.sources import list_pictures, records_of
     from tapetum.searching.match_rule import build_match_rule, count_modalities, search_pictures
 
     embedder = Embedder(run)
-    known = find_calibration(run, embedder, calibration)
+    known = find_calibration(run, embedder.facts, calibration)
     if known is None and (false_alarms is not None or prior is not None):
         option = "--prior" if false_alarms is None else "--false-alarms"
         raise ProtocolError(f"{option}: there is no {calibration_path(run)}; make it with `tapetum calibrate {run}`")

@@ -15,7 +15,6 @@ class Stage:
     """A part of an experiment.
 
     Attributes:
-        title: as shown.
         weight: its share of the work, in seconds on two CPU cores; only the proportions matter.
     """
 
@@ -24,12 +23,7 @@ class Stage:
 
 
 class Board:
-    """Bars for the current stage and the whole on a terminal, lines elsewhere; also a training's `Reporter`.
-
-    Args:
-        stages: in order.
-        quiet: show nothing.
-    """
+    """Bars for the current stage and the whole on a terminal, lines elsewhere; also a training's `Reporter`."""
 
     def __init__(self, stages: Sequence[Stage], *, quiet: bool = False) -> None:
         self._stages = list(stages)
@@ -87,21 +81,13 @@ class Board:
 
         Args:
             done: so far.
-            total: in all; 0 where not known.
         """
         self._fraction = done / total if total else 0.0
         self._facts = f"{done} of {total}" if total else str(done)
         self._draw()
 
     def start(self, *, title: str, epochs: int, steps: int, done: int) -> None:
-        """A training begins or goes on.
-
-        Args:
-            title: of its recipe.
-            epochs: in all.
-            steps: in an epoch.
-            done: steps of earlier sittings.
-        """
+        """A training begins or goes on."""
         self._epochs, self._steps, self._steps_done = epochs, epochs * steps, done
         self._fraction = done / self._steps
         self._skipped += self._fraction * self._stages[self._index].weight
@@ -109,24 +95,14 @@ class Board:
             self._print(f"{title}: goes on after {done} of {self._steps} steps")
 
     def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
-        """A training step is done.
-
-        Args:
-            epoch: counted from 1.
-            loss: of this step.
-            images_per_second: of this epoch.
-        """
+        """A training step is done."""
         self._steps_done += 1
         self._fraction = self._steps_done / self._steps
         self._facts = f"epoch {epoch}/{self._epochs}  loss {loss:.2f}  {images_per_second:.0f} images/s"
         self._draw()
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """An epoch is complete.
-
-        Args:
-            row: of metrics.csv.
-        """
+        """An epoch is complete."""
         if self._bars is None:
             speed = f"{row['images_per_second']:.0f} images/s"
             self._print(f"  epoch {row['epoch']:.0f}/{self._epochs}  loss {row['loss']:.2f}  {speed}; {self._left()}")

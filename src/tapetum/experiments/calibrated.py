@@ -15,11 +15,7 @@ Outcome = Calibrated | str  # or why there is none: after too short a training a
 
 
 def other_settings(scene: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the people to calibrate with: nobody of the scene, once under each of its cameras.
-
-    Args:
-        scene: settings of the scene, with the numbers of people.
-    """
+    """Settings of the people to calibrate with: nobody of the scene, once under each of its cameras."""
     return {
         **scene,
         "num_train_people": 0,
@@ -34,7 +30,6 @@ def calibrate_methods(runs: Mapping[str, Path], others: Dataset, board: Board) -
     """A demo's stages "calibrate ...", one a method; a calibration lies in the run's folder.
 
     Args:
-        runs: label -> run folder.
         others: people that no method was trained on or tested with.
     """
     found: dict[str, Outcome] = {}
@@ -49,11 +44,7 @@ def calibrate_methods(runs: Mapping[str, Path], others: Dataset, board: Board) -
 
 
 def summarise_calibrations(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """What each calibration was worth on people it was not fitted on, as plain values.
-
-    Args:
-        outcomes: label of a method -> its outcome.
-    """
+    """What each calibration was worth on people it was not fitted on, as plain values."""
     return {
         label: {"reason": outcome} if isinstance(outcome, str) else _numbers(outcome)
         for label, outcome in outcomes.items()
@@ -77,11 +68,7 @@ def _numbers(outcome: Calibrated) -> dict[str, Any]:
 
 
 def label_checks(outcomes: Mapping[str, Outcome]) -> dict[str, Mapping[str, Any]]:
-    """What the check of each calibration found, as a report shows it.
-
-    Args:
-        outcomes: label of a method -> its outcome.
-    """
+    """What the check of each calibration found, as a report shows it."""
     return {
         f"{label}, {pair}": checked
         for label, outcome in outcomes.items()
@@ -91,11 +78,7 @@ def label_checks(outcomes: Mapping[str, Outcome]) -> dict[str, Mapping[str, Any]
 
 
 def note_missing(outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
-    """A sentence for everything that could not be calibrated.
-
-    Args:
-        outcomes: label of a method -> its outcome.
-    """
+    """A sentence for everything that could not be calibrated."""
     return tuple(
         f"{label} is not calibrated for {reason}."
         for label, outcome in outcomes.items()

@@ -72,10 +72,7 @@ class DemoOptions:
     """Settings of the demo.
 
     Attributes:
-        out: folder of everything it writes.
-        seed: of scene and trainings.
         people: for training, and as many others for testing.
-        epochs: of each training.
         clip: a real video to try the trained methods on; None for none.
         overrides: "key.key=value" for all recipes.
         from_scratch: use no ImageNet weights, though their package be installed.
@@ -137,17 +134,7 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
-    """Run the demo, or go on with it.
-
-    Args:
-        options: its settings.
-        quiet: show no progress.
-    Returns:
-        What ``metrics.json`` holds.
-    Raises:
-        TapetumError: the folder holds something else or cannot be written, or a stage failed.
-        KeyboardInterrupt: stopped by the user; the same call goes on.
-    """
+    """Run the demo, or go on with it."""
     if options.clip is not None:
         check_clip(options.clip)  # before the trainings, not after them
     recipes = {label: options.recipe(name) for label, name in options.recipes.items()}
@@ -202,13 +189,7 @@ def run_demo(options: DemoOptions, *, quiet: bool = False) -> dict[str, Any]:
 
 
 def make_scene(settings: Mapping[str, Any], root: Path, board: Board, *, title: str = GENERATE) -> Dataset:
-    """A demo's stage that makes pictures.
-
-    Args:
-        settings: of the scene.
-        root: where it lies or shall lie.
-        title: of the stage.
-    """
+    """A demo's stage that makes pictures."""
     board.begin(title)
     begun = time.monotonic()
     dataset = open_scene(settings, root, progress=board.pictures)
@@ -221,10 +202,6 @@ def train_methods(
 ) -> dict[str, float]:
     """A demo's stages "train ...", one a method; those that are finished are left as they are.
 
-    Args:
-        recipes: label -> recipe, in order.
-        runs: label -> run folder.
-        dataset: for all of them.
     Returns:
         Label -> seconds of training, all sittings together.
     """
@@ -238,23 +215,13 @@ def train_methods(
 
 
 def scene_settings(people: int, seed: int) -> dict[str, Any]:
-    """Settings of a generated scene.
-
-    Args:
-        people: for training, and as many others for testing.
-        seed: of people, cameras and time.
-    """
+    """Settings of a generated scene."""
     seeds = dict.fromkeys(("identity_seed", "camera_seed", "time_seed"), seed)
     return {"num_train_people": people, "num_test_people": people, **seeds}
 
 
 def repeat_options(options: Any, default: Any) -> list[str]:
-    """The words of a command that repeat a demo's folder and what differs from the defaults.
-
-    Args:
-        options: a demo's, with out, seed, people, epochs and methods.
-        default: the same with defaults.
-    """
+    """The words of a command that repeat a demo's folder and what differs from the defaults."""
     words = ["--out", str(options.out)]
     for name in ("seed", "people", "epochs", "methods"):
         value = getattr(options, name)
@@ -264,11 +231,7 @@ def repeat_options(options: Any, default: Any) -> list[str]:
 
 
 def repeat_overrides(overrides: Iterable[str]) -> list[str]:
-    """The words of a command that repeat changes to the recipes.
-
-    Args:
-        overrides: "key.key=value".
-    """
+    """The words of a command that repeat changes to the recipes."""
     return [word for override in overrides for word in ("--set", override)]
 
 
@@ -279,15 +242,7 @@ def summarise(
     calibrations: Mapping[str, Outcome],
     real: RealClip | None = None,
 ) -> dict[str, Any]:
-    """The numbers of ``metrics.json``: fractions, per method and light level, with protocol and seed.
-
-    Args:
-        options: of the demo.
-        found: label -> its evaluation.
-        seconds: label -> training time.
-        calibrations: label -> its calibration, or why there is none.
-        real: the same methods on a real clip.
-    """
+    """The numbers of ``metrics.json``: fractions, per method and light level, with protocol and seed."""
     first = next(iter(found.values())).card
     content: dict[str, Any] = {
         "command": options.command,
@@ -336,12 +291,7 @@ def _numbers(card: Card) -> dict[str, Any]:
 
 
 def search_galleries(found: Mapping[str, Sides], queries: Sequence[int]) -> dict[str, Any]:
-    """A few queries against the whole gallery, as ``tapetum search`` answers them: no rule of a protocol applies.
-
-    Args:
-        found: label -> both sides.
-        queries: their rows.
-    """
+    """A few queries against the whole gallery, as ``tapetum search`` answers them: no rule of a protocol applies."""
     rows = torch.tensor(queries, dtype=torch.int64)
     return {
         label: [
@@ -421,11 +371,7 @@ def _collect(
 
 
 def introduce(labels: Sequence[str]) -> str:
-    """The first sentences of a report.
-
-    Args:
-        labels: of the methods, the baseline first.
-    """
+    """The first sentences of a report."""
     one = len(labels) == 1
     count = COUNTS[len(labels)] if len(labels) < len(COUNTS) else str(len(labels))
     names = ", and ".join(labels) if len(labels) == 2 else join_words(labels)
@@ -439,11 +385,7 @@ def introduce(labels: Sequence[str]) -> str:
 
 
 def picture_facts(statistics: PictureStatistics) -> dict[str, str]:
-    """What a report says about light and size of its pictures.
-
-    Args:
-        statistics: of all of them.
-    """
+    """What a report says about light and size of its pictures."""
     return {
         "light (low / medium / high)": _shares(light_levels(statistics.lightness), ("low", "medium", "high")),
         "size (small / medium / big)": _shares(size_levels(statistics.height), ("small", "medium", "big")),
@@ -458,7 +400,6 @@ def pair_queries(runs: Mapping[str, Path], found: Mapping[str, Evaluated]) -> tu
     """Some query pictures beside what the last method with an enhancer makes of them; nothing where none has one.
 
     Args:
-        runs: label -> run folder.
         found: label -> evaluation, whose queries are shown, from the darkest to the brightest.
     """
     pairs = (_pair_queries(load_checkpoint(runs[label]), found[label]) for label in reversed(list(runs)))
@@ -481,11 +422,7 @@ def _pair_queries(checkpoint: Checkpoint, evaluated: Evaluated) -> tuple[Enhance
 
 
 def sample_pictures(dataset: Dataset) -> tuple[tuple[Picture, str], ...]:
-    """Pictures of a few training people under different cameras.
-
-    Args:
-        dataset: of the demo.
-    """
+    """Pictures of a few training people under different cameras."""
     records = dataset.split("train")
     step = max(1, len(records) // SAMPLES)
     chosen = records[::step][:SAMPLES]
@@ -498,14 +435,7 @@ def list_folders() -> list[str]:
 
 
 def check_out(out: Path, folders: Iterable[str]) -> None:
-    """Refuse a folder that holds something which is not this demo.
-
-    Args:
-        out: folder given by the user.
-        folders: that the demo makes.
-    Raises:
-        OutputError: it holds other things.
-    """
+    """Refuse a folder that holds something which is not this demo."""
     known = {*folders, *FILES}
     if out.is_dir():
         strange = sorted(entry.name for entry in out.iterdir() if entry.name not in known and entry.name[0] != ".")

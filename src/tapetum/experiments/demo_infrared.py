@@ -72,10 +72,7 @@ class InfraredDemoOptions:
     """Settings of the demo across modalities.
 
     Attributes:
-        out: folder of everything it writes.
-        seed: of scene and trainings.
         people: for training; a quarter as many others, four at least, are for testing.
-        epochs: of each training.
         enhanced: also train DEEN whose visible pictures also enter brightened, as in IDF.
         overrides: "key.key=value" for all recipes.
         from_scratch: use no ImageNet weights, though their package be installed.
@@ -148,17 +145,7 @@ def list_folders() -> list[str]:
 
 
 def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> dict[str, Any]:
-    """Run the demo across modalities, or go on with it.
-
-    Args:
-        options: its settings.
-        quiet: show no progress.
-    Returns:
-        What ``metrics.json`` holds.
-    Raises:
-        TapetumError: the folder holds something else or cannot be written, or a stage failed.
-        KeyboardInterrupt: stopped by the user; the same call goes on.
-    """
+    """Run the demo across modalities, or go on with it."""
     recipes = {label: options.recipe(name) for label, name in options.recipes.items()}
     make_folder(options.out)
     runs = options.runs
@@ -196,12 +183,7 @@ def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> d
 
 
 def undrawn(there: Evaluated, back: Evaluated) -> Sides:
-    """Every testing picture: those of the gallery, of which trials take some, are the queries on the way back.
-
-    Args:
-        there: the direction to show.
-        back: the other one.
-    """
+    """Every testing picture: those of the gallery, of which trials take some, are the queries on the way back."""
     return Sides(there.query, back.query, replace(there.protocol, trials=1, drawn=None))
 
 
@@ -211,14 +193,7 @@ def summarise(
     seconds: Mapping[str, float],
     calibrations: Mapping[str, Outcome],
 ) -> dict[str, Any]:
-    """The numbers of ``metrics.json``: fractions, per method and direction, with protocol, trials and seed.
-
-    Args:
-        options: of the demo.
-        found: label -> direction -> evaluation.
-        seconds: label -> training time.
-        calibrations: label -> its calibration, or why there is none.
-    """
+    """The numbers of ``metrics.json``: fractions, per method and direction, with protocol, trials and seed."""
     first = next(iter(found.values()))
     return {
         "command": options.command,
@@ -323,11 +298,7 @@ def _collect(
 
 
 def describe_training(recipes: Mapping[str, Recipe]) -> str:
-    """What is alike in all trainings, and in which it is not.
-
-    Args:
-        recipes: label -> recipe.
-    """
+    """What is alike in all trainings, and in which it is not."""
     others = [
         label for label, recipe in recipes.items() if all(change["name"] != "grayscale" for change in recipe.augment)
     ]

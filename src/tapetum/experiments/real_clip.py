@@ -43,14 +43,9 @@ def run_clip(
     The first half of each appearance searches, the second half is searched.
 
     Args:
-        clip: a video file of a static camera.
         runs: label -> run folder of a trained method, the baseline first.
-        out: folder for crops, darkened crops and result cards.
-        command: which makes this again.
-        progress: called with (done, total) while the clip is read.
     Raises:
         DataError: the clip is missing, damaged or shows nobody.
-        OutputError: the folder cannot be written.
     """
     crops = crop_video(clip, out / "day", progress=progress)
     darken_dataset(out / "day", out / "night")

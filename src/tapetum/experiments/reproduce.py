@@ -31,9 +31,7 @@ class Domain:
     """Pictures to train or test on.
 
     Attributes:
-        data: name of the dataset, as in ``--data NAME=ROOT``.
         overrides: changes that these pictures bring to a recipe beyond name and root.
-        title: as printed.
     """
 
     data: str
@@ -46,11 +44,7 @@ class PaperRow:
     """One row of a table.
 
     Attributes:
-        label: as printed.
         run: name of the run folder; rows with the same one share a training.
-        recipe: of the package.
-        train_on, test_on: pictures.
-        overrides: further changes to the recipe.
         published: the paper's row; None where the paper has none.
         enhancer: recipe of a curve network that is trained first and brightens this row's pictures.
     """
@@ -146,7 +140,6 @@ class _Ablation:
     """A row of DEEN's ablation.
 
     Attributes:
-        label: the parts that are on.
         recipe: on LLCM; on the night scene it is DEEN's with `off`.
         off: settings that switch parts of DEEN off.
     """
@@ -196,7 +189,6 @@ class PaperTable:
 
     Attributes:
         paper: where it is printed.
-        title: what it shows.
         pictures: what its figures were counted on.
         rows: its rows; given True, those on the generated scene.
         remark: what holds for the printed table as a whole.
@@ -233,14 +225,7 @@ TABLES: dict[str, PaperTable] = {
 
 
 def rows_of(table: str, *, scene: bool) -> list[PaperRow]:
-    """The rows of a table.
-
-    Args:
-        table: one of `TABLES`.
-        scene: on the generated scene instead of the paper's data.
-    Raises:
-        RecipeError: there is no such table.
-    """
+    """The rows of a table."""
     if table not in TABLES:
         raise RecipeError(f"table {table!r} is unknown; {nearest_name(table, TABLES)}")
     return TABLES[table].rows(scene)
@@ -278,12 +263,7 @@ def row_recipe(row: PaperRow, domain: Domain, roots: Mapping[str, str | None], o
     """The recipe of a row with its pictures filled in.
 
     Args:
-        row: of a table.
-        domain: the row's training or testing pictures.
-        roots: dataset -> root.
         overrides: "key.key=value", applied last.
-    Raises:
-        RecipeError: the root of a dataset is not given, or an override is wrong.
     """
     if domain.data not in roots:
         raise RecipeError(f"row {row.label!r} needs --data {domain.data}=ROOT; add it, or choose rows with --only")
@@ -306,19 +286,12 @@ def run_table(
     """Run a table's rows, or go on with them, and write ``TABLE.json`` and ``TABLE.md``.
 
     Args:
-        table: one of `TABLES`.
         roots: dataset -> root; {"synth": None} runs the rows on the generated scene.
-        out: folder of the table.
         seeds: of the trainings; none takes each recipe's own.
         overrides: "key.key=value" for every recipe.
         only: parts of the labels of the rows wanted; none takes all.
         zero_dce: weights of the curve network for Table III; None trains one on the training pictures.
-        cache: folder for generated scenes.
-        quiet: show no progress.
-    Returns:
-        What the JSON file holds.
     Raises:
-        TapetumError: no such table, a root is missing, or a row failed.
         KeyboardInterrupt: stopped by the user; the same call goes on.
     """
     scene = SYNTH in roots
@@ -455,11 +428,7 @@ def _summarise(
 
 
 def render_table(content: Mapping[str, Any]) -> str:
-    """A table as Markdown: ours and the paper's in columns of their own.
-
-    Args:
-        content: as `run_table` gives it.
-    """
+    """A table as Markdown: ours and the paper's in columns of their own."""
     names = list(QUANTITIES.values())
     header = ["row", *(f"{name} ours" for name in names), *(f"{name} paper" for name in names), "seeds"]
     lines = [f"{content['paper']}, {content['title']}; percent", ""]

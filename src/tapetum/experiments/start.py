@@ -27,7 +27,6 @@ def decide_scratch(asked: bool, out: Path) -> bool:
     """Whether a demo starts from scratch: as it was begun, else as asked, else where the package is absent.
 
     Args:
-        asked: by the user.
         out: its folder, in which each run has one.
     """
     recipes = [load_recipe(path) for path in sorted(out.glob("*/recipe.yaml"))]
@@ -39,7 +38,6 @@ def start_overrides(recipe: str, *, scratch: bool) -> list[str]:
     """What a recipe of a demo starts with, as changes to it; none where no package has weights for its kind of network.
 
     Args:
-        recipe: its name.
         scratch: leave it as it is.
     """
     plain = load_recipe(recipe)
@@ -60,12 +58,7 @@ def start_overrides(recipe: str, *, scratch: bool) -> list[str]:
 
 
 def describe_start(recipes: Mapping[str, str], *, scratch: bool) -> str:
-    """The same for a reader; method by method where they start differently.
-
-    Args:
-        recipes: label -> name of a demo's recipe.
-        scratch: as for `start_overrides`.
-    """
+    """The same for a reader; method by method where they start differently."""
     starts: dict[str, list[str]] = {}
     for label, name in recipes.items():
         starts.setdefault(_describe(load_recipe(name), scratch=scratch), []).append(label)

@@ -40,11 +40,7 @@ COUNTS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", 
 
 @cache
 def list_trainable(layout: str) -> Mapping[str, str]:
-    """Short name -> recipe of each method that can be trained on a scene, sorted.
-
-    Args:
-        layout: of the scene.
-    """
+    """Short name -> recipe of each method that can be trained on a scene, sorted."""
     found = {name: recipe for name, recipe in _list_recipes(layout).items() if not _reason_against(recipe)}
     return MappingProxyType(found)
 
@@ -52,9 +48,6 @@ def list_trainable(layout: str) -> Mapping[str, str]:
 def choose_methods(names: Sequence[str], layout: str) -> dict[str, str]:
     """Label -> recipe of the methods that were asked for, in that order.
 
-    Args:
-        names: short names, e.g. "bot".
-        layout: of the scene.
     Raises:
         RecipeError: there are none, one is named twice, has no recipe for this scene, or cannot be trained alone.
     """
@@ -68,29 +61,17 @@ def choose_methods(names: Sequence[str], layout: str) -> dict[str, str]:
 
 
 def run_name(recipe: str) -> str:
-    """The folder of a method's run in a demo's.
-
-    Args:
-        recipe: its name.
-    """
+    """The folder of a method's run in a demo's."""
     return recipe.removesuffix(SUFFIX)
 
 
 def list_run_names(layout: str) -> list[str]:
-    """The folders of every run that a demo may make.
-
-    Args:
-        layout: of its scene.
-    """
+    """The folders of every run that a demo may make."""
     return [run_name(recipe) for recipe in list_trainable(layout).values()]
 
 
 def join_words(words: Iterable[str]) -> str:
-    """ "A", "A and B", "A, B and C".
-
-    Args:
-        words: at least one.
-    """
+    """ "A", "A and B", "A, B and C"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 

@@ -55,12 +55,7 @@ class Block:
 
 
 class VectorBlocks:
-    """All vectors of a gallery, in blocks.
-
-    Args:
-        folder: where the block files are.
-        dimension: D.
-    """
+    """All vectors of a gallery, in blocks."""
 
     def __init__(self, folder: Path, dimension: int) -> None:
         self.folder = folder
@@ -265,10 +260,6 @@ class _Best:
 
     A row does whose product, rounded somehow, is no further below the k-th best than `rounding_margin`; no other can be
     among the k best.
-
-    Args:
-        queries: (Nq, D).
-        k: answers a query.
     """
 
     def __init__(self, queries: Tensor, k: int) -> None:
@@ -287,7 +278,6 @@ class _Best:
 
         Args:
             products: (n, Nq) rounded similarities.
-            joined: the pieces of whose rows they are.
         """
         allowed = joined[0].allowed
         self._count = min(
@@ -356,9 +346,6 @@ def rounding_margin(dimension: int) -> float:
 
     It is twice what a product, added up in whatever order, can differ from `row_products`: the usual bound of D
     roundings for the one and of their logarithm for the other.
-
-    Args:
-        dimension: D.
     """
     return 2.1 * (dimension + 8) * 2.0**-24
 
@@ -435,11 +422,7 @@ def write_block(folder: Path, stamps: Whole, vectors: Real) -> Block:
 
 
 def read_block(path: Path, dimension: int) -> Block | None:
-    """A block file, mapped into memory; None where it vanished or is no whole block of this gallery.
-
-    Args:
-        dimension: D.
-    """
+    """A block file, mapped into memory; None where it vanished or is no whole block of this gallery."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         with path.open("rb") as file:
             header = json.loads(file.read(HEADER_BYTES))

@@ -95,8 +95,6 @@ class Coded:
 def as_filter(given: "str | Filter | None") -> "Filter | None":
     """A checked filter from text or from a tree; None stands for every row.
 
-    Args:
-        given: text, a tree that code built, or None.
     Raises:
         FilterError: naming what is wrong and the remedy.
     """
@@ -106,14 +104,7 @@ def as_filter(given: "str | Filter | None") -> "Filter | None":
 
 
 def check_filter(given: "Filter", depth: int = 0) -> "Filter":
-    """The same filter with every value in its field's own type.
-
-    Args:
-        given: a tree that code built.
-        depth: brackets and nots around it.
-    Raises:
-        FilterError: an unknown field, a wrong value, an operator that the field does not have.
-    """
+    """The same filter with every value in its field's own type."""
     if depth > DEEPEST:
         raise FilterError(f"filter: more than {DEEPEST} brackets inside each other; write it flatter")
     match given:
@@ -139,27 +130,14 @@ def check_filter(given: "Filter", depth: int = 0) -> "Filter":
 
 
 def check_field(field: str) -> str:
-    """The kind of a field.
-
-    Args:
-        field: as written.
-    Raises:
-        FilterError: the schema does not have it.
-    """
+    """The kind of a field."""
     if field not in FIELDS:
         raise FilterError(f"filter: unknown field {field!r}; {nearest_name(field, FIELDS)}")
     return FIELDS[field]
 
 
 def check_value(field: str, value: object) -> Value:
-    """A value in its field's own type.
-
-    Args:
-        field: a field of the schema.
-        value: as written.
-    Raises:
-        FilterError: the field cannot have such a value.
-    """
+    """A value in its field's own type."""
     kind = FIELDS[field]
     if kind == "text":
         if not isinstance(value, str):
@@ -186,8 +164,6 @@ def parse_time(text: str) -> float:
 
     Args:
         text: ISO 8601 with a zone, e.g. 2026-11-21T20:00Z or 2026-11-21 21:00+01:00.
-    Raises:
-        FilterError: no such time, or no zone.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -216,8 +192,6 @@ def parse_filter(text: str) -> "Filter":
     by `and`, `or`, `not` and brackets; `not in` works too. Text and times stand in quotes, numbers and modalities do
     not.
 
-    Args:
-        text: what a person wrote.
     Raises:
         FilterError: naming the place, what is wrong and the remedy.
     """
@@ -332,11 +306,7 @@ class _Parser:
 
 
 def write_filter(given: "Filter | None") -> str:
-    """The text of a filter, as an audit log keeps it; reading it again gives the same filter.
-
-    Args:
-        given: a checked filter; None gives the empty text.
-    """
+    """The text of a filter, as an audit log keeps it; reading it again gives the same filter."""
     match given:
         case None:
             return ""
@@ -365,7 +335,6 @@ def rows_passing(given: "Filter", column: Callable[[str], "NDArray[np.float64] |
     """Which rows pass, computed in memory.
 
     Args:
-        given: a checked filter.
         column: the values of a field, one a row; numbers for numbers, times and modalities, codes for text.
     Returns:
         (N,) bool.

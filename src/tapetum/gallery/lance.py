@@ -53,13 +53,7 @@ T = TypeVar("T")
 
 
 class LanceStore(Store):
-    """See the module and `Store`; opened by `open_folder`.
-
-    Args:
-        folder: of the gallery.
-        info: its model.
-        approximate_above: rows from which compacting builds an approximate index.
-    """
+    """See the module and `Store`; opened by `open_folder`."""
 
     def __init__(self, folder: Path, info: ModelInfo, approximate_above: int) -> None:
         super().__init__(str(folder), info, folder, approximate_above)
@@ -359,13 +353,7 @@ class LanceStore(Store):
 
 
 def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) -> LanceStore:
-    """A gallery in a folder; see `opening.open_gallery`.
-
-    Args:
-        folder: of the gallery.
-        create: make it for this model where there is none.
-        approximate_above: rows from which compacting builds an approximate index.
-    """
+    """A gallery in a folder; see `opening.open_gallery`."""
     about = folder / "gallery.json"
     if not about.is_file():
         if create is None:
@@ -399,11 +387,7 @@ def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) 
 
 
 def connect(folder: Path) -> Any:
-    """A LanceDB connection that keeps to itself.
-
-    Args:
-        folder: of the gallery.
-    """
+    """A LanceDB connection that keeps to itself."""
     os.environ.setdefault("LANCEDB_LOG", "error")  # read at import: otherwise lines of advice on the terminal
     import lancedb
 
@@ -411,11 +395,7 @@ def connect(folder: Path) -> Any:
 
 
 def table_schema(dimension: int) -> Any:
-    """Columns of the table.
-
-    Args:
-        dimension: D.
-    """
+    """Columns of the table."""
     import pyarrow as pa
 
     fields = [pa.field(name, pa.string(), nullable=False) for name in TEXTS]
@@ -430,7 +410,6 @@ def to_arrow(columns: dict[str, list[Any]], vectors: NDArray[np.float32]) -> Any
     """A batch of rows for the table.
 
     Args:
-        columns: of `schema.flatten`, and the stamps.
         vectors: (N, D).
     """
     import pyarrow as pa
@@ -442,11 +421,7 @@ def to_arrow(columns: dict[str, list[Any]], vectors: NDArray[np.float32]) -> Any
 
 
 def render_sql(given: Filter) -> str:
-    """A checked filter in the table's SQL.
-
-    Args:
-        given: the filter.
-    """
+    """A checked filter in the table's SQL."""
     match given:
         case Compare(field, sign, value):
             return f"{field} {'=' if sign == '==' else sign} {_literal(value)}"

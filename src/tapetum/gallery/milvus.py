@@ -84,15 +84,7 @@ class MilvusAddress:
 
 
 class MilvusStore(Store):
-    """See the module and `Store`; opened by `open_milvus`.
-
-    Args:
-        address: of the gallery.
-        client: connected.
-        info: the model.
-        folder: of crops, lock and journal; None for none.
-        approximate_above: rows from which compacting builds an approximate index.
-    """
+    """See the module and `Store`; opened by `open_milvus`."""
 
     def __init__(
         self, address: MilvusAddress, client: Any, info: ModelInfo, folder: Path | None, approximate_above: int
@@ -312,14 +304,7 @@ class MilvusStore(Store):
 
 
 def open_milvus(where: str, create: ModelInfo | None, folder: Path | None, approximate_above: int) -> MilvusStore:
-    """A gallery on a Milvus server; see `opening.open_gallery`.
-
-    Args:
-        where: milvus://[user:password@]host:port/name, or milvus:///file.db/name for Milvus Lite.
-        create: make it for this model where there is none.
-        folder: of crops, lock and journal.
-        approximate_above: rows from which compacting builds an approximate index.
-    """
+    """A gallery on a Milvus server; see `opening.open_gallery`."""
     address = read_address(where)
     client = connect(address)
     try:
@@ -339,15 +324,7 @@ def open_milvus(where: str, create: ModelInfo | None, folder: Path | None, appro
 
 
 def read_model(client: Any, address: MilvusAddress, create: ModelInfo | None) -> ModelInfo:
-    """The model of a gallery, which is made where there is none.
-
-    Args:
-        client: connected.
-        address: of the gallery.
-        create: make it for this model where there is none.
-    Raises:
-        GalleryError: there is none, or it is half made.
-    """
+    """The model of a gallery, which is made where there is none."""
     if not client.has_collection(address.name + "_about"):
         if create is None:
             raise MissingGalleryError(
@@ -365,13 +342,7 @@ def read_model(client: Any, address: MilvusAddress, create: ModelInfo | None) ->
 
 
 def read_address(where: str) -> MilvusAddress:
-    """Where a Milvus gallery is.
-
-    Args:
-        where: as the operator wrote it.
-    Raises:
-        GalleryError: no such address.
-    """
+    """Where a Milvus gallery is."""
     try:
         parts = urlsplit(where)
         host, port = parts.hostname or "", parts.port or 19530
@@ -387,13 +358,7 @@ def read_address(where: str) -> MilvusAddress:
 
 
 def connect(address: MilvusAddress) -> Any:
-    """A connected client.
-
-    Args:
-        address: of the gallery.
-    Raises:
-        GalleryError: pymilvus is not installed, or nothing answers within some seconds.
-    """
+    """A connected client."""
     try:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # otherwise its keepalive complains on the terminal
         from pymilvus import MilvusClient
@@ -423,12 +388,7 @@ def connect(address: MilvusAddress) -> Any:
 
 @contextmanager
 def asking(address: MilvusAddress, kind: type[GalleryError] | type[OutputError]) -> Iterator[None]:
-    """Say in one line what a server did not do.
-
-    Args:
-        address: of the gallery.
-        kind: of the error.
-    """
+    """Say in one line what a server did not do."""
     from pymilvus.exceptions import MilvusException
 
     try:
@@ -440,15 +400,7 @@ def asking(address: MilvusAddress, kind: type[GalleryError] | type[OutputError])
 
 
 def make_collections(client: Any, address: MilvusAddress, info: ModelInfo) -> None:
-    """The two collections of a gallery.
-
-    Args:
-        client: connected.
-        address: of the gallery.
-        info: its model.
-    Raises:
-        GalleryError: a collection of that name is no gallery.
-    """
+    """The two collections of a gallery."""
     from pymilvus import DataType
 
     if client.has_collection(address.name):
@@ -478,7 +430,6 @@ def index_of(client: Any, kind: str) -> Any:
     """Parameters of an index on the vectors.
 
     Args:
-        client: connected.
         kind: "FLAT", which is exact, or "HNSW".
     """
     parameters = client.prepare_index_params()
@@ -488,11 +439,7 @@ def index_of(client: Any, kind: str) -> Any:
 
 
 def render_expression(given: Filter) -> str:
-    """A checked filter in Milvus's language.
-
-    Args:
-        given: the filter.
-    """
+    """A checked filter in Milvus's language."""
     match given:
         case Compare(field, sign, value):
             return f"({field} {sign} {_literal(value)})"

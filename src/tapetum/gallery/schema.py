@@ -46,8 +46,6 @@ class ModelInfo:
 
     Attributes:
         id: names weights, picture size and normalisation together; equal ids mean comparable embeddings.
-        dimension: of an embedding, D.
-        description: for people.
         place: the run or artefact it was opened from when the gallery was made, so that a search finds it; may be
             empty, and may have moved since.
     """
@@ -63,9 +61,6 @@ class Run:
     """Who made an embedding.
 
     Attributes:
-        model: id of the model.
-        runtime: e.g. "torch" or "openvino".
-        precision: e.g. "fp32" or "bf16".
         name: of the indexing run, so that all it brought can be found again; may be empty.
     """
 
@@ -88,7 +83,6 @@ class Entries:
     """Rows with their embeddings.
 
     Attributes:
-        rows: N rows.
         vectors: (N, D) float32 with unit L2 norm, in the same order.
     """
 
@@ -101,7 +95,6 @@ class Hit:
     """One answer of a search.
 
     Attributes:
-        row: what was found.
         similarity: cosine in [-1, 1].
         rank: counted from 1.
     """
@@ -127,11 +120,7 @@ class SearchResult:
 
 
 def flatten(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Column name to values, as every store keeps them.
-
-    Args:
-        rows: checked rows.
-    """
+    """Column name to values, as every store keeps them."""
     sightings = [row.sighting for row in rows]
     columns: dict[str, list[Any]] = {
         name: [getattr(sighting, name) for sighting in sightings]
@@ -149,11 +138,7 @@ def flatten(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 
 def unflatten(values: Mapping[str, Any]) -> Row:
-    """One row from its column values.
-
-    Args:
-        values: what `flatten` made, for one row.
-    """
+    """One row from its column values."""
     sighting = Sighting(
         id=values["id"],
         source=values["source"],
@@ -172,15 +157,7 @@ def unflatten(values: Mapping[str, Any]) -> Row:
 
 
 def check_rows(rows: Iterable[Row], info: ModelInfo, where: str) -> None:
-    """Refuse rows that a gallery cannot keep or that another model made.
-
-    Args:
-        rows: about to be stored.
-        info: the gallery's model.
-        where: the gallery, for the message.
-    Raises:
-        GalleryError: naming row, field, value and remedy.
-    """
+    """Refuse rows that a gallery cannot keep or that another model made."""
     seen: set[str] = set()
     for row in rows:
         sighting = row.sighting
@@ -219,11 +196,7 @@ def check_text(text: str, longest: int, place: str) -> None:
     """Refuse text that some store or terminal would garble.
 
     Args:
-        text: to be stored.
         longest: bytes of UTF-8 it may have.
-        place: row and field, for the message.
-    Raises:
-        GalleryError: too long, or with control characters or broken surrogates.
     """
     try:
         size = len(text.encode())

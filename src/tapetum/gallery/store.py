@@ -35,8 +35,6 @@ class Store(ABC):
     """A gallery. Searching needs no lock; one process at a time may write.
 
     Args:
-        where: the gallery as the operator names it.
-        info: the model whose embeddings it holds.
         folder: where its crops, its lock and its journal are; None keeps no crops.
         approximate_above: rows from which compacting builds an approximate index.
     """
@@ -62,8 +60,6 @@ class Store(ABC):
     def expect(self, info: ModelInfo) -> None:
         """Refuse to compare with another model's embeddings.
 
-        Args:
-            info: the model about to be used.
         Raises:
             GalleryError: the gallery was made by another one.
         """
@@ -104,8 +100,6 @@ class Store(ABC):
         Args:
             rows: N rows; the crop that a row names is already in the gallery's folder.
             vectors: (N, D), scaled to unit norm here.
-        Returns:
-            N.
         Raises:
             GalleryError: another model's rows, a field or vector that cannot be kept, a crop that is not there.
             OutputError: another writer, or the disk is full; nothing of these rows was stored then.
@@ -135,8 +129,6 @@ class Store(ABC):
 
         Args:
             filter: which; there is no way to say "all" by leaving it out.
-        Returns:
-            How many rows there were.
         Raises:
             FilterError: the filter is wrong; nothing is removed.
             OutputError: another writer, or a file cannot be removed; the next writer finishes then.
@@ -156,10 +148,7 @@ class Store(ABC):
         """Retention: remove what was seen more than some days ago.
 
         Args:
-            days: to keep.
             now: seconds since 1970-01-01 UTC.
-        Returns:
-            How many rows were removed.
         """
         if not days > 0:
             raise GalleryError(f"{self.where}: keep {days} days; want more than 0")
@@ -195,11 +184,7 @@ class Store(ABC):
         return SearchResult(tuple(hits), recall is None, recall)
 
     def fetch(self, ids: Sequence[str]) -> Entries:
-        """Rows and embeddings by id, in the order asked; an id that the gallery does not have is left out.
-
-        Args:
-            ids: of rows.
-        """
+        """Rows and embeddings by id, in the order asked; an id that the gallery does not have is left out."""
         with self._guard:
             rows, vectors = self._fetch(list(dict.fromkeys(ids)))
         place = {row.sighting.id: position for position, row in enumerate(rows)}
@@ -207,11 +192,7 @@ class Store(ABC):
         return Entries(tuple(rows[position] for position in order), torch.from_numpy(vectors)[order])
 
     def fetch_rows(self, ids: Sequence[str]) -> list[Row]:
-        """Rows by id without their embeddings, in any order; an id that the gallery does not have is left out.
-
-        Args:
-            ids: of rows.
-        """
+        """Rows by id without their embeddings, in any order; an id that the gallery does not have is left out."""
         with self._guard:
             return self._fetch_rows(list(dict.fromkeys(ids)))
 
@@ -219,7 +200,6 @@ class Store(ABC):
         """Rows that pass, by time and id.
 
         Args:
-            filter: which; None for all.
             limit: at most so many, the earliest.
         """
         chosen = as_filter(filter)
@@ -232,7 +212,6 @@ class Store(ABC):
 
         Args:
             names: of fields, and "crop"; modality comes as its number.
-            filter: which rows; None for all.
         Returns:
             Name to values, in the same order for each name.
         Raises:
@@ -246,11 +225,7 @@ class Store(ABC):
             return self._read_columns(names, chosen)
 
     def count(self, filter: str | Filter | None = None) -> int:  # noqa: A002
-        """How many rows pass.
-
-        Args:
-            filter: which; None for all.
-        """
+        """How many rows pass."""
         chosen = as_filter(filter)
         with self._guard:
             return self._count(chosen)
@@ -380,11 +355,7 @@ class Store(ABC):
 
 
 def write_about(info: ModelInfo) -> str:
-    """What a gallery says about itself, as JSON.
-
-    Args:
-        info: its model.
-    """
+    """What a gallery says about itself, as JSON."""
     model = {
         "id": info.id,
         "dimension": info.dimension,
@@ -397,9 +368,6 @@ def write_about(info: ModelInfo) -> str:
 def read_about(text: str | bytes, where: str) -> ModelInfo:
     """The model of a gallery.
 
-    Args:
-        text: what `write_about` made.
-        where: the gallery, for the message.
     Raises:
         GalleryError: damaged, or of a newer version.
     """
@@ -422,23 +390,13 @@ def read_about(text: str | bytes, where: str) -> ModelInfo:
 
 
 def check_model(info: ModelInfo, where: str) -> None:
-    """Refuse to make a gallery for a model that cannot be one.
-
-    Args:
-        info: of the gallery to make.
-        where: the gallery, for the message.
-    """
+    """Refuse to make a gallery for a model that cannot be one."""
     if not info.id or not 1 <= info.dimension <= 32_768:
         raise GalleryError(f"{where}: model {info.id!r} of {info.dimension} dimensions; want an id and 1 to 32768")
 
 
 def chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Some ids at a time.
-
-    Args:
-        ids: all of them.
-        size: most at a time.
-    """
+    """Some ids at a time."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
 
@@ -454,12 +412,7 @@ def near(vectors: Tensor) -> Tensor:
 
 
 def recall_at_ten(approximate: Sequence[Sequence[Hit]], exact: Sequence[Sequence[Hit]]) -> float:
-    """The share of the ten nearest rows that an approximate search found.
-
-    Args:
-        approximate: its hits, one sequence a query.
-        exact: those of the exact search.
-    """
+    """The share of the ten nearest rows that an approximate search found."""
     found = wanted = 0
     for some, right in zip(approximate, exact, strict=True):
         ids = {hit.row.sighting.id for hit in right[:RECALL_AT]}

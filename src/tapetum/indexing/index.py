@@ -33,7 +33,8 @@ from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
 from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
-from tapetum.inference.sessions import Device, Model, open_model
+from tapetum.inference.runtimes import Device
+from tapetum.inference.sessions import Model, open_model
 from tapetum.searching.retention import (
     TOO_OLD,
     apply_retention,

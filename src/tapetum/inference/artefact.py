@@ -43,12 +43,9 @@ class ModelSettings:
 
     Attributes:
         method, options: the network.
-        size: (height, width) of its pictures.
         interpolation, backend: the resize filter.
         mirror: each picture is joined with its mirror, inside the model.
         normalisation: what the model does to pictures by itself, by name; nothing is left to its user.
-        colours: order of the channels.
-        value_range: of the numbers that the model takes.
         metric: by which vectors are compared; they have unit length.
     """
 
@@ -70,17 +67,12 @@ class Artefact:
 
     Attributes:
         model: id, see `model_id`; the same for a run and everything exported from it.
-        runtime: which library reads the network's file.
-        settings: how it sees pictures.
         dimension: length of a vector.
         files: name -> SHA-256 of every other file of the folder.
         precision: of the stored weights.
         opset: of an ONNX file, or of that from which the OpenVINO files were made.
-        check: what the comparison with PyTorch found when it was exported.
         calibration: what `tapetum calibrate` found beside the run, as `to_content` of
             `tapetum.evaluation.calibration` gives it; without pairs where it did not run for this model.
-        versions: of what wrote it.
-        format: version of this layout.
     """
 
     model: str
@@ -97,12 +89,7 @@ class Artefact:
 
 
 def model_id(state: Mapping[str, Tensor], settings: ModelSettings) -> str:
-    """A name for a model's weights and settings, 16 hexadecimal digits; runtime and precision have no part in it.
-
-    Args:
-        state: of the network.
-        settings: how it sees pictures.
-    """
+    """A name for a model's weights and settings, 16 hexadecimal digits; runtime and precision have no part in it."""
     digest = hashlib.sha256(_to_json(dataclasses.asdict(settings)))
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -112,19 +99,13 @@ def model_id(state: Mapping[str, Tensor], settings: ModelSettings) -> str:
 
 
 def is_artefact(place: Path) -> bool:
-    """Whether a folder claims to be an exported model; it may be damaged.
-
-    Args:
-        place: a folder or a file of any kind.
-    """
+    """Whether a folder claims to be an exported model; it may be damaged."""
     return (place / CARD).is_file()
 
 
 def read_artefact(folder: Path) -> Artefact:
     """What an exported model says about itself, after checking that its files are those that were written.
 
-    Args:
-        folder: of the artefact.
     Raises:
         ArtefactError: no artefact, damaged, or of another version.
     """
@@ -142,14 +123,7 @@ def read_artefact(folder: Path) -> Artefact:
 
 
 def write_artefact(folder: Path, artefact: Artefact) -> None:
-    """Write ``artefact.json``.
-
-    Args:
-        folder: where the other files are.
-        artefact: what to say.
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Write ``artefact.json``."""
     write_bytes(folder / CARD, _to_json(dataclasses.asdict(artefact)))
 
 
@@ -157,11 +131,7 @@ def replace_calibration(folder: Path, calibration: Mapping[str, Any]) -> Artefac
     """Store a calibration in an artefact; everything else stays.
 
     Args:
-        folder: of the artefact.
         calibration: plain values: {"pairs": {...}}.
-    Raises:
-        ArtefactError: no artefact, or damaged.
-        OutputError: it cannot be written.
     """
     artefact = dataclasses.replace(read_artefact(folder), calibration=dict(calibration))
     write_artefact(folder, artefact)
@@ -177,8 +147,6 @@ def digest_file(path: Path) -> str:
 def check_is_free(folder: Path) -> None:
     """Refuse a place where something lies already.
 
-    Args:
-        folder: where an artefact shall be.
     Raises:
         OutputError: it is a file, or a folder with something in it.
     """
@@ -192,8 +160,6 @@ def check_is_free(folder: Path) -> None:
 def writing_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of `folder` when the block ends well, and vanishes otherwise.
 
-    Args:
-        folder: the final name; absent, or an empty folder.
     Raises:
         OutputError: something lies there, or it cannot be written.
     """

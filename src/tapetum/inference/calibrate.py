@@ -24,7 +24,6 @@ from tapetum.evaluation.calibration import (
     check_prior,
     fit_pair,
     probabilities_of_bins,
-    read_calibration,
     write_calibration,
 )
 from tapetum.evaluation.open_set import SearchCounts, available_pictures, check_searches, count_searches
@@ -42,11 +41,11 @@ from tapetum.evaluation.verification import (
     thin,
 )
 from tapetum.inference.embedder import Embedder
+from tapetum.inference.identity import calibration_path
 from tapetum.runs.sources import CACHE, open_data
 
 RATES = (0.1, 0.01, 0.001)
 POWERS = (10, 100, 1_000, 10_000, 100_000)  # gallery sizes that are calibrated where there are so many pictures
-FILE = "calibration.json"
 People = Literal["test", "holdout"]
 SOURCES = ("test", "holdout")
 WITHOUT_DEVICE = ("device",)  # the same similarities to five digits wherever they are computed
@@ -81,28 +80,6 @@ class Calibrated:
     calibration: Calibration  # fitted and checked
     path: Path
     skipped: Mapping[str, str]  # pairs of modalities that could not be calibrated -> why
-
-
-def calibration_path(place: Path) -> Path:
-    """Where the calibration of a run folder or a checkpoint file lies."""
-    return place / FILE if place.is_dir() else place.with_suffix(".calibration.json")
-
-
-def find_calibration(place: Path, embedder: Embedder, file: Path | None = None) -> Calibration | None:
-    """The calibration of a model in use, or None where none was made.
-
-    Args:
-        file: a calibration elsewhere, which must exist.
-    Raises:
-        CheckpointError: it is damaged.
-        ProtocolError: it belongs to another model.
-    """
-    path = file or calibration_path(place)
-    if file is None and not path.exists():
-        return None
-    calibration = read_calibration(path)
-    calibration.check_model(embedder.facts, str(path))
-    return calibration
 
 
 def calibrate_run(

@@ -38,11 +38,7 @@ def extract(
 
     Args:
         network: a method, on `device`; it is put into evaluation mode and back afterwards.
-        loader: pictures in order.
         precision: arithmetic of the network; vectors are float32 in any case.
-        mirror: join each picture with its mirror.
-        device: where the network is.
-        progress: called with (done, total) pictures.
     """
     device = torch.device(device)
     was_training = network.training
@@ -66,7 +62,6 @@ def embed_pictures(network: nn.Module, images: Tensor, modalities: Tensor, camid
         images: (B, 3, H, W) float32 in 0..1.
         modalities: (B,) int64.
         camids: (B,) int64.
-        mirror: join each picture with its mirror.
     Raises:
         MethodError: what the method gives is no vector of unit length for each picture.
     """
@@ -86,10 +81,6 @@ def embed_pictures(network: nn.Module, images: Tensor, modalities: Tensor, camid
 def check_vectors(vectors: Any, count: int, place: str) -> None:
     """Complain about vectors that cannot be searched with; a picture of which a network says nothing may have zeros.
 
-    Args:
-        vectors: what a method's `embed` gave.
-        count: pictures that it was given.
-        place: the method's file, for the message.
     Raises:
         MethodError: there are no (count, D), or one is neither of unit length nor zero.
     """
@@ -108,13 +99,7 @@ def check_vectors(vectors: Any, count: int, place: str) -> None:
 def collect_embeddings(
     loader: EvalLoader, embed: Callable[[Batch], Tensor], progress: Progress | None = None
 ) -> EmbeddingSet:
-    """What `embed` makes of every batch of a loader, in its order.
-
-    Args:
-        loader: pictures in order.
-        embed: a batch to its (B, D) vectors.
-        progress: called with (done, total) pictures.
-    """
+    """What `embed` makes of every batch of a loader, in its order."""
     vectors, pids, camids, modalities = [], [], [], []
     done = 0
     for batch in loader:
@@ -138,7 +123,6 @@ def save_embeddings(path: Path, embeddings: EmbeddingSet, facts: Mapping[str, An
     """Write embeddings as one safetensors file, whole or not at all.
 
     Args:
-        embeddings: what to write.
         facts: what made them (checkpoint, precision, mirror, ...); vectors of different making must not be mixed.
     Raises:
         OutputError: it cannot be written.
@@ -152,8 +136,6 @@ def save_embeddings(path: Path, embeddings: EmbeddingSet, facts: Mapping[str, An
 def read_embeddings(path: Path) -> tuple[EmbeddingSet, dict[str, Any]]:
     """Embeddings and what is known about their making.
 
-    Args:
-        path: a file of `save_embeddings`.
     Raises:
         DataError: no such file, damaged, or not such a file.
     """

@@ -35,15 +35,10 @@ from tapetum.inference.artefact import (
     write_artefact,
     writing_folder,
 )
+from tapetum.inference.identity import checkpoint_facts, settings_of, stored_calibration
 from tapetum.inference.probe import COUNT, Probe, compare, draw_probe, save_probe
-from tapetum.inference.sessions import (
-    INPUTS,
-    NETWORK_FILES,
-    import_extra,
-    open_artefact,
-    settings_of,
-    stored_calibration,
-)
+from tapetum.inference.runtimes import INPUTS, NETWORK_FILES, import_extra
+from tapetum.inference.sessions import open_artefact
 from tapetum.runs.checkpoint import load_checkpoint
 
 OPSET = 20
@@ -55,12 +50,7 @@ MIN_COSINE = 0.999999
 
 
 class Describing(nn.Module):
-    """A method as the function that is exported: pictures, modalities and perhaps cameras in, vectors out.
-
-    Args:
-        method: in evaluation mode.
-        mirror: join each picture with its mirror.
-    """
+    """A method as the function that is exported: pictures, modalities and perhaps cameras in, vectors out."""
 
     def __init__(self, method: nn.Module, mirror: bool) -> None:
         super().__init__()
@@ -72,7 +62,6 @@ class Describing(nn.Module):
 
         Args:
             images: (N, 3, H, W) float32 in 0..1.
-            modalities: (N,) int64.
             camids: (N,) int64; left out for a method that does not look at them.
         """
         cameras = torch.full_like(modalities, UNKNOWN_CAMERA) if camids is None else camids
@@ -103,16 +92,12 @@ def export_run(
 
     Args:
         place: run folder or checkpoint file.
-        runtime: "onnx", "openvino" or "torchscript".
         out: folder of the artefact; absent or empty.
         mirror: join each picture with its mirror; None takes the recipe's choice.
-        opset: of ONNX.
         build: makes the function to export from (method, mirror).
         write: writes the network's files; None takes the runtime's own writer.
     Raises:
-        CheckpointError: no checkpoint, or it is damaged.
         ExportError: the model cannot be exported, or what came out differs from it.
-        RecipeError: the runtime is unknown, or the checkpoint does not hold a whole recipe.
         OutputError: `out` is taken or cannot be written.
     """
     if runtime not in RUNTIMES:
@@ -147,7 +132,7 @@ def export_run(
             dimension=probe.vectors.shape[1],
             files={name: digest_file(folder / name) for name in (*NETWORK_FILES[runtime], PROBE)},
             opset=None if runtime == "torchscript" else opset,
-            calibration=stored_calibration(place, checkpoint.path, settings),
+            calibration=stored_calibration(place, checkpoint_facts(checkpoint.path, settings)),
             versions=read_versions(),
         )
         write_artefact(folder, artefact)
@@ -159,10 +144,6 @@ def export_run(
 def check_artefact(folder: Path, probe: Probe, place: str) -> dict[str, Any]:
     """Compare an artefact's files with PyTorch's vectors.
 
-    Args:
-        folder: of the artefact.
-        probe: pictures and their vectors in fp32.
-        place: what was exported, for the message.
     Returns:
         The findings: pictures, batches, max_difference, min_cosine.
     Raises:
@@ -212,13 +193,7 @@ def _describe_probe(network: nn.Module, settings: ModelSettings, camids: Sequenc
 
 
 def write_onnx(function: nn.Module, example: Example, folder: Path, opset: int) -> None:
-    """Write one ONNX file for any batch size.
-
-    Args:
-        function: pictures, modalities and perhaps cameras to vectors.
-        example: its inputs.
-        opset: of ONNX.
-    """
+    """Write one ONNX file for any batch size."""
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(function, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=False)
     # Without the exporter's own simplification: it takes the 1e-12 under the root of GeM pooling for a zero, which
@@ -240,8 +215,6 @@ def write_openvino(function: nn.Module, example: Example, folder: Path, opset: i
     """Write OpenVINO's two files, weights in float32.
 
     Args:
-        function: pictures, modalities and perhaps cameras to vectors.
-        example: its inputs.
         opset: of the ONNX file on the way.
     """
     openvino = import_extra("openvino")
@@ -253,12 +226,7 @@ def write_openvino(function: nn.Module, example: Example, folder: Path, opset: i
 
 
 def write_torchscript(function: nn.Module, example: Example, folder: Path, opset: int) -> None:  # noqa: ARG001
-    """Write one TorchScript file.
-
-    Args:
-        function: pictures, modalities and perhaps cameras to vectors.
-        example: its inputs.
-    """
+    """Write one TorchScript file."""
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.trace(function, example, check_trace=False), buffer)  # type: ignore[no-untyped-call]
     write_bytes(folder / NETWORK_FILES["torchscript"][0], buffer.getvalue())

@@ -33,8 +33,6 @@ class Probe:
     """Pictures and the vectors that PyTorch gives in fp32.
 
     Attributes:
-        pictures: (N, H, W, 3) uint8, visible and infrared in turn.
-        modalities: (N,) int64.
         camids: (N,) int64: the model's cameras in turn, and one that nobody knows.
         vectors: (N, D) float32 of unit length.
     """
@@ -51,12 +49,7 @@ class Probe:
 
 
 def draw_pictures(settings: ModelSettings, count: int = COUNT) -> tuple[Pictures, Tensor]:
-    """Pictures of the night scene at a model's size, visible and infrared in turn, and their modalities.
-
-    Args:
-        settings: of the model.
-        count: at most 32.
-    """
+    """Pictures of the night scene at a model's size, visible and infrared in turn, and their modalities."""
     shown = [
         resize(_scene_picture(row), settings.size, interpolation=settings.interpolation, backend=settings.backend)
         for row in range(count)
@@ -68,9 +61,7 @@ def draw_probe(settings: ModelSettings, camids: Sequence[int], count: int = COUN
     """Pictures without vectors.
 
     Args:
-        settings: of the model.
         camids: that it was trained on; empty where they are not known.
-        count: at most 32.
     """
     pictures, modalities = draw_pictures(settings, count)
     known = torch.tensor([*(camids or SOME_CAMIDS), UNKNOWN_CAMERA])
@@ -100,14 +91,7 @@ def _scene_picture(row: int) -> Picture:
 
 
 def save_probe(folder: Path, probe: Probe) -> None:
-    """Keep some pictures and their vectors in an artefact.
-
-    Args:
-        folder: of the artefact.
-        probe: pictures and vectors.
-    Raises:
-        OutputError: they cannot be written.
-    """
+    """Keep some pictures and their vectors in an artefact."""
     tensors = {
         "pictures": torch.from_numpy(probe.pictures[:KEPT].copy()),
         "modalities": probe.modalities[:KEPT].clone(),
@@ -120,8 +104,6 @@ def save_probe(folder: Path, probe: Probe) -> None:
 def read_probe(folder: Path) -> Probe:
     """The pictures and vectors of an artefact.
 
-    Args:
-        folder: of the artefact.
     Raises:
         ArtefactError: they cannot be read.
     """

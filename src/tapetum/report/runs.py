@@ -13,8 +13,8 @@ from tapetum.core.types import EmbeddingSet
 from tapetum.evaluation.calibration import read_calibration
 from tapetum.evaluation.card import Card, read_card
 from tapetum.evaluation.metrics import Sides
-from tapetum.inference.calibrate import calibration_path
 from tapetum.inference.embeddings import read_embeddings
+from tapetum.inference.identity import calibration_path
 from tapetum.plots.style import Array
 from tapetum.report.collect import (
     choose_queries,

@@ -38,9 +38,7 @@ class Header:
         chosen_by: why these weights, e.g. "best mAP on 30 held-out identities, epoch 15 of 20".
         epoch: complete epochs of training behind the weights.
         pids: class index -> identity as the dataset writes it; empty where unknown.
-        origin: facts about the training: data fingerprint, versions, machine.
         normalisation: name of the network's own; empty in files that do not say it.
-        format: version of this layout.
     """
 
     method: str
@@ -71,9 +69,7 @@ class Checkpoint:
     """A method with its trained weights, in evaluation mode.
 
     Attributes:
-        path: the file it was read from.
         network: an ``nn.Module`` that satisfies `tapetum.core.method.Method`.
-        header: what the file says about itself.
     """
 
     path: Path
@@ -87,24 +83,13 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, network: nn.Module, header: Header) -> None:
-    """Write weights and header as one file, whole or not at all.
-
-    Args:
-        path: the file, by custom ``*.safetensors``.
-        header: what to say about it.
-    Raises:
-        OutputError: the file cannot be written; what was there before stays.
-    """
+    """Write weights and header as one file, whole or not at all."""
     make_folder(path.parent)
     write_bytes(path, _pack(network.state_dict(), dataclasses.replace(header, normalisation=normalisation_of(network))))
 
 
 def normalisation_of(network: nn.Module) -> str:
-    """Its name, or "its own" where a method has none of ours.
-
-    Args:
-        network: a method.
-    """
+    """Its name, or "its own" where a method has none of ours."""
     normalise = getattr(network, "normalise", None)
     return normalise.name if isinstance(normalise, Normalise) else "its own"
 
@@ -119,8 +104,6 @@ def _pack(tensors: Mapping[str, Tensor], header: Header) -> bytes:
 def find_checkpoint(place: Path) -> Path:
     """The checkpoint file of a run folder (the best one, else the last), or the file itself.
 
-    Args:
-        place: a run folder or a checkpoint file.
     Raises:
         CheckpointError: there is none; the message says where it was looked for.
     """
@@ -136,13 +119,7 @@ def find_checkpoint(place: Path) -> Path:
 
 
 def read_header(path: Path) -> Header:
-    """The header alone.
-
-    Args:
-        path: a checkpoint file.
-    Raises:
-        CheckpointError: no such file, damaged, or not written by this project or a version that is understood.
-    """
+    """The header alone."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(HEADER)
@@ -165,13 +142,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Its weights, without the network.
-
-    Args:
-        path: a checkpoint file.
-    Raises:
-        CheckpointError: damaged.
-    """
+    """Its weights, without the network."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
@@ -180,11 +151,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def is_checkpoint(place: Path) -> bool:
-    """Whether this is a checkpoint of ours, or a run folder that holds one.
-
-    Args:
-        place: a folder or a file of any kind.
-    """
+    """Whether this is a checkpoint of ours, or a run folder that holds one."""
     try:
         read_header(find_checkpoint(place))
     except CheckpointError:
@@ -201,7 +168,6 @@ def load_checkpoint(
         path: a run folder or a checkpoint file.
         method: the method that the caller needs; None takes any.
         num_ids: the class count that the caller needs; None takes any.
-        device: where to put it.
     Raises:
         CheckpointError: missing, damaged, of another method or class count, or weights that do not fit the method.
     """
@@ -231,11 +197,7 @@ def start_from(network: nn.Module, begun: Checkpoint, training_only: frozenset[s
     anew there.
 
     Args:
-        network: of the same method, perhaps with other options.
-        begun: where it begins.
         training_only: words of the names of tensors that only a training needs.
-    Raises:
-        CheckpointError: another tensor is missing, unexpected or misshapen.
     """
     own, found = network.state_dict(), begun.network.state_dict()
 
@@ -250,10 +212,6 @@ def start_from(network: nn.Module, begun: Checkpoint, training_only: frozenset[s
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
     """Put weights into a network; names and shapes must be exactly those of the network.
 
-    Args:
-        network: any module.
-        tensors: name -> weights.
-        place: the file they came from, for the message.
     Raises:
         CheckpointError: the first missing, unexpected or misshapen tensor is named.
     """

@@ -25,12 +25,10 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
     Args:
         layout: e.g. "idf-official".
         source: the released file; only tensors are read, no code in it is executed.
-        target: our file.
         overrides: "data.options.KEY=VALUE" each, how the pictures were read that the weights were trained on.
     Raises:
         RecipeError: the layout is unknown, or the people trained on depend on an option that is not given.
         CheckpointError: the file does not have this layout.
-        OutputError: the target cannot be written.
     """
     state = read_state(source)
     try:
@@ -85,9 +83,7 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
         target: the file to write, a dictionary of tensors saved by PyTorch. Where the layout has a key for it, epoch
             and scores stand beside; the scores are zeros, as none are known of these weights.
     Raises:
-        RecipeError: the layout is unknown.
         CheckpointError: the source is none of ours, or its network does not fit the layout.
-        OutputError: the target cannot be written.
     """
     checkpoint = load_checkpoint(source)
     try:

@@ -36,7 +36,6 @@ class Curves:
     """TensorBoard's event file; after a resume, the steps that are trained again are taken back.
 
     Args:
-        folder: for the event files.
         first_step: the step that comes next.
     """
 

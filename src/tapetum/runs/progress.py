@@ -19,10 +19,7 @@ class Reporter(Protocol):
         """Training begins or goes on.
 
         Args:
-            title: name of the recipe.
-            epochs: epochs in all.
             steps: optimiser steps in the epoch at hand; others may have a few more or fewer.
-            done: steps of earlier sittings.
         """
         ...
 
@@ -37,11 +34,7 @@ class Reporter(Protocol):
         ...
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """An epoch is complete.
-
-        Args:
-            row: its line of metrics.csv.
-        """
+        """An epoch is complete."""
         ...
 
     def stop(self) -> None:
@@ -80,14 +73,7 @@ class ProgressBar:
         self._begun_with = 0
 
     def start(self, *, title: str, epochs: int, steps: int, done: int) -> None:
-        """Show the bar.
-
-        Args:
-            title: name of the recipe.
-            epochs: epochs in all.
-            steps: optimiser steps in an epoch.
-            done: steps of earlier sittings.
-        """
+        """Show the bar."""
         self._title, self._epochs = title, epochs
         self._total, self._done, self._begun_with = epochs * steps, done, done
         self._begun_at = time.monotonic()
@@ -100,13 +86,7 @@ class ProgressBar:
             self._progress.start()
 
     def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
-        """Move the bar.
-
-        Args:
-            epoch: counted from 1.
-            loss: of this step.
-            images_per_second: of this epoch.
-        """
+        """Move the bar."""
         self._done += 1
         if self._progress is not None:
             facts = (
@@ -115,11 +95,7 @@ class ProgressBar:
             self._progress.update(self._task, completed=self._done, facts=facts)
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """Print the epoch's line.
-
-        Args:
-            row: its line of metrics.csv.
-        """
+        """Print the epoch's line."""
         if self._console is None:
             return
         found = f"  held-out mAP {row['holdout_mean_ap']:.3f}" if "holdout_mean_ap" in row else ""
@@ -150,9 +126,7 @@ def showing_pictures(title: str, *, unit: str = "pictures", quiet: bool = False)
     """A bar for work on pictures, as a function of (done, total); a line now and then where there is no terminal.
 
     Args:
-        title: what is done.
         unit: what is counted.
-        quiet: show nothing anywhere.
     """
     if quiet:
         yield lambda done, total: None  # noqa: ARG005
@@ -202,10 +176,6 @@ class _Pace:
 
 
 def format_left(seconds: float) -> str:
-    """A duration as h:mm:ss.
-
-    Args:
-        seconds: it lasts.
-    """
+    """A duration as h:mm:ss."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -113,8 +113,6 @@ class OptimiserRule(Section):
 
     Attributes:
         lr: learning rate.
-        momentum, nesterov: for "sgd".
-        betas: for "adam" and "adamw".
     """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -126,11 +124,7 @@ class OptimiserRule(Section):
 
 
 class OwnOptimiserSection(OptimiserRule):
-    """The optimiser of one parameter group that does not share the others'.
-
-    Attributes:
-        scheduled: whether its rate follows the schedule; false keeps it.
-    """
+    """The optimiser of one parameter group that does not share the others'."""
 
     scheduled: bool = True
 
@@ -159,7 +153,6 @@ class ScheduleSection(Section):
     """Length of the training and course of the learning rates (a factor on every group).
 
     Attributes:
-        epochs: passes over the data.
         name: "constant"; "step" multiplies by `gamma` every `step` epochs; "multistep" at each of `milestones`;
             "cosine" falls from 1 to `final` over all epochs.
         by: the factor changes at each epoch, or smoothly at each optimiser step.
@@ -199,10 +192,7 @@ class TrainingSection(Section):
 
     Attributes:
         precision: arithmetic of the forward pass; "auto" takes bf16 where the machine computes it fast, else fp32.
-        accelerator, devices: "auto" takes a GPU where there is one.
         accumulate: the global batch is computed in this many parts whose gradients are averaged.
-        gradient_clip: largest gradient norm; null for none.
-        channels_last: memory layout of pictures and weights.
         save_minutes: a state to resume from is written after each epoch, and within long epochs this often.
     """
 
@@ -253,7 +243,6 @@ class EvaluationSection(Section):
     Attributes:
         protocol: name of one of the dataset's protocols; null takes its default.
         mirror: join each picture with its mirror.
-        rerank: k-reciprocal re-ranking; null for none.
         precision: arithmetic of the extraction.
         batch: pictures per extraction step; does not change the result.
     """
@@ -269,8 +258,6 @@ class Recipe(Section):
     """Everything that decides the outcome of a training, and nothing else.
 
     Attributes:
-        name: what reports call it.
-        about: one line for a reader: which row of which paper, or what for.
         seed: of every random stream.
         augment: changes to training pictures in their order, each a file of `tapetum.data.augmentations` with its own
             ``Options``, every default written out.
@@ -325,10 +312,7 @@ def check_recipe(content: Mapping[str, Any], place: str) -> Recipe:
     """A recipe from plain values (as stored in a checkpoint or read from YAML).
 
     Args:
-        content: section name -> values.
         place: how error messages call the source, e.g. "idf.yaml".
-    Raises:
-        RecipeError: an unknown key, a wrong type or a value that cannot work.
     """
     try:
         recipe = Recipe.model_validate(dict(content) | batch_sections(content))
@@ -345,15 +329,7 @@ def check_recipe(content: Mapping[str, Any], place: str) -> Recipe:
 
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str], place: str) -> Recipe:
-    """A recipe with some entries changed, checked again.
-
-    Args:
-        recipe: stays as it is.
-        overrides: "key.key=value" each.
-        place: how error messages call the source.
-    Raises:
-        RecipeError: an unknown key, a wrong type or a value that cannot work.
-    """
+    """A recipe with some entries changed, checked again."""
     content = recipe.model_dump(mode="json")
     _apply_overrides(content, overrides, place)
     return check_recipe(content, place)
@@ -362,9 +338,6 @@ def override_recipe(recipe: Recipe, overrides: Sequence[str], place: str) -> Rec
 def scene_options(settings: Mapping[str, Any]) -> tuple[SceneOptions, int]:
     """Options of the generated night scene, and the number of queries of a person under one camera.
 
-    Args:
-        settings: fields of `SceneOptions`, queries_per_camera, and layout: the dataset whose folders are written, which
-            may bring cameras and numbers of its own for what is not named.
     Raises:
         RecipeError: a setting is unknown, of a wrong type or out of range.
     """
@@ -427,10 +400,7 @@ def parse_yaml(text: str, place: str) -> Any:
     """Plain values from YAML text.
 
     Args:
-        text: the YAML.
         place: how error messages call the source.
-    Raises:
-        RecipeError: the text is no valid YAML; the message names the line.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  # derives from SafeLoader: runs no code
@@ -503,12 +473,7 @@ def _explain(error: ValidationError, prefix: str = "", siblings: Sequence[str] |
 
 
 def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all keys a recipe may hold (those of the method's own options aside), `ANY` for names of others.
-
-    Args:
-        section: where to start.
-        prefix: put before each name.
-    """
+    """Dotted names of all keys of a recipe, those of the method's options aside; `ANY` for names of others."""
     for name, field in section.model_fields.items():
         yield prefix + name
         for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):

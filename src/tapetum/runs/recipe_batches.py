@@ -91,7 +91,6 @@ def override_augment(section: Any, parts: Sequence[str], value: Any) -> list[dic
         section: as in the recipe; None where it has none.
         parts: of the key behind `augment`: an operation's name, or its number from 0, or a word of the mapping of
             before, and then an option's name where the word alone does not say it.
-        value: the new one.
     Raises:
         RecipeError: the operation is not there and has no place of its own, or is there twice; the message says what
             to write.

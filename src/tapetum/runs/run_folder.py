@@ -14,11 +14,7 @@ from tapetum.core.locks import locked
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps its things.
-
-    Attributes:
-        root: the folder given as ``--out``.
-    """
+    """Where a run keeps its things."""
 
     root: Path
 
@@ -114,9 +110,6 @@ class RunFolder:
         """Hold the folder for one writer, and clear away what a killed one has left.
 
         A folder that was made for a writer who then fails before writing anything vanishes again.
-
-        Raises:
-            OutputError: the folder cannot be made or written, or another process holds it.
         """
         new, lock = not self.root.exists(), self.root / ".lock"
         make_folder(self.root)
@@ -133,21 +126,11 @@ class RunFolder:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Indented JSON, whole or not at all.
-
-    Args:
-        path: the file; folders above it are made.
-        content: what it shall hold.
-    """
+    """Indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, content: str) -> None:
-    """UTF-8 text, whole or not at all.
-
-    Args:
-        path: the file; folders above it are made.
-        content: what it shall hold.
-    """
+    """UTF-8 text, whole or not at all."""
     make_folder(path.parent)
     write_bytes(path, content.encode())

@@ -34,7 +34,6 @@ class OpenedData:
     """A dataset as a recipe wants it.
 
     Attributes:
-        dataset: with its corrupt pictures left out where the recipe says so.
         skipped: one message for each picture left out.
     """
 
@@ -45,8 +44,6 @@ class OpenedData:
 def parse_source(text: str) -> tuple[str, str | None]:
     """``NAME=ROOT``, or ``NAME`` alone, in two parts.
 
-    Args:
-        text: as typed.
     Raises:
         RecipeError: a part is empty.
     """
@@ -62,7 +59,6 @@ def source_overrides(text: str, section: DataSection | None = None) -> list[str]
     A night scene in place of a visible-infrared dataset is one in that dataset's layout.
 
     Args:
-        text: as typed.
         section: of the recipe, where one is at hand; a root that is not given stays for the same name.
     """
     name, root = parse_source(text)
@@ -85,8 +81,6 @@ def records_of(source: str, section: DataSection, split: str, *, progress: Progr
 
     Args:
         source: ``NAME=ROOT``, a dataset's name alone where `section` names its root, or a picture or folder.
-        section: of the recipe that the pictures are for.
-        split: of a dataset.
         progress: called with (done, total) while pictures are generated.
     Raises:
         DataError: nothing there.
@@ -104,9 +98,6 @@ def records_of(source: str, section: DataSection, split: str, *, progress: Progr
 def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress | None = None) -> OpenedData:
     """Open the dataset of a recipe; the generated night scene is made first where it is not there yet.
 
-    Args:
-        cache: folder for generated scenes.
-        progress: called with (done, total) while pictures are generated or checked.
     Raises:
         RecipeError: the root is not given, or the dataset has no such option.
         DataError: the dataset cannot be read.
@@ -147,7 +138,6 @@ def check_division(dataset: Dataset, own: DataSection, place: Path, data: DataSe
     """Refuse a division of the people that may test, or hold out, somebody whom weights were trained on.
 
     Args:
-        dataset: opened.
         own: the data section of the recipe that the weights were trained by.
         place: where the weights are, for the message.
         data: how `dataset` was opened; a generated scene of other settings shows other people.
@@ -169,8 +159,6 @@ def check_division(dataset: Dataset, own: DataSection, place: Path, data: DataSe
 def training_records(dataset: Dataset) -> list[Record]:
     """The dataset's training pictures that show a known person.
 
-    Args:
-        dataset: opened.
     Raises:
         TrainingError: there are none.
     """
@@ -194,13 +182,10 @@ def open_scene(
         settings: of `tapetum.synth.scene.SceneOptions`, queries_per_camera and layout; what is not named keeps its
             default, or the layout's.
         root: where it lies or shall lie; None takes a folder of `cache` named after the settings.
-        cache: folder for generated scenes.
-        progress: called with (done, total) pictures.
         options: reading options of the layout, e.g. {"trial": 2} for regdb.
     Raises:
         RecipeError: a setting is unknown or cannot work.
         DataError: a scene that lies there is in another layout.
-        OutputError: the folder cannot be written, or holds something else.
     """
     scene, queries_per_camera = scene_options(settings)
     layout = settings.get("layout", SYNTH)
@@ -226,11 +211,7 @@ def open_scene(
 
 
 def choose_workers(scene: SceneOptions) -> int:
-    """Processes that render a scene: one for each core, but fewer where there is little to render.
-
-    Args:
-        scene: its options.
-    """
+    """Processes that render a scene: one for each core, but fewer where there is little to render."""
     people = scene.num_train_people + scene.num_test_people
     views = (scene.cameras_per_person or scene.cameras) + len(scene.paired_cameras)
     pictures = people * views * scene.pictures_per_camera
@@ -257,9 +238,6 @@ def augment_options(recipe: Recipe) -> tuple[Operation, ...]:
 def list_pictures(places: Sequence[Path], *, split: str = "gallery") -> list[Record]:
     """Records of loose pictures: files as given, folders with everything below them, sorted.
 
-    Args:
-        places: picture files and folders.
-        split: what the records say.
     Raises:
         DataError: a place is missing, or a folder holds no picture.
     """
@@ -280,7 +258,6 @@ def list_split(dataset: Dataset, split: str) -> list[Record]:
     """Records of one split of a dataset.
 
     Args:
-        dataset: opened.
         split: "train", "query", "gallery", or another one that it has.
     Raises:
         DataError: it has no such pictures.

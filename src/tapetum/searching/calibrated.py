@@ -8,9 +8,9 @@ from tapetum.core.errors import CheckpointError, GalleryError
 from tapetum.evaluation.calibration import Calibration, from_content, read_calibration
 from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import Store
-from tapetum.inference.artefact import digest_file, is_artefact, model_id, read_artefact
-from tapetum.inference.sessions import Model, settings_of, stored_calibration
-from tapetum.runs.checkpoint import find_checkpoint, load_checkpoint, read_header, read_tensors
+from tapetum.inference.artefact import is_artefact
+from tapetum.inference.identity import identify
+from tapetum.inference.sessions import Model
 
 
 def stored_calibration_of(model: Model) -> Calibration | None:
@@ -44,47 +44,21 @@ def calibration_of_gallery(
         return None, why
     where = place or Path(store.info.place)
     try:
-        model, facts, content = _read_model(where)
+        known = identify(where)
     except CheckpointError as error:
         if place is not None or file is not None:
             raise
         return None, str(error)
     if place is not None or file is not None:
-        store.expect(ModelInfo(model, store.info.dimension))
-    elif model != store.info.id:
+        store.expect(ModelInfo(known.id, store.info.dimension))
+    elif known.id != store.info.id:
         return None, f"{where}: holds another model now than the one this gallery was made with"
     if file is None:
-        return _from_stored(content, str(where)), ""
+        return _from_stored(known.calibration, str(where)), ""
     calibration = read_calibration(file)
-    known = {name: value for name, value in calibration.model.items() if name in facts}
-    replace(calibration, model=known).check_model(facts, str(file))
+    comparable = {name: value for name, value in calibration.model.items() if name in known.facts}
+    replace(calibration, model=comparable).check_model(known.facts, str(file))
     return calibration, ""
-
-
-def _read_model(place: Path) -> tuple[str, dict[str, object], Mapping[str, object]]:
-    """A model's id, what a calibration must agree with, and the calibration stored there."""
-    facts: dict[str, object] = {}
-    if is_artefact(place):
-        artefact = read_artefact(place)
-        settings, content, model = artefact.settings, artefact.calibration, artefact.model
-        if checkpoint := content.get("model", {}).get("checkpoint"):
-            facts["checkpoint"] = checkpoint
-    else:
-        path = find_checkpoint(place)
-        header = read_header(path)
-        if not header.normalisation:  # written before files said it: the network knows
-            header = load_checkpoint(path).header
-        settings = settings_of(header, path)
-        content = stored_calibration(place, path, settings)
-        facts["checkpoint"] = digest_file(path)[:16]
-        model = model_id(read_tensors(path), settings)
-    facts |= {
-        "mirror": settings.mirror,
-        "size": list(settings.size),
-        "interpolation": settings.interpolation,
-        "backend": settings.backend,
-    }
-    return model, facts, content
 
 
 def _from_stored(content: Mapping[str, object], place: str) -> Calibration | None:

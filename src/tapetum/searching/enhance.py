@@ -9,7 +9,8 @@ import torch
 from tapetum.core.method import Enhancer
 from tapetum.data.image_io import Picture, resize
 from tapetum.data.transforms import to_float, to_tensor
-from tapetum.inference.sessions import Model, TorchSession
+from tapetum.inference.runtimes import TorchSession
+from tapetum.inference.sessions import Model
 
 LARGEST_HEIGHT = 512  # pixels; a larger picture is made smaller first, so that its time is bounded
 PLAIN = "plain brightening: stretched to the full range, then the square root of each value"

@@ -14,8 +14,8 @@ from tapetum.data.catalog import open_dataset
 from tapetum.experiments import start
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.demo import QUANTITIES, DemoOptions, check_out, introduce, list_folders, run_demo
-from tapetum.inference.calibrate import find_calibration
 from tapetum.inference.embedder import Embedder
+from tapetum.inference.identity import find_calibration
 
 CLIP = Path(
     os.environ.get("TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4")
@@ -54,7 +54,7 @@ def test_the_models_are_calibrated_on_people_that_nobody_trained_or_tested_with(
 ) -> None:
     for label, place in (("IDE+", "ide"), ("IDF", "idf")):
         found = metrics["calibration"][label]
-        calibration = find_calibration(options.out / place, Embedder(options.out / place))
+        calibration = find_calibration(options.out / place, Embedder(options.out / place).facts)
         if calibration is None:  # one epoch on two people: a similarity may say nothing
             assert "a similarity says nothing" in found["reason"]
             continue

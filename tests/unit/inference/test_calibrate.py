@@ -22,12 +22,11 @@ from tapetum.inference.calibrate import (
     CalibrationOptions,
     calibrate_embeddings,
     calibrate_run,
-    calibration_path,
-    find_calibration,
     held_out_records,
     split_people,
 )
 from tapetum.inference.embedder import Embedder
+from tapetum.inference.identity import calibration_path, find_calibration
 from tapetum.runs.recipe import Recipe, load_recipe
 from tapetum.runs.sources import open_scene
 from tapetum.searching.match_rule import MatchRule, build_match_rule, count_modalities
@@ -237,7 +236,7 @@ def test_a_run_is_calibrated_on_its_test_people_and_the_file_found_again(run: Pa
     found = calibrate_run(run, options=QUICK)
     assert found.path == calibration_path(run) == run / "calibration.json"
     embedder = Embedder(run)
-    again = find_calibration(run, embedder)
+    again = find_calibration(run, embedder.facts)
     assert again == found.calibration
     assert again.model["checkpoint"] == embedder.digest
     assert again.data["pictures"] == 28 * 4
@@ -254,11 +253,11 @@ def test_a_run_is_calibrated_on_its_test_people_and_the_file_found_again(run: Pa
 def test_a_calibration_of_another_model_is_refused(run: Path, tiny_recipe: Build, street: Path, tmp_path: Path) -> None:
     calibrate_run(run, options=QUICK)
     train(tiny_recipe(overrides=["schedule.epochs=1", f"data.root={street}", "seed=1"]), tmp_path / "run")
-    assert find_calibration(tmp_path / "run", Embedder(tmp_path / "run")) is None
+    assert find_calibration(tmp_path / "run", Embedder(tmp_path / "run").facts) is None
     with pytest.raises(ProtocolError, match=r"calibration\.json: made for checkpoint"):
-        find_calibration(tmp_path / "run", Embedder(tmp_path / "run"), calibration_path(run))
+        find_calibration(tmp_path / "run", Embedder(tmp_path / "run").facts, calibration_path(run))
     with pytest.raises(ProtocolError, match="made for mirror True, the model in use has False"):
-        find_calibration(run, Embedder(run, mirror=False))
+        find_calibration(run, Embedder(run, mirror=False).facts)
 
 
 def test_people_that_a_run_set_aside_can_be_taken(tiny_recipe: Build, street: Path) -> None:

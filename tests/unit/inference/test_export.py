@@ -13,7 +13,8 @@ from tapetum.core.types import UNKNOWN_CAMERA
 from tapetum.inference.artefact import ArtefactError, ExportError, read_artefact
 from tapetum.inference.export import Describing, export_run, write_torchscript
 from tapetum.inference.probe import compare, read_probe
-from tapetum.inference.sessions import NETWORK_FILES, open_model
+from tapetum.inference.runtimes import NETWORK_FILES
+from tapetum.inference.sessions import open_model
 from tapetum.runs.checkpoint import load_checkpoint
 
 Make = Callable[..., Path]

@@ -8,7 +8,6 @@ from tapetum.core.errors import DataError
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import open_dataset
 from tapetum.inference.embedder import Embedder
-from tapetum.inference.pictures import describe_records
 from tapetum.inference.sessions import open_model
 
 Make = Callable[..., Path]
@@ -24,7 +23,7 @@ def records(people: Path) -> list[Record]:
 def test_files_become_the_vectors_that_the_engine_gives(records: list[Record], make_run: Make) -> None:
     model = open_model(make_run("two_stream"), precision="fp32", device="cpu")
     seen: list[tuple[int, int]] = []
-    found, skipped = describe_records(model, records, progress=lambda done, total: seen.append((done, total)))
+    found, skipped = model.describe_records(records, progress=lambda done, total: seen.append((done, total)))
     expected, _ = Embedder(make_run("two_stream"), precision="fp32").describe(records)
     torch.testing.assert_close(found.vectors, expected.vectors, rtol=1e-4, atol=1e-5)
     assert found.paths == expected.paths
@@ -38,7 +37,7 @@ def test_an_exported_model_reads_the_same_files_to_the_same_vectors(
 ) -> None:
     run = open_model(make_run("agw_vi"), precision="fp32", device="cpu")
     exported = open_model(make_artefact("agw_vi", "onnx"), device="cpu")
-    ours, theirs = (describe_records(model, records, num_workers=0)[0] for model in (run, exported))
+    ours, theirs = (model.describe_records(records, num_workers=0)[0] for model in (run, exported))
     torch.testing.assert_close(ours.vectors, theirs.vectors, rtol=1e-4, atol=1e-5)
 
 
@@ -47,7 +46,7 @@ def test_damaged_files_stop_or_are_named_and_left_out(records: list[Record], mak
     with_broken = [*records[:2], Record(tmp_path / "broken.png", 1, 1), *records[2:4]]
     model = open_model(make_run("ide"), precision="fp32", device="cpu")
     with pytest.raises(DataError, match=r"broken.png"):
-        describe_records(model, with_broken)
-    found, skipped = describe_records(model, with_broken, skip_corrupt=True)
+        model.describe_records(with_broken)
+    found, skipped = model.describe_records(with_broken, skip_corrupt=True)
     assert len(found) == 4
     assert len(skipped) == 1

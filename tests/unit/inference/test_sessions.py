@@ -13,11 +13,11 @@ from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.data.image_io import resize
 from tapetum.evaluation.calibration import Calibration, PairCalibration, from_content, write_calibration
 from tapetum.evaluation.verification import Tail
-from tapetum.inference import sessions
+from tapetum.inference import precision, probe, sessions
 from tapetum.inference.artefact import ArtefactError
-from tapetum.inference.calibrate import calibration_path
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.export import export_run
+from tapetum.inference.identity import calibration_path
 from tapetum.inference.probe import draw_pictures
 from tapetum.inference.sessions import Model, open_model
 from tapetum.runs.checkpoint import load_checkpoint
@@ -146,7 +146,7 @@ def test_a_run_in_bf16_says_so_and_how_far_it_is_from_fp32(make_run: Make, opene
 def test_bf16_that_turns_vectors_away_is_refused_or_left_on_auto(
     make_run: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "compare", lambda found, expected: (0.1, 0.998))
+    monkeypatch.setattr(probe, "compare", lambda found, expected: (0.1, 0.998))
     monkeypatch.setattr(sessions, "resolve_precision", lambda name, device, place: "bf16")
     with pytest.raises(RecipeError, match=r"in bf16 a vector keeps a cosine of 0.9980 only .* use fp32 or auto"):
         open_model(make_run("ide"), precision="bf16", device="cpu")
@@ -161,7 +161,7 @@ def without_bf16() -> bool:
 
 
 def test_openvino_is_never_left_to_choose(make_artefact: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "has_fast_bf16", lambda device: False)
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda device: False)
     folder = make_artefact("agw_vi", "openvino")
     assert open_model(folder).precision == "fp32"
     with pytest.raises(RecipeError, match="'bf16' needs a CPU with AMX or AVX-512 BF16, this one has neither"):
@@ -176,7 +176,7 @@ def test_openvino_takes_bf16_by_itself_where_the_cpu_has_it_and_vectors_keep_the
     rounded = open_model(folder, precision="bf16")
     assert (rounded.precision, open_model(folder).precision) == ("bf16", "bf16")
     assert 0.999 < rounded.cosine_to_fp32 < 1
-    monkeypatch.setattr(sessions, "compare", lambda found, expected: (0.1, 0.9))
+    monkeypatch.setattr(probe, "compare", lambda found, expected: (0.1, 0.9))
     assert open_model(folder).precision == "fp32"
     with pytest.raises(RecipeError, match=r"keeps a cosine of 0\.9000 only"):
         open_model(folder, precision="bf16")
