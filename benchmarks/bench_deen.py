@@ -7,7 +7,6 @@ sides take turns. Before anything is timed, both must find the same losses (drop
 
 import gc
 import multiprocessing
-import os
 import resource
 import statistics
 import time
@@ -22,7 +21,7 @@ from torch import nn
 
 from benchmarks.literal_deen import LiteralDEEN
 from benchmarks.measure import build_row
-from tapetum.core.memory import keeping_memory
+from tapetum.core.memory import keep_freed_memory
 from tapetum.core.types import Batch, Modality
 from tapetum.inference.embeddings import embed_pictures
 from tapetum.methods import build_method, convert_to
@@ -114,6 +113,8 @@ class Literal:
 
 def serve(connection: Connection, side: str, precision: str) -> None:
     """One process: does what it is told and answers with seconds and a result."""
+    if side == "ours":
+        keep_freed_memory()  # as `tapetum train` does
     network: Any = Ours() if side == "ours" else Literal()
     gc.collect()
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -144,11 +145,7 @@ def worker(side: str, precision: str) -> Iterator[Connection]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, side, precision))
-    own = keeping_memory() if side == "ours" else {}  # as `tapetum train` starts itself
-    os.environ.update(own)
     process.start()
-    for name in own:
-        del os.environ[name]
     try:
         yield here
         here.send("stop")

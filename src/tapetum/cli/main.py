@@ -32,7 +32,7 @@ from tapetum.cli import (
 )
 from tapetum.core.errors import TapetumError
 from tapetum.core.extras import explain_missing
-from tapetum.core.memory import restart_keeping_memory
+from tapetum.core.memory import keep_freed_memory
 
 OUTPUT_PROBLEMS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -91,9 +91,9 @@ app.add_typer(report.app, name="report")
 
 
 def start() -> None:
-    """Be the program ``tapetum``: as `run`, in a process that it may begin again with other settings."""
+    """Be the program ``tapetum``: as `run`, in a process of its own."""
     if sys.argv[1:2] and sys.argv[1] in TRAINING:
-        restart_keeping_memory()
+        keep_freed_memory()
     run()
 
 

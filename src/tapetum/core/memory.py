@@ -1,34 +1,24 @@
 """A process that keeps the memory it frees for its own next use.
 
 By itself glibc, the C library of most Linuxes, gives large pieces back to the system, which clears them page by page
-when they are asked for again a moment later; a training step on a CPU loses up to a quarter of its time so. It is told
-otherwise by an environment variable that it reads once, when the process starts.
+when they are asked for again a moment later.
 """
 
+import ctypes
 import os
 import platform
-import sys
 
-VARIABLE = "GLIBC_TUNABLES"
+VARIABLES = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")  # a user's own choice
+# Numbers of glibc's malloc.h -> bytes.
 SETTINGS = {
-    "mmap_threshold": 2**28,  # bytes; larger pieces still go back
-    "trim_threshold": 2**31,  # bytes kept at the end of the memory
-    "tcache_count": 0,  # splinters kept for quick use would lie between large pieces, so that none fits again
-    "mxfast": 0,
+    -3: 2**28,  # M_MMAP_THRESHOLD: larger pieces still go back
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: kept at the end of the memory
 }
 
 
-def keeping_memory() -> dict[str, str]:
-    """What the environment of a process lacks to keep what it frees; nothing where that is settled or not glibc's."""
-    if platform.libc_ver()[0] != "glibc" or VARIABLE in os.environ:
-        return {}
-    return {VARIABLE: ":".join(f"glibc.malloc.{name}={value}" for name, value in SETTINGS.items())}
-
-
-def restart_keeping_memory() -> None:
-    """Begin this program again in the same process, with memory that is kept; return at once where that is settled."""
-    added = keeping_memory()
-    if added:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | added)  # noqa: S606
+def keep_freed_memory() -> bool:
+    """Whether this process keeps it from now on: not where a user has settled it, nor with another C library."""
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in VARIABLES):
+        return False
+    library = ctypes.CDLL(None)
+    return all(library.mallopt(number, value) == 1 for number, value in SETTINGS.items())
