@@ -201,7 +201,10 @@ def open_model(
     if not is_artefact(place):
         from tapetum.runs.checkpoint import load_checkpoint
 
-        return open_checkpoint(load_checkpoint(place), place, precision=precision, device=device, mirror=mirror)
+        checkpoint = load_checkpoint(place)
+        model = open_checkpoint(checkpoint, place, precision=precision, device=device, mirror=mirror)
+        facts = checkpoint_facts(checkpoint.path, model.settings)
+        return replace(model, calibration=stored_calibration(place, facts))
     model = open_artefact(place, precision=precision, device=device, trust_code=trust_code)
     if mirror is not None and mirror != model.settings.mirror:
         raise RecipeError(
@@ -257,10 +260,10 @@ def open_checkpoint(
     setting: str = "precision",
     measured: bool = False,
 ) -> Model:
-    """Take a loaded checkpoint into use; other arguments as for `open_model`.
+    """Take a loaded checkpoint into use, without its calibration; other arguments as for `open_model`.
 
     Args:
-        place: where it was found, beside which its calibration lies.
+        place: where it was found, for messages.
         setting: that names the precision, for the message.
         measured: take the precision as it is, since what it costs will be measured.
     Raises:
@@ -290,7 +293,6 @@ def open_checkpoint(
         dimension=dimension,
         session=session,
         cosine_to_fp32=cosine,
-        calibration=stored_calibration(place, checkpoint_facts(checkpoint.path, settings)),
     )
 
 
