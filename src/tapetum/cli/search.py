@@ -130,16 +130,15 @@ def command(
         _search_pictures(model, query or [], gallery, k, kind, false_alarms, prior, calibration, quiet=quiet)
         return
 
-    from tapetum.core.atomic import write_bytes
-    from tapetum.core.pixels import encode_jpeg
     from tapetum.gallery.opening import open_gallery
     from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of
-    from tapetum.searching.case import build_case, check_case_path, write_case
     from tapetum.searching.find import SAID, find
     from tapetum.searching.query import cut_person, join_queries, query_of_pictures, query_of_rows, query_of_tracklet
     from tapetum.searching.question import FindOptions
 
     if case is not None:
+        from tapetum.searching.case import check_case_path
+
         check_case_path(case)
     with open_gallery(gallery, folder=folder) as store:
         options = FindOptions(
@@ -157,6 +156,7 @@ def command(
         opened = None
         for label, picture, person in _read_pictures(query or [], video, at, box):
             if opened is None:
+                from tapetum.core.pixels import encode_jpeg
                 from tapetum.indexing.index import open_gallery_model
 
                 naming = f"tapetum search MODEL --gallery {store.where}"
@@ -191,6 +191,9 @@ def command(
         if store.folder is not None and any(answers.found for answers in findings):
             typer.echo(f"crops lie in {store.folder}")
         if json_file is not None or case is not None:
+            from tapetum.core.atomic import write_bytes
+            from tapetum.searching.case import build_case, write_case
+
             built = build_case(store, queries, findings, options, pictures=pictures, model=opened)
             if json_file is not None:
                 write_bytes(json_file, (json.dumps(built.content, indent=1, ensure_ascii=False) + "\n").encode())
@@ -230,11 +233,12 @@ def _read_pictures(
     """Label, picture and box of everything that must be embedded."""
     from tapetum.core.errors import DataError, RecipeError
     from tapetum.data.image_io import read_picture, without_option
-    from tapetum.footage.frames import read_frame_at
-    from tapetum.footage.sources import find_sources
-    from tapetum.runs.sources import list_pictures
 
-    paths = [record.path for record in list_pictures(query, split="query")]
+    paths = []
+    if query:
+        from tapetum.runs.sources import list_pictures
+
+        paths = [record.path for record in list_pictures(query, split="query")]
     person = None if box is None else _parse_box(box)
     if person is not None and len(paths) + (video is not None) != 1:
         raise RecipeError(f"--box {box}: belongs to one picture; give one --query picture, or --video with --at")
@@ -243,6 +247,9 @@ def _read_pictures(
     except DataError as error:
         raise DataError(without_option(error)) from None
     if video is not None:
+        from tapetum.footage.frames import read_frame_at
+        from tapetum.footage.sources import find_sources
+
         source = find_sources([video])[0]  # of several streams, the first
         shown.append((f"{video} at {at:g} s", read_frame_at(source, at).picture, person))
     elif at:

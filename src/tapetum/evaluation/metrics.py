@@ -8,6 +8,7 @@ rounded in another way.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from tapetum.core.protocol import APRule, Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import one_thread, similarity_blocks
 from tapetum.evaluation.ranking import Candidates, distinct_keys, farthest, find_candidates, select_sides, sorted_rows
-from tapetum.evaluation.rerank import RerankOptions, rerank_blocks
+
+if TYPE_CHECKING:
+    from tapetum.evaluation.rerank import RerankOptions
 
 PIECE_ENTRIES = 2**21  # entries of a block counted at a time, 8 MiB of float32
 
@@ -95,7 +98,7 @@ def evaluate(
     gallery: EmbeddingSet,
     protocol: Protocol,
     *,
-    rerank: RerankOptions | None = None,
+    rerank: "RerankOptions | None" = None,
     chunk_size: int | None = None,
 ) -> Evaluation:
     """Rank the gallery for every query by cosine similarity and count.
@@ -109,6 +112,8 @@ def evaluate(
     """
     sides = select_sides(query, gallery, protocol)
     if rerank is not None:
+        from tapetum.evaluation.rerank import rerank_blocks
+
         blocks = rerank_blocks(sides.query, sides.gallery, rerank, chunk_size=chunk_size)
     else:  # -(a.b) in place of a.b: smaller is closer, and negation is exact
         products = similarity_blocks(sides.query, sides.gallery, chunk_size)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from tapetum.footage.detect import Detections, FloatArray, compute_iou
 
@@ -154,6 +153,8 @@ def assign_best(worth: NDArray[np.floating[Any]], fits: NDArray[np.bool_]) -> li
         worth: (N, M) of each pair, 0 or more.
         fits: (N, M) whether the pair is allowed. One more pair counts for more than a better one.
     """
+    from scipy.optimize import linear_sum_assignment  # here: half a second that loose pictures need not wait
+
     rows, columns = linear_sum_assignment(np.where(fits, worth + 1, 0), maximize=True)
     chosen = fits[rows, columns]
     return list(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True))

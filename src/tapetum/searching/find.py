@@ -29,7 +29,6 @@ from tapetum.core.errors import GalleryError, ProtocolError
 from tapetum.core.types import Modality
 from tapetum.core.vectors import normalise
 from tapetum.evaluation.calibration import Calibration
-from tapetum.evaluation.rerank import rerank
 from tapetum.evaluation.verification import pair_name
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
@@ -341,6 +340,8 @@ def _rerank(store: Store, vectors: Tensor, ordered: list[FoundRow], shortlist: i
     by_id = {each.row.sighting.id: each for each in ordered}
     near = [by_id[row.sighting.id] for row in entries.rows]  # one that was deleted meanwhile is left out
     if near:
+        from tapetum.evaluation.rerank import rerank
+
         distances = rerank(vectors, entries.vectors).amin(0)
         near = [near[place] for place in distances.argsort(stable=True).tolist()]
     return near + ordered[shortlist:]

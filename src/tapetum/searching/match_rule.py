@@ -4,21 +4,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.types import EmbeddingSet, Match, Modality
 from tapetum.evaluation.calibration import Calibration, check_prior
 from tapetum.evaluation.verification import pair_name
 from tapetum.gallery.index import search
-from tapetum.inference.embedder import Embedder
-from tapetum.runs.sources import list_pictures
+
+if TYPE_CHECKING:
+    from tapetum.inference.embedder import Embedder
 
 ROUNDING = 1e-9  # of a probability
 
 
 def search_pictures(
-    embedder: Embedder,
+    embedder: "Embedder",
     pictures: Sequence[Path],
     gallery: EmbeddingSet,
     k: int = 10,
@@ -34,6 +35,8 @@ def search_pictures(
         DataError: a picture is missing or damaged.
         ProtocolError: the gallery's vectors have another length.
     """
+    from tapetum.runs.sources import list_pictures
+
     records = [replace(record, modality=modality) for record in list_pictures(pictures, split="query")]
     queries, _ = embedder.describe(records)
     return search(queries.vectors, gallery, k)
