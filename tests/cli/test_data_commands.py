@@ -15,9 +15,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tapetum.cli.data import app
-from tapetum.core.errors import DataError, OutputError, RecipeError
+from tapetum.core.errors import DataError, MethodError, OutputError, RecipeError
 from tapetum.data.datasets import folder, night600
 from tapetum.data.image_io import read_picture
+from tapetum.runs.recipe import Recipe
+from tapetum.training.train import train
 
 Call = Callable[[str], tuple[int, str, str]]
 TINY = ["--people", "2", "--cameras", "2", "--set", "size=[48,24]", "--workers", "1"]
@@ -40,7 +42,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("command", ["generate", "darken", "check", "stats", "crop-video"])
+@pytest.mark.parametrize("command", ["generate", "darken", "enhance", "check", "stats", "crop-video"])
 def test_help_of_every_command_shows_an_example_of_it(command: str) -> None:
     assert f"Example: tapetum data {command} " in ran(command, "--help")
 
@@ -89,6 +91,40 @@ def test_darken_writes_a_darker_copy_and_goes_on(tmp_path: Path, model: str) -> 
     )
     name = "train/0000_c1_000000.jpg"
     assert read_picture(tmp_path / "night" / name).mean() < read_picture(tmp_path / "day" / name).mean()
+
+
+def test_enhance_writes_a_brighter_copy_and_goes_on(tmp_path: Path) -> None:
+    folder.write_miniature(tmp_path / "day", np.random.default_rng(0))
+    ran("darken", tmp_path / "day", tmp_path / "night", "--model", "gamma")
+    words = ("enhance", tmp_path / "night", tmp_path / "bright", "--with", "ada_gamma")
+    assert "30 pictures brightened, 0 there before" in ran(*words)
+    name = "train/0000_c1_000000.jpg"
+    (tmp_path / "bright" / name).unlink()
+    assert "1 pictures brightened, 29 there before" in ran(*words)
+    assert read_picture(tmp_path / "bright" / name).mean() > read_picture(tmp_path / "night" / name).mean()
+    ran("check", "folder", tmp_path / "bright")
+    assert "was begun with other settings" in str(run(*words, "--set", "tau=2").exception)
+    assert "lies inside" in str(run("enhance", tmp_path / "night", tmp_path / "night", "--with", "clahe").exception)
+    assert "is unknown; did you mean ada_gamma" in str(run(*words[:-1], "ada-gamma").exception)
+
+
+def test_a_run_that_brightens_is_an_enhancer_and_one_that_does_not_is_told_so(
+    tiny_recipe: Callable[..., Recipe], trained: Path, tmp_path: Path
+) -> None:
+    folder.write_miniature(tmp_path / "night", np.random.default_rng(0))
+    changes = [
+        "method={name: zero_dce, curve_width: 4}",
+        "optimiser.group_lr={}",
+        "schedule.epochs=1",
+        "sampler.steps=1",
+    ]
+    train(tiny_recipe(overrides=changes), tmp_path / "run")
+    words = ("enhance", tmp_path / "night", tmp_path / "bright", "--with")
+    assert "30 pictures brightened" in ran(*words, tmp_path / "run")
+    error = run("enhance", tmp_path / "night", tmp_path / "other", "--with", trained).exception
+    assert isinstance(error, MethodError)
+    assert "ide brightens no pictures; give a run of zero_dce or idf, or one of ada_gamma" in str(error)
+    assert not (tmp_path / "other").exists()
 
 
 def test_unknown_darkening_is_answered_with_the_known_ones(tmp_path: Path) -> None:

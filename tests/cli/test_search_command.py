@@ -17,6 +17,7 @@ import pytest
 from gallery_rows import RUN, a_row, some_vectors
 from street_clip import write_street
 from tapetum.cli import main
+from tapetum.core.digest import digest_file
 from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
 from tapetum.evaluation.calibration import Calibration, PairCalibration, write_calibration
@@ -24,7 +25,6 @@ from tapetum.evaluation.verification import Tail
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row
-from tapetum.inference.artefact import digest_file
 from tapetum.inference.sessions import open_model
 from tapetum.runs.recipe import Recipe
 from tapetum.searching.calibrated import calibration_of_gallery

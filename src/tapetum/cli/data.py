@@ -1,4 +1,4 @@
-"""``tapetum data``: generate, darken, check and measure datasets, and cut people out of clips."""
+"""``tapetum data``: generate, darken, enhance, check and measure datasets, and cut people out of clips."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tapetum.data.threads import Progress
 
 app = typer.Typer(
-    help="Generate, darken, check and measure datasets; cut people out of clips.",
+    help="Generate, darken, enhance, check and measure datasets; cut people out of clips.",
     epilog="Example: tapetum data generate runs/scene --people 8 --cameras 3",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -117,6 +117,46 @@ def darken(
         )
     typer.echo(
         f"{dst}: {result.written} pictures darkened, {result.existing} there before, {result.copied} files copied"
+    )
+    _echo_skipped(result.skipped)
+
+
+@app.command()
+def enhance(
+    src: Annotated[Path, typer.Argument(help="Folder of a data set, in any layout.")],
+    dst: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted run goes on.")],
+    enhancer: Annotated[
+        str, typer.Option("--with", help="ada_gamma, clahe, zero_dce, a module's dotted name, or a run that brightens.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="The enhancer's own option, e.g. weights=FILE; repeatable."),
+    ] = None,
+    skip_corrupt: SkipCorrupt = False,
+    workers: Workers = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Brighten every picture of a data set beforehand: same folders and names, brighter pictures.
+
+    Example: tapetum data enhance runs/scene runs/scene-en --with ada_gamma
+    """
+    from tapetum.data.rewrite import JPEG_QUALITY, rewrite_dataset
+    from tapetum.enhancers import build_enhancer
+
+    brighten, facts = build_enhancer(enhancer, _parse_pairs(settings, "--set"))
+    with _progress("Brightening", quiet=quiet) as progress:
+        result = rewrite_dataset(
+            src,
+            dst,
+            lambda picture: (brighten(picture), JPEG_QUALITY),
+            verb="enhance",
+            settings=facts,
+            skip_corrupt=skip_corrupt,
+            num_workers=workers,
+            progress=progress,
+        )
+    typer.echo(
+        f"{dst}: {result.written} pictures brightened, {result.existing} there before, {result.copied} files copied"
     )
     _echo_skipped(result.skipped)
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.digest import digest_file
 from tapetum.core.errors import CheckpointError, OutputError, TapetumError
 from tapetum.data.image_io import Backend, Interpolation
 
@@ -136,12 +137,6 @@ def replace_calibration(folder: Path, calibration: Mapping[str, Any]) -> Artefac
     artefact = dataclasses.replace(read_artefact(folder), calibration=dict(calibration))
     write_artefact(folder, artefact)
     return artefact
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_is_free(folder: Path) -> None:

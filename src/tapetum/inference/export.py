@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.core.atomic import write_bytes
+from tapetum.core.digest import digest_file
 from tapetum.core.errors import RecipeError, TapetumError
 from tapetum.core.method import Method
 from tapetum.core.types import UNKNOWN_CAMERA
@@ -30,7 +31,6 @@ from tapetum.inference.artefact import (
     ModelSettings,
     Runtime,
     check_is_free,
-    digest_file,
     model_id,
     write_artefact,
     writing_folder,

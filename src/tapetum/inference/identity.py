@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tapetum.core.digest import digest_file
 from tapetum.evaluation.calibration import Calibration, read_calibration, to_content
-from tapetum.inference.artefact import ModelSettings, digest_file, is_artefact, model_id, read_artefact
+from tapetum.inference.artefact import ModelSettings, is_artefact, model_id, read_artefact
 
 if TYPE_CHECKING:
     from tapetum.runs.checkpoint import Header

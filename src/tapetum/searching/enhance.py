@@ -4,11 +4,10 @@ It is for people who compare pictures. What a search compares is never taken fro
 """
 
 import numpy as np
-import torch
 
 from tapetum.core.method import Enhancer
 from tapetum.data.image_io import Picture, resize
-from tapetum.data.transforms import to_float, to_tensor
+from tapetum.enhancers import enhance_by
 from tapetum.inference.runtimes import TorchSession
 from tapetum.inference.sessions import Model
 
@@ -32,12 +31,9 @@ def enhance(model: Model, picture: Picture) -> tuple[Picture, str]:
         picture = resize(picture, (LARGEST_HEIGHT, max(1, round(width * LARGEST_HEIGHT / height))))
     session = model.session
     if isinstance(session, TorchSession) and isinstance(session.network, Enhancer):
-        images = to_tensor(to_float(picture[None])).to(session.device)
-        with torch.inference_mode():
-            enhanced = session.network.enhance(images)
-        if enhanced is not images:  # an ablation without DCE-Net gives back what it got
-            values = enhanced[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-            return np.rint(values * 255).astype(np.uint8), f"DCE-Net of the model ({model.settings.method})"
+        enhanced = enhance_by(session.network, picture, session.device)
+        if enhanced is not picture:
+            return enhanced, f"DCE-Net of the model ({model.settings.method})"
     return brighten(picture), PLAIN
 
 

@@ -10,10 +10,13 @@ from tapetum.core.errors import DataError, OutputError
 from tapetum.core.locks import locked
 from tapetum.data import darken as module
 from tapetum.data.catalog import open_dataset
-from tapetum.data.darken import MARKER, DarkenResult, darken_dataset
+from tapetum.data.darken import darken_dataset
 from tapetum.data.datasets import night600
 from tapetum.data.image_io import read_picture, write_picture
+from tapetum.data.rewrite import RewriteResult
 from tapetum.synth.sensor import gamma_darken
+
+MARKER = "darken.json"
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def files(root: Path) -> list[str]:
 def test_tree_and_names_stay_and_pictures_become_dark(day: Path, tmp_path: Path, model: str) -> None:
     night = tmp_path / "night"
     result = darken_dataset(day, night, model=model)  # type: ignore[arg-type]
-    assert result == DarkenResult(written=37, existing=0, copied=1, skipped=())
+    assert result == RewriteResult(written=37, existing=0, copied=1, skipped=())
     assert files(night) == sorted([*(name for name in files(day) if name != ".hidden"), MARKER])
     assert (night / "readme.txt").read_text() == "a word"
     for before, after in zip(
