@@ -118,11 +118,13 @@ def parse_records(
     failures: list[Path] | None = None,
     pattern: re.Pattern[str] = PID_AND_CAMERA,
     modality: Modality = Modality.VISIBLE,
+    like: str = "0001_c3_000025.jpg",
 ) -> list[Record]:
     """Records of the files whose names begin with `pattern` (group 1: pid, group 2: camid), in the files' order.
 
     Args:
         failures: where given, files whose names cannot be parsed are added to it and left out.
+        like: a name of this layout, for the message.
     Raises:
         DataError: a name cannot be parsed and no list of failures was given.
     """
@@ -133,7 +135,7 @@ def parse_records(
             records.append(Record(path, int(match[1]), int(match[2]), modality, split))
         elif failures is None:
             raise DataError(
-                f"{dataset}: the name of {path} gives no identity and camera (expected like 0001_c3_000025.jpg); "
+                f"{dataset}: the name of {path} gives no identity and camera (expected like {like}); "
                 f"rename or remove the file ('tapetum data check' lists all of them)"
             )
         else:
