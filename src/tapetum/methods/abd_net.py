@@ -46,7 +46,7 @@ OF_BATCH = 32  # the release's sum over the batch is divided by the batch's size
 
 @dataclass(frozen=True)
 class Options:
-    """What a recipe may set under ``method:``. The defaults are the release's, but that of `ow_scope` is the paper's."""
+    """What a recipe may set under ``method:``. Defaults are the release's, but `ow_scope` is the paper's."""
 
     backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
     last_stride: int = option(1, "2 halves the last stage's resolution")
