@@ -267,9 +267,11 @@ class Branch(BackboneBranch):
         return {"ow": 10 * options.ow_weight * torch.cat(gaps).square().sum()}
 
     def _regularised(self) -> list[nn.Conv2d]:
+        """Not depthwise ones, whose filters see different channels: those are orthogonal whatever they are."""
         stem, stages = self._parts()
         parts: Sequence[nn.Module] = (stem, *stages, self.strip_stage) if self.options.ow_scope == "all" else (stem,)
-        return [module for part in parts for module in part.modules() if isinstance(module, nn.Conv2d)]
+        convolutions = [module for part in parts for module in part.modules() if isinstance(module, nn.Conv2d)]
+        return [module for module in convolutions if module.groups == 1]
 
     def load_pretrained(self, source: str) -> None:
         """Fill the backbone; both copies of the last stage start from the same."""

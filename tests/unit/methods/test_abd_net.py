@@ -392,6 +392,17 @@ def test_an_efficientnet_is_a_trunk_too() -> None:
     assert all(weights.grad is not None for weights in method.parameters())
 
 
+def test_filters_that_see_different_channels_are_orthogonal_as_they_are() -> None:
+    branch, batch = build(backbone="test_efficientnet").train().branch, make_batch()
+    depthwise = [module for module in branch.modules() if isinstance(module, nn.Conv2d) and module.groups > 1]
+    before = branch.weight_losses(batch)["ow"]
+    assert depthwise
+    with torch.no_grad():
+        for module in depthwise:
+            module.weight.mul_(torch.linspace(1, 9, len(module.weight)).view(-1, 1, 1, 1))
+    assert torch.equal(branch.weight_losses(batch)["ow"], before)
+
+
 def test_both_copies_of_the_last_stage_start_from_the_same_pretrained_weights(tmp_path: Path) -> None:
     method, other = build(), build_method("abd_net", abd_net.SMALL, NUM_IDS, size=SIZE)
     state = {
