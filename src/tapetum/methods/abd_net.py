@@ -8,7 +8,7 @@ VITA-Group/ABD-Net.
 Differs: vectors for search have unit length, as all of Tapetum's; the release compares raw ones. Power iterations
 start at one vector for all pictures of a step, drawn from epoch and step, so that no loss depends on the order of the
 batch. A map whose rows cannot be divided evenly is cut into strips that differ by one row. All convolutions of the
-trunk are kept orthogonal, as in the paper; the release reaches the first alone (`ow_scope`).
+trunk are kept orthogonal, as in the paper; the release reaches the first alone (`ow_scope: direct`, as in its recipes).
 """
 
 import copy

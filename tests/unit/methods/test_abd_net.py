@@ -460,6 +460,7 @@ def test_the_recipe_trains_the_new_layers_alone_for_ten_epochs_and_then_all_as_p
     assert not any(module.training for module in method.branch.modules()), "statistics of what is frozen stand still"
     assert method.head.training
     options = method.options
+    assert options.ow_scope == "direct", "the release's, though the default is the paper's"
     assert (options.ow_from, options.of_from) == (10, EPOCH), "no orthogonality while the trunk stands still"
 
 
