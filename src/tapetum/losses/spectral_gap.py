@@ -30,4 +30,8 @@ def _eigenvalue(matrices: Tensor, start: Tensor, shift: Tensor | None, iteration
         if shift is not None:
             product = product - shift[..., None, None] * vector
         vector = functional.normalize(product, dim=-2)
-    return (matrices.mT @ vector).square().sum((-2, -1))
+    value = (matrices.mT @ vector).square().sum((-2, -1))
+    if shift is None:
+        return value
+    # All eigenvalues are equal where nothing is left of the vector; else it has unit length, and this adds nothing.
+    return value + shift * (1 - vector.square().sum((-2, -1)))
