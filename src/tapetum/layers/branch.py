@@ -6,7 +6,7 @@ and asks the branch for the heads that suit it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -90,4 +90,13 @@ class Branch(Protocol):
 
     def load_pretrained(self, source: str) -> None:
         """Fill the backbone from "imagenet", "package" or a weights file, or leave it ("none")."""
+        ...
+
+
+@runtime_checkable
+class RegularisesWeights(Protocol):
+    """A branch with losses of its own weights, which no output tells; of two branches each has its own."""
+
+    def weight_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named, weighted scalar losses; of the batch its epoch and step count."""
         ...

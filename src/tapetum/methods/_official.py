@@ -44,6 +44,8 @@ class OfficialFormat:
         needs_unused: a file without these is refused.
         left_out: prefixes of tensors of ours that such files do not hold.
         released: options of which the layout holds one value only, their default.
+        settle: where released files differ in names: a file's tensors -> the same under the names that are written.
+        scores: what its files keep beside the tensors and the epoch; only where these are under a key.
         variant: of the options, what a message about a tensor that does not fit adds.
     """
 
@@ -60,6 +62,8 @@ class OfficialFormat:
     needs_unused: bool = False
     left_out: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
+    settle: Callable[[Tensors], Tensors] = lambda state: state
+    scores: tuple[str, ...] = ("cmc", "mAP", "mINP")
     variant: Callable[[Any], str] = lambda _: ""
 
     def read(self, state: Tensors) -> Converted:
@@ -69,7 +73,7 @@ class OfficialFormat:
             CheckpointError: a tensor is unknown, missing, or has another shape.
         """
         place = f"{self.layout} checkpoint"
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        state = self.settle({name.removeprefix("module."): tensor for name, tensor in state.items()})
         options, facts = self.architecture(state, place)
         with torch.device("meta"):
             expected = self.network(options, TrainingFacts(**facts)).state_dict()

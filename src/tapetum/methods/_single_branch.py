@@ -10,7 +10,7 @@ from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import Maps, Tokens, build_any_backbone, load_backbone
 from tapetum.layers.bnneck import centres_of
-from tapetum.layers.branch import HeadOutput
+from tapetum.layers.branch import Features, HeadOutput
 from tapetum.layers.normalisation import Normalise
 
 
@@ -37,7 +37,7 @@ class BackboneBranch(nn.Module):
             pooling=options.pooling,
         )
 
-    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor | Features:  # noqa: ARG002
         """Pooled features, (B, width) float32, of normalised pictures."""
         return self.gives.pool(self.backbone(images))
 

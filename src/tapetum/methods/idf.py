@@ -23,7 +23,7 @@ from tapetum.core.options import option, read_options, require
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.bnneck import centres_of
-from tapetum.layers.branch import HeadOutput, whole_of
+from tapetum.layers.branch import HeadOutput, RegularisesWeights, whole_of
 from tapetum.layers.curve_net import CurveNet
 from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.losses.distillation import distillation
@@ -312,7 +312,7 @@ class Method(nn.Module):
         return enhanced, curves
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Identity losses of each head, the four of DCE-Net, reconstruction and distillation, already weighted.
+        """Losses of each head and each extractor's weights, DCE-Net's four, reconstruction and distillation, weighted.
 
         Terms whose parts the options leave out are left out too.
         """
@@ -323,6 +323,9 @@ class Method(nn.Module):
             for head, made in output.heads.items()
             for loss, value in self.second.losses(made, batch, self.heads[head]).items()
         }
+        for extractor, name in ((self.second, "enhanced"), (self.night, "night")):
+            if isinstance(extractor, RegularisesWeights):
+                losses |= {f"{loss}_{name}": value for loss, value in extractor.weight_losses(batch).items()}
         losses |= self._enhancement_losses(output)
         if output.joined is not None and output.decoded is not None and options.reconstruction_weight:
             losses["reconstruction"] = options.reconstruction_weight * reconstruction(

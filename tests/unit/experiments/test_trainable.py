@@ -39,18 +39,22 @@ def test_a_name_means_the_recipe_of_the_scene_and_the_order_is_kept() -> None:
 @pytest.mark.parametrize(
     ("names", "layout", "message"),
     [
-        (["ide", "bott"], VISIBLE, r"'bott' has no recipe for this scene; did you mean bot\? \(all: agw, bnneck, bot,"),
+        (
+            ["ide", "bott"],
+            VISIBLE,
+            r"'bott' has no recipe for this scene; did you mean bot\? \(all: abd_net, agw, bnneck, bot,",
+        ),
         (
             ["resnet"],
             ACROSS,
             "'resnet' has no recipe for this scene; known: agw, caj, deen, idf_deen, mclnet, two_stream$",
         ),
-        (["deen"], VISIBLE, "deen is a method of `tapetum demo-ir`; this scene's are agw, "),
+        (["deen"], VISIBLE, "deen is a method of `tapetum demo-ir`; this scene's are abd_net, agw, "),
         (["ide"], ACROSS, "ide is a method of `tapetum demo`; this scene's are agw, caj, "),
         (["ide_dce"], VISIBLE, "ide_dce needs a network that is trained first, as `tapetum reproduce table3"),
-        (["zero_dce"], VISIBLE, "zero_dce brightens pictures and finds nobody; choose from agw, "),
+        (["zero_dce"], VISIBLE, "zero_dce brightens pictures and finds nobody; choose from abd_net, agw, "),
         (["ide", "idf", "ide"], VISIBLE, "--methods ide,idf,ide: ide stands there twice; write it once"),
-        ([], VISIBLE, "--methods names none; write some of agw, "),
+        ([], VISIBLE, "--methods names none; write some of abd_net, agw, "),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(names: list[str], layout: str, message: str) -> None:
