@@ -16,8 +16,6 @@ from tapetum.methods import build_method, build_options, convert_from, convert_t
 from tapetum.runs.checkpoint import Header, fill, load_checkpoint, save_checkpoint
 from tapetum.runs.recipe import DataSection, check_recipe, load_recipe, override_recipe
 
-NO_SCORES = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # what releases keep beside a network, and print
-
 
 def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequence[str] = ()) -> Header:
     """Turn a checkpoint of released code into one of ours; it gives the same features.
@@ -92,9 +90,9 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     except CheckpointError as error:
         raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
-    key = official_formats()[layout].key
+    form = official_formats()[layout]
     make_folder(target.parent)
     packed = io.BytesIO()
     epoch = checkpoint.header.epoch
-    torch.save({key: plain, **NO_SCORES, "epoch": epoch} if key else plain, packed)
+    torch.save({form.key: plain, **form.scores, "epoch": epoch} if form.key else plain, packed)
     write_bytes(target, packed.getvalue())
