@@ -4,11 +4,12 @@ Source: "Beyond Part Models: Person Retrieval with Refined Part Pooling" (Sun et
 form of layumi/Person_reID_baseline_pytorch, which the IDF paper most likely compares with. The authors' own release,
 syfafterzy/PCB_RPP_for_reID, is ``reduction: shared``; refined part pooling, its second stage, ``pooling: refined``.
 Differs: the backbone's dead 1000-way ImageNet classifier is not built; exported checkpoints hold it as zeros. Refined
-pooling also goes with layumi's heads, which have none there.
+pooling also goes with layumi's heads, which have none there. The authors do not search with the mirror; where a
+recipe asks for it, raw parts are summed as in layumi's code.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -21,7 +22,7 @@ from tapetum.core.options import option
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import Maps, build_backbone, check_maps
-from tapetum.layers.branch import Features, HeadOutput
+from tapetum.layers.branch import Features, HeadOutput, whole_of
 from tapetum.layers.normalisation import Normalisation
 from tapetum.layers.pooling import pool_stripes
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
@@ -103,9 +104,15 @@ class PartsOutput(HeadOutput):
         return self.logits.mean(0)
 
 
-def _join(features: Features, reduced: Tensor, logits: Sequence[Tensor]) -> PartsOutput:
+def _parts_of(feature: Tensor | Features) -> Tensor:
+    """(B, parts, width); a fused feature is one part."""
+    return cast(Tensor, feature.parts) if isinstance(feature, Features) else feature[:, None]
+
+
+def _join(feature: Tensor | Features, reduced: Tensor, logits: Sequence[Tensor]) -> PartsOutput:
     """Of the parts: (B, parts, part_width) behind the reduction, and class scores."""
-    return PartsOutput(features.whole, reduced.flatten(1), torch.stack(list(logits)), parts=features.parts)
+    parts = _parts_of(feature)
+    return PartsOutput(whole_of(feature), reduced.flatten(1), torch.stack(list(logits)), parts=parts)
 
 
 class SeparateHead(nn.Module):
@@ -117,13 +124,22 @@ class SeparateHead(nn.Module):
     def __init__(self, width: int, num_ids: int, options: Options) -> None:
         super().__init__()
         self.dropout = nn.Dropout(options.dropout)
-        self.blocks = nn.ModuleList(build_block(width, num_ids, options) for _ in range(options.parts))
+        self.blocks = nn.ModuleList(
+            ClassBlock(
+                width,
+                num_ids,
+                embedding_width=options.part_width,
+                dropout=options.dropout,
+                classifier_std=options.classifier_std,
+            )
+            for _ in range(options.parts)
+        )
 
-    def forward(self, features: Features) -> PartsOutput:
-        """Embedding and class scores of (B, parts, width)."""
-        parts = self.dropout(cast(Tensor, features.parts)).unbind(1)
+    def forward(self, feature: Tensor | Features) -> PartsOutput:
+        """Embedding and class scores of (B, parts, width), or of (B, width) as one part."""
+        parts = self.dropout(_parts_of(feature)).unbind(1)
         made = [block(part) for block, part in zip(self.blocks, parts, strict=True)]
-        return _join(features, torch.stack([each.embedding for each in made], 1), [each.logits for each in made])
+        return _join(feature, torch.stack([each.embedding for each in made], 1), [each.logits for each in made])
 
 
 class SharedHead(nn.Module):
@@ -145,24 +161,14 @@ class SharedHead(nn.Module):
             nn.init.normal_(classifier.weight, std=options.classifier_std)  # type: ignore[arg-type]
             nn.init.zeros_(classifier.bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Features) -> PartsOutput:
-        """Embedding and class scores of (B, parts, width)."""
-        with torch.autocast(features.whole.device.type, enabled=False):
-            column = self.dropout(cast(Tensor, features.parts)).transpose(1, 2)[..., None]  # (B, width, parts, 1)
+    def forward(self, feature: Tensor | Features) -> PartsOutput:
+        """Embedding and class scores of (B, parts, width), or of (B, width) as one part."""
+        parts = _parts_of(feature)
+        with torch.autocast(parts.device.type, enabled=False):
+            column = self.dropout(parts).transpose(1, 2)[..., None]  # (B, width, parts, 1)
             reduced = self.norm(self.reduce(column)).squeeze(3).transpose(1, 2)
             seen = reduced.relu().unbind(1)
-            return _join(features, reduced, [score(part) for score, part in zip(self.classifiers, seen, strict=True)])
-
-
-def build_block(width: int, num_ids: int, options: Options) -> ClassBlock:
-    """One reduction, norm and classifier."""
-    return ClassBlock(
-        width,
-        num_ids,
-        embedding_width=options.part_width,
-        dropout=options.dropout,
-        classifier_std=options.classifier_std,
-    )
+            return _join(feature, reduced, [score(part) for score, part in zip(self.classifiers, seen, strict=True)])
 
 
 class Branch(BackboneBranch):
@@ -188,7 +194,7 @@ class Branch(BackboneBranch):
         return network, Maps(width)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Features:  # type: ignore[override]  # noqa: ARG002
-        """Parts, (B, parts, width), and their mean: the average of all places, whichever the pooling."""
+        """Parts, (B, parts, width), and their mean: the average of all places, unless two stripes share a row."""
         maps: Tensor = self.backbone(images)
         check_maps(maps, self.width)
         parts = pool_stripes(maps, self.options.parts) if self.part_classifier is None else self.part_classifier(maps)
@@ -196,16 +202,18 @@ class Branch(BackboneBranch):
 
     def build_head(self, num_ids: int) -> nn.Module:
         """A classifier for each part."""
-        kind = SeparateHead if self.options.reduction == "each" else SharedHead
-        return kind(self.width, num_ids, self.options)
+        return self._build(self.width, num_ids, self.options)
 
     def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
         """The head of one part, for a feature without any."""
-        return build_block(width, num_ids, self.options)
+        return self._build(width, num_ids, replace(self.options, parts=1))
+
+    def _build(self, width: int, num_ids: int, options: Options) -> nn.Module:
+        return (SeparateHead if options.reduction == "each" else SharedHead)(width, num_ids, options)
 
     def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
         """The sum of all classifiers' cross-entropies."""
-        scores = output.logits.reshape(-1, *output.logits.shape[-2:])  # (G, B, num_ids)
+        scores = output.logits  # (parts, B, num_ids)
         labels = batch.labels.repeat(len(scores))
         return {"id": len(scores) * functional.cross_entropy(scores.flatten(0, 1), labels)}
 

@@ -351,18 +351,20 @@ def build_idf(**options: object) -> nn.Module:
     return build_method("idf", extractor | {"curve_width": 4, "normalisation": "imagenet"} | options, NUM_IDS)
 
 
-def test_idf_takes_it_as_its_extractor_and_fuses_the_averages_of_both_maps() -> None:
-    method, batch = build_idf().train(), make_batch()
+@pytest.mark.parametrize("form", FORMS)
+def test_idf_takes_it_as_its_extractor_and_fuses_the_averages_of_both_maps(form: dict[str, str]) -> None:
+    method, batch = build_idf(extractor_options=pcb.SMALL | {"parts": PARTS} | form).train(), make_batch()
+    assert type(method.heads["f"]) is type(method.heads["e"])
     output = run(method, batch)
     assert output.joined.shape == (6, 2 * WIDTH)
     assert {name: tuple(made.logits.shape) for name, made in output.heads.items()} == {
         "e": (PARTS, 6, NUM_IDS),
         "v": (PARTS, 6, NUM_IDS),
-        "f": (6, NUM_IDS),
+        "f": (1, 6, NUM_IDS),
     }
     losses = method.losses(output, batch)
     assert {"id_enhanced", "id_night", "id_fused", "reconstruction", "distillation", "exposure"} <= losses.keys()
-    expected = functional.cross_entropy(output.heads["f"].logits, batch.labels)
+    expected = functional.cross_entropy(output.heads["f"].logits[0], batch.labels)
     torch.testing.assert_close(losses["id_fused"], expected)
     torch.stack(list(losses.values())).sum().backward()
     assert all(torch.isfinite(weights.grad).all() for weights in method.parameters() if weights.requires_grad)
@@ -374,7 +376,7 @@ def test_the_fused_head_teaches_the_mean_of_the_parts_classifiers() -> None:
         for classifier in (module for name, module in head.named_modules() if name.endswith("classifier")):
             nn.init.normal_(classifier.weight)
     output = run(method, batch)
-    teacher = output.heads["f"].logits
+    (teacher,) = output.heads["f"].logits
     students = [output.heads[name].logits.mean(0) for name in ("e", "v")]
     expected = 0.1 * sum(distillation(student, teacher) for student in students)
     assert expected > 0.001
