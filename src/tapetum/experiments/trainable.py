@@ -21,6 +21,7 @@ LABELS = {
     "agw_visible_synth": "AGW",
     "abd_net_synth": "ABD-Net",
     "transreid_synth": "TransReID",
+    "pcb_synth": "PCB",
     "mb_mb_synth": "MB+MB",
     "ieb_synth": "IEB",
     "mb_ieb_synth": "MB+IEB",
@@ -28,6 +29,7 @@ LABELS = {
     "idf_bnneck_synth": "IDF + BNNeck",
     "idf_bot_synth": "IDF + BoT",
     "idf_abd_net_synth": "IDF + ABD-Net",
+    "idf_pcb_synth": "IDF + PCB",
     "idf_synth": "IDF",
     "two_stream_synth": "two-stream",
     "agw_synth": "AGW",
@@ -108,9 +110,12 @@ def _find_recipe(name: str, layout: str) -> str:
 
 def _reason_against(recipe: str) -> str:
     """Why a demo cannot train a recipe of its scene; empty where it can."""
-    method = load_recipe(recipe).method
+    content = load_recipe(recipe)
+    method = content.method
     if method.name in BRIGHTENERS:
         return "brightens pictures and finds nobody"
+    if content.init.weights != "random":
+        return f"is a second stage, which goes on from {content.init.weights}; train it with `tapetum train {recipe}`"
     if method.options.get("enhancer_weights"):
         return "needs a network that is trained first, as `tapetum reproduce table3 --data synth` does"
     return ""

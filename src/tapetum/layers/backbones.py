@@ -188,13 +188,22 @@ def pool_average(maps: Tensor, width: int) -> Tensor:
         maps: (B, C, h, w).
         width: C as promised by `build_backbone`.
     Raises:
+        RecipeError: as of `check_maps`.
+    """
+    check_maps(maps, width)
+    return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
+
+
+def check_maps(maps: Tensor, width: int) -> None:
+    """Complain unless a backbone gives feature maps of a width.
+
+    Raises:
         RecipeError: the backbone does not give such maps (token networks, channels-last networks).
     """
     if maps.ndim != 4 or maps.shape[1] != width:
         raise RecipeError(
             f"backbone output {tuple(maps.shape)} is no map of {width} channels; choose a convolutional backbone"
         )
-    return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
 
 
 def load_backbone(network: nn.Module, name: str, source: str) -> None:

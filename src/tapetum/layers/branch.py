@@ -35,7 +35,8 @@ class HeadOutput:
     Attributes:
         feature: (B, width) float32, as it came in; of several parts, the whole.
         embedding: (B, D) float32, for search; not of unit length.
-        logits: (B, num_ids) float32 class scores, or (G, B, num_ids) of G classifiers, the one of the whole first.
+        logits: (B, num_ids) float32 class scores, or (G, B, num_ids) of G classifiers, the one of the whole first where
+            there is one.
         parts: (B, P, width of a part) features of the parts; None where there are none.
         maps: as in `Features`.
     """
@@ -48,7 +49,7 @@ class HeadOutput:
 
     @property
     def first_logits(self) -> Tensor:
-        """(B, num_ids) class scores of the first classifier."""
+        """(B, num_ids) class scores of the whole picture: those of the first classifier."""
         return self.logits if self.logits.ndim == 2 else self.logits[0]
 
 

@@ -1,7 +1,8 @@
-"""Generalised-mean pooling: between the average of a map and its largest value."""
+"""Pooling of maps: the generalised mean, between their average and their largest value; and horizontal stripes."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 EPS = 1e-12  # under the root: the gradient of an all-zero channel is finite
 LOWEST = 1e-6  # of a value whose power is learned: its logarithm is part of the gradient
@@ -39,3 +40,18 @@ class GeM(nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             values = maps if maps.dtype == torch.float64 else maps.float()
             return values.clamp(min=LOWEST).pow(self.power).mean((2, 3)).pow(1 / self.power)
+
+
+def pool_stripes(maps: Tensor, stripes: int) -> Tensor:
+    """The average of each horizontal stripe, accumulated and given in float32 (or better, as the map comes).
+
+    Stripe s of S covers the rows from floor(s h / S) up to ceil((s + 1) h / S): neighbours share a row where S does
+    not divide the height.
+
+    Args:
+        maps: (B, C, h, w).
+    Returns:
+        (B, stripes, C), the uppermost first.
+    """
+    rows = maps.mean(3, dtype=torch.promote_types(maps.dtype, torch.float32))
+    return functional.adaptive_avg_pool1d(rows, stripes).transpose(1, 2)

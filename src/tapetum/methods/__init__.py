@@ -67,9 +67,13 @@ def views_of(name: str) -> tuple[int, int]:
     return visible, infrared
 
 
-def training_only(name: str) -> frozenset[str]:
-    """Parts of a network that only a training needs (``TRAINING_ONLY`` in the file): words of tensors' names."""
-    return frozenset(getattr(find_method(name)[0], "TRAINING_ONLY", ()))
+def absent_at_start(name: str) -> frozenset[str]:
+    """Parts of a network that a training may begin without: words of tensors' names.
+
+    They are what only a training needs (``TRAINING_ONLY`` in the file), and what a later stage adds (``LATER_STAGE``).
+    """
+    module = find_method(name)[0]
+    return frozenset((*getattr(module, "TRAINING_ONLY", ()), *getattr(module, "LATER_STAGE", ())))
 
 
 def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:

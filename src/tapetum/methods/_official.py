@@ -14,6 +14,8 @@ from tapetum.layers.weights import check_tensors
 
 Renaming = tuple[tuple[str, str], ...]  # (our prefix, their prefix), the first that fits counts
 Tensors = Mapping[str, Tensor]
+NO_SCORES: Mapping[str, Any] = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # of the visible-infrared releases
+STEPS = "num_batches_tracked"
 
 
 class Converted(NamedTuple):
@@ -45,8 +47,8 @@ class OfficialFormat:
         left_out: prefixes of tensors of ours that such files do not hold.
         released: options of which the layout holds one value only, their default.
         settle: where released files differ in names: a file's tensors -> the same under the names that are written.
-        scores: what its files keep beside the tensors and the epoch; only where these are under a key.
         variant: of the options, what a message about a tensor that does not fit adds.
+        scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros.
     """
 
     layout: str
@@ -63,8 +65,8 @@ class OfficialFormat:
     left_out: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
     settle: Callable[[Tensors], Tensors] = lambda state: state
-    scores: tuple[str, ...] = ("cmc", "mAP", "mINP")
     variant: Callable[[Any], str] = lambda _: ""
+    scores: Mapping[str, Any] = field(default_factory=lambda: NO_SCORES)
 
     def read(self, state: Tensors) -> Converted:
         """Its tensors, whose names may begin with "module.", in our terms.
@@ -78,6 +80,8 @@ class OfficialFormat:
         with torch.device("meta"):
             expected = self.network(options, TrainingFacts(**facts)).state_dict()
         theirs = to_theirs(expected, self.renaming(options))
+        if not any(name.endswith(STEPS) for name in state):  # files of PyTorch before 0.4.1 count no steps
+            state = {**state, **{name: torch.zeros((), dtype=torch.int64) for name in theirs if name.endswith(STEPS)}}
         unused = self.unused(options, theirs)
         beside = unused if self.needs_unused else unused.keys() & state.keys()
         try:

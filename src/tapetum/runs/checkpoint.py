@@ -190,19 +190,19 @@ def load_checkpoint(
     return Checkpoint(path=path, network=network.to(device).eval(), header=header)
 
 
-def start_from(network: nn.Module, begun: Checkpoint, training_only: frozenset[str]) -> None:
+def start_from(network: nn.Module, begun: Checkpoint, absent_at_start: frozenset[str]) -> None:
     """Put a checkpoint's weights into a network that is to be trained on.
 
-    What only a training needs, such as centres of classes, is not in every checkpoint, or for other cameras: it begins
-    anew there.
+    What only a training needs, such as centres of classes, is not in every checkpoint, or for other cameras, and an
+    earlier stage has no parts that a later one adds: these begin anew.
 
     Args:
-        training_only: words of the names of tensors that only a training needs.
+        absent_at_start: words of the names of such tensors.
     """
     own, found = network.state_dict(), begun.network.state_dict()
 
     def is_needed(name: str) -> bool:
-        return training_only.isdisjoint(name.split("."))
+        return absent_at_start.isdisjoint(name.split("."))
 
     anew = {name: value for name, value in own.items() if not is_needed(name)}
     known = {name: value for name, value in found.items() if name in anew and value.shape == anew[name].shape}

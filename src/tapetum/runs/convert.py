@@ -16,13 +16,6 @@ from tapetum.methods import build_method, build_options, convert_from, convert_t
 from tapetum.runs.checkpoint import Header, fill, load_checkpoint, save_checkpoint
 from tapetum.runs.recipe import DataSection, check_recipe, load_recipe, override_recipe
 
-NO_SCORES = {
-    "cmc": torch.zeros(20),
-    "mAP": 0.0,
-    "mINP": 0.0,
-    "rank1": 0.0,
-}  # what releases keep beside a network, and print
-
 
 def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequence[str] = ()) -> Header:
     """Turn a checkpoint of released code into one of ours; it gives the same features.
@@ -98,9 +91,8 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
         raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
     form = official_formats()[layout]
-    scores = {name: NO_SCORES[name] for name in form.scores}
     make_folder(target.parent)
     packed = io.BytesIO()
     epoch = checkpoint.header.epoch
-    torch.save({form.key: plain, **scores, "epoch": epoch} if form.key else plain, packed)
+    torch.save({form.key: plain, **form.scores, "epoch": epoch} if form.key else plain, packed)
     write_bytes(target, packed.getvalue())

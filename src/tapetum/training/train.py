@@ -33,7 +33,7 @@ from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import class_labels, drop_unpaired, modality_values
 from tapetum.data.sampler import build_sampler
 from tapetum.inference.precision import Precision, choose_device, resolve_precision
-from tapetum.methods import build_method, training_only
+from tapetum.methods import absent_at_start, build_method
 from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint, load_checkpoint, read_header, start_from
 from tapetum.runs.history import read_history
 from tapetum.runs.progress import Reporter, Silence
@@ -221,7 +221,7 @@ def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) ->
         if begun.header.recipe:
             own = check_recipe(begun.header.recipe, f"in {begun.path}")
             check_division(dataset, own.data, begun.path, recipe.data)
-        start_from(network, begun, training_only(recipe.method.name))
+        start_from(network, begun, absent_at_start(recipe.method.name))
     else:  # "none" leaves backbones as they are and fills what a method's own options name
         method.load_pretrained("none" if recipe.init.weights == "random" else recipe.init.weights)
     if recipe.training.channels_last:

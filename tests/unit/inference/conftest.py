@@ -19,6 +19,7 @@ TINY = {
     "agw": ("agw_market1501", {"backbone": "test_resnet", "last_stride": 2}),
     "two_stream": ("two_stream_llcm", {"backbone": "test_resnet", "last_stride": 2}),
     "agw_vi": ("agw_llcm", {"backbone": "test_resnet", "last_stride": 2}),
+    "pcb": ("pcb_night600", {"backbone": "test_resnet", "last_stride": 2, "part_width": 16}),
     "transreid": ("transreid_night600", {"backbone": "test_vit", "drop_path": 0.0}),
     "deen": ("deen_llcm", {"backbone": "test_resnet", "last_stride": 2, "illumination": "branch", "curve_width": 4}),
 }

@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
+from torch.nn import functional
 
-from tapetum.layers.pooling import GeM, pool_gem
+from tapetum.layers.pooling import GeM, pool_gem, pool_stripes
 
 
 def test_generalised_mean_pooling_equals_the_original(golden, assert_matches):
@@ -81,3 +84,23 @@ def test_under_autocast_the_learned_mean_is_taken_in_float32(rng):
     with torch.autocast("cpu", torch.bfloat16):
         inside = pool(maps)
     assert torch.equal(inside, pool(maps))
+
+
+@pytest.mark.parametrize(("height", "stripes"), [(24, 6), (8, 6), (2, 6), (7, 3), (5, 1)])
+def test_stripes_equal_a_slow_loop_and_torchs_adaptive_pooling(height, stripes, rng):
+    maps = torch.rand(2, 3, height, 4, generator=rng, dtype=torch.float64)
+    found = pool_stripes(maps, stripes)
+    assert found.shape == (2, stripes, 3)
+    for stripe in range(stripes):
+        first, last = stripe * height // stripes, math.ceil((stripe + 1) * height / stripes)
+        for picture in range(2):
+            for channel in range(3):
+                places = maps[picture, channel, first:last].flatten().tolist()
+                expected = sum(places) / len(places)
+                assert float(found[picture, stripe, channel]) == pytest.approx(expected, rel=1e-12)
+    torch.testing.assert_close(found.transpose(1, 2), functional.adaptive_avg_pool2d(maps, (stripes, 1)).squeeze(3))
+
+
+def test_stripes_of_a_bfloat16_map_are_averaged_in_float32(rng):
+    maps = torch.rand(2, 3, 12, 8, generator=rng).bfloat16()
+    assert torch.equal(pool_stripes(maps, 6), pool_stripes(maps.float(), 6))
