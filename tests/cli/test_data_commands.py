@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from tapetum.cli.data import app
 from tapetum.core.errors import DataError, MethodError, OutputError, RecipeError
 from tapetum.data.datasets import folder, night600
 from tapetum.data.image_io import read_picture
+from tapetum.layers.attention_unet import AttentionUNet
 from tapetum.runs.recipe import Recipe
 from tapetum.training.train import train
 
@@ -125,6 +127,20 @@ def test_a_run_that_brightens_is_an_enhancer_and_one_that_does_not_is_told_so(
     assert isinstance(error, MethodError)
     assert "ide brightens no pictures; give a run of zero_dce or idf, or one of ada_gamma" in str(error)
     assert not (tmp_path / "other").exists()
+
+
+def test_enlighten_gan_brightens_a_data_set_by_the_release_s_file(tmp_path: Path) -> None:
+    folder.write_miniature(tmp_path / "night", np.random.default_rng(0))
+    words = ("enhance", tmp_path / "night", tmp_path / "bright", "--with", "enlighten_gan")
+    assert "its weights are not named; write --set weights=FILE" in str(run(*words).exception)
+    assert not (tmp_path / "bright").exists()
+    torch.manual_seed(0)
+    state = {f"module.{name}": value for name, value in AttentionUNet().state_dict().items()}
+    torch.save(state, tmp_path / "200_net_G_A.pth")
+    words = (*words, "--set", f"weights={tmp_path / '200_net_G_A.pth'}")
+    assert "30 pictures brightened, 0 there before" in ran(*words)
+    assert "0 pictures brightened, 30 there before" in ran(*words)
+    ran("check", "folder", tmp_path / "bright")
 
 
 def test_unknown_darkening_is_answered_with_the_known_ones(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tapetum.core.discovery import list_names
 from tapetum.core.errors import CheckpointError, DataError, MethodError, RecipeError
 from tapetum.core.method import TrainingFacts
 from tapetum.enhancers import ada_gamma, build_enhancer
+from tapetum.layers.attention_unet import AttentionUNet
 from tapetum.methods import zero_dce
 
 PLAIN = ("ada_gamma", "clahe")
@@ -93,6 +94,29 @@ def test_weights_of_zero_dce_give_the_method_s_own_pictures_and_are_named_by_the
     assert build_enhancer("zero_dce", {"weights": str(file)})[1] != facts
 
 
+def test_weights_of_enlighten_gan_as_released_give_its_network_s_pictures_of_any_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = AttentionUNet().eval()
+    network.conv10.weight.data *= 50  # fresh weights change hardly anything
+    file = tmp_path / "200_net_G_A.pth"
+    torch.save({f"module.{name}": value for name, value in network.state_dict().items()}, file)
+    picture = picture_of(0, 80)[:, :11]
+    images = torch.from_numpy(picture / np.float32(255)).permute(2, 0, 1)[None]
+    made = []
+    for options in ({}, {"align_corners": True}, {"largest_width": 10}):
+        enhance, facts = build_enhancer("enlighten_gan", {"weights": str(file), **options})
+        for name, value in ({"align_corners": False, "largest_width": 2200} | options).items():
+            assert facts[name] == value
+            setattr(network, name, value)
+        with torch.inference_mode():
+            expected = network.enhance(images)
+        found = enhance(picture)
+        assert np.abs(found.astype(float) - 255 * expected[0].permute(1, 2, 0).numpy()).max() <= 0.51
+        made.append(found)
+    assert not np.array_equal(made[0], made[1])
+    assert not np.array_equal(made[0], made[2])
+
+
 def test_a_mistake_names_the_enhancer_and_the_remedy(tmp_path: Path) -> None:
     for name, options, kind, message in (
         ("ada_gama", {}, RecipeError, "did you mean ada_gamma"),
@@ -100,6 +124,9 @@ def test_a_mistake_names_the_enhancer_and_the_remedy(tmp_path: Path) -> None:
         ("ada_gamma", {"tau": 0}, RecipeError, "enhancer ada_gamma.tau"),
         ("zero_dce", {}, CheckpointError, "its weights are not named; write --set weights=FILE"),
         ("zero_dce", {"weights": "gone.pth"}, CheckpointError, "gone.pth is no file"),
+        ("enlighten_gan", {}, CheckpointError, "its weights are not named; write --set weights=FILE"),
+        ("enlighten_gan", {"weights": "gone.pth"}, CheckpointError, "gone.pth is no file"),
+        ("enlighten_gan", {"largest_width": 0}, RecipeError, "enhancer enlighten_gan.largest_width"),
         (str(tmp_path), {}, CheckpointError, "checkpoint"),
         (str(tmp_path), {"tau": 3}, RecipeError, "a run brings its own settings; leave out tau"),
     ):
@@ -154,4 +181,4 @@ def test_a_file_without_a_part_is_told_which(stranger: Callable[[str], str], tmp
 
 
 def test_every_enhancer_is_tested_here() -> None:
-    assert sorted([*PLAIN, "zero_dce"]) == list_names("tapetum.enhancers")
+    assert sorted([*PLAIN, "enlighten_gan", "zero_dce"]) == list_names("tapetum.enhancers")
