@@ -110,7 +110,7 @@ class StrongBranch(nn.Module):
         Args:
             source: "imagenet", "package", "none" or a weights file.
         """
-        load_backbone(self.backbone, self.options.backbone, source)
+        load_backbone(self.backbone, self.options.backbone, source, for_distances=True)
 
 
 def _leave_out_stem_relu(network: nn.Module, name: str) -> None:
