@@ -30,7 +30,7 @@ SEPARABLE = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_c
 ENDS = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
 CLASSIFIER = "_fc."
 LAST_NORM = "bn2."
-# The margins and limits of losses on distances are made for the pooled features of a ResNet, 5 to 13 apart at the start.
+# The margins and limits of losses on distances are made for the pooled features of a ResNet, at random 5 to 13 apart.
 # These networks' are 18 to 43 apart, alike within and between people, and the fastest way down is then to draw all
 # pictures to one point, in which what was trained is lost.
 DISTANCE_SCALE = 0.1
