@@ -18,9 +18,6 @@ PACKAGE = "package"
 # The first demo's recipes have it or less. The second's 0.004 are for networks from scratch; that trained ones want
 # less there too is an assumption.
 LARGEST_LR = 0.001
-# On the square in CAJ's triplets, which is cut at 88 and beyond teaches nothing. Features of the package's network lie
-# far apart: at the start the differences are 37 to 50 (ResNet-18 from scratch: 6 to 13), so that all squares are cut.
-TRIPLET_GAMMA = 0.03
 
 
 def decide_scratch(asked: bool, out: Path) -> bool:
@@ -46,11 +43,9 @@ def start_overrides(recipe: str, *, scratch: bool) -> list[str]:
     prefix, settings = _backbone_options(plain)
     # The release's stem has no ReLU; an EfficientNet has an activation of its own there, which it was trained with.
     stem = [f"{prefix}stem_relu=true"] if hasattr(settings, "stem_relu") else []
-    gamma = [f"{prefix}triplet_gamma={TRIPLET_GAMMA}"] if hasattr(settings, "triplet_gamma") else []
     return [
         f"{prefix}backbone={PRETRAINED}",
         *stem,
-        *gamma,
         "method.normalisation=half",
         f"init.weights={PACKAGE}",
         f"optimiser.lr={min(plain.optimiser.lr, LARGEST_LR)}",

@@ -206,7 +206,7 @@ def check_maps(maps: Tensor, width: int) -> None:
         )
 
 
-def load_backbone(network: nn.Module, name: str, source: str) -> None:
+def load_backbone(network: nn.Module, name: str, source: str, *, for_distances: bool = False) -> None:
     """Fill a backbone with trained weights; it never stays random unnoticed.
 
     Position embeddings that were trained for another grid are resized.
@@ -216,13 +216,15 @@ def load_backbone(network: nn.Module, name: str, source: str) -> None:
         source: "imagenet" (through timm: for ResNets exactly torchvision's V1 weights), "package" (an installed
             package of weights, see `tapetum.layers.weight_packages`), "none" (leave as it is), or a safetensors or .pth
             file with this backbone's tensor names, with or without the ImageNet classifier.
+        for_distances: losses will compare distances between its pooled features, to which "package" then fits them;
+            other sources are as they are.
     Raises:
         CheckpointError: the weights cannot be had, or do not fit.
     """
     if source == "none":
         return
     if source == "package":
-        network.load_state_dict(read_package(name, network))
+        network.load_state_dict(read_package(name, network, for_distances=for_distances))
         return
     is_hub = source == "imagenet"
     place = f"weights {source} for backbone {name}"

@@ -89,7 +89,7 @@ class TwoStream(nn.Module):
         if source == "none":
             return
         network = self._build()
-        load_backbone(network, self.backbone, source)
+        load_backbone(network, self.backbone, source, for_distances=True)
         filled, stages, _ = divide_backbone(network, self.backbone)
         for stem in self.stems:
             stem.load_state_dict(filled.state_dict())

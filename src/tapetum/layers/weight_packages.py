@@ -29,6 +29,11 @@ EXPANDING = {
 SEPARABLE = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
 ENDS = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
 CLASSIFIER = "_fc."
+LAST_NORM = "bn2."
+# The margins and limits of losses on distances are made for the pooled features of a ResNet, at random 5 to 13 apart.
+# These networks' are 18 to 43 apart, alike within and between people, and the fastest way down is then to draw all
+# pictures to one point, in which what was trained is lost.
+DISTANCE_SCALE = 0.1
 
 
 def is_installed(backbone: str) -> bool:
@@ -61,11 +66,13 @@ def find_weights(backbone: str) -> Path:
     return Path(str(files[0].locate()))
 
 
-def read_package(backbone: str, network: nn.Module) -> dict[str, Tensor]:
+def read_package(backbone: str, network: nn.Module, *, for_distances: bool = False) -> dict[str, Tensor]:
     """The tensors of a backbone's package under timm's names.
 
     Args:
         network: with or without its classifier.
+        for_distances: scale the last norm by `DISTANCE_SCALE`, and with it all features, which keep their directions
+            (but where its ReLU6 cut them off): for losses on distances between pooled features.
     Raises:
         CheckpointError: the package is not there, or its tensors are not those of this network.
     """
@@ -77,7 +84,10 @@ def read_package(backbone: str, network: nn.Module) -> dict[str, Tensor]:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(CLASSIFIER)}
     renamed = {theirs: expected[ours] for ours, theirs in names.items()}
     check_tensors(tensors, renamed, f"{path.name} of {PACKAGES[backbone]}")
-    return {ours: tensors[theirs] for ours, theirs in names.items()}
+    state = {ours: tensors[theirs] for ours, theirs in names.items()}
+    if for_distances:
+        state |= {LAST_NORM + part: DISTANCE_SCALE * state[LAST_NORM + part] for part in ("weight", "bias")}
+    return state
 
 
 def package_names(expected: Mapping[str, Tensor]) -> dict[str, str]:

@@ -26,6 +26,11 @@ class BackboneBranch(nn.Module):
         self.backbone, self.gives = self.build_backbone(facts)
         self.width = self.gives.width
 
+    @property
+    def compares_distances(self) -> bool:
+        """Whether losses compare distances between the pooled features themselves."""
+        return False
+
     def build_backbone(self, facts: TrainingFacts) -> tuple[nn.Module, Maps | Tokens]:
         """The network, and what it gives."""
         options = self.options
@@ -51,7 +56,7 @@ class BackboneBranch(nn.Module):
 
     def load_pretrained(self, source: str) -> None:
         """Fill the backbone."""
-        load_backbone(self.backbone, self.options.backbone, source)
+        load_backbone(self.backbone, self.options.backbone, source, for_distances=self.compares_distances)
 
 
 class SingleBranch(nn.Module):

@@ -69,6 +69,11 @@ class StrongBranch(BackboneBranch):
                 )
             self.backbone.register_module("act1", nn.Identity())
 
+    @property
+    def compares_distances(self) -> bool:
+        """Triplets and centres do."""
+        return True
+
     def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
         """The neck and classifier for features of a width."""
         return CentredNeck(width, num_ids) if self.options.centre_weight else BNNeck(width, num_ids)

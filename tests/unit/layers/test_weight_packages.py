@@ -15,7 +15,14 @@ from torch.nn import functional
 from tapetum.core.errors import CheckpointError
 from tapetum.layers.backbones import build_backbone, load_backbone
 from tapetum.layers.two_stream import TwoStream
-from tapetum.layers.weight_packages import PACKAGES, find_weights, is_installed, package_names, read_package
+from tapetum.layers.weight_packages import (
+    DISTANCE_SCALE,
+    PACKAGES,
+    find_weights,
+    is_installed,
+    package_names,
+    read_package,
+)
 from tapetum.layers.weights import read_state
 from tapetum.methods import build_method
 
@@ -99,6 +106,34 @@ def test_every_family_starts_from_the_package_and_both_streams_alike() -> None:
         assert torch.equal(found[f"stems.{modality}.0.weight"], expected["conv_stem.weight"])
     assert torch.equal(found["stages.0.0.conv_dw.weight"], expected["blocks.0.0.conv_dw.weight"])
     assert torch.equal(found["stages.3.5.0.weight"], expected["conv_head.weight"])
+
+
+@needs_lite0
+@pytest.mark.parametrize("name", ["bot", "agw", "two_stream", "agw_vi", "caj", "mclnet", "deen"])
+def test_what_losses_on_distances_compare_starts_no_farther_apart_than_a_resnets_features(name: str) -> None:
+    stem = {"stem_relu": True} if name in ("bot", "agw") else {}
+    torch.manual_seed(0)
+    network = build_method(name, {"backbone": LITE0, "normalisation": "half", **stem}, 3, camids=(1, 2))
+    network.load_pretrained("package")
+    pictures = functional.interpolate(photographs(224), (96, 48)) / 2 + 0.5
+    pictures = torch.cat([pictures, pictures.flip(2), pictures.flip(1), 1 - pictures])
+    modalities = torch.tensor([0, 1]).repeat(4)
+    with torch.no_grad():
+        made = network.train()(pictures, modalities, modalities + 1)
+    features = made.features[0] if name == "deen" else made.feature
+    distances = torch.pdist(features)
+    assert 1 < distances.mean() < 5, distances.mean()  # as they come they are ten times as far apart
+
+
+@needs_lite0
+def test_features_fitted_to_losses_on_distances_are_a_fraction_of_the_plain_ones_before_relu6_cuts_those_off() -> None:
+    networks = [build_backbone(LITE0)[0].eval() for _ in range(2)]
+    for network, for_distances in zip(networks, (False, True), strict=True):
+        load_backbone(network, LITE0, "package", for_distances=for_distances)
+    with torch.no_grad():
+        plain, fitted = (network(photographs(224)) for network in networks)
+    assert plain.max() == 6
+    assert torch.allclose((fitted / DISTANCE_SCALE).clamp(max=6), plain, atol=1e-4)
 
 
 @needs_lite0
