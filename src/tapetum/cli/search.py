@@ -357,7 +357,7 @@ def _search_pictures(
     rule = None
     if known is not None:
         sizes = count_modalities(searched)
-        rule = build_match_rule(known, sizes, asked=[modality], rate=false_alarms, prior=prior)
+        rule = build_match_rule(known, sizes, modalities=[modality], rate=false_alarms, prior=prior)
         typer.echo(f"match from {rule.words}; probabilities assume {100 * rule.prior:g} % before looking")
     pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
     answers = search_pictures(embedder, pictures, searched, k, modality=modality)
