@@ -84,7 +84,7 @@ def darken_dataset(
         )
 
     kinds = {"written": 0, "existing": 0, "copied": 0, "skipped": 0}
-    skipped = []
+    messages = []
     with locked(target / ".lock", f"darken: {dst} is in use by another run"):
         _mark_begun(target, facts)
         for folder in sorted({path.parent.relative_to(source) for path in files}):
@@ -93,9 +93,9 @@ def darken_dataset(
         for kind, message in report(outcomes, len(files), progress, every=64):
             kinds[kind] += 1
             if kind == "skipped":
-                skipped.append(message)
+                messages.append(message)
         _write_marker(target, {**facts, "complete": True})
-    return DarkenResult(kinds["written"], kinds["existing"], kinds["copied"], tuple(skipped))
+    return DarkenResult(kinds["written"], kinds["existing"], kinds["copied"], tuple(messages))
 
 
 _Change = Callable[[Picture, str], tuple[Picture, int]]  # picture and content digest -> picture and JPEG quality
@@ -143,11 +143,11 @@ def _mark_begun(target: Path, facts: dict[str, object]) -> None:
     marker = target / MARKER
     if marker.is_file():
         try:
-            found = json.loads(marker.read_text(encoding="utf-8"))
+            content = json.loads(marker.read_text(encoding="utf-8"))
         except ValueError:
-            found = {}
+            content = {}
         for name, what in (("settings", "with other settings"), ("source", "from other pictures")):
-            if found.get(name) != json.loads(json.dumps(facts[name])):
+            if content.get(name) != json.loads(json.dumps(facts[name])):
                 raise OutputError(f"darken: {target} was begun {what} (see {MARKER}); choose another folder")
     _write_marker(target, {**facts, "complete": False})
 
