@@ -190,7 +190,7 @@ def load_checkpoint(
     return Checkpoint(path=path, network=network.to(device).eval(), header=header)
 
 
-def start_from(network: nn.Module, begun: Checkpoint, training_only: frozenset[str]) -> None:
+def start_from(network: nn.Module, start: Checkpoint, training_only: frozenset[str]) -> None:
     """Put a checkpoint's weights into a network that is to be trained on.
 
     What only a training needs, such as centres of classes, is not in every checkpoint, or for other cameras: it begins
@@ -199,14 +199,14 @@ def start_from(network: nn.Module, begun: Checkpoint, training_only: frozenset[s
     Args:
         training_only: words of the names of tensors that only a training needs.
     """
-    own, found = network.state_dict(), begun.network.state_dict()
+    own, weights = network.state_dict(), start.network.state_dict()
 
     def is_needed(name: str) -> bool:
         return training_only.isdisjoint(name.split("."))
 
     anew = {name: value for name, value in own.items() if not is_needed(name)}
-    known = {name: value for name, value in found.items() if name in anew and value.shape == anew[name].shape}
-    fill(network, {name: value for name, value in found.items() if is_needed(name)} | anew | known, begun.path)
+    known = {name: value for name, value in weights.items() if name in anew and value.shape == anew[name].shape}
+    fill(network, {name: value for name, value in weights.items() if is_needed(name)} | anew | known, start.path)
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
