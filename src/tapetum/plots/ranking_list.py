@@ -77,8 +77,8 @@ def describe_ranks(truth: Sequence[bool]) -> str:
     ranks = [str(rank) for rank, is_right in enumerate(truth, 1) if is_right]
     if not ranks:
         return f"none of {len(truth)} answers is right"
-    listed = ranks[0] if len(ranks) == 1 else f"{', '.join(ranks[:-1])} and {ranks[-1]}"
-    return f"right at rank{'s' if len(ranks) > 1 else ''} {listed} of {len(truth)}"
+    text = ranks[0] if len(ranks) == 1 else f"{', '.join(ranks[:-1])} and {ranks[-1]}"
+    return f"right at rank{'s' if len(ranks) > 1 else ''} {text} of {len(truth)}"
 
 
 def _brightened(picture: Picture, exponent: float) -> Picture:
