@@ -75,8 +75,7 @@ def command(
 
     build_detector(detector)  # a wrong one is an error now, not at the first job
     with open_gallery(gallery, folder=folder) as store:
-        place = service_folder(store, folder)
-        address.check(bool(UserBook(place).users()), gallery)
+        address.check(bool(UserBook(service_folder(store, folder)).users()), gallery)
         embedder = open_gallery_model(store, model, precision=precision)
         with bind(address) as listening:
             if keep_days is not None:

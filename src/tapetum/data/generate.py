@@ -275,8 +275,7 @@ def _run_tasks(
         yield from ((name, task()) for name, task in tasks)
         return
     workers = min(workers, len(tasks))
-    context = _fresh_processes()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=_fresh_processes(), initializer=_begin_worker)
     try:
         with _interrupts_later():
             wait_for_all([pool.submit(_begin_worker) for _ in range(workers)])

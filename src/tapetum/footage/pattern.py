@@ -109,8 +109,7 @@ class PathPattern:
         """
         folder = path.parent.resolve()
         parts = [*folder.parts[1:], split_stem(path.name)][-self._depth :]
-        tail = "/".join(parts)
-        match = self._expression.fullmatch(tail)
+        match = self._expression.fullmatch("/".join(parts))
         if match is None:
             raise DataError(f"{path}: does not fit the path pattern {self.text!r}; correct it, or index this one alone")
         values = {name: value for name, value in match.groupdict().items() if name != "sign"}

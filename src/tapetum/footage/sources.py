@@ -253,7 +253,6 @@ def _source_of(
     options: SourceOptions,
     pictures: tuple[LoosePicture, ...] = (),
 ) -> Source:
-    """One camera's."""
     camera, doubts = facts.camera, (*facts.camera_doubts, *time.doubts)
     begin = time.seconds, time.origin
     return Source(kind, str(path), path, camera.camera, *begin, options, pictures, (camera,), doubts, time.zone_written)

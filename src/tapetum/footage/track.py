@@ -120,8 +120,7 @@ class Tracker:
         expected, expected_fits = self._compare(last + np.concatenate([shifts, shifts], 1), detections)
         stayed, stayed_fits = self._compare(last, detections)  # a box that fell apart gives a wild velocity
         worth = np.maximum(expected, _STAYED_WEIGHT * stayed)
-        fits = expected_fits | stayed_fits
-        return assign_best(worth, fits)
+        return assign_best(worth, expected_fits | stayed_fits)
 
     def _compare(
         self, boxes: NDArray[np.float64], detections: Detections

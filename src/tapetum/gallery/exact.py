@@ -355,16 +355,16 @@ def rounding_margin(dimension: int) -> float:
 def _multiply(pieces: Sequence[Sequence[_Piece]], queries: Tensor) -> Iterator[Real]:
     """(n, Nq) similarities to the vectors of some pieces, which are taken together."""
     if len(queries) > 1:
-        yield from ((torch.from_numpy(_vectors(joined)) @ queries.T).numpy() for joined in pieces)
+        yield from ((torch.from_numpy(_vectors(group)) @ queries.T).numpy() for group in pieces)
         return
     # The libraries' product with one vector takes twice as long as row by row, and their threads wait for each other
     # at every step: on a machine that is also indexing, that is most of the time.
     query = queries[0].numpy()
 
-    def multiply(joined: Sequence[_Piece]) -> Real:
-        return np.asarray(np.vecdot(_vectors(joined), query)[:, None])
+    def multiply(group: Sequence[_Piece]) -> Real:
+        return np.asarray(np.vecdot(_vectors(group), query)[:, None])
 
-    if sum(len(piece.rows) for joined in pieces for piece in joined) < ALONE_BELOW:
+    if sum(len(piece.rows) for group in pieces for piece in group) < ALONE_BELOW:
         yield from map(multiply, pieces)
         return
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

@@ -188,19 +188,19 @@ class MilvusStore(Store):
             limit = min(4 * limit, most)
         names = sorted({hit["id"] for answer in answers for hit in answer})
         vectors = {line["id"]: line["vector"] for line in self._get(names, ["id", "vector"])}
-        found = []
+        results = []
         for query, answer in zip(queries, answers, strict=True):
             hits = [hit for hit in answer if hit["id"] in vectors]  # the others were deleted meanwhile
             matrix = np.array([vectors[hit["id"]] for hit in hits], dtype=np.float32).reshape(len(hits), len(query))
             values = row_products(torch.from_numpy(matrix), query.expand(len(hits), -1)).clamp_(-1, 1).tolist()
             best = sorted(zip(values, hits, strict=True), key=lambda pair: (-pair[0], pair[1]["id"]))[:k]
-            found.append(
+            results.append(
                 tuple(
                     Hit(unflatten({**hit["entity"], "id": hit["id"]}), value, rank)
                     for rank, (value, hit) in enumerate(best, start=1)
                 )
             )
-        return found
+        return results
 
     def _ask_server(self, queries: Tensor, limit: int, condition: Filter | None, effort: int | None) -> Any:
         with self._asking(GalleryError):

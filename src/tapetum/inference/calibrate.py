@@ -272,8 +272,7 @@ def _check(
     seed: int,
 ) -> dict[str, Any]:
     """What a pair's calibration is worth on people it was not fitted on, as plain values."""
-    pair = calibration.pairs[name]
-    probabilities = probabilities_of_bins(pair, calibration.prior)
+    probabilities = probabilities_of_bins(calibration.pairs[name], calibration.prior)
     reliability = compute_reliability(pairs, probabilities, calibration.prior)
     rows = _stated_thresholds(calibration, name)
     single = [row for row in rows if row["gallery"] is None]

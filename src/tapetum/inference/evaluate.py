@@ -245,7 +245,6 @@ def _evaluate_test(
     *,
     multi_query: bool,
 ) -> Evaluated:
-    """Evaluate one protocol and write its card."""
     rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
     start = time.monotonic()
     trials = _rank(test, query, gallery)
@@ -314,8 +313,7 @@ def _describe_tests(
     """Query and gallery of every test, each picture described once."""
     records = {side: {record for test in tests for record in test.records[side]} for side in SIDES}
     if any(record.split == TEST for some in records.values() for record in some):
-        store = _embed_test(embedder, dataset, tests, stem, progress)
-        stores = dict.fromkeys(SIDES, store)
+        stores = dict.fromkeys(SIDES, _embed_test(embedder, dataset, tests, stem, progress))
     else:
         stores = {
             side: _embed(

@@ -89,7 +89,6 @@ def _brightened(picture: Picture, exponent: float) -> Picture:
 
 
 def _show(panel: Axes, picture: Picture, colour: str, dash: Any) -> None:
-    """A picture in a frame."""
     show_picture(panel, picture)
     look = {"fill": False, "edgecolor": colour, "linewidth": 2.4, "linestyle": dash, "clip_on": False}
     panel.add_patch(Rectangle((0, 0), 1, 1, transform=panel.transAxes, **look))

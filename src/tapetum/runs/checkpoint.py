@@ -215,6 +215,5 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None
     Raises:
         CheckpointError: the first missing, unexpected or misshapen tensor is named.
     """
-    own = network.state_dict()
-    check_tensors(tensors, own, str(place))
+    check_tensors(tensors, network.state_dict(), str(place))
     network.load_state_dict(dict(tensors))

@@ -352,15 +352,15 @@ def _rerank(store: Store, vectors: Tensor, rows: list[FoundRow], shortlist: int)
 
 def _group(
     store: Store,
-    ordered: Sequence[FoundRow],
+    found_rows: Sequence[FoundRow],
     rows: Filter | None,
     options: FindOptions,
     calibration: Calibration | None,
 ) -> tuple[list[Group], bool]:
     """Groups in the order of their first row, and whether more rows would change nothing."""
     if options.group == "none":
-        return [[each] for each in ordered], False
-    tracklets = group_rows(ordered)
+        return [[each] for each in found_rows], False
+    tracklets = group_rows(found_rows)
     if options.group == "tracklet" or calibration is None:
         return tracklets, False
     most = max(options.shortlist, options.k)

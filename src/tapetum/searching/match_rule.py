@@ -127,7 +127,7 @@ def build_match_rule(
 
     Args:
         sizes: pictures that are searched, of each modality.
-        modalities: modalities of the query.
+        modalities: of the query.
         rate: of searches for somebody who is not there that give a match all the same; None takes the lowest rate that
             the calibration states and supports for such a gallery, else for single comparisons.
         prior: None takes the calibration's own.

@@ -115,7 +115,6 @@ def weigh_tracklets(
     """Each group by its most probable tracklet; where no probability is known, by the most similar one.
 
     Args:
-        groups_of_queries: groups of each query.
         rules: of each query; None where it has none.
         rows: which rows of a tracklet count.
     """

@@ -117,13 +117,10 @@ def verify_log(path: Path, noted: str | None = None) -> Verdict:
         AuditError: a line was changed, removed or put in between, or the noted one is gone.
     """
     before, whole, cut_off, met = FIRST, 0, 0, noted is None
-    broken_number: int | None = (
-        None  # number of a line that is no JSON; one that was cut off is followed by a linked one
-    )
+    broken_number: int | None = None  # of a line that is no JSON; one that was cut off is followed by a linked one
     for number, line in enumerate(_lines(path), 1):
         try:
-            content = json.loads(line)
-            link = content["before"]
+            link = json.loads(line)["before"]
         except (ValueError, KeyError, TypeError):
             if broken_number is not None:
                 raise _changed(path, number) from None

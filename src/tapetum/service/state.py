@@ -293,7 +293,6 @@ class Service:
     def _index(
         self, job: Job, place: Path, progress: Progress, stop: Callable[[], bool]
     ) -> tuple[list[str], dict[str, Any], bool]:
-        """An index job's work."""
         detector = None if self.options.detector is None else self.options.detector()
         report = IndexReport()
         try:
