@@ -74,12 +74,12 @@ def embed(model: Model, pictures: Pictures, *, modality: Light | Sequence[Light]
 
     from tapetum.data.image_io import read_picture
 
-    shown = list(pictures)
-    kinds = [modality] * len(shown) if isinstance(modality, str) else list(modality)
+    inputs = list(pictures)
+    kinds = [modality] * len(inputs) if isinstance(modality, str) else list(modality)
     numbers = np.array([_modality(each) for each in kinds], dtype=np.int64)
     vectors = [torch.empty(0, model.dimension)]
-    for start in range(0, len(shown), CHUNK):
-        some = [read_picture(Path(each)) if isinstance(each, str | Path) else each for each in shown[start:][:CHUNK]]
+    for start in range(0, len(inputs), CHUNK):
+        some = [read_picture(Path(each)) if isinstance(each, str | Path) else each for each in inputs[start:][:CHUNK]]
         vectors.append(model.describe(model.resize(some), numbers[start:][:CHUNK]))
     return torch.cat(vectors)
 
@@ -148,11 +148,11 @@ def index(
 
     report = IndexReport()
     places = [sources] if isinstance(sources, str | Path) else list(sources)
-    opened = open_model(Path(model))
+    embedder = open_model(Path(model))
     finder = build_detector(detector)
-    with open_gallery_for(str(gallery), opened, Path(model)) as store:
-        found = find_sources(map(str, places), report=report.footage)
-        return index_sources(found, store, opened, finder, report=report, progress=progress)
+    with open_gallery_for(str(gallery), embedder, Path(model)) as store:
+        footage = find_sources(map(str, places), report=report.footage)
+        return index_sources(footage, store, embedder, finder, report=report, progress=progress)
 
 
 @naming_extras

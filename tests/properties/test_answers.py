@@ -136,7 +136,7 @@ def test_a_match_always_reaches_the_threshold_of_its_own_pair_of_modalities(
     calibrated: Calibration, similarities: list[tuple[float, bool, bool]]
 ) -> None:
     sizes = dict.fromkeys(Modality, 50)
-    rule = build_match_rule(calibrated, sizes, asked=tuple(Modality), rate=0.4)
+    rule = build_match_rule(calibrated, sizes, modalities=tuple(Modality), rate=0.4)
     for similarity, asked, found in similarities:
         pair = Modality(asked), Modality(found)
         if rule.accepts(similarity, *pair):

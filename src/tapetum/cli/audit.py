@@ -53,7 +53,7 @@ def verify(
     require_libraries()
     from tapetum.service.audit import FILE, verify_log
 
-    found = verify_log(find_folder(gallery, folder) / FILE, noted)
-    cut_off = f"; {found.cut_off} cut off while being written" if found.cut_off else ""
-    typer.echo(f"{found.lines} lines, each follows from the one before{cut_off}")
-    typer.echo(f"digest of the last: {found.digest}")
+    verdict = verify_log(find_folder(gallery, folder) / FILE, noted)
+    cut_off = f"; {verdict.cut_off} cut off while being written" if verdict.cut_off else ""
+    typer.echo(f"{verdict.lines} lines, each follows from the one before{cut_off}")
+    typer.echo(f"digest of the last: {verdict.digest}")

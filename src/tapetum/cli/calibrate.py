@@ -62,11 +62,11 @@ def command(
     )
     section = override_data(run, data, ["data.skip_corrupt=true"] * skip_corrupt)
     with showing_pictures("calibrating", quiet=quiet) as progress:
-        opened = open_data(section, progress=progress)
-        calibrated = calibrate_run(
+        source = open_data(section, progress=progress)
+        result = calibrate_run(
             run,
             options=options,
-            dataset=opened.dataset,
+            dataset=source.dataset,
             protocol=protocol,
             people=people,  # type: ignore[arg-type]  # checked there
             seed=seed,
@@ -75,33 +75,33 @@ def command(
             out=out,
             progress=progress,
         )
-    echo_skipped(opened.skipped)
-    _echo_tables(calibrated.calibration)
-    for reason in calibrated.skipped.values():
+    echo_skipped(source.skipped)
+    _echo_tables(result.calibration)
+    for reason in result.skipped.values():
         typer.echo(f"left out: {reason}", err=True)
-    for path in _write_figures(calibrated.path, calibrated.calibration.checked):
+    for path in _write_figures(result.path, result.calibration.checked):
         typer.echo(str(path))
-    typer.echo(str(calibrated.path))
+    typer.echo(str(result.path))
 
 
 def _echo_tables(calibration: "Calibration") -> None:
     """What the check found: calibration error, and every threshold with what it does."""
     rows: list[tuple[str, ...]] = [HEAD]
-    for name, checked in calibration.checked.items():
-        fitted = calibration.pairs[name].counts
-        low, high = (100 * end for end in checked["calibration_error_interval"])
+    for name, check in calibration.checked.items():
+        counts = calibration.pairs[name].counts
+        low, high = (100 * end for end in check["calibration_error_interval"])
         typer.echo(
-            f"{name}: fitted on {fitted['people']} people, checked on {checked['people']} others "
-            f"({checked['same']:,} pairs of one person, {checked['different']:,} of two): "
-            f"calibration error {100 * checked['calibration_error']:.1f} % ({low:.1f} to {high:.1f})"
+            f"{name}: fitted on {counts['people']} people, checked on {check['people']} others "
+            f"({check['same']:,} pairs of one person, {check['different']:,} of two): "
+            f"calibration error {100 * check['calibration_error']:.1f} % ({low:.1f} to {high:.1f})"
         )
-        rows += [_threshold_row(name, row) for row in checked["thresholds"]]
-        stated = {(row["gallery"], row["rate"]) for row in checked["thresholds"]}
+        rows += [_threshold_row(name, row) for row in check["thresholds"]]
+        pairs = {(row["gallery"], row["rate"]) for row in check["thresholds"]}
         for gallery in (None, *calibration.pairs[name].searches):
-            lost = [rate for rate in calibration.rates if (gallery, rate) not in stated]
-            if lost:
+            rates_left_out = [rate for rate in calibration.rates if (gallery, rate) not in pairs]
+            if rates_left_out:
                 what = "comparisons" if gallery is None else f"searches in {gallery} pictures"
-                typer.echo(f"  too few people for {', '.join(f'{rate:g}' for rate in lost)} of {what}")
+                typer.echo(f"  too few people for {', '.join(f'{rate:g}' for rate in rates_left_out)} of {what}")
     echo_columns(rows)
     typer.echo(
         f"probabilities assume {100 * calibration.prior:g} % before looking; wanted and seen: false alarms in percent, "
@@ -121,7 +121,7 @@ def _threshold_row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     return name, of, *cells
 
 
-def _write_figures(path: Path, checked: Mapping[str, Any]) -> list[Path]:
+def _write_figures(path: Path, checks: Mapping[str, Any]) -> list[Path]:
     """The three figures beside the file."""
     from tapetum.core.atomic import write_bytes
     from tapetum.plots.reliability import draw_reliability
@@ -129,7 +129,7 @@ def _write_figures(path: Path, checked: Mapping[str, Any]) -> list[Path]:
     from tapetum.plots.verification import draw_open_set, draw_verification
 
     figures = {
-        path.with_name(f"{path.stem}_{name}.svg"): draw(checked)
+        path.with_name(f"{path.stem}_{name}.svg"): draw(checks)
         for name, draw in (
             ("reliability", draw_reliability),
             ("verification", draw_verification),

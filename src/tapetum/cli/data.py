@@ -62,16 +62,16 @@ def generate(
     from tapetum.data.generate import generate_dataset, generate_video
     from tapetum.runs.recipe import scene_options
 
-    chosen: dict[str, Any] = {"layout": layout}
+    values: dict[str, Any] = {"layout": layout}
     if people is not None:
-        chosen |= {"num_train_people": people, "num_test_people": people}
+        values |= {"num_train_people": people, "num_test_people": people}
     if cameras is not None:
-        chosen["cameras"] = cameras
+        values["cameras"] = cameras
     if pictures is not None:
-        chosen["pictures_per_camera"] = pictures
+        values["pictures_per_camera"] = pictures
     if seed is not None:
-        chosen |= {"identity_seed": seed, "camera_seed": seed, "time_seed": seed}
-    scene, queries = scene_options(chosen | _parse_pairs(settings, "--set"))
+        values |= {"identity_seed": seed, "camera_seed": seed, "time_seed": seed}
+    scene, queries = scene_options(values | _parse_pairs(settings, "--set"))
     with _progress("Rendering", quiet=quiet) as progress:
         if video_seconds is None:
             generate_dataset(root, layout, scene, queries_per_camera=queries, workers=workers, progress=progress)
@@ -235,12 +235,12 @@ def stats(
     with _progress("Measuring", quiet=quiet) as progress:
         if skip_corrupt:
             records, skipped = drop_corrupt(records, num_workers=workers, progress=progress)
-        measured = measure_pictures(
+        measures = measure_pictures(
             records, cache_file=out / "measurements.npz", num_workers=workers, progress=progress
         )
-    histograms = compute_histograms(records, measured)
+    histograms = compute_histograms(records, measures)
     write_bytes(out / "stats.json", json.dumps(histograms, indent=1).encode())
-    write_bytes(out / "stats.png", figure_bytes(draw_histograms(measured), ".png"))
+    write_bytes(out / "stats.png", figure_bytes(draw_histograms(measures), ".png"))
     rows = [("level", "pictures")]
     rows += [(f"light {level}", str(count)) for level, count in histograms["light"]["levels"].items()]
     rows += [(f"scale {level}", str(count)) for level, count in histograms["scale"]["levels"].items()]
@@ -317,16 +317,16 @@ def _parse_pairs(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
     """KEY=VALUE texts as a mapping; the values as in JSON, anything else is text."""
     from tapetum.core.errors import RecipeError
 
-    parsed: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for pair in pairs or ():
         key, sign, text = pair.partition("=")
         if not sign or not key:
             raise RecipeError(f"{option} {pair!r} is not of the form KEY=VALUE, e.g. {option} subset=c13")
         try:
-            parsed[key] = json.loads(text)
+            values[key] = json.loads(text)
         except ValueError:
-            parsed[key] = text
-    return parsed
+            values[key] = text
+    return values
 
 
 def _one_sided(count: dict[str, int]) -> str:

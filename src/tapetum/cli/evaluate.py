@@ -65,11 +65,11 @@ def command(
     changes = [*(set_ or []), *["data.skip_corrupt=true"] * skip_corrupt]
     section = override_data(run, data, changes + ["data.options.multi_query=true"] * multi_query)
     with showing_pictures("evaluating", quiet=quiet) as progress:
-        opened = open_data(section, progress=progress)
+        source = open_data(section, progress=progress)
         results = evaluate_run(
             run,
             protocol or [None],
-            dataset=opened.dataset,
+            dataset=source.dataset,
             data=section,
             mirror=mirror,
             rerank=RerankOptions() if rerank else None,
@@ -78,8 +78,8 @@ def command(
             out=out,
             progress=progress,
         )
-    echo_skipped(opened.skipped)
-    echo_left_out(opened.dataset.left_out)
+    echo_skipped(source.skipped)
+    echo_left_out(source.dataset.left_out)
     if len(results) == 1:
         _echo_card(results[0].card)
     else:
@@ -112,8 +112,8 @@ def _echo_table(cards: "Sequence[Card]") -> None:
     for card in cards:
         for name, numbers in (("", card.metrics), (" re-ranked", card.reranked)):
             if numbers:
-                spread = card.trials["deviation"] if card.galleries and not name else {}
-                cells = [_cell(numbers[key], spread.get(key)) for key in TABLE]
+                deviations = card.trials["deviation"] if card.galleries and not name else {}
+                cells = [_cell(numbers[key], deviations.get(key)) for key in TABLE]
                 trials = ", ".join(filter(None, (str(card.num_trials), card.galleries)))
                 rows.append([card.rules.name + name, *cells, str(numbers["num_queries"]), trials])
     echo_columns(rows)

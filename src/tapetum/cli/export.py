@@ -22,12 +22,12 @@ def command(
     from tapetum.inference.export import export_run
 
     artefact = export_run(run, to, out, mirror=mirror, opset=opset)
-    found = artefact.check
-    batches = ", ".join(map(str, found["batches"]))
+    check = artefact.check
+    batches = ", ".join(map(str, check["batches"]))
     typer.echo(
-        f"as PyTorch in batches of {batches}: largest difference {found['max_difference']:.1e}, "
-        f"smallest cosine {found['min_cosine']:.7f}"
+        f"as PyTorch in batches of {batches}: largest difference {check['max_difference']:.1e}, "
+        f"smallest cosine {check['min_cosine']:.7f}"
     )
-    calibrated = ", ".join(artefact.calibration["pairs"]) or "none; `tapetum calibrate` makes one before an export"
-    typer.echo(f"calibration: {calibrated}")
+    pairs = ", ".join(artefact.calibration["pairs"]) or "none; `tapetum calibrate` makes one before an export"
+    typer.echo(f"calibration: {pairs}")
     typer.echo(f"{out}: {artefact.runtime}, {artefact.dimension} numbers a picture, model {artefact.model}")

@@ -83,9 +83,9 @@ def keep(
             if count and not yes:
                 typer.confirm(f"erase {count} of {store.count()} sightings in {store.where} for good?", abort=True)
         write_keep_days(store, days)
-        erased = apply_retention(store)
+        erasure = apply_retention(store)
         rule = "keeps everything" if days is None else f"keeps {days:g} days"
-        typer.echo(f"{store.where}: {rule}; {len(erased)} sightings erased, {store.count()} left")
+        typer.echo(f"{store.where}: {rule}; {len(erasure)} sightings erased, {store.count()} left")
 
 
 @app.command()

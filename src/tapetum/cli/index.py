@@ -126,15 +126,15 @@ def command(
         return
     if gallery is None:
         raise RecipeError("index: no gallery is named; add --gallery FOLDER, or --dry-run to look at the sources alone")
-    shared = ray is not None or world() > 1
-    if shared and score:
+    in_parts = ray is not None or world() > 1
+    if in_parts and score:
         raise RecipeError("--score: is one process's work; index without it, then score with one process")
     build = partial(
         build_detector, detector, layout=detector_layout, person_class=person_class, weights=detector_weights
     )
     finder, counts = build(), IndexReport()
-    found = find_sources(map(_open_place, sources), reading, report=counts.footage)
-    store, opened = _open(gallery, model, folder, precision, trust_code)
+    footage = find_sources(map(_open_place, sources), reading, report=counts.footage)
+    store, embedder = _open(gallery, model, folder, precision, trust_code)
     options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
     name, content = [*sources, repr(reading)], dict[str, Any]()
     with store:
@@ -146,33 +146,33 @@ def command(
                         open_model, model or Path(store.info.place), precision=precision, trust_code=trust_code
                     )
                     common |= {"name": name, "actors": ray_actors}
-                    merged = index_on_ray(ray, found, store, opened, load, build, **common) is not None
-                elif shared:
-                    together, made = index_in_shards(found, store, opened, finder, name=name, **common)
-                    merged = together is not None
+                    whole = index_on_ray(ray, footage, store, embedder, load, build, **common) is not None
+                elif in_parts:
+                    together, made = index_in_shards(footage, store, embedder, finder, name=name, **common)
+                    whole = together is not None
                     typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
                 else:
-                    merged = index_sources(found, store, opened, finder, **common) is not None
+                    whole = index_sources(footage, store, embedder, finder, **common) is not None
         except (TapetumError, KeyboardInterrupt):
             if counts.footage.sources:  # it had begun
                 done = f"{counts.added} rows were added and stay"
                 typer.echo(f"ended early: {done}; the same command goes on from there", err=True)
             raise
-        if not merged:  # another process tells the rest
+        if not whole:  # another process tells the rest
             return
         for line in counts.lines():
             typer.echo(line)
         content |= counts.to_dict()
         if score:
-            scored = score_footage(found, store, finder, options.extract)
-            content["score"] = scored.to_dict()
-            for line in scored.lines():
+            footage_score = score_footage(footage, store, finder, options.extract)
+            content["score"] = footage_score.to_dict()
+            for line in footage_score.lines():
                 typer.echo(line)
         if counts.rows:
             typer.echo(f"next: {_next_command(store, folder)}")
     if report is not None:
         write_bytes(report, json.dumps(content, indent=1).encode())
-    if counts.footage.failed == len(found):
+    if counts.footage.failed == len(footage):
         raise typer.Exit(1)
 
 
@@ -219,8 +219,8 @@ def _preview(sources: list[str], reading: "SourceOptions", report: Path | None) 
     from tapetum.footage.sources import find_sources
 
     facts = FootageReport()
-    found = find_sources(map(_open_place, sources), reading, report=facts)
-    for line in [*preview_sources(found), *facts.fact_lines(), *(problem.message for problem in facts.problems)]:
+    footage = find_sources(map(_open_place, sources), reading, report=facts)
+    for line in [*preview_sources(footage), *facts.fact_lines(), *(problem.message for problem in facts.problems)]:
         typer.echo(line)
     if report is not None:
         write_bytes(report, json.dumps(facts.to_dict(), indent=1).encode())
@@ -266,7 +266,7 @@ def _open(
                 f"{gallery}: a new gallery needs a model; name a run or artefact with --model, or make the demo's "
                 "with: make demo"
             ) from None
-        opened = open_model(model, precision=precision, trust_code=trust_code)
+        embedder = open_model(model, precision=precision, trust_code=trust_code)
         with one_maker(folder or Path(gallery)):
-            return open_gallery_for(gallery, opened, model, folder), opened
+            return open_gallery_for(gallery, embedder, model, folder), embedder
     return store, open_gallery_model(store, place, precision=precision, trust_code=trust_code)

@@ -44,8 +44,8 @@ def curves(
     from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
     from tapetum.report.runs import read_training
 
-    logged = read_training(runs)
-    names = list_quantities(logged)
+    training = read_training(runs)
+    names = list_quantities(training)
     if quantity:
         some = [name for name in names if any(part in name for part in quantity)]
         if not some:
@@ -53,7 +53,7 @@ def curves(
                 f"--quantity {quantity[0]}: nothing logged is called so; {nearest_name(quantity[0], names)}"
             )
         names = some
-    _write(out, draw_curves(logged, quantities=names), describe_curves(logged, quantities=names))
+    _write(out, draw_curves(training, quantities=names), describe_curves(training, quantities=names))
 
 
 @app.command()
@@ -211,8 +211,8 @@ def reliability(runs: Runs, out: Out = Path("runs/reliability.png")) -> None:
     """
     from tapetum.plots.reliability import describe_reliability, draw_reliability
 
-    checked = _calibrations(runs)
-    _write(out, draw_reliability(checked), describe_reliability(checked))
+    checks = _calibrations(runs)
+    _write(out, draw_reliability(checks), describe_reliability(checks))
 
 
 @app.command()
@@ -223,8 +223,8 @@ def verification(runs: Runs, out: Out = Path("runs/verification.png")) -> None:
     """
     from tapetum.plots.verification import describe_verification, draw_verification
 
-    checked = _calibrations(runs)
-    _write(out, draw_verification(checked), describe_verification(checked))
+    checks = _calibrations(runs)
+    _write(out, draw_verification(checks), describe_verification(checks))
 
 
 @app.command("open-set")
@@ -235,8 +235,8 @@ def open_set(runs: Runs, out: Out = Path("runs/open_set.png")) -> None:
     """
     from tapetum.plots.verification import describe_verification, draw_open_set
 
-    checked = _calibrations(runs)
-    _write(out, draw_open_set(checked), describe_verification(checked))
+    checks = _calibrations(runs)
+    _write(out, draw_open_set(checks), describe_verification(checks))
 
 
 def _calibrations(runs: list[Path]) -> "dict[str, Mapping[str, Any]]":

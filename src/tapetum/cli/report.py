@@ -70,9 +70,11 @@ def average(
     if twice is not None:
         raise ProtocolError(f"{twice}: is named twice; name each training once")
     means = average_cards({str(place): read_card(place) for place in places})
-    for name, numbers, spread in (("", "metrics", "deviation"), ("re-ranked ", "reranked", "reranked_deviation")):
+    for name, numbers, deviations in (("", "metrics", "deviation"), ("re-ranked ", "reranked", "reranked_deviation")):
         if means[numbers]:
-            values = [f"{key} {100 * means[numbers][key]:.2f} ±{100 * means[spread][key]:.2f}" for key in QUANTITIES]
+            values = [
+                f"{key} {100 * means[numbers][key]:.2f} ±{100 * means[deviations][key]:.2f}" for key in QUANTITIES
+            ]
             typer.echo(f"{name}{'  '.join(values)}  (percent)")
     options = {name: [division[name] for division in means["divisions"]] for name in means["divisions"][0]}
     options["seed"] = list(dict.fromkeys(means["seeds"]))

@@ -153,15 +153,15 @@ def command(
         )
         queries: list[Query] = []
         pictures: list[list[bytes]] = []
-        opened = None
+        embedder = None
         for label, picture, person in _read_pictures(query or [], video, at, box):
-            if opened is None:
+            if embedder is None:
                 from tapetum.core.pixels import encode_jpeg
                 from tapetum.indexing.index import open_gallery_model
 
                 naming = f"tapetum search MODEL --gallery {store.where}"
-                opened = open_gallery_model(store, model, precision=precision, trust_code=trust_code, naming=naming)
-            queries.append(query_of_pictures(opened, [picture], [label], modality=kinds[modality], boxes=[person]))
+                embedder = open_gallery_model(store, model, precision=precision, trust_code=trust_code, naming=naming)
+            queries.append(query_of_pictures(embedder, [picture], [label], modality=kinds[modality], boxes=[person]))
             pictures.append([encode_jpeg(cut_person(picture, person, label), KEPT_QUALITY)])
         queries += [query_of_rows(store, [each]) for each in row or []]
         queries += [query_of_tracklet(store, each) for each in tracklet or []]
@@ -174,8 +174,8 @@ def command(
             queries, pictures = [join_queries(queries)], [[each for some in pictures for each in some]]
         for one in queries:
             _echo_query(one)
-        if opened is not None and calibration is None:
-            known, why = stored_calibration_of(opened), ""
+        if embedder is not None and calibration is None:
+            known, why = stored_calibration_of(embedder), ""
         else:
             known, why = calibration_of_gallery(store, model, calibration)
         if why:
@@ -194,11 +194,11 @@ def command(
             from tapetum.core.atomic import write_bytes
             from tapetum.searching.case import build_case, write_case
 
-            built = build_case(store, queries, findings, options, pictures=pictures, model=opened)
+            export = build_case(store, queries, findings, options, pictures=pictures, model=embedder)
             if json_file is not None:
-                write_bytes(json_file, (json.dumps(built.content, indent=1, ensure_ascii=False) + "\n").encode())
+                write_bytes(json_file, (json.dumps(export.content, indent=1, ensure_ascii=False) + "\n").encode())
             if case is not None:
-                write_case(case, built)
+                write_case(case, export)
                 typer.echo(f"case written to {case}")
 
 
@@ -243,7 +243,7 @@ def _read_pictures(
     if person is not None and len(paths) + (video is not None) != 1:
         raise RecipeError(f"--box {box}: belongs to one picture; give one --query picture, or --video with --at")
     try:
-        shown = [(str(path), read_picture(path), person) for path in paths]
+        pictures = [(str(path), read_picture(path), person) for path in paths]
     except DataError as error:
         raise DataError(without_option(error)) from None
     if video is not None:
@@ -251,10 +251,10 @@ def _read_pictures(
         from tapetum.footage.sources import find_sources
 
         source = find_sources([video])[0]  # of several streams, the first
-        shown.append((f"{video} at {at:g} s", read_frame_at(source, at).picture, person))
+        pictures.append((f"{video} at {at:g} s", read_frame_at(source, at).picture, person))
     elif at:
         raise RecipeError(f"--at {at:g}: belongs to a video; give --video too")
-    return shown
+    return pictures
 
 
 def _parse_box(text: str) -> "Box":
@@ -349,19 +349,19 @@ def _search_pictures(
         option = "--prior" if false_alarms is None else "--false-alarms"
         raise ProtocolError(f"{option}: there is no {calibration_path(run)}; make it with `tapetum calibrate {run}`")
     if Path(gallery).is_file():
-        searched = embedder.read(Path(gallery))
+        embeddings = embedder.read(Path(gallery))
     else:
         with showing_pictures("extracting", quiet=quiet) as progress:
             records = records_of(gallery, embedder.recipe.data, "gallery", progress=progress)
-            searched, _ = embedder.describe(records, progress=progress)
+            embeddings, _ = embedder.describe(records, progress=progress)
     rule = None
     if known is not None:
-        sizes = count_modalities(searched)
-        rule = build_match_rule(known, sizes, asked=[modality], rate=false_alarms, prior=prior)
+        sizes = count_modalities(embeddings)
+        rule = build_match_rule(known, sizes, modalities=[modality], rate=false_alarms, prior=prior)
         typer.echo(f"match from {rule.words}; probabilities assume {100 * rule.prior:g} % before looking")
     pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
-    answers = search_pictures(embedder, pictures, searched, k, modality=modality)
-    kinds = dict(zip(searched.paths, map(Modality, searched.modalities.tolist()), strict=True))
+    answers = search_pictures(embedder, pictures, embeddings, k, modality=modality)
+    kinds = dict(zip(embeddings.paths, map(Modality, embeddings.modalities.tolist()), strict=True))
     for picture, matches in zip(pictures, answers, strict=True):
         typer.echo(f"query {picture}")
         sides = [(match.similarity, modality, kinds[match.path]) for match in matches]

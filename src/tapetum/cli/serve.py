@@ -75,9 +75,8 @@ def command(
 
     build_detector(detector)  # a wrong one is an error now, not at the first job
     with open_gallery(gallery, folder=folder) as store:
-        place = service_folder(store, folder)
-        address.check(bool(UserBook(place).users()), gallery)
-        opened = open_gallery_model(store, model, precision=precision)
+        address.check(bool(UserBook(service_folder(store, folder)).users()), gallery)
+        embedder = open_gallery_model(store, model, precision=precision)
         with bind(address) as listening:
             if keep_days is not None:
                 write_keep_days(store, keep_days)
@@ -89,9 +88,9 @@ def command(
                 detector=partial(build_detector, detector),
                 requests_per_minute=requests_per_minute,
             )
-            service = build_service(store, opened, options, folder=folder)
+            service = build_service(store, embedder, options, folder=folder)
             url = address.url(listening.getsockname()[1])
-            typer.echo(f"{gallery}: {store.count()} rows, model {opened.id}")
+            typer.echo(f"{gallery}: {store.count()} rows, model {embedder.id}")
             typer.echo(f"open {url}login#token={token}" if token else f"open {url} and log in")
             typer.echo("stop with Ctrl-C")
             run_server(service, address, listening)

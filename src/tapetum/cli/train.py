@@ -36,21 +36,21 @@ def command(
         overrides = [*source_overrides(data, other), *overrides]
     if skip_corrupt:
         overrides.append("data.skip_corrupt=true")
-    resolved = load_recipe(recipe, overrides)
+    settings = load_recipe(recipe, overrides)
     if print_config:
-        typer.echo(write_yaml(resolved), nl=False)
+        typer.echo(write_yaml(settings), nl=False)
         return
 
     from tapetum.runs.progress import ProgressBar, Silence, showing_pictures
     from tapetum.runs.sources import open_data
     from tapetum.training.train import TrainingInterrupted, train
 
-    folder = out or Path("runs") / resolved.name
+    folder = out or Path("runs") / settings.name
     reporter = Silence() if quiet else ProgressBar()
     try:
         with showing_pictures("preparing pictures", quiet=quiet) as progress:
-            opened = open_data(resolved.data, progress=progress)
-        result = train(resolved, folder, dataset=opened.dataset, skipped=opened.skipped, reporter=reporter)
+            source = open_data(settings.data, progress=progress)
+        result = train(settings, folder, dataset=source.dataset, skipped=source.skipped, reporter=reporter)
     except TrainingInterrupted as stop:
         typer.echo(f"tapetum: {stop}", err=True)
         raise typer.Exit(130) from None
@@ -58,6 +58,6 @@ def command(
         typer.echo("tapetum: stopped before the training began; the same command goes on", err=True)
         raise typer.Exit(130) from None
     echo_skipped(result.skipped)
-    echo_left_out(opened.dataset.left_out)
+    echo_left_out(source.dataset.left_out)
     typer.echo(f"{result.checkpoint}: {result.chosen_by} ({result.num_ids} identities, {result.seconds:.0f} s)")
     typer.echo(f"next: tapetum evaluate {folder}")

@@ -37,7 +37,7 @@ def add(
     from tapetum.service.users import UserBook, check_name, check_password, read_role
 
     check_name(name)  # before anybody types a password, and before it is written down
-    place, chosen = find_folder(gallery, folder), read_role(role)
+    place, rights = find_folder(gallery, folder), read_role(role)
     password = None
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -45,9 +45,9 @@ def add(
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     if password is not None:
         check_password(password)
-    record(AuditLog(place), "user add", user=name, role=chosen.label)
-    UserBook(place).add(name, chosen, password)
-    typer.echo(f"{name}: may {chosen.label}")
+    record(AuditLog(place), "user add", user=name, role=rights.label)
+    UserBook(place).add(name, rights, password)
+    typer.echo(f"{name}: may {rights.label}")
 
 
 @app.command("list")

@@ -68,13 +68,13 @@ def read_options(kind: type[T], values: Mapping[str, Any] | None, *, place: str 
     for name in values:
         if name not in fields:
             raise RecipeError(f"{place}.{name} is unknown; {nearest_name(str(name), fields)}")
-    checked = {name: _checked(value, hints[name], f"{place}.{name}") for name, value in values.items()}
-    for name, value in checked.items():
+    arguments = {name: _checked(value, hints[name], f"{place}.{name}") for name, value in values.items()}
+    for name, value in arguments.items():
         _check_bounds(value, fields[name].metadata.get(_BOUNDS, {}), f"{place}.{name}")
-    missing = [name for name, field in fields.items() if name not in checked and _is_required(field)]
+    missing = [name for name, field in fields.items() if name not in arguments and _is_required(field)]
     if missing:
         raise RecipeError(f"{place}.{missing[0]} is missing; add it")
-    return kind(**checked)
+    return kind(**arguments)
 
 
 def describe_options(kind: type[Any]) -> list[tuple[str, str, str, str]]:
@@ -83,12 +83,12 @@ def describe_options(kind: type[Any]) -> list[tuple[str, str, str, str]]:
     rows = []
     for field in dataclasses.fields(kind):
         bounds = _spell_bounds(field.metadata.get(_BOUNDS, {}))
-        allowed = _spell(hints[field.name]) + (f", {bounds}" if bounds else "")
+        form = _spell(hints[field.name]) + (f", {bounds}" if bounds else "")
         default = None if field.default is MISSING else field.default
         if field.default_factory is not MISSING:
             default = field.default_factory()
-        shown = "required" if _is_required(field) else _plain(default)
-        rows.append((field.name, allowed, shown, field.metadata.get(_TEXT, "")))
+        text = "required" if _is_required(field) else _plain(default)
+        rows.append((field.name, form, text, field.metadata.get(_TEXT, "")))
     return rows
 
 

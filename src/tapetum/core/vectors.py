@@ -167,8 +167,8 @@ def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     order = order[row[order].argsort(stable=True)]
     counts = torch.bincount(row, minlength=len(values))
     first = counts.cumsum(0) - counts
-    picked = order[first.unsqueeze(1) + torch.arange(k, device=values.device)]
-    columns = column[picked]
+    best = order[first.unsqueeze(1) + torch.arange(k, device=values.device)]
+    columns = column[best]
     return values.gather(1, columns), columns
 
 

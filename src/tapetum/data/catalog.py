@@ -72,10 +72,10 @@ class Dataset:
         Raises:
             RecipeError: the dataset has no such protocol.
         """
-        wanted = name or self.default_protocol
-        if wanted not in self.protocols:
-            raise RecipeError(f"{self.name}: protocol {wanted!r} is unknown; {nearest_name(wanted, self.protocols)}")
-        return self.protocols[wanted]
+        key = name or self.default_protocol
+        if key not in self.protocols:
+            raise RecipeError(f"{self.name}: protocol {key!r} is unknown; {nearest_name(key, self.protocols)}")
+        return self.protocols[key]
 
 
 def load_dataset_module(name: str) -> ModuleType:
@@ -116,22 +116,22 @@ def open_dataset(
         RecipeError: the dataset or an option is unknown.
     """
     module = load_reader(name, Path(root))
-    chosen = dict(options or {})
+    settings = dict(options or {})
     usual = _usual_options(module.read_records)
     drawing = _usual_options(module.read_permutations) if hasattr(module, "read_permutations") else {}
     known = usual | drawing
-    for option in chosen:
+    for option in settings:
         if option not in known:
             hint = nearest_name(option, known) if known else "it has no options"
             raise RecipeError(f"{name}: option {option!r} is unknown; {hint}")
     records = module.read_records(
-        Path(root), failures=failures, **{option: value for option, value in chosen.items() if option in usual}
+        Path(root), failures=failures, **{option: value for option, value in settings.items() if option in usual}
     )
-    found = None
+    orders = None
     if hasattr(module, "read_permutations"):
-        found = module.read_permutations(Path(root), **{name: chosen[name] for name in drawing if name in chosen})
-    permutations, file = found or (None, "")
-    division = read_division(module, chosen)
+        orders = module.read_permutations(Path(root), **{name: settings[name] for name in drawing if name in settings})
+    permutations, file = orders or (None, "")
+    division = read_division(module, settings)
     return Dataset(
         name,
         Path(root),
@@ -140,7 +140,7 @@ def open_dataset(
         module.DEFAULT_PROTOCOL,
         permutations,
         file,
-        options={name: chosen[name] for name in chosen if chosen[name] != known[name] and name not in division},
+        options={name: settings[name] for name in settings if settings[name] != known[name] and name not in division},
         division=division,
         left_out=tuple(module.read_left_out(Path(root))) if hasattr(module, "read_left_out") else (),
     )

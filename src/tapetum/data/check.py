@@ -97,7 +97,7 @@ class CheckReport:
             ("groups of identical files", self.duplicates),
             ("groups of identical files under different people", self.mixed_duplicates),
         )
-        return lines + [f"{len(found)} {kind}, e.g. {_example(found[0])}" for kind, found in kinds if found]
+        return lines + [f"{len(cases)} {kind}, e.g. {_example(cases[0])}" for kind, cases in kinds if cases]
 
 
 def check_dataset(
@@ -115,12 +115,12 @@ def check_dataset(
     """
     failures: list[Path] = []
     dataset = open_dataset(name, root, options=options, failures=failures)
-    examined = map_in_threads(_examine, dataset.records, num_workers, ahead=64)
+    pictures = map_in_threads(_examine, dataset.records, num_workers, ahead=64)
     digests: dict[str, list[Record]] = defaultdict(list)
     readable: list[Record] = []
     unreadable: list[str] = []
     dark: list[str] = []
-    findings = report(examined, len(dataset.records), progress)
+    findings = report(pictures, len(dataset.records), progress)
     for record, (digest, problem, too_dark) in zip(dataset.records, findings, strict=True):
         if digest:
             digests[digest].append(record)
@@ -198,11 +198,11 @@ def _count_splits(
     if "total" in published or len(groups) > 1:
         groups["total"] = list(records)
     rows = []
-    for name, chosen in groups.items():
-        of_person = Counter((one_person_a_number or record.split, record.pid) for record in chosen if record.pid >= 0)
-        cameras = len({(record.camid, record.modality) for record in chosen})
+    for name, group in groups.items():
+        of_person = Counter((one_person_a_number or record.split, record.pid) for record in group if record.pid >= 0)
+        cameras = len({(record.camid, record.modality) for record in group})
         fewest = min(of_person.values(), default=0)
-        rows.append(SplitCount(name, len(chosen), len(of_person), cameras, published.get(name), fewest))
+        rows.append(SplitCount(name, len(group), len(of_person), cameras, published.get(name), fewest))
     return tuple(rows)
 
 
@@ -228,20 +228,22 @@ def _find_duplicates(digests: Mapping[str, Sequence[Record]]) -> tuple[list[list
 def _find_copied_people(records: Sequence[Record]) -> tuple[str, ...]:
     """People whose names are another's and the mark of a copy."""
     names = {record.person or str(record.pid) for record in records}
-    found = []
+    pairs = []
     for name in sorted(names):
         match = _COPY.fullmatch(name)
         original = match[1] if match else ""
         if (str(int(original)) if is_number(original) else original) in names:
-            found.append(f"{name!r} beside {original!r}")
-    return tuple(found)
+            pairs.append(f"{name!r} beside {original!r}")
+    return tuple(pairs)
 
 
 def _find_empty_folders(records: Sequence[Record]) -> tuple[Path, ...]:
     """Sisters of the people's folders that hold no picture; not every camera (``cam1/0012``) meets everybody."""
     folders = {record.path.parent for record in records}
-    named = {record.path.parent for record in records if record.person and record.path.parent.name == record.person}
-    parents = {folder.parent for folder in folders if folder.name.lstrip("-").isdigit() or folder in named}
+    people_folders = {
+        record.path.parent for record in records if record.person and record.path.parent.name == record.person
+    }
+    parents = {folder.parent for folder in folders if folder.name.lstrip("-").isdigit() or folder in people_folders}
     parents = {parent for parent in parents if not re.fullmatch(r"cam\d+", parent.name)}
     candidates = [child for parent in sorted(parents) for child in sorted(parent.iterdir()) if child.is_dir()]
     return tuple(child for child in candidates if child not in folders and not list_pictures(child))
@@ -253,8 +255,8 @@ def _find_absent_people(dataset: Dataset, root: Path) -> tuple[str, ...]:
     if not hasattr(module, "read_people"):
         return ()
     there = {(record.split, record.pid) for record in dataset.records}
-    named = [(split, pid) for split, pids in module.read_people(Path(root)).items() for pid in pids]
-    return tuple(f"{split} person {pid}" for split, pid in named if (split, pid) not in there)
+    people = [(split, pid) for split, pids in module.read_people(Path(root)).items() for pid in pids]
+    return tuple(f"{split} person {pid}" for split, pid in people if (split, pid) not in there)
 
 
 def _find_one_sided(records: Sequence[Record]) -> tuple[str, ...]:
@@ -293,7 +295,7 @@ def _is_junk(query_camid: int, gallery_camid: int, rules: Protocol) -> bool:
     return same or (query_camid, gallery_camid) in rules.junk_camera_pairs
 
 
-def _example(found: object) -> str:
-    if isinstance(found, tuple):
-        return " = ".join(str(path) for path in found[:3])
-    return str(found)
+def _example(case: object) -> str:
+    if isinstance(case, tuple):
+        return " = ".join(str(path) for path in case[:3])
+    return str(case)

@@ -204,19 +204,19 @@ class _Job:
         count = dict(zip(self.names, self.sizes, strict=True))
         ready = sum(self.sizes) - sum(count[name] for name, _ in missing)
         self._report(ready)
-        written = 0
+        num_written = 0
         for name, facts in _run_tasks(missing, workers):
             write_bytes(self._part_path(name), _json_bytes(facts))
             parts[name] = facts
             ready += count[name]
-            written += len(facts["files"])
+            num_written += len(facts["files"])
             self._report(ready)
-        return self._complete([part for part in parts.values() if part is not None], written, finish)
+        return self._complete([part for part in parts.values() if part is not None], num_written, finish)
 
     def _complete(
         self,
         parts: list[dict[str, Any]],
-        written: int,
+        num_written: int,
         finish: Callable[[list[dict[str, Any]]], dict[str, Any]],
     ) -> GenerateResult:
         digests = {path: digest for part in parts for path, digest in part["digests"].items()}
@@ -225,18 +225,18 @@ class _Job:
         content = {**self.plan, "digest": total, **finish(parts), "digests": dict(sorted(digests.items()))}
         write_bytes(self.root / self.manifest, _json_bytes(content))
         shutil.rmtree(self.root / _WORK_FOLDER, ignore_errors=True)
-        return GenerateResult(self.root, len(digests), written, total)
+        return GenerateResult(self.root, len(digests), num_written, total)
 
     def _finished(self) -> dict[str, Any] | None:
         """The manifest of a finished generation with the same plan whose files are all there."""
         path = self.root / self.manifest
         if not path.is_file():
             return None
-        found = _read_json(path)
-        if found is None or any(found.get(key) != value for key, value in self.plan.items()):
+        manifest = _read_json(path)
+        if manifest is None or any(manifest.get(key) != value for key, value in self.plan.items()):
             raise OutputError(f"{self.root}: holds another scene ({self.manifest} differs); choose another folder")
-        complete = all((self.root / name).is_file() for name in (*found["digests"], *found.get("index", ())))
-        return found if complete and self.resume else None
+        complete = all((self.root / name).is_file() for name in (*manifest["digests"], *manifest.get("index", ())))
+        return manifest if complete and self.resume else None
 
     def _begin(self) -> None:
         """Claim the folder for this plan."""
@@ -275,8 +275,7 @@ def _run_tasks(
         yield from ((name, task()) for name, task in tasks)
         return
     workers = min(workers, len(tasks))
-    context = _fresh_processes()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=_fresh_processes(), initializer=_begin_worker)
     try:
         with _interrupts_later():
             wait_for_all([pool.submit(_begin_worker) for _ in range(workers)])
@@ -344,7 +343,7 @@ def _render_person(
     """Every picture of one person; returns the facts."""
     scene, module = _scene(options), load_dataset_module(dataset_name)
     testing, sides_later = pid in options.test_pids, "test" in _splits(module)
-    shared = dataset_name in _QUERIES_STAY_IN_GALLERY
+    stays_in_gallery = dataset_name in _QUERIES_STAY_IN_GALLERY
     files: list[dict[str, Any]] = []
     part: dict[str, Any] = {"files": files, "digests": {}, "bytes": {}}
     count = options.pictures_per_camera
@@ -352,15 +351,15 @@ def _render_person(
     if testing and not sides_later:
         for camid in scene.cameras_of(pid):
             order = numpy_generator(options.time_seed, "query", pid, camid).permutation(count)
-            queries[camid] = set(order[: min(queries_per_camera, count if shared else count - 1)].tolist())
+            queries[camid] = set(order[: min(queries_per_camera, count if stays_in_gallery else count - 1)].tolist())
     for camid, modality, index in scene.pictures_of(pid):
         shot = scene.shot(pid, camid, index, modality)
         content = encode_jpeg(shot.picture, scene.camera(camid, modality).sensor.jpeg_quality)
         if not testing or sides_later:
             splits = ["test" if testing else "train"]
         else:
-            asked = index % count in queries[camid]
-            splits = ["query"] * asked + ["gallery"] * (shared or not asked)
+            is_query = index % count in queries[camid]
+            splits = ["query"] * is_query + ["gallery"] * (stays_in_gallery or not is_query)
         facts = {"pid": pid, "camid": camid, "index": index, "modality": shot.modality.name.lower(), **shot.facts}
         for split in splits:
             path = module.picture_path(split, pid, camid, index, shot.modality)
@@ -387,8 +386,8 @@ def _check_cameras(module: ModuleType, scene: Scene) -> None:
     for split in _splits(module):
         for camid, modality in scene.views():
             module.picture_path(split, scene.options.first_pid, camid, 0, modality)
-    wanted = {rules.query_modality for rules in module.PROTOCOLS.values()} - {None}
-    for modality in sorted(wanted - {modality for _, modality in scene.views()}):
+    modalities = {rules.query_modality for rules in module.PROTOCOLS.values()} - {None}
+    for modality in sorted(modalities - {modality for _, modality in scene.views()}):
         raise RecipeError(
             f"scene: the layout {module.NAME} wants {modality.name.lower()} cameras too and has none; "
             "set infrared_cameras or paired_cameras"
@@ -447,10 +446,10 @@ def _json_bytes(values: dict[str, Any]) -> bytes:
 def _read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where the file is missing or cut short."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _file_size(path: Path) -> int:

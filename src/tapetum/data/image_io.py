@@ -104,12 +104,12 @@ def decode_picture(content: bytes, path: Path, *, max_pixels: int = MAX_PIXELS) 
     Raises:
         DataError: no picture, damaged or too large; the message names the file.
     """
-    stored = _open(path, content)
-    _check_size(path, stored.size, max_pixels)
-    decoded = stored.decode()
-    if decoded.dtype == np.uint16:
-        decoded = ((decoded.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return cast(Picture, decoded)
+    file = _open(path, content)
+    _check_size(path, file.size, max_pixels)
+    pixels = file.decode()
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return cast(Picture, pixels)
 
 
 def brightest_of_16_bits(path: Path) -> int | None:
@@ -123,10 +123,10 @@ def brightest_of_16_bits(path: Path) -> int | None:
     content = _read_content(path)
     if content.startswith(_JPEG_SIGNATURE) or (content.startswith(_PNG_SIGNATURE) and content[24:25] != b"\x10"):
         return None
-    stored = _open(path, content)
-    _check_size(path, stored.size, MAX_PIXELS)
-    decoded = stored.decode()
-    return int(decoded.max()) if decoded.dtype == np.uint16 else None
+    file = _open(path, content)
+    _check_size(path, file.size, MAX_PIXELS)
+    pixels = file.decode()
+    return int(pixels.max()) if pixels.dtype == np.uint16 else None
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -162,8 +162,8 @@ def resize(
     if backend == "pil":
         return np.asarray(Image.fromarray(picture).resize(target, _PIL_FILTER[interpolation]))
     shrinks = height >= 2 * size[0] and width >= 2 * size[1]
-    chosen = cv2.INTER_AREA if shrinks else _CV2_FILTER[interpolation]
-    return cast(Picture, cv2.resize(picture, target, interpolation=chosen))
+    cv2_filter = cv2.INTER_AREA if shrinks else _CV2_FILTER[interpolation]
+    return cast(Picture, cv2.resize(picture, target, interpolation=cv2_filter))
 
 
 def write_picture(path: Path, picture: Picture, *, jpeg_quality: int = 95) -> None:
@@ -177,12 +177,12 @@ def write_picture(path: Path, picture: Picture, *, jpeg_quality: int = 95) -> No
     """
     try:
         options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
-        ok, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+        ok, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     except cv2.error:
         ok = False
     if not ok:
         raise DataError(f"{path}: pictures ending in {path.suffix!r} cannot be written; use .jpg or .png")
-    write_bytes(path, encoded.tobytes())
+    write_bytes(path, content.tobytes())
 
 
 def without_option(error: DataError) -> str:
@@ -267,32 +267,32 @@ def _decode_jpeg(path: Path, content: bytes, colours: str) -> _Decoded:
     inks = colours in ("CMYK", "YCCK")
     space = "CMYK" if inks else "RGB"
     try:
-        decoded = simplejpeg.decode_jpeg(content, space)
+        pixels = simplejpeg.decode_jpeg(content, space)
     except ValueError as error:
         if str(error).startswith(_HARMLESS):
             return _decode_by_pillow(path, content)
         try:
-            decoded = simplejpeg.decode_jpeg(_unpadded(content), space)
+            pixels = simplejpeg.decode_jpeg(_unpadded(content), space)
         except ValueError:
             raise _damaged(path, error) from None
     if _PROGRESSIVE in content and _lacks_scans(content):
         raise _damaged(path, "scans are missing")
-    return cast(_Decoded, _decode_by_opencv(path, content) if inks else decoded)
+    return cast(_Decoded, _decode_by_opencv(path, content) if inks else pixels)
 
 
 def _lacks_scans(content: bytes) -> bool:
     """Whether a progressive JPEG ends before each coefficient of each colour was told to its last bit."""
     frame = content.index(_PROGRESSIVE)
-    told = dict.fromkeys(content[frame + 10 : frame + 10 + 3 * content[frame + 9] : 3], 0)  # colour -> set of bits
+    bits_of = dict.fromkeys(content[frame + 10 : frame + 10 + 3 * content[frame + 9] : 3], 0)  # colour -> set of bits
     start = content.find(_SCAN, frame)
     while start >= 0:
         ends = start + 5 + 2 * content[start + 4]  # the decoder has found these bytes there
         colours, (first, last, precision) = content[start + 5 : ends : 2], content[ends : ends + 3]
         if precision & 15 == 0:
-            for colour in set(colours) & told.keys():
-                told[colour] |= (1 << last + 1) - (1 << first)
+            for colour in set(colours) & bits_of.keys():
+                bits_of[colour] |= (1 << last + 1) - (1 << first)
         start = content.find(_SCAN, start + 2)
-    return any(bits != (1 << 64) - 1 for bits in told.values())
+    return any(bits != (1 << 64) - 1 for bits in bits_of.values())
 
 
 def _unpadded(content: bytes) -> bytes:
@@ -371,11 +371,11 @@ def _read_tags(path: Path, content: bytes) -> dict[int, Any]:
     try:
         with _PILLOW, warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            found = ImageFileDirectory_v2(content[:16] if content[:4] in _TIFF_SIGNATURES[2:] else content[:8])
+            directory = ImageFileDirectory_v2(content[:16] if content[:4] in _TIFF_SIGNATURES[2:] else content[:8])
             file = BytesIO(content)
-            file.seek(found.next)
-            found.load(file)
-            return {tag: found[tag] for tag in _TAGS if tag in found}
+            file.seek(directory.next)
+            directory.load(file)
+            return {tag: directory[tag] for tag in _TAGS if tag in directory}
     except _DAMAGE:
         raise _no_picture(path) from None
 
@@ -440,14 +440,14 @@ def _decode_by_opencv(path: Path, content: bytes, *, turned: bool = False) -> _D
     """(H, W, 3) RGB in 8 or 16 bits, as stored or `turned` as the file says."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
-        decoded = None
-    if decoded is None:
+        pixels = None
+    if pixels is None:
         raise _damaged(path, "it cannot be decoded")
-    if decoded.dtype not in (np.uint8, np.uint16):
-        raise _wrong_numbers(path, str(decoded.dtype))
-    return cast(_Decoded, cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise _wrong_numbers(path, str(pixels.dtype))
+    return cast(_Decoded, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
 def _orientation_of(exif: bytes) -> int:
@@ -459,10 +459,10 @@ def _orientation_of(exif: bytes) -> int:
         with _PILLOW, warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
             reader.load(exif)
-            said = reader.get(_ORIENTATION, 1)
+            value = reader.get(_ORIENTATION, 1)
     except _DAMAGE:
         return 1
-    return int(said) if said in range(1, 9) else 1
+    return int(value) if value in range(1, 9) else 1
 
 
 def _upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:

@@ -78,8 +78,8 @@ def find_base(root: Path, *, dataset: str, names: Sequence[str], obtain: str) ->
 
 def wrong_layout(root: Path, *, dataset: str, layouts: Sequence[str]) -> DataError:
     """The error for a root in which no known layout was found."""
-    found = sorted(child.name for child in root.iterdir())[:8]
-    listing = ", ".join(found) if found else "nothing"
+    children = sorted(child.name for child in root.iterdir())[:8]
+    listing = ", ".join(children) if children else "nothing"
     return DataError(f"{dataset}: no known layout in {root}; looked for {' or for '.join(layouts)}; found {listing}")
 
 
@@ -226,7 +226,7 @@ def read_list(base: Path, name: str, *, dataset: str) -> list[ListedPicture]:
         DataError: the list is missing, a line is malformed, or pictures that it names are absent.
     """
     place = base / name
-    found: dict[Path, ListedPicture] = {}
+    entries: dict[Path, ListedPicture] = {}
     absent: list[ListedPicture] = []
     for number, line in enumerate(_read_lines(place, dataset=dataset), start=1):
         if not line.strip():
@@ -239,7 +239,7 @@ def read_list(base: Path, name: str, *, dataset: str) -> list[ListedPicture]:
                 "a blank and a number; copy the file from the dataset again"
             )
         entry = ListedPicture(base / relative, int(words[1]), number)
-        known = found.setdefault(entry.path, entry)
+        known = entries.setdefault(entry.path, entry)
         if known.label != entry.label:
             raise DataError(
                 f"{dataset}: {place} gives {relative} the number {known.label} in line {known.line} and {entry.label} "
@@ -249,13 +249,13 @@ def read_list(base: Path, name: str, *, dataset: str) -> list[ListedPicture]:
             absent.append(entry)
     if absent:
         first = absent[0]
-        count = "no picture" if len(absent) == len(found) else f"{len(absent)} of {len(found)} pictures"
-        verb = "is there" if len(absent) == len(found) else "are missing"
+        count = "no picture" if len(absent) == len(entries) else f"{len(absent)} of {len(entries)} pictures"
+        verb = "is there" if len(absent) == len(entries) else "are missing"
         raise DataError(
             f"{dataset}: {count} named by {place} {verb}, first {first.path.relative_to(base)} in line {first.line}; "
             "unpack the dataset in full"
         )
-    return [found[path] for path in sorted(found)]
+    return [entries[path] for path in sorted(entries)]
 
 
 def _read_lines(path: Path, *, dataset: str) -> list[str]:

@@ -66,12 +66,12 @@ def measure_pictures(
     """
     key = order_key(records)
     path = cache_file or default_cache_dir() / f"measurements-{_FORMAT}-{key}.npz"
-    cached = _read_cache(path, key)
-    if cached is not None:
-        return cached
+    earlier = _read_cache(path, key)
+    if earlier is not None:
+        return earlier
     rows = np.empty((len(records), len(fields(PictureStatistics))))
-    measured = map_in_threads(lambda record: measure_picture(read_picture(record.path)), records, num_workers)
-    for number, row in enumerate(report(measured, len(records), progress)):
+    results = map_in_threads(lambda record: measure_picture(read_picture(record.path)), records, num_workers)
+    for number, row in enumerate(report(results, len(records), progress)):
         rows[number] = row
     statistics = PictureStatistics(*np.ascontiguousarray(rows.T))
     with nullcontext() if cache_file else suppress(OutputError):  # nobody asked for the file in the folder for caches

@@ -125,11 +125,11 @@ class TrainLoader:
             if not augmented:
                 images = to_tensor(to_float(self._read(rows)))
                 return replace(self._facts.select(torch.from_numpy(rows)), images=images, epoch=epoch)
-            repeated, views, _ = repeat_views(rows, self.sampler.repeats[rows])
+            rows_of_views, views, _ = repeat_views(rows, self.sampler.repeats[rows])
             blocks = np.split(rows, np.flatnonzero(np.diff(rows // _BLOCK)) + 1)
             images = torch.cat([self._augment_block(block, epoch) for block in blocks])
             return replace(
-                self._facts.select(torch.from_numpy(repeated)),
+                self._facts.select(torch.from_numpy(rows_of_views)),
                 images=images.contiguous(memory_format=torch.channels_last),
                 views=torch.from_numpy(views),
                 epoch=epoch,

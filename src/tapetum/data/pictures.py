@@ -55,10 +55,10 @@ def open_pictures(records: Sequence[Record], options: PictureOptions) -> Callabl
         return _open_disk_cache(records, options, shape).__getitem__
     _check_memory(shape)
     pictures = np.empty(shape, np.uint8)
-    filled = 0
+    position = 0
     for chunk in _decode_in_chunks(records, options):
-        pictures[filled : filled + len(chunk)] = chunk
-        filled += len(chunk)
+        pictures[position : position + len(chunk)] = chunk
+        position += len(chunk)
     return pictures.__getitem__
 
 
@@ -105,7 +105,7 @@ def _open_disk_cache(records: Sequence[Record], options: PictureOptions, shape: 
 
 def _check_memory(shape: tuple[int, ...]) -> None:
     """Refuse a cache that would drive the machine into swapping."""
-    needed = int(np.prod(shape))
+    size = int(np.prod(shape))
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
@@ -115,9 +115,9 @@ def _check_memory(shape: tuple[int, ...]) -> None:
         free = max([free, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))])
     except OSError:
         pass
-    if needed > _MEMORY_SHARE * free:
+    if size > _MEMORY_SHARE * free:
         raise DataError(
-            f"loader: {shape[0]} pictures of {shape[1]} x {shape[2]} need {needed / 2**30:.1f} GiB of memory, "
+            f"loader: {shape[0]} pictures of {shape[1]} x {shape[2]} need {size / 2**30:.1f} GiB of memory, "
             f"{free / 2**30:.1f} GiB are free; set data.cache to disk or none"
         )
 

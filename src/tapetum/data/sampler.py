@@ -237,14 +237,14 @@ def build_sampler(
     return sampler
 
 
-def check_identities(found: int, ids: int) -> None:
+def check_identities(num_ids: int, ids: int) -> None:
     """Refuse more people in a batch than there are.
 
     Raises:
         DataError: fewer than P.
     """
-    if found < ids:
+    if num_ids < ids:
         raise DataError(
-            f"sampler: {found} training identities are fewer than P = {ids} (sampler.ids); "
-            f"lower sampler.ids to {found} or add identities"
+            f"sampler: {num_ids} training identities are fewer than P = {ids} (sampler.ids); "
+            f"lower sampler.ids to {num_ids} or add identities"
         )

@@ -72,18 +72,18 @@ def _camera_name(record: Record) -> str:
 
 def _count_splits(records: Sequence[Record]) -> dict[str, dict[str, int]]:
     both = len({record.modality for record in records}) > 1
-    found: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for split in sorted({record.split for record in records}):
-        chosen = [record for record in records if record.split == split]
-        people = {side: {r.pid for r in chosen if r.modality is side and r.pid >= 0} for side in Modality}
+        members = [record for record in records if record.split == split]
+        people = {side: {r.pid for r in members if r.modality is side and r.pid >= 0} for side in Modality}
         visible, infrared = people[Modality.VISIBLE], people[Modality.INFRARED]
-        found[split] = {"pictures": len(chosen), "ids": len(visible | infrared)}
+        counts[split] = {"pictures": len(members), "ids": len(visible | infrared)}
         if both:
-            found[split]["one_sided"] = len(visible ^ infrared)
+            counts[split]["one_sided"] = len(visible ^ infrared)
             for side in Modality:
-                count = sum(record.modality is side for record in chosen)
-                found[f"{split} {side.name.lower()}"] = {"pictures": count, "ids": len(people[side])}
-    return found
+                count = sum(record.modality is side for record in members)
+                counts[f"{split} {side.name.lower()}"] = {"pictures": count, "ids": len(people[side])}
+    return counts
 
 
 def _histogram(values: Values, edges: Values) -> dict[str, list[float]]:

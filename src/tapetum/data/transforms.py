@@ -166,9 +166,11 @@ def check_file(module: ModuleType, name: str) -> None:
     Raises:
         RecipeError: a part is missing or wrong.
     """
-    for part, needed in (("Options", "a frozen dataclass"), ("change", "a function (pictures, options, draws)")):
+    for part, description in (("Options", "a frozen dataclass"), ("change", "a function (pictures, options, draws)")):
         if not callable(getattr(module, part, None)):
-            raise RecipeError(f"augmentation {name!r}: its file has no {part}; add {needed}, see docs/augmentations.md")
+            raise RecipeError(
+                f"augmentation {name!r}: its file has no {part}; add {description}, see docs/augmentations.md"
+            )
     if getattr(module, "WORKS_ON", None) not in _WORKS_ON:
         raise RecipeError(
             f"augmentation {name!r}: its WORKS_ON is none of {', '.join(_WORKS_ON)}; set it to one of them"

@@ -41,10 +41,10 @@ def count_streams(clip: Path, options: Mapping[str, str]) -> int:
 
 def pixel_aspect(stream: Any) -> Fraction:
     """Width over height of a stream's pixels; 1 where it states none, or one outside 1/8..8."""
-    stated = stream.sample_aspect_ratio
-    if not stated or not _PLAUSIBLE_ASPECT[0] <= stated <= _PLAUSIBLE_ASPECT[1]:
+    ratio = stream.sample_aspect_ratio
+    if not ratio or not _PLAUSIBLE_ASPECT[0] <= ratio <= _PLAUSIBLE_ASPECT[1]:
         return SQUARE
-    return Fraction(stated)
+    return Fraction(ratio)
 
 
 def square_size(height: int, width: int, aspect: Fraction) -> tuple[int, int]:
@@ -64,10 +64,10 @@ def convert_frame(frame: Any, reformatter: VideoReformatter, aspect: Fraction = 
     """
     height, width = square_size(frame.height, frame.width, aspect)
     if (height, width) == (frame.height, frame.width):
-        shown = reformatter.reformat(frame, format="rgb24")
+        scaled_frame = reformatter.reformat(frame, format="rgb24")
     else:
-        shown = reformatter.reformat(frame, width, height, format="rgb24", interpolation="BICUBIC")
-    picture = np.asarray(shown.to_ndarray(), np.uint8)
+        scaled_frame = reformatter.reformat(frame, width, height, format="rgb24", interpolation="BICUBIC")
+    picture = np.asarray(scaled_frame.to_ndarray(), np.uint8)
     matrix = next((side for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
         return picture
@@ -88,10 +88,10 @@ def count_frames(clip: Path, stream: int = 0) -> int:
     """
     try:
         with av.open(str(clip), metadata_errors="replace") as container:
-            chosen = video_streams(container)[stream]
-            if chosen.frames:
-                return int(chosen.frames)
-            rate, length = chosen.average_rate, container.duration
+            video = video_streams(container)[stream]
+            if video.frames:
+                return int(video.frames)
+            rate, length = video.average_rate, container.duration
             return int(float(rate) * length / av.time_base) if rate and length else 0
     except (av.error.FFmpegError, OSError, IndexError):
         return 0  # opening it again in earnest gives the error

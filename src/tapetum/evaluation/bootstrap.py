@@ -62,11 +62,11 @@ def bootstrap(
     if count == 0:
         raise ProtocolError("bootstrap: no query has a match in the gallery; check the slice or the protocol")
     step = max(1, DRAWS_AT_ONCE // count)
-    drawn = [
+    samples = [
         values[rng.integers(0, count, size=(min(step, draws - start), count))].sum(axis=1)
         for start in range(0, draws, step)
     ]
-    totals = np.concatenate(drawn)
+    totals = np.concatenate(samples)
     ends = np.quantile(totals[:, :-1] / totals[:, -1:], [(1 - level) / 2, (1 + level) / 2], axis=0)  # (2, 6)
     return {
         name: Interval(float(low), float(high), level, draws)

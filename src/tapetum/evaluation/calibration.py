@@ -87,8 +87,8 @@ class Calibration:
         Raises:
             ProtocolError: no such pair was fitted, or it has too few people for so low a rate.
         """
-        fitted = self._pair(pair)
-        tail, parts = _tail_for(fitted, gallery)
+        own = self._pair(pair)
+        tail, parts = _tail_for(own, gallery)
         if not 0 < rate <= 1:
             raise ProtocolError(f"false-alarm rate {rate:g}: must be above 0 and at most 1")
         if rate < self.lowest_rate(pair, gallery=gallery) * (1 - 1e-9):
@@ -96,7 +96,7 @@ class Calibration:
             what = "comparisons" if gallery is None else f"searches in {gallery} pictures"
             can = f"ask for {lowest:.3g} or more" if lowest <= 1 else "ask for a rate of single comparisons"
             raise ProtocolError(
-                f"{pair}: {fitted.counts['people']} people are too few for a false-alarm rate of {rate:g} of {what}; "
+                f"{pair}: {own.counts['people']} people are too few for a false-alarm rate of {rate:g} of {what}; "
                 f"{can}, or calibrate with more people"
             )
         return tail.threshold(max(rate / parts, tail.lowest))
@@ -158,16 +158,16 @@ def check_people(pairs: PairCounts, pair: str) -> None:
         )
 
 
-def _tail_for(fitted: PairCalibration, gallery: int | None) -> tuple[Tail, int]:
+def _tail_for(calibration: PairCalibration, gallery: int | None) -> tuple[Tail, int]:
     """The thresholds to look in, and into how many galleries of that size the asked one is taken apart."""
     if gallery is None:
-        return fitted.comparisons, 1
-    sizes = sorted(size for size, tail in fitted.searches.items() if tail.rates)
+        return calibration.comparisons, 1
+    sizes = sorted(size for size, tail in calibration.searches.items() if tail.rates)
     if not sizes:
         return Tail((), ()), 1
     enough = [size for size in sizes if size >= gallery]
     size = enough[0] if enough else sizes[-1]
-    return fitted.searches[size], max(1, -(-gallery // size))
+    return calibration.searches[size], max(1, -(-gallery // size))
 
 
 def fit_pair(
@@ -219,15 +219,13 @@ def _samples(pairs: PairCounts, *, mirrored: bool) -> tuple[Array, Array, Array]
     centres = bin_centres()
     parts = []
     for counts, label, people in ((pairs.different, 0.0, pairs.people_pairs), (pairs.same, 1.0, pairs.matched_people)):
-        (filled,) = counts.nonzero()
-        weights, doubt = counts[filled] / counts.sum(), 0.5 / people
-        labels = np.full(len(filled), label)
+        (bins,) = counts.nonzero()
+        weights, doubt = counts[bins] / counts.sum(), 0.5 / people
+        labels = np.full(len(bins), label)
         if mirrored:
-            parts += [(centres[filled], labels, weights * (1 - doubt)), (centres[filled], 1 - labels, weights * doubt)]
+            parts += [(centres[bins], labels, weights * (1 - doubt)), (centres[bins], 1 - labels, weights * doubt)]
         else:
-            parts.append(
-                (np.append(centres[filled], 1 - 2 * label), np.append(labels, label), np.append(weights, doubt))
-            )
+            parts.append((np.append(centres[bins], 1 - 2 * label), np.append(labels, label), np.append(weights, doubt)))
     similarity, label_of, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
     return similarity, label_of, weight
 
@@ -236,8 +234,8 @@ def _fit_isotonic(pairs: PairCounts) -> tuple[Array, Array]:
     from sklearn.isotonic import IsotonicRegression
 
     similarity, label, weight = _samples(pairs, mirrored=False)
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(similarity, label, weight)
-    knots, values = np.asarray(fitted.X_thresholds_), np.asarray(fitted.y_thresholds_)
+    regression = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(similarity, label, weight)
+    knots, values = np.asarray(regression.X_thresholds_), np.asarray(regression.y_thresholds_)
     return knots, np.clip(values, 1e-9, 1 - 1e-9)
 
 
@@ -245,11 +243,11 @@ def _fit_logistic(pairs: PairCounts) -> tuple[Array, Array]:
     from sklearn.linear_model import LogisticRegression
 
     similarity, label, weight = _samples(pairs, mirrored=True)
-    middle, spread = np.average(similarity, weights=weight), np.sqrt(np.cov(similarity, aweights=weight))
-    scaled = ((similarity - middle) / spread)[:, None]
-    fitted = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(scaled, label, sample_weight=weight * 1000)
+    middle, deviation = np.average(similarity, weights=weight), np.sqrt(np.cov(similarity, aweights=weight))
+    inputs = ((similarity - middle) / deviation)[:, None]
+    regression = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(inputs, label, sample_weight=weight * 1000)
     knots = np.unique(1 - np.linspace(2, 0, KNOTS) ** 2 / 2)
-    values = fitted.predict_proba(((knots - middle) / spread)[:, None])[:, 1]
+    values = regression.predict_proba(((knots - middle) / deviation)[:, None])[:, 1]
     return knots, np.clip(values, 1e-9, 1 - 1e-9)
 
 
@@ -340,12 +338,12 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def probabilities_of_bins(fitted: PairCalibration, prior: float) -> Array:
+def probabilities_of_bins(calibration: PairCalibration, prior: float) -> Array:
     """The probability said at the middle of each bin, (BINS,)."""
-    return _probabilities(fitted, bin_centres(), prior)
+    return _probabilities(calibration, bin_centres(), prior)
 
 
-def _probabilities(fitted: PairCalibration, similarities: Array, prior: float) -> Array:
-    values = np.interp(similarities, fitted.similarities, fitted.probabilities)
+def _probabilities(calibration: PairCalibration, similarities: Array, prior: float) -> Array:
+    values = np.interp(similarities, calibration.similarities, calibration.probabilities)
     for_one = prior * values
     return for_one / (for_one + (1 - prior) * (1 - values))

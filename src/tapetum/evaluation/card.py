@@ -96,7 +96,7 @@ def build_card(
         draws: resamplings of the bootstrap.
     """
     trials = _listed(evaluations)
-    combined = combine([trial.metrics for trial in trials])
+    averages = combine([trial.metrics for trial in trials])
     intervals = bootstrap(trials, rng=numpy_generator(seed, "bootstrap"), draws=draws)
     chances = [chance_level(trial) for trial in trials]
     each_slice = {
@@ -105,12 +105,12 @@ def build_card(
     for name, names in (labels or {}).items():
         each_slice[name] = _levels(trials, names, rng=numpy_generator(seed, "bootstrap", name), draws=draws)
     return Card(
-        rules=combined.metrics.protocol,
+        rules=averages.metrics.protocol,
         metrics=_plain(_numbers(trials)),
         trials=_plain(
             {
-                "count": combined.count,
-                "deviation": combined.deviations,
+                "count": averages.count,
+                "deviation": averages.deviations,
                 "each": [_short(trial.metrics) for trial in trials],
             }
         ),

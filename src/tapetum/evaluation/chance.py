@@ -26,23 +26,23 @@ def chance_level(evaluation: Evaluation) -> Chance:
     "trapezoid" is the mean of the two. No match stands in the first k ranks with chance C(N-M, k) / C(N, k).
     """
     counted = evaluation.counted
-    matches, ranked = evaluation.num_matches[counted].double(), evaluation.num_ranked[counted].double()
-    rank1 = matches / ranked.clamp(min=1)
-    harmonic = torch.digamma(ranked + 1) - torch.digamma(torch.ones((), dtype=torch.float64))
-    others = (matches - 1) / (ranked - 1).clamp(min=1)
-    average_precision = (harmonic + others * (ranked - harmonic)) / ranked.clamp(min=1)
+    matches, entries = evaluation.num_matches[counted].double(), evaluation.num_ranked[counted].double()
+    rank1 = matches / entries.clamp(min=1)
+    harmonic = torch.digamma(entries + 1) - torch.digamma(torch.ones((), dtype=torch.float64))
+    others = (matches - 1) / (entries - 1).clamp(min=1)
+    average_precision = (harmonic + others * (entries - harmonic)) / entries.clamp(min=1)
     average_precision = torch.where(matches > 0, average_precision, 0.0)
     if evaluation.metrics.protocol.ap == "trapezoid":
         average_precision = (average_precision + rank1) / 2
     cmc = None
     if evaluation.metrics.protocol.cmc == "pictures":
         ranks = torch.arange(1, len(evaluation.metrics.cmc) + 1, dtype=torch.float64)
-        others_than_matches, ranked = (ranked - matches).unsqueeze(1), ranked.unsqueeze(1)
+        others_than_matches, entries = (entries - matches).unsqueeze(1), entries.unsqueeze(1)
         missed = torch.exp(
             torch.lgamma(others_than_matches + 1)
             - torch.lgamma((others_than_matches - ranks).clamp(min=0) + 1)
-            + torch.lgamma((ranked - ranks).clamp(min=0) + 1)
-            - torch.lgamma(ranked + 1)
+            + torch.lgamma((entries - ranks).clamp(min=0) + 1)
+            - torch.lgamma(entries + 1)
         )
         missed = torch.where(ranks <= others_than_matches, missed, 0.0)
         cmc = torch.where(matches.unsqueeze(1) > 0, 1 - missed, 0.0).mean(0)

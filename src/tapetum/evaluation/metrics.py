@@ -198,19 +198,20 @@ def _read_exactly(values: Tensor | np.ndarray, name: str, protocol: Protocol) ->
 
 def _read_numbers(values: Tensor | np.ndarray, name: str, protocol: Protocol) -> Tensor:
     """(N,) int64 pids or camids."""
-    given = values if isinstance(values, Tensor) else np.asarray(values)
-    read = _read_exactly(given, name, protocol)
-    wrong = torch.zeros_like(read, dtype=torch.bool)
-    if read.is_floating_point():
-        wrong = (read != read.round()) | (read.abs() >= 2 / torch.finfo(read.dtype).eps)  # from there on rounded
-    elif str(given.dtype).endswith("uint64"):
-        read = read ^ torch.iinfo(torch.int64).min
-        wrong = read < 0
+    array = values if isinstance(values, Tensor) else np.asarray(values)
+    numbers = _read_exactly(array, name, protocol)
+    wrong = torch.zeros_like(numbers, dtype=torch.bool)
+    if numbers.is_floating_point():
+        # From 2 / eps on, whole numbers are rounded.
+        wrong = (numbers != numbers.round()) | (numbers.abs() >= 2 / torch.finfo(numbers.dtype).eps)
+    elif str(array.dtype).endswith("uint64"):
+        numbers = numbers ^ torch.iinfo(torch.int64).min
+        wrong = numbers < 0
     if wrong.any():
         raise ProtocolError(
-            f"protocol {protocol.name}: {name} are {given.dtype}, and not all of them whole; give int64"
+            f"protocol {protocol.name}: {name} are {array.dtype}, and not all of them whole; give int64"
         )
-    return read.long()
+    return numbers.long()
 
 
 @dataclass(frozen=True)
@@ -349,9 +350,9 @@ def _match_columns(candidates: Candidates, pairs: tuple[Tensor, Tensor, Tensor],
     matches = torch.bincount(rows, minlength=count)
     width = candidates.most_matches
     place = torch.arange(len(rows), device=rows.device) - (matches.cumsum(0) - matches)[rows]
-    padded = rows.new_zeros(count, width)
-    padded[rows, place] = columns
-    return padded, torch.arange(width, device=rows.device) < matches.unsqueeze(1)
+    table = rows.new_zeros(count, width)
+    table[rows, place] = columns
+    return table, torch.arange(width, device=rows.device) < matches.unsqueeze(1)
 
 
 def _count_rows(distances: Tensor, columns: Tensor, valid: Tensor, candidates: Candidates) -> _Counts:
@@ -363,15 +364,15 @@ def _count_rows(distances: Tensor, columns: Tensor, valid: Tensor, candidates: C
         valid: (n, M) bool, the real ones; they stand first in their row.
     """
     protocol = candidates.protocol
-    ordered = sorted_rows(distances)
+    ascending = sorted_rows(distances)
     behind = farthest(distances.dtype)
     values = distances.gather(1, columns).masked_fill_(~valid, behind).sort(dim=1).values
-    if ordered[:, -1].isnan().any() or ((values.isinf() | (values == behind)) & valid).any():
+    if ascending[:, -1].isnan().any() or ((values.isinf() | (values == behind)) & valid).any():
         raise ProtocolError(
             f"protocol {protocol.name}: a distance is NaN or infinite; the embeddings are damaged, extract them again"
         )
-    nearer = torch.searchsorted(ordered, values)  # entries that are nearer than this match
-    tied = ((torch.searchsorted(ordered, values, right=True) - nearer > 1) & valid).any(1)
+    nearer = torch.searchsorted(ascending, values)  # entries that are nearer than this match
+    tied = ((torch.searchsorted(ascending, values, right=True) - nearer > 1) & valid).any(1)
     ranks = nearer + 1
     num_matches = valid.sum(1)
     if columns.shape[1] == 0:

@@ -55,8 +55,8 @@ def search_blocks(comparison: Comparison) -> Iterator[SearchBlock]:
 def _directed(comparison: Comparison, query: EmbeddingSet, gallery: EmbeddingSet) -> Iterator[SearchBlock]:
     numbers = torch.arange(len(gallery))
     for rows, similarities, same in similarity_tiles(query, gallery):
-        counted = ~comparison.camera_junk(query.camids[rows], gallery.camids)
-        mine, other = same & counted, ~same & counted
+        valid = ~comparison.camera_junk(query.camids[rows], gallery.camids)
+        mine, other = same & valid, ~same & valid
         if comparison.junk:
             mine &= query.camids[rows].unsqueeze(1) != gallery.camids
         if comparison.within:
@@ -172,9 +172,9 @@ def check_searches(
         owner = torch.searchsorted(pids, block.pids)
         there = block.own.isfinite().double()
         for number, (size, threshold) in enumerate(thresholds):
-            reached = (block.others >= threshold).sum(1)
+            above = (block.others >= threshold).sum(1)
             columns = (
-                1 - _draw_holds_none(block.available, reached, size),
+                1 - _draw_holds_none(block.available, above, size),
                 torch.ones_like(there),
                 (block.own >= threshold).double(),
                 there,
@@ -182,10 +182,10 @@ def check_searches(
             for place, values in enumerate(columns):
                 sums[place, number].index_add_(0, owner, values)
     weights = torch.from_numpy(rng.multinomial(len(pids), np.full(len(pids), 1 / len(pids)), size=draws)).double()
-    drawn = torch.einsum("stp,dp->std", sums, weights)
+    samples = torch.einsum("stp,dp->std", sums, weights)
     totals = sums.sum(2)
     rates, resampled = (
-        (values[0] / values[1].clamp(min=1), values[2] / values[3].clamp(min=1)) for values in (totals, drawn)
+        (values[0] / values[1].clamp(min=1), values[2] / values[3].clamp(min=1)) for values in (totals, samples)
     )
     return SearchRates(
         tuple(rates[0].tolist()),
@@ -195,9 +195,9 @@ def check_searches(
     )
 
 
-def _draw_holds_none(available: Tensor, reached: Tensor, size: int) -> Tensor:
+def _draw_holds_none(available: Tensor, num_above: Tensor, size: int) -> Tensor:
     """C(M - K, n) / C(M, n) of each search, float64; 0 where fewer than n pictures are left."""
-    pictures, above = available.double(), reached.double()
+    pictures, above = available.double(), num_above.double()
     left = (pictures - above - size + 1).clamp(min=1)
     logarithm = (
         torch.lgamma(pictures - above + 1) - torch.lgamma(left) - torch.lgamma(pictures + 1)

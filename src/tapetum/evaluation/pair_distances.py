@@ -29,12 +29,12 @@ class PairDistances:
 
     def densities(self, width: float) -> tuple[Array, Array, Array]:
         """(edges, intra, inter) in bins of which a whole number fills 0..2; each histogram has an area of one."""
-        merged = round(width * BINS / 2)
-        if merged < 1 or BINS % merged or not math.isclose(merged * 2 / BINS, width):
+        bins_each = round(width * BINS / 2)
+        if bins_each < 1 or BINS % bins_each or not math.isclose(bins_each * 2 / BINS, width):
             raise ValueError(f"bins {width:g} wide do not fill 0..2 in whole numbers of {2 / BINS:g}")
-        sums = [counts.reshape(-1, merged).sum(1) for counts in (self.intra, self.inter)]
-        intra, inter = (each / max(1, int(each.sum())) / (self.edges[merged] - self.edges[0]) for each in sums)
-        return self.edges[::merged], intra, inter
+        sums = [counts.reshape(-1, bins_each).sum(1) for counts in (self.intra, self.inter)]
+        intra, inter = (each / max(1, int(each.sum())) / (self.edges[bins_each] - self.edges[0]) for each in sums)
+        return self.edges[::bins_each], intra, inter
 
     def overlap(self, width: float = 0.01) -> float:
         """Area under both curves at once: 0 where one distance parts them, 1 where they cannot be told apart."""
@@ -68,8 +68,8 @@ def compute_pair_distances(first: EmbeddingSet, second: EmbeddingSet) -> PairDis
     counts = torch.zeros(2, BINS, dtype=torch.int64)
     sums = torch.zeros(2, dtype=torch.float64)
     for tile in pair_tiles(Comparison("", first, second, junk=False)):
-        (copied,) = (itself[tile.rows] >= 0).nonzero(as_tuple=True)
-        tile.same[copied, itself[tile.rows[copied]]] = False
+        (own_rows,) = (itself[tile.rows] >= 0).nonzero(as_tuple=True)
+        tile.same[own_rows, itself[tile.rows[own_rows]]] = False
         distances = 1 - tile.similarities
         counts += tile.count((distances * (BINS / 2)).long().clamp_(0, BINS - 1), BINS)
         between = distances.mul_(tile.different).sum(dtype=torch.float64)

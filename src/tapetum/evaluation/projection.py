@@ -74,6 +74,6 @@ def compute_map(vectors: Tensor, *, seed: int = 0) -> NDArray[float64]:
     with threadpool_limits(1):
         tsne = TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=seed)
         points: NDArray[float64] = tsne.fit_transform(vectors.cpu().float().numpy()).astype(float64)
-    spread: NDArray[float64] = points - points.min(0)
-    spread /= spread.max(0).clip(min=1e-12)
-    return spread
+    places: NDArray[float64] = points - points.min(0)
+    places /= places.max(0).clip(min=1e-12)
+    return places

@@ -90,9 +90,9 @@ def find_candidates(
             f"pids {list(protocol.ignored_pids)}; check the gallery folder and the modality"
         )
     pids = gallery_pids[kept]
-    ordered, order = pids.sort(stable=True)
+    ascending, order = pids.sort(stable=True)
     _, identities = torch.unique(pids, return_inverse=True)
-    start, stop = (torch.searchsorted(ordered, query_pids, right=right) for right in (False, True))
+    start, stop = (torch.searchsorted(ascending, query_pids, right=right) for right in (False, True))
     return Candidates(
         kept=kept,
         query_pids=query_pids,

@@ -67,8 +67,8 @@ class _FromVectors:  # original distances among all N pictures, queries first
 
     def distance(self, similarity: Tensor) -> Tensor:
         """Original distances from similarities, in place."""
-        squared = similarity.mul_(-2).add_(2).clamp_(min=0)
-        return squared if self.power == 1 else squared.square_()
+        squares = similarity.mul_(-2).add_(2).clamp_(min=0)
+        return squares if self.power == 1 else squares.square_()
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """((n,) pictures, (n, N) their distances to all), each picture once."""
@@ -176,14 +176,14 @@ def rerank_distances(
         gallery_gallery: (Ng, Ng), symmetric.
         options: None takes the paper's; `original` is not looked at.
     """
-    expected = (len(query_query), len(gallery_gallery))
-    if tuple(query_gallery.shape) != expected:
+    shape = (len(query_query), len(gallery_gallery))
+    if tuple(query_gallery.shape) != shape:
         raise ProtocolError(
-            f"re-ranking: distances between query and gallery are {tuple(query_gallery.shape)}, expected {expected}; "
+            f"re-ranking: distances between query and gallery are {tuple(query_gallery.shape)}, expected {shape}; "
             "give (Nq, Ng), (Nq, Nq) and (Ng, Ng)"
         )
     pictures = _FromMatrices(query_gallery, query_query, gallery_gallery)
-    return _collect(_final_blocks(pictures, options or RerankOptions()), *expected)
+    return _collect(_final_blocks(pictures, options or RerankOptions()), *shape)
 
 
 def _collect(blocks: Iterator[tuple[Tensor, Tensor]], num_queries: int, num_gallery: int) -> Tensor:
@@ -245,21 +245,21 @@ def _encode(
     sizes = nearer.sum(axis=1)
     # a neighbour brings its own neighbours when more than two thirds of them are neighbours already
     shared = (near @ nearer).multiply(near).tocoo()  # (i, j): |nearer(j) and near(i)|; nearer is symmetric
-    accepted = 3 * shared.data > 2 * sizes[shared.col]
+    inside = 3 * shared.data > 2 * sizes[shared.col]
     inviting = sparse.csr_array(
-        (np.ones(accepted.sum(), dtype=np.int32), (shared.row[accepted], shared.col[accepted])), shape=near.shape
+        (np.ones(inside.sum(), dtype=np.int32), (shared.row[inside], shared.col[inside])), shape=near.shape
     )
-    expanded = (near + inviting @ nearer).tocoo()
-    rows, columns = torch.from_numpy(expanded.row).long(), torch.from_numpy(expanded.col).long()
+    union = (near + inviting @ nearer).tocoo()
+    rows, columns = torch.from_numpy(union.row).long(), torch.from_numpy(union.col).long()
     distances = (pictures.at(rows, columns).cpu() / farthest[rows]).clamp_(max=1)  # see `_final_blocks`
     weights = torch.exp(-distances).double()
     total = torch.zeros(pictures.size, dtype=torch.float64).index_add_(0, rows, weights)
-    code = sparse.csr_array(((weights / total[rows]).float().numpy(), (expanded.row, expanded.col)), shape=near.shape)
+    code = sparse.csr_array(((weights / total[rows]).float().numpy(), (union.row, union.col)), shape=near.shape)
     if options.k2 == 1:
         return code
     first = neighbours[:, : options.k2]
-    averaged: sparse.csr_array = _indicator(first, np.float32(1 / first.shape[1])) @ code
-    return averaged
+    means: sparse.csr_array = _indicator(first, np.float32(1 / first.shape[1])) @ code
+    return means
 
 
 def _indicator(columns: NDArray[np.int64], value: np.generic) -> sparse.csr_array:

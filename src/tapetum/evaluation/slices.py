@@ -66,16 +66,16 @@ def by_camera_pair(
         "camera 2 to camera 5" and so on to metrics, for the pairs in which some query has a match.
     """
     searching = _mask(admitted_rows(query, protocol, "query"), len(query))
-    searched = _mask(admitted_rows(gallery, protocol, "gallery"), len(gallery)) & protocol.ranks(gallery.pids.cpu())
+    admitted = _mask(admitted_rows(gallery, protocol, "gallery"), len(gallery)) & protocol.ranks(gallery.pids.cpu())
     if drawn is not None:
-        side = searching if protocol.drawn == "query" else searched
+        side = searching if protocol.drawn == "query" else admitted
         side &= _mask(torch.cat(list(drawn)), len(side))
     query_pids, query_camids = query.pids.cpu(), query.camids.cpu()
     gallery_pids, gallery_camids = gallery.pids.cpu(), gallery.camids.cpu()
     results = {}
     for ours in torch.unique(query_camids[searching]):
-        for theirs in torch.unique(gallery_camids[searched]):
-            queries, entries = searching & (query_camids == ours), searched & (gallery_camids == theirs)
+        for theirs in torch.unique(gallery_camids[admitted]):
+            queries, entries = searching & (query_camids == ours), admitted & (gallery_camids == theirs)
             if protocol.person_junk(ours, theirs) or not torch.isin(query_pids[queries], gallery_pids[entries]).any():
                 continue
             sides = query.select(queries.to(query.pids.device)), gallery.select(entries.to(gallery.pids.device))

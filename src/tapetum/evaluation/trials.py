@@ -56,8 +56,8 @@ def order_rows(
         cameras: in their order; pictures of others are left out. None takes all, ascending.
     """
     people, theirs = np.asarray(pids, dtype=np.int64), np.asarray(camids, dtype=np.int64)
-    listed = sorted(set(theirs.tolist())) if cameras is None else list(cameras)
-    places = {camid: place for place, camid in enumerate(listed)}
+    sequence = sorted(set(theirs.tolist())) if cameras is None else list(cameras)
+    places = {camid: place for place, camid in enumerate(sequence)}
     place = np.array([places.get(camid, -1) for camid in theirs.tolist()], dtype=np.int64)
     order = np.lexsort((np.asarray(names, dtype=np.str_), place, people)) if len(people) else place
     return torch.from_numpy(order[place[order] >= 0])
@@ -116,16 +116,16 @@ class _Drawing:
             raise ProtocolError(f"protocol {protocol.name} draws nothing; choose one with drawn galleries")
         self.protocol = protocol
         people, cameras = np.asarray(pids, dtype=np.int64), np.asarray(camids, dtype=np.int64)
-        _, listed = protocol.limits(protocol.drawn)
-        rows = order_rows(people, cameras, names, listed).numpy()
+        _, limits = protocol.limits(protocol.drawn)
+        rows = order_rows(people, cameras, names, limits).numpy()
         if protocol.drawn == "gallery":
             rows = rows[protocol.ranks(torch.from_numpy(people[rows])).numpy()]
         if len(rows) == 0:
             raise ProtocolError(
                 f"protocol {protocol.name}: there is no {protocol.drawn} picture to draw from; check the pictures of "
-                f"that modality{'' if listed is None else f' under the cameras {list(listed)}'}"
+                f"that modality{'' if limits is None else f' under the cameras {list(limits)}'}"
             )
-        self.rows, self.names, self.listed = rows, names, listed or ()
+        self.rows, self.names, self.listed = rows, names, limits or ()
         keys = np.stack([people[rows], cameras[rows]])
         starts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
         stops = np.append(starts[1:], len(rows))
@@ -225,8 +225,8 @@ def evaluate_trials(
         each = _evaluate_drawn_queries(query, gallery, protocol, drawn, chunk_size)
     else:
         each = _evaluate_drawn_galleries(query, gallery, protocol, drawn, chunk_size)
-    combined = combine([trial.metrics for trial in each])
-    return Trials(combined.metrics, combined.deviations, each, tuple(drawn), side)
+    averages = combine([trial.metrics for trial in each])
+    return Trials(averages.metrics, averages.deviations, each, tuple(drawn), side)
 
 
 def _reindexed(evaluation: Evaluation, rows: Tensor) -> Evaluation:

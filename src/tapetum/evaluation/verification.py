@@ -158,10 +158,10 @@ def pair_tiles(comparison: Comparison) -> Iterator[PairTile]:
             same &= once
             different &= once
         if comparison.camera_pairs:
-            counted = ~comparison.camera_junk(first.camids[rows], second.camids)
-            counted &= ~comparison.camera_junk(second.camids, first.camids[rows]).T
-            same &= counted
-            different &= counted
+            valid = ~comparison.camera_junk(first.camids[rows], second.camids)
+            valid &= ~comparison.camera_junk(second.camids, first.camids[rows]).T
+            same &= valid
+            different &= valid
         if comparison.junk:
             same &= first.camids[rows].unsqueeze(1) != second.camids
         yield PairTile(rows, similarities, same, different)
@@ -191,12 +191,12 @@ def count_pairs(comparison: Comparison) -> PairCounts:
     """Count every pair by its similarity; the memory in use does not grow with the number of pairs."""
     counts = torch.zeros(2, BINS, dtype=torch.int64)
     pids = comparison.pids
-    matched = torch.zeros(len(pids), dtype=torch.bool)
+    has_match = torch.zeros(len(pids), dtype=torch.bool)
     for tile in pair_tiles(comparison):
         counts += tile.count(find_bins(tile.similarities), BINS)
-        matched[torch.searchsorted(pids, comparison.first.pids[tile.rows[tile.same.any(1)]])] = True
+        has_match[torch.searchsorted(pids, comparison.first.pids[tile.rows[tile.same.any(1)]])] = True
     different, same = counts.numpy()
-    return PairCounts(same, different, len(pids), int(matched.sum()))
+    return PairCounts(same, different, len(pids), int(has_match.sum()))
 
 
 @dataclass(frozen=True)
@@ -230,9 +230,9 @@ def build_tail(weights: Array | Counts, lowest: float, stated: Sequence[float] =
     rates = rates[(rates >= lowest * (1 - 1e-12)) & (rates <= 1)]
     rates[-1] = 1.0
     share = weights.cumsum() / weights.sum()
-    reached = np.searchsorted(share, rates * (1 + 1e-12), side="right")  # bins that stay within the rate
-    thresholds = similarity_edges()[reached]
-    thresholds[reached == 0] = 1 + 1e-6  # nobody, not even a copy
+    num_bins = np.searchsorted(share, rates * (1 + 1e-12), side="right")  # bins that stay within the rate
+    thresholds = similarity_edges()[num_bins]
+    thresholds[num_bins == 0] = 1 + 1e-6  # nobody, not even a copy
     return Tail(tuple(rates.tolist()), tuple(thresholds.tolist()))
 
 
@@ -262,12 +262,12 @@ def compute_reliability(counts: PairCounts, probabilities: Array, prior: float) 
     place = _reliability_bins(probabilities)
     same = prior * counts.same / max(1, counts.same.sum())
     mass = same + (1 - prior) * counts.different / max(1, counts.different.sum())
-    observed, said, share = (
+    observed, expected, share = (
         np.bincount(place, weights=weights, minlength=RELIABILITY_BINS).astype(np.float64)
         for weights in (same, mass * probabilities, mass)
     )
     with np.errstate(invalid="ignore"):
-        return Reliability(said / share, observed / share, share, float(np.abs(observed - said).sum()))
+        return Reliability(expected / share, observed / share, share, float(np.abs(observed - expected).sum()))
 
 
 def _reliability_bins(probabilities: Array) -> Counts:
@@ -307,11 +307,11 @@ def bootstrap_pairs(
     group_of = torch.from_numpy(rng.permutation(len(pids)) % groups)
     first, second = (group_of[torch.searchsorted(pids, side.pids)] for side in (comparison.first, comparison.second))
     reliability = torch.from_numpy(_reliability_bins(probabilities))
-    said = torch.from_numpy(probabilities)
-    passed = np.sort(_bins_above(thresholds))
-    level_of = torch.from_numpy(np.searchsorted(passed, np.arange(BINS), side="right"))
+    chances = torch.from_numpy(probabilities)
+    edges = np.sort(_bins_above(thresholds))
+    level_of = torch.from_numpy(np.searchsorted(edges, np.arange(BINS), side="right"))
     tables = {"bin": reliability, "level": level_of}
-    sizes = {"bin": RELIABILITY_BINS, "level": len(passed) + 1}
+    sizes = {"bin": RELIABILITY_BINS, "level": len(edges) + 1}
     same = {name: torch.zeros(groups * size, dtype=torch.float64) for name, size in sizes.items()}
     same["said"] = torch.zeros_like(same["bin"])
     other = {name: torch.zeros(groups * groups * size, dtype=torch.float64) for name, size in sizes.items()}
@@ -325,14 +325,14 @@ def bootstrap_pairs(
                 key = owner * size + tables[name][bins]
                 sums[name] += torch.bincount(key, minlength=len(sums[name]))
                 if name == "bin":
-                    sums["said"] += torch.bincount(key, weights=said[bins], minlength=len(sums["said"]))
+                    sums["said"] += torch.bincount(key, weights=chances[bins], minlength=len(sums["said"]))
     weights = torch.from_numpy(rng.multinomial(groups, np.full(groups, 1 / groups), size=draws)).double()
     drawn_same = {name: weights @ values.view(groups, -1) for name, values in same.items()}
     drawn_other = {name: _weigh_pairs(weights, values.view(groups, groups, -1)) for name, values in other.items()}
     same_total = drawn_same["bin"].sum(1, keepdim=True).clamp(min=1)
     other_total = drawn_other["bin"].sum(1, keepdim=True).clamp(min=1)
     seen = prior * drawn_same["bin"] / same_total
-    promised = prior * drawn_same["said"] / same_total + (1 - prior) * drawn_other["said"] / other_total
+    expected = prior * drawn_same["said"] / same_total + (1 - prior) * drawn_other["said"] / other_total
     above = [
         (sums["level"].cumsum(1)[:, :-1] / total).numpy()
         for sums, total in ((drawn_other, other_total), (drawn_same, same_total))
@@ -340,7 +340,7 @@ def bootstrap_pairs(
     order = np.argsort(np.argsort(_bins_above(thresholds), kind="stable"), kind="stable")
     alarms, shares = (values[:, order] for values in above)
     return VerificationIntervals(
-        interval((seen - promised).abs().sum(1).numpy(), level),
+        interval((seen - expected).abs().sum(1).numpy(), level),
         tuple(interval(column, level) for column in alarms.T),
         tuple(interval(column, level) for column in shares.T),
     )

@@ -33,12 +33,12 @@ class CropChooser:
     stretches as crops wanted, neighbours are joined and stretches are twice as long from then on.
 
     Args:
-        wanted: crops to be kept of the tracklet.
+        count: crops to be kept of the tracklet.
         shortest_seconds: length of the first stretches; crops are not closer than needed.
     """
 
-    def __init__(self, wanted: int, shortest_seconds: float) -> None:
-        self._wanted = wanted
+    def __init__(self, count: int, shortest_seconds: float) -> None:
+        self._count = count
         self._length = shortest_seconds
         self._start: float | None = None
         self._kept: dict[int, CropCandidate] = {}
@@ -51,13 +51,13 @@ class CropChooser:
     def add(self, candidate: CropCandidate) -> None:
         """Keep a crop in place of the one its stretch has."""
         self._kept[self._stretch(candidate.seconds)] = candidate
-        while len(self._kept) > 2 * self._wanted:
-            joined: dict[int, CropCandidate] = {}
+        while len(self._kept) > 2 * self._count:
+            wider: dict[int, CropCandidate] = {}
             for stretch, each in self._kept.items():
-                before = joined.get(stretch // 2)
+                before = wider.get(stretch // 2)
                 if before is None or each.quality.value > before.quality.value:
-                    joined[stretch // 2] = each
-            self._kept, self._length = joined, 2 * self._length
+                    wider[stretch // 2] = each
+            self._kept, self._length = wider, 2 * self._length
 
     def choose(self, least_share: float) -> list[CropCandidate]:
         """The crops to be kept, in order of time.
@@ -65,10 +65,10 @@ class CropChooser:
         Args:
             least_share: crops below this share of the best one's quality are left out.
         """
-        ordered = [_judge_cut(self._kept[stretch], list(self._kept.values())) for stretch in sorted(self._kept)]
-        best = max((each.quality.value for each in ordered), default=0.0)
-        good = [each for each in ordered if each.quality.value >= least_share * best]
-        groups = np.array_split(np.arange(len(good)), min(self._wanted, len(good))) if good else []
+        candidates = [_judge_cut(self._kept[stretch], list(self._kept.values())) for stretch in sorted(self._kept)]
+        best = max((each.quality.value for each in candidates), default=0.0)
+        good = [each for each in candidates if each.quality.value >= least_share * best]
+        groups = np.array_split(np.arange(len(good)), min(self._count, len(good))) if good else []
         return [max((good[place] for place in group.tolist()), key=lambda each: each.quality.value) for group in groups]
 
     def _stretch(self, time: float) -> int:

@@ -99,9 +99,9 @@ def crop_video(
     """
     settings = options or CropVideoOptions()
     key = _make_key(clip, settings)
-    finished = _read_finished(out, key)
-    if finished:
-        return finished
+    earlier = _read_finished(out, key)
+    if earlier:
+        return earlier
     make_folder(out.parent)
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
     report = FootageReport()
@@ -166,7 +166,7 @@ def _cut_people(
     cuts: dict[int, list[_Cut]] = defaultdict(list)  # number of a tracklet -> its crops so far
     appearances: dict[int, list[_Cut]] = {}
     total = count_units(source)
-    for frame, detections, owners, ended in follow_frames(source, detector, rules, report):
+    for frame, detections, owners, tracklets in follow_frames(source, detector, rules, report):
         for row, owner in enumerate(owners.tolist()):
             if frame is None:
                 break
@@ -182,7 +182,7 @@ def _cut_people(
                 path = folder / f"{owner:06d}_{frame.number:08d}.jpg"
                 write_picture(path, cut_out(frame.picture, box))
                 so_far.append(_Cut(path, frame.number, frame.seconds, box))
-        for tracklet in ended:
+        for tracklet in tracklets:
             own = cuts.pop(tracklet.number, [])
             if len(own) >= 2 and is_walk(tracklet, source, detector, rules):  # one has no half to search with
                 appearances[tracklet.number] = own

@@ -105,30 +105,30 @@ class VideoDecoder:
         Args:
             sound_clock: whether its stamps are such that its end can be told by them.
         """
-        told = []
+        problems = []
         last = self.frames - 1
         if self._refused:
-            told.append(
+            problems.append(
                 f"damaged in {self._refused} places that cannot be decoded, the first {self._first_refused}; "
                 "they are passed over"
             )
         if self._marked:
-            told.append(
+            problems.append(
                 f"{self._marked} packets or frames are marked as damaged, the first {self._first_marked}; "
                 "what can be decoded of them is used"
             )
         if self._broke_off:
-            told.append(f"damaged after frame {last} ({self._broke_off}); the rest is left out")
+            problems.append(f"damaged after frame {last} ({self._broke_off}); the rest is left out")
         remedy = "it was cut short or is still being written; index it again when it is whole"
         by_rate = round((self._ends - self._begins) * self.rate) if self.rate and self._ends > self._begins else 0
-        stated = self._stated_seconds
+        stated_seconds = self._stated_seconds
         if self.at_end and max(self.packets, by_rate) < self.stated_frames:
-            told.append(f"ends after frame {last} of {self.stated_frames}: {remedy}")
-        elif self.at_end and sound_clock and stated is not None and self._ends < stated - _LATE:
-            told.append(
-                f"ends after frame {last}, at {self._ends:.1f} s of the {stated:.1f} s that it states: {remedy}"
+            problems.append(f"ends after frame {last} of {self.stated_frames}: {remedy}")
+        elif self.at_end and sound_clock and stated_seconds is not None and self._ends < stated_seconds - _LATE:
+            problems.append(
+                f"ends after frame {last}, at {self._ends:.1f} s of the {stated_seconds:.1f} s that it states: {remedy}"
             )
-        return [f"{self._source.name}: {line}" for line in told]
+        return [f"{self._source.name}: {line}" for line in problems]
 
     def _open_stream(self, container: Any) -> Any:
         name = self._source.name
@@ -170,9 +170,9 @@ class VideoDecoder:
                 ) from None
             self._first_refused = self._first_refused or f"after frame {self.frames - 1} ({reason_of(error)})"
             return []
-        marked = packet.is_corrupt or sum(frame.is_corrupt for frame in frames)
-        if marked:
-            self._marked += int(marked)
+        num_damaged = packet.is_corrupt or sum(frame.is_corrupt for frame in frames)
+        if num_damaged:
+            self._marked += int(num_damaged)
             self._first_marked = self._first_marked or f"at frame {self.frames}"
         return frames
 
@@ -189,5 +189,5 @@ def _check_size(name: str, pixels: int, limits: Limits) -> None:
 
 def _read_duration(text: str) -> float | None:
     """Seconds of Matroska's ``00:00:17.000000000``."""
-    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
-    return 3600.0 * int(found[1]) + 60.0 * int(found[2]) + float(found[3]) if found else None
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return 3600.0 * int(match[1]) + 60.0 * int(match[2]) + float(match[3]) if match else None

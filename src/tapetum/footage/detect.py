@@ -163,9 +163,9 @@ def _join_diagonal(boxes: FloatArray) -> FloatArray:
     Only where both together have the shape of one person. Two people behind each other are not diagonal: the nearer
     one reaches both higher and lower in the frame.
     """
-    joined = boxes.copy()
-    while len(joined) > 1:
-        upper, lower = joined[:, None], joined[None]
+    bodies = boxes.copy()
+    while len(bodies) > 1:
+        upper, lower = bodies[:, None], bodies[None]
         union = np.concatenate(
             [np.minimum(upper[..., :2], lower[..., :2]), np.maximum(upper[..., 2:], lower[..., 2:])], 2
         )
@@ -182,8 +182,8 @@ def _join_diagonal(boxes: FloatArray) -> FloatArray:
         if not fits.any():
             break
         first, second = np.argwhere(fits)[0]
-        joined = np.concatenate([np.delete(joined, (first, second), 0), union[first, second][None]])
-    return joined
+        bodies = np.concatenate([np.delete(bodies, (first, second), 0), union[first, second][None]])
+    return bodies
 
 
 class TorchvisionDetector:
@@ -254,9 +254,9 @@ def keep_inside(boxes: FloatArray, scores: FloatArray, size: tuple[int, ...]) ->
     """
     limit = np.array([size[1], size[0], size[1], size[0]], np.float32)
     finite = np.isfinite(boxes).all(1) & np.isfinite(scores)
-    clipped = np.clip(np.where(finite[:, None], boxes, 0), 0, limit)
-    kept = finite & (clipped[:, 2] - clipped[:, 0] >= 2) & (clipped[:, 3] - clipped[:, 1] >= 2)
-    return Detections(clipped[kept].astype(np.float32), scores[kept].astype(np.float32))
+    corners = np.clip(np.where(finite[:, None], boxes, 0), 0, limit)
+    kept = finite & (corners[:, 2] - corners[:, 0] >= 2) & (corners[:, 3] - corners[:, 1] >= 2)
+    return Detections(corners[kept].astype(np.float32), scores[kept].astype(np.float32))
 
 
 def compute_iou(a: FloatArray, b: FloatArray) -> FloatArray:

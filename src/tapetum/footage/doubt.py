@@ -37,17 +37,17 @@ def doubt_picture(crop: Picture) -> tuple[str, ...]:
     small = cv2.resize(crop, SIZE[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
     grey: NDArray[np.float32] = small @ np.array(LIGHTNESS_WEIGHTS, np.float32)
     cells = np.asarray(cv2.resize(small, CELLS[::-1], interpolation=cv2.INTER_AREA), np.float32)
-    found = []
+    doubts = []
     if not SHAPES[0] <= height / width <= SHAPES[1]:
-        found.append(SHAPE_HIGH if height > width * SHAPES[1] else SHAPE_LOW)
+        doubts.append(SHAPE_HIGH if height > width * SHAPES[1] else SHAPE_LOW)
     if _kept_variance(grey) < NOISE:
-        return (*found, NOISY)
+        return (*doubts, NOISY)
     if _stepping_share(grey) > ACROSS:
-        found.append(SEAM)
+        doubts.append(SEAM)
     over_contrast, over_sides = _middle_against_sides(cells)
     if over_contrast < ALIKE[0] and over_sides < ALIKE[1]:
-        found.append(NOBODY)
-    return tuple(found)
+        doubts.append(NOBODY)
+    return tuple(doubts)
 
 
 def say_doubts(doubts: tuple[str, ...]) -> str:

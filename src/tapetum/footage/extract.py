@@ -219,8 +219,8 @@ def _find_list(source: Source, out: Path, detector: Detector | None, options: Ex
         return key, list_path(out, key).is_file()
     earlier = _key(source, fingerprint_names(source), detector, options)
     with contextlib.suppress(OSError):
-        written = list_path(out, earlier).stat().st_mtime
+        list_time = list_path(out, earlier).stat().st_mtime
         states = (picture.path.stat() for picture in source.pictures)
-        if all(max(state.st_mtime, state.st_ctime) < written for state in states):
+        if all(max(state.st_mtime, state.st_ctime) < list_time for state in states):
             return earlier, True
     return key, False

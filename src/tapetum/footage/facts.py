@@ -118,22 +118,22 @@ def read_said(path: Path, options: SourceOptions, *, is_picture: bool = False, i
     """
     offset = options.utc_offset_hours
     facts = read_path(path, offset, is_picture=is_picture, is_folder=is_folder)
-    fitted, doubts = None, tuple[str, ...]()
+    pattern_facts, doubts = None, tuple[str, ...]()
     if options.path_pattern is not None and not is_folder:
-        fitted = compile_pattern(options.path_pattern).read(path, offset)
+        pattern_facts = compile_pattern(options.path_pattern).read(path, offset)
     if options.camera is not None:
         camera = CameraFact(options.camera, options.camera, "option")
-    elif fitted is not None and fitted.camera is not None:
-        camera = CameraFact(clean_camera(fitted.camera), fitted.camera, "pattern")
+    elif pattern_facts is not None and pattern_facts.camera is not None:
+        camera = CameraFact(clean_camera(pattern_facts.camera), pattern_facts.camera, "pattern")
     else:
         camera = CameraFact(clean_camera(facts.camera), facts.camera, facts.camera_origin, facts.site)
         doubts = facts.camera_doubts
-    time, day = _time_said(options, facts, fitted)
+    time, day = _time_said(options, facts, pattern_facts)
     return Said(camera, doubts, time, day)
 
 
 def decide_time(
-    path: Path, said: Said, options: SourceOptions, read_metadata: Callable[[Path, float], float | None]
+    path: Path, facts: Said, options: SourceOptions, read_metadata: Callable[[Path, float], float | None]
 ) -> TimeFact:
     """When a file begins or was taken.
 
@@ -142,25 +142,27 @@ def decide_time(
     Raises:
         DataError: the file is gone.
     """
-    time = said.time
+    time = facts.time
     if time is not None and time.origin in ("option", "pattern"):
         return time
-    stated = read_metadata(path, options.utc_offset_hours)
-    if stated is not None:
+    metadata_time = read_metadata(path, options.utc_offset_hours)
+    if metadata_time is not None:
         doubts: tuple[str, ...] = ()
-        if time is not None and abs(time.seconds - stated) > _SAME_TIME:
-            doubts = (f"metadata says {format_time(stated)}, the {ORIGINS[time.origin]} {format_time(time.seconds)}",)
-        return TimeFact(stated, "metadata", doubts=doubts)
+        if time is not None and abs(time.seconds - metadata_time) > _SAME_TIME:
+            doubts = (
+                f"metadata says {format_time(metadata_time)}, the {ORIGINS[time.origin]} {format_time(time.seconds)}",
+            )
+        return TimeFact(metadata_time, "metadata", doubts=doubts)
     if time is not None:
         return time
     try:
-        written = path.stat().st_mtime
+        file_time = path.stat().st_mtime
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); correct the path or its permissions") from None
-    if said.day is not None and not said.day[0] <= written <= said.day[0] + _A_DAY:
+    if facts.day is not None and not facts.day[0] <= file_time <= facts.day[0] + _A_DAY:
         doubts = ("only the day is written, its beginning is taken",)
-        return TimeFact(said.day[0], said.day[1], zone_written=False, doubts=doubts)
-    return TimeFact(written, "mtime", doubts=(GUESSED_TIME,))
+        return TimeFact(facts.day[0], facts.day[1], zone_written=False, doubts=doubts)
+    return TimeFact(file_time, "mtime", doubts=(GUESSED_TIME,))
 
 
 def picture_time(path: Path, options: SourceOptions) -> tuple[float, Origin]:
@@ -190,9 +192,9 @@ def read_creation_time(path: Path, utc_offset_hours: float = 0.0) -> float | Non
             metadata = [container.metadata, *(stream.metadata for stream in container.streams.video)]
     except (av.error.FFmpegError, OSError, ValueError):
         return None
-    stated = [each[key] for each in metadata for key in ("creation_time", "date") if key in each]
+    texts = [each[key] for each in metadata for key in ("creation_time", "date") if key in each]
     times = [
-        parse_time(text, utc_offset_hours) for text in stated if len(text.strip()) > len("2026-11-20")
+        parse_time(text, utc_offset_hours) for text in texts if len(text.strip()) > len("2026-11-20")
     ]  # a day alone is no time
     return next((time for time in times if time is not None), None)
 
@@ -209,22 +211,24 @@ def read_exif_time(path: Path, utc_offset_hours: float = 0.0) -> float | None:
             return None
         with Image.open(path) as picture:
             exif = picture.getexif()
-            stated = [exif.get_ifd(_EXIF_FOLDER).get(tag) for tag in _EXIF_TIMES] + [exif.get(_EXIF_CHANGED)]
+            values = [exif.get_ifd(_EXIF_FOLDER).get(tag) for tag in _EXIF_TIMES] + [exif.get(_EXIF_CHANGED)]
     except Exception:  # anything may be in a stranger's metadata; the picture itself is judged when it is read
         return None
-    times = [parse_time(text, utc_offset_hours) for text in stated if isinstance(text, str)]
+    times = [parse_time(text, utc_offset_hours) for text in values if isinstance(text, str)]
     return next((time for time in times if time is not None), None)
 
 
 def _time_said(
-    options: SourceOptions, facts: PathFacts, fitted: PatternFacts | None
+    options: SourceOptions, facts: PathFacts, pattern_facts: PatternFacts | None
 ) -> tuple[TimeFact | None, tuple[float, Origin] | None]:
     if options.start is not None:
         return TimeFact(options.start, "option"), None
-    if fitted is not None and fitted.time is not None:
-        return TimeFact(fitted.time, "pattern", fitted.zone_written, in_name=True, doubts=fitted.doubts), None
-    if fitted is not None and fitted.day is not None:
-        return None, (fitted.day, "pattern")
+    if pattern_facts is not None and pattern_facts.time is not None:
+        return TimeFact(
+            pattern_facts.time, "pattern", pattern_facts.zone_written, in_name=True, doubts=pattern_facts.doubts
+        ), None
+    if pattern_facts is not None and pattern_facts.day is not None:
+        return None, (pattern_facts.day, "pattern")
     if facts.time is not None and facts.time_origin is not None:
         return TimeFact(facts.time, facts.time_origin, facts.zone_written, facts.in_name, facts.time_doubts), None
     if facts.day is not None and facts.time_origin is not None:

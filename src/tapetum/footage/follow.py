@@ -54,10 +54,10 @@ def follow_frames(
             detections = replace(detections, boxes=detections.boxes[best], scores=detections.scores[best])
         broken = frame.broken or before <= known_until < frame.seconds
         before = frame.seconds
-        owners, ended = tracker.update(frame.number, frame.seconds, detections, broken=broken)
+        owners, tracklets = tracker.update(frame.number, frame.seconds, detections, broken=broken)
         report.frames += 1
         report.detections += len(detections)
-        yield frame, detections, owners, ended
+        yield frame, detections, owners, tracklets
     report.dark_frames += dark
     if dark:
         note(

@@ -73,14 +73,14 @@ def read_source_frames(
         DataError: nothing of it can be read.
     """
     bounds = limits or Limits()
-    timed = _TimedFrames(source, bounds, note)
+    frames = _TimedFrames(source, bounds, note)
     due = -np.inf
     broken = False
     try:
-        for number, seconds, jumped, take in timed:
+        for number, seconds, jumped, take in frames:
             broken |= jumped
-            if number >= bounds.max_frames or seconds - timed.first > bounds.max_seconds:
-                _note_limit(source, number, timed.decoder, bounds, note)
+            if number >= bounds.max_frames or seconds - frames.first > bounds.max_seconds:
+                _note_limit(source, number, frames.decoder, bounds, note)
                 break
             if extent is not None:
                 extent.seconds = seconds
@@ -100,11 +100,11 @@ def read_source_frames(
             yield Frame(number, (source.start or 0.0) + seconds, seconds, picture, broken)
             broken = False
     finally:
-        for line in timed.lines():
+        for line in frames.lines():
             note(line)
-    if extent is not None and timed.decoder is not None:
-        extent.packets, extent.digest = max(0, timed.decoder.packets - 1), timed.decoder.digest
-        extent.complete = timed.decoder.at_end
+    if extent is not None and frames.decoder is not None:
+        extent.packets, extent.digest = max(0, frames.decoder.packets - 1), frames.decoder.digest
+        extent.complete = frames.decoder.at_end
 
 
 def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = None) -> Frame:
@@ -117,10 +117,10 @@ def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = Non
         DataError: nothing of it can be read, or it ends before.
     """
     bounds = limits or Limits()
-    timed = _TimedFrames(source, bounds, _pass_over)
+    frames = _TimedFrames(source, bounds, _pass_over)
     last = 0.0
-    for number, last, broken, take in timed:
-        if number >= bounds.max_frames or last - timed.first > bounds.max_seconds:
+    for number, last, broken, take in frames:
+        if number >= bounds.max_frames or last - frames.first > bounds.max_seconds:
             break
         picture = take() if last >= seconds - 1e-6 else None
         if picture is not None:
@@ -144,15 +144,15 @@ class _TimedFrames:
 
     def __iter__(self) -> Iterator[tuple[int, float, bool, Take]]:
         if self.decoder is None:
-            stamped, origin = self._stamp_pictures(), 0.0
+            stream, origin = self._stamp_pictures(), 0.0
         else:
-            decoded = self.decoder.read()
-            begun = next(decoded)  # now its rate and the size of its frames are known
-            held = int(_HELD_BYTES / (_FRAME_BYTES * self.decoder.pixels))
-            self._clock = SteadyClock(min(LOOK_AHEAD, held))
+            frames = self.decoder.read()
+            first = next(frames)  # now its rate and the size of its frames are known
+            capacity = int(_HELD_BYTES / (_FRAME_BYTES * self.decoder.pixels))
+            self._clock = SteadyClock(min(LOOK_AHEAD, capacity))
             self._clock.expect(1 / (self.decoder.rate or ASSUMED_RATE))
-            stamped, origin = chain([begun], decoded), None
-        for time, jumped, (number, take) in self._clock.follow(stamped):
+            stream, origin = chain([first], frames), None
+        for time, jumped, (number, take) in self._clock.follow(stream):
             if origin is None:
                 origin = time
             if self._clock.frames == 1:
@@ -165,10 +165,10 @@ class _TimedFrames:
     def _stamp_pictures(self) -> Stamped:
         source, options = self._source, self._source.options
         stamps = [stamp_in_name(each.path, options) for each in source.pictures] if options.start is None else [None]
-        named = None not in stamps
+        has_times = None not in stamps
         for number, picture in enumerate(source.pictures):
-            taken = stamps[number] if named else None
-            stamp = number / options.frames_per_second if taken is None else taken - (source.start or 0.0)
+            time = stamps[number] if has_times else None
+            stamp = number / options.frames_per_second if time is None else time - (source.start or 0.0)
             yield stamp, (number, partial(self._read_picture, picture.path))
 
     def _read_picture(self, path: Path) -> Picture | None:
@@ -199,7 +199,7 @@ class _TimedFrames:
 
 
 def _note_limit(source: Source, number: int, decoder: VideoDecoder | None, limits: Limits, note: Note) -> None:
-    reached = f"{limits.max_frames} frames" if number >= limits.max_frames else f"{limits.max_seconds:g} s"
+    limit = f"{limits.max_frames} frames" if number >= limits.max_frames else f"{limits.max_seconds:g} s"
     total = len(source.pictures) if decoder is None else decoder.stated_frames
     rest = f"the last {total - number} of its {total} frames are" if total > number else "the rest is"
-    note(f"{source.name}: longer than the limit of {reached}; {rest} left out, divide it or raise the limit")
+    note(f"{source.name}: longer than the limit of {limit}; {rest} left out, divide it or raise the limit")

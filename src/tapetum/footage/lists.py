@@ -41,8 +41,8 @@ def reading_alone(out: Path, key: str, source: Source) -> Iterator[None]:
     """
     make_folder(out / LISTS)
     with locked(out / LISTS / f".{key}.lock", f"{source.name}: another run is reading this source"):
-        for begun in _begun_lists(out, key):
-            _remove(begun)
+        for path in _begun_lists(out, key):
+            _remove(path)
         yield
 
 
@@ -52,7 +52,7 @@ def writing_list(
     key: str,
     source: Source,
     detector: str,
-    counted: Callable[[], tuple[Mapping[str, int], Mapping[Origin, int]]],
+    counts: Callable[[], tuple[Mapping[str, int], Mapping[Origin, int]]],
 ) -> Iterator[Callable[[Sighting], None]]:
     """Write the list of a source, as a function that takes its sightings; it appears when the block has ended well.
 
@@ -60,17 +60,17 @@ def writing_list(
 
     Args:
         detector: name of what found the people.
-        counted: says at the end why how many other sightings were not kept, and what said when those that were.
+        counts: says at the end why how many other sightings were not kept, and what said when those that were.
     Raises:
         OutputError: the folder cannot be written.
     """
     make_folder(out / LISTS)
-    written: set[str] = set()
+    names: set[str] = set()
     with replacing(list_path(out, key)) as temporary:
         with temporary.open("w", encoding="utf-8") as file:
 
             def add(sighting: Sighting) -> None:
-                written.add(Path(sighting.crop).name)
+                names.add(Path(sighting.crop).name)
                 file.write(json.dumps({_SIGHTING: asdict(sighting)}) + "\n")
 
             head: dict[str, Any] = {"source": source.name, "kind": source.kind, "camera": source.camera}
@@ -80,13 +80,13 @@ def writing_list(
             head |= {"cameras": cameras, "doubts": source.doubts, "detector": detector}
             file.write(json.dumps(head) + "\n")
             yield add
-            refused, origins = counted()
-            end = {"end": len(written), "refused": dict(refused), "time_origins": dict(origins)}
+            refusals, origins = counts()
+            end = {"end": len(names), "refused": dict(refusals), "time_origins": dict(origins)}
             file.write(json.dumps(end) + "\n")
             file.flush()
             os.fsync(file.fileno())
         for crop in (out / CROPS / key).iterdir():
-            if crop.name not in written:
+            if crop.name not in names:
                 _remove(crop)
 
 
@@ -188,13 +188,13 @@ def forget_refusals(out: Path, reason: str) -> int:
     Raises:
         OutputError: a list cannot be removed.
     """
-    forgotten = 0
+    count = 0
     for path in _finished_lists(out):
         with contextlib.suppress(OSError, ValueError, IndexError):  # a damaged list is named when it is read
             if reason in _read_ends(path)[1].get("refused", {}):
                 _remove(path)
-                forgotten += 1
-    return forgotten
+                count += 1
+    return count
 
 
 def drop_unfinished(out: Path, keep: Collection[str]) -> int:
@@ -207,12 +207,12 @@ def drop_unfinished(out: Path, keep: Collection[str]) -> int:
     Raises:
         OutputError: a file cannot be removed, or another run is reading such a source.
     """
-    removed = 0
-    begun = {path.name.split(".")[1] for path in _begun_lists(out, "*")}
+    count = 0
+    begun_keys = {path.name.split(".")[1] for path in _begun_lists(out, "*")}
     for lock in sorted((out / LISTS).glob(".*.lock")):
         key = lock.name.split(".")[1]
         finished = list_path(out, key).is_file()
-        if finished and key not in begun:
+        if finished and key not in begun_keys:
             continue
         with locked(lock, f"{out}: another run is reading a source"):
             for path in _begun_lists(out, key):
@@ -220,8 +220,8 @@ def drop_unfinished(out: Path, keep: Collection[str]) -> int:
             for path in [] if finished else sorted((out / CROPS / key).glob("*")):
                 if path.relative_to(out).as_posix() not in keep:
                     _remove(path)
-                    removed += 1
-    return removed
+                    count += 1
+    return count
 
 
 def sighting_of(fields: dict[str, Any]) -> Sighting:
@@ -237,10 +237,10 @@ def _read_ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """A list's first and last line; what lies between may be long and is not read."""
     with path.open("rb") as file:
         first = file.readline()
-        size, taken, end = path.stat().st_size, 1 << 12, b""
+        size, length, end = path.stat().st_size, 1 << 12, b""
         while end.count(b"\n") < 2 and len(end) < size:
-            file.seek(max(0, size - taken))
-            end, taken = file.read(), 2 * taken
+            file.seek(max(0, size - length))
+            end, length = file.read(), 2 * length
     return json.loads(first), json.loads(end.rstrip(b"\n").rpartition(b"\n")[2])
 
 

@@ -59,21 +59,21 @@ def extract_loose(extraction: Extraction) -> Iterator[Sighting]:
 
 def _copy_picture(picture: LoosePicture, extraction: Extraction) -> _Copy:
     source, options, key = extraction.source, extraction.options, extraction.key
-    decoded = read_picture(picture.path, max_pixels=options.limits.max_pixels)
-    height, width = decoded.shape[:2]
+    image = read_picture(picture.path, max_pixels=options.limits.max_pixels)
+    height, width = image.shape[:2]
     box = (0, 0, width, height)
-    quality = measure_quality(decoded, options=options.quality)
+    quality = measure_quality(image, options=options.quality)
     time, origin = picture_time(picture.path, source.options)
     modality = options.modality if options.modality is not None else picture.modality
     doubtful = False
     if modality is None:
-        modality, doubtful = judge_modality(decoded)
+        modality, doubtful = judge_modality(image)
     relative = os.path.relpath(picture.path, source.path) if source.path.is_dir() else picture.path.name
-    name = make_id(f"{relative} {hashlib.sha256(decoded.tobytes()).hexdigest()}", 0, box)
+    name = make_id(f"{relative} {hashlib.sha256(image.tobytes()).hexdigest()}", 0, box)
     content = picture.path.read_bytes()
     suffix = next((suffix for mark, suffix in _KEPT_AS_THEY_ARE.items() if content.startswith(mark)), None)
     if suffix is None or height > options.max_crop_height:
-        suffix, content = ".jpg", extraction.encode(decoded)
+        suffix, content = ".jpg", extraction.encode(image)
     sighting = Sighting(
         id=name,
         source=picture.name,

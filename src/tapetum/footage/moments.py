@@ -75,47 +75,47 @@ def find_moments(text: str) -> list[Moment]:
     Args:
         text: name of a file or folder, without a file's ending.
     """
-    found: list[Moment] = []
+    moments: list[Moment] = []
     for match in _DATE.finditer(text):
-        begun = _moment_of_date(match)
-        whole = None if begun is None or (found and match.start() < found[-1].last) else _add_clock(begun, text)
+        day = _moment_of_date(match)
+        whole = None if day is None or (moments and match.start() < moments[-1].last) else _add_clock(day, text)
         if whole is not None:
-            found.append(whole)
-    found += [epoch for epoch in _find_epochs(text) if not _touches(epoch, found)]
-    return sorted(found, key=lambda moment: moment.first)
+            moments.append(whole)
+    moments += [epoch for epoch in _find_epochs(text) if not _touches(epoch, moments)]
+    return sorted(moments, key=lambda moment: moment.first)
 
 
-def find_clocks(text: str, taken: list[Moment]) -> list[Moment]:
+def find_clocks(text: str, moments: list[Moment]) -> list[Moment]:
     """Times of day in a text that stand alone, to the second.
 
     Args:
         text: name of a file or folder, without a file's ending.
     """
-    clocks = [_moment_of_clock(match) for match in _CLOCK.finditer(mask_moments(text, taken))]
+    clocks = [_moment_of_clock(match) for match in _CLOCK.finditer(mask_moments(text, moments))]
     return [clock for clock in clocks if clock is not None]
 
 
 def choose_moment(moments: list[Moment]) -> Moment | None:
     """The one that says when something begins: the first with a time of day, else the first; doubts are added."""
     whole = [moment for moment in moments if moment.clock is not None and not moment.epoch]
-    chosen = next(iter(whole or [each for each in moments if each.epoch] or moments), None)
-    if chosen is None:
+    best = next(iter(whole or [each for each in moments if each.epoch] or moments), None)
+    if best is None:
         return None
     for other in moments:
-        if other is chosen or other.date is None or other.epoch:
+        if other is best or other.date is None or other.epoch:
             continue
-        begins, ends = seconds_of(chosen), seconds_of(other)
-        if other.clock is None and other.date == chosen.date:
+        begins, ends = seconds_of(best), seconds_of(other)
+        if other.clock is None and other.date == best.date:
             continue
         if other.clock is None or not begins <= ends <= begins + _DAY:  # else it is the end of the recording
             doubt = "the name has two dates, the first with a time is taken"
-            return replace(chosen, doubts=(*chosen.doubts, doubt))
-    return chosen
+            return replace(best, doubts=(*best.doubts, doubt))
+    return best
 
 
-def mask_moments(text: str, taken: Iterable[Moment]) -> str:
+def mask_moments(text: str, moments: Iterable[Moment]) -> str:
     """The text with what was read replaced by signs that nothing matches, so that places stay."""
-    for moment in taken:
+    for moment in moments:
         text = text[: moment.first] + "\0" * (moment.last - moment.first) + text[moment.last :]
     return text
 
@@ -185,22 +185,22 @@ def _moment_of_date(match: re.Match[str]) -> Moment | None:
     return Moment(match.start(), match.end(), date, doubts=doubts) if is_date(*date) else None
 
 
-def _add_clock(begun: Moment, text: str) -> Moment | None:
+def _add_clock(day: Moment, text: str) -> Moment | None:
     """With the time of day that follows the date, or stands right before it; None for a longer number."""
-    in_run = text[begun.last - 1 : begun.last + 1].isdecimal() and begun.last < len(text)
-    match = (_CLOCK_IN_RUN if in_run else _CLOCK_AFTER_DATE).match(text, begun.last)
+    in_run = text[day.last - 1 : day.last + 1].isdecimal() and day.last < len(text)
+    match = (_CLOCK_IN_RUN if in_run else _CLOCK_AFTER_DATE).match(text, day.last)
     clock = None if match is None else _moment_of_clock(match)
     if clock is not None:
-        doubts = (*begun.doubts, *clock.doubts)
-        return replace(clock, first=begun.first, date=begun.date, doubts=doubts)
+        doubts = (*day.doubts, *clock.doubts)
+        return replace(clock, first=day.first, date=day.date, doubts=doubts)
     if in_run:
         return None
-    for match in _CLOCK.finditer(text[: begun.first]):
+    for match in _CLOCK.finditer(text[: day.first]):
         clock = _moment_of_clock(match)
-        if clock is not None and re.fullmatch(r"[_ .,-]{1,3}", text[clock.last : begun.first]):
-            doubts = (*begun.doubts, *clock.doubts)
-            return replace(clock, last=begun.last, date=begun.date, doubts=doubts)
-    return begun
+        if clock is not None and re.fullmatch(r"[_ .,-]{1,3}", text[clock.last : day.first]):
+            doubts = (*day.doubts, *clock.doubts)
+            return replace(clock, last=day.last, date=day.date, doubts=doubts)
+    return day
 
 
 def _moment_of_clock(match: re.Match[str]) -> Moment | None:
@@ -230,21 +230,21 @@ def _moment_of_clock(match: re.Match[str]) -> Moment | None:
         hour, minute, second = int(parts["short"][:2]), int(parts["short"][2:] or 0), 0
     else:
         hour, minute, second = int(parts["lone"]), 0, 0
-    read = read_clock(hour, minute, second + float(f"0.{fraction}"), parts.get("late") or parts.get("early"))
-    if read is None:
+    reading = read_clock(hour, minute, second + float(f"0.{fraction}"), parts.get("late") or parts.get("early"))
+    if reading is None:
         return None
     zone, last = None, match.end()
-    written = next((parts[name] for name in ("z1", "z2", "z3") if name in parts), None)
-    if written is not None:
-        zone = read_zone(written)
+    zone_text = next((parts[name] for name in ("z1", "z2", "z3") if name in parts), None)
+    if zone_text is not None:
+        zone = read_zone(zone_text)
         if zone is None:  # the minus of -2130 parts two times
             last = match.start("z3") if "z3" in parts else last
-        elif written.startswith("-") and "hms" in parts and "T" not in parts.get("gap", ""):
-            doubts.append(f"{written} behind the time is read as a zone")
-    doubts += [read[1]] if read[1] else []
+        elif zone_text.startswith("-") and "hms" in parts and "T" not in parts.get("gap", ""):
+            doubts.append(f"{zone_text} behind the time is read as a zone")
+    doubts += [reading[1]] if reading[1] else []
     first = match.start("early") if "early" in parts else match.start()
     hour_only = "lone" in parts or len(parts.get("short", parts.get("run", "MMSS"))) == 2
-    return Moment(first, last, clock=read[0], zone=zone, hour_only=hour_only, doubts=tuple(doubts))
+    return Moment(first, last, clock=reading[0], zone=zone, hour_only=hour_only, doubts=tuple(doubts))
 
 
 def _find_epochs(text: str) -> Iterator[Moment]:

@@ -105,19 +105,19 @@ def _is_same_surface(picture: Picture, background: Picture, box: Box) -> bool:
 
 def _join_pieces(boxes: list[Box], *, max_gap: float) -> list[Box]:
     """Join boxes that stand above each other: a head over a shirt of the wall's colour over trousers."""
-    joined = sorted(boxes, key=lambda box: -box[2] * box[3])
+    pieces = sorted(boxes, key=lambda box: -box[2] * box[3])
     changed = True
     while changed:
         changed = False
-        for first in range(len(joined)):
-            for second in range(first + 1, len(joined)):
-                if _stand_above(joined[first], joined[second], max_gap):
-                    joined[first] = _union(joined[first], joined.pop(second))
+        for first in range(len(pieces)):
+            for second in range(first + 1, len(pieces)):
+                if _stand_above(pieces[first], pieces[second], max_gap):
+                    pieces[first] = _union(pieces[first], pieces.pop(second))
                     changed = True
                     break
             if changed:
                 break
-    return joined
+    return pieces
 
 
 def _stand_above(a: Box, b: Box, max_gap: float) -> bool:

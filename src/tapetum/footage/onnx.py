@@ -91,9 +91,9 @@ class OnnxDetector:
 
     def detect(self, picture: Picture) -> Detections:
         """People in one picture."""
-        boxed, factor, (left, top) = letterbox(picture, self._size)
+        canvas, factor, (left, top) = letterbox(picture, self._size)
         dtype = _DTYPES[self._input.type]
-        image = np.ascontiguousarray(boxed.transpose(2, 0, 1))
+        image = np.ascontiguousarray(canvas.transpose(2, 0, 1))
         image = image if dtype == np.uint8 else (image.astype(np.float32) / 255).astype(dtype)
         batch = image if len(self._input.shape) == 3 else image[None]
         try:
@@ -113,16 +113,19 @@ class OnnxDetector:
     def _read_input(self) -> tuple[int, int]:
         """(height, width) of the input."""
         shape, kind = self._input.shape, self._input.type
-        wanted = "(1, 3, H, W) or (3, H, W)"
+        accepted_shapes = "(1, 3, H, W) or (3, H, W)"
         batch = shape[0] if len(shape) == 4 else None
         channels = shape[-3] if len(shape) in (3, 4) else None
         if kind not in _DTYPES or len(shape) not in (3, 4) or (isinstance(batch, int) and batch != 1):
-            raise DataError(f"{self._path}: takes {kind} of shape {shape}; a detector must take {wanted}")
+            raise DataError(f"{self._path}: takes {kind} of shape {shape}; a detector must take {accepted_shapes}")
         if isinstance(channels, int) and channels != 3:
-            raise DataError(f"{self._path}: takes {channels} channels, shape {shape}; a detector must take {wanted}")
+            raise DataError(
+                f"{self._path}: takes {channels} channels, shape {shape}; a detector must take {accepted_shapes}"
+            )
         otherwise = self._options.size or _DYNAMIC_SIZE
         height, width = (
-            stated if isinstance(stated, int) else chosen for stated, chosen in zip(shape[-2:], otherwise, strict=True)
+            length if isinstance(length, int) else fallback
+            for length, fallback in zip(shape[-2:], otherwise, strict=True)
         )
         if not 16 <= min(height, width) <= max(height, width) <= _LARGEST_SIDE:
             raise DataError(f"{self._path}: takes pictures of {height} x {width}; sides must be in 16..{_LARGEST_SIDE}")
@@ -150,8 +153,8 @@ class OnnxDetector:
         person = self._options.person_class
         if self._layout == "boxes":
             boxes, labels, scores = self._read_boxes(outputs)
-            chosen = labels == (1 if person is None else person)
-            return boxes[chosen], scores[chosen]
+            people = labels == (1 if person is None else person)
+            return boxes[people], scores[people]
         raw = np.asarray(outputs[0], np.float32)
         if raw.ndim != 3 or raw.shape[0] != 1:
             raise DataError(f"{self._path}: gives an output of shape {raw.shape}; {self._layout} is (1, ., .)")

@@ -31,7 +31,7 @@ class ExtractOptions:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, holds, allowed in (
+        for name, holds, rule in (
             ("crops_per_tracklet", self.crops_per_tracklet >= 1, "1 or more"),
             ("every_seconds", self.every_seconds > 0, "above 0"),
             ("margin", 0 <= self.margin <= 1, "in 0..1"),
@@ -41,4 +41,4 @@ class ExtractOptions:
             ("jpeg_quality", 1 <= self.jpeg_quality <= 100, "in 1..100"),
         ):
             if not holds:
-                raise RecipeError(f"footage: {name} is {getattr(self, name)}; it must be {allowed}")
+                raise RecipeError(f"footage: {name} is {getattr(self, name)}; it must be {rule}")

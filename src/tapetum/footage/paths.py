@@ -195,45 +195,45 @@ def split_stem(name: str) -> str:
 @lru_cache(4096)
 def _read_folders(parts: tuple[str, ...]) -> _Above:
     split, split_date = _find_split_date(parts)
-    read: list[_Folder] = []
+    folders: list[_Folder] = []
     date, numbers = None, list[str]()
     for depth in range(len(parts) - 1, -1, -1):
         part = parts[depth]
         if depth in split:
             date = date or split_date
-            read.append(_Folder(part, has_date=True, rest=""))
+            folders.append(_Folder(part, has_date=True, rest=""))
             continue
         moments = _find_day_and_hour(part) or find_moments(part)
         moment, rest = choose_moment(moments), _rest(mask_moments(part, moments))
-        read.append(_Folder(part, moment is not None, rest))
+        folders.append(_Folder(part, moment is not None, rest))
         if date is None and moment is not None:
             date = moment
             if rest:
                 date = replace(date, doubts=(*date.doubts, f"the date is that of the folder {part}"))
         elif date is None and _HOUR.fullmatch(part):
             numbers.insert(0, part)
-    return _Above(tuple(read), date, tuple(numbers) if date else ())
+    return _Above(tuple(folders), date, tuple(numbers) if date else ())
 
 
 def _find_split_date(parts: tuple[str, ...]) -> tuple[range, Moment | None]:
     """Which folders are a date together, one each for year, month and day or two of them in one; and that date."""
     text = "/".join(parts)
-    found: tuple[range, Moment | None] = range(0), None
+    best: tuple[range, Moment | None] = range(0), None
     for match in _SPLIT_DATE.finditer(text):
         date = (int(match[1]), int(match[2]), int(match[3]))
         if "/" in match[0] and is_date(*date):
             first = text[: match.start()].count("/")
-            found = range(first, first + match[0].count("/") + 1), Moment(0, 0, date)
-    return found
+            best = range(first, first + match[0].count("/") + 1), Moment(0, 0, date)
+    return best
 
 
 def _find_day_and_hour(part: str) -> list[Moment]:
     """A folder of an hour: its date, and the hour behind it."""
-    found = re.fullmatch(r"((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)[-_T ](\d\d)", part)
-    date = None if found is None else (int(found[1]), int(found[3]), int(found[4]))
-    if found is None or date is None or not is_date(*date) or int(found[5]) > 23:
+    match = re.fullmatch(r"((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)[-_T ](\d\d)", part)
+    date = None if match is None else (int(match[1]), int(match[3]), int(match[4]))
+    if match is None or date is None or not is_date(*date) or int(match[5]) > 23:
         return []
-    return [Moment(0, len(part), date, 3600.0 * int(found[5]), hour_only=True)]
+    return [Moment(0, len(part), date, 3600.0 * int(match[5]), hour_only=True)]
 
 
 def _read_stem(stem: str, above: _Above) -> _Stem:
@@ -247,8 +247,8 @@ def _read_stem(stem: str, above: _Above) -> _Stem:
     if above.date is None:
         return _Stem(stem, masked)
     if clocks:
-        joined = _join(above.date, clocks[0], stem)
-        return _Stem(stem, masked, joined, "folder", _count_used(joined, above))
+        moment = _join(above.date, clocks[0], stem)
+        return _Stem(stem, masked, moment, "folder", _count_used(moment, above))
     if above.date.clock is not None and not above.date.hour_only:
         doubts = (*above.date.doubts, "the time is that of a folder") if stem else above.date.doubts
         return _Stem(stem, masked, replace(above.date, doubts=doubts), "folder")
@@ -265,8 +265,8 @@ def _read_parts(stem: str, date: Moment, numbers: tuple[str, ...]) -> _Stem:
     hour = date.clock if date.hour_only else _hour_of(numbers)
     used = 0 if date.hour_only else min(1, len(numbers))
     if hour is None and part is not None:
-        read = read_clock(first, int(second or 0), 0)
-        clock = None if read is None else read[0]
+        reading = read_clock(first, int(second or 0), 0)
+        clock = None if reading is None else reading[0]
         doubts = (*doubts, f"{part[0]} is read as {'hour and minute' if second else 'the hour'}")
     elif (
         hour is not None
@@ -275,13 +275,13 @@ def _read_parts(stem: str, date: Moment, numbers: tuple[str, ...]) -> _Stem:
         and _hour_of(numbers[:-1]) is not None
         and not date.hour_only
     ):
-        read = read_clock(0, int(re.sub(r"\D", "", numbers[-1])), first)
-        clock = None if read is None else (_hour_of(numbers[:-1]) or 0.0) + read[0]
+        reading = read_clock(0, int(re.sub(r"\D", "", numbers[-1])), first)
+        clock = None if reading is None else (_hour_of(numbers[:-1]) or 0.0) + reading[0]
         doubts = (*doubts, f"{numbers[-2]}/{numbers[-1]}/{part[0]} is read as hour, minute, second")
         used = 2
     elif hour is not None and part is not None:
-        read = read_clock(0, first, int(second or 0) + fraction)
-        clock = None if read is None else hour + read[0]
+        reading = read_clock(0, first, int(second or 0) + fraction)
+        clock = None if reading is None else hour + reading[0]
     if clock is not None and part is not None:
         masked = stem[: part.start()] + "\0" * (part.end() - part.start()) + stem[part.end() :]
         return _Stem(stem, masked, replace(date, clock=clock, hour_only=False, doubts=doubts), "folder", used)
@@ -291,8 +291,8 @@ def _read_parts(stem: str, date: Moment, numbers: tuple[str, ...]) -> _Stem:
 def _hour_of(numbers: tuple[str, ...]) -> float | None:
     """Seconds since midnight that the last of some folders says."""
     hour = _HOUR.fullmatch(numbers[-1]) if numbers else None
-    read = None if hour is None else read_clock(int(hour[1]), 0, 0, hour[2])
-    return None if read is None else read[0]
+    reading = None if hour is None else read_clock(int(hour[1]), 0, 0, hour[2])
+    return None if reading is None else reading[0]
 
 
 def _count_used(moment: Moment, above: _Above) -> int:
@@ -311,23 +311,23 @@ def _count_used(moment: Moment, above: _Above) -> int:
 
 
 def _join(day: Moment, clock: Moment, text: str) -> Moment:
-    written = text[clock.first : clock.last]
+    digits = text[clock.first : clock.last]
     doubts = (*day.doubts, *clock.doubts)
-    if re.fullmatch(r"0\d{5}", written):  # or the number of a file
-        doubts = (*doubts, f"{written} is read as a time of day")
+    if re.fullmatch(r"0\d{5}", digits):  # or the number of a file
+        doubts = (*doubts, f"{digits} is read as a time of day")
     zone = clock.zone if clock.zone is not None else day.zone
     return replace(day, clock=clock.clock, zone=zone, hour_only=False, doubts=doubts)
 
 
 def _compare(own: Moment, above: _Above) -> Moment:
     """With a doubt where the folder of a day is days away from the file's own date."""
-    dated = next((folder for folder in above.folders if folder.has_date), None)
-    if dated is None or dated.rest or above.date is None or own.epoch:
+    day_folder = next((folder for folder in above.folders if folder.has_date), None)
+    if day_folder is None or day_folder.rest or above.date is None or own.epoch:
         return own
     apart = seconds_of(replace(own, clock=0.0, zone=0.0)) - seconds_of(replace(above.date, clock=0.0, zone=0.0))
     if abs(apart) <= 86400:  # over midnight, or between zones
         return own
-    return replace(own, doubts=(*own.doubts, f"the folder {dated.name} says another day"))
+    return replace(own, doubts=(*own.doubts, f"the folder {day_folder.name} says another day"))
 
 
 def _choose_camera(name: _Stem, above: _Above, is_picture: bool) -> tuple[str, PathOrigin, str, tuple[str, ...]]:
@@ -337,10 +337,10 @@ def _choose_camera(name: _Stem, above: _Above, is_picture: bool) -> tuple[str, P
     if word:
         return spell_camera(word[1]), "name", _site(folders, _rest(name.masked[: word.start()])), ()
     has_time = "\0" in name.masked
-    told = _camera_in_name(name, is_picture) if has_time or not is_picture else None
-    if told is not None and told.name:
-        return told.name, "name", _site(folders, ""), told.doubts
-    left_open = () if told is None else told.doubts
+    in_name = _camera_in_name(name, is_picture) if has_time or not is_picture else None
+    if in_name is not None and in_name.name:
+        return in_name.name, "name", _site(folders, ""), in_name.doubts
+    left_open = () if in_name is None else in_name.doubts
     if not folders:
         nearest = next((folder.rest for folder in above.folders if folder.rest), "camera")
         return nearest, "folder", "", ("camera guessed: no name and no folder says one", *left_open)
@@ -397,26 +397,26 @@ def _names_something(text: str) -> bool:
 
 def _cameras_above(above: _Above, unused: tuple[str, ...]) -> list[_Camera]:
     """Folders that may name a camera, the nearest first."""
-    found: list[_Camera] = []
+    cameras: list[_Camera] = []
     below_date = above.date is not None
     for folder in above.folders:
         word = _CAMERA_WORD.search(folder.rest)
         below_date &= not folder.has_date
         if word:
-            found.append(_Camera(spell_camera(word[1]), _rest(folder.rest[: word.start()])))
+            cameras.append(_Camera(spell_camera(word[1]), _rest(folder.rest[: word.start()])))
         elif below_date and folder.name in above.numbers and folder.name not in unused:
             continue
         elif folder.rest.isdecimal():
             if len(folder.rest) <= 3:
-                found.append(_Camera(folder.rest, doubts=(f"camera guessed: {folder.rest} is taken for its number",)))
+                cameras.append(_Camera(folder.rest, doubts=(f"camera guessed: {folder.rest} is taken for its number",)))
         elif _names_something(folder.rest) and folder.rest.lower() not in _PLACES and not _HOUR.fullmatch(folder.rest):
-            found.append(_Camera(folder.rest))
-    return found
+            cameras.append(_Camera(folder.rest))
+    return cameras
 
 
 def _site(folders: list[_Camera], before: str) -> str:
-    named = next((folder.name for folder in folders if not folder.name.isdecimal()), "")
-    return "/".join(filter(None, (named, before)))
+    nearest = next((folder.name for folder in folders if not folder.name.isdecimal()), "")
+    return "/".join(filter(None, (nearest, before)))
 
 
 def _rest(masked: str) -> str:

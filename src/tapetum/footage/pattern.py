@@ -87,16 +87,16 @@ class PathPattern:
         self._expression = re.compile(expression, re.IGNORECASE)
 
     def _check(self, place: str) -> None:
-        said = set(self.fields)
-        twice = said & {"year", "month", "day"} if "date" in said else set()
+        fields = set(self.fields)
+        twice = fields & {"year", "month", "day"} if "date" in fields else set()
         if twice:
             raise RecipeError(f"{place}: has {{date}} and {{{min(twice)}}}, which say the same; leave one out")
-        for field, needed in _NEEDS:
-            if field in said and needed not in said:
-                raise RecipeError(f"{place}: has {{{field}}} and no {{{needed}}}; add it")
-        if "hour" in said and not said & {"date", "day"}:
+        for field, companion in _NEEDS:
+            if field in fields and companion not in fields:
+                raise RecipeError(f"{place}: has {{{field}}} and no {{{companion}}}; add it")
+        if "hour" in fields and not fields & {"date", "day"}:
             raise RecipeError(f"{place}: has {{hour}} and no day; add {{date}}, or {{year}}, {{month}} and {{day}}")
-        if not said:
+        if not fields:
             raise RecipeError(f"{place}: has no field but {{any}}; add e.g. {{camera}} or {{date}}")
 
     def read(self, path: Path, utc_offset_hours: float = 0.0) -> PatternFacts:
@@ -109,15 +109,14 @@ class PathPattern:
         """
         folder = path.parent.resolve()
         parts = [*folder.parts[1:], split_stem(path.name)][-self._depth :]
-        tail = "/".join(parts)
-        found = self._expression.fullmatch(tail)
-        if found is None:
+        match = self._expression.fullmatch("/".join(parts))
+        if match is None:
             raise DataError(f"{path}: does not fit the path pattern {self.text!r}; correct it, or index this one alone")
-        said = {name: value for name, value in found.groupdict().items() if name != "sign"}
-        camera = said.get("camera")
+        values = {name: value for name, value in match.groupdict().items() if name != "sign"}
+        camera = values.get("camera")
         if camera is not None:
-            camera = "-".join(filter(None, (said.get("site"), spell_camera(camera))))
-        moment = self._moment(said, path)
+            camera = "-".join(filter(None, (values.get("site"), spell_camera(camera))))
+        moment = self._moment(values, path)
         if moment is None:
             return PatternFacts(camera, None, None, zone_written=False)
         doubts = ("only the hour is written",) if moment.hour_only else ()
@@ -130,26 +129,28 @@ class PathPattern:
             doubts=(*moment.doubts, *doubts),
         )
 
-    def _moment(self, said: dict[str, str], path: Path) -> Moment | None:
-        if "date" in said:
-            digits = re.sub(r"\D", "", said["date"])
+    def _moment(self, values: dict[str, str], path: Path) -> Moment | None:
+        if "date" in values:
+            digits = re.sub(r"\D", "", values["date"])
             date = (int(digits[:4]), int(digits[4:6]), int(digits[6:]))
-        elif "day" in said:
-            year = int(said["year"])
-            date = (year + 2000 if year < 100 else year, int(said["month"]), int(said["day"]))
+        elif "day" in values:
+            year = int(values["year"])
+            date = (year + 2000 if year < 100 else year, int(values["month"]), int(values["day"]))
         else:
             return None
         clock, zone = None, None
-        if "hour" in said:
-            second = int(said.get("second", 0)) + int(said.get("millisecond", 0)) / 1000
-            clock = read_clock(int(said["hour"]), int(said.get("minute", 0)), second, said.get("ampm"))
-        if "zone" in said:
-            zone = read_zone(said["zone"])
-        if not is_date(*date) or ("hour" in said and clock is None) or ("zone" in said and zone is None):
+        if "hour" in values:
+            second = int(values.get("second", 0)) + int(values.get("millisecond", 0)) / 1000
+            clock = read_clock(int(values["hour"]), int(values.get("minute", 0)), second, values.get("ampm"))
+        if "zone" in values:
+            zone = read_zone(values["zone"])
+        if not is_date(*date) or ("hour" in values and clock is None) or ("zone" in values and zone is None):
             raise DataError(f"{path}: what the path pattern {self.text!r} finds there is no date and time; correct it")
         if clock is None:
             return Moment(0, 0, date, zone=zone)
-        return Moment(0, 0, date, clock[0], zone, hour_only="minute" not in said, doubts=tuple(filter(None, clock[1:])))
+        return Moment(
+            0, 0, date, clock[0], zone, hour_only="minute" not in values, doubts=tuple(filter(None, clock[1:]))
+        )
 
 
 @lru_cache(16)

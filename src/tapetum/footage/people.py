@@ -33,7 +33,7 @@ def extract_people(extraction: Extraction, detector: Detector, readings: Reading
     if readings is not None:
         reading = _go_on(extraction, readings, reading)
     choosers: dict[int, CropChooser] = {}
-    for frame, detections, owners, ended in follow_frames(
+    for frame, detections, owners, tracklets in follow_frames(
         source, detector, options, report, known_until=reading.seconds, extent=extent
     ):
         if frame is not None:
@@ -41,7 +41,7 @@ def extract_people(extraction: Extraction, detector: Detector, readings: Reading
                 _offer_crops(frame, detections, owners, choosers, extraction)
             if extraction.progress and (frame.number + 1) % REPORT_EVERY == 0:
                 extraction.progress(min(frame.number + 1, total or frame.number + 1), total)
-        for tracklet in ended:
+        for tracklet in tracklets:
             chooser = choosers.pop(tracklet.number, None)
             if chooser is None:  # of frames that an earlier run has read
                 continue
@@ -92,7 +92,7 @@ def _offer_crops(
     options, size = extraction.options, frame.picture.shape[:2]
     modality = options.modality if options.modality is not None else extraction.source.options.modality
     doubtful = False
-    hidden = _hidden_shares(detections.boxes)
+    hidden_shares = _hidden_shares(detections.boxes)
     for row, owner in enumerate(owners.tolist()):
         if owner < 0:
             continue
@@ -100,7 +100,7 @@ def _offer_crops(
         box = widen_box(tight, options.margin, size)
         crop = cut_out(frame.picture, box)
         quality = measure_quality(
-            crop, cut=touches_edge(tight, size), hidden_share=float(hidden[row]), options=options.quality
+            crop, cut=touches_edge(tight, size), hidden_share=float(hidden_shares[row]), options=options.quality
         )
         chooser = choosers.setdefault(owner, CropChooser(options.crops_per_tracklet, options.every_seconds))
         if not chooser.wants(frame.seconds, quality.value):

@@ -24,11 +24,11 @@ def preview_sources(sources: Sequence[Source]) -> list[str]:
 
 
 def _row(source: Source) -> tuple[str, ...]:
-    named = {
+    spellings = {
         fact.camera: fact.camera if fact.written == fact.camera else f"{fact.camera} ({fact.written})"
         for fact in source.cameras
     }
-    names = list(named.values())
+    names = list(spellings.values())
     cameras = ", ".join(names[:_MANY]) + (f" and {len(names) - _MANY} more" if len(names) > _MANY else "")
     start, origins = _start(source)
     return (

@@ -92,9 +92,9 @@ def measure_quality(
         HIDDEN: (1 - 0.8 * min(1.0, hidden_share), hidden_share >= limits.hidden),
     }
     value = float(np.prod([factor for factor, _ in factors.values()]))
-    said = sorted((factor, name) for name, (factor, remarked) in factors.items() if remarked)
+    reasons = sorted((factor, name) for name, (factor, remarked) in factors.items() if remarked)
     light = float(np.dot(crop.reshape(-1, 3).mean(0), LIGHTNESS_WEIGHTS))
-    return Quality(round(value, 4), "; ".join(name for _, name in said), round(light, 2))
+    return Quality(round(value, 4), "; ".join(name for _, name in reasons), round(light, 2))
 
 
 def measure_blur(grey: NDArray[np.float32]) -> float:

@@ -58,8 +58,8 @@ class Readings:
     def __init__(self, out: Path, source: Source, settings: str) -> None:
         self._out, self._source = out, source
         beginning = list(islice(_packets(source), _BEGINNING))
-        named = hashlib.sha256(b"".join([settings.encode(), *beginning])).hexdigest()[:20]
-        self._path = out / LISTS / f"{named}.reading.json" if len(beginning) == _BEGINNING else None
+        digest = hashlib.sha256(b"".join([settings.encode(), *beginning])).hexdigest()[:20]
+        self._path = out / LISTS / f"{digest}.reading.json" if len(beginning) == _BEGINNING else None
         self._known = _read(self._path) if self._path is not None else []
 
     def find(self) -> Reading | None:
@@ -72,8 +72,8 @@ class Readings:
             if _digest(self._source, reading.packets) == reading.digest:
                 return reading
         name = self._source.name
-        begun = (each for each in self._known if each not in finished and each.name == name)
-        return next((Reading(name, each.content) for each in begun), None)
+        unfinished = (each for each in self._known if each not in finished and each.name == name)
+        return next((Reading(name, each.content) for each in unfinished), None)
 
     def write(self, reading: Reading) -> None:
         """Put a reading in the place of what was known under the same content.

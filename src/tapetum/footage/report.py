@@ -155,10 +155,10 @@ class FootageReport:
         lines += [f"in doubt, {doubt}: {_name_some(names)}" for doubt, names in _group(self.doubts).items()]
         if self.num_doubts > len(self.doubts):
             lines.append(f"and {self.num_doubts - len(self.doubts)} more doubts")
-        passed = _group(self.passed)
+        places = _group(self.passed)
         lines += [
             f"passed over: {f'{count} files' if count else 'folders'} {reason}"
-            + (f": {_name_some(passed[reason])}" if reason in passed else "")
+            + (f": {_name_some(places[reason])}" if reason in places else "")
             for reason, count in self.passed_over.items()
         ]
         return lines
@@ -185,11 +185,11 @@ _COUNTERS = ("remarks", "refused", "time_origins", "files", "passed_over", "came
 _LISTS = ("problems", "passed", "doubts", "facts")
 
 
-def _group(named: list[Problem]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for each in named:
-        grouped.setdefault(each.message, []).append(each.source)
-    return grouped
+def _group(problems: list[Problem]) -> dict[str, list[str]]:
+    sources: dict[str, list[str]] = {}
+    for each in problems:
+        sources.setdefault(each.message, []).append(each.source)
+    return sources
 
 
 def _name_some(names: list[str]) -> str:

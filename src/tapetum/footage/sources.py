@@ -118,8 +118,8 @@ def find_sources(
             raise DataError(f"{place}: {state}; give a video, a picture or a folder of them")
     if not sources:
         names = ", ".join(map(str, places)) or "no place"
-        passed = Counter(each.message for each in report.passed)
-        others = ", ".join(f"{count} files and folders {why}" for why, count in passed.most_common()) or "nothing else"
+        reasons = Counter(each.message for each in report.passed)
+        others = ", ".join(f"{count} files and folders {why}" for why, count in reasons.most_common()) or "nothing else"
         raise DataError(
             f"{names}: holds no picture and no video, but {others}; "
             f"pictures end in {', '.join(sorted(SUFFIXES))}, videos in .mp4, .mkv, .avi, ..."
@@ -228,47 +228,46 @@ def _sources_of_file(path: Path, options: SourceOptions) -> Iterable[Source]:
         return _sources_of_video(path, options)
     if options.kind == "frames":
         return _sources_of_pictures(path.parent, [path], options)
-    said = read_said(path, options, is_picture=True)
-    time = decide_time(path, said, options, read_exif_time)
-    picture = LoosePicture(path, str(path), said.camera.camera, options.modality)
-    return [_source_of("crops", path, said, time, options, (picture,))]
+    facts = read_said(path, options, is_picture=True)
+    time = decide_time(path, facts, options, read_exif_time)
+    picture = LoosePicture(path, str(path), facts.camera.camera, options.modality)
+    return [_source_of("crops", path, facts, time, options, (picture,))]
 
 
 def _sources_of_video(path: Path, options: SourceOptions) -> Iterator[Source]:
     """One a video stream: recorders put front and rear into one file."""
-    said = read_said(path, options)
-    first = _source_of("video", path, said, decide_time(path, said, options, read_creation_time), options)
+    facts = read_said(path, options)
+    first = _source_of("video", path, facts, decide_time(path, facts, options, read_creation_time), options)
     yield first
     for stream in range(1, count_streams(path, OPEN_OPTIONS)):
         name, camera = f"{first.name} (video {stream + 1})", f"{first.camera}-{stream + 1}"
-        cameras = (replace(said.camera, camera=camera),)
+        cameras = (replace(facts.camera, camera=camera),)
         yield replace(first, name=name, camera=camera, cameras=cameras, stream=stream)
 
 
 def _source_of(
     kind: Kind,
     path: Path,
-    said: Said,
+    facts: Said,
     time: TimeFact,
     options: SourceOptions,
     pictures: tuple[LoosePicture, ...] = (),
 ) -> Source:
-    """One camera's."""
-    camera, doubts = said.camera, (*said.camera_doubts, *time.doubts)
+    camera, doubts = facts.camera, (*facts.camera_doubts, *time.doubts)
     begin = time.seconds, time.origin
     return Source(kind, str(path), path, camera.camera, *begin, options, pictures, (camera,), doubts, time.zone_written)
 
 
 def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: SourceOptions) -> Iterator[Source]:
     """Crops, or the frames of each camera."""
-    said = [read_said(path, options, is_picture=True) for path in pictures]
+    facts = [read_said(path, options, is_picture=True) for path in pictures]
     if (options.kind or tell_kind(pictures)) == "crops":
-        yield _source_of_crops(folder, pictures, said, options)
+        yield _source_of_crops(folder, pictures, facts, options)
         return
     whole = read_said(folder, options, is_folder=True)
-    cameras = sorted({each.camera for each in said}, key=lambda fact: fact.camera)
+    cameras = sorted({each.camera for each in facts}, key=lambda fact: fact.camera)
     for camera in cameras:
-        own = [(path, each) for path, each in zip(pictures, said, strict=True) if each.camera == camera]
+        own = [(path, each) for path, each in zip(pictures, facts, strict=True) if each.camera == camera]
         first, first_said = own[0]
         if first_said.time is None or not first_said.time.in_name:  # a folder that is one recording
             first_said = replace(first_said, time=whole.time, day=first_said.day or whole.day)
@@ -277,14 +276,14 @@ def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: Source
         yield _source_of("frames", folder, first_said, time, options, loose)
 
 
-def _source_of_crops(folder: Path, pictures: Sequence[Path], said: Sequence[Said], options: SourceOptions) -> Source:
+def _source_of_crops(folder: Path, pictures: Sequence[Path], facts: Sequence[Said], options: SourceOptions) -> Source:
     loose = tuple(
         LoosePicture(path, str(path), each.camera.camera, options.modality)
-        for path, each in zip(pictures, said, strict=True)
+        for path, each in zip(pictures, facts, strict=True)
     )
-    cameras = tuple(sorted({each.camera for each in said}, key=lambda fact: (fact.camera, fact.written, fact.site)))
-    times = [each.time for each in said if each.time is not None]
-    doubts = Counter(doubt for each in said for doubt in each.camera_doubts)
+    cameras = tuple(sorted({each.camera for each in facts}, key=lambda fact: (fact.camera, fact.written, fact.site)))
+    times = [each.time for each in facts if each.time is not None]
+    doubts = Counter(doubt for each in facts for doubt in each.camera_doubts)
     doubts.update(doubt for time in times for doubt in time.doubts)
     lines = [f"{doubt} ({count} pictures)" for doubt, count in doubts.most_common(_MOST_DOUBTS)]
     if len(doubts) > _MOST_DOUBTS:
@@ -308,26 +307,26 @@ def _common_camera(cameras: Sequence[CameraFact], otherwise: str) -> str:
 def _doubt_shared_names(sources: Sequence[Source]) -> list[Source]:
     """With a doubt on each camera that is named at several sites, or from several written names: it may be two."""
     sites: dict[str, set[str]] = {}
-    written: dict[str, set[str]] = {}
+    spellings: dict[str, set[str]] = {}
     for fact in (fact for source in sources for fact in source.cameras):
         if fact.origin in ("name", "folder"):
             sites.setdefault(fact.camera, set()).add(fact.site)
-        written.setdefault(fact.camera, set()).add(fact.written)
-    shared = {
+        spellings.setdefault(fact.camera, set()).add(fact.written)
+    doubt_of = {
         camera: f"camera {camera} is found at {', '.join(map(repr, sorted(places)))} and taken as one; if it is "
         "several, say which with --camera or {site} in --path-pattern"
         for camera, places in sites.items()
         if len(places) > 1
     }
-    shared |= {
+    doubt_of |= {
         camera: f"camera {camera} is written {', '.join(map(repr, sorted(names)))} and taken as one"
-        for camera, names in written.items()
+        for camera, names in spellings.items()
         if len(names) > 1
     }
 
     def doubts(source: Source) -> tuple[str, ...]:
         return tuple(
-            shared[camera] for camera in dict.fromkeys(fact.camera for fact in source.cameras) if camera in shared
+            doubt_of[camera] for camera in dict.fromkeys(fact.camera for fact in source.cameras) if camera in doubt_of
         )
 
     return [replace(source, doubts=(*source.doubts, *doubts(source))) for source in sources]

@@ -108,15 +108,15 @@ class SteadyClock(Generic[Item]):
             For each its time on the scale of the stamps, whether the clock jumped back before it, and the frame.
         """
         coming = iter(frames)
-        held: deque[tuple[float | None, Item]] = deque()
+        queue: deque[tuple[float | None, Item]] = deque()
         while True:
-            held.extend(islice(coming, self._look_ahead - len(held)))
-            if not held:
+            queue.extend(islice(coming, self._look_ahead - len(queue)))
+            if not queue:
                 self._end_same(math.inf)
                 return
-            stamps = [None if stamp is None or not math.isfinite(stamp) else stamp for stamp, _ in held]
-            for believed, kind in self._judge(stamps, at_end=len(held) < self._look_ahead):
-                written, item = held.popleft()
+            stamps = [None if stamp is None or not math.isfinite(stamp) else stamp for stamp, _ in queue]
+            for believed, kind in self._judge(stamps, at_end=len(queue) < self._look_ahead):
+                written, item = queue.popleft()
                 yield self._keep_time(believed, kind, written), kind is Kind.JUMP, item
 
     def lines(self, name: str, start: float = 0.0) -> list[str]:
@@ -324,11 +324,11 @@ class SteadyClock(Generic[Item]):
             self._most_same = max(self._most_same, same)
 
     def _count(self, kind: Kind, time: float, size: float, frame: int | None = None) -> None:
-        found = self.anomalies[kind]
-        if not found.count:
-            found.first, found.first_time = self.frames if frame is None else frame, time
-        found.count += 1
-        found.largest = max(found.largest, size)
+        anomaly = self.anomalies[kind]
+        if not anomaly.count:
+            anomaly.first, anomaly.first_time = self.frames if frame is None else frame, time
+        anomaly.count += 1
+        anomaly.largest = max(anomaly.largest, size)
 
 
 def _in_words(seconds: float) -> str:

@@ -64,7 +64,7 @@ class Tracker:
         self._begun = 0
 
     def update(
-        self, frame: int, time: float, found: Detections, *, broken: bool = False
+        self, frame: int, time: float, detections: Detections, *, broken: bool = False
     ) -> tuple[NDArray[np.int64], list[Tracklet]]:
         """Take in one picture.
 
@@ -75,22 +75,24 @@ class Tracker:
             (N,) number of each detection's tracklet, -1 for a weak one that belongs to none; and the tracklets that
             ended before this picture.
         """
-        ended = self._end_old(time, broken)
-        owners = np.full(len(found), -1, np.int64)
-        for place, row in self._assign(time, found):
+        tracklets = self._end_old(time, broken)
+        owners = np.full(len(detections), -1, np.int64)
+        for place, row in self._assign(time, detections):
             owners[row] = self._active[place].number
-            self._continue(place, frame, time, found, row)
-        for row in np.flatnonzero((owners < 0) & (found.scores >= self._options.start_score)).tolist():
-            self._active.append(Tracklet(self._begun, [frame], [time], [found.boxes[row]], [float(found.scores[row])]))
+            self._continue(place, frame, time, detections, row)
+        for row in np.flatnonzero((owners < 0) & (detections.scores >= self._options.start_score)).tolist():
+            self._active.append(
+                Tracklet(self._begun, [frame], [time], [detections.boxes[row]], [float(detections.scores[row])])
+            )
             self._velocities = np.concatenate([self._velocities, np.zeros((1, 2))])
             owners[row] = self._begun
             self._begun += 1
-        return owners, ended
+        return owners, tracklets
 
     def finish(self) -> list[Tracklet]:
         """The source is at its end: everybody still followed."""
-        ended, self._active, self._velocities = self._active, [], np.zeros((0, 2))
-        return ended
+        tracklets, self._active, self._velocities = self._active, [], np.zeros((0, 2))
+        return tracklets
 
     def _end_old(self, time: float, broken: bool) -> list[Tracklet]:
         options = self._options
@@ -103,47 +105,48 @@ class Tracker:
             ],
             bool,
         )
-        ended = [tracklet for tracklet, ends in zip(self._active, over, strict=True) if ends]
+        tracklets = [tracklet for tracklet, ends in zip(self._active, over, strict=True) if ends]
         self._active = [tracklet for tracklet, ends in zip(self._active, over, strict=True) if not ends]
         self._velocities = self._velocities[~over]
-        return ended
+        return tracklets
 
-    def _assign(self, time: float, found: Detections) -> list[tuple[int, int]]:
+    def _assign(self, time: float, detections: Detections) -> list[tuple[int, int]]:
         """(place among the active, row among the detections) of the best assignment of all together."""
-        if not self._active or not len(found):
+        if not self._active or not len(detections):
             return []
         last = np.stack([tracklet.boxes[-1] for tracklet in self._active]).astype(np.float64)
-        passed = np.array([time - tracklet.times[-1] for tracklet in self._active])
-        moved = self._velocities * passed[:, None]
-        expected, expected_fits = self._compare(last + np.concatenate([moved, moved], 1), found)
-        stayed, stayed_fits = self._compare(last, found)  # a box that fell apart gives a wild velocity
+        gaps = np.array([time - tracklet.times[-1] for tracklet in self._active])
+        shifts = self._velocities * gaps[:, None]
+        expected, expected_fits = self._compare(last + np.concatenate([shifts, shifts], 1), detections)
+        stayed, stayed_fits = self._compare(last, detections)  # a box that fell apart gives a wild velocity
         worth = np.maximum(expected, _STAYED_WEIGHT * stayed)
-        fits = expected_fits | stayed_fits
-        return assign_best(worth, fits)
+        return assign_best(worth, expected_fits | stayed_fits)
 
-    def _compare(self, boxes: NDArray[np.float64], found: Detections) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _compare(
+        self, boxes: NDArray[np.float64], detections: Detections
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """(T, N) how well each detection fits to each box, and whether it may at all."""
         heights = np.maximum(boxes[:, 3] - boxes[:, 1], 1)[:, None]
-        change = (found.boxes[:, 3] - found.boxes[:, 1])[None] / heights
-        middles, new_middles = ((each[:, :2] + each[:, 2:]) / 2 for each in (boxes, found.boxes))
+        change = (detections.boxes[:, 3] - detections.boxes[:, 1])[None] / heights
+        middles, new_middles = ((each[:, :2] + each[:, 2:]) / 2 for each in (boxes, detections.boxes))
         distance = np.linalg.norm(middles[:, None] - new_middles[None], axis=2) / heights
-        iou = compute_iou(boxes.astype(np.float32), found.boxes)
+        iou = compute_iou(boxes.astype(np.float32), detections.boxes)
         similar = (change < _LARGEST_SIZE_CHANGE) & (change > 1 / _LARGEST_SIZE_CHANGE)
         fits = (iou >= self._options.min_iou) | ((distance <= self._options.max_distance) & similar)
         return iou + _NEAR_WEIGHT * np.maximum(0, 1 - distance), fits
 
-    def _continue(self, place: int, frame: int, time: float, found: Detections, row: int) -> None:
-        tracklet, box = self._active[place], found.boxes[row]
-        passed = time - tracklet.times[-1]
-        if passed > 0:
+    def _continue(self, place: int, frame: int, time: float, detections: Detections, row: int) -> None:
+        tracklet, box = self._active[place], detections.boxes[row]
+        gap = time - tracklet.times[-1]
+        if gap > 0:
             before = tracklet.boxes[-1]
-            velocity = (box[:2] + box[2:] - before[:2] - before[2:]) / 2 / passed
+            velocity = (box[:2] + box[2:] - before[:2] - before[2:]) / 2 / gap
             old = _VELOCITY_MEMORY if len(tracklet.times) > 1 else 0.0
             self._velocities[place] = old * self._velocities[place] + (1 - old) * velocity
         tracklet.frames.append(frame)
         tracklet.times.append(time)
         tracklet.boxes.append(box)
-        tracklet.scores.append(float(found.scores[row]))
+        tracklet.scores.append(float(detections.scores[row]))
 
 
 def assign_best(worth: NDArray[np.floating[Any]], fits: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -156,5 +159,5 @@ def assign_best(worth: NDArray[np.floating[Any]], fits: NDArray[np.bool_]) -> li
     from scipy.optimize import linear_sum_assignment  # here: half a second that loose pictures need not wait
 
     rows, columns = linear_sum_assignment(np.where(fits, worth + 1, 0), maximize=True)
-    chosen = fits[rows, columns]
-    return list(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True))
+    allowed = fits[rows, columns]
+    return list(zip(rows[allowed].tolist(), columns[allowed].tolist(), strict=True))

@@ -88,54 +88,56 @@ def measure_following(
         DataError: the video cannot be read.
     """
     settings, rules = options or ExtractOptions(), counting or TruthOptions()
-    shown: dict[int, Counter[int]] = defaultdict(Counter)  # tracklet -> pid -> detections; -1 is nobody
+    pid_counts: dict[int, Counter[int]] = defaultdict(Counter)  # tracklet -> pid -> detections; -1 is nobody
     appears: Counter[int] = Counter()
     kept: list[int] = []
-    wanted = hit = detections = right = 0
-    for frame, found, owners, ended in follow_frames(source, detector, settings, FootageReport()):
+    num_boxes = num_hits = num_detections = right = 0
+    for frame, detections, owners, ended in follow_frames(source, detector, settings, FootageReport()):
         kept += [tracklet.number for tracklet in ended if is_walk(tracklet, source, detector, settings)]
         if frame is None:
             continue
         people = truth.pids.get(frame.number, np.zeros(0, np.int64))
-        partner, matched = _match(truth.boxes.get(frame.number), found, rules.min_iou)
+        partner, hits = _match(truth.boxes.get(frame.number), detections, rules.min_iou)
         if len(people):
             boxes = truth.boxes[frame.number]
             tall = boxes[:, 3] - boxes[:, 1] >= rules.min_height * frame.picture.shape[0]
             counts = tall & (truth.visible[frame.number] >= rules.min_visible)
-            wanted += int(counts.sum())
-            hit += int((counts & matched).sum())
+            num_boxes += int(counts.sum())
+            num_hits += int((counts & hits).sum())
             appears.update(people[counts].tolist())
-        seen = np.where(partner >= 0, people[partner], -1) if len(people) else np.full(len(found), -1)
-        detections += len(found)
+        seen = np.where(partner >= 0, people[partner], -1) if len(people) else np.full(len(detections), -1)
+        num_detections += len(detections)
         right += int((seen >= 0).sum())
         for owner, pid in zip(owners.tolist(), seen.tolist(), strict=True):
-            shown[owner][pid] += 1
-    counters = [shown[number] for number in kept]
+            pid_counts[owner][pid] += 1
+    counters = [pid_counts[number] for number in kept]
     real = [Counter({pid: count for pid, count in each.items() if pid >= 0}) for each in counters]
     most = [each.most_common(1)[0] for each in real if each]
     people_counted = {pid for pid, count in appears.items() if count >= settings.min_detections}
     return FollowingScore(
-        recall=_share(hit, wanted),
-        precision=_share(right, detections),
+        recall=_share(num_hits, num_boxes),
+        precision=_share(right, num_detections),
         purity=_share(sum(count for _, count in most), sum(each.total() for each in real)),
         people_found=_share(len(people_counted & {pid for pid, _ in most}), len(people_counted)),
         false_tracklets=sum(2 * each[-1] > each.total() for each in counters),
         tracklets=len(kept),
         people=len(people_counted),
-        boxes=wanted,
+        boxes=num_boxes,
     )
 
 
-def _match(boxes: FloatArray | None, found: Detections, min_iou: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _match(
+    boxes: FloatArray | None, detections: Detections, min_iou: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """(N,) row of ground truth for each detection, -1 for none; and which rows of ground truth were met."""
-    partner = np.full(len(found), -1, np.int64)
-    matched = np.zeros(0 if boxes is None else len(boxes), bool)
-    if boxes is not None and len(found):
-        iou = compute_iou(boxes, found.boxes)
+    partner = np.full(len(detections), -1, np.int64)
+    hits = np.zeros(0 if boxes is None else len(boxes), bool)
+    if boxes is not None and len(detections):
+        iou = compute_iou(boxes, detections.boxes)
         for row, detection in assign_best(iou, iou >= min_iou):
             partner[detection] = row
-            matched[row] = True
-    return partner, matched
+            hits[row] = True
+    return partner, hits
 
 
 def _share(part: int, whole: int) -> float:

@@ -77,14 +77,16 @@ class VectorBlocks:
         missing = np.ones(len(stamps), dtype=np.bool_)
         blocks, rows = [], []
         for block in self.blocks:
-            found = _rows_of(block.stamps, ascending, order)
-            found[found >= 0] = np.where(missing[found[found >= 0]], found[found >= 0], -1)  # each row once
-            alive = found[found >= 0]
+            block_rows = _rows_of(block.stamps, ascending, order)
+            block_rows[block_rows >= 0] = np.where(
+                missing[block_rows[block_rows >= 0]], block_rows[block_rows >= 0], -1
+            )  # each row once
+            alive = block_rows[block_rows >= 0]
             if block.path is None and len(alive) == 0:
                 continue
             missing[alive] = False
             blocks.append(block)
-            rows.append(found)
+            rows.append(block_rows)
         absent = order[missing[order]]
         for start in range(0, len(absent), BLOCK_ROWS):
             positions = absent[start : start + BLOCK_ROWS]
@@ -119,18 +121,18 @@ class VectorBlocks:
         """Put every living vector into block files and remove every dead one from them; only the writer may."""
         make_folder(self.folder)
         kept: list[tuple[Block, Whole]] = []
-        pooled: list[tuple[Block, Whole]] = []
+        pool: list[tuple[Block, Whole]] = []
         for block, rows in zip(self.blocks, self.rows, strict=True):
             whole = block.path is not None and bool((rows >= 0).all())
-            (kept if whole and 2 * len(rows) >= BLOCK_ROWS else pooled).append((block, rows))
-        settled = len(pooled) == 1 and pooled[0][0].path is not None and bool((pooled[0][1] >= 0).all())
-        if pooled and not settled:
-            kept += self._write_again(pooled)
-            for block, _ in pooled:
+            (kept if whole and 2 * len(rows) >= BLOCK_ROWS else pool).append((block, rows))
+        is_settled = len(pool) == 1 and pool[0][0].path is not None and bool((pool[0][1] >= 0).all())
+        if pool and not is_settled:
+            kept += self._write_again(pool)
+            for block, _ in pool:
                 if block.path is not None:
                     block.path.unlink(missing_ok=True)
-        elif settled:
-            kept += pooled
+        elif is_settled:
+            kept += pool
         self._take_over(kept)
         known = {block.path for block in self.blocks}
         for path in self.folder.iterdir():  # leavings of a run that was killed; one may hold a deleted vector
@@ -154,8 +156,8 @@ class VectorBlocks:
             pairs.append((Block(stamps[some], vectors[some], None), rows[some]))
         self._take_over(pairs)
 
-    def _write_again(self, pooled: list[tuple[Block, Whole]]) -> list[tuple[Block, Whole]]:
-        written: list[tuple[Block, Whole]] = []
+    def _write_again(self, pool: list[tuple[Block, Whole]]) -> list[tuple[Block, Whole]]:
+        blocks: list[tuple[Block, Whole]] = []
         stamps: list[Whole] = []
         vectors: list[Real] = []
         rows: list[Whole] = []
@@ -163,7 +165,7 @@ class VectorBlocks:
 
         def flush() -> None:
             nonlocal waiting
-            while waiting >= BLOCK_ROWS or (waiting and finished):
+            while waiting >= BLOCK_ROWS or (waiting and at_end):
                 all_stamps, all_vectors, all_rows = (
                     np.concatenate(stamps),
                     np.concatenate(vectors),
@@ -171,7 +173,7 @@ class VectorBlocks:
                 )
                 order = np.argsort(all_stamps[:BLOCK_ROWS], kind="stable")
                 block = write_block(self.folder, all_stamps[order], all_vectors[order])
-                written.append((block, all_rows[order]))
+                blocks.append((block, all_rows[order]))
                 stamps[:], vectors[:], rows[:] = (
                     [all_stamps[BLOCK_ROWS:]],
                     [all_vectors[BLOCK_ROWS:]],
@@ -179,8 +181,8 @@ class VectorBlocks:
                 )
                 waiting = len(stamps[0])
 
-        finished = False
-        for block, block_rows in pooled:
+        at_end = False
+        for block, block_rows in pool:
             alive = np.flatnonzero(block_rows >= 0)
             if len(alive) == 0:
                 continue
@@ -189,9 +191,9 @@ class VectorBlocks:
             rows.append(block_rows[alive])
             waiting += len(alive)
             flush()
-        finished = True
+        at_end = True
         flush()
-        return written
+        return blocks
 
     def _search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
         best = _Best(queries, k)
@@ -215,8 +217,8 @@ class VectorBlocks:
                     waiting = []
         if waiting:
             pieces.append(waiting)
-        for joined, products in zip(pieces, _multiply(pieces, queries), strict=True):
-            best.add(products, joined)
+        for pieces_of_block, products in zip(pieces, _multiply(pieces, queries), strict=True):
+            best.add(products, pieces_of_block)
         return best.finish()
 
     def _take_over(self, pairs: Iterable[tuple[Block, Whole]]) -> None:
@@ -273,19 +275,19 @@ class _Best:
         self._negated: Real = np.empty(0, dtype=np.float32)
         self._places: Whole = np.empty(0, dtype=np.int64)  # ... and its place in all pieces
 
-    def add(self, products: Real, joined: Sequence[_Piece]) -> None:
+    def add(self, products: Real, pieces: Sequence[_Piece]) -> None:
         """Take over what may be good enough.
 
         Args:
             products: (n, Nq) rounded similarities.
         """
-        allowed = joined[0].allowed
+        allowed = pieces[0].allowed
         self._count = min(
             self._k, self._count + int(np.count_nonzero(allowed) if allowed is not None else len(products))
         )
         offset = self._offsets[-1]
-        self._pieces += joined
-        self._offsets += (offset + np.cumsum([len(piece.rows) for piece in joined])).tolist()
+        self._pieces += pieces
+        self._offsets += (offset + np.cumsum([len(piece.rows) for piece in pieces])).tolist()
         start, step = 0, max(FIRST, self._k)
         while start < len(products):  # growing parts: each leaves few that beat what the parts before have found
             part = slice(start, start + step)
@@ -337,8 +339,8 @@ class _Best:
         first = np.searchsorted(self._owners[order], np.arange(len(self._queries)))
         kept = order[(first[:, None] + np.arange(self._count)).ravel()]
         self._owners, self._negated, self._places = self._owners[kept], self._negated[kept], self._places[kept]
-        found: Whole = rows[kept]
-        return found
+        best_rows: Whole = rows[kept]
+        return best_rows
 
 
 def rounding_margin(dimension: int) -> float:
@@ -353,27 +355,27 @@ def rounding_margin(dimension: int) -> float:
 def _multiply(pieces: Sequence[Sequence[_Piece]], queries: Tensor) -> Iterator[Real]:
     """(n, Nq) similarities to the vectors of some pieces, which are taken together."""
     if len(queries) > 1:
-        yield from ((torch.from_numpy(_vectors(joined)) @ queries.T).numpy() for joined in pieces)
+        yield from ((torch.from_numpy(_vectors(group)) @ queries.T).numpy() for group in pieces)
         return
     # The libraries' product with one vector takes twice as long as row by row, and their threads wait for each other
     # at every step: on a machine that is also indexing, that is most of the time.
     query = queries[0].numpy()
 
-    def multiply(joined: Sequence[_Piece]) -> Real:
-        return np.asarray(np.vecdot(_vectors(joined), query)[:, None])
+    def multiply(group: Sequence[_Piece]) -> Real:
+        return np.asarray(np.vecdot(_vectors(group), query)[:, None])
 
-    if sum(len(piece.rows) for joined in pieces for piece in joined) < ALONE_BELOW:
+    if sum(len(piece.rows) for group in pieces for piece in group) < ALONE_BELOW:
         yield from map(multiply, pieces)
         return
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         yield from pool.map(multiply, pieces)
 
 
-def _vectors(joined: Sequence[_Piece]) -> Real:
+def _vectors(pieces: Sequence[_Piece]) -> Real:
     """The vectors of some pieces, copied only where they lie apart."""
-    if joined[0].chosen is None:
-        return joined[0].vectors
-    return _joined([piece.vectors.take(piece.chosen, axis=0) for piece in joined if piece.chosen is not None])
+    if pieces[0].chosen is None:
+        return pieces[0].vectors
+    return _joined([piece.vectors.take(piece.chosen, axis=0) for piece in pieces if piece.chosen is not None])
 
 
 def _joined(parts: Sequence[NDArray[Number]]) -> NDArray[Number]:

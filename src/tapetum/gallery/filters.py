@@ -92,22 +92,22 @@ class Coded:
     names: tuple[str, ...]
 
 
-def as_filter(given: "str | Filter | None") -> "Filter | None":
+def as_filter(source: "str | Filter | None") -> "Filter | None":
     """A checked filter from text or from a tree; None stands for every row.
 
     Raises:
         FilterError: naming what is wrong and the remedy.
     """
-    if given is None:
+    if source is None:
         return None
-    return parse_filter(given) if isinstance(given, str) else check_filter(given)
+    return parse_filter(source) if isinstance(source, str) else check_filter(source)
 
 
-def check_filter(given: "Filter", depth: int = 0) -> "Filter":
+def check_filter(tree: "Filter", depth: int = 0) -> "Filter":
     """The same filter with every value in its field's own type."""
     if depth > DEEPEST:
         raise FilterError(f"filter: more than {DEEPEST} brackets inside each other; write it flatter")
-    match given:
+    match tree:
         case Compare(field, sign, value):
             kind = check_field(field)
             if sign not in SIGNS:
@@ -122,11 +122,11 @@ def check_filter(given: "Filter", depth: int = 0) -> "Filter":
             return Among(field, tuple(check_value(field, value) for value in values))
         case And(parts) | Or(parts):
             if not parts:
-                raise FilterError(f"filter: {type(given).__name__} without parts; give at least one")
-            return type(given)(tuple(check_filter(part, depth + 1) for part in parts))
+                raise FilterError(f"filter: {type(tree).__name__} without parts; give at least one")
+            return type(tree)(tuple(check_filter(part, depth + 1) for part in parts))
         case Not(part):
             return Not(check_filter(part, depth + 1))
-    raise FilterError(f"filter: {given!r} is no filter; give text or a tree of Compare, Among, And, Or and Not")
+    raise FilterError(f"filter: {tree!r} is no filter; give text or a tree of Compare, Among, And, Or and Not")
 
 
 def check_field(field: str) -> str:
@@ -208,28 +208,28 @@ class _Parser:
         self.tokens: list[tuple[str, str, int]] = []
         position, end = 0, len(text.rstrip())
         while position < end:
-            found = TOKEN.match(text, position)
-            if not found:
+            match = TOKEN.match(text, position)
+            if not match:
                 place = position + len(text[position:]) - len(text[position:].lstrip())
                 hint = "close the quotes" if text[place] in "\"'" else "use ==, !=, <, <=, >, >=, in, and, or, not"
                 raise FilterError(f"filter: cannot read {text[place : place + 20]!r} at character {place + 1}; {hint}")
-            self.tokens.append((found.lastgroup or "", found[found.lastgroup or 0], found.start(found.lastgroup or 0)))
-            position = found.end()
+            self.tokens.append((match.lastgroup or "", match[match.lastgroup or 0], match.start(match.lastgroup or 0)))
+            position = match.end()
         self.next = 0
 
     def parse(self) -> "Filter":
         if not self.tokens:
             raise FilterError('filter: empty; write e.g. camera == "c1", or leave the filter out')
-        found = self.either(0)
+        tree = self.either(0)
         if self.next < len(self.tokens):
             raise self.unexpected("and, or, or the end")
-        return found
+        return tree
 
-    def unexpected(self, wanted: str) -> FilterError:
+    def unexpected(self, expectation: str) -> FilterError:
         if self.next >= len(self.tokens):
-            return FilterError(f"filter: ends too early; expected {wanted}")
+            return FilterError(f"filter: ends too early; expected {expectation}")
         _, token, place = self.tokens[self.next]
-        return FilterError(f"filter: {token[:40]!r} at character {place + 1}; expected {wanted}")
+        return FilterError(f"filter: {token[:40]!r} at character {place + 1}; expected {expectation}")
 
     def word(self, *words: str) -> str | None:
         """The next token where it is one of these words or signs, taken."""
@@ -260,10 +260,10 @@ class _Parser:
         if self.word("not"):
             return Not(self.single(depth + 1))
         if self.word("("):
-            found = self.either(depth + 1)
+            tree = self.either(depth + 1)
             if not self.word(")"):
                 raise self.unexpected("')'")
-            return found
+            return tree
         return self.comparison()
 
     def comparison(self) -> "Filter":
@@ -288,8 +288,8 @@ class _Parser:
             values.append(self.value(field))
         if not self.word(")"):
             raise self.unexpected("',' or ')'")
-        found = Among(field, tuple(values))
-        return Not(found) if negated else found
+        listing = Among(field, tuple(values))
+        return Not(listing) if negated else listing
 
     def value(self, field: str) -> Value:
         if self.next >= len(self.tokens):
@@ -305,9 +305,9 @@ class _Parser:
         return check_value(field, float(token) if kind == "number" else token)
 
 
-def write_filter(given: "Filter | None") -> str:
+def write_filter(tree: "Filter | None") -> str:
     """The text of a filter, as an audit log keeps it; reading it again gives the same filter."""
-    match given:
+    match tree:
         case None:
             return ""
         case Compare(field, sign, value):
@@ -315,7 +315,7 @@ def write_filter(given: "Filter | None") -> str:
         case Among(field, values):
             return f"{field} in ({', '.join(_write_value(field, value) for value in values)})"
         case And(parts) | Or(parts):
-            joint = f" {type(given).__name__.lower()} "
+            joint = f" {type(tree).__name__.lower()} "
             return joint.join(f"({write_filter(p)})" if isinstance(p, And | Or) else write_filter(p) for p in parts)
         case Not(part):
             return f"not ({write_filter(part)})"
@@ -331,7 +331,7 @@ def _write_value(field: str, value: Value) -> str:
     return repr(value)
 
 
-def rows_passing(given: "Filter", column: Callable[[str], "NDArray[np.float64] | Coded"]) -> NDArray[np.bool_]:
+def rows_passing(tree: "Filter", column: Callable[[str], "NDArray[np.float64] | Coded"]) -> NDArray[np.bool_]:
     """Which rows pass, computed in memory.
 
     Args:
@@ -339,7 +339,7 @@ def rows_passing(given: "Filter", column: Callable[[str], "NDArray[np.float64] |
     Returns:
         (N,) bool.
     """
-    match given:
+    match tree:
         case Compare(field, sign, value):
             values = column(field)
             if isinstance(values, Coded):
@@ -366,9 +366,9 @@ def rows_passing(given: "Filter", column: Callable[[str], "NDArray[np.float64] |
             return ~rows_passing(part, column)
 
 
-def _is_among(column: Coded, wanted: tuple[Value, ...]) -> NDArray[np.bool_]:
-    chosen = set(wanted)
-    inside = np.array([name in chosen for name in column.names] or [False])
+def _is_among(column: Coded, values: tuple[Value, ...]) -> NDArray[np.bool_]:
+    names = set(values)
+    inside = np.array([name in names for name in column.names] or [False])
     codes = np.flatnonzero(inside)
     if len(codes) == 1:  # the usual case, and eight times as fast
         return np.asarray(column.codes == codes[0])

@@ -125,30 +125,30 @@ class LanceStore(Store):
             time.sleep(0.002 * (attempt + 1))  # versions older than a millisecond go; zero would print a warning
             self._written.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
             marks = self._path("_deletions").glob("*") if self._path("_deletions").is_dir() else ()
-            marked = sorted({int(path.name.split("-")[0]) for path in marks})
-            if marked:  # files with few dead rows, which optimising leaves alone: move their living rows elsewhere
-                self._move_rows(marked)
+            fragments = sorted({int(path.name.split("-")[0]) for path in marks})
+            if fragments:  # files with few dead rows, which optimising leaves alone: move their living rows elsewhere
+                self._move_rows(fragments)
             elif len(list(self._path("_versions").glob("*.manifest"))) == 1:
                 return
         raise GalleryError(f"{self.where}: deleted rows could not be cleaned from its files; compact it again")
 
     def _move_rows(self, fragments: list[int]) -> None:
-        found = self._written.search().select(["id", "_rowaddr"]).to_arrow()
-        inside = np.isin(found["_rowaddr"].to_numpy() >> 32, fragments)
-        ids = [name for name, moved in zip(found["id"].to_pylist(), inside.tolist(), strict=True) if moved]
+        table = self._written.search().select(["id", "_rowaddr"]).to_arrow()
+        inside = np.isin(table["_rowaddr"].to_numpy() >> 32, fragments)
+        ids = [name for name, is_inside in zip(table["id"].to_pylist(), inside.tolist(), strict=True) if is_inside]
         for some in chunks(ids, ROWS_AT_ONCE):
             self._merge(self._written.search().where(render_sql(Among("id", tuple(some)))).to_arrow())
 
     def _search(
-        self, queries: Tensor, k: int, chosen: Filter | None, exact: bool | None
+        self, queries: Tensor, k: int, condition: Filter | None, exact: bool | None
     ) -> tuple[list[tuple[Hit, ...]], float | None]:
         def answer() -> tuple[list[tuple[Hit, ...]], float | None]:
             self._look()
-            passing = None if chosen is None else rows_passing(chosen, self._column)
+            passing = None if condition is None else rows_passing(condition, self._column)
             share = len(self._stamps) if passing is None else int(passing.sum())
             about = self._about_index() if exact is not True else None
             if about is not None and (exact is False or share > self.approximate_above):
-                hits = self._approximate(queries, k, chosen, about["probes"], about["refine"])
+                hits = self._approximate(queries, k, condition, about["probes"], about["refine"])
                 return hits, float(about["recall_at_10"])
             self._load()
             values, rows = self._matrix.search(queries, min(k, max(share, 1)), passing)
@@ -159,9 +159,9 @@ class LanceStore(Store):
     def _hits(self, values: NDArray[np.float32], rows: NDArray[np.int64]) -> list[tuple[Hit, ...]]:
         if rows.size == 0:
             return [()] * len(rows)
-        wanted = np.unique(rows)
-        taken = self._take(wanted, [*TEXTS, *WHOLES, *REALS, "stamp"])
-        by_stamp = {values["stamp"]: unflatten(values) for values in taken.to_pylist()}
+        positions = np.unique(rows)
+        table = self._take(positions, [*TEXTS, *WHOLES, *REALS, "stamp"])
+        by_stamp = {values["stamp"]: unflatten(values) for values in table.to_pylist()}
         stamps = self._stamps[rows]
         return [
             tuple(
@@ -172,19 +172,19 @@ class LanceStore(Store):
         ]
 
     def _approximate(
-        self, queries: Tensor, k: int, chosen: Filter | None, probes: int, refine: int
+        self, queries: Tensor, k: int, condition: Filter | None, probes: int, refine: int
     ) -> list[tuple[Hit, ...]]:
         answers = []
         for query in queries.numpy():
             question = self._table.search(query, vector_column_name="vector").distance_type("cosine").nprobes(probes)
             question = question.refine_factor(refine).limit(k)
-            if chosen is not None:
-                question = question.where(render_sql(chosen), prefilter=True)
-            found = question.select([*TEXTS, *WHOLES, *REALS, "_distance"]).to_list()
+            if condition is not None:
+                question = question.where(render_sql(condition), prefilter=True)
+            lines = question.select([*TEXTS, *WHOLES, *REALS, "_distance"]).to_list()
             answers.append(
                 tuple(
                     Hit(unflatten(values), min(1.0, max(-1.0, 1.0 - values["_distance"])), rank)
-                    for rank, values in enumerate(found, start=1)
+                    for rank, values in enumerate(lines, start=1)
                 )
             )
         return answers
@@ -195,9 +195,9 @@ class LanceStore(Store):
             rows: list[Row] = []
             vectors = [np.empty((0, self.info.dimension), dtype=np.float32)]
             for some in chunks(ids, IDS_AT_ONCE):
-                found = self._table.search().where(render_sql(Among("id", tuple(some)))).to_arrow()
-                rows += [unflatten(values) for values in found.drop_columns("vector").to_pylist()]
-                vectors.append(_matrix_of(found, self.info.dimension))
+                table = self._table.search().where(render_sql(Among("id", tuple(some)))).to_arrow()
+                rows += [unflatten(values) for values in table.drop_columns("vector").to_pylist()]
+                vectors.append(_matrix_of(table, self.info.dimension))
             return rows, np.concatenate(vectors)
 
         return self._reading(answer)
@@ -205,31 +205,31 @@ class LanceStore(Store):
     def _fetch_rows(self, ids: Sequence[str]) -> list[Row]:
         return [row for some in chunks(ids, IDS_AT_ONCE) for row in self._find(Among("id", tuple(some)))]
 
-    def _find(self, chosen: Filter | None) -> list[Row]:
+    def _find(self, condition: Filter | None) -> list[Row]:
         def answer() -> list[Row]:
             self._table.checkout_latest()
             question = self._table.search().select([*TEXTS, *WHOLES, *REALS])
-            if chosen is not None:
-                question = question.where(render_sql(chosen))
+            if condition is not None:
+                question = question.where(render_sql(condition))
             return [unflatten(values) for values in question.to_arrow().to_pylist()]
 
         return self._reading(answer)
 
-    def _read_columns(self, names: Sequence[str], chosen: Filter | None) -> dict[str, list[Any]]:
+    def _read_columns(self, names: Sequence[str], condition: Filter | None) -> dict[str, list[Any]]:
         def answer() -> dict[str, list[Any]]:
             self._table.checkout_latest()
             question = self._table.search().select(list(names))
-            if chosen is not None:
-                question = question.where(render_sql(chosen))
-            found = question.to_arrow()
-            return {name: found[name].to_pylist() for name in names}
+            if condition is not None:
+                question = question.where(render_sql(condition))
+            table = question.to_arrow()
+            return {name: table[name].to_pylist() for name in names}
 
         return self._reading(answer)
 
-    def _count(self, chosen: Filter | None) -> int:
+    def _count(self, condition: Filter | None) -> int:
         def answer() -> int:
             self._table.checkout_latest()
-            return int(self._table.count_rows(None if chosen is None else render_sql(chosen)))
+            return int(self._table.count_rows(None if condition is None else render_sql(condition)))
 
         return self._reading(answer)
 
@@ -238,9 +238,9 @@ class LanceStore(Store):
         self._table.checkout_latest()
         if self._table.version != self._seen:
             self._seen = -1
-            found = self._table.search().select(["stamp"]).with_row_id(True).to_arrow()
-            self._stamps = found["stamp"].to_numpy().astype(np.int64)
-            self._row_ids = found["_rowid"].to_numpy().astype(np.int64)
+            table = self._table.search().select(["stamp"]).with_row_id(True).to_arrow()
+            self._stamps = table["stamp"].to_numpy().astype(np.int64)
+            self._row_ids = table["_rowid"].to_numpy().astype(np.int64)
             self._columns, self._ready = {}, False
             self._seen = self._table.version
 
@@ -251,29 +251,29 @@ class LanceStore(Store):
             self._ready = True
 
     def _read_vectors(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        found = self._take(positions, ["stamp", "vector"])
-        order = np.argsort(found["stamp"].to_numpy())
-        vectors = _matrix_of(found, self.info.dimension)[order]
+        table = self._take(positions, ["stamp", "vector"])
+        order = np.argsort(table["stamp"].to_numpy())
+        vectors = _matrix_of(table, self.info.dimension)[order]
         back = np.empty(len(positions), dtype=np.int64)
         back[np.argsort(self._stamps[positions])] = np.arange(len(positions))
         return vectors[back]
 
     def _take(self, positions: NDArray[np.int64], columns: list[str]) -> Any:
-        found = self._table.take_row_ids(self._row_ids[positions].tolist()).select(columns).to_arrow()
-        if found.num_rows != len(positions):
+        table = self._table.take_row_ids(self._row_ids[positions].tolist()).select(columns).to_arrow()
+        if table.num_rows != len(positions):
             raise LookupError("not found: rows of a version that was cleaned away")
-        return found
+        return table
 
     def _column(self, field: str) -> NDArray[np.float64] | Coded:
         if field not in self._columns:
-            found = self._table.search().select([field, "stamp"]).to_arrow()
-            if not np.array_equal(found["stamp"].to_numpy(), self._stamps):
+            table = self._table.search().select([field, "stamp"]).to_arrow()
+            if not np.array_equal(table["stamp"].to_numpy(), self._stamps):
                 raise LookupError("not found: the version that was seen")
             if FIELDS[field] == "text":
-                coded = found[field].combine_chunks().dictionary_encode()
-                self._columns[field] = Coded(coded.indices.to_numpy(), tuple(coded.dictionary.to_pylist()))
+                dictionary = table[field].combine_chunks().dictionary_encode()
+                self._columns[field] = Coded(dictionary.indices.to_numpy(), tuple(dictionary.dictionary.to_pylist()))
             else:
-                self._columns[field] = found[field].to_numpy().astype(np.float64)
+                self._columns[field] = table[field].to_numpy().astype(np.float64)
         return self._columns[field]
 
     def _write_matrix(self) -> None:
@@ -314,8 +314,8 @@ class LanceStore(Store):
             self._clean()
         self._write_matrix()
         with self._guard:
-            picked = np.unique(np.linspace(0, len(self._stamps) - 1, RECALL_QUERIES).astype(np.int64))
-            queries = near(torch.from_numpy(self._read_vectors(picked)))
+            positions = np.unique(np.linspace(0, len(self._stamps) - 1, RECALL_QUERIES).astype(np.int64))
+            queries = near(torch.from_numpy(self._read_vectors(positions)))
             right = self._hits(*self._matrix.search(queries, RECALL_AT, None))
         recall = 0.0
         for probes, refine in EFFORTS:
@@ -420,9 +420,9 @@ def to_arrow(columns: dict[str, list[Any]], vectors: NDArray[np.float32]) -> Any
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def render_sql(given: Filter) -> str:
+def render_sql(tree: Filter) -> str:
     """A checked filter in the table's SQL."""
-    match given:
+    match tree:
         case Compare(field, sign, value):
             return f"{field} {'=' if sign == '==' else sign} {_literal(value)}"
         case Among(field, values):
@@ -443,11 +443,11 @@ def _literal(value: Value) -> str:
     return f"CAST('{value!r}' AS DOUBLE)"
 
 
-def _matrix_of(found: Any, dimension: int) -> NDArray[np.float32]:
-    if found.num_rows == 0:
+def _matrix_of(table: Any, dimension: int) -> NDArray[np.float32]:
+    if table.num_rows == 0:
         return np.empty((0, dimension), dtype=np.float32)
-    flat = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat.reshape(found.num_rows, dimension), dtype=np.float32)
+    flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(flat.reshape(table.num_rows, dimension), dtype=np.float32)
 
 
 def _fingerprint(stamps: NDArray[np.int64]) -> list[int]:

@@ -141,10 +141,10 @@ class MilvusStore(Store):
 
     def _measure_recall(self) -> float:
         ids = sorted(row.sighting.id for row in self._find(None))
-        picked = [
+        sample = [
             ids[place] for place in sorted(set(np.linspace(0, len(ids) - 1, RECALL_QUERIES).astype(int).tolist()))
         ]
-        queries = near(torch.from_numpy(self._fetch(picked)[1]))
+        queries = near(torch.from_numpy(self._fetch(sample)[1]))
         right = self._scan(queries, RECALL_AT, None)
         recall = 0.0
         for effort in EFFORTS:
@@ -157,20 +157,20 @@ class MilvusStore(Store):
         return recall
 
     def _search(
-        self, queries: Tensor, k: int, chosen: Filter | None, exact: bool | None
+        self, queries: Tensor, k: int, condition: Filter | None, exact: bool | None
     ) -> tuple[list[tuple[Hit, ...]], float | None]:
         if self._index() != "HNSW":
-            return self._ask(queries, k, chosen, None), None
-        if exact or (exact is None and self._count(chosen) <= self.approximate_above):
-            return self._scan(queries, k, chosen), None
+            return self._ask(queries, k, condition, None), None
+        if exact or (exact is None and self._count(condition) <= self.approximate_above):
+            return self._scan(queries, k, condition), None
         with self._asking(GalleryError):
             notes = self._client.get(self._name + "_about", ids=["recall"], output_fields=["text"])
-        measured = (
+        measurement = (
             json.loads(notes[0]["text"]) if notes and notes[0]["text"] else {"recall_at_10": 0.0, "ef": EFFORTS[-1]}
         )
-        return self._ask(queries, k, chosen, max(int(measured["ef"]), k)), float(measured["recall_at_10"])
+        return self._ask(queries, k, condition, max(int(measurement["ef"]), k)), float(measurement["recall_at_10"])
 
-    def _ask(self, queries: Tensor, k: int, chosen: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
+    def _ask(self, queries: Tensor, k: int, condition: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
         """The server's answers, compared again as `exact.Matrix.search` compares: its products are rounded somehow.
 
         Without an effort its index is exact: it is asked for more than k, until whatever is left cannot be among them.
@@ -178,7 +178,7 @@ class MilvusStore(Store):
         margin, most = rounding_margin(queries.shape[1]), max(k, min(MOST_OF_ONE, MOST_AT_ONCE // len(queries)))
         limit = k if effort is not None else min(k + SPARE, most)
         while True:
-            answers = self._ask_server(queries, limit, chosen, effort)
+            answers = self._ask_server(queries, limit, condition, effort)
             close = (
                 len(answer) == limit and answer[k - 1]["distance"] - answer[-1]["distance"] <= margin
                 for answer in answers
@@ -186,41 +186,41 @@ class MilvusStore(Store):
             if effort is not None or limit == most or not any(close):
                 break
             limit = min(4 * limit, most)
-        wanted = sorted({hit["id"] for answer in answers for hit in answer})
-        vectors = {line["id"]: line["vector"] for line in self._get(wanted, ["id", "vector"])}
-        found = []
+        names = sorted({hit["id"] for answer in answers for hit in answer})
+        vectors = {line["id"]: line["vector"] for line in self._get(names, ["id", "vector"])}
+        results = []
         for query, answer in zip(queries, answers, strict=True):
             hits = [hit for hit in answer if hit["id"] in vectors]  # the others were deleted meanwhile
             matrix = np.array([vectors[hit["id"]] for hit in hits], dtype=np.float32).reshape(len(hits), len(query))
             values = row_products(torch.from_numpy(matrix), query.expand(len(hits), -1)).clamp_(-1, 1).tolist()
             best = sorted(zip(values, hits, strict=True), key=lambda pair: (-pair[0], pair[1]["id"]))[:k]
-            found.append(
+            results.append(
                 tuple(
                     Hit(unflatten({**hit["entity"], "id": hit["id"]}), value, rank)
                     for rank, (value, hit) in enumerate(best, start=1)
                 )
             )
-        return found
+        return results
 
-    def _ask_server(self, queries: Tensor, limit: int, chosen: Filter | None, effort: int | None) -> Any:
+    def _ask_server(self, queries: Tensor, limit: int, condition: Filter | None, effort: int | None) -> Any:
         with self._asking(GalleryError):
             return self._client.search(
                 self._name,
                 queries.numpy(),
                 limit=limit,
-                filter="" if chosen is None else render_expression(chosen),
+                filter="" if condition is None else render_expression(condition),
                 search_params={"metric_type": "IP", "params": {} if effort is None else {"ef": max(effort, limit)}},
                 output_fields=FOUND,
                 anns_field="vector",
                 timeout=ANSWER_SECONDS,
             )
 
-    def _scan(self, queries: Tensor, k: int, chosen: Filter | None) -> list[tuple[Hit, ...]]:
+    def _scan(self, queries: Tensor, k: int, condition: Filter | None) -> list[tuple[Hit, ...]]:
         """Exact search where the server only has an approximate index: every vector that passes comes here once."""
         values = torch.empty(len(queries), 0)
-        found = torch.empty(len(queries), 0, dtype=torch.int64)
+        nearest = torch.empty(len(queries), 0, dtype=torch.int64)
         ids: list[str] = []
-        for batch in self._batches(chosen, ["id", "vector"]):
+        for batch in self._batches(condition, ["id", "vector"]):
             vectors = torch.from_numpy(np.array([line["vector"] for line in batch], dtype=np.float32))
             rows = torch.arange(len(ids), len(ids) + len(batch)).expand(len(queries), -1)
             ids += [line["id"] for line in batch]
@@ -232,17 +232,17 @@ class MilvusStore(Store):
             exact = torch.full_like(products, torch.inf)
             exact[query, row] = -row_products(queries[query], vectors[row])
             values = torch.cat([values, exact], dim=1)
-            found = torch.cat([found, rows], dim=1)
+            nearest = torch.cat([nearest, rows], dim=1)
             values, columns = smallest(values, min(k, values.shape[1]))
-            found = found.gather(1, columns)
-        wanted = sorted({ids[place] for place in np.unique(found.numpy()).tolist()})
-        by_id = {row.sighting.id: row for row in self._fetch_rows(wanted)}
+            nearest = nearest.gather(1, columns)
+        names = sorted({ids[place] for place in np.unique(nearest.numpy()).tolist()})
+        by_id = {row.sighting.id: row for row in self._fetch_rows(names)}
         return [
             tuple(
                 Hit(by_id[ids[place]], min(1.0, max(-1.0, -distance)), rank)
                 for rank, (place, distance) in enumerate(zip(places, distances, strict=True), start=1)
             )
-            for places, distances in zip(found.tolist(), values.tolist(), strict=True)
+            for places, distances in zip(nearest.tolist(), values.tolist(), strict=True)
         ]
 
     def _fetch(self, ids: Sequence[str]) -> tuple[list[Row], NDArray[np.float32]]:
@@ -266,16 +266,16 @@ class MilvusStore(Store):
                 )
             ]
 
-    def _find(self, chosen: Filter | None) -> list[Row]:
-        return [unflatten(line) for batch in self._batches(chosen, FOUND) for line in batch]
+    def _find(self, condition: Filter | None) -> list[Row]:
+        return [unflatten(line) for batch in self._batches(condition, FOUND) for line in batch]
 
-    def _read_columns(self, names: Sequence[str], chosen: Filter | None) -> dict[str, list[Any]]:
-        lines = [line for batch in self._batches(chosen, list(names)) for line in batch]
+    def _read_columns(self, names: Sequence[str], condition: Filter | None) -> dict[str, list[Any]]:
+        lines = [line for batch in self._batches(condition, list(names)) for line in batch]
         return {name: [line[name] for line in lines] for name in names}
 
-    def _batches(self, chosen: Filter | None, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+    def _batches(self, condition: Filter | None, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
         with self._asking(GalleryError):
-            expression = 'id != ""' if chosen is None else render_expression(chosen)
+            expression = 'id != ""' if condition is None else render_expression(condition)
             pages = self._client.query_iterator(
                 self._name, filter=expression, output_fields=columns, batch_size=ROWS_AT_ONCE, timeout=ANSWER_SECONDS
             )
@@ -285,13 +285,13 @@ class MilvusStore(Store):
             finally:
                 pages.close()
 
-    def _count(self, chosen: Filter | None) -> int:
+    def _count(self, condition: Filter | None) -> int:
         with self._asking(GalleryError):
-            expression = "" if chosen is None else render_expression(chosen)
-            counted = self._client.query(
+            expression = "" if condition is None else render_expression(condition)
+            answer = self._client.query(
                 self._name, filter=expression, output_fields=["count(*)"], timeout=ANSWER_SECONDS
             )
-            return int(counted[0]["count(*)"])
+            return int(answer[0]["count(*)"])
 
     def _index(self) -> str:
         with self._asking(GalleryError):
@@ -349,12 +349,12 @@ def read_address(where: str) -> MilvusAddress:
     except ValueError:
         raise GalleryError(f"{where.rpartition('@')[2]}: no address; write milvus://host:port/name") from None
     file, _, name = unquote(parts.path).rpartition("/")
-    shown = f"milvus://{host}:{port}/{name}" if host else f"milvus://{file}/{name}"
+    address = f"milvus://{host}:{port}/{name}" if host else f"milvus://{file}/{name}"
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", name) or (host and file) or not (host or file):
-        raise GalleryError(f"{shown}: no address; write milvus://host:port/name, name of letters, digits and '_'")
+        raise GalleryError(f"{address}: no address; write milvus://host:port/name, name of letters, digits and '_'")
     token = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     token = token or os.environ.get("TAPETUM_MILVUS_TOKEN", "")
-    return MilvusAddress(shown, f"http://{host}:{port}" if host else file, token, name, host, port)
+    return MilvusAddress(address, f"http://{host}:{port}" if host else file, token, name, host, port)
 
 
 def connect(address: MilvusAddress) -> Any:
@@ -438,9 +438,9 @@ def index_of(client: Any, kind: str) -> Any:
     return parameters
 
 
-def render_expression(given: Filter) -> str:
+def render_expression(tree: Filter) -> str:
     """A checked filter in Milvus's language."""
-    match given:
+    match tree:
         case Compare(field, sign, value):
             return f"({field} {sign} {_literal(value)})"
         case Among(field, values):

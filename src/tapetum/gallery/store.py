@@ -133,11 +133,11 @@ class Store(ABC):
             FilterError: the filter is wrong; nothing is removed.
             OutputError: another writer, or a file cannot be removed; the next writer finishes then.
         """
-        chosen = as_filter(filter)
-        if chosen is None:
+        condition = as_filter(filter)
+        if condition is None:
             raise GalleryError(f"{self.where}: delete needs a filter; name the rows to remove")
         with self.writing():
-            rows = self.find(chosen)
+            rows = self.find(condition)
             if rows:
                 self._erase(
                     sorted({row.sighting.id for row in rows}), sorted({row.sighting.crop for row in rows} - {""})
@@ -173,14 +173,14 @@ class Store(ABC):
             FilterError: the filter is wrong.
             GalleryError: vectors of another dimension, NaN, or k out of range.
         """
-        chosen = as_filter(filter)
+        condition = as_filter(filter)
         matrix = self._check_vectors(vectors)
         if not 1 <= k <= MOST_ANSWERS:
             raise GalleryError(f"{self.where}: k={k}; ask for 1 to {MOST_ANSWERS} answers")
         if len(matrix) == 0:
             return SearchResult((), True, None)
         with self._guard:
-            hits, recall = self._search(matrix, k, chosen, exact)
+            hits, recall = self._search(matrix, k, condition, exact)
         return SearchResult(tuple(hits), recall is None, recall)
 
     def fetch(self, ids: Sequence[str]) -> Entries:
@@ -202,9 +202,9 @@ class Store(ABC):
         Args:
             limit: at most so many, the earliest.
         """
-        chosen = as_filter(filter)
+        condition = as_filter(filter)
         with self._guard:
-            rows = self._find(chosen)
+            rows = self._find(condition)
         return sorted(rows, key=lambda row: (row.sighting.time, row.sighting.id))[:limit]
 
     def columns(self, names: Sequence[str], filter: str | Filter | None = None) -> dict[str, list[Any]]:  # noqa: A002
@@ -220,15 +220,15 @@ class Store(ABC):
         for name in names:
             if name not in FIELDS and name != "crop":
                 raise FilterError(f"{self.where}: {name!r} is no field; {nearest_name(name, [*FIELDS, 'crop'])}")
-        chosen = as_filter(filter)
+        condition = as_filter(filter)
         with self._guard:
-            return self._read_columns(names, chosen)
+            return self._read_columns(names, condition)
 
     def count(self, filter: str | Filter | None = None) -> int:  # noqa: A002
         """How many rows pass."""
-        chosen = as_filter(filter)
+        condition = as_filter(filter)
         with self._guard:
-            return self._count(chosen)
+            return self._count(condition)
 
     def compact(self) -> float | None:
         """Put the files in order: replaced and deleted vectors leave the disk, the indices are brought up to date.
@@ -255,7 +255,7 @@ class Store(ABC):
 
     @abstractmethod
     def _search(
-        self, queries: Tensor, k: int, chosen: Filter | None, exact: bool | None
+        self, queries: Tensor, k: int, condition: Filter | None, exact: bool | None
     ) -> tuple[list[tuple[Hit, ...]], float | None]:
         """Hits of each query, and the recall where the search was approximate."""
 
@@ -268,15 +268,15 @@ class Store(ABC):
         """Rows of the ids there are, in any order."""
 
     @abstractmethod
-    def _find(self, chosen: Filter | None) -> list[Row]:
+    def _find(self, condition: Filter | None) -> list[Row]:
         """Rows that pass, in any order."""
 
     @abstractmethod
-    def _read_columns(self, names: Sequence[str], chosen: Filter | None) -> dict[str, list[Any]]:
+    def _read_columns(self, names: Sequence[str], condition: Filter | None) -> dict[str, list[Any]]:
         """Some columns of the rows that pass."""
 
     @abstractmethod
-    def _count(self, chosen: Filter | None) -> int:
+    def _count(self, condition: Filter | None) -> int:
         """How many rows pass."""
 
     @abstractmethod
@@ -313,8 +313,8 @@ class Store(ABC):
         journal = self._journal()
         if journal is None:
             return
-        for begun in journal.parent.glob(f".{journal.name}.*"):  # by a writer that was killed
-            begun.unlink(missing_ok=True)
+        for path in journal.parent.glob(f".{journal.name}.*"):  # by a writer that was killed
+            path.unlink(missing_ok=True)
         if not journal.is_file():
             return
         try:
@@ -327,12 +327,12 @@ class Store(ABC):
         self._erase(ids, crops)
 
     def _unlink_crops(self, crops: Iterable[str]) -> None:
-        wanted = {crop for crop in crops if crop}
-        if self.folder is None or not wanted:
+        names = {crop for crop in crops if crop}
+        if self.folder is None or not names:
             return
         with self._guard:
             used = set(self._read_columns(["crop"], None)["crop"])
-        for crop in wanted - used:
+        for crop in names - used:
             try:
                 (self.folder / crop).unlink(missing_ok=True)
             except OSError as error:
@@ -413,9 +413,9 @@ def near(vectors: Tensor) -> Tensor:
 
 def recall_at_ten(approximate: Sequence[Sequence[Hit]], exact: Sequence[Sequence[Hit]]) -> float:
     """The share of the ten nearest rows that an approximate search found."""
-    found = wanted = 0
+    hits = total = 0
     for some, right in zip(approximate, exact, strict=True):
         ids = {hit.row.sighting.id for hit in right[:RECALL_AT]}
-        found += len(ids & {hit.row.sighting.id for hit in some[:RECALL_AT]})
-        wanted += len(ids)
-    return found / max(wanted, 1)
+        hits += len(ids & {hit.row.sighting.id for hit in some[:RECALL_AT]})
+        total += len(ids)
+    return hits / max(total, 1)

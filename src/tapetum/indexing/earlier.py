@@ -20,11 +20,11 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, report: Footag
     """
     before: dict[str, list[Listed]] = {}
     sites: dict[str, set[str]] = {}
-    written: dict[str, set[str]] = {}
-    for listed in read_listed(folder):
-        before.setdefault(listed.source, []).append(listed)
-        for fact in listed.cameras:
-            written.setdefault(fact.camera, set()).add(fact.written)
+    spellings: dict[str, set[str]] = {}
+    for entry in read_listed(folder):
+        before.setdefault(entry.source, []).append(entry)
+        for fact in entry.cameras:
+            spellings.setdefault(fact.camera, set()).add(fact.written)
             if fact.origin in ("name", "folder"):
                 sites.setdefault(fact.camera, set()).add(fact.site)
     cameras_now: dict[str, set[str]] = {}
@@ -32,11 +32,11 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, report: Footag
         cameras_now.setdefault(source.name, set()).add(source.camera)
     for source in sources:
         earlier = before.get(source.name, [])
-        if earlier and not cameras_now[source.name] & {listed.camera for listed in earlier}:
+        if earlier and not cameras_now[source.name] & {entry.camera for entry in earlier}:
             report.doubt(
                 source.name, f"it was camera {earlier[0].camera} in this gallery before, and is {source.camera} now"
             )
-        starts = [listed.start for listed in earlier if listed.start is not None and listed.camera == source.camera]
+        starts = [entry.start for entry in earlier if entry.start is not None and entry.camera == source.camera]
         if starts and source.start is not None and source.start_origin != "mtime":  # which is that of a copy
             now = format_time(source.start)
             if now not in starts:
@@ -49,7 +49,7 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, report: Footag
                     source.name,
                     f"camera {fact.camera} was found at {places} before and is at {fact.site!r} now; taken as one",
                 )
-            spelt = written.get(fact.camera, set()) - {fact.written}
-            if spelt and fact.written not in written[fact.camera]:
-                names = ", ".join(map(repr, sorted(spelt)))
+            other_spellings = spellings.get(fact.camera, set()) - {fact.written}
+            if other_spellings and fact.written not in spellings[fact.camera]:
+                names = ", ".join(map(repr, sorted(other_spellings)))
                 report.doubt(source.name, f"camera {fact.camera} was written {names} before; taken as one")

@@ -58,12 +58,12 @@ class FootageScore:
             figures = (score.recall, score.precision, score.purity, score.people_found)
             table.append((name, str(score.people), *(f"{each:.2f}" for each in figures), str(score.false_tracklets)))
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
         search = self.search
-        told.append(f"search: {search.shown} of {search.crops} crops show one of {search.people} people")
-        told.append(f"among all other tracklets: {search.other_tracklet}")
-        told.append(f"among all other cameras: {search.other_camera}")
-        return told
+        text.append(f"search: {search.shown} of {search.crops} crops show one of {search.people} people")
+        text.append(f"among all other tracklets: {search.other_tracklet}")
+        text.append(f"among all other cameras: {search.other_camera}")
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -119,12 +119,12 @@ def _search(similarity: NDArray[np.float32], pids: NDArray[np.int64], own: NDArr
     hits: list[bool] = []
     chances: list[float] = []
     for row in np.flatnonzero(pids != NOBODY):
-        allowed = own != own[row]
-        right = allowed & (pids == pids[row])
+        candidates = own != own[row]
+        right = candidates & (pids == pids[row])
         if right.any():
-            best = np.argmax(np.where(allowed, similarity[row], -np.inf))
+            best = np.argmax(np.where(candidates, similarity[row], -np.inf))
             hits.append(bool(right[best]))
-            chances.append(float(right.sum() / allowed.sum()))
+            chances.append(float(right.sum() / candidates.sum()))
     if not hits:
         return CropSearches(0.0, 0.0, 0)
     return CropSearches(float(np.mean(hits)), float(np.mean(chances)), len(hits))

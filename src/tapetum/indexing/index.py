@@ -140,7 +140,7 @@ def index_sources(
     settings, report = options or IndexOptions(), report or IndexReport()
     report.gallery, report.run = store.where, settings.run
     report.model, report.runtime, report.precision = model.id, model.runtime, model.precision
-    begun = time.monotonic()
+    start = time.monotonic()
     store.expect(ModelInfo(model.id, model.dimension))
     try:
         with store.writing():
@@ -158,7 +158,7 @@ def index_sources(
                 report.recall = store.compact()
         report.rows = store.count()
     finally:
-        report.seconds = time.monotonic() - begun
+        report.seconds = time.monotonic() - start
     return report
 
 
@@ -206,19 +206,19 @@ def open_gallery_model(
         GalleryError: its model is no longer where it was, or `place` is another model.
         CheckpointError: what is at `place` cannot be opened.
     """
-    remembered = store.info.place
-    if place is None and not (remembered and Path(remembered).exists()):
-        state = f"was at {remembered}, where nothing is now" if remembered else "is not written down in it"
+    place_then = store.info.place
+    if place is None and not (place_then and Path(place_then).exists()):
+        state = f"was at {place_then}, where nothing is now" if place_then else "is not written down in it"
         raise GalleryError(f"{store.where}: its model ({store.info.id}) {state}; say where it is: {naming}")
     try:
-        model = open_model(place or Path(remembered), precision=precision, device=device, trust_code=trust_code)
+        model = open_model(place or Path(place_then), precision=precision, device=device, trust_code=trust_code)
     except CheckpointError as error:
         if place is not None:
             raise
         raise GalleryError(f"{store.where}: its model cannot be opened: {error}; or name a copy: {naming}") from None
     if place is None and model.id != store.info.id:
         raise GalleryError(
-            f"{store.where}: was made with model {store.info.id}, and at {remembered} is another one now ({model.id}); "
+            f"{store.where}: was made with model {store.info.id}, and at {place_then} is another one now ({model.id}); "
             f"name a copy of its own: {naming}; or index into another gallery"
         )
     store.expect(ModelInfo(model.id, model.dimension))
@@ -324,8 +324,8 @@ class Indexing:
         footage.finished_before += 1
         footage.files["finished"] += source.num_files
         try:
-            listed = read_sightings(source, self._folder, self._detector, self._options.extract)
-            while some := list(islice(listed, LOOKED_UP_AT_ONCE)):
+            sightings = read_sightings(source, self._folder, self._detector, self._options.extract)
+            while some := list(islice(sightings, LOOKED_UP_AT_ONCE)):
                 self._add(some)
         except DataError as error:
             footage.failed += 1

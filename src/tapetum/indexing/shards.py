@@ -147,9 +147,9 @@ class ShardJob:
         sightings: list[Sighting] = []
         vectors = [torch.empty(0, self.model.dimension)]
 
-        def keep(rows: list[Row], described: Tensor) -> int:
+        def keep(rows: list[Row], matrix: Tensor) -> int:
             sightings.extend(row.sighting for row in rows)
-            vectors.append(described)
+            vectors.append(matrix)
             return len(rows)
 
         indexing = Indexing(self.store, self.model, self.detector, self.options, report, progress, keep=keep)

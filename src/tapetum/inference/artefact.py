@@ -118,8 +118,8 @@ def read_artefact(folder: Path) -> Artefact:
     except ValueError as error:
         raise ArtefactError(f"{path}: damaged ({error}); export the model again") from None
     artefact = _parse(content, path)
-    for name, expected in artefact.files.items():
-        _check_file(folder / name, expected)
+    for name, digest in artefact.files.items():
+        _check_file(folder / name, digest)
     return artefact
 
 
@@ -214,8 +214,8 @@ def _parse(content: Any, path: Path) -> Artefact:
 
 def _check_file(path: Path, expected: str) -> None:
     try:
-        found = digest_file(path)
+        digest = digest_file(path)
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read ({error.strerror}); use another copy of the artefact") from None
-    if found != expected:
+    if digest != expected:
         raise ArtefactError(f"{path}: is not the file that was exported (another SHA-256); use another copy")

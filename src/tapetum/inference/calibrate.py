@@ -144,19 +144,19 @@ def calibrate_run(
 
 
 def held_out_records(
-    dataset: Dataset, rules: Protocol, trained: Sequence[int], *, people: People = "test", own: bool = True
+    dataset: Dataset, rules: Protocol, training_pids: Sequence[int], *, people: People = "test", own: bool = True
 ) -> list[Record]:
     """Pictures of people that a run was never trained on, each once.
 
     Args:
         rules: "test" takes what it admits on either side.
-        trained: pids the run was trained on, as the dataset writes them; empty where unknown: then all training people.
+        training_pids: the run's, as the dataset writes them; empty where unknown: then all training people.
         people: "test", or "holdout" for training people that the run set aside.
         own: the dataset is the run's, so that equal pids are the same people.
     Raises:
         DataError: there are none.
     """
-    if people == "holdout" and not (own and trained):
+    if people == "holdout" and not (own and training_pids):
         raise DataError(
             f"{dataset.name}: the people a run set aside are known in its own dataset and from its own checkpoint; "
             "use --people test"
@@ -165,9 +165,11 @@ def held_out_records(
         pictures = [record for record in dataset.split("train") if record.pid >= 0]
     else:
         pictures = [*dataset.side("query", rules.name), *dataset.side("gallery", rules.name)]
-    never = set(trained) or {record.pid for record in dataset.split("train")} if own else set()
-    ignored = {*rules.ignored_pids, -1}
-    kept = {record_key(record): record for record in pictures if record.pid not in never and record.pid not in ignored}
+    never = set(training_pids) or {record.pid for record in dataset.split("train")} if own else set()
+    ignored_pids = {*rules.ignored_pids, -1}
+    kept = {
+        record_key(record): record for record in pictures if record.pid not in never and record.pid not in ignored_pids
+    }
     if not kept:
         remedy = "give --data NAME=ROOT of people it was not trained on"
         if people == "holdout":
@@ -219,7 +221,7 @@ def calibrate_embeddings(
     """
     first, second = build_comparisons(fit, rules), build_comparisons(check, rules)
     pairs: dict[str, PairCalibration] = {}
-    counted: dict[str, tuple[PairCounts, SearchCounts]] = {}
+    counts: dict[str, tuple[PairCounts, SearchCounts]] = {}
     skipped: dict[str, str] = {}
     for name in first:
         if name not in second:
@@ -236,27 +238,27 @@ def calibrate_embeddings(
         except ProtocolError as error:
             skipped[name] = str(error)
             continue
-        counted[name] = (theirs, count_searches(second[name], sizes))
+        counts[name] = (theirs, count_searches(second[name], sizes))
     if not pairs:
         raise ProtocolError(next(iter(skipped.values()), "no pictures of people to calibrate with"))
     calibration = Calibration(
         model, data, rules.name, seed, options.prior, options.method, tuple(sorted(options.rates, reverse=True)), pairs
     )
-    checked = {
-        name: _check(calibration, name, second[name], *counted[name], draws=options.draws, seed=seed) for name in pairs
+    checks = {
+        name: _check(calibration, name, second[name], *counts[name], draws=options.draws, seed=seed) for name in pairs
     }
-    return replace(calibration, checked=checked), skipped
+    return replace(calibration, checked=checks), skipped
 
 
-def _gallery_sizes(first: Comparison, second: Comparison, wanted: Sequence[int]) -> list[int]:
+def _gallery_sizes(first: Comparison, second: Comparison, sizes: Sequence[int]) -> list[int]:
     largest = min(available_pictures(first), available_pictures(second))
-    for size in wanted:
+    for size in sizes:
         if size > largest:
             raise ProtocolError(
                 f"{first.pair}: a gallery of {size} pictures cannot be looked at, one half of the people has "
                 f"{largest} pictures of other people; ask for at most that, or calibrate with more people"
             )
-    return sorted({*wanted, *(size for size in POWERS if size < largest), largest} - {0})
+    return sorted({*sizes, *(size for size in POWERS if size < largest), largest} - {0})
 
 
 def _check(
@@ -270,19 +272,24 @@ def _check(
     seed: int,
 ) -> dict[str, Any]:
     """What a pair's calibration is worth on people it was not fitted on, as plain values."""
-    fitted = calibration.pairs[name]
-    said = probabilities_of_bins(fitted, calibration.prior)
-    reliability = compute_reliability(pairs, said, calibration.prior)
+    probabilities = probabilities_of_bins(calibration.pairs[name], calibration.prior)
+    reliability = compute_reliability(pairs, probabilities, calibration.prior)
     rows = _stated_thresholds(calibration, name)
     single = [row for row in rows if row["gallery"] is None]
     whole = [row for row in rows if row["gallery"] is not None]
     rng = numpy_generator(seed, "calibration", name)
     thresholds = [row["threshold"] for row in single]
-    intervals = bootstrap_pairs(comparison, said, thresholds, calibration.prior, rng=rng, draws=draws)
+    intervals = bootstrap_pairs(comparison, probabilities, thresholds, calibration.prior, rng=rng, draws=draws)
     observed, shares = (rates_above(counts, thresholds).tolist() for counts in (pairs.different, pairs.same))
     _state(single, observed, shares, intervals.false_alarms, intervals.found)
-    sought = check_searches(comparison, [(row["gallery"], row["threshold"]) for row in whole], rng=rng, draws=draws)
-    _state(whole, sought.false_alarms, sought.found, sought.false_alarm_intervals, sought.found_intervals)
+    result = check_searches(comparison, [(row["gallery"], row["threshold"]) for row in whole], rng=rng, draws=draws)
+    _state(
+        whole,
+        result.false_alarms,
+        result.found,
+        result.false_alarm_intervals,
+        result.found_intervals,
+    )
     edges = similarity_edges()
     largest = max(searches.strangers)
     return {

@@ -71,10 +71,10 @@ def embed_pictures(network: nn.Module, images: Tensor, modalities: Tensor, camid
     with torch.inference_mode():
         for start in range(0, len(images), step):
             rows = slice(start, start + step)
-            shown = images[rows].contiguous(memory_format=torch.channels_last)
-            found = cast(Method, network).embed(shown, modalities[rows], camids[rows], mirror=mirror)
-            check_vectors(found, len(shown), type(network).__module__)
-            vectors.append(found.float())
+            pictures = images[rows].contiguous(memory_format=torch.channels_last)
+            part = cast(Method, network).embed(pictures, modalities[rows], camids[rows], mirror=mirror)
+            check_vectors(part, len(pictures), type(network).__module__)
+            vectors.append(part.float())
         return torch.cat(vectors)
 
 
@@ -85,8 +85,8 @@ def check_vectors(vectors: Any, count: int, place: str) -> None:
         MethodError: there are no (count, D), or one is neither of unit length nor zero.
     """
     if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != count:
-        found = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
-        raise MethodError(f"{place}: embed gives {found} for {count} pictures; give a tensor of shape ({count}, D)")
+        shape = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise MethodError(f"{place}: embed gives {shape} for {count} pictures; give a tensor of shape ({count}, D)")
     lengths = vectors.float().norm(dim=1)
     wrong = ~(((lengths - 1).abs() < LENGTH_TOLERANCE) | (lengths == 0))
     if bool(wrong.any()):

@@ -129,12 +129,12 @@ def evaluate_run(
     folder = out or (RunFolder(place).evaluation if place.is_dir() else place.with_suffix(".evaluation"))
     with new_folder(folder):
         stem = folder / "_".join([dataset.name, *_variant(embedder, data)])
-        begun = time.monotonic()
+        start = time.monotonic()
         sides = _describe_tests(embedder, dataset, tests, stem, progress)
         if multi_query:
             extra = _embed(embedder, list_split(dataset, "multi_query"), "multi_query", stem, progress)
             sides = [(join_queries(query, extra), gallery) for query, gallery in sides]
-        extraction = time.monotonic() - begun
+        extraction = time.monotonic() - start
         return [
             _evaluate_test(test, *both, embedder, dataset, stem, rerank, draws, extraction, multi_query=multi_query)
             for test, both in zip(tests, sides, strict=True)
@@ -245,12 +245,11 @@ def _evaluate_test(
     *,
     multi_query: bool,
 ) -> Evaluated:
-    """Evaluate one protocol and write its card."""
     rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
-    begun = time.monotonic()
+    start = time.monotonic()
     trials = _rank(test, query, gallery)
     reranked = _rank(test, query, gallery, rerank) if rerank is not None else None
-    seconds = extraction + time.monotonic() - begun
+    seconds = extraction + time.monotonic() - start
     statistics = measure_pictures(test.records["query"])
     card = build_card(
         trials,
@@ -314,8 +313,7 @@ def _describe_tests(
     """Query and gallery of every test, each picture described once."""
     records = {side: {record for test in tests for record in test.records[side]} for side in SIDES}
     if any(record.split == TEST for some in records.values() for record in some):
-        store = _embed_test(embedder, dataset, tests, stem, progress)
-        stores = dict.fromkeys(SIDES, store)
+        stores = dict.fromkeys(SIDES, _embed_test(embedder, dataset, tests, stem, progress))
     else:
         stores = {
             side: _embed(
@@ -444,8 +442,8 @@ def _variant(embedder: Embedder, data: DataSection | None) -> list[str]:
     if data is not None:
         now = {**data.options, **data.scene}
         before = {**own.options, **own.scene} if data.name == own.name else {}
-        changed = [name for name in sorted(now | before) if now.get(name) != before.get(name) and name != "multi_query"]
-        parts = [re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-{now.get(name, 'default')}").strip("-") for name in changed]
+        names = [name for name in sorted(now | before) if now.get(name) != before.get(name) and name != "multi_query"]
+        parts = [re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-{now.get(name, 'default')}").strip("-") for name in names]
         if sum(map(len, parts)) > LONGEST:
             parts = [hashlib.sha256("_".join(parts).encode()).hexdigest()[:12]]
     usual = resolve_precision(embedder.recipe.evaluation.precision, embedder.device)

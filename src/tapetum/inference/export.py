@@ -156,19 +156,19 @@ def check_artefact(folder: Path, probe: Probe, place: str) -> dict[str, Any]:
         rows = (start + torch.arange(batch)) % len(probe.vectors)
         start += batch
         try:
-            found = model.session.run(probe.images[rows], probe.modalities[rows], probe.camids[rows])
+            vectors = model.session.run(probe.images[rows], probe.modalities[rows], probe.camids[rows])
         except Exception as error:  # the libraries raise types of their own
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise ExportError(
                 f"{place}: the exported graph fails on a batch of {batch} ({reason}); nothing was written"
             ) from error
-        expected = probe.vectors[rows]
-        if found.shape != expected.shape:
+        reference = probe.vectors[rows]
+        if vectors.shape != reference.shape:
             raise ExportError(
-                f"{place}: the exported graph gives {tuple(found.shape)} for a batch of {batch}, PyTorch "
-                f"{tuple(expected.shape)}; nothing was written"
+                f"{place}: the exported graph gives {tuple(vectors.shape)} for a batch of {batch}, PyTorch "
+                f"{tuple(reference.shape)}; nothing was written"
             )
-        difference, cosine = compare(found, expected)
+        difference, cosine = compare(vectors, reference)
         if not (difference <= MAX_DIFFERENCE and cosine >= MIN_COSINE):
             raise ExportError(
                 f"{place}: the exported graph differs from PyTorch on a batch of {batch} (largest difference "

@@ -50,11 +50,11 @@ class Probe:
 
 def draw_pictures(settings: ModelSettings, count: int = COUNT) -> tuple[Pictures, Tensor]:
     """Pictures of the night scene at a model's size, visible and infrared in turn, and their modalities."""
-    shown = [
+    pictures = [
         resize(_scene_picture(row), settings.size, interpolation=settings.interpolation, backend=settings.backend)
         for row in range(count)
     ]
-    return np.stack(shown), torch.arange(count) % len(Modality)
+    return np.stack(pictures), torch.arange(count) % len(Modality)
 
 
 def draw_probe(settings: ModelSettings, camids: Sequence[int], count: int = COUNT) -> Probe:
@@ -118,13 +118,13 @@ def read_probe(folder: Path) -> Probe:
         raise ArtefactError(f"{path}: damaged ({error}); use another copy of the artefact") from None
 
 
-def compare(found: Tensor, expected: Tensor) -> tuple[float, float]:
+def compare(vectors: Tensor, reference: Tensor) -> tuple[float, float]:
     """Largest absolute difference of an element, and smallest cosine of a row; NaN counts as the worst.
 
     Args:
-        found: (N, D).
-        expected: (N, D) of unit length.
+        vectors: (N, D).
+        reference: (N, D) of unit length.
     """
-    difference = (found - expected).abs().max().nan_to_num(torch.inf)
-    cosine = (normalise(found.double()) * normalise(expected.double())).sum(1).min().nan_to_num(-1)
+    difference = (vectors - reference).abs().max().nan_to_num(torch.inf)
+    cosine = (normalise(vectors.double()) * normalise(reference.double())).sum(1).min().nan_to_num(-1)
     return float(difference), float(cosine)

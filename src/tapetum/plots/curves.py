@@ -22,8 +22,8 @@ def draw_curves(
     names = list(quantities) if quantities is not None else list_quantities(runs)
     figure, axes = new_panels(len(names), 2, 3.3, 2.5, 0.3)
     for panel, name in zip(axes, names, strict=True):
-        for number, (label, logged) in enumerate(runs.items()):
-            epochs, values = _points(logged, name)
+        for number, (label, log) in enumerate(runs.items()):
+            epochs, values = _points(log, name)
             if len(values):  # where there are none, the colour stays the run's own in the next panel
                 marker = "o" if len(epochs) <= 12 else ""
                 panel.plot(epochs, values, label=label, marker=marker, markersize=4, **line_style(number))
@@ -41,8 +41,8 @@ def describe_curves(runs: Mapping[str, Mapping[str, Array]], *, quantities: Sequ
     """`draw_curves` in words: first and last value of every line."""
     parts = []
     for name in quantities if quantities is not None else list_quantities(runs):
-        for label, logged in runs.items():
-            epochs, values = _points(logged, name)
+        for label, log in runs.items():
+            epochs, values = _points(log, name)
             if len(values):
                 parts.append(f"{name} of {label} goes from {values[0]:.3g} to {values[-1]:.3g} by epoch {epochs[-1]:g}")
     return "Line chart over epochs. " + ("; ".join(parts) + "." if parts else "Nothing was logged.")
@@ -50,13 +50,13 @@ def describe_curves(runs: Mapping[str, Mapping[str, Array]], *, quantities: Sequ
 
 def list_quantities(runs: Mapping[str, Mapping[str, Array]]) -> list[str]:
     """All quantities that some run logged, in order of first appearance, without the axes."""
-    names = dict.fromkeys(name for logged in runs.values() for name in logged)
+    names = dict.fromkeys(name for log in runs.values() for name in log)
     return [name for name in names if name not in ("epoch", "step")]
 
 
-def _points(logged: Mapping[str, Array], name: str) -> tuple[Array, Array]:
+def _points(log: Mapping[str, Array], name: str) -> tuple[Array, Array]:
     """Epochs and values where the quantity was logged."""
-    values = np.asarray(logged.get(name, ()), dtype=np.float64)
-    epochs = np.asarray(logged.get("epoch", np.arange(len(values))), dtype=np.float64)[: len(values)]
+    values = np.asarray(log.get(name, ()), dtype=np.float64)
+    epochs = np.asarray(log.get("epoch", np.arange(len(values))), dtype=np.float64)[: len(values)]
     there = np.isfinite(values)
     return epochs[there], values[there]

@@ -63,8 +63,8 @@ def describe_distances(distances: Mapping[str, PairDistances]) -> str:
 
 def find_limits(distances: Mapping[str, PairDistances]) -> tuple[float, float]:
     """Ends of the distance axis that leave out no pair of any method."""
-    filled = [(each.edges, ((each.intra + each.inter) > 0).nonzero()[0]) for each in distances.values()]
-    ends = [(float(edges[places[0]]), float(edges[places[-1] + 1])) for edges, places in filled if len(places)]
+    bins = [(each.edges, ((each.intra + each.inter) > 0).nonzero()[0]) for each in distances.values()]
+    ends = [(float(edges[places[0]]), float(edges[places[-1] + 1])) for edges, places in bins if len(places)]
     if not ends:
         return 0.0, 2.0
     return max(0.0, min(low for low, _ in ends) - MARGIN), min(2.0, max(high for _, high in ends) + MARGIN)

@@ -82,17 +82,17 @@ def describe_embedding(maps: Mapping[str, EmbeddingMap]) -> str:
     return "Map of embeddings in two dimensions (t-SNE). " + ". ".join(parts) + "."
 
 
-def compute_agreement(drawn: EmbeddingMap) -> float:
+def compute_agreement(plane: EmbeddingMap) -> float:
     """For what share of the points the nearest other point shows the same person; NaN where there is none.
 
     Where the map has two modalities, points of the same one are no neighbours.
     """
-    apart = np.linalg.norm(drawn.points[:, None] - drawn.points[None], axis=2)
-    two = len(set(drawn.modalities.tolist())) > 1
-    apart[(drawn.modalities[:, None] == drawn.modalities[None]) if two else np.eye(len(apart), dtype=bool)] = np.inf
+    apart = np.linalg.norm(plane.points[:, None] - plane.points[None], axis=2)
+    two = len(set(plane.modalities.tolist())) > 1
+    apart[(plane.modalities[:, None] == plane.modalities[None]) if two else np.eye(len(apart), dtype=bool)] = np.inf
     if apart.size == 0 or np.isinf(apart).all(1).any():
         return float("nan")
-    return float((drawn.pids[apart.argmin(1)] == drawn.pids).mean())
+    return float((plane.pids[apart.argmin(1)] == plane.pids).mean())
 
 
 def _list_modalities(maps: Mapping[str, EmbeddingMap]) -> list[Modality]:

@@ -77,8 +77,8 @@ def describe_ranks(truth: Sequence[bool]) -> str:
     ranks = [str(rank) for rank, is_right in enumerate(truth, 1) if is_right]
     if not ranks:
         return f"none of {len(truth)} answers is right"
-    listed = ranks[0] if len(ranks) == 1 else f"{', '.join(ranks[:-1])} and {ranks[-1]}"
-    return f"right at rank{'s' if len(ranks) > 1 else ''} {listed} of {len(truth)}"
+    text = ranks[0] if len(ranks) == 1 else f"{', '.join(ranks[:-1])} and {ranks[-1]}"
+    return f"right at rank{'s' if len(ranks) > 1 else ''} {text} of {len(truth)}"
 
 
 def _brightened(picture: Picture, exponent: float) -> Picture:
@@ -89,7 +89,6 @@ def _brightened(picture: Picture, exponent: float) -> Picture:
 
 
 def _show(panel: Axes, picture: Picture, colour: str, dash: Any) -> None:
-    """A picture in a frame."""
     show_picture(panel, picture)
     look = {"fill": False, "edgecolor": colour, "linewidth": 2.4, "linestyle": dash, "clip_on": False}
     panel.add_patch(Rectangle((0, 0), 1, 1, transform=panel.transAxes, **look))

@@ -10,27 +10,27 @@ from tapetum.plots.style import MARKERS, MUTED, WIDTH, legend_below, line_style,
 
 
 @styled
-def draw_reliability(checked: Mapping[str, Mapping[str, Any]]) -> Figure:
+def draw_reliability(checks: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Share of pairs of one person against the probability that was said; the nearer to the diagonal the better.
 
     Args:
-        checked: label -> what the check of a calibration found; a marker's area is its share of the pairs.
+        checks: label -> what the check of a calibration found; a marker's area is its share of the pairs.
     """
     figure = new_figure(WIDTH, 3.8)
     panel = figure.add_subplot()
     panel.plot([0, 100], [0, 100], color=MUTED, linestyle=":", linewidth=1.5, label="as promised")
-    for number, (label, check) in enumerate(checked.items()):
+    for number, (label, check) in enumerate(checks.items()):
         curve = check["reliability"]
-        said, seen, share = (
+        expected, seen, share = (
             np.array([np.nan if value is None else value for value in curve[name]], dtype=np.float64)
             for name in ("predicted", "observed", "share")
         )
-        there = ~np.isnan(said)
+        there = ~np.isnan(expected)
         style, marker = line_style(number), MARKERS[number % len(MARKERS)]
         name = f"{label}, error {100 * check['calibration_error']:.1f} %"
-        panel.plot(100 * said[there], 100 * seen[there], linewidth=1.2, label=name, **style)
+        panel.plot(100 * expected[there], 100 * seen[there], linewidth=1.2, label=name, **style)
         sizes = 12 + 200 * share[there]
-        panel.scatter(100 * said[there], 100 * seen[there], s=sizes, color=style["color"], marker=marker)
+        panel.scatter(100 * expected[there], 100 * seen[there], s=sizes, color=style["color"], marker=marker)
     panel.set_xlim(-3, 103)
     panel.set_ylim(-3, 103)
     panel.set_xlabel("probability said, %")
@@ -39,10 +39,10 @@ def draw_reliability(checked: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def describe_reliability(checked: Mapping[str, Mapping[str, Any]]) -> str:
+def describe_reliability(checks: Mapping[str, Mapping[str, Any]]) -> str:
     """The diagram in words: the expected calibration error of each."""
     parts = []
-    for label, check in checked.items():
+    for label, check in checks.items():
         low, high = (100 * end for end in check["calibration_error_interval"])
         parts.append(
             f"{label}: calibration error {100 * check['calibration_error']:.1f} % ({low:.1f} to {high:.1f}) "

@@ -37,9 +37,9 @@ def draw_slices(
         panel.barh(places, np.nan_to_num(heights), bar * 0.86, label=label, color=SERIES[number % len(SERIES)])
         bounds = 100 * np.asarray((intervals or {}).get(label, np.full((len(levels), 2), np.nan)), dtype=np.float64)
         reach = np.fmax(heights, bounds[:, 1])
-        drawn = np.isfinite(bounds).all(1) & np.isfinite(heights)
-        panel.hlines(places[drawn], bounds[drawn, 0], bounds[drawn, 1], color=INK, linewidth=1.4)
-        panel.plot(heights[drawn], places[drawn], "o", color=SURFACE, markeredgecolor=INK, markersize=4)
+        finite = np.isfinite(bounds).all(1) & np.isfinite(heights)
+        panel.hlines(places[finite], bounds[finite, 0], bounds[finite, 1], color=INK, linewidth=1.4)
+        panel.plot(heights[finite], places[finite], "o", color=SURFACE, markeredgecolor=INK, markersize=4)
         for place, height, end in zip(places, heights, reach, strict=True):
             text = f"{height:.1f}" if np.isfinite(height) else "no query"
             end = end if np.isfinite(end) else 0

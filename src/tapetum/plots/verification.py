@@ -12,21 +12,21 @@ Checks = Mapping[str, Mapping[str, Any]]  # label -> what the check of a calibra
 
 
 @styled
-def draw_verification(checked: Checks) -> Figure:
+def draw_verification(checks: Checks) -> Figure:
     """The ROC on a logarithmic axis: true pairs found against false alarms of comparisons, stated thresholds marked."""
-    lines = {label: (check["verification"], None, check) for label, check in checked.items()}
-    return _draw(lines, lambda found: found, "comparisons, %", "pairs of one person found, %", 3)
+    lines = {label: (check["verification"], None, check) for label, check in checks.items()}
+    return _draw(lines, lambda share: share, "comparisons, %", "pairs of one person found, %", 3)
 
 
 @styled
-def draw_open_set(checked: Checks) -> Figure:
+def draw_open_set(checks: Checks) -> Figure:
     """Misses against false alarms of searches, FNIR at FPIR, in the largest gallery; stated thresholds marked."""
-    curves = {label: check["open_set"] for label, check in checked.items()}
+    curves = {label: check["open_set"] for label, check in checks.items()}
     lines = {
-        f"{label}, {curve['gallery']:,} pictures": (curve, curve["gallery"], checked[label])
+        f"{label}, {curve['gallery']:,} pictures": (curve, curve["gallery"], checks[label])
         for label, curve in curves.items()
     }
-    return _draw(lines, lambda found: 1 - found, "searches (FPIR), %", "people missed (FNIR), %", 2)
+    return _draw(lines, lambda share: 1 - share, "searches (FPIR), %", "people missed (FNIR), %", 2)
 
 
 def _draw(
@@ -70,10 +70,10 @@ def _percent(shares: list[float]) -> Array:
     return 100 * np.asarray(shares, dtype=np.float64)
 
 
-def describe_verification(checked: Checks) -> str:
+def describe_verification(checks: Checks) -> str:
     """Both curves in words: what each stated threshold does."""
     parts = []
-    for label, check in checked.items():
+    for label, check in checks.items():
         for row in check["thresholds"]:
             of = "comparisons" if row["gallery"] is None else f"searches in {row['gallery']:,} pictures"
             parts.append(

@@ -121,8 +121,8 @@ def worst_slices(results: Sequence[Result], *, count: int = 8, fewest: int = FEW
                     WorstSlice(result.label, title, *numbers, _ends(row.get("mean_ap_interval")))
                 )
     large = [group for group in groups.values() if group[0].count >= fewest] or list(groups.values())
-    ordered = sorted(large, key=lambda group: float(np.mean([one.mean_ap for one in group])))
-    return tuple(one for group in ordered[:count] for one in group)
+    groups_by_ap = sorted(large, key=lambda group: float(np.mean([one.mean_ap for one in group])))
+    return tuple(one for group in groups_by_ap[:count] for one in group)
 
 
 def _ends(interval: Mapping[str, float] | None) -> Interval | None:

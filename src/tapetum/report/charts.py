@@ -109,10 +109,10 @@ class Charts:
         alt = describe_slices(bars.levels, counts, bars.values, intervals=bars.intervals, quantity=bars.quantity)
         return self._add(figure, alt, title or f"{bars.quantity} by {bars.name.lower()}", caption or bars.note)
 
-    def _draw_calibrations(self, checked: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
-        words = describe_verification(checked)
+    def _draw_calibrations(self, checks: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
+        words = describe_verification(checks)
         return [
-            self._add(draw_reliability(checked), describe_reliability(checked), "Probability said and seen"),
-            self._add(draw_verification(checked), words, "Comparisons of two pictures"),
-            self._add(draw_open_set(checked), words, "Whole searches"),
+            self._add(draw_reliability(checks), describe_reliability(checks), "Probability said and seen"),
+            self._add(draw_verification(checks), words, "Comparisons of two pictures"),
+            self._add(draw_open_set(checks), words, "Whole searches"),
         ]

@@ -38,8 +38,8 @@ def find_directions(results: Sequence[Result]) -> tuple[Direction, ...]:
             return ()
         ours, theirs = SHORT[rules.query_modality], SHORT[rules.gallery_modality]
         groups.setdefault(rules.name, []).append(result)
-        turned = rules.name.endswith(RELEASED_SCRIPT)
-        ways[rules.name] = f"{theirs}→{ours} (released script)" if turned else f"{ours}→{theirs}"
+        is_reverse = rules.name.endswith(RELEASED_SCRIPT)
+        ways[rules.name] = f"{theirs}→{ours} (released script)" if is_reverse else f"{ours}→{theirs}"
     counts = Counter(ways.values())
     return tuple(
         Direction(ways[name] if counts[ways[name]] == 1 else f"{ways[name]}, {name}", name, _by_method(group))
@@ -54,7 +54,7 @@ def compare_methods(directions: Sequence[Direction]) -> Table:
     results = list(by_place.values())
     seconds = {each.label: each.seconds for each in results if each.seconds is not None}
     mirrors = {label: {each.card.mirror for each in results if each.label == label} for label in labels}
-    mixed = len(set.union(*mirrors.values())) > 1
+    has_both = len(set.union(*mirrors.values())) > 1
     rows = []
     for label in labels:
         cells = [
@@ -62,7 +62,7 @@ def compare_methods(directions: Sequence[Direction]) -> Table:
             for direction in directions
             for name in COMPARED
         ]
-        if mixed:
+        if has_both:
             cells.append(Cell(" and ".join("on" if on else "off" for on in sorted(mirrors[label], reverse=True))))
         if seconds:
             cells.append(Cell(numbers.duration(seconds.get(label))))
@@ -75,9 +75,9 @@ def compare_methods(directions: Sequence[Direction]) -> Table:
         title, *cells = chance_cells(chances[0], COMPARED)
         for chance in chances[1:]:
             cells += chance_cells(chance, COMPARED)[1:]
-        rows.append([title, *cells, *[Cell("")] * (mixed + bool(seconds))])
+        rows.append([title, *cells, *[Cell("")] * (has_both + bool(seconds))])
     columns = ["method", *(f"{direction.name} {title}" for direction in directions for title in COMPARED.values())]
-    columns += ["mirror"] * mixed + ["training"] * bool(seconds)
+    columns += ["mirror"] * has_both + ["training"] * bool(seconds)
     return Table(_caption(directions), columns, rows, lot=lot)
 
 
@@ -103,7 +103,7 @@ def _caption(directions: Sequence[Direction]) -> str:
     results = [result.card for direction in directions for result in direction.results]
     rules = sorted({card.rules.ap for card in results})
     trials = sorted({card.num_trials for card in results})
-    spread = f", mean ± deviation of {' or '.join(map(str, trials))} trials" if trials[-1] > 1 else ""
+    deviation = f", mean ± deviation of {' or '.join(map(str, trials))} trials" if trials[-1] > 1 else ""
     protocols = " and ".join(direction.protocol for direction in directions)
     ways = "Every method, both directions" if len(directions) == 2 else "Every method"
-    return f"{ways}, percent{spread}; {protocols}, {' or '.join(rules)} AP"
+    return f"{ways}, percent{deviation}; {protocols}, {' or '.join(rules)} AP"

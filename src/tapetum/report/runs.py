@@ -83,15 +83,15 @@ def read_training(folders: Sequence[Path]) -> dict[str, dict[str, Array]]:
     names = [
         load_recipe(path).name if path.is_file() else place.name for path, place in zip(recipes, folders, strict=True)
     ]
-    found = {}
+    curves_of = {}
     for place, name in zip(folders, names, strict=True):
         curves = read_curves(RunFolder(place).metrics)
         if not curves:
             raise DataError(
                 f"{place}: no complete epoch in {RunFolder(place).metrics}; train a run with `tapetum train`"
             )
-        found[name if names.count(name) == 1 else str(place)] = curves
-    return found
+        curves_of[name if names.count(name) == 1 else str(place)] = curves
+    return curves_of
 
 
 def read_test(folder: RunFolder, card: Card) -> Kept | None:
@@ -131,12 +131,12 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
 
 def _made_for(card: Card, side: str, facts: Mapping[str, Any]) -> bool:
     """Whether embeddings with these facts are those behind a card; a card that does not say decides nothing."""
-    expected = {
+    facts_of_card = {
         "checkpoint": card.checkpoint.get("digest"),
         "precision": card.checkpoint.get("precision"),
         "pictures": card.data.get("pictures", {}).get(side),
     }
-    return all(value is None or facts.get(name) == value for name, value in expected.items())
+    return all(value is None or facts.get(name) == value for name, value in facts_of_card.items())
 
 
 def collect_content(folders: Sequence[Path], *, title: str, command: str, searches: int = 6) -> ReportContent:
@@ -263,7 +263,7 @@ def _calibrations(names: Sequence[str], runs: Sequence[RunResults]) -> dict[str,
     Raises:
         ProtocolError: a calibration is of other weights than the run's result cards.
     """
-    found = {}
+    checks = {}
     for name, run in zip(names, runs, strict=True):
         path = calibration_path(run.folder.root)
         if not (run.folder.root.is_dir() and path.is_file()):
@@ -276,11 +276,11 @@ def _calibrations(names: Sequence[str], runs: Sequence[RunResults]) -> dict[str,
                 f"{path}: made for checkpoint {made_for}, the result cards of it for {', '.join(sorted(digests))}; "
                 f"run `tapetum calibrate {run.folder.root}` again"
             )
-        found[name] = calibration.checked
+        checks[name] = calibration.checked
     return {
-        f"{name}, {pair}" if len(found) > 1 else pair: values
-        for name, checked in found.items()
-        for pair, values in checked.items()
+        f"{name}, {pair}" if len(checks) > 1 else pair: values
+        for name, pairs in checks.items()
+        for pair, values in pairs.items()
     }
 
 

@@ -37,8 +37,8 @@ def result_table(caption: str, results: Sequence[Result], chance: Mapping[str, f
     """A row a result, one more for its re-ranked form, and one for chance."""
     circumstances = [cards.circumstances(result.card) for result in results]
     differing = [name for name in circumstances[0] if len({each.get(name) for each in circumstances}) > 1]
-    described = list(dict.fromkeys([*ALWAYS_BESIDE, *differing]))
-    timed = any(result.seconds is not None for result in results)
+    columns = list(dict.fromkeys([*ALWAYS_BESIDE, *differing]))
+    has_time = any(result.seconds is not None for result in results)
     best = {name: max(_or_nan(result.card.metrics.get(name)) for result in results) for name in QUANTITIES}
     rows = []
     for result, facts in zip(results, circumstances, strict=True):
@@ -54,20 +54,20 @@ def result_table(caption: str, results: Sequence[Result], chance: Mapping[str, f
             )
             for name, value in values.items()
         ]
-        time = [Cell(numbers.duration(result.seconds))] * timed
-        rows.append([Cell(result.label, result.note), *cells, *_beside(card, card.metrics, facts, described), *time])
+        time = [Cell(numbers.duration(result.seconds))] * has_time
+        rows.append([Cell(result.label, result.note), *cells, *_beside(card, card.metrics, facts, columns), *time])
         if card.reranked:
             cells = [Cell(numbers.percent(card.reranked.get(name))) for name in QUANTITIES]
-            beside = _beside(card, card.reranked, facts, described)
-            rows.append([Cell(result.label, "re-ranked"), *cells, *beside, *[Cell("")] * timed])
+            beside = _beside(card, card.reranked, facts, columns)
+            rows.append([Cell(result.label, "re-ranked"), *cells, *beside, *[Cell("")] * has_time])
     if chance:
-        rows.append([*chance_cells(chance, QUANTITIES), *[Cell("")] * (len(described) + timed)])
+        rows.append([*chance_cells(chance, QUANTITIES), *[Cell("")] * (len(columns) + has_time)])
     first_text = 1 + len(QUANTITIES)
     return Table(
         caption,
-        ["method", *QUANTITIES.values(), *described, *["training"] * timed],
+        ["method", *QUANTITIES.values(), *columns, *["training"] * has_time],
         rows,
-        (0, *range(first_text, first_text + len(described))),
+        (0, *range(first_text, first_text + len(columns))),
         lot=bool(chance),
     )
 
@@ -78,10 +78,10 @@ def chance_cells(chance: Mapping[str, float], quantities: Sequence[str] | Mappin
     return [Cell("chance", "a ranking by lot"), *values]
 
 
-def _beside(card: Card, metrics: Mapping[str, Any], facts: Mapping[str, str], described: Sequence[str]) -> list[Cell]:
+def _beside(card: Card, metrics: Mapping[str, Any], facts: Mapping[str, str], names: Sequence[str]) -> list[Cell]:
     """What stands beside the numbers; under the AP rule that was used, the mean AP by the other one."""
     other = {"AP rule": cards.other_rule(card, metrics)}
-    return [Cell(facts.get(name, numbers.NOTHING), other.get(name, "")) for name in described]
+    return [Cell(facts.get(name, numbers.NOTHING), other.get(name, "")) for name in names]
 
 
 def breakdown_table(chart: Breakdown) -> Table:
@@ -99,10 +99,10 @@ def breakdown_table(chart: Breakdown) -> Table:
     return Table(f"{chart.quantity} by {name}, percent", columns, rows)
 
 
-def threshold_table(checked: Mapping[str, Mapping[str, Any]]) -> Table:
+def threshold_table(checks: Mapping[str, Mapping[str, Any]]) -> Table:
     """Every stated threshold of calibrations with what it does."""
     rows = []
-    for label, check in checked.items():
+    for label, check in checks.items():
         for row in check["thresholds"]:
             of = "comparisons" if row["gallery"] is None else f"searches in {row['gallery']:,} pictures"
             rates = [

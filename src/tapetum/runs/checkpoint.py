@@ -190,7 +190,7 @@ def load_checkpoint(
     return Checkpoint(path=path, network=network.to(device).eval(), header=header)
 
 
-def start_from(network: nn.Module, begun: Checkpoint, absent_at_start: frozenset[str]) -> None:
+def start_from(network: nn.Module, start: Checkpoint, absent_at_start: frozenset[str]) -> None:
     """Put a checkpoint's weights into a network that is to be trained on.
 
     What only a training needs, such as centres of classes, is not in every checkpoint, or for other cameras, and an
@@ -199,14 +199,14 @@ def start_from(network: nn.Module, begun: Checkpoint, absent_at_start: frozenset
     Args:
         absent_at_start: words of the names of such tensors.
     """
-    own, found = network.state_dict(), begun.network.state_dict()
+    own, weights = network.state_dict(), start.network.state_dict()
 
     def is_needed(name: str) -> bool:
         return absent_at_start.isdisjoint(name.split("."))
 
     anew = {name: value for name, value in own.items() if not is_needed(name)}
-    known = {name: value for name, value in found.items() if name in anew and value.shape == anew[name].shape}
-    fill(network, {name: value for name, value in found.items() if is_needed(name)} | anew | known, begun.path)
+    known = {name: value for name, value in weights.items() if name in anew and value.shape == anew[name].shape}
+    fill(network, {name: value for name, value in weights.items() if is_needed(name)} | anew | known, start.path)
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
@@ -215,6 +215,5 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None
     Raises:
         CheckpointError: the first missing, unexpected or misshapen tensor is named.
     """
-    own = network.state_dict()
-    check_tensors(tensors, own, str(place))
+    check_tensors(tensors, network.state_dict(), str(place))
     network.load_state_dict(dict(tensors))

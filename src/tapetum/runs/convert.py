@@ -30,29 +30,31 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
     """
     state = read_state(source)
     try:
-        converted = convert_from(layout, state)
+        conversion = convert_from(layout, state)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     form = official_formats()[layout]
-    usual = form.recipes_by_ids.get(converted.num_ids, form.recipe)
+    usual = form.recipes_by_ids.get(conversion.num_ids, form.recipe)
     content = load_recipe(usual).model_dump(mode="json")
-    content["method"] = {"name": converted.method, **converted.options}
-    if converted.size:
-        content["data"]["size"] = list(converted.size)
+    content["method"] = {"name": conversion.method, **conversion.options}
+    if conversion.size:
+        content["data"]["size"] = list(conversion.size)
     content |= {"name": layout.replace("-", "_"), "about": f"settings under which {layout} weights were trained"}
     recipe = override_recipe(check_recipe(content, layout), overrides, layout)
     _check_division(recipe.data, source, overrides)
-    size = converted.size or TrainingFacts.size
-    network = build_method(converted.method, converted.options, converted.num_ids, camids=converted.camids, size=size)
-    fill(network, converted.state, source)
+    size = conversion.size or TrainingFacts.size
+    network = build_method(
+        conversion.method, conversion.options, conversion.num_ids, camids=conversion.camids, size=size
+    )
+    fill(network, conversion.state, source)
     header = Header(
-        method=converted.method,
-        options=converted.options,
-        num_ids=converted.num_ids,
+        method=conversion.method,
+        options=conversion.options,
+        num_ids=conversion.num_ids,
         recipe=recipe.model_dump(mode="json"),
         chosen_by=f"converted from {source.name} ({layout})",
-        camids=converted.camids,
-        size=converted.size,
+        camids=conversion.camids,
+        size=conversion.size,
     )
     save_checkpoint(target, network, header)
     return header
@@ -60,12 +62,12 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
 
 def _check_division(data: DataSection, source: Path, overrides: Sequence[str]) -> None:
     """A released file does not say which division of the people it was trained on, so somebody must."""
-    given = {override.partition("=")[0].strip() for override in overrides}
-    for key in sorted(given):
+    keys = {override.partition("=")[0].strip() for override in overrides}
+    for key in sorted(keys):
         if not f"{key}.".startswith("data.options."):
             raise RecipeError(f"--set {key}: a conversion takes it from the layout; only data.options can be set")
     for name in getattr(load_dataset_module(data.name), "DIVIDED_BY", ()):
-        if name not in data.options or not given & {"data.options", f"data.options.{name}"}:
+        if name not in data.options or not keys & {"data.options", f"data.options.{name}"}:
             raise RecipeError(
                 f"{source}: has as many identities as {data.name} trains on, whose people are divided in several ways, "
                 f"and does not say which was trained on; add --set data.options.{name}=VALUE"
@@ -92,7 +94,7 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
     form = official_formats()[layout]
     make_folder(target.parent)
-    packed = io.BytesIO()
+    buffer = io.BytesIO()
     epoch = checkpoint.header.epoch
-    torch.save({form.key: plain, **form.scores, "epoch": epoch} if form.key else plain, packed)
-    write_bytes(target, packed.getvalue())
+    torch.save({form.key: plain, **form.scores, "epoch": epoch} if form.key else plain, buffer)
+    write_bytes(target, buffer.getvalue())

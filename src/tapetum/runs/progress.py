@@ -98,13 +98,13 @@ class ProgressBar:
         """Print the epoch's line."""
         if self._console is None:
             return
-        found = f"  held-out mAP {row['holdout_mean_ap']:.3f}" if "holdout_mean_ap" in row else ""
-        found += f"  rank-1 on the test set {row['test_rank1']:.3f}" if "test_rank1" in row else ""
-        line = f"{self._title} epoch {row['epoch']:.0f}/{self._epochs}  loss {row['loss']:.3f}{found}"
+        scores = f"  held-out mAP {row['holdout_mean_ap']:.3f}" if "holdout_mean_ap" in row else ""
+        scores += f"  rank-1 on the test set {row['test_rank1']:.3f}" if "test_rank1" in row else ""
+        line = f"{self._title} epoch {row['epoch']:.0f}/{self._epochs}  loss {row['loss']:.3f}{scores}"
         speed = f"{row['images_per_second']:.0f} images/s  {self._left()} left"
         if self._progress is None:
             self._console.print(f"{line}  {speed}", highlight=False, soft_wrap=True)
-        elif found:
+        elif scores:
             self._progress.console.print(line, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
@@ -168,11 +168,11 @@ class _Pace:
         if total != self._total:  # the first report, or of the next piece of work
             self._total, self._begun_at, self._begun_with = total, now, done
         seconds, made = now - self._begun_at, done - self._begun_with
-        told = f"{done}/{total} {self._unit}" if total else f"{done} {self._unit}"
+        text = f"{done}/{total} {self._unit}" if total else f"{done} {self._unit}"
         if made <= 0 or seconds <= 0:
-            return told
-        told += f"  {made / seconds:.0f}/s"
-        return f"{told}  {format_left(seconds / made * max(0, total - done))} left" if total else told
+            return text
+        text += f"  {made / seconds:.0f}/s"
+        return f"{text}  {format_left(seconds / made * max(0, total - done))} left" if total else text
 
 
 def format_left(seconds: float) -> str:

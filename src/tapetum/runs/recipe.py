@@ -353,8 +353,8 @@ def scene_options(settings: Mapping[str, Any]) -> tuple[SceneOptions, int]:
 
         module = load_dataset_module(layout)
         if hasattr(module, "scene_defaults"):
-            chosen = {name: values[name] for name in values if name in plain}
-            values = module.scene_defaults(plain.get("cameras")) | chosen
+            others = {name: values[name] for name in values if name in plain}
+            values = module.scene_defaults(plain.get("cameras")) | others
     return SceneOptions(**values), queries_per_camera
 
 
@@ -386,10 +386,10 @@ _Loader.add_implicit_resolver(
 
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     keys = [key.value for key, _ in node.value]
-    repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
-    if repeated:
+    twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+    if twice:
         mark = node.start_mark
-        raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is written twice", mark)
+        raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is written twice", mark)
     return cast(dict[Any, Any], yaml.SafeLoader.construct_mapping(loader, node, deep=True))
 
 
@@ -504,11 +504,11 @@ def _check_method(method: MethodSection, sampler: SamplerSection, place: str) ->
 
     try:
         methods.build_options(method.name, method.options)
-        needed, given = methods.views_of(method.name), sampler.options["views"]
+        least_views, views = methods.views_of(method.name), sampler.options["views"]
         require(
-            all(least <= there for least, there in zip(needed, given, strict=True)),
-            f"sampler.views is {list(given)}, but method {method.name} needs {needed[0]} of each visible and "
-            f"{needed[1]} of each infrared picture; set sampler.views to {list(map(max, needed, given))}",
+            all(least <= there for least, there in zip(least_views, views, strict=True)),
+            f"sampler.views is {list(views)}, but method {method.name} needs {least_views[0]} of each visible and "
+            f"{least_views[1]} of each infrared picture; set sampler.views to {list(map(max, least_views, views))}",
         )
     except RecipeError as error:
         raise RecipeError(f"recipe {place}: {error}") from None

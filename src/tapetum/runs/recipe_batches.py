@@ -39,12 +39,12 @@ def batch_sections(content: Mapping[str, Any]) -> dict[str, Any]:
     from tapetum.data.transforms import check_views, read_operations, write_operations
 
     operations = read_operations(list_operations(content.get("augment", {})))
-    checked: dict[str, Any] = {"augment": write_operations(operations)}
+    sections: dict[str, Any] = {"augment": write_operations(operations)}
     if isinstance(content.get("sampler"), Mapping):
         sampling = read_sampling(_drop_unused(content["sampler"]))
         check_views(operations, sampling.views)
-        checked["sampler"] = write_sampling(sampling)
-    return checked
+        sections["sampler"] = write_sampling(sampling)
+    return sections
 
 
 def _drop_unused(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,31 +99,31 @@ def override_augment(section: Any, parts: Sequence[str], value: Any) -> list[dic
     name, option = WORDS.get(parts[0], (parts[0], ""))
     option = option if len(parts) == 1 else ".".join(parts[1:])
     if name.isdigit():
-        found = [int(name)] if int(name) < len(entries) else []
+        places = [int(name)] if int(name) < len(entries) else []
     else:
-        found = [number for number, entry in enumerate(entries) if entry.get("name") == name]
-    if len(found) > 1:
-        numbers = " or ".join(f"augment.{number}" for number in found)
-        raise RecipeError(f"{name} is there {len(found)} times; write {numbers} for {name}")
-    if not found and not name.isdigit():
+        places = [number for number, entry in enumerate(entries) if entry.get("name") == name]
+    if len(places) > 1:
+        numbers = " or ".join(f"augment.{number}" for number in places)
+        raise RecipeError(f"{name} is there {len(places)} times; write {numbers} for {name}")
+    if not places and not name.isdigit():
         _check_name(name)
     if not option:
         if value is not None and not isinstance(value, Mapping):
             raise RecipeError(f"name the option too, e.g. augment.{parts[0]}.probability={value}")
-        changed: dict[str, Any] | None = {"name": name} | dict(value) if value else None
-        if changed and name == "erasing":
-            changed = {"aspect": ASPECT_BEFORE} | changed
+        new_entry: dict[str, Any] | None = {"name": name} | dict(value) if value else None
+        if new_entry and name == "erasing":
+            new_entry = {"aspect": ASPECT_BEFORE} | new_entry
     elif len(parts) == 1 and _entry_of_word(parts[0], value) is None:
-        changed = None
+        new_entry = None
     else:
-        before: dict[str, Any] = entries[found[0]] if found else {"name": name}
-        if not found and name == "erasing":
+        before: dict[str, Any] = entries[places[0]] if places else {"name": name}
+        if not places and name == "erasing":
             before["aspect"] = ASPECT_BEFORE
-        changed = before | {option: value}
-    if found:
-        entries[found[0] : found[0] + 1] = [changed] if changed else []
-    elif changed:
-        entries.insert(_place_of(name, entries), changed)
+        new_entry = before | {option: value}
+    if places:
+        entries[places[0] : places[0] + 1] = [new_entry] if new_entry else []
+    elif new_entry:
+        entries.insert(_place_of(name, entries), new_entry)
     return entries
 
 

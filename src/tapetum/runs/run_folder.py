@@ -101,8 +101,8 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a writer that was killed; only for whoever holds the folder."""
-        for written in (self.recipe, self.facts, self.best, self.last, self.state, self.metrics):
-            for leftover in written.parent.glob(f".{written.name}.{'[0-9a-f]' * 8}{written.suffix}"):
+        for path in (self.recipe, self.facts, self.best, self.last, self.state, self.metrics):
+            for leftover in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 8}{path.suffix}"):
                 leftover.unlink(missing_ok=True)
 
     @contextlib.contextmanager

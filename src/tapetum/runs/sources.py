@@ -146,13 +146,13 @@ def check_division(dataset: Dataset, own: DataSection, place: Path, data: DataSe
     """
     if dataset.name != own.name or not dataset.division or (data is not None and data.scene != own.scene):
         return
-    begun = read_division(load_reader(dataset.name, dataset.root), own.options)
+    division = read_division(load_reader(dataset.name, dataset.root), own.options)
     for name, value in dataset.division.items():
-        if begun[name] != value:
+        if division[name] != value:
             raise RecipeError(
-                f"{place}: was trained with data.options.{name} = {begun[name]!r}; {dataset.name} with {name} = "
+                f"{place}: was trained with data.options.{name} = {division[name]!r}; {dataset.name} with {name} = "
                 f"{value!r} divides the people anew, so some of those trained on would be tested: keep "
-                f"{begun[name]!r}, or take weights that were trained with {value!r}"
+                f"{division[name]!r}, or take weights that were trained with {value!r}"
             )
 
 
@@ -190,9 +190,9 @@ def open_scene(
     scene, queries_per_camera = scene_options(settings)
     layout = settings.get("layout", SYNTH)
     if root is not None and not set(settings) - {"layout"} and (root / SCENE_FILE).is_file():
-        found = load_reader(SYNTH, root).NAME  # somebody's own scene, whatever its settings
-        if settings and found != layout:
-            raise DataError(f"{root}: holds a scene in the layout {found}, wanted is {layout}; give another folder")
+        present = load_reader(SYNTH, root).NAME  # somebody's own scene, whatever its settings
+        if settings and present != layout:
+            raise DataError(f"{root}: holds a scene in the layout {present}, wanted is {layout}; give another folder")
         return open_dataset(SYNTH, root, options=options)
     text = json.dumps([scene_settings(scene), queries_per_camera], sort_keys=True)
     stem = SYNTH if layout == SYNTH else f"{SYNTH}-{layout}"
@@ -245,12 +245,12 @@ def list_pictures(places: Sequence[Path], *, split: str = "gallery") -> list[Rec
     for place in places:
         if not place.exists():
             raise DataError(f"{place}: no such picture or folder; check the path")
-        found = [place]
+        paths = [place]
         if place.is_dir():
-            found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-            if not found:
+            paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not paths:
                 raise DataError(f"{place}: no picture in this folder or below it; give another folder")
-        records += [Record(path, NOBODY, UNKNOWN_CAMERA, split=split) for path in found]
+        records += [Record(path, NOBODY, UNKNOWN_CAMERA, split=split) for path in paths]
     return records
 
 

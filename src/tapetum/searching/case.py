@@ -167,18 +167,18 @@ def zip_case(case: Case) -> bytes:
     moment = datetime.fromisoformat(case.content["exported"]).astimezone(UTC).timetuple()[:6]
     content = json.dumps(case.content, indent=1, ensure_ascii=False) + "\n"
     files = {"index.html": render_case(case).encode(), "case.json": content.encode(), **case.files}
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, file in files.items():
-            stored = name.startswith(f"{CROPS}/")  # is compressed already
+            compressed = name.startswith(f"{CROPS}/")  # is compressed already
             entry = zipfile.ZipInfo(name, moment)
-            entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_STORED if compressed else zipfile.ZIP_DEFLATED
             archive.writestr(entry, file)
-    return packed.getvalue()
+    return buffer.getvalue()
 
 
 def _search_content(
-    store: Store, query: Query, findings: Findings, sent: Sequence[bytes], prefix: str, files: dict[str, bytes]
+    store: Store, query: Query, findings: Findings, uploads: Sequence[bytes], prefix: str, files: dict[str, bytes]
 ) -> dict[str, Any]:
     loose = len(query.labels) - len(query.rows)  # pictures that are no rows stand first
     pictures = []
@@ -189,7 +189,7 @@ def _search_content(
         if number >= loose:
             picture |= _row_content(store, query.rows[number - loose], name, files, shown=number < MOST_SHOWN)
         else:
-            picture |= _keep(sent[number] if number < len(sent) else None, name, files, shown=True)
+            picture |= _keep(uploads[number] if number < len(uploads) else None, name, files, shown=True)
         pictures.append(picture)
     return {
         "query": pictures,

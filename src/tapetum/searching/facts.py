@@ -88,8 +88,8 @@ class GalleryFacts:
 
     def _camera_lines(self, name: str, span: Span) -> Iterator[str]:
         origin = self.provenance.get(name, Provenance())
-        written = sorted(origin.written - {name})
-        also = f" (written {', '.join(written)})" if written else ""
+        spellings = sorted(origin.written - {name})
+        also = f" (written {', '.join(spellings)})" if spellings else ""
         yield "; ".join(filter(None, (f"camera {name}{also}: {span}", str(origin))))
         for doubt, count in origin.doubts.most_common(_MOST_DOUBTS):
             yield f"  in doubt, {doubt}: {count} sources"

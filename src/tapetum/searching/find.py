@@ -129,7 +129,7 @@ def find(
         GalleryError: vectors of another model, or an option that these queries cannot have.
         ProtocolError: a rate or prior that the calibration does not support, or that needs one.
     """
-    begun = time.perf_counter()
+    start = time.perf_counter()
     if calibration is None:
         for name, needs_calibration in (
             ("false_alarms", options.false_alarms is not None),
@@ -146,7 +146,7 @@ def find(
     for rows, places in alike.items():
         some = _find(store, [queries[place] for place in places], rows, passing, options, calibration)
         findings |= zip(places, some, strict=True)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     return [replace(findings[place], seconds=seconds) for place in range(len(queries))]
 
 
@@ -176,13 +176,13 @@ def _without_query(query: Query, passing: Filter | None, exclude_seconds: float 
 
 def _join_times(times: Iterable[float], seconds: float) -> list[tuple[float, float]]:
     """The intervals around ascending times, those that touch joined."""
-    joined: list[tuple[float, float]] = []
+    intervals: list[tuple[float, float]] = []
     for moment in times:
-        if joined and moment - seconds <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], moment + seconds)
+        if intervals and moment - seconds <= intervals[-1][1]:
+            intervals[-1] = (intervals[-1][0], moment + seconds)
         else:
-            joined.append((moment - seconds, moment + seconds))
-    return joined
+            intervals.append((moment - seconds, moment + seconds))
+    return intervals
 
 
 def _and(rows: Filter | None, part: Filter) -> Filter:
@@ -198,25 +198,26 @@ def _find(
     calibration: Calibration | None,
 ) -> list[Findings]:
     """Findings of queries that search the same rows."""
-    searched = store.count(rows)
-    if searched == 0:
+    num_rows = store.count(rows)
+    if num_rows == 0:
         verdict = _say_empty(store, rows, passing)
         return [Findings((), True, None, None, verdict, 0.0, 0) for _ in queries]
     visible = store.count(_and(rows, Compare("modality", "==", Modality.VISIBLE)))
-    sizes = {Modality.VISIBLE: visible, Modality.INFRARED: searched - visible}
+    sizes = {Modality.VISIBLE: visible, Modality.INFRARED: num_rows - visible}
     means = [_mean_vectors(query) for query in queries]
-    grouped, exact, recall = _search(store, means, rows, options, calibration)
+    groups_of_queries, exact, recall = _search(store, means, rows, options, calibration)
     rules_and_why = [_match_rule(store, query, sizes, options, calibration) for query in queries]
     rules = [rule for rule, _ in rules_and_why]
     if options.group == "none":
-        weighed = [
-            [weigh_group(row, rule, {}, {}) for row in groups] for groups, rule in zip(grouped, rules, strict=True)
+        answers_of_queries = [
+            [weigh_group(row, rule, {}, {}) for row in groups]
+            for groups, rule in zip(groups_of_queries, rules, strict=True)
         ]
     else:
-        weighed = weigh_tracklets(store, grouped, means, rules, rows)
+        answers_of_queries = weigh_tracklets(store, groups_of_queries, means, rules, rows)
     hard = _count_hard(store, rows)
     findings = []
-    for answers, (rule, why) in zip(weighed, rules_and_why, strict=True):
+    for answers, (rule, why) in zip(answers_of_queries, rules_and_why, strict=True):
         order: Sequence[int] = range(len(answers))
         if not options.rerank:
             order = best_first([(each.similarity, each.probability, each.accepted) for each in answers])
@@ -232,7 +233,7 @@ def _find(
             )
         if options.rerank:
             verdict += "; the order is re-ranked, similarity and probability are not"
-        findings.append(Findings(best, exact, recall, matches, verdict, 0.0, searched, hard))
+        findings.append(Findings(best, exact, recall, matches, verdict, 0.0, num_rows, hard))
     return findings
 
 
@@ -270,15 +271,17 @@ def _match_rule(
     """The rule of a query, or why there is none."""
     if calibration is None:
         return None, f"not calibrated, so that no answer can be called a match; {advise_calibration(store)}"
-    asked = set(query.modalities)
-    pairs = {pair_name(one, other) for one in asked for other, size in sizes.items() if size}
+    modalities = set(query.modalities)
+    pairs = {pair_name(one, other) for one in modalities for other, size in sizes.items() if size}
     if not pairs & set(calibration.pairs):
         return None, (
             f"{', '.join(sorted(pairs))} is not calibrated, so that no answer can be called a match; calibrate with "
             "people seen in both modalities"
         )
     try:
-        return build_match_rule(calibration, sizes, asked=asked, rate=options.false_alarms, prior=options.prior), ""
+        return build_match_rule(
+            calibration, sizes, modalities=modalities, rate=options.false_alarms, prior=options.prior
+        ), ""
     except ProtocolError as error:
         if options.false_alarms is not None or options.prior is not None:
             raise
@@ -293,7 +296,7 @@ def _search(
     calibration: Calibration | None,
 ) -> tuple[list[list[Group]], bool, float | None]:
     """Groups of each query by their best row; more rows are fetched until there are enough groups."""
-    grouped: dict[int, list[Group]] = {}
+    groups_of: dict[int, list[Group]] = {}
     enough = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
     size = options.k if options.group == "none" else enough * ROWS_A_GROUP
     size = min(max(size, options.shortlist if options.rerank else 0), MOST_ANSWERS)
@@ -314,16 +317,16 @@ def _search(
                     before = best.get(hit.row.sighting.id)
                     if before is None or hit.similarity > before.similarity:
                         best[hit.row.sighting.id] = FoundRow(hit.row, hit.similarity, modality)
-            ordered = sorted(best.values(), key=lambda each: -each.similarity)[:size]
+            found_rows = sorted(best.values(), key=lambda each: -each.similarity)[:size]
             if options.rerank:
-                ordered = _rerank(store, torch.stack(list(queries[place].values())), ordered, options.shortlist)
-            groups, full = _group(store, ordered, rows, options, calibration)
+                found_rows = _rerank(store, torch.stack(list(queries[place].values())), found_rows, options.shortlist)
+            groups, full = _group(store, found_rows, rows, options, calibration)
             if complete or full or len(groups) >= enough:
-                grouped[place] = groups[:enough]
+                groups_of[place] = groups[:enough]
             else:
                 left.append(place)
         waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
-    return [grouped[place] for place in range(len(queries))], exact, recall
+    return [groups_of[place] for place in range(len(queries))], exact, recall
 
 
 def _mean_vectors(query: Query) -> Means:
@@ -334,30 +337,30 @@ def _mean_vectors(query: Query) -> Means:
     return dict(zip(modalities, normalise(torch.stack(means)), strict=True))
 
 
-def _rerank(store: Store, vectors: Tensor, ordered: list[FoundRow], shortlist: int) -> list[FoundRow]:
+def _rerank(store: Store, vectors: Tensor, rows: list[FoundRow], shortlist: int) -> list[FoundRow]:
     """The first rows in the order of their re-ranked distance; the others follow as they were."""
-    entries = store.fetch([each.row.sighting.id for each in ordered[:shortlist]])
-    by_id = {each.row.sighting.id: each for each in ordered}
+    entries = store.fetch([each.row.sighting.id for each in rows[:shortlist]])
+    by_id = {each.row.sighting.id: each for each in rows}
     near = [by_id[row.sighting.id] for row in entries.rows]  # one that was deleted meanwhile is left out
     if near:
         from tapetum.evaluation.rerank import rerank
 
         distances = rerank(vectors, entries.vectors).amin(0)
         near = [near[place] for place in distances.argsort(stable=True).tolist()]
-    return near + ordered[shortlist:]
+    return near + rows[shortlist:]
 
 
 def _group(
     store: Store,
-    ordered: Sequence[FoundRow],
+    found_rows: Sequence[FoundRow],
     rows: Filter | None,
     options: FindOptions,
     calibration: Calibration | None,
 ) -> tuple[list[Group], bool]:
     """Groups in the order of their first row, and whether more rows would change nothing."""
     if options.group == "none":
-        return [[each] for each in ordered], False
-    tracklets = group_rows(ordered)
+        return [[each] for each in found_rows], False
+    tracklets = group_rows(found_rows)
     if options.group == "tracklet" or calibration is None:
         return tracklets, False
     most = max(options.shortlist, options.k)

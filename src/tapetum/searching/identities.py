@@ -37,11 +37,11 @@ def join_alike(vectors: Tensor, modalities: Sequence[Modality], calibration: Cal
 
 def comparison_rates(calibration: Calibration) -> dict[str, float]:
     """The lowest stated rate of comparisons that each pair of modalities supports."""
-    supported = {
+    rates_of_pairs = {
         pair: [rate for rate in calibration.rates if rate >= calibration.lowest_rate(pair)]
         for pair in calibration.pairs
     }
-    return {pair: min(rates) for pair, rates in supported.items() if rates}
+    return {pair: min(rates) for pair, rates in rates_of_pairs.items() if rates}
 
 
 def link(margins: NDArray[np.float64]) -> list[list[int]]:
@@ -60,8 +60,8 @@ def link(margins: NDArray[np.float64]) -> list[list[int]]:
         if not mean[first, second] >= 0:
             break
         own, other = len(groups[first]), len(groups[second])
-        joined = (own * mean[first] + other * mean[second]) / (own + other)
-        mean[first], mean[:, first] = joined, joined
+        means = (own * mean[first] + other * mean[second]) / (own + other)
+        mean[first], mean[:, first] = means, means
         mean[first, first] = -np.inf
         mean[second], mean[:, second] = -np.inf, -np.inf
         groups[first] += groups.pop(second)

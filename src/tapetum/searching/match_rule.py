@@ -94,8 +94,8 @@ class MatchRule:
     @property
     def words(self) -> str:
         """From where on, and how often that is wrong."""
-        named = len(self.bars) > 1 or self.uncalibrated
-        parts = [f"{min(bar.threshold, 1):.4f}" + (f" ({bar.pair})" if named else "") for bar in self.bars.values()]
+        several = len(self.bars) > 1 or self.uncalibrated
+        parts = [f"{min(bar.threshold, 1):.4f}" + (f" ({bar.pair})" if several else "") for bar in self.bars.values()]
         of = (
             f"searches in {self.pictures:,} pictures for somebody who is not there"
             if self.by_search
@@ -116,7 +116,7 @@ def build_match_rule(
     calibration: Calibration,
     sizes: Mapping[Modality, int],
     *,
-    asked: Collection[Modality] = (Modality.VISIBLE,),
+    modalities: Collection[Modality] = (Modality.VISIBLE,),
     rate: float | None = None,
     prior: float | None = None,
 ) -> MatchRule:
@@ -127,7 +127,7 @@ def build_match_rule(
 
     Args:
         sizes: pictures that are searched, of each modality.
-        asked: modalities of the query.
+        modalities: of the query.
         rate: of searches for somebody who is not there that give a match all the same; None takes the lowest rate that
             the calibration states and supports for such a gallery, else for single comparisons.
         prior: None takes the calibration's own.
@@ -135,7 +135,7 @@ def build_match_rule(
         ProtocolError: no calibration for such pairs, or too few people for the rate.
     """
     sides = {
-        (one, other): pair_name(one, other) for one in sorted(set(asked)) for other in Modality if sizes.get(other)
+        (one, other): pair_name(one, other) for one in sorted(set(modalities)) for other in Modality if sizes.get(other)
     }
     pairs = {side: pair for side, pair in sides.items() if pair in calibration.pairs}
     missing = tuple(dict.fromkeys(pair for pair in sides.values() if pair not in calibration.pairs))
@@ -143,20 +143,20 @@ def build_match_rule(
         calibration.lowest_rate(missing[0])  # says what there is, and what to do
     share = max(1, len(pairs))
 
-    def supported(stated: float, *, by_search: bool) -> bool:
+    def supported(stated_rate: float, *, by_search: bool) -> bool:
         lowest = (
             calibration.lowest_rate(pair, gallery=sizes[answer] if by_search else None)
             for (_, answer), pair in pairs.items()
         )
-        return stated / (share if by_search else 1) >= max(lowest, default=0.0)
+        return stated_rate / (share if by_search else 1) >= max(lowest, default=0.0)
 
     by_search = True
     if rate is None:
         choices = (
-            (stated, kind)
+            (stated_rate, kind)
             for kind in (True, False)
-            for stated in sorted(calibration.rates)
-            if supported(stated, by_search=kind)
+            for stated_rate in sorted(calibration.rates)
+            if supported(stated_rate, by_search=kind)
         )
         rate, by_search = next(choices, (None, False))
         if rate is None:

@@ -149,12 +149,12 @@ def query_of_tracklet(store: Store, tracklet: str) -> Query:
 
 def join_queries(queries: Sequence[Query]) -> Query:
     """One query out of several that show one person; rows of the gallery come after other pictures."""
-    ordered = sorted(queries, key=lambda query: bool(query.rows))
+    parts = sorted(queries, key=lambda query: bool(query.rows))
     return Query(
-        torch.cat([query.vectors for query in ordered]),
-        tuple(each for query in ordered for each in query.modalities),
-        tuple(each for query in ordered for each in query.labels),
-        tuple(each for query in ordered for each in query.rows),
-        tuple(each for query in ordered for each in query.remarks),
-        tuple(each for query in ordered for each in query.doubts),
+        torch.cat([query.vectors for query in parts]),
+        tuple(each for query in parts for each in query.modalities),
+        tuple(each for query in parts for each in query.labels),
+        tuple(each for query in parts for each in query.rows),
+        tuple(each for query in parts for each in query.remarks),
+        tuple(each for query in parts for each in query.doubts),
     )

@@ -165,10 +165,10 @@ def read_erased(folder: Path) -> set[str]:
 
 def _drop_shards(folder: Path, ids: Iterable[str]) -> None:
     """Finished shards of an unfinished job (`indexing.shards`) that hold somebody; the job makes them anew."""
-    wanted = {name.encode() for name in ids}
+    names = {name.encode() for name in ids}
     for path in sorted(folder.glob(f"{SHARDS}/*/*")):
         try:
-            if path.is_file() and not wanted.isdisjoint(_ID.findall(path.read_bytes())):
+            if path.is_file() and not names.isdisjoint(_ID.findall(path.read_bytes())):
                 path.unlink()
         except FileNotFoundError:  # its job has ended
             continue

@@ -71,10 +71,10 @@ class Found:
     similarities: tuple[float, ...]
 
 
-def group_rows(ordered: Sequence[FoundRow]) -> list[Group]:
+def group_rows(rows: Sequence[FoundRow]) -> list[Group]:
     """Rows of one tracklet together, in the order of their first row; a row without a tracklet stands alone."""
     groups: dict[str, Group] = {}
-    for each in ordered:
+    for each in rows:
         sighting = each.row.sighting
         groups.setdefault(f"t {sighting.tracklet}" if sighting.tracklet else f"r {sighting.id}", []).append(each)
     return list(groups.values())
@@ -107,7 +107,7 @@ def join_identities(
 
 def weigh_tracklets(
     store: Store,
-    grouped: Sequence[Sequence[Group]],
+    groups_of_queries: Sequence[Sequence[Group]],
     queries: Sequence[Means],
     rules: Sequence[MatchRule | None],
     rows: Filter | None,
@@ -115,13 +115,12 @@ def weigh_tracklets(
     """Each group by its most probable tracklet; where no probability is known, by the most similar one.
 
     Args:
-        grouped: groups of each query.
         rules: of each query; None where it has none.
         rows: which rows of a tracklet count.
     """
     answers: list[list[Found]] = []
-    for places in _share_out([len(groups) for groups in grouped]):
-        tracklets = {each.tracklet for place in places for group in grouped[place] for each in group}
+    for places in _share_out([len(groups) for groups in groups_of_queries]):
+        tracklets = {each.tracklet for place in places for group in groups_of_queries[place] for each in group}
         vectors = torch.stack([vector for place in places for vector in queries[place].values()])
         means = _mean_vectors(store, [tracklet for tracklet in tracklets if tracklet is not None], rows)
         alike = {tracklet: vectors @ mean for tracklet, mean in means}
@@ -129,7 +128,7 @@ def weigh_tracklets(
         for place in places:
             columns = {modality: first + number for number, modality in enumerate(queries[place])}
             first += len(columns)
-            answers.append([weigh_group(group, rules[place], columns, alike) for group in grouped[place]])
+            answers.append([weigh_group(group, rules[place], columns, alike) for group in groups_of_queries[place]])
     return answers
 
 
@@ -151,15 +150,15 @@ def _mean_vectors(
     store: Store, tracklets: Sequence[TrackletKey], rows: Filter | None
 ) -> Iterator[tuple[TrackletKey, Tensor]]:
     """(D,) of each tracklet that has rows which pass, some tracklets' rows in memory at a time."""
-    wanted = set(tracklets)
-    for names in chunks(sorted({name for name, _ in wanted}), TRACKLETS_AT_ONCE):
+    keys = set(tracklets)
+    for names in chunks(sorted({name for name, _ in keys}), TRACKLETS_AT_ONCE):
         own: Filter = Among("tracklet", tuple(names))
         entries = store.fetch(store.columns(["id"], own if rows is None else And((own, rows)))["id"])
         members: dict[TrackletKey, list[int]] = {}
         for number, row in enumerate(entries.rows):
             members.setdefault((row.sighting.tracklet, row.sighting.modality), []).append(number)
         for tracklet, places in members.items():
-            if tracklet in wanted:
+            if tracklet in keys:
                 yield tracklet, normalise(entries.vectors[places].mean(0, keepdim=True))[0]
 
 
@@ -176,9 +175,9 @@ def weigh_group(
         columns: modality of the query -> its place in each of `alike`.
         alike: of a tracklet, similarity to each of the queries' vectors.
     """
-    ordered = sorted(group, key=lambda each: -each.similarity)
+    by_similarity = sorted(group, key=lambda each: -each.similarity)
     best: dict[TrackletKey | str, FoundRow] = {}  # of a tracklet, or a row that stands alone: the most similar row
-    for each in ordered:
+    for each in by_similarity:
         best.setdefault(each.tracklet or each.row.sighting.id, each)
     sides: list[tuple[FoundRow, float, float | None, bool | None]] = []
     for each in best.values():
@@ -186,12 +185,12 @@ def weigh_group(
         similarities = {each.asked: each.similarity}
         if similar is not None:
             similarities = {modality: float(similar[column]) for modality, column in columns.items()}
-        for asked, similarity in similarities.items():
-            side = similarity, asked, each.row.sighting.modality
+        for modality, similarity in similarities.items():
+            side = similarity, modality, each.row.sighting.modality
             verdict = (None, None) if rule is None else (rule.probability(*side), rule.accepts(*side))
             sides.append((each, similarity, *verdict))
     first, similarity, probability, accepted = sides[best_first([side[1:] for side in sides])[0]]
-    members = first, *(each for each in ordered if each is not first)
+    members = first, *(each for each in by_similarity if each is not first)
     rows, similarities_of_rows = zip(*((each.row, each.similarity) for each in members), strict=True)
     return Found(0, first.row, similarity, probability, accepted, rows, similarities_of_rows)
 

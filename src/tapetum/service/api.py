@@ -116,9 +116,9 @@ async def metrics(service: Held, _: Administrator) -> Response:
 
 
 @router.post("/login", tags=["session"])
-async def log_in(request: Request, response: Response, service: Held, client: Client, asked: LogIn) -> WhoOut:
+async def log_in(request: Request, response: Response, service: Held, client: Client, body: LogIn) -> WhoOut:
     """Start a session: a cookie, and the token to send with every change."""
-    principal, session_id = await service.light.run(service.log_in, client, asked)
+    principal, session_id = await service.light.run(service.log_in, client, body)
     set_cookie(request, response, session_id)
     return show_principal(principal)
 
@@ -159,8 +159,8 @@ async def gallery(service: Held, _: Searcher) -> GalleryOut:
 async def search_pictures(request: Request, service: Held, who: Searcher) -> SearchOut:
     """Search for the person on uploaded pictures, or on a box in them."""
     form = await read_form(request)
-    sent = find_pictures(form)
-    done = await service.heavy.run(service.search_pictures, who, read_options(SearchPictures, form), sent)
+    uploads = find_pictures(form)
+    done = await service.heavy.run(service.search_pictures, who, read_options(SearchPictures, form), uploads)
     return show_search(service, done)
 
 
@@ -173,32 +173,32 @@ async def look_at_pictures(request: Request, service: Held, _: Searcher) -> Look
 
 
 @router.post("/search", tags=["search"])
-async def search(service: Held, who: Searcher, asked: SearchRows) -> SearchOut:
+async def search(service: Held, who: Searcher, body: SearchRows) -> SearchOut:
     """Search for the person on rows of the gallery or on a tracklet, or repeat a search with other options."""
-    return show_search(service, await service.heavy.run(service.search_rows, who, asked))
+    return show_search(service, await service.heavy.run(service.search_rows, who, body))
 
 
 @router.post("/case", tags=["search"], response_class=Response)
-async def case(service: Held, who: Searcher, asked: NewCase) -> Response:
+async def case(service: Held, who: Searcher, body: NewCase) -> Response:
     """A search as one self-contained file: a page, or a ZIP with the page, its data and its pictures."""
-    content, kind = await service.heavy.run(service.export_case, who, asked)
-    name = f'attachment; filename="case-{asked.search[:40]}.{asked.format}"'
+    content, kind = await service.heavy.run(service.export_case, who, body)
+    name = f'attachment; filename="case-{body.search[:40]}.{body.format}"'
     return Response(content, media_type=kind, headers={"content-disposition": name})
 
 
 @router.post("/browse", tags=["gallery"])
-async def browse_rows(service: Held, _: Searcher, asked: BrowseRows) -> BrowseOut:
+async def browse_rows(service: Held, _: Searcher, body: BrowseRows) -> BrowseOut:
     """Rows that pass a filter, in the order of time."""
-    total, rows = await service.heavy.run(browse, service.store, asked.where.to_filter(), asked.offset, asked.limit)
-    return BrowseOut(total=total, offset=asked.offset, rows=[show_row(row, service.name_source) for row in rows])
+    total, rows = await service.heavy.run(browse, service.store, body.where.to_filter(), body.offset, body.limit)
+    return BrowseOut(total=total, offset=body.offset, rows=[show_row(row, service.name_source) for row in rows])
 
 
 @router.post("/timeline", tags=["gallery"])
 async def timeline(
-    service: Held, _: Searcher, asked: RowSelection, bins: Annotated[int, Query(ge=1, le=500)] = 48
+    service: Held, _: Searcher, body: RowSelection, bins: Annotated[int, Query(ge=1, le=500)] = 48
 ) -> TimelineOut:
     """When which camera saw somebody."""
-    return await service.heavy.run(draw_timeline, service.store, asked.to_filter(), bins)
+    return await service.heavy.run(draw_timeline, service.store, body.to_filter(), bins)
 
 
 @router.get("/rows/{row_id}", tags=["gallery"])
@@ -222,11 +222,11 @@ async def crop(service: Held, _: Searcher, row_id: str) -> Response:
 
 
 @router.post("/delete", tags=["gallery"])
-async def delete(service: Held, who: Administrator, asked: DeleteRows) -> DeleteOut:
+async def delete(service: Held, who: Administrator, body: DeleteRows) -> DeleteOut:
     """Remove rows, their vectors and their pictures for good."""
-    rows = asked.where.to_filter()
-    removed = await service.heavy.run(service.delete, who, rows, dry_run=asked.dry_run)
-    return DeleteOut(rows=removed, dry_run=asked.dry_run)
+    rows = body.where.to_filter()
+    count = await service.heavy.run(service.delete, who, rows, dry_run=body.dry_run)
+    return DeleteOut(rows=count, dry_run=body.dry_run)
 
 
 @router.get("/footage", tags=["jobs"])
@@ -239,9 +239,9 @@ async def footage(service: Held, _: Indexer, path: Annotated[str, Query(max_leng
 
 
 @router.post("/jobs", tags=["jobs"], status_code=201)
-async def add_job(service: Held, who: Indexer, asked: NewJob) -> Job:
+async def add_job(service: Held, who: Indexer, body: NewJob) -> Job:
     """Index footage, in the background."""
-    return await service.light.run(service.add_job, who, asked)
+    return await service.light.run(service.add_job, who, body)
 
 
 @router.get("/jobs", tags=["jobs"])

@@ -85,7 +85,7 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return  # no web sockets here
-        begun = time.perf_counter()
+        start = time.perf_counter()
         scope[SERVICE] = self.service
         status = 500
 
@@ -96,8 +96,8 @@ class Gate:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                fixed = scope["path"].startswith("/static/") and status < 400
-                headers.setdefault("cache-control", "max-age=600" if fixed else "no-store")
+                is_static = scope["path"].startswith("/static/") and status < 400
+                headers.setdefault("cache-control", "max-age=600" if is_static else "no-store")
                 if scope["scheme"] == "https":
                     headers.setdefault("strict-transport-security", "max-age=31536000")
             await send(message)
@@ -117,7 +117,7 @@ class Gate:
             path = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"  # clients may call it anything
             self.service.metrics.requests.labels(method, path, str(status)).inc()
-            self.service.metrics.seconds.labels(path).observe(time.perf_counter() - begun)
+            self.service.metrics.seconds.labels(path).observe(time.perf_counter() - start)
 
     def _admit(self, request: Request) -> None:
         """Tell who is asking; refuse a wrong host, another site's request, and too many."""
@@ -144,9 +144,9 @@ class Gate:
         """Let a body in up to its limit, whatever it says about its length."""
         known = request.state.principal is not None
         most = MOST_UPLOAD_BYTES if known and content_type(request) == "multipart/form-data" else MOST_BODY_BYTES
-        stated = request.headers.get("content-length", "")
-        if stated.isdecimal() and int(stated) > most:
-            raise TooLargeError(f"the request has {stated[:20]} bytes; at most {most} are read")
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > most:
+            raise TooLargeError(f"the request has {length[:20]} bytes; at most {most} are read")
         size, complete = 0, False
         end = time.monotonic() + WHOLE_BODY_SECONDS
 

@@ -81,9 +81,9 @@ class AuditLog:
             text = json.dumps(line, ensure_ascii=True).encode() + b"\n"
             if last is not None and not last.endswith(b"\n"):
                 text = b"\n" + text  # ends a line that was cut off
-            written = 0
-            while written < len(text):
-                written += os.write(descriptor, text[written:])
+            position = 0
+            while position < len(text):
+                position += os.write(descriptor, text[position:])
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -117,23 +117,22 @@ def verify_log(path: Path, noted: str | None = None) -> Verdict:
         AuditError: a line was changed, removed or put in between, or the noted one is gone.
     """
     before, whole, cut_off, met = FIRST, 0, 0, noted is None
-    broken: int | None = None  # number of a line that is no JSON; one that was cut off is followed by a linked one
+    broken_number: int | None = None  # of a line that is no JSON; one that was cut off is followed by a linked one
     for number, line in enumerate(_lines(path), 1):
         try:
-            content = json.loads(line)
-            linked = content["before"]
+            link = json.loads(line)["before"]
         except (ValueError, KeyError, TypeError):
-            if broken is not None:
+            if broken_number is not None:
                 raise _changed(path, number) from None
-            broken, before = number, digest_of(line)
+            broken_number, before = number, digest_of(line)
             continue
-        if linked != before:
+        if link != before:
             raise _changed(path, number)
-        cut_off += broken is not None
-        broken = None
+        cut_off += broken_number is not None
+        broken_number = None
         whole, before = whole + 1, digest_of(line)
         met = met or before == noted
-    if broken is not None:
+    if broken_number is not None:
         cut_off += 1
     if not met:
         raise AuditError(

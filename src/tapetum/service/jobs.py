@@ -246,8 +246,8 @@ class Jobs:
         self._changed(job)
 
     def _forget_oldest(self) -> None:
-        ended = sorted(name for name, job in self._jobs.items() if job.state in ENDED)
-        for name in ended[: max(0, len(self._jobs) - MOST_KEPT)]:
+        names = sorted(name for name, job in self._jobs.items() if job.state in ENDED)
+        for name in names[: max(0, len(self._jobs) - MOST_KEPT)]:
             del self._jobs[name]
             with contextlib.suppress(OSError):
                 (self.folder / f"{name}.json").unlink()
@@ -268,12 +268,12 @@ class Jobs:
         return min(waiting, key=lambda job: job.id, default=None)
 
     def _do(self, job: Job) -> None:
-        saved = time.monotonic()
+        last_save = time.monotonic()
 
         def progress(done: int, total: int) -> None:
-            nonlocal saved
-            due = time.monotonic() - saved > SAVED_EVERY_SECONDS
-            saved = time.monotonic() if due else saved
+            nonlocal last_save
+            due = time.monotonic() - last_save > SAVED_EVERY_SECONDS
+            last_save = time.monotonic() if due else last_save
             self._change(job.id, save=due, done=done, total=total)
 
         def stop() -> bool:
@@ -283,10 +283,10 @@ class Jobs:
         try:
             if not self._change(job.id, only="waiting", state="running", started=time.time()):
                 return  # cancelled just now
-            lines, report, stopped = self._work(job, self.resolve(job.path), progress, stop)
+            lines, report, was_stopped = self._work(job, self.resolve(job.path), progress, stop)
             state: State = "done"
             message = "finished"
-            if stopped:
+            if was_stopped:
                 with self._guard:
                     state = "cancelled" if job.id in self._cancelled else "interrupted"
                 message = "what was added stays; resume goes on from here"

@@ -36,8 +36,12 @@ def draw_line(timeline: TimelineOut, form: SearchForm) -> Line:
     """The timeline as a page shows it, with the cameras and the time chosen in the form."""
     bins, start, length = timeline.bins, timeline.start, timeline.end - timeline.start
     cameras = [camera.counts for camera in timeline.cameras]
-    asked = [camera.counts for camera in timeline.cameras if not form["camera"] or camera.camera in form["camera"]]
-    every, chosen = ([sum(counts[place] for counts in some) for place in range(bins)] for some in (cameras, asked))
+    counts_in_form = [
+        camera.counts for camera in timeline.cameras if not form["camera"] or camera.camera in form["camera"]
+    ]
+    every, in_form = (
+        [sum(counts[place] for counts in some) for place in range(bins)] for some in (cameras, counts_in_form)
+    )
     highest = max(every, default=0)
     if highest == 0:
         return Line()
@@ -47,7 +51,7 @@ def draw_line(timeline: TimelineOut, form: SearchForm) -> Line:
 
     def words_of(place: int) -> str:
         first, last = (when(start + edge * length / bins) for edge in (place, place + 1))
-        return f"{first:%d %b %H:%M:%S} to {last:%H:%M:%S}: {every[place]} crops, {chosen[place]} of them chosen"
+        return f"{first:%d %b %H:%M:%S} to {last:%H:%M:%S}: {every[place]} crops, {in_form[place]} of them chosen"
 
     def place_of(text: str, otherwise: float) -> float:
         share = (parse_time(f"{text}Z") - start) / length if text else otherwise
@@ -63,7 +67,7 @@ def draw_line(timeline: TimelineOut, form: SearchForm) -> Line:
     return Line(
         start,
         timeline.end,
-        tuple(TimelineBar(height(every[place]), height(chosen[place]), words_of(place)) for place in range(bins)),
+        tuple(TimelineBar(height(every[place]), height(in_form[place]), words_of(place)) for place in range(bins)),
         tuple(f"{moment:{style}}" for moment in moments),
         left,
         max(left, right),

@@ -118,27 +118,27 @@ async def search_page(
 @router.post("/search")
 async def search(request: Request, service: Held, who: Searcher) -> Response:
     """Search, and go to the results."""
-    form = await read_form(request)
-    asked = read_search_form(form)
-    rows = [value for value in form.getlist("row") if isinstance(value, str)]
-    again, tracklet = text_of(form, "search"), text_of(form, "tracklet")
+    content = await read_form(request)
+    form = read_search_form(content)
+    rows = [value for value in content.getlist("row") if isinstance(value, str)]
+    again, tracklet = text_of(content, "search"), text_of(content, "tracklet")
     try:
         if rows or again or tracklet:
             start = {"rows": rows, "search": again or None, "tracklet": tracklet or None}
-            by_rows = check_fields(SearchRows, start | search_options(asked))
+            by_rows = check_fields(SearchRows, start | search_options(form))
             done = await service.heavy.run(service.search_rows, who, by_rows)
         else:
-            sent = find_pictures(form)
-            pictures = {"modality": asked["told"] or None, "boxes": read_boxes(form, len(sent))}
-            by_pictures = check_fields(SearchPictures, pictures | search_options(asked))
-            done = await service.heavy.run(service.search_pictures, who, by_pictures, sent)
+            uploads = find_pictures(content)
+            pictures = {"modality": form["told"] or None, "boxes": read_boxes(content, len(uploads))}
+            by_pictures = check_fields(SearchPictures, pictures | search_options(form))
+            done = await service.heavy.run(service.search_pictures, who, by_pictures, uploads)
     except NotFoundError:
         raise
     except TapetumError as error:
         if again:
             before = await service.light.run(service.searches.find, again, who.name)
-            return await _results(request, service, who, before, asked, error)
-        return await _search_form(request, service, who, asked, rows, error)
+            return await _results(request, service, who, before, form, error)
+        return await _search_form(request, service, who, form, rows, error)
     return RedirectResponse(f"/results/{quote(done.id)}", 303)
 
 
@@ -164,8 +164,8 @@ async def export(request: Request, service: Held, who: Searcher) -> Response:
     """A search as one file to keep."""
     form = await read_form(request)
     fields = {name: text_of(form, name) for name in ("search", "title", "notes")}
-    asked = check_fields(NewCase, fields | {"format": text_of(form, "format") or "html"})
-    return await api.case(service, who, asked)
+    case = check_fields(NewCase, fields | {"format": text_of(form, "format") or "html"})
+    return await api.case(service, who, case)
 
 
 @router.get("/browse")
@@ -177,12 +177,12 @@ async def browse_page(
     deleted: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Rows in the order of time."""
-    asked = read_search_form(request.query_params)
-    failed: TapetumError | None = None
+    form = read_search_form(request.query_params)
+    failure: TapetumError | None = None
     try:
-        selection = selected_rows(asked).to_filter()
+        selection = selected_rows(form).to_filter()
     except TapetumError as error:
-        failed, selection = error, None
+        failure, selection = error, None
     total, rows = await service.heavy.run(browse, service.store, selection, offset, ROWS_A_PAGE)
     keep = [(name, value) for name, value in request.query_params.multi_items() if name not in ("offset", "deleted")]
 
@@ -194,8 +194,8 @@ async def browse_page(
         service,
         who,
         "browse.html.j2",
-        asked,
-        failed,
+        form,
+        failure,
         rows=[show_row(row, service.name_source) for row in rows],
         total=total,
         offset=offset,
@@ -248,8 +248,8 @@ async def delete(request: Request, service: Held, who: Administrator) -> Respons
     rows = await service.heavy.run(find_tracklet, service.store, row_id)
     tracklet = rows[0].sighting.tracklet
     fields = {"tracklets": [tracklet]} if what == "tracklet" and tracklet else {"ids": [row_id]}
-    removed = await service.heavy.run(service.delete, who, check_fields(RowSelection, fields).to_filter())
-    return RedirectResponse(f"/browse?deleted={removed}", 303)
+    count = await service.heavy.run(service.delete, who, check_fields(RowSelection, fields).to_filter())
+    return RedirectResponse(f"/browse?deleted={count}", 303)
 
 
 @router.get("/footage")
@@ -322,15 +322,15 @@ async def _search_form(
     request: Request,
     service: Service,
     who: Principal,
-    asked: SearchForm,
+    form: SearchForm,
     rows: list[str],
     error: TapetumError | None = None,
 ) -> Response:
     entries = await service.heavy.run(service.store.fetch_rows, rows) if rows else []
-    picked = [show_row(row, service.name_source) for row in entries]
-    if len(picked) < len(set(rows)):
+    views = [show_row(row, service.name_source) for row in entries]
+    if len(views) < len(set(rows)):
         raise NotFoundError("a picked crop is no longer in the gallery; pick another one")
-    return await _show_with_line(request, service, who, "search.html.j2", asked, error, picked=picked)
+    return await _show_with_line(request, service, who, "search.html.j2", form, error, picked=views)
 
 
 async def _results(
@@ -338,7 +338,7 @@ async def _results(
     service: Service,
     who: Principal,
     done: Search,
-    asked: SearchForm,
+    form: SearchForm,
     error: TapetumError | None = None,
 ) -> Response:
     findings = api.show_search(service, done).queries[0]
@@ -350,7 +350,7 @@ async def _results(
         service,
         who,
         "results.html.j2",
-        asked,
+        form,
         error,
         search=done.id,
         findings=findings,
@@ -388,7 +388,7 @@ async def _show_with_line(
     service: Service,
     who: Principal,
     template: str,
-    asked: SearchForm,
+    form: SearchForm,
     error: TapetumError | None,
     **values: Any,
 ) -> Response:
@@ -400,9 +400,9 @@ async def _show_with_line(
         error,
         gallery=await api.gallery(service, who),
         cameras=timeline.cameras,
-        line=draw_line(timeline, asked),
-        asked=asked,
-        changed=is_changed(asked),
+        line=draw_line(timeline, form),
+        asked=form,
+        changed=is_changed(form),
         **values,
     )
 

@@ -85,49 +85,49 @@ class Searches:
         self._kept: OrderedDict[str, Search] = OrderedDict()
         self._guard = threading.Lock()
 
-    def by_pictures(self, who: str, asked: SearchPictures, sent: list[tuple[str, BinaryIO]]) -> Search:
+    def by_pictures(self, who: str, request: SearchPictures, uploads: list[tuple[str, BinaryIO]]) -> Search:
         """Search for the people on pictures.
 
         Args:
-            sent: label and open file of each picture.
+            uploads: label and open file of each picture.
         Raises:
             TapetumError: no picture, a damaged one, a box outside; what `find` raises.
         """
-        labels, pictures, boxes = zip(*_decode(sent, asked.boxes), strict=True)
-        groups = [[place] for place in range(len(pictures))] if asked.separate else [list(range(len(pictures)))]
+        labels, pictures, boxes = zip(*_decode(uploads, request.boxes), strict=True)
+        groups = [[place] for place in range(len(pictures))] if request.separate else [list(range(len(pictures)))]
         queries = tuple(
             query_of_pictures(
                 self._model,
                 [pictures[place] for place in group],
                 [labels[place] for place in group],
-                modality=None if asked.modality is None else MODALITIES[asked.modality],
+                modality=None if request.modality is None else MODALITIES[request.modality],
                 boxes=[boxes[place] for place in group],
             )
             for group in groups
         )
         people = [cut_person(*each) for each in zip(pictures, boxes, labels, strict=True)]
         kept = tuple(tuple(_shrink(people[place]) for place in group) for group in groups)
-        return self._search(who, asked, queries, tuple(map(hash_thumbnail, people)), kept)
+        return self._search(who, request, queries, tuple(map(hash_thumbnail, people)), kept)
 
-    def by_rows(self, who: str, asked: SearchRows) -> Search:
+    def by_rows(self, who: str, request: SearchRows) -> Search:
         """Search for the person on rows of the gallery or on a tracklet, or repeat a search.
 
         Raises:
             ServiceError: nothing, or more than one thing, to start from.
             TapetumError: what `find` raises.
         """
-        if sum((bool(asked.rows), asked.tracklet is not None, asked.search is not None)) != 1:
+        if sum((bool(request.rows), request.tracklet is not None, request.search is not None)) != 1:
             raise ServiceError("search: name one of rows, tracklet and search")
-        if asked.search is not None:
-            before = self.find(asked.search, who)
-            return self._search(who, asked, before.queries, before.thumbnails, before.pictures)
-        if asked.tracklet is not None:
-            query = query_of_tracklet(self._store, asked.tracklet)
+        if request.search is not None:
+            before = self.find(request.search, who)
+            return self._search(who, request, before.queries, before.thumbnails, before.pictures)
+        if request.tracklet is not None:
+            query = query_of_tracklet(self._store, request.tracklet)
         else:
-            query = query_of_rows(self._store, asked.rows)
+            query = query_of_rows(self._store, request.rows)
         paths = (crop_path(self._store, row) for row in query.rows)
         thumbnails = tuple(hash_thumbnail(read_picture(path)) for path in paths if path is not None)
-        return self._search(who, asked, (query,), thumbnails, ((),))
+        return self._search(who, request, (query,), thumbnails, ((),))
 
     def find(self, search_id: str, who: str) -> Search:
         """A search of the last hour; only their own are found.
@@ -155,19 +155,19 @@ class Searches:
     def _search(
         self,
         who: str,
-        asked: SearchOptions,
+        request: SearchOptions,
         queries: tuple[Query, ...],
         thumbnails: tuple[str, ...],
         pictures: tuple[tuple[bytes, ...], ...],
     ) -> Search:
-        how = asked.model_dump(include=set(Question.model_fields))
-        settings = FindOptions(filter=asked.where.to_filter(), **how)
+        how = request.model_dump(include=set(Question.model_fields))
+        settings = FindOptions(filter=request.where.to_filter(), **how)
         findings = tuple(
             replace(each, verdict=self._hide(each.verdict))
             for each in find(self._store, queries, settings, self._calibration)
         )
         name = secrets.token_urlsafe(12)
-        search = Search(name, who, time.time(), queries, thumbnails, pictures, asked, settings, findings)
+        search = Search(name, who, time.time(), queries, thumbnails, pictures, request, settings, findings)
         with self._guard:
             self._kept[name] = search
             own = [kept.id for kept in self._kept.values() if kept.who == who]
@@ -185,34 +185,34 @@ class Searches:
             self._kept.popitem(last=False)
 
 
-def look_at(sent: list[tuple[str, BinaryIO]], boxes: Sequence[list[int] | None]) -> list[LookedAt]:
+def look_at(uploads: list[tuple[str, BinaryIO]], boxes: Sequence[list[int] | None]) -> list[LookedAt]:
     """What is wrong with pictures to search with.
 
     Args:
-        sent: label and open file of each.
+        uploads: label and open file of each.
         boxes: of the person in each, or None; none at all where each picture is the person.
     Raises:
         TapetumError: no picture, a damaged one, a box outside.
     """
-    looked = []
-    for label, picture, box in _decode(sent, boxes):
+    remarks = []
+    for label, picture, box in _decode(uploads, boxes):
         crop = cut_person(picture, box, label)
         remark = measure_quality(crop).remark
-        looked.append(LookedAt(label=label, remark=remark, doubt=" and ".join(doubt_picture(crop))))
-    return looked
+        remarks.append(LookedAt(label=label, remark=remark, doubt=" and ".join(doubt_picture(crop))))
+    return remarks
 
 
 def _decode(
-    sent: list[tuple[str, BinaryIO]], boxes: Sequence[list[int] | None]
+    uploads: list[tuple[str, BinaryIO]], boxes: Sequence[list[int] | None]
 ) -> list[tuple[str, Picture, Box | None]]:
     """Label, picture and box of each part of an upload."""
-    if not sent:
+    if not uploads:
         raise ServiceError("pictures: none was sent; send at least one")
-    pictures = decode_pictures(sent)
+    pictures = decode_pictures(uploads)
     if boxes and len(boxes) != len(pictures):
         raise ServiceError(f"boxes: {len(boxes)} for {len(pictures)} pictures; give one, or null, for each")
     people = [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes or [None] * len(pictures)]
-    return list(zip((label for label, _ in sent), pictures, people, strict=True))
+    return list(zip((label for label, _ in uploads), pictures, people, strict=True))
 
 
 def _shrink(picture: Picture) -> bytes:

@@ -188,11 +188,11 @@ def need(role: Role) -> Callable[[Request], Awaitable[Principal]]:
         if principal.role < role:
             raise ForbiddenError(f"{principal.name} may {principal.role.label}; this needs the role {role.label}")
         if principal.session and request.method not in SAFE:
-            sent = request.headers.get(CSRF_HEADER)
-            if sent is None and is_form(request):
+            token = request.headers.get(CSRF_HEADER)
+            if token is None and is_form(request):
                 field = (await read_form(request)).get(CSRF_FIELD)
-                sent = field if isinstance(field, str) else None
-            if sent is None or not hmac.compare_digest(sent.encode(), principal.csrf.encode()):
+                token = field if isinstance(field, str) else None
+            if token is None or not hmac.compare_digest(token.encode(), principal.csrf.encode()):
                 raise ForbiddenError(f"the request lacks this session's token ({CSRF_HEADER}); load the page again")
         return principal
 

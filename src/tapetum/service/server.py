@@ -112,17 +112,17 @@ def bind(address: ServerAddress) -> socket.socket:
     host = address.host.strip("[]")
     try:
         family = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)[0][0]
-        opened = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise RecipeError(
             f"--host {address.host}: {error.strerror or error}; give an address of this machine"
         ) from None
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind((host, address.port))
-        opened.listen(512)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, address.port))
+        listener.listen(512)
     except OSError as error:
-        opened.close()
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise RecipeError(
                 f"port {address.port} of {address.host} is used by another program; choose another with --port"
@@ -131,7 +131,7 @@ def bind(address: ServerAddress) -> socket.socket:
             f"{address.host}:{address.port}: cannot listen there ({error.strerror}); choose others with --host and "
             "--port"
         ) from None
-    return opened
+    return listener
 
 
 def set_log_level(level: str) -> None:

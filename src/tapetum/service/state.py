@@ -145,19 +145,19 @@ class Service:
             raise OverloadError("the gallery does not answer; see the server's log", retry_after=10) from None
         self._ready = time.monotonic()
 
-    def log_in(self, address: str, asked: LogIn) -> tuple[Principal, str]:
+    def log_in(self, address: str, request: LogIn) -> tuple[Principal, str]:
         """Log somebody in, and write it down: who it is, and the session's id for the cookie.
 
         Raises:
             SignInError: something is wrong.
             RateError: too many attempts.
         """
-        who = OWNER if asked.token else asked.name
+        who = OWNER if request.token else request.name
         try:
-            if asked.token:
-                session, session_id = self.security.log_in_by_token(asked.token, address)
+            if request.token:
+                session, session_id = self.security.log_in_by_token(request.token, address)
             else:
-                session, session_id = self.security.log_in(asked.name, asked.password, address)
+                session, session_id = self.security.log_in(request.name, request.password, address)
         except SignInError:
             self.metrics.refused.inc()
             self.audit.write("login refused", who, address=address)
@@ -170,31 +170,31 @@ class Service:
         self.security.log_out(session_id)
         self._record("logout", who)
 
-    def search_pictures(self, who: Principal, asked: SearchPictures, sent: list[tuple[str, BinaryIO]]) -> Search:
+    def search_pictures(self, who: Principal, request: SearchPictures, uploads: list[tuple[str, BinaryIO]]) -> Search:
         """Search for the people on pictures, and write it down.
 
         Args:
-            sent: label and open file of each picture.
+            uploads: label and open file of each picture.
         Raises:
             TapetumError: what is wrong with the question.
         """
-        return self._record_search(who, self.searches.by_pictures(who.name, asked, sent), "pictures")
+        return self._record_search(who, self.searches.by_pictures(who.name, request, uploads), "pictures")
 
-    def search_rows(self, who: Principal, asked: SearchRows) -> Search:
+    def search_rows(self, who: Principal, request: SearchRows) -> Search:
         """Search for the person on rows, or repeat a search, and write it down.
 
         Raises:
             TapetumError: what is wrong with the question.
         """
-        return self._record_search(who, self.searches.by_rows(who.name, asked), "rows")
+        return self._record_search(who, self.searches.by_rows(who.name, request), "rows")
 
-    def export_case(self, who: Principal, asked: NewCase) -> tuple[bytes, str]:
+    def export_case(self, who: Principal, request: NewCase) -> tuple[bytes, str]:
         """A search as one file, written down: the file, and its media type.
 
         Raises:
             NotFoundError: the search is unknown, or was forgotten.
         """
-        search = self.searches.find(asked.search, who.name)
+        search = self.searches.find(request.search, who.name)
         case = build_case(
             self.store,
             search.queries,
@@ -202,8 +202,8 @@ class Service:
             search.settings,
             pictures=search.pictures,
             model=self.model if any(search.pictures) else None,
-            title=asked.title or CASE_TITLE,
-            note=asked.notes,
+            title=request.title or CASE_TITLE,
+            note=request.notes,
         )
         for about, place in ((case.content["gallery"], "where"), (case.content["model"], "place")):
             about[place] = Path(about[place]).name  # a name says which; where it lies is nobody's business
@@ -211,20 +211,20 @@ class Service:
             for row in (*one["query"], *(row for answer in one["answers"] for row in answer["rows"])):
                 if "source" in row:
                     row["source"] = self.name_source(row["source"])
-        content = zip_case(case) if asked.format == "zip" else render_case(case).encode()
+        content = zip_case(case) if request.format == "zip" else render_case(case).encode()
         digest = hashlib.sha256(content).hexdigest()
-        self._record("export", who, search=search.id, format=asked.format, sha256=digest)
-        return content, "application/zip" if asked.format == "zip" else "text/html; charset=utf-8"
+        self._record("export", who, search=search.id, format=request.format, sha256=digest)
+        return content, "application/zip" if request.format == "zip" else "text/html; charset=utf-8"
 
-    def add_job(self, who: Principal, asked: NewJob) -> Job:
+    def add_job(self, who: Principal, request: NewJob) -> Job:
         """Ask for an index job.
 
         Raises:
             TapetumError: what is wrong with it.
         """
-        asked.to_options()
-        settings = asked.model_dump(mode="json", exclude={"path"}, exclude_defaults=True)
-        return self.jobs.add(asked.path, settings, who.name)
+        request.to_options()
+        settings = request.model_dump(mode="json", exclude={"path"}, exclude_defaults=True)
+        return self.jobs.add(request.path, settings, who.name)
 
     def change_job(self, who: Principal, job_id: str, step: str) -> Job:
         """End a job after the batch at hand ("cancel"), or do it again where it was left ("resume").
@@ -250,9 +250,9 @@ class Service:
             return self.store.count(rows)
         facts = {"by": who.by, "address": who.address, "filter": write_filter(rows)}
         with self.jobs.writing():
-            removed = self._erase("delete", who.name, rows, facts)
-            self.audit.write("deleted", who.name, **facts, count=removed)
-        return removed
+            count = self._erase("delete", who.name, rows, facts)
+            self.audit.write("deleted", who.name, **facts, count=count)
+        return count
 
     def _record(self, action: str, who: Principal, **facts: Any) -> None:
         self.audit.write(action, who.name, by=who.by, address=who.address, **facts)
@@ -279,10 +279,10 @@ class Service:
             ids = self.store.columns(["id"], rows)["id"]
             for some in chunks(ids, MOST_LOGGED):
                 self.audit.write(action, who, **facts, count=len(ids), results=list(some))
-            removed = erase(self.store, rows)
-        self.searches.forget_rows(frozenset(removed.ids))
-        self.metrics.deleted.inc(len(removed))
-        return len(removed)
+            erasure = erase(self.store, rows)
+        self.searches.forget_rows(frozenset(erasure.ids))
+        self.metrics.deleted.inc(len(erasure))
+        return len(erasure)
 
     def _retain(self) -> None:
         """Erase what is older than the gallery keeps; nothing where it keeps everything."""
@@ -293,7 +293,6 @@ class Service:
     def _index(
         self, job: Job, place: Path, progress: Progress, stop: Callable[[], bool]
     ) -> tuple[list[str], dict[str, Any], bool]:
-        """An index job's work."""
         detector = None if self.options.detector is None else self.options.detector()
         report = IndexReport()
         try:

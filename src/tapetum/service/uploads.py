@@ -76,18 +76,18 @@ def find_pictures(form: FormData, name: str = "pictures") -> list[tuple[str, Bin
     return pictures
 
 
-def decode_pictures(sent: list[tuple[str, BinaryIO]]) -> list[Picture]:
+def decode_pictures(uploads: list[tuple[str, BinaryIO]]) -> list[Picture]:
     """Decode pictures that a client sent, in order.
 
     Args:
-        sent: label and open file of each.
+        uploads: label and open file of each.
     Raises:
         PictureError: no picture, of another kind, damaged.
         TooLargeError: too many pixels, in one or in all.
     """
     pictures = []
     left = MOST_PIXELS
-    for label, file in sent:
+    for label, file in uploads:
         pictures.append(decode_upload(label, file.read(), min(left, MOST_PICTURE_PIXELS)))
         left -= pictures[-1].shape[0] * pictures[-1].shape[1]
     return pictures
@@ -118,5 +118,5 @@ def decode_upload(label: str, content: bytes, max_pixels: int = MOST_PICTURE_PIX
 def clean_label(name: str | None) -> str:
     """A file name as it may be shown and logged: no folders, no signs that move a cursor."""
     last = (name or "").replace("\\", "/").rpartition("/")[2]
-    shown = "".join(letter for letter in last if letter.isprintable())[:100].strip()
-    return shown or "picture"
+    label = "".join(letter for letter in last if letter.isprintable())[:100].strip()
+    return label or "picture"

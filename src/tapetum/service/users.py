@@ -134,8 +134,8 @@ class UserBook:
             check_password(password)
         with self._changing() as users:
             before = users.get(name, User(name, role))
-            hashed = before.password if password is None else _HASHER.hash(password)
-            users[name] = replace(before, role=role, password=hashed)
+            digest = before.password if password is None else _HASHER.hash(password)
+            users[name] = replace(before, role=role, password=digest)
         return users[name]
 
     def remove(self, name: str) -> None:

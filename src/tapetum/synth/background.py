@@ -105,9 +105,9 @@ def _paint_wall(surface: FloatArray, glow: FloatArray, points: FloatArray, rng: 
     cell_x, cell_z = np.floor((x + shift) / pitch_x).astype(np.int32), np.floor((z - 0.6) / pitch_z).astype(np.int32)
     inside = (((x + shift) / pitch_x) % 1 < 0.55) & (((z - 0.6) / pitch_z) % 1 < 0.6) & (z > 0.6)
     surface[inside] = (0.03, 0.035, 0.04, 0.05, 0.28)
-    lit = rng.uniform(size=(64, 64)) < rng.uniform(0.05, 0.3)
+    lights = rng.uniform(size=(64, 64)) < rng.uniform(0.05, 0.3)
     tint = np.array((1.25, 1.0, 0.6, 0.1)) * rng.uniform(0.2, 0.8)
-    burning = inside & lit[cell_x % 64, cell_z % 64]
+    burning = inside & lights[cell_x % 64, cell_z % 64]
     glow[burning, :4] = tint
     surface[z < 0.5] *= np.float32(0.7)
     roof = rng.uniform(6, 14)

@@ -263,9 +263,9 @@ def _tube(
     table = np.array(points, np.float64)
     t = (np.arange(PROFILE_ROWS) + 0.5) / PROFILE_ROWS
     columns = np.stack([np.interp(t, table[:, 0], table[:, i]) for i in (1, 2, 3)], 1)
-    padded = np.pad(columns, ((8, 8), (0, 0)), mode="edge")
+    extension = np.pad(columns, ((8, 8), (0, 0)), mode="edge")
     kernel = np.hanning(17) / np.hanning(17).sum()
-    columns = np.stack([np.convolve(padded[:, i], kernel, mode="valid") for i in range(3)], 1)
+    columns = np.stack([np.convolve(extension[:, i], kernel, mode="valid") for i in range(3)], 1)
     rounding = np.ones(PROFILE_ROWS)
     if bottom > 0:
         rounding *= np.sqrt(1 - np.clip(1 - t / bottom, 0, 1) ** 2)

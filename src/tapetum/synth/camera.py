@@ -97,8 +97,8 @@ def draw_camera(
     lighting = draw_lighting(rng, near, far, dark=dark)
     gain = float(np.exp(rng.uniform(np.log(6), np.log(14))) if dark else np.exp(rng.uniform(np.log(3), np.log(8))))
     noise = difficulty**2  # fewer electrons for the same picture
-    cast = np.exp(0.10 * difficulty * rng.standard_normal(3))
-    red, green, blue = (cast / cast.mean()).tolist()
+    tint = np.exp(0.10 * difficulty * rng.standard_normal(3))
+    red, green, blue = (tint / tint.mean()).tolist()
     sensor = SensorOptions(
         full_well_electrons=12_000.0 / max(noise, 1e-3),
         gain=gain,
@@ -143,11 +143,11 @@ def _exposed(camera: Camera) -> Camera:
     points = np.stack([np.zeros(5), distance, np.full(5, 1.1)], 1)
     facing = camera.lighting.on_surface(points, np.array((0.0, -1.0, 0.0)), 0.5)
     above = camera.lighting.on_surface(points, np.array((0.0, 0.0, 1.0)), 1.0)
-    received = (0.7 * facing + 0.3 * above).mean(0)
+    light = (0.7 * facing + 0.3 * above).mean(0)
     if camera.modality is Modality.VISIBLE:
-        balanced = received[:3] * np.array(camera.sensor.white_balance)
-        strength = float(balanced @ np.array(LIGHTNESS_WEIGHTS))
+        colours = light[:3] * np.array(camera.sensor.white_balance)
+        strength = float(colours @ np.array(LIGHTNESS_WEIGHTS))
     else:
-        strength = float(received[3])
-    wanted = (min(camera.level, 250.0) / 255) ** camera.sensor.gamma / camera.sensor.gain / _GREY
-    return replace(camera, lighting=camera.lighting.scaled(wanted / strength))
+        strength = float(light[3])
+    target = (min(camera.level, 250.0) / 255) ** camera.sensor.gamma / camera.sensor.gain / _GREY
+    return replace(camera, lighting=camera.lighting.scaled(target / strength))

@@ -168,8 +168,7 @@ def _paint_hat(canvas: Canvas, person: Person, rng: np.random.Generator) -> None
 
 
 def _paint_lower(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
-    lower = person.lower
-    _cloth(canvas, lower, warmth=0.55)
+    _cloth(canvas, person.lower, warmth=0.55)
     _folds(canvas, rng, 0.22 if canvas.stem == "skirt" else 0.15)
     if canvas.stem == "skirt":
         canvas.shade(1 + 0.12 * np.sin(canvas.angle * 14 + 1) * (1 - canvas.t))

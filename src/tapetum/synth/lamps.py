@@ -65,8 +65,8 @@ class Lighting:
         places = np.array([lamp.position for lamp in self.lamps], np.float64).reshape(-1, 1, 3)
         radii = np.array([lamp.radius_m for lamp in self.lamps], np.float64).reshape(-1, 1)
         way = places - points[None]
-        squared = np.einsum("knc,knc->kn", way, way)
-        return way / np.sqrt(squared)[..., None], 25.0 / (squared + radii**2)
+        squares = np.einsum("knc,knc->kn", way, way)
+        return way / np.sqrt(squares)[..., None], 25.0 / (squares + radii**2)
 
     @property
     def colours(self) -> NDArray[np.float64]:
@@ -78,14 +78,14 @@ class Lighting:
     ) -> NDArray[np.float32]:
         """(N, 4) float32 light on a matt surface at (N, 3) points that sees the share `facing_up` of the sky."""
         points = np.asarray(points, np.float32)
-        received = np.tile(np.array(self.sky, np.float32) * np.float32(facing_up), (len(points), 1))
+        total = np.tile(np.array(self.sky, np.float32) * np.float32(facing_up), (len(points), 1))
         for lamp in self.lamps:  # one after the other: there are few lamps and may be half a million points
             way = np.array(lamp.position, np.float32) - points
-            squared = np.einsum("nc,nc->n", way, way)
+            squares = np.einsum("nc,nc->n", way, way)
             strength = np.maximum(way @ np.asarray(normal, np.float32), 0)
-            strength *= 25 / (np.sqrt(squared) * (squared + np.float32(lamp.radius_m**2)))
-            received += strength[:, None] * np.array(lamp.light, np.float32)
-        return received
+            strength *= 25 / (np.sqrt(squares) * (squares + np.float32(lamp.radius_m**2)))
+            total += strength[:, None] * np.array(lamp.light, np.float32)
+        return total
 
 
 def draw_lighting(rng: np.random.Generator, near_m: float, far_m: float, *, dark: bool) -> Lighting:

@@ -136,8 +136,8 @@ def _shaded(
     up = surface.normals @ view.axes[:, 2].astype(np.float32)
     light = (np.float32(0.62) + np.float32(0.38) * up)[:, None] * np.array(lighting.sky, np.float32)[channels]
     if lighting.lamps:
-        received = _lamp_light(surface, view, lighting, body, figure.person.height_m)
-        light += received @ lighting.colours[:, channels].astype(np.float32)
+        shares = _lamp_light(surface, view, lighting, body, figure.person.height_m)
+        light += shares @ lighting.colours[:, channels].astype(np.float32)
     light *= _creases(surface, view)[:, None]
     light *= albedo
     return light
@@ -153,12 +153,12 @@ def _lamp_light(
     order = np.argsort(rows[:, 1])
     lines = np.arange(view.size[0])
     by_row = np.stack([np.interp(lines, rows[order, 1], lamp[order]) for lamp in strength], 1).astype(np.float32)
-    received: FloatArray = surface.normals @ (direction[:, 1] @ view.axes.T).astype(np.float32).T
-    received += np.float32(0.12)  # lamps are not points: their light reaches a little around the edge
-    received *= np.float32(1 / 1.12)
-    np.maximum(received, 0, out=received)
-    received *= by_row.take(surface.pixels // view.size[1], axis=0)
-    return received
+    light: FloatArray = surface.normals @ (direction[:, 1] @ view.axes.T).astype(np.float32).T
+    light += np.float32(0.12)  # lamps are not points: their light reaches a little around the edge
+    light *= np.float32(1 / 1.12)
+    np.maximum(light, 0, out=light)
+    light *= by_row.take(surface.pixels // view.size[1], axis=0)
+    return light
 
 
 def _creases(surface: Surface, view: View) -> FloatArray:
@@ -218,8 +218,8 @@ def add_occluder(
         value = thermal_light(surface[channels], camera)
     else:
         point = np.array(((at[0], at[1] - 0.8, 0.6),))
-        received = lighting.on_surface(point, np.array((0.0, -1.0, 0.0)), 0.5)[0, channels]
-        value = surface[channels] * received.astype(np.float32)
+        light = lighting.on_surface(point, np.array((0.0, -1.0, 0.0)), 0.5)[0, channels]
+        value = surface[channels] * light.astype(np.float32)
     linear *= 1 - cover[..., None]
     linear += cover[..., None] * value
 

@@ -26,9 +26,9 @@ _TABLE_COLUMNS = 4096  # quantiles a row
 
 def check_settings(place: str, settings: object, rules: Iterable[tuple[str, bool, str]]) -> None:
     """Complain about the first field of `settings` (its name, whether it holds, what is allowed) that does not hold."""
-    for name, holds, allowed in rules:
+    for name, holds, rule in rules:
         if not holds:
-            raise RecipeError(f"{place}: {name} is {getattr(settings, name)}; it must be {allowed}")
+            raise RecipeError(f"{place}: {name} is {getattr(settings, name)}; it must be {rule}")
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def _display_table(options: SensorOptions) -> Picture:
     """Display value of every code of the converter, one table a colour after the other."""
     code = np.arange(2**options.bits) / (2**options.bits - 1)
     light = np.clip((code - options.black_level) / (1 - options.black_level), 0, 1)
-    balanced = np.clip(light * np.array(options.white_balance)[:, None], 0, 1)
-    return np.asarray(np.rint(255 * balanced ** (1 / options.gamma)), np.uint8).ravel()
+    colours = np.clip(light * np.array(options.white_balance)[:, None], 0, 1)
+    return np.asarray(np.rint(255 * colours ** (1 / options.gamma)), np.uint8).ravel()
 
 
 def denoise(picture: Picture, strength: float) -> Picture:

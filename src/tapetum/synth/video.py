@@ -171,7 +171,7 @@ def _paint_people(
     """Everybody who is in view, the farthest first, in place; returns the boxes, the farthest first."""
     height, width = view.size
     owner = np.full((height, width), -1, np.int32)
-    drawn: list[tuple[Passage, NDArray[np.int64], NDArray[np.int64], int]] = []
+    figures: list[tuple[Passage, NDArray[np.int64], NDArray[np.int64], int]] = []
     here = [(passage.at(time), passage) for passage in passages]
     here = [(at, passage) for at, passage in here if at[1] > 2.0]
     for at, passage in sorted(here, key=lambda item: -np.hypot(*item[0])):
@@ -192,10 +192,10 @@ def _paint_people(
         if not len(solid) or inside < _LEAST_SHARE:
             continue
         rows, columns = solid // (x1 - x0) + y0, solid % (x1 - x0) + x0
-        owner[rows, columns] = len(drawn)
-        drawn.append((passage, rows, columns, len(solid)))
+        owner[rows, columns] = len(figures)
+        figures.append((passage, rows, columns, len(solid)))
     boxes = []
-    for number, (passage, rows, columns, total) in enumerate(drawn):
+    for number, (passage, rows, columns, total) in enumerate(figures):
         x, y = int(columns.min()), int(rows.min())
         wide, tall = int(columns.max()) - x + 1, int(rows.max()) - y + 1
         if tall < _LEAST_HEIGHT_PX:

@@ -300,10 +300,10 @@ class TrainingLoop(LightningModule):
 
     def _tick(self, *, training: bool) -> None:
         now = time.monotonic()
-        passed, self._ticked_at = now - self._ticked_at, now
-        self.place.seconds += passed
+        seconds, self._ticked_at = now - self._ticked_at, now
+        self.place.seconds += seconds
         if training:
-            self.place.epoch_seconds += passed
+            self.place.epoch_seconds += seconds
 
     def _close_epoch(self) -> dict[str, float]:
         """The epoch's row; the place moves on to the next epoch."""
@@ -321,10 +321,10 @@ class TrainingLoop(LightningModule):
         return row
 
     def _check_weights(self) -> None:
-        broken = [name for name, value in self._module.state_dict().items() if not bool(value.isfinite().all())]
-        if broken:
+        names = [name for name, value in self._module.state_dict().items() if not bool(value.isfinite().all())]
+        if names:
             raise TrainingError(
-                f"{self.plan.folder.root}: weights {broken[0]} ({len(broken)} tensors) are not finite after epoch "
+                f"{self.plan.folder.root}: weights {names[0]} ({len(names)} tensors) are not finite after epoch "
                 f"{self.place.epoch}; {self._kept()}; lower optimiser.lr or set training.gradient_clip"
             )
 

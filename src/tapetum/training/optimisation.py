@@ -54,18 +54,18 @@ def build_optimisers(
                     f"optimiser.{key}.{name} names no group; with these options the method builds "
                     f"{', '.join(groups)}; {remedy}"
                 )
-    built = []
+    optimisers = []
     for turn in turns:
-        shared = {name: groups[name] for name in turn.groups if name not in section.own and groups[name]}
-        options = [each for name in shared for each in _group_options(network, name, shared[name], section)]
+        own_groups = {name: groups[name] for name in turn.groups if name not in section.own and groups[name]}
+        options = [each for name in own_groups for each in _group_options(network, name, own_groups[name], section)]
         if options:
-            built.append(TurnOptimiser(turn.name, True, _build(options, section, fused=fused)))
+            optimisers.append(TurnOptimiser(turn.name, True, _build(options, section, fused=fused)))
         for name in turn.groups:
             if name in section.own and groups[name]:
                 rule = section.own[name]
                 alone = [{"params": groups[name], "name": name, "lr": rule.lr, "full_lr": rule.lr, "base_lr": rule.lr}]
-                built.append(TurnOptimiser(turn.name, rule.scheduled, _build(alone, rule, fused=fused)))
-    return built
+                optimisers.append(TurnOptimiser(turn.name, rule.scheduled, _build(alone, rule, fused=fused)))
+    return optimisers
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, schedule: ScheduleSection, position: float) -> None:
@@ -114,14 +114,14 @@ def _check_groups(network: nn.Module, groups: Groups, turns: Sequence[Turn]) -> 
                 f"{rule}: {name} is in none of {', '.join(groups)}; add it to one, or hold it still by "
                 "requires_grad_(False)"
             )
-    trained = [name for turn in turns for name in turn.groups]
-    unknown = [name for name in trained if name not in groups]
+    names = [name for turn in turns for name in turn.groups]
+    unknown = [name for name in names if name not in groups]
     if unknown:
         raise MethodError(f"{place}: turns(): {unknown[0]} is no group; {nearest_name(unknown[0], groups)}")
-    wrong = [name for name in groups if trained.count(name) != 1]
+    wrong = [name for name in groups if names.count(name) != 1]
     if wrong:
         raise MethodError(
-            f"{place}: turns() must train every group in exactly one turn; {wrong[0]} is in {trained.count(wrong[0])}"
+            f"{place}: turns() must train every group in exactly one turn; {wrong[0]} is in {names.count(wrong[0])}"
         )
 
 

@@ -93,9 +93,9 @@ def save_state(path: Path, state: State) -> None:
         "place": dataclasses.asdict(state.place),
         "optimisers": list(state.optimisers),
     }
-    packed = io.BytesIO()  # PyTorch's writer would turn a full disk into an error of its own kind
-    torch.save(content, packed)
-    write_bytes(path, packed.getvalue())
+    buffer = io.BytesIO()  # PyTorch's writer would turn a full disk into an error of its own kind
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def load_state(path: Path) -> State:

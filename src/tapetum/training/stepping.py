@@ -180,15 +180,15 @@ def in_float32(output: Any) -> Any:
     return output
 
 
-def freeze(network: nn.Module, groups: Mapping[str, list[nn.Parameter]], frozen: Sequence[str]) -> None:
+def freeze(network: nn.Module, groups: Mapping[str, list[nn.Parameter]], names: Sequence[str]) -> None:
     """Hold groups of weights still, let the others learn; modules whose weights all stand still go to evaluation mode.
 
     Args:
         network: the method; all else goes to training mode.
-        frozen: names of the groups that stand still.
+        names: names of the groups that stand still.
     """
     network.train()
-    still = {id(weight) for name in frozen for weight in groups[name]}
+    still = {id(weight) for name in names for weight in groups[name]}
     moving = {id(weight) for weights in groups.values() for weight in weights} - still
     for weights in groups.values():
         for weight in weights:

@@ -120,13 +120,13 @@ def train(
         if not begins:
             _check_same_recipe(folder, recipe)
         if dataset is None:
-            opened = open_data(recipe.data, cache=cache)
-            dataset, skipped = opened.dataset, opened.skipped
+            source = open_data(recipe.data, cache=cache)
+            dataset, skipped = source.dataset, source.skipped
         pictures = fingerprint(dataset.records)
         facts = {} if begins else _check_same_data(folder, dataset, pictures)
         if facts.get("finished"):
             return _read_result(folder, facts)
-        begun = facts.get("started")
+        start = facts.get("started")
         if "threads" in facts:  # another number adds up in another order
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(facts["threads"])
@@ -141,7 +141,7 @@ def train(
         facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
         facts |= {"left_out": [str(path) for path in dataset.left_out]} if dataset.left_out else {}
         facts |= {"people": dataset.people} if dataset.people else {}
-        facts |= {"started": begun or _now(), "finished": False}
+        facts |= {"started": start or _now(), "finished": False}
         write_json(folder.facts, facts)
         if loop.place.epoch < recipe.schedule.epochs:
             _fit(loop)
@@ -154,7 +154,7 @@ def train(
 
 
 def _make_plan(
-    recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, begun: Mapping[str, Any]
+    recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, before: Mapping[str, Any]
 ) -> TrainingPlan:
     """What to do; a training goes on in the precision and is validated by the protocol that it was begun with."""
     everybody = training_records(dataset)
@@ -162,7 +162,7 @@ def _make_plan(
     unpaired = len({record.pid for record in everybody}) - len({record.pid for record in records})
     validation: Validation | None = None
     tested_by = dataset.protocol(recipe.evaluation.protocol if dataset.name == recipe.data.name else None)
-    protocol = begun.get("selection_protocol")
+    protocol = before.get("selection_protocol")
     if recipe.selection.rule != "last":
         rules = dataset.protocol(protocol or tested_by.name)
         protocol = rules.name
@@ -183,9 +183,11 @@ def _make_plan(
     )
     device = choose_device(training.accelerator)
     if device.type == "cuda" and training.devices > torch.cuda.device_count():
-        offered = torch.cuda.device_count()
-        raise RecipeError(f"training.devices is {training.devices}, but this machine offers {offered} GPU(s); lower it")
-    precision: Precision = begun.get("precision") or resolve_precision(training.precision, device)
+        num_gpus = torch.cuda.device_count()
+        raise RecipeError(
+            f"training.devices is {training.devices}, but this machine offers {num_gpus} GPU(s); lower it"
+        )
+    precision: Precision = before.get("precision") or resolve_precision(training.precision, device)
     origin = {
         "data": pictures,
         "dataset": dataset.name,
@@ -217,11 +219,11 @@ def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) ->
         network.load_state_dict(state.network)
         restore_memory(network, state.memory)
     elif is_checkpoint(Path(recipe.init.weights)):
-        begun = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=facts.num_ids)
-        if begun.header.recipe:
-            own = check_recipe(begun.header.recipe, f"in {begun.path}")
-            check_division(dataset, own.data, begun.path, recipe.data)
-        start_from(network, begun, absent_at_start(recipe.method.name))
+        start = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=facts.num_ids)
+        if start.header.recipe:
+            own = check_recipe(start.header.recipe, f"in {start.path}")
+            check_division(dataset, own.data, start.path, recipe.data)
+        start_from(network, start, absent_at_start(recipe.method.name))
     else:  # "none" leaves backbones as they are and fills what a method's own options name
         method.load_pretrained("none" if recipe.init.weights == "random" else recipe.init.weights)
     if recipe.training.channels_last:
@@ -252,8 +254,8 @@ def _fit(loop: TrainingLoop) -> None:
                 trainer.fit(loop)
         except Interrupted:
             where = f" in epoch {loop.place.epoch + 1} of {epochs}" if devices == 1 else ""
-            saved = folder.state.is_file()
-            rest = f"goes on from {folder.state}" if saved else "begins afresh, nothing was saved yet"
+            has_state = folder.state.is_file()
+            rest = f"goes on from {folder.state}" if has_state else "begins afresh, nothing was saved yet"
             raise TrainingInterrupted(f"stopped{where}; the same command {rest}") from None
         except ProcessRaisedException as error:
             raise error_of_worker(error) from error

@@ -189,7 +189,7 @@ def test_a_part_of_a_gallery_in_another_modality_has_its_own_threshold_and_half_
     assert skipped == {}
     assert len(found.pairs) == 3
     gallery = EmbeddingSet(*_four_cameras(20, 5000))
-    rule = build_match_rule(found, count_modalities(gallery), asked=[Modality.INFRARED], rate=0.2)
+    rule = build_match_rule(found, count_modalities(gallery), modalities=[Modality.INFRARED], rate=0.2)
     across, within = (rule.bars[Modality.INFRARED, each] for each in Modality)
     assert (across.pair, within.pair) == (ACROSS, "infrared-infrared")
     assert across.threshold < within.threshold

@@ -41,8 +41,8 @@ def copy_channel(pictures: Images, channels: NDArray[np.int64], normalisation: N
     """
     means, deviations = (np.array(values, np.float32) for values in STATISTICS[normalisation])
     rows = np.arange(len(pictures))[:, None, None]
-    drawn = pictures[rows, np.arange(pictures.shape[1])[:, None], np.arange(pictures.shape[2]), channels[:, None, None]]
-    drawn -= means[channels, None, None]
-    drawn /= deviations[channels, None, None]
-    pictures[:] = drawn[..., None] * deviations + means
+    plane = pictures[rows, np.arange(pictures.shape[1])[:, None], np.arange(pictures.shape[2]), channels[:, None, None]]
+    plane -= means[channels, None, None]
+    plane /= deviations[channels, None, None]
+    pictures[:] = plane[..., None] * deviations + means
     return pictures

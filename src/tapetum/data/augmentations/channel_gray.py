@@ -32,10 +32,10 @@ def change(pictures: Images, options: Options, draws: Draws) -> Images:
     """Pictures of one channel, grey ones, and some as they were."""
     numbers = draws.random(2)
     choice = (numbers[:, 0] * 4).astype(np.int64)
-    exchanged = choice < 3
-    pictures[exchanged] = copy_channel(pictures[exchanged], choice[exchanged], options.normalisation)
-    grey = ~exchanged & (numbers[:, 1] < options.grey)
+    by_channel = choice < 3
+    pictures[by_channel] = copy_channel(pictures[by_channel], choice[by_channel], options.normalisation)
+    grey = ~by_channel & (numbers[:, 1] < options.grey)
     means, deviations = (np.array(values, np.float32) for values in STATISTICS[options.normalisation])
-    normalised = (pictures[grey] - means) / deviations
-    pictures[grey] = (normalised @ np.array(GREY_WEIGHTS, np.float32))[..., None] * deviations + means
+    colours = (pictures[grey] - means) / deviations
+    pictures[grey] = (colours @ np.array(GREY_WEIGHTS, np.float32))[..., None] * deviations + means
     return pictures

@@ -40,10 +40,10 @@ def change(pictures: Bytes, options: Options, draws: Draws) -> Bytes:
     changes = (_brighten, _contrast, _saturate, _turn_hue)
     for step in range(4):
         for kind, each in enumerate(changes):
-            chosen = np.flatnonzero(order[:, step] == kind)
-            if len(chosen) and limits[kind] > 0:
-                changed = each(images[chosen], amounts[chosen, kind].reshape(-1, 1, 1, 1))
-                images[chosen] = changed.clip(0, 1, out=changed)
+            rows = np.flatnonzero(order[:, step] == kind)
+            if len(rows) and limits[kind] > 0:
+                part = each(images[rows], amounts[rows, kind].reshape(-1, 1, 1, 1))
+                images[rows] = part.clip(0, 1, out=part)
     return cast(Bytes, np.rint(images * np.float32(255)).astype(np.uint8))
 
 

@@ -125,11 +125,11 @@ def _draw_noise(
     sizes = boxes[:, 2] * boxes[:, 3]
     noise = generator.standard_normal((int(sizes.sum()), 3), dtype=np.float32)
     ends = np.cumsum(sizes)
-    chosen = sizes[positions]
-    within = np.arange(chosen.sum()) - np.repeat(np.cumsum(chosen) - chosen, chosen)
-    rows = np.repeat((ends - sizes)[positions], chosen) + within
-    scaled = noise[rows] * np.float32(options.noise_deviation) + np.float32(options.noise_mean)
+    own_sizes = sizes[positions]
+    within = np.arange(own_sizes.sum()) - np.repeat(np.cumsum(own_sizes) - own_sizes, own_sizes)
+    rows = np.repeat((ends - sizes)[positions], own_sizes) + within
+    colours = noise[rows] * np.float32(options.noise_deviation) + np.float32(options.noise_mean)
     if options.normalisation != "none":
         means, deviations = (np.array(values, np.float32) for values in STATISTICS[options.normalisation])
-        scaled = scaled * deviations + means
-    return cast(NDArray[np.float32], np.clip(scaled, 0, 1) if options.clip else scaled)
+        colours = colours * deviations + means
+    return cast(NDArray[np.float32], np.clip(colours, 0, 1) if options.clip else colours)

@@ -32,6 +32,6 @@ def change(pictures: Bytes, options: Options, draws: Draws) -> Bytes:
     large = (round(height * options.scale), round(width * options.scale))
     room = np.array([large[0] - height + 1, large[1] - width + 1])
     for place, (top, left) in enumerate((draws.random(2) * room).astype(np.int64).tolist()):
-        enlarged = resize(pictures[place], large, interpolation=options.interpolation)
-        pictures[place] = enlarged[top : top + height, left : left + width]
+        picture = resize(pictures[place], large, interpolation=options.interpolation)
+        pictures[place] = picture[top : top + height, left : left + width]
     return pictures

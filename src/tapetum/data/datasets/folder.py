@@ -72,9 +72,9 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
     splits = [split for split in SPLITS if (base / split).is_dir()]
     misfits: list[Path] = []
     if splits:
-        found = [each for split in splits for each in _read_split(base / split, split, misfits)]
+        members = [each for split in splits for each in _read_split(base / split, split, misfits)]
     elif any(depth == 1 and (pictures or is_number(folder.name)) for depth, folder, pictures in _walk(base)):
-        found = _read_split(base, "train", misfits)
+        members = _read_split(base, "train", misfits)
     else:
         raise wrong_layout(base, dataset=NAME, layouts=LAYOUTS)
     if misfits and failures is None:
@@ -87,12 +87,12 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
         )
     if failures is not None:
         failures += misfits
-    pids = number_people((person for _, person, _, _ in found), dataset=NAME)
+    pids = number_people((person for _, person, _, _ in members), dataset=NAME)
     records = [
         Record(
             path, pids[person], camid, Modality.VISIBLE, split, "" if pids[person] < 0 or is_number(person) else person
         )
-        for path, person, camid, split in found
+        for path, person, camid, split in members
     ]
     require_pictures(records, base, dataset=NAME, failures=failures)
     return records
@@ -129,24 +129,24 @@ def _walk(
 
 def _read_split(folder: Path, split: str, misfits: list[Path]) -> list[_Found]:
     """Flat names first, then folders of people; what fits neither becomes a misfit."""
-    found: list[_Found] = []
+    members: list[_Found] = []
     numbered: dict[Path, bool] = {}  # camera by a bare number, and whether it repeats the folder's name
     for depth, place, pictures in _walk(folder):
         person = unicodedata.normalize("NFC", place.name)
         for path in pictures:
             name = unicodedata.normalize("NFC", path.name)
-            parsed = (_parse_flat(name) if depth == 0 else _parse_within(name, person)) if depth < 2 else None
-            if parsed is None and depth == 1 and is_number(person) and (match := NUMBER.match(name)):
-                parsed = person, int(match[1])
+            facts = (_parse_flat(name) if depth == 0 else _parse_within(name, person)) if depth < 2 else None
+            if facts is None and depth == 1 and is_number(person) and (match := NUMBER.match(name)):
+                facts = person, int(match[1])
                 numbered[path] = match[1] == person
-            if parsed is None:
+            if facts is None:
                 misfits.append(path)
             else:
-                found.append((path, *parsed, split))
+                members.append((path, *facts, split))
     if len({path.parent for path in numbered}) > 1 and all(numbered.values()):  # 0001/0001_a.jpg: that is no camera
         misfits += numbered
-        found = [each for each in found if each[0] not in numbered]
-    return found
+        members = [each for each in members if each[0] not in numbered]
+    return members
 
 
 def _parse_flat(name: str) -> tuple[str, int] | None:

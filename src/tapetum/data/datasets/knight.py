@@ -92,14 +92,14 @@ def _read_raw(
     people: Path, cameras: tuple[int, int], split_file: Path | str | None, failures: list[Path] | None
 ) -> list[Record]:
     """People seen by both cameras, split by person."""
-    found: dict[int, list[tuple[int, Path]]] = {}
+    pictures: dict[int, list[tuple[int, Path]]] = {}
     for folder in sorted(people.iterdir()):
         if not folder.is_dir():
             continue
         for path in list_pictures(folder):
             match = RAW_NAME.match(path.name)
             if match and folder.name.isdigit():
-                found.setdefault(int(folder.name), []).append((int(match[1]), path))
+                pictures.setdefault(int(folder.name), []).append((int(match[1]), path))
             elif failures is None:
                 raise DataError(
                     f"{NAME}: {path} gives no identity and camera (expected like 0001/cam1_000123.jpg); "
@@ -107,11 +107,11 @@ def _read_raw(
                 )
             else:
                 failures.append(path)
-    both = {pid for pid, seen in found.items() if set(cameras) <= {camid for camid, _ in seen}}
+    both = {pid for pid, seen in pictures.items() if set(cameras) <= {camid for camid, _ in seen}}
     training, testing = _split_people(both, split_file)
     sides: dict[str, list[Record]] = {"train": [], "query": [], "gallery": []}
     for pid in sorted(both & (training | testing)):
-        for camid, path in found[pid]:
+        for camid, path in pictures[pid]:
             if camid in cameras:
                 split = "train" if pid in training else ("query" if camid == min(cameras) else "gallery")
                 sides[split].append(Record(path, pid, camid, Modality.VISIBLE, split))

@@ -163,17 +163,17 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
 
 def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
     """Write the lists of a dataset whose pictures are there."""
-    written = []
+    paths = []
     for split in SPLITS:
-        chosen = [entry for entry in entries if entry.split == split]
-        numbers = {pid: number for number, pid in enumerate(sorted({entry.pid for entry in chosen}))}
+        members = [entry for entry in entries if entry.split == split]
+        numbers = {pid: number for number, pid in enumerate(sorted({entry.pid for entry in members}))}
         for modality, short in _SHORT.items():
-            pictures = sorted((entry.path, numbers[entry.pid]) for entry in chosen if entry.modality == modality)
-            written.append(Path("idx") / f"{split}_{short}.txt")
-            write_list(root / written[-1], pictures)
-    written.append(Path("idx") / "test_id.txt")
-    write_numbers(root / written[-1], sorted({entry.pid for entry in entries if entry.split == "test"}))
-    return written
+            pictures = sorted((entry.path, numbers[entry.pid]) for entry in members if entry.modality == modality)
+            paths.append(Path("idx") / f"{split}_{short}.txt")
+            write_list(root / paths[-1], pictures)
+    paths.append(Path("idx") / "test_id.txt")
+    write_numbers(root / paths[-1], sorted({entry.pid for entry in entries if entry.split == "test"}))
+    return paths
 
 
 def scene_defaults(cameras: int | None = None) -> dict[str, Any]:

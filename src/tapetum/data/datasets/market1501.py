@@ -43,13 +43,13 @@ def read_records(root: Path, *, multi_query: bool = False, failures: list[Path] 
     """Records of train, query, gallery (and multi_query), each sorted by file name."""
     names = ("market-1501-v15.09.15", "market-1501", "market1501")
     base = find_base(root, dataset=NAME, names=names, obtain=OBTAIN)
-    wanted = [split for split in FOLDERS if multi_query or split != "multi_query"]
-    if not all((base / FOLDERS[split]).is_dir() for split in wanted):
+    splits = [split for split in FOLDERS if multi_query or split != "multi_query"]
+    if not all((base / FOLDERS[split]).is_dir() for split in splits):
         layouts = (f"{LAYOUTS[0]}, and gt_bbox/ for multi_query",) if multi_query else LAYOUTS
         raise wrong_layout(base, dataset=NAME, layouts=layouts)
     records = [
         record
-        for split in wanted
+        for split in splits
         for record in parse_records(list_pictures(base / FOLDERS[split]), split=split, dataset=NAME, failures=failures)
     ]
     require_pictures(records, base, dataset=NAME, failures=failures)

@@ -78,13 +78,13 @@ def read_records(root: Path, *, trial: int = 1, failures: list[Path] | None = No
         raise wrong_layout(base, dataset=NAME, layouts=LAYOUTS)
     records = []
     for split in SPLITS:
-        read = [
+        pictures = [
             Record(entry.path, entry.label, CAMERAS[modality][0], modality, split)
             for modality, folder in _FOLDERS.items()
             for entry in read_list(base, f"idx/{split}_{folder.lower()}_{trial}.txt", dataset=NAME)
         ]
-        require_pictures(read, base, dataset=NAME, failures=failures)
-        records += sorted(read, key=lambda record: record.path)
+        require_pictures(pictures, base, dataset=NAME, failures=failures)
+        records += sorted(pictures, key=lambda record: record.path)
     require_modalities(records, base, dataset=NAME)
     return records
 
@@ -112,19 +112,19 @@ def write_index(root: Path, entries: Sequence[Record]) -> list[Path]:
     """
     people = sorted({entry.pid for entry in entries})
     training = {entry.pid for entry in entries if entry.split == "train"}
-    written = []
+    paths = []
     for trial in range(1, TRIALS + 1):
         if trial > 1:
-            drawn = numpy_generator(trial, NAME, "trial").permutation(people)
-            training = set(drawn[: len(training)].tolist())
+            order = numpy_generator(trial, NAME, "trial").permutation(people)
+            training = set(order[: len(training)].tolist())
         for split in SPLITS:
-            chosen = [pid for pid in people if (pid in training) == (split == "train")]
-            numbers = {pid: number for number, pid in enumerate(chosen)}
+            pids = [pid for pid in people if (pid in training) == (split == "train")]
+            numbers = {pid: number for number, pid in enumerate(pids)}
             for modality, folder in _FOLDERS.items():
                 pictures = [e for e in entries if e.modality == modality and e.pid in numbers]
-                written.append(Path("idx") / f"{split}_{folder.lower()}_{trial}.txt")
-                write_list(root / written[-1], sorted((e.path, numbers[e.pid]) for e in pictures))
-    return written
+                paths.append(Path("idx") / f"{split}_{folder.lower()}_{trial}.txt")
+                write_list(root / paths[-1], sorted((e.path, numbers[e.pid]) for e in pictures))
+    return paths
 
 
 def scene_defaults(cameras: int | None = None) -> dict[str, Any]:

@@ -53,12 +53,12 @@ def _read_scene(root: Path) -> dict[str, Any]:
     if not scene.is_file():
         raise wrong_layout(base, dataset=NAME, layouts=LAYOUTS)
     try:
-        found = json.loads(scene.read_text(encoding="utf-8"))
+        content = json.loads(scene.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{NAME}: {scene} is no valid JSON ({error}); generate the scene again") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise DataError(f"{NAME}: {scene} is not the file of a scene; generate the scene again")
-    return found
+    return content
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:

@@ -96,12 +96,12 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
                     )
                 else:
                     failures.append(path)
-    for split, found in records.items():
-        found.sort(key=lambda record: record.path)
-        if seen and not found and not failures:
+    for split, group in records.items():
+        group.sort(key=lambda record: record.path)
+        if seen and not group and not failures:
             files = [base / "exp" / name for name in _FILES[split]]
             raise nobody_shown(files, len(people[split]), folders="cam1/ to cam6/", dataset=NAME)
-    everything = [record for found in records.values() for record in found]
+    everything = [record for group in records.values() for record in group]
     require_pictures(everything, base, dataset=NAME, failures=failures)
     require_modalities(everything, base, dataset=NAME)
     return everything
@@ -152,7 +152,7 @@ def read_permutations(
 
     try:
         cells = loadmat(path, variable_names=[PERMUTATIONS])[PERMUTATIONS]
-        found = {
+        tables = {
             (camera + 1, person + 1): np.atleast_2d(np.asarray(table))
             for camera in range(len(cells))
             for person, table in enumerate(np.atleast_1d(cells[camera][0].squeeze()))
@@ -160,13 +160,13 @@ def read_permutations(
         }
     except Exception as error:  # the library raises whatever a damaged file leads it into
         raise DataError(f"{NAME}: {path} cannot be read ({type(error).__name__}: {error}); {remedy}") from None
-    for (camid, pid), table in found.items():
+    for (camid, pid), table in tables.items():
         numeric = table.ndim == 2 and table.dtype.kind in "iuf"
         if not numeric or bool((table < 1).any()) or bool((table != np.floor(table)).any()):
             raise DataError(f"{NAME}: {path} has no file numbers for camera {camid}, person {pid}; {remedy}")
-    if not found:
+    if not tables:
         raise DataError(f"{NAME}: {path} names nobody; {remedy}")
-    return {key: table.astype(np.int64) for key, table in found.items()}, path.name
+    return {key: table.astype(np.int64) for key, table in tables.items()}, path.name
 
 
 def _find_base(root: Path) -> Path:

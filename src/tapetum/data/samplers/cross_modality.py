@@ -134,18 +134,18 @@ def find_paired(
             f"add the {missing} ones, or set sampler.name to pk"
         )
     sees = [np.bincount(codes[mask], minlength=len(known)) > 0 for mask in (~infrared, infrared)]
-    paired = sees[0] & sees[1]
-    alone = np.flatnonzero(~paired)
-    if not paired.any():
+    in_both = sees[0] & sees[1]
+    alone = np.flatnonzero(~in_both)
+    if not in_both.any():
         raise DataError(
             f"sampler: none of {len(known)} training identities has pictures in both modalities; "
             "check that visible and infrared pictures number the people alike"
         )
     if len(alone) and unpaired == "error":
         first = alone[:_NAMED].tolist()
-        named = ", ".join(f"{known[code]} ({'visible' if sees[0][code] else 'infrared'})" for code in first)
+        examples = ", ".join(f"{known[code]} ({'visible' if sees[0][code] else 'infrared'})" for code in first)
         raise DataError(
-            f"sampler: {len(alone)} of {len(known)} training identities have pictures in one modality only: {named}"
+            f"sampler: {len(alone)} of {len(known)} training identities have pictures in one modality only: {examples}"
             f"{', ...' if len(alone) > _NAMED else ''}; set sampler.unpaired to drop to leave them out"
         )
-    return paired[codes]
+    return in_both[codes]
