@@ -57,8 +57,8 @@ def _of_run(place: Path, options: Mapping[str, Any] | None) -> tuple[Enhance, di
     network = checkpoint.network.eval()
     if not isinstance(network, Enhancer):
         raise MethodError(
-            f"{place}: {checkpoint.header.method} brightens no pictures; give a run of zero_dce, enlighten_gan or idf, or one of "
-            f"{', '.join(discovery.list_names(__name__))}"
+            f"{place}: {checkpoint.header.method} brightens no pictures; give a run of zero_dce, enlighten_gan "
+            f"or idf, or one of {', '.join(discovery.list_names(__name__))}"
         )
     facts = {"enhancer": checkpoint.header.method, "weights": digest_file(find_checkpoint(place))[:16]}
     return _checked(lambda picture: enhance_by(network, picture), str(place)), facts

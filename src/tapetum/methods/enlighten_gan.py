@@ -241,7 +241,8 @@ class Method(nn.Module):
         lowest, highest = self.options.darken_factors
         chance, factors = torch.rand(2, len(night), 1, 1, 1, device=night.device, dtype=night.dtype)
         factors = (lowest + (highest - lowest) * factors).masked_fill(chance >= self.options.darken_probability, 1)
-        return (night + 1) / factors - 1
+        darker: Tensor = (night + 1) / factors - 1
+        return darker
 
     def _draw_places(self, height: int, width: int) -> list[tuple[int, int]]:
         """Top and left of each patch."""
