@@ -125,7 +125,7 @@ def test_a_run_that_brightens_is_an_enhancer_and_one_that_does_not_is_told_so(
     assert "30 pictures brightened" in ran(*words, tmp_path / "run")
     error = run("enhance", tmp_path / "night", tmp_path / "other", "--with", trained).exception
     assert isinstance(error, MethodError)
-    assert "ide brightens no pictures; give a run of zero_dce or idf, or one of ada_gamma" in str(error)
+    assert "ide brightens no pictures; give a run of zero_dce, enlighten_gan or idf, or one of ada_gamma" in str(error)
     assert not (tmp_path / "other").exists()
 
 

@@ -1,7 +1,7 @@
 """What makes night pictures brighter before anybody compares them; one a file, and the file name is the registration.
 
 A file has ``Options``, a frozen dataclass, and ``build(options)``, which gives a function from one picture to another
-of the same size. A trained run whose method brightens (Zero-DCE, IDF) is an enhancer as well.
+of the same size. A trained run whose method brightens (Zero-DCE, EnlightenGAN, IDF) is an enhancer as well.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,8 +57,8 @@ def _of_run(place: Path, options: Mapping[str, Any] | None) -> tuple[Enhance, di
     network = checkpoint.network.eval()
     if not isinstance(network, Enhancer):
         raise MethodError(
-            f"{place}: {checkpoint.header.method} brightens no pictures; give a run of zero_dce or idf, or one of "
-            f"{', '.join(discovery.list_names(__name__))}"
+            f"{place}: {checkpoint.header.method} brightens no pictures; give a run of zero_dce, enlighten_gan "
+            f"or idf, or one of {', '.join(discovery.list_names(__name__))}"
         )
     facts = {"enhancer": checkpoint.header.method, "weights": digest_file(find_checkpoint(place))[:16]}
     return _checked(lambda picture: enhance_by(network, picture), str(place)), facts

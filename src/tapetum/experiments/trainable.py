@@ -38,7 +38,7 @@ LABELS = {
     "deen_synth": "DEEN",
     "idf_deen_synth": "IDF + DEEN",
 }
-BRIGHTENERS = ("zero_dce",)  # methods that describe nobody
+BRIGHTENERS = ("zero_dce", "enlighten_gan")  # methods that describe nobody
 COUNTS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 
