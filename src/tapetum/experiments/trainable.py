@@ -28,6 +28,8 @@ LABELS = {
     "mb_ieb_idm_synth": "MB+IEB+IDM",
     "idf_bnneck_synth": "IDF + BNNeck",
     "idf_bot_synth": "IDF + BoT",
+    "idf_agw_synth": "IDF + AGW",
+    "idf_transreid_synth": "IDF + TransReID",
     "idf_abd_net_synth": "IDF + ABD-Net",
     "idf_pcb_synth": "IDF + PCB",
     "idf_synth": "IDF",
