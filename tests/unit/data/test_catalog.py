@@ -24,6 +24,7 @@ def test_every_dataset_is_listed() -> None:
         "market1501",
         "night600",
         "regdb",
+        "rgbnt201",
         "synth",
         "sysu_mm01",
     ]
