@@ -48,7 +48,7 @@ def echo_columns(rows: Sequence[Sequence[str]]) -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def echo_skipped(skipped: list[str] | tuple[str, ...]) -> None:
+def echo_skipped(skipped: Sequence[str]) -> None:
     """Say how many damaged pictures were left out, if any.
 
     Args:

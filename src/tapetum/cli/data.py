@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tapetum.cli._choices import Quiet
+from tapetum.cli._choices import Quiet, echo_skipped
 
 if TYPE_CHECKING:
     from tapetum.data.threads import Progress
@@ -118,7 +118,7 @@ def darken(
     typer.echo(
         f"{dst}: {result.written} pictures darkened, {result.existing} there before, {result.copied} files copied"
     )
-    _echo_skipped(result.skipped)
+    echo_skipped(result.skipped)
 
 
 @app.command()
@@ -126,7 +126,10 @@ def enhance(
     src: Annotated[Path, typer.Argument(help="Folder of a data set, in any layout.")],
     dst: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted run goes on.")],
     enhancer: Annotated[
-        str, typer.Option("--with", help="ada_gamma, clahe, zero_dce, a module's dotted name, or a run that brightens.")
+        str,
+        typer.Option(
+            "--with", help="ada_gamma, clahe, enlighten_gan, zero_dce, a module's dotted name, or a run that brightens."
+        ),
     ],
     settings: Annotated[
         list[str] | None,
@@ -158,7 +161,7 @@ def enhance(
     typer.echo(
         f"{dst}: {result.written} pictures brightened, {result.existing} there before, {result.copied} files copied"
     )
-    _echo_skipped(result.skipped)
+    echo_skipped(result.skipped)
 
 
 @app.command()
@@ -254,7 +257,7 @@ def stats(
         for camid, camera in histograms["cameras"].items()
     ]
     _echo_table(rows)
-    _echo_skipped(skipped)
+    echo_skipped(skipped)
     typer.echo(f"{out / 'stats.png'} and {out / 'stats.json'}: written")
 
 
@@ -338,8 +341,3 @@ def _echo_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _echo_skipped(skipped: Sequence[str]) -> None:
-    if skipped:
-        typer.echo(f"{len(skipped)} damaged pictures left out, first: {skipped[0]}", err=True)
