@@ -6,6 +6,7 @@ network is needed and nothing else can be imported.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,9 +30,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+    """Built from a copy: what an earlier build left beside the sources, of files that are gone, would get into it."""
+    folder, copy = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("sources")
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder)]
-    subprocess.run([*command, str(ROOT)], check=True, timeout=240)
+    subprocess.run([*command, str(copy)], check=True, timeout=240)
     (built,) = folder.glob("*.whl")
     return built
 
