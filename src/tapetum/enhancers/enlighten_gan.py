@@ -7,12 +7,10 @@ reflects it at the edges until its stages fit, and cuts that off again.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from tapetum.core.errors import CheckpointError
 from tapetum.core.options import option
 from tapetum.data.image_io import Picture
-from tapetum.enhancers._networks import enhance_by
+from tapetum.enhancers._networks import check_weights, enhance_by
 from tapetum.layers.attention_unet import AttentionUNet
 
 
@@ -33,11 +31,7 @@ def build(options: Options) -> Callable[[Picture], Picture]:
     Raises:
         CheckpointError: no file is named, or it holds no such network.
     """
-    if not Path(options.weights).is_file():
-        named = f"{options.weights} is no file" if options.weights else "its weights are not named"
-        raise CheckpointError(
-            f"enhancer enlighten_gan: {named}; write --set weights=FILE, e.g. the release's 200_net_G_A.pth"
-        )
+    check_weights("enlighten_gan", options.weights, "the release's 200_net_G_A.pth")
     network = AttentionUNet(align_corners=options.align_corners, largest_width=options.largest_width).eval()
     network.load_weights(options.weights)
     return partial(enhance_by, network)

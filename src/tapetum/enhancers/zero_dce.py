@@ -6,13 +6,11 @@ Source: the method `tapetum.methods.zero_dce`. Weights that were trained here ar
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from tapetum.core.errors import CheckpointError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.data.image_io import Picture
-from tapetum.enhancers._networks import enhance_by
+from tapetum.enhancers._networks import check_weights, enhance_by
 from tapetum.methods.zero_dce import Method
 from tapetum.methods.zero_dce import Options as Network
 
@@ -30,12 +28,7 @@ def build(options: Options) -> Callable[[Picture], Picture]:
     Raises:
         CheckpointError: no file is named, or it holds no such network.
     """
-    if not Path(options.weights).is_file():
-        named = f"{options.weights} is no file" if options.weights else "its weights are not named"
-        raise CheckpointError(
-            f"enhancer zero_dce: {named}; write --set weights=FILE, or train some with `tapetum train zero_dce_synth` "
-            "and give the run"
-        )
+    check_weights("zero_dce", options.weights, "the release's Epoch99.pth")
     network = Method(Network(), TrainingFacts(1)).eval()
     network.load_pretrained(options.weights)
     return partial(enhance_by, network)
