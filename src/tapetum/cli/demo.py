@@ -39,10 +39,10 @@ def command(
         seed,
         people,
         epochs,
-        clip,
+        split_names(methods),
+        clip=clip,
         overrides=tuple(set_ or ()),
         from_scratch=from_scratch,
-        methods=split_names(methods),
     )
     typer.echo(f"networks start from {options.start}")
     try:

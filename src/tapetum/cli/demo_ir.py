@@ -42,10 +42,10 @@ def command(
         seed,
         people,
         epochs,
+        split_names(methods),
         enhanced=enhanced,
         overrides=tuple(set_ or ()),
         from_scratch=from_scratch,
-        methods=split_names(methods),
     )
     typer.echo(f"networks start from {options.start}")
     try:

@@ -9,7 +9,6 @@ from tapetum.data.catalog import Dataset
 from tapetum.experiments.board import Board
 from tapetum.inference.calibrate import Calibrated, calibrate_run
 
-GENERATE_OTHERS = "generate people to calibrate with"
 OTHERS = 7  # for each person to test with; docs/calibration.md says how many people a rate needs
 Outcome = Calibrated | str  # or why there is none: after too short a training a similarity says nothing
 
