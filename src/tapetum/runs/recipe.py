@@ -4,10 +4,11 @@ A recipe is checked whole before anything starts; an unknown key or a wrong type
 value and what was expected. The resolved recipe is saved beside every checkpoint and result.
 """
 
+import copy
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_origin, get_type_hints
@@ -402,6 +403,11 @@ def parse_yaml(text: str, place: str) -> Any:
     Args:
         place: how error messages call the source.
     """
+    return copy.deepcopy(_parse_yaml(text, place))
+
+
+@lru_cache(128)  # a table reads the same recipes over and over, 40 ms each
+def _parse_yaml(text: str, place: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  # derives from SafeLoader: runs no code
     except RecursionError:
