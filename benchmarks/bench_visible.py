@@ -1,0 +1,156 @@
+"""The visible methods beyond IDE+ and IDF: training steps and extraction, and what is computed otherwise than plainly.
+
+Steps and extraction are at 256 x 128 with the published backbones, in pictures a second: bf16 and channels-last, as
+`tapetum train` and `extract` choose where the CPU has them, against float32 in PyTorch's default layout. Then, with
+equal values asserted, what avoids work: TransReID's fused attention against products that are written out; ABD-Net's
+power iterations, which never form M M^T, against forming it. TransReID's artefacts are compared with PyTorch in speed;
+`tapetum export`, which makes them, asserts equal vectors.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.measure import alternate, build_row
+from tapetum.core.types import Batch
+from tapetum.inference.export import export_run
+from tapetum.inference.sessions import open_model
+from tapetum.losses.spectral_gap import spectral_gap
+from tapetum.methods import build_method
+from tapetum.runs.checkpoint import Header, save_checkpoint
+from tapetum.runs.recipe import load_recipe
+
+PEOPLE = 60
+CAMIDS = (1, 2, 3, 4, 5, 6)
+SIZE, BATCH = (256, 128), 8
+ROUNDS = 2
+METHODS = {"PCB": "pcb", "BoT": "bot", "AGW": "agw", "ABD-Net": "abd_net", "TransReID": "transreid"}
+SMALL_VIT = {"backbone": "deit_small_patch16_224"}  # for artefacts: the published one is four times as large
+
+
+def build(name: str, *, fast: bool, options: dict[str, Any] | None = None) -> Any:
+    torch.manual_seed(0)
+    layout = torch.channels_last if fast else torch.contiguous_format
+    return build_method(name, options or {}, PEOPLE, camids=CAMIDS, size=SIZE).to(memory_format=layout)
+
+
+def draw_batch(*, fast: bool) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(BATCH, 3, *SIZE, generator=generator)
+    labels = torch.arange(BATCH) // 2
+    cameras = torch.tensor(CAMIDS)[torch.arange(BATCH) % len(CAMIDS)]
+    layout = torch.channels_last if fast else torch.contiguous_format
+    # Late enough for terms that start at some epoch.
+    return Batch(
+        images.contiguous(memory_format=layout), labels, labels, cameras, torch.zeros_like(labels), epoch=50, step=0
+    )
+
+
+def training_step(name: str, *, fast: bool) -> Callable[[], None]:
+    method, batch = build(name, fast=fast).train(), draw_batch(fast=fast)
+    optimiser = torch.optim.SGD(method.parameters(), lr=1e-4, momentum=0.9, fused=fast)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            losses = method.losses(method(batch.images, batch.modalities, batch.camids), batch)
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimiser.step()
+
+    return step
+
+
+def extraction(name: str, *, fast: bool) -> Callable[[], Tensor]:
+    method, batch = build(name, fast=fast).eval(), draw_batch(fast=fast)
+
+    def extract() -> Tensor:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            vectors: Tensor = method.embed(batch.images, batch.modalities, batch.camids)
+            return vectors
+
+    return extract
+
+
+def run() -> Iterator[dict[str, Any]]:
+    """Rows one by one; large networks are freed between them."""
+    against = "bf16 channels-last, against float32"
+    for label, name in METHODS.items():
+        for what, make in (("training step", training_step), ("extraction", extraction)):
+            sides: dict[str, Callable[[], object]] = {
+                side: make(name, fast=side == "ours") for side in ("ours", "peer")
+            }
+            rate = {side: BATCH / seconds for side, seconds in alternate(sides, ROUNDS).items()}
+            yield build_row(
+                f"{label} {what}, 256 x 128, batch {BATCH}: {against}", rate["ours"], rate["peer"], "pictures/s"
+            )
+    yield measure_attention()
+    yield measure_gaps("OF: maps of 2048 x 8 x 1024 places", 8, 2048, 1024)
+    yield measure_gaps("OW: 16 weights of 512 x 4608", 16, 512, 4608)
+    yield from measure_artefacts()
+
+
+def measure_attention() -> dict[str, Any]:
+    fused = extraction("transreid", fast=False)
+
+    def plainly() -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return fused()
+
+    torch.testing.assert_close(fused(), plainly(), rtol=0, atol=1e-5)
+    seconds = alternate({"ours": fused, "peer": plainly}, ROUNDS)
+    name = "TransReID extraction, float32: fused attention, against its products written out"
+    return build_row(name, BATCH / seconds["ours"], BATCH / seconds["peer"], "pictures/s")
+
+
+def gap_plainly(matrices: Tensor, starts: Tensor) -> Tensor:
+    """The release's way: M M^T is formed, and multiplied."""
+    squares = matrices @ matrices.mT
+    values: list[Tensor] = []
+    for start in starts:
+        shift = values[0][:, None, None] if values else 0.0
+        shifted = squares - shift * torch.eye(squares.shape[-1])
+        vector = functional.normalize(shifted @ start[:, None], dim=-2)
+        values.append((vector.mT @ shifted @ vector).flatten())
+    return -values[1]  # the largest, minus the smallest of the shifted and the largest
+
+
+def measure_gaps(what: str, count: int, rows: int, columns: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(count, rows, columns, generator=generator).requires_grad_()
+    starts = torch.rand(2, rows, generator=generator)
+    torch.testing.assert_close(spectral_gap(matrices, starts), gap_plainly(matrices, starts), rtol=1e-3, atol=1e-2)
+    sides = {
+        "ours": lambda: spectral_gap(matrices, starts).sum().backward(),
+        "peer": lambda: gap_plainly(matrices, starts).sum().backward(),
+    }
+    seconds = alternate(sides, rounds=3)
+    return build_row(f"ABD-Net's {what}, with gradients: against forming M M^T", seconds["ours"], seconds["peer"], "s")
+
+
+def measure_artefacts() -> Iterator[dict[str, Any]]:
+    network = build("transreid", fast=False, options=SMALL_VIT).eval()
+    recipe = load_recipe("transreid_market1501", ["method.backbone=deit_small_patch16_224"])
+    header = Header("transreid", SMALL_VIT, PEOPLE, recipe.model_dump(mode="json"), camids=CAMIDS, size=SIZE)
+    batch = draw_batch(fast=False)
+    with tempfile.TemporaryDirectory() as folder:
+        run_file = Path(folder) / "run.safetensors"
+        save_checkpoint(run_file, network, header)
+        for runtime in ("onnx", "openvino"):
+            export_run(run_file, runtime, Path(folder) / runtime)
+        models = {"PyTorch": open_model(run_file, precision="fp32")} | {
+            runtime: open_model(Path(folder) / runtime) for runtime in ("onnx", "openvino")
+        }
+        sides: dict[str, Callable[[], object]] = {
+            name: lambda model=model: model.describe(batch.images, batch.modalities, batch.camids)
+            for name, model in models.items()
+        }
+        seconds = alternate(sides, rounds=4)
+        for runtime in ("onnx", "openvino"):
+            name = f"TransReID extraction, DeiT-S, by {runtime}: against PyTorch in float32"
+            yield build_row(name, BATCH / seconds[runtime], BATCH / seconds["PyTorch"], "pictures/s")
