@@ -107,9 +107,14 @@ def is_being_exported() -> bool:
 
 
 def output_width(part: nn.Module) -> int:
-    """Channels that come out of a stem, a stage or a block: the width of the last norm on the main path."""
+    """Channels that come out of a stem, a stage or a block."""
+    return last_norm(part).num_features
+
+
+def last_norm(part: nn.Module) -> nn.BatchNorm2d:
+    """The last norm on the main path of a stem, a stage or a block."""
     norms = [m for name, m in part.named_modules() if isinstance(m, nn.BatchNorm2d) and "downsample" not in name]
-    return norms[-1].num_features
+    return norms[-1]
 
 
 def divide_backbone(network: nn.Module, name: str) -> tuple[nn.Sequential, list[nn.Sequential], int]:
