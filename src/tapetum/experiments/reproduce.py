@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.data.catalog import Dataset
 from tapetum.evaluation.card import Card
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.published import DEEN_TABLE_4, TABLE_III, TABLE_V, TABLE_VI, TABLE_VII, Published
-from tapetum.inference.evaluate import evaluate_run
+from tapetum.inference.evaluate import Evaluated, evaluate_run
+from tapetum.runs.progress import PictureProgress
 from tapetum.runs.recipe import Recipe, load_recipe
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import CACHE, list_protocols, open_data
@@ -23,6 +25,7 @@ from tapetum.training.train import train
 
 QUANTITIES = {"rank1": "R-1", "rank5": "R-5", "rank10": "R-10", "mean_ap": "mAP"}
 SYNTH = "synth"
+LEAGUE = "league"  # no table of a paper, see `tapetum.experiments.league`
 OTHER_SCENE = {"identity_seed": 1, "camera_seed": 1, "time_seed": 1}  # other people, cameras and nights
 
 
@@ -227,12 +230,12 @@ TABLES: dict[str, PaperTable] = {
 def rows_of(table: str, *, scene: bool) -> list[PaperRow]:
     """The rows of a table."""
     if table not in TABLES:
-        raise RecipeError(f"table {table!r} is unknown; {nearest_name(table, TABLES)}")
+        raise RecipeError(f"table {table!r} is unknown; {nearest_name(table, [*TABLES, LEAGUE])}")
     return TABLES[table].rows(scene)
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """One training of a row: its recipe on the training and on the testing pictures, and what must be trained first."""
 
     row: PaperRow
@@ -304,54 +307,96 @@ def run_table(
             "table7 makes two scenes of its own; give --data synth without a root, and set parts of both scenes "
             "as data.scene.KEY=VALUE"
         )
-    rows = [
-        row
-        for row in rows_of(table, scene=scene)
-        if not only or any(part.lower() in row.label.lower() for part in only)
-    ]
-    if not rows:
-        labels = ", ".join(row.label for row in rows_of(table, scene=scene))
-        raise RecipeError(f"--only {' '.join(only)!r} fits no row of {table}; rows: {labels}")
+    rows = choose_rows(table, rows_of(table, scene=scene), only)
     plans = [  # every recipe is checked before the first training starts
-        _make_plan(row, seed, roots, out, overrides, zero_dce)
+        make_plan(row, seed, roots, out, overrides, zero_dce=zero_dce)
         for row in rows
         for seed in (seeds or [row_recipe(row, row.train_on, roots, overrides).seed])
     ]
     for plan in plans:
-        _check_protocol(plan)
+        check_protocol(plan)
     results: dict[str, list[Card]] = {row.label: [] for row in rows}
     board = Board([stage for plan in plans for stage in plan.stages()], quiet=quiet)
     with board.showing():
         for plan in plans:
-            row, recipe = plan.row, plan.recipe
-            if plan.enhancer is not None:
-                board.begin(plan.title("train DCE-Net for"))
-                train(plan.enhancer, plan.enhancer_folder, reporter=board, cache=cache)
-                board.finish_stage()
-            board.begin(plan.title("train"))
-            dataset = open_data(recipe.data, cache=cache, progress=board.pictures).dataset
-            train(recipe, plan.folder, dataset=dataset, reporter=board, cache=cache)
-            board.finish_stage()
-            board.begin(plan.title("test"))
-            target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != recipe.data else dataset
-            place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
-            (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, out=place, progress=board.pictures)
-            results[row.label].append(found.card)
-            board.finish_stage()
+            dataset = train_plan(plan, board, cache)
+            results[plan.row.label].append(evaluate_plan(plan, dataset, board, cache).card)
             content = _summarise(table, rows, results, scene)
             write_json(out / f"{table}.json", content)  # after every row, so that a stop loses nothing
             write_text(out / f"{table}.md", render_table(content))
     return content
 
 
-def _make_plan(
+def choose_rows(table: str, rows: Sequence[PaperRow], only: Sequence[str]) -> list[PaperRow]:
+    """The rows whose label holds one of some texts, whatever the case of letters; all where none is given.
+
+    Raises:
+        RecipeError: there are none.
+    """
+    chosen = [row for row in rows if not only or any(part.lower() in row.label.lower() for part in only)]
+    if not chosen:
+        labels = ", ".join(row.label for row in rows)
+        raise RecipeError(f"--only {' '.join(only)!r} fits no row of {table}; rows: {labels}")
+    return chosen
+
+
+def train_plan(plan: Plan, board: Board, cache: Path) -> Dataset:
+    """The stages before the test; what is finished stays as it is.
+
+    Returns:
+        The training pictures' data set.
+    """
+    if plan.enhancer is not None:
+        board.begin(plan.title("train DCE-Net for"))
+        train(plan.enhancer, plan.enhancer_folder, reporter=board, cache=cache)
+        board.finish_stage()
+    board.begin(plan.title("train"))
+    dataset = open_data(plan.recipe.data, cache=cache, progress=board.pictures).dataset
+    finished = bool(RunFolder(plan.folder).read_facts().get("finished"))
+    train(plan.recipe, plan.folder, dataset=dataset, reporter=board, cache=cache)
+    board.finish_stage(at_once=finished)
+    return dataset
+
+
+def evaluate_plan(
+    plan: Plan, dataset: Dataset, board: Board, cache: Path, progress: PictureProgress | None = None
+) -> Evaluated:
+    """The last stage.
+
+    Args:
+        dataset: of the training pictures.
+        progress: called with (done, total) pictures beside the board.
+    """
+    row = plan.row
+
+    def tell(done: int, total: int) -> None:
+        board.pictures(done, total)
+        if progress is not None:
+            progress(done, total)
+
+    board.begin(plan.title("test"))
+    target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != plan.recipe.data else dataset
+    place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
+    (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, out=place, progress=tell)
+    board.finish_stage()
+    return found
+
+
+def make_plan(
     row: PaperRow,
     seed: int,
     roots: Mapping[str, str | None],
     out: Path,
     overrides: Sequence[str],
-    zero_dce: Path | None,
-) -> _Plan:
+    *,
+    zero_dce: Path | None = None,
+) -> Plan:
+    """A row's training by one seed.
+
+    Args:
+        overrides: "key.key=value" for every recipe.
+        zero_dce: as for `run_table`.
+    """
     changes = [*overrides, f"seed={seed}"]
     enhancer, enhancer_folder = None, out / f"zero_dce_seed{seed}"
     if row.enhancer is not None:
@@ -359,7 +404,7 @@ def _make_plan(
         row = replace(row, overrides=(*row.overrides, f"method.enhancer_weights={json.dumps(str(weights))}"))
         if zero_dce is None:
             enhancer = row_recipe(replace(row, recipe=str(row.enhancer), overrides=()), row.train_on, roots, changes)
-    return _Plan(
+    return Plan(
         row=row,
         seed=seed,
         folder=out / f"{row.run}_seed{seed}",
@@ -370,7 +415,7 @@ def _make_plan(
     )
 
 
-def _check_protocol(plan: _Plan) -> None:
+def check_protocol(plan: Plan) -> None:
     """The testing pictures have the protocol that is asked for."""
     known = list_protocols(plan.tested.data)
     if plan.protocol is not None and plan.protocol not in known:

@@ -1,0 +1,46 @@
+"""How far each method is above each other one, and which of the differences are real."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tapetum.plots.style import GRID, INK, MUTED, RIGHT, SURFACE, WIDTH, WRONG, Array, new_figure, styled
+
+CELL = 0.62  # inches
+
+
+@styled
+def draw_differences(
+    labels: Sequence[str], differences: Array, real: NDArray[np.bool_], *, quantity: str = "mAP"
+) -> Figure:
+    """A square of differences between R rows: blue where the row is above the column, orange below, grey for none.
+
+    Args:
+        labels: of the R rows.
+        differences: (R, R) fractions, row minus column.
+        real: (R, R), whether the difference is more than chance.
+        quantity: what the differences are of.
+    """
+    count, longest = len(labels), max(map(len, labels))
+    figure = new_figure(max(WIDTH, CELL * count + 0.1 * longest), CELL * 0.7 * count + 0.1 * longest + 0.5)
+    panel = figure.add_subplot()
+    for row in range(count):
+        for column in range(count):
+            points = 100 * float(differences[row, column])
+            colour = GRID if row == column or not real[row, column] else RIGHT if points > 0 else WRONG
+            panel.fill_between([column - 0.48, column + 0.48], row - 0.46, row + 0.46, color=colour, linewidth=0)
+            if row != column:
+                ink = SURFACE if real[row, column] else MUTED
+                panel.text(column, row, f"{points:+.1f}", ha="center", va="center", color=ink, fontsize=9)
+    panel.set_xlim(-0.5, count - 0.5)
+    panel.set_ylim(count - 0.5, -0.5)
+    panel.set_xticks(range(count), labels, rotation=60, ha="left", rotation_mode="anchor", color=INK)
+    panel.set_yticks(range(count), labels, color=INK)
+    panel.xaxis.tick_top()
+    panel.grid(visible=False)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    panel.set_xlabel(f"row minus column, points of {quantity}; grey: none", fontsize=9)
+    return figure
