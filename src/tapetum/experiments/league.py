@@ -269,9 +269,9 @@ def _run(plan: Plan, board: Board, cache: Path) -> dict[str, Any]:
         board.begin(plan.title("test"))
         board.finish_stage(at_once=True)
         return known
-    pace = _Pace()
-    found = evaluate_plan(plan, dataset, board, cache, pace)
-    known |= {"testing": _describe_testing(found, plan, pace), "queries": _list_queries(found)}
+    meter = _Speedometer()
+    found = evaluate_plan(plan, dataset, board, cache, meter)
+    known |= {"testing": _describe_testing(found, plan, meter), "queries": _list_queries(found)}
     write_json(folder.root / RESULT, known)
     return known
 
@@ -324,7 +324,7 @@ def _describe_training(folder: RunFolder, plan: Plan, peak: int | None) -> dict[
     }
 
 
-def _describe_testing(found: Evaluated, plan: Plan, pace: "_Pace") -> dict[str, Any]:
+def _describe_testing(found: Evaluated, plan: Plan, meter: "_Speedometer") -> dict[str, Any]:
     card = found.card
     return {
         "metrics": {name: card.metrics[name] for name in ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")},
@@ -334,7 +334,7 @@ def _describe_testing(found: Evaluated, plan: Plan, pace: "_Pace") -> dict[str, 
         "checkpoint": card.checkpoint["chosen_by"],
         "mirror": card.mirror,
         "precision": card.checkpoint["precision"],
-        "pictures_per_second": pace.speed,
+        "pictures_per_second": meter.speed,
         **count_work(plan.folder, mirror=card.mirror),
     }
 
@@ -382,7 +382,7 @@ def describe_processor() -> str:
     return platform.processor() or platform.machine()
 
 
-class _Pace:
+class _Speedometer:
     """Pictures a second from reports of progress: from the first report of each piece of work to its last."""
 
     def __init__(self) -> None:
