@@ -11,7 +11,7 @@ from tapetum.cli._choices import Quiet
 
 def command(
     table: Annotated[
-        str, typer.Argument(help="table3, table5, table6 or table7 of the IDF paper, deen-table4, or league.")
+        str, typer.Argument(help="table2 to table7, figure1 or figure8 of the IDF paper, deen-table4, or league.")
     ],
     data: Annotated[
         list[str] | None,
@@ -29,6 +29,10 @@ def command(
     zero_dce: Annotated[
         Path | None,
         typer.Option(help="Weights of DCE-Net for table3; default: trained on the training pictures."),
+    ] = None,
+    enlighten_gan: Annotated[
+        Path | None,
+        typer.Option(help="Weights of EnlightenGAN for table3; default: trained, on the generated scene only."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the table; default: runs/reproduce/TABLE[_synth].")
@@ -53,7 +57,8 @@ def command(
     Example: tapetum reproduce table5 --data synth --set schedule.epochs=12
     """
     from tapetum.core.errors import RecipeError
-    from tapetum.experiments.reproduce import LEAGUE, TABLES, render_table, run_table
+    from tapetum.experiments.paper_tables import LEAGUE, TABLES
+    from tapetum.experiments.reproduce import render_table, run_table
     from tapetum.runs.sources import parse_source
 
     scene = {
@@ -93,13 +98,15 @@ def command(
             overrides=set_ or [],
             only=only or [],
             zero_dce=zero_dce,
+            enlighten_gan=enlighten_gan,
             quiet=quiet,
         )
     except KeyboardInterrupt:
         typer.echo("tapetum: stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     typer.echo(render_table(content), nl=False)
-    typer.echo(f"{folder / table}.md and .json: written ({TABLES[table].title})")
+    files = ".md, .json and .svg" if TABLES[table].figure else ".md and .json"
+    typer.echo(f"{folder / table}{files}: written ({TABLES[table].title})")
 
 
 def _run_league(

@@ -23,17 +23,8 @@ from tapetum.core.types import UNKNOWN_CAMERA
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.experiments.board import Board
 from tapetum.experiments.league_table import render_league, summarise, write_figure
-from tapetum.experiments.reproduce import (
-    SYNTH,
-    Domain,
-    PaperRow,
-    Plan,
-    check_protocol,
-    choose_rows,
-    evaluate_plan,
-    make_plan,
-    train_plan,
-)
+from tapetum.experiments.paper_tables import LEAGUE, SYNTH, Domain, PaperRow
+from tapetum.experiments.reproduce import Plan, check_protocol, choose_rows, evaluate_plan, make_plan, train_plan
 from tapetum.experiments.start import PRETRAINED, describe_start, start_overrides
 from tapetum.experiments.trainable import ACROSS, VISIBLE, run_name
 from tapetum.inference.evaluate import Evaluated
@@ -207,7 +198,7 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
         RecipeError: a setting cannot work, or a run folder holds a run of another recipe or of other pictures.
         KeyboardInterrupt: stopped by the user; the same call goes on.
     """
-    rows = choose_rows("league", league_rows(options), options.only)
+    rows = choose_rows(LEAGUE, league_rows(options), options.only)
     roots = {SYNTH: str(options.out / "scene")}
     plans = [
         make_plan(row, seed, roots, options.out, options.overrides)
