@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import DataError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.versions import read_versions
 from tapetum.evaluation.bootstrap import mean_and_deviation, paired_bootstrap
-from tapetum.plots.differences import draw_differences
+from tapetum.plots.differences import describe_differences, draw_differences
 from tapetum.plots.style import figure_bytes
 
 QUALITY = {"rank1": "rank-1", "rank5": "rank-5", "mean_ap": "mAP", "mean_inp": "mINP"}
@@ -120,7 +121,7 @@ def _compare(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]
     return pairs
 
 
-def _matrix(content: Mapping[str, Any]) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float64]], list[list[Any]]]:
+def _matrix(content: Mapping[str, Any]) -> tuple[list[str], NDArray[np.float64], list[list[bool | None]]]:
     """Labels, (R, R) differences in mAP, and whether each is real."""
     labels = [row["label"] for row in content["rows"]]
     differences = np.zeros((len(labels), len(labels)))
@@ -135,8 +136,11 @@ def _matrix(content: Mapping[str, Any]) -> tuple[list[str], np.ndarray[Any, np.d
 def write_figure(path: Path, content: Mapping[str, Any]) -> None:
     """The matrix of differences in mAP as a figure; one that cannot be decided yet is drawn like none."""
     labels, differences, real = _matrix(content)
-    figure = draw_differences(labels, differences, np.array([[entry is True for entry in row] for row in real]))
-    write_bytes(path, figure_bytes(figure, path.suffix))
+    write_bytes(path, figure_bytes(draw_differences(labels, differences, _is_true(real)), path.suffix))
+
+
+def _is_true(real: Sequence[Sequence[bool | None]]) -> NDArray[np.bool_]:
+    return np.array([[entry is True for entry in row] for row in real])
 
 
 def render_league(content: Mapping[str, Any]) -> str:
@@ -228,7 +232,8 @@ def render_league(content: Mapping[str, Any]) -> str:
 
 def _render_matrix(content: Mapping[str, Any]) -> list[str]:
     labels, differences, real = _matrix(content)
-    return _table(
+    described = describe_differences(labels, differences, _is_true(real))
+    table = _table(
         ["", *labels],
         [
             [
@@ -241,6 +246,7 @@ def _render_matrix(content: Mapping[str, Any]) -> list[str]:
             for i, label in enumerate(labels)
         ],
     )
+    return [*table, "", f"![{described}](league.svg)"]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -31,8 +31,8 @@ from tapetum.experiments.paper_tables import (
     rows_of,
 )
 from tapetum.inference.evaluate import Evaluated, evaluate_run
-from tapetum.plots.slices import draw_slices
-from tapetum.plots.style import figure_bytes
+from tapetum.plots.slices import describe_slices, draw_slices
+from tapetum.plots.style import Array, figure_bytes
 from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint
 from tapetum.runs.progress import PictureProgress
 from tapetum.runs.recipe import DataSection, Recipe, load_recipe
@@ -40,6 +40,7 @@ from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import CACHE, list_protocols, open_data
 from tapetum.training.train import train
 
+BARS = "rank-1"  # which hangs on no rule of AP
 REWRITE = "write pictures for"
 QUANTITIES = {"rank1": "R-1", "rank5": "R-5", "rank10": "R-10", "mean_ap": "mAP"}
 
@@ -169,7 +170,7 @@ def run_table(
             write_json(out / f"{table}.json", content)  # after every row, so that a stop loses nothing
             write_text(out / f"{table}.md", render_table(content))
             if TABLES[table].figure:
-                write_bars(out / f"{table}.svg", content)
+                _write_bars(out / f"{table}.svg", content)
     return content
 
 
@@ -423,7 +424,9 @@ def render_table(content: Mapping[str, Any]) -> str:
     }
     inferred = {row["label"]: f"AP {row['paper_ap']}" for row in content["rows"] if row.get("paper_ap")}
     said = [*_say("Ours", rules), *_say("Paper, by inference", inferred)]
-    return "\n".join([*lines, "", *said, *remarks, ""])
+    bars = _list_bars(content)
+    drawn = ["", f"![{describe_slices(*bars, quantity=BARS)}]({content['table']}.svg)"] if bars[0] else []
+    return "\n".join([*lines, "", *said, *remarks, *drawn, ""])
 
 
 def _say(whose: str, facts: Mapping[str, str]) -> list[str]:
@@ -438,14 +441,18 @@ def _say(whose: str, facts: Mapping[str, str]) -> list[str]:
     return [f"{whose}, {'; '.join(label for label in facts if facts[label] == fact)}: {fact}." for fact in different]
 
 
-def write_bars(path: Path, content: Mapping[str, Any]) -> None:
-    """A figure of rank-1, which hangs on no rule of AP: a group of bars for each place, a bar for each method."""
-    rows = [row for row in content["rows"] if "ours_percent" in row]
+def _list_bars(content: Mapping[str, Any]) -> tuple[list[str], None, dict[str, Array]]:
+    """Groups of bars, no counts, and the height of each method's bars: nothing where a table is not drawn."""
+    rows = [row for row in content["rows"] if "group" in row]
     groups, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ("group", "series"))
     heights = {method: np.full(len(groups), np.nan) for method in methods}
     for row in rows:
         heights[row["series"]][groups.index(row["group"])] = row["ours_percent"]["rank1"]["mean"] / 100
-    write_bytes(path, figure_bytes(draw_slices(groups, None, heights, quantity="rank-1"), path.suffix))
+    return groups, None, heights
+
+
+def _write_bars(path: Path, content: Mapping[str, Any]) -> None:
+    write_bytes(path, figure_bytes(draw_slices(*_list_bars(content), quantity=BARS), path.suffix))
 
 
 def _cell(value: float | None, deviation: float | None = None) -> str:

@@ -29,11 +29,11 @@ def draw_differences(
     for row in range(count):
         for column in range(count):
             points = 100 * float(differences[row, column])
-            colour = GRID if row == column or not real[row, column] else RIGHT if points > 0 else WRONG
+            if row == column:
+                continue
+            colour, ink = (RIGHT if points > 0 else WRONG, SURFACE) if real[row, column] else (GRID, MUTED)
             panel.fill_between([column - 0.48, column + 0.48], row - 0.46, row + 0.46, color=colour, linewidth=0)
-            if row != column:
-                ink = SURFACE if real[row, column] else MUTED
-                panel.text(column, row, f"{points:+.1f}", ha="center", va="center", color=ink, fontsize=9)
+            panel.text(column, row, f"{points:+.1f}", ha="center", va="center", color=ink, fontsize=9)
     panel.set_xlim(-0.5, count - 0.5)
     panel.set_ylim(count - 0.5, -0.5)
     panel.set_xticks(range(count), labels, rotation=60, ha="left", rotation_mode="anchor", color=INK)
@@ -44,3 +44,15 @@ def draw_differences(
         spine.set_visible(False)
     panel.set_xlabel(f"row minus column, points of {quantity}; grey: none", fontsize=9)
     return figure
+
+
+def describe_differences(
+    labels: Sequence[str], differences: Array, real: NDArray[np.bool_], *, quantity: str = "mAP"
+) -> str:
+    """The differences in words: each real one, once."""
+    above = np.argwhere(np.asarray(real) & (np.asarray(differences) > 0)).tolist()
+    parts = [
+        f"{labels[row]} is {100 * float(differences[row, column]):.1f} above {labels[column]}"
+        for row, column in above
+    ]
+    return f"Differences in {quantity} in points. " + ("; ".join(parts) if parts else "None is real") + "."
