@@ -215,7 +215,6 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
         for entry in options.rules.entries
     }
     board = Board([stage for plan in plans for stage in plan.stages()], quiet=quiet)
-    results: list[dict[str, Any]] = []
     content: dict[str, Any] = {}
     with board.showing():
         board.begin(plans[0].title("train"))
@@ -224,10 +223,12 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
         for plan in plans:  # before the first training, which may take hours
             if RunFolder(plan.folder).holds_training:
                 check_same_data(RunFolder(plan.folder), dataset, pictures)
+        read = {plan.folder: _read_result(RunFolder(plan.folder), plan) for plan in plans}
+        done = {folder: known for folder, known in read.items() if "queries" in known}
         for plan in plans:
-            results.append(_run(plan, board, cache))
+            done[plan.folder] = _run(plan, board, cache)
             content = summarise(
-                results,
+                [done[each.folder] for each in plans if each.folder in done],
                 family=options.family,
                 scene={**options.scene, **_count(dataset)},
                 starts=starts,

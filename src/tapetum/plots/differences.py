@@ -52,7 +52,6 @@ def describe_differences(
     """The differences in words: each real one, once."""
     above = np.argwhere(np.asarray(real) & (np.asarray(differences) > 0)).tolist()
     parts = [
-        f"{labels[row]} is {100 * float(differences[row, column]):.1f} above {labels[column]}"
-        for row, column in above
+        f"{labels[row]} is {100 * float(differences[row, column]):.1f} above {labels[column]}" for row, column in above
     ]
     return f"Differences in {quantity} in points. " + ("; ".join(parts) if parts else "None is real") + "."

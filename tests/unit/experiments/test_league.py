@@ -77,6 +77,10 @@ def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
     assert [row["seeds"] for row in half["rows"]] == [[1, 2], [1]]
     assert half["pairs"][0]["real"] is None
     assert "1 runs of these rows are still to come" in (tmp_path / "league.md").read_text()
+    order[:] = ["", ""]
+    with pytest.raises(KeyboardInterrupt):  # in the second run, after the table was written anew
+        run_league(options(tmp_path), cache=tmp_path, quiet=True)
+    assert json.loads((tmp_path / "league.json").read_text()) == half
 
     monkeypatch.setattr(league, "train_plan", trained)
     content = run_league(options(tmp_path), cache=tmp_path, quiet=True)
