@@ -1,7 +1,8 @@
-"""``tapetum reproduce``: the papers' tables, ours beside theirs."""
+"""``tapetum reproduce``: the papers' tables, ours beside theirs, and a league of methods on one generated scene."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,12 +10,16 @@ from tapetum.cli._choices import Quiet
 
 
 def command(
-    table: Annotated[str, typer.Argument(help="table3, table5, table6 or table7 of the IDF paper, or deen-table4.")],
+    table: Annotated[
+        str, typer.Argument(help="table2 to table7, figure1 or figure8 of the IDF paper, deen-table4, or league.")
+    ],
     data: Annotated[
         list[str] | None,
         typer.Option(help="NAME=ROOT of a dataset that the rows need, repeatable; synth for the generated scene."),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds separated by commas; default: each recipe's own.")] = "",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds separated by commas; default: each recipe's own, of a league 1,2,3.")
+    ] = "",
     only: Annotated[
         list[str] | None, typer.Option(help="Part of the label of a row to run, repeatable; default: all.")
     ] = None,
@@ -25,18 +30,51 @@ def command(
         Path | None,
         typer.Option(help="Weights of DCE-Net for table3; default: trained on the training pictures."),
     ] = None,
+    enlighten_gan: Annotated[
+        Path | None,
+        typer.Option(help="Weights of EnlightenGAN for table3; default: trained, on the generated scene only."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the table; default: runs/reproduce/TABLE[_synth].")
     ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Of a league: visible or infrared.", show_default="visible")
+    ] = None,
+    people: Annotated[int | None, typer.Option(min=2, help="Of a league: people to train on.")] = None,
+    test_people: Annotated[int | None, typer.Option(min=2, help="Of a league: others, to search for.")] = None,
+    cameras: Annotated[int | None, typer.Option(min=2, help="Of a league's scene.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each training of a league.")] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="A league without ImageNet weights, though their package be installed."),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train and test the rows of a table and print ours beside the paper's; typed again, it goes on.
 
+    A league trains methods on one generated scene by several seeds and says which differences are real.
+
     Example: tapetum reproduce table5 --data synth --set schedule.epochs=12
     """
     from tapetum.core.errors import RecipeError
-    from tapetum.experiments.reproduce import TABLES, render_table, run_table
+    from tapetum.experiments.paper_tables import LEAGUE, TABLES
+    from tapetum.experiments.reproduce import render_table, run_table
     from tapetum.runs.sources import parse_source
+
+    scene = {
+        "family": family,
+        "people": people,
+        "test_people": test_people,
+        "cameras": cameras,
+        "epochs": epochs,
+        "from_scratch": from_scratch or None,
+    }
+    given = {name: value for name, value in scene.items() if value is not None}
+    if given and table != LEAGUE:
+        option = next(iter(given)).replace("_", "-")
+        raise RecipeError(
+            f"--{option} is of `tapetum reproduce {LEAGUE}`; for {table} change recipes with --set KEY=VALUE"
+        )
 
     if not data:
         raise RecipeError("--data is missing; add --data night600=ROOT, or --data synth for the generated scene")
@@ -44,20 +82,49 @@ def command(
     unknown = next((text for text in seeds.split(",") if text.strip() and not text.strip().isdecimal()), None)
     if unknown is not None:
         raise RecipeError(f"--seeds {seeds!r}: {unknown.strip()!r} is no whole number; write e.g. --seeds 1,2,3")
-    folder = out or Path("runs/reproduce") / (f"{table}_synth" if "synth" in roots else table)
+    numbers = [int(text) for text in seeds.split(",") if text.strip()]
+    folder = out or Path("runs/reproduce") / (
+        f"{table}_{family or 'visible'}" if table == LEAGUE else f"{table}_synth" if "synth" in roots else table
+    )
     try:
+        if table == LEAGUE:
+            _run_league(roots, folder, numbers, only or [], set_ or [], given, quiet=quiet)
+            return
         content = run_table(
             table,
             roots,
             folder,
-            seeds=[int(text) for text in seeds.split(",") if text.strip()],
+            seeds=numbers,
             overrides=set_ or [],
             only=only or [],
             zero_dce=zero_dce,
+            enlighten_gan=enlighten_gan,
             quiet=quiet,
         )
     except KeyboardInterrupt:
         typer.echo("tapetum: stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     typer.echo(render_table(content), nl=False)
-    typer.echo(f"{folder / table}.md and .json: written ({TABLES[table].title})")
+    files = ".md, .json and .svg" if TABLES[table].figure else ".md and .json"
+    typer.echo(f"{folder / table}{files}: written ({TABLES[table].title})")
+
+
+def _run_league(
+    roots: Mapping[str, str | None],
+    out: Path,
+    seeds: Sequence[int],
+    only: Sequence[str],
+    overrides: Sequence[str],
+    given: Mapping[str, Any],
+    *,
+    quiet: bool,
+) -> None:
+    from tapetum.core.errors import RecipeError
+    from tapetum.experiments.league import SEEDS, LeagueOptions, run_league
+    from tapetum.experiments.league_table import render_league
+
+    if roots != {"synth": None}:
+        raise RecipeError("a league makes its scene itself; give --data synth, without a root")
+    options = LeagueOptions(out, seeds=tuple(seeds) or SEEDS, only=tuple(only), overrides=tuple(overrides), **given)
+    typer.echo(render_league(run_league(options, quiet=quiet)), nl=False)
+    typer.echo(f"{out / 'league'}.md, .json and .svg: written")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
@@ -81,6 +82,72 @@ def _contributions(evaluation: Evaluation, mask: Tensor | None) -> Tensor:
     hits = [(first > 0) & (first <= k) for k in RANKS]
     columns = [*hits, evaluation.per_query_ap, evaluation.per_query_inp, counted]
     return torch.stack([column.double() for column in columns], dim=1) * counted.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How far each of R rows is above each other one, in fractions: entry (i, j) is of row i minus row j."""
+
+    difference: NDArray[np.float64]  # (R, R)
+    low: NDArray[np.float64]  # (R, R) lower end of the interval
+    high: NDArray[np.float64]  # (R, R)
+    level: float  # share of the resampled differences inside
+    draws: int
+
+    def is_real(self, row: int, other: int) -> bool:
+        """Whether the interval excludes 0."""
+        return bool(self.low[row, other] > 0 or self.high[row, other] < 0)
+
+
+def paired_bootstrap(
+    values: Sequence[NDArray[np.float64]],
+    people: NDArray[np.int64],
+    *,
+    rng: np.random.Generator,
+    draws: int = 2000,
+    level: float = 0.95,
+) -> Paired:
+    """Differences between methods that answered the same queries, had other people and other trainings been drawn.
+
+    People are resampled with all their queries, the same ones for every method, which takes out what makes a person
+    easy or hard for all. The trainings of each method are resampled apart, since training 1 of one has nothing to do
+    with training 1 of another; as a resample of S values varies too little by S - 1 to S, its deviation is widened by
+    the root. Where a method was trained once, the interval says nothing about another training of it.
+
+    Args:
+        values: one array a method, (trainings, Nq) what each query gave, e.g. its average precision, the queries in the
+            same order everywhere.
+        people: (Nq,) identity of each query.
+        draws: resamplings with replacement.
+        level: share of the resampled differences inside.
+    Raises:
+        ProtocolError: a setting is out of range, there is no query, or the methods differ in their queries.
+    """
+    if draws < 1 or not 0 < level < 1:
+        raise ProtocolError(f"bootstrap: draws={draws}, level={level}; draws must be at least 1, level inside 0..1")
+    if not len(people) or any(each.ndim != 2 or not len(each) or each.shape[1] != len(people) for each in values):
+        shapes = ", ".join(str(each.shape) for each in values)
+        raise ProtocolError(
+            f"bootstrap: methods with values of {shapes} for {len(people)} queries cannot be paired; "
+            "evaluate all on the same queries"
+        )
+    _, places = np.unique(people, return_inverse=True)
+    owner = np.zeros((len(people), int(places.max()) + 1))
+    owner[np.arange(len(people)), places] = 1
+    counts = owner.sum(0)  # (people,) queries of each
+    drawn = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=draws)  # (draws, people)
+    queries = drawn @ counts
+    means, resampled = np.empty(len(values)), np.empty((len(values), draws))
+    for row, each in enumerate(values):  # few methods
+        trainings = len(each)
+        of_each = drawn @ (each @ owner).T / queries[:, None]  # (draws, trainings)
+        again = rng.multinomial(trainings, np.full(trainings, 1 / trainings), size=draws) / trainings
+        wider = np.sqrt(trainings / (trainings - 1)) if trainings > 1 else 1.0
+        means[row] = each.mean()
+        resampled[row] = of_each.mean(1) + wider * ((again - 1 / trainings) * of_each).sum(1)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    ends = np.stack([np.quantile(one - resampled, tails, axis=1) for one in resampled])  # (R, 2, R)
+    return Paired(means[:, None] - means, ends[:, 0], ends[:, 1], level, draws)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The tables of the IDF paper and of DEEN's poster, row by row: train, evaluate, print ours beside theirs.
+"""The papers' tables and figures, row by row: train, evaluate, print ours beside theirs.
 
 Each row and seed has a run folder of its own, so a table goes on where it was interrupted. On the generated scene the
 rows run with recipes made for it; the paper's figures are then shown for the order of the rows only.
@@ -6,242 +6,78 @@ rows run with recipes made for it; the paper's figures are then shown for the or
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.data.catalog import Dataset
+from tapetum.data.darken import darken_dataset
+from tapetum.data.rewrite import JPEG_QUALITY, rewrite_dataset
+from tapetum.enhancers import Enhance, build_enhancer
 from tapetum.evaluation.card import Card
 from tapetum.experiments.board import Board, Stage
-from tapetum.experiments.published import DEEN_TABLE_4, TABLE_III, TABLE_V, TABLE_VI, TABLE_VII, Published
-from tapetum.inference.evaluate import evaluate_run
-from tapetum.runs.recipe import Recipe, load_recipe
+from tapetum.experiments.paper_tables import (
+    GAMMA,
+    SYNTH,
+    TABLES,
+    Domain,
+    PaperRow,
+    Rewriting,
+    rows_of,
+)
+from tapetum.inference.evaluate import Evaluated, evaluate_run
+from tapetum.plots.slices import describe_slices, draw_slices
+from tapetum.plots.style import Array, figure_bytes
+from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint
+from tapetum.runs.progress import PictureProgress
+from tapetum.runs.recipe import DataSection, Recipe, load_recipe
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import CACHE, list_protocols, open_data
 from tapetum.training.train import train
 
+BARS = "rank-1"  # which hangs on no rule of AP
+REWRITE = "write pictures for"
 QUANTITIES = {"rank1": "R-1", "rank5": "R-5", "rank10": "R-10", "mean_ap": "mAP"}
-SYNTH = "synth"
-OTHER_SCENE = {"identity_seed": 1, "camera_seed": 1, "time_seed": 1}  # other people, cameras and nights
+
+
+SCENE = "data.scene"
+NETWORKS = {"zero_dce": "DCE-Net", "enlighten_gan": "EnlightenGAN"}  # methods that brighten, as a reader knows them
 
 
 @dataclass(frozen=True)
-class Domain:
-    """Pictures to train or test on.
+class Brightening:
+    """A network that a row needs first.
 
     Attributes:
-        overrides: changes that these pictures bring to a recipe beyond name and root.
+        recipe: what trains it; None where its weights are given.
+        place: its run, or the file of the weights.
     """
 
-    data: str
-    overrides: tuple[str, ...] = ()
-    title: str = ""
+    name: str
+    recipe: Recipe | None
+    place: Path
 
 
 @dataclass(frozen=True)
-class PaperRow:
-    """One row of a table.
+class Plan:
+    """One training of a row: its recipe on the training and on the testing pictures, and what must be made first.
 
     Attributes:
-        run: name of the run folder; rows with the same one share a training.
-        published: the paper's row; None where the paper has none.
-        enhancer: recipe of a curve network that is trained first and brightens this row's pictures.
+        source: pictures that are written anew into the root of `recipe`; None takes them as they are.
     """
-
-    label: str
-    run: str
-    recipe: str
-    train_on: Domain
-    test_on: Domain
-    overrides: tuple[str, ...] = ()
-    published: Published | None = None
-    enhancer: str | None = None
-
-
-def _table3(scene: bool) -> list[PaperRow]:
-    domain, twin = (Domain(SYNTH), "synth") if scene else (Domain("night600"), "night600")
-    plain, enhanced = "IDE+", "IDE+ w/ DCE"
-    return [
-        PaperRow(plain, "ide", f"ide_{twin}", domain, domain, published=TABLE_III[plain]),
-        PaperRow(
-            enhanced,
-            "ide_dce",
-            f"ide_dce_{twin}",
-            domain,
-            domain,
-            published=TABLE_III[enhanced],
-            enhancer=f"zero_dce_{twin}",
-        ),
-    ]
-
-
-def _table5(scene: bool) -> list[PaperRow]:
-    domain, twin = (Domain(SYNTH), "synth") if scene else (Domain("night600"), "night600")
-    recipes = {
-        "MB": "ide",
-        "MB+MB (w/ cat)": "mb_mb",
-        "IEB": "ieb",
-        "MB+IEB (w/ cat)": "mb_ieb",
-        "MB+IEB+IDM": "mb_ieb_idm",
-        "MB+IEB+IDM (w/ IFD)": "idf",
-    }
-    return [
-        PaperRow(
-            label, name, _idf(scene) if name == "idf" else f"{name}_{twin}", domain, domain, published=TABLE_V[label]
-        )
-        for label, name in recipes.items()
-    ]
-
-
-def _table6(scene: bool) -> list[PaperRow]:
-    domain = Domain(SYNTH) if scene else Domain("night600")
-    return [
-        PaperRow(
-            f"lambda1 {reconstruction}, lambda2 {distillation}",
-            f"idf_rec{reconstruction}_kd{distillation}",
-            _idf(scene),
-            domain,
-            domain,
-            (f"method.reconstruction_weight={reconstruction}", f"method.distillation_weight={distillation}"),
-            row,
-        )
-        for (reconstruction, distillation), row in TABLE_VI.items()
-    ]
-
-
-def _table7(scene: bool) -> list[PaperRow]:
-    if scene:
-        settings = tuple(f"data.scene.{name}={seed}" for name, seed in OTHER_SCENE.items())
-        first, second = Domain(SYNTH, title="scene A"), Domain(SYNTH, settings, "scene B")
-        pairs = [(first, second), (second, first)]
-        return [
-            PaperRow(f"{a.title} to {b.title}", f"idf_{a.title.replace(' ', '_')}", _idf(scene), a, b, ())
-            for a, b in pairs
-        ]
-    domains = {"night600": Domain("night600", title="Night600")} | {
-        f"knight_{subset}": Domain("knight", (f"data.options.subset={subset}",), f"Knight ({subset})")
-        for subset in ("c13", "c12", "c23")
-    }
-    return [
-        PaperRow(
-            f"{domains[a].title} to {domains[b].title}", f"idf_{a}", _idf(scene), domains[a], domains[b], published=row
-        )
-        for (a, b), row in TABLE_VII.items()
-    ]
-
-
-def _idf(scene: bool) -> str:
-    return "idf_synth" if scene else "idf_official"
-
-
-@dataclass(frozen=True)
-class _Ablation:
-    """A row of DEEN's ablation.
-
-    Attributes:
-        recipe: on LLCM; on the night scene it is DEEN's with `off`.
-        off: settings that switch parts of DEEN off.
-    """
-
-    label: str
-    recipe: str
-    off: tuple[str, ...] = ()
-
-
-_NO_DEE, _NO_MFA = "method.expansion=false", "method.aggregation=false"
-_NO_CPM, _NO_ORT = "method.cpm_weight=0.0", "method.orthogonality_weight=0.0"
-DEEN_ROWS = (
-    _Ablation("baseline", "deen_baseline_llcm", (_NO_DEE, _NO_MFA)),
-    _Ablation("DEE", "deen_dee_llcm", (_NO_CPM, _NO_ORT, _NO_MFA)),
-    _Ablation("DEE, CPM", "deen_dee_cpm_llcm", (_NO_ORT, _NO_MFA)),
-    _Ablation("DEE, ort", "deen_dee_ort_llcm", (_NO_CPM, _NO_MFA)),
-    _Ablation("DEE, CPM, ort", "deen_dee_cpm_ort_llcm", (_NO_MFA,)),
-    _Ablation("MFA", "deen_mfa_llcm", (_NO_DEE,)),
-    _Ablation("DEE, CPM, ort, MFA", "deen_llcm"),
-)
-
-
-def _deen_table4(scene: bool) -> list[PaperRow]:
-    # The poster's figures are of the pictures as first released.
-    llcm = Domain("llcm", ("evaluation.protocol=llcm_original_nir_to_vis",), "LLCM IR→VIS")
-    # The release erases larger parts of SYSU-MM01's pictures, draws its galleries by a seed, and changes nothing else.
-    sysu = Domain(
-        "sysu_mm01", ("augment.erasing.area=[0.2, 0.8]", "data.options.permutations=seed"), "SYSU-MM01 all-search"
-    )
-    rows = []
-    for domain in [Domain(SYNTH)] if scene else [llcm, sysu]:
-        for number, part in enumerate(DEEN_ROWS, start=1):
-            label = f"{domain.title} {number}: {part.label}".strip()
-            stem = part.recipe.removesuffix("_llcm")
-            published = DEEN_TABLE_4["llcm" if scene else domain.data, number]
-            if scene:
-                rows.append(PaperRow(label, stem, "deen_synth", domain, domain, part.off, published))
-            else:
-                run = f"{stem}_{domain.data}"
-                rows.append(PaperRow(label, run, part.recipe, domain, domain, published=published))
-    return rows
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """A printed table.
-
-    Attributes:
-        paper: where it is printed.
-        pictures: what its figures were counted on.
-        rows: its rows; given True, those on the generated scene.
-        remark: what holds for the printed table as a whole.
-    """
-
-    paper: str
-    title: str
-    pictures: str
-    rows: Callable[[bool], list[PaperRow]]
-    remark: str = ""
-
-
-IDF_PAPER, DEEN_POSTER = "IDF paper (TMM 2023)", "DEEN poster (CVPR 2023)"
-TABLES: dict[str, PaperTable] = {
-    "table3": PaperTable(
-        IDF_PAPER, "Table III, offline enhancement (rows that IDE+ and DCE-Net make)", "Night600", _table3
-    ),
-    "table5": PaperTable(IDF_PAPER, "Table V, ablation", "Night600", _table5),
-    "table6": PaperTable(
-        IDF_PAPER,
-        "Table VI, weights of reconstruction (lambda1) and distillation (lambda2); the paper prints R-1",
-        "Night600",
-        _table6,
-    ),
-    "table7": PaperTable(IDF_PAPER, "Table VII, trained on one dataset and tested on another", "Night600", _table7),
-    "deen-table4": PaperTable(
-        DEEN_POSTER,
-        "Table 4, ablation on LLCM (infrared queries, visible gallery) and SYSU-MM01 (all-search)",
-        "LLCM, infrared queries",
-        _deen_table4,
-        "Paper: LLCM's figures are of the pictures as first released; the authors have corrected them since",
-    ),
-}
-
-
-def rows_of(table: str, *, scene: bool) -> list[PaperRow]:
-    """The rows of a table."""
-    if table not in TABLES:
-        raise RecipeError(f"table {table!r} is unknown; {nearest_name(table, TABLES)}")
-    return TABLES[table].rows(scene)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One training of a row: its recipe on the training and on the testing pictures, and what must be trained first."""
 
     row: PaperRow
     seed: int
     folder: Path
     recipe: Recipe
     tested: Recipe
-    enhancer: Recipe | None
-    enhancer_folder: Path
+    brightening: Brightening | None = None
+    source: DataSection | None = None
 
     @property
     def protocol(self) -> str | None:
@@ -250,9 +86,16 @@ class _Plan:
 
     def stages(self) -> list[Stage]:
         """Titles and weights for the board."""
-        parts = {} if self.enhancer is None else {"train DCE-Net for": 0.5 * self.enhancer.schedule.epochs}
+        first = self.brightening
+        parts = {} if first is None or first.recipe is None else {self.first_part: 0.5 * first.recipe.schedule.epochs}
+        parts |= {} if self.source is None else {REWRITE: 1.0}
         parts |= {"train": float(self.recipe.schedule.epochs), "test": 1.0}
         return [Stage(self.title(part), weight) for part, weight in parts.items()]
+
+    @property
+    def first_part(self) -> str:
+        """Name of the stage that trains what brightens."""
+        return f"train {NETWORKS[self.brightening.name]} for" if self.brightening else ""
 
     def title(self, part: str) -> str:
         """Of one of the stages."""
@@ -268,7 +111,7 @@ def row_recipe(row: PaperRow, domain: Domain, roots: Mapping[str, str | None], o
     if domain.data not in roots:
         raise RecipeError(f"row {row.label!r} needs --data {domain.data}=ROOT; add it, or choose rows with --only")
     data = [f"data.name={domain.data}", f"data.root={json.dumps(roots[domain.data])}", *domain.overrides]
-    return load_recipe(row.recipe, [*data, *row.overrides, *overrides])
+    return load_recipe(str(row.recipe), [*data, *row.overrides, *overrides])
 
 
 def run_table(
@@ -280,6 +123,7 @@ def run_table(
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     zero_dce: Path | None = None,
+    enlighten_gan: Path | None = None,
     cache: Path = CACHE,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -291,86 +135,214 @@ def run_table(
         overrides: "key.key=value" for every recipe.
         only: parts of the labels of the rows wanted; none takes all.
         zero_dce: weights of the curve network for Table III; None trains one on the training pictures.
+        enlighten_gan: those of EnlightenGAN; None trains one on the generated scene, and is refused on real pictures.
     Raises:
         KeyboardInterrupt: stopped by the user; the same call goes on.
     """
     scene = SYNTH in roots
+    printed, rows = TABLES.get(table), choose_rows(table, rows_of(table, scene=scene), only)
     if (
-        scene
-        and table == "table7"
+        printed
+        and printed.scenes
+        and scene
         and (roots[SYNTH] is not None or any(o.startswith("data.scene=") for o in overrides))
     ):
         raise RecipeError(
-            "table7 makes two scenes of its own; give --data synth without a root, and set parts of both scenes "
+            f"{table} makes scenes of its own; give --data synth without a root, and set parts of all scenes "
             "as data.scene.KEY=VALUE"
         )
-    rows = [
-        row
-        for row in rows_of(table, scene=scene)
-        if not only or any(part.lower() in row.label.lower() for part in only)
-    ]
-    if not rows:
-        labels = ", ".join(row.label for row in rows_of(table, scene=scene))
-        raise RecipeError(f"--only {' '.join(only)!r} fits no row of {table}; rows: {labels}")
+    weights = {"zero_dce": zero_dce, "enlighten_gan": enlighten_gan}
     plans = [  # every recipe is checked before the first training starts
-        _make_plan(row, seed, roots, out, overrides, zero_dce)
+        make_plan(row, seed, roots, out, overrides, weights=weights, first_seed=next(iter(seeds), None))
         for row in rows
+        if row.recipe is not None
         for seed in (seeds or [row_recipe(row, row.train_on, roots, overrides).seed])
     ]
     for plan in plans:
-        _check_protocol(plan)
+        check_protocol(plan)
     results: dict[str, list[Card]] = {row.label: [] for row in rows}
     board = Board([stage for plan in plans for stage in plan.stages()], quiet=quiet)
     with board.showing():
         for plan in plans:
-            row, recipe = plan.row, plan.recipe
-            if plan.enhancer is not None:
-                board.begin(plan.title("train DCE-Net for"))
-                train(plan.enhancer, plan.enhancer_folder, reporter=board, cache=cache)
-                board.finish_stage()
-            board.begin(plan.title("train"))
-            dataset = open_data(recipe.data, cache=cache, progress=board.pictures).dataset
-            train(recipe, plan.folder, dataset=dataset, reporter=board, cache=cache)
-            board.finish_stage()
-            board.begin(plan.title("test"))
-            target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != recipe.data else dataset
-            place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
-            (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, out=place, progress=board.pictures)
-            results[row.label].append(found.card)
-            board.finish_stage()
+            dataset = train_plan(plan, board, cache)
+            results[plan.row.label].append(evaluate_plan(plan, dataset, board, cache).card)
             content = _summarise(table, rows, results, scene)
             write_json(out / f"{table}.json", content)  # after every row, so that a stop loses nothing
             write_text(out / f"{table}.md", render_table(content))
+            if TABLES[table].figure:
+                _write_bars(out / f"{table}.svg", content)
     return content
 
 
-def _make_plan(
+def choose_rows(table: str, rows: Sequence[PaperRow], only: Sequence[str]) -> list[PaperRow]:
+    """The rows whose label holds one of some texts, whatever the case of letters; all where none is given.
+
+    Raises:
+        RecipeError: there are none.
+    """
+    chosen = [row for row in rows if not only or any(part.lower() in row.label.lower() for part in only)]
+    if not chosen:
+        labels = ", ".join(row.label for row in rows)
+        raise RecipeError(f"--only {' '.join(only)!r} fits no row of {table}; rows: {labels}")
+    return chosen
+
+
+def train_plan(plan: Plan, board: Board, cache: Path) -> Dataset:
+    """The stages before the test; what is finished stays as it is.
+
+    Returns:
+        The training pictures' data set.
+    """
+    first = plan.brightening
+    if first is not None and first.recipe is not None:
+        board.begin(plan.title(plan.first_part))
+        train(first.recipe, first.place, reporter=board, cache=cache)
+        board.finish_stage()
+    if plan.source is not None:
+        board.begin(plan.title(REWRITE))
+        _rewrite(plan, open_data(plan.source, cache=cache, progress=board.pictures).dataset.root, board.pictures)
+        board.finish_stage()
+    board.begin(plan.title("train"))
+    dataset = open_data(plan.recipe.data, cache=cache, progress=board.pictures).dataset
+    finished = bool(RunFolder(plan.folder).read_facts().get("finished"))
+    train(plan.recipe, plan.folder, dataset=dataset, reporter=board, cache=cache)
+    board.finish_stage(at_once=finished)
+    return dataset
+
+
+def evaluate_plan(
+    plan: Plan, dataset: Dataset, board: Board, cache: Path, progress: PictureProgress | None = None
+) -> Evaluated:
+    """The last stage.
+
+    Args:
+        dataset: of the training pictures.
+        progress: called with (done, total) pictures beside the board.
+    """
+    row = plan.row
+
+    def tell(done: int, total: int) -> None:
+        board.pictures(done, total)
+        if progress is not None:
+            progress(done, total)
+
+    board.begin(plan.title("test"))
+    target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != plan.recipe.data else dataset
+    place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
+    (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, out=place, progress=tell)
+    board.finish_stage()
+    return found
+
+
+def _rewrite(plan: Plan, source: Path, progress: PictureProgress) -> None:
+    """Write a row's pictures; those that an earlier sitting or another row has written stay."""
+    rewriting, target = plan.row.train_on.rewriting, Path(str(plan.recipe.data.root))
+    if rewriting is None:
+        return
+    if rewriting.by == "gamma":
+        darken_dataset(source, target, model="gamma", gamma=GAMMA, progress=progress)
+        return
+    brighten, facts = _build_enhancer(rewriting, plan.brightening)
+    rewrite_dataset(
+        source,
+        target,
+        lambda picture: (brighten(picture), JPEG_QUALITY),
+        verb="enhance",
+        settings=facts,
+        progress=progress,
+    )
+
+
+def _build_enhancer(rewriting: Rewriting, network: Brightening | None) -> tuple[Enhance, dict[str, Any]]:
+    """What `tapetum data enhance` would take: a run or a checkpoint of ours, or a file that a release gives."""
+    if network is None:
+        return build_enhancer(rewriting.by)
+    if network.place.is_dir() or is_checkpoint(network.place):
+        return build_enhancer(str(network.place))
+    return build_enhancer(network.name, {"weights": str(network.place)})
+
+
+def make_plan(
     row: PaperRow,
     seed: int,
     roots: Mapping[str, str | None],
     out: Path,
     overrides: Sequence[str],
-    zero_dce: Path | None,
-) -> _Plan:
+    *,
+    weights: Mapping[str, Path | None] | None = None,
+    first_seed: int | None = None,
+) -> Plan:
+    """A row's training by one seed.
+
+    Args:
+        overrides: "key.key=value" for every recipe.
+        weights: name of a network that brightens -> its weights; None trains it.
+        first_seed: of a network whose pictures the trainings of all seeds share; None is its recipe's own.
+    Raises:
+        RecipeError: a recipe cannot be made, or weights are missing that must be given.
+    """
+    given = weights or {}
     changes = [*overrides, f"seed={seed}"]
-    enhancer, enhancer_folder = None, out / f"zero_dce_seed{seed}"
+    brightening, source = None, None
+    train_on, test_on = row.train_on, row.test_on
+    own = changes
     if row.enhancer is not None:
-        weights = zero_dce or RunFolder(enhancer_folder).last
-        row = replace(row, overrides=(*row.overrides, f"method.enhancer_weights={json.dumps(str(weights))}"))
-        if zero_dce is None:
-            enhancer = row_recipe(replace(row, recipe=str(row.enhancer), overrides=()), row.train_on, roots, changes)
-    return _Plan(
+        brightening = _plan_network(row, "zero_dce", row.enhancer, roots, out, changes, given.get("zero_dce"))
+        place = brightening.place
+        if brightening.recipe is not None:
+            place = RunFolder(place).last
+        elif place.is_dir():
+            place = find_checkpoint(place)
+        row = replace(row, overrides=(*row.overrides, f"method.enhancer_weights={json.dumps(str(place))}"))
+    elif train_on.rewriting is not None:
+        rewriting = train_on.rewriting
+        source = row_recipe(row, train_on, roots, changes).data
+        if rewriting.by in NETWORKS:
+            shared = [*overrides, *([] if first_seed is None else [f"seed={first_seed}"])]
+            brightening = _plan_network(
+                row, rewriting.by, rewriting.recipe, roots, out, shared, given.get(rewriting.by)
+            )
+        roots = {**roots, train_on.data: str(out / rewriting.folder)}
+        train_on = test_on = _without_scene(train_on)  # the pictures lie there, whatever scene they were made of
+        own = [change for change in changes if not change.startswith(SCENE)]
+    return Plan(
         row=row,
         seed=seed,
         folder=out / f"{row.run}_seed{seed}",
-        recipe=row_recipe(row, row.train_on, roots, changes),
-        tested=row_recipe(row, row.test_on, roots, changes),
-        enhancer=enhancer,
-        enhancer_folder=enhancer_folder,
+        recipe=row_recipe(row, train_on, roots, own),
+        tested=row_recipe(row, test_on, roots, own),
+        brightening=brightening,
+        source=source,
     )
 
 
-def _check_protocol(plan: _Plan) -> None:
+def _without_scene(domain: Domain) -> Domain:
+    return replace(domain, overrides=tuple(text for text in domain.overrides if not text.startswith(SCENE)))
+
+
+def _plan_network(
+    row: PaperRow,
+    name: str,
+    recipe: str | None,
+    roots: Mapping[str, str | None],
+    out: Path,
+    overrides: Sequence[str],
+    weights: Path | None,
+) -> Brightening:
+    """A network that brightens: given, or trained on the pictures as they are."""
+    if weights is not None:
+        return Brightening(name, None, weights)
+    if recipe is None:
+        option = name.replace("_", "-")
+        raise RecipeError(
+            f"row {row.label!r} needs --{option} FILE: a release's weights, or the run of `tapetum train "
+            f"{name}_night600`; give it, or choose rows with --only"
+        )
+    resolved = row_recipe(replace(row, recipe=recipe, overrides=()), row.train_on, roots, overrides)
+    return Brightening(name, resolved, out / f"{name}_seed{resolved.seed}")
+
+
+def check_protocol(plan: Plan) -> None:
     """The testing pictures have the protocol that is asked for."""
     known = list_protocols(plan.tested.data)
     if plan.protocol is not None and plan.protocol not in known:
@@ -400,31 +372,32 @@ def _summarise(
     }
     for row in rows:
         cards = results[row.label]
-        if not cards:
+        if row.recipe is not None and not cards:
             continue
-        ours = {}
-        for name in QUANTITIES:
-            values = [100 * float(card.metrics[name]) for card in cards]
-            ours[name] = {
-                "mean": statistics.fmean(values),
-                "deviation": statistics.stdev(values) if len(values) > 1 else None,
-            }
-        content["rows"].append(
-            {
-                "label": row.label,
-                "recipe": row.recipe,
-                "ours_percent": ours,
-                "seeds": [card.seed for card in cards],
+        theirs = row.published
+        entry: dict[str, Any] = {"label": row.label, "recipe": row.recipe, "seeds": [card.seed for card in cards]}
+        if cards:
+            entry |= {
+                "ours_percent": {
+                    name: _spread([100 * float(card.metrics[name]) for card in cards]) for name in QUANTITIES
+                },
                 "protocol": cards[0].rules.name,
                 "ap": cards[0].rules.ap,
                 "checkpoint": cards[0].checkpoint["chosen_by"],
-                "paper_percent": None
-                if row.published is None
-                else {name: getattr(row.published, name) for name in QUANTITIES},
-                "paper_remark": row.published.remark if row.published else "",
             }
-        )
+        entry |= {
+            "paper_percent": None if theirs is None else {name: getattr(theirs, name) for name in QUANTITIES},
+            "paper_remark": "" if theirs is None else theirs.remark,
+            "paper_ap": None if theirs is None else theirs.ap,
+        }
+        if row.group:
+            entry |= {"group": row.group, "series": row.series}
+        content["rows"].append(entry)
     return content
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    return {"mean": statistics.fmean(values), "deviation": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def render_table(content: Mapping[str, Any]) -> str:
@@ -437,14 +410,49 @@ def render_table(content: Mapping[str, Any]) -> str:
         lines += [f"Ours: generated night scene. Paper: {place}. Compare the order of the rows, never the figures.", ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in content["rows"]:
-        ours = [_cell(row["ours_percent"][name]["mean"], row["ours_percent"][name]["deviation"]) for name in QUANTITIES]
+        values = row.get("ours_percent", {})
+        ours = [_cell(values[name]["mean"], values[name]["deviation"]) if values else "not run" for name in QUANTITIES]
         paper = [_cell((row["paper_percent"] or {}).get(name)) for name in QUANTITIES]
         cells = [row["label"], *ours, *paper, ", ".join(map(str, row["seeds"]))]
         lines.append("| " + " | ".join(cells) + " |")
     remarks = [f"Paper, {row['label']}: {row['paper_remark']}." for row in content["rows"] if row["paper_remark"]]
     remarks += [f"{content['paper_remark']}."] if content["paper_remark"] else []
-    rules = sorted({f"protocol {row['protocol']}, AP {row['ap']}, {row['checkpoint']}" for row in content["rows"]})
-    return "\n".join([*lines, "", *(f"Ours: {rule}." for rule in rules), *remarks, ""])
+    rules = {
+        row["label"]: f"protocol {row['protocol']}, AP {row['ap']}, {row['checkpoint']}"
+        for row in content["rows"]
+        if "protocol" in row
+    }
+    inferred = {row["label"]: f"AP {row['paper_ap']}" for row in content["rows"] if row.get("paper_ap")}
+    said = [*_say("Ours", rules), *_say("Paper, by inference", inferred)]
+    bars = _list_bars(content)
+    drawn = ["", f"![{describe_slices(*bars, quantity=BARS)}]({content['table']}.svg)"] if bars[0] else []
+    return "\n".join([*lines, "", *said, *remarks, *drawn, ""])
+
+
+def _say(whose: str, facts: Mapping[str, str]) -> list[str]:
+    """A sentence for each fact; the rows are named where they differ.
+
+    Args:
+        facts: of each row, by its label.
+    """
+    different = sorted(set(facts.values()))
+    if len(different) == 1:
+        return [f"{whose}: {different[0]}."]
+    return [f"{whose}, {'; '.join(label for label in facts if facts[label] == fact)}: {fact}." for fact in different]
+
+
+def _list_bars(content: Mapping[str, Any]) -> tuple[list[str], None, dict[str, Array]]:
+    """Groups of bars, no counts, and the height of each method's bars: nothing where a table is not drawn."""
+    rows = [row for row in content["rows"] if "group" in row]
+    groups, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ("group", "series"))
+    heights = {method: np.full(len(groups), np.nan) for method in methods}
+    for row in rows:
+        heights[row["series"]][groups.index(row["group"])] = row["ours_percent"]["rank1"]["mean"] / 100
+    return groups, None, heights
+
+
+def _write_bars(path: Path, content: Mapping[str, Any]) -> None:
+    write_bytes(path, figure_bytes(draw_slices(*_list_bars(content), quantity=BARS), path.suffix))
 
 
 def _cell(value: float | None, deviation: float | None = None) -> str:

@@ -118,12 +118,12 @@ def train(
     with folder.held(), contextlib.ExitStack() as stack:
         begins = not folder.holds_training
         if not begins:
-            _check_same_recipe(folder, recipe)
+            check_same_recipe(folder, recipe)
         if dataset is None:
             source = open_data(recipe.data, cache=cache)
             dataset, skipped = source.dataset, source.skipped
         pictures = fingerprint(dataset.records)
-        facts = {} if begins else _check_same_data(folder, dataset, pictures)
+        facts = {} if begins else check_same_data(folder, dataset, pictures)
         if facts.get("finished"):
             return _read_result(folder, facts)
         start = facts.get("started")
@@ -325,8 +325,12 @@ def _listening(loop: TrainingLoop, trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    """A folder holds one recipe."""
+def check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """A folder holds one recipe; some settings may change all the same.
+
+    Raises:
+        RecipeError: it was begun with another, and which setting differs.
+    """
     if not folder.recipe.is_file():
         return
     there = check_recipe(parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), str(folder.recipe))
@@ -339,8 +343,16 @@ def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
             )
 
 
-def _check_same_data(folder: RunFolder, dataset: Dataset, pictures: str) -> dict[str, Any]:
-    """A run sees the same pictures in every sitting."""
+def check_same_data(folder: RunFolder, dataset: Dataset, pictures: str) -> dict[str, Any]:
+    """A run sees the same pictures in every sitting.
+
+    Args:
+        pictures: fingerprint of the dataset's records.
+    Returns:
+        What is known about the run; nothing where it has not begun.
+    Raises:
+        RecipeError: it was begun with others.
+    """
     facts = folder.read_facts()
     if facts and facts.get("data") != pictures:
         raise RecipeError(

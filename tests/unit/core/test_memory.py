@@ -3,9 +3,10 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from tapetum.core.memory import VARIABLES, keep_freed_memory
+from tapetum.core.memory import VARIABLES, forget_peak, keep_freed_memory, read_peak
 
 # Pages that the system clears when they are asked for again count as faults.
 COUNT_FAULTS = """
@@ -50,3 +51,16 @@ def test_a_choice_of_the_user_is_left_alone(monkeypatch, name):
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the most memory of a part of a process's life")
+def test_the_peak_is_that_of_the_time_since_it_was_forgotten():
+    size = 256 * 2**20
+    assert np.ones(size // 8).sum() > 0
+    before = read_peak()
+    if not forget_peak():
+        pytest.skip("this system does not let a process forget its peak")
+    after = read_peak()
+    assert after <= before - size // 2
+    assert np.ones(size // 8).sum() > 0
+    assert read_peak() >= after + size // 2

@@ -8,7 +8,7 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import EmbeddingSet
-from tapetum.evaluation.bootstrap import QUANTITIES, bootstrap, combine
+from tapetum.evaluation.bootstrap import QUANTITIES, bootstrap, combine, paired_bootstrap
 from tapetum.evaluation.metrics import evaluate
 
 Sides = tuple[EmbeddingSet, EmbeddingSet]
@@ -74,3 +74,54 @@ def test_results_that_do_not_belong_together_are_refused(searched: Sides) -> Non
         bootstrap(one, rng=numpy_generator(0), draws=0)
     with pytest.raises(ProtocolError, match="no query has a match"):
         bootstrap(one, rng=numpy_generator(0), mask=torch.zeros(80, dtype=torch.bool))
+
+
+def draw_methods(
+    gaps: list[float], *, trainings: int = 3, between: float = 0.0, people: int = 60
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Average precision of 5 queries a person that methods share, a gap each, and a deviation between trainings."""
+    rng = np.random.default_rng(0)
+    hard = rng.random((people, 1)).repeat(5, axis=1).ravel()
+    noise = [rng.normal(0, 0.02, (trainings, len(hard))) + rng.normal(0, between, (trainings, 1)) for _ in gaps]
+    return [hard + gap + each for gap, each in zip(gaps, noise, strict=True)], np.arange(people).repeat(5)
+
+
+def test_what_is_hard_for_all_methods_alike_does_not_hide_a_difference() -> None:
+    values, people = draw_methods([0.0, 0.03, 0.03])
+    paired = paired_bootstrap(values, people, rng=numpy_generator(0, "b"))
+    assert paired.difference[1, 0] == pytest.approx(values[1].mean() - values[0].mean())
+    assert paired.low[1, 0] < paired.difference[1, 0] < paired.high[1, 0]
+    assert (paired.low[0, 1], paired.high[0, 1]) == pytest.approx((-paired.high[1, 0], -paired.low[1, 0]), abs=1e-3)
+    assert paired.is_real(0, 1)
+    assert not paired.is_real(1, 2)
+    assert np.array_equal(np.diag(paired.high), np.zeros(3))
+    alone = values[0].reshape(3, -1, 5).mean(2)[0].std() / 60**0.5  # of one method, which the pairing takes out
+    assert paired.high[1, 0] - paired.low[1, 0] < alone
+
+
+def test_trainings_that_differ_widen_the_interval_as_much_as_their_deviation_says() -> None:
+    values, people = draw_methods([0.0, 0.03], between=0.03)
+    alike, _ = draw_methods([0.0, 0.03])
+    wide, narrow = (paired_bootstrap(each, people, rng=numpy_generator(0, "b")) for each in (values, alike))
+    assert narrow.is_real(0, 1)
+    assert not wide.is_real(0, 1)
+    many, people = draw_methods([0.0, 0.03], trainings=20, between=0.03)
+    paired = paired_bootstrap(many, people, rng=numpy_generator(0, "b"))
+    error = np.sqrt(sum(each.mean(1).var(ddof=1) / 20 for each in many))
+    assert paired.high[1, 0] - paired.low[1, 0] == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_people_are_drawn_whole() -> None:
+    values, people = draw_methods([0.0, 0.0], people=12)
+    values[1] = values[1] + np.random.default_rng(1).normal(0, 0.1, 12).repeat(5)  # whom the other finds easier
+    whole = paired_bootstrap(values, people, rng=numpy_generator(0, "b"))
+    single = paired_bootstrap(values, np.arange(len(people)), rng=numpy_generator(0, "b"))
+    assert whole.high[1, 0] - whole.low[1, 0] > 1.5 * (single.high[1, 0] - single.low[1, 0])
+
+
+def test_methods_with_other_queries_cannot_be_paired() -> None:
+    values, people = draw_methods([0.0, 0.0])
+    with pytest.raises(ProtocolError, match=r"values of \(3, 300\), \(3, 299\) for 300 queries cannot be paired"):
+        paired_bootstrap([values[0], values[1][:, 1:]], people, rng=numpy_generator(0, "b"))
+    with pytest.raises(ProtocolError, match="level inside"):
+        paired_bootstrap(values, people, rng=numpy_generator(0, "b"), level=1.0)

@@ -6,35 +6,132 @@ from pathlib import Path
 import pytest
 
 from tapetum.core.errors import RecipeError
+from tapetum.data.catalog import open_dataset
+from tapetum.data.lighting import measure_pictures
 from tapetum.experiments import reproduce
-from tapetum.experiments.published import DEEN_TABLE_4, TABLE_V, TABLE_VI
-from tapetum.experiments.reproduce import TABLES, render_table, row_recipe, rows_of, run_table
+from tapetum.experiments.paper_tables import TABLES, PaperRow, rows_of
+from tapetum.experiments.published import DEEN_TABLE_4, KNIGHT_REID, TABLE_II, TABLE_III, TABLE_IV, TABLE_V, TABLE_VI
+from tapetum.experiments.reproduce import Plan, make_plan, render_table, row_recipe, run_table
 from tapetum.methods import build_options
 from tapetum.runs.recipe import list_recipes, load_recipe
+from tapetum.runs.sources import list_protocols
 
 REAL = {
     "night600": "/data/Night600",
     "knight": "/data/Knight",
+    "market1501": "/data/Market-1501",
+    "rgbnt201": "/data/RGBNT201",
     "llcm": "/data/LLCM",
     "sysu_mm01": "/data/SYSU-MM01",
 }
 SCENE = {"synth": None}
 TINY_SCENE = "data.scene={num_train_people: 4, num_test_people: 3, cameras: 2, size: [64, 32]}"
-TINY = [TINY_SCENE, "data.size=[64, 32]", "schedule.epochs=1", "schedule.warmup_epochs=0", "sampler.batch=8"]
+SHORT = ["data.size=[64, 32]", "schedule.epochs=1", "schedule.warmup_epochs=0"]
+TINY = [TINY_SCENE, *SHORT, "sampler.batch=8"]
+PARTS = ("num_train_people=8", "num_test_people=4", "cameras=2", "size=[64, 32]")
+QUICK = [*SHORT, "sampler.steps=2", *(f"data.scene.{part}" for part in PARTS)]
 
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("scene", [False, True], ids=["paper", "scene"])
 def test_every_row_has_a_recipe_that_can_be_read(table: str, scene: bool) -> None:
     rows = rows_of(table, scene=scene)
-    counts = {"table3": 2, "table5": 6, "table6": 25, "table7": 2 if scene else 6, "deen-table4": 7 if scene else 14}
+    counts = {
+        "table2": 9,
+        "table3": 9,
+        "table4": 9,
+        "table5": 6,
+        "table6": 25,
+        "table7": 2 if scene else 6,
+        "figure1": 15,
+        "figure8": 2,
+        "deen-table4": 7 if scene else 14,
+    }
     assert len(rows) == counts[table]
     assert len({row.label for row in rows}) == len(rows)
     for row in rows:
+        if row.recipe is None:
+            continue
         assert row.recipe in list_recipes()
         weights = ("method.enhancer_weights=curves.safetensors",) if row.enhancer else ()
         recipe = row_recipe(row, row.train_on, SCENE if scene else REAL, weights)
         assert recipe.data.name == row.train_on.data
+        assert recipe.evaluation.protocol in {None, *list_protocols(recipe.data)}
+
+
+@pytest.mark.parametrize("scene", [False, True], ids=["paper", "scene"])
+def test_the_first_tables_have_the_papers_rows_and_each_runs_by_the_ap_of_its_own_code(scene: bool) -> None:
+    for table, printed in (("table2", TABLE_II), ("table3", TABLE_III)):
+        rows = [row for row in rows_of(table, scene=scene) if row.published]
+        assert [row.label for row in rows] == list(printed)
+        assert [row.published for row in rows] == list(printed.values())
+        if not scene:
+            rules = [row_recipe(row, row.test_on, REAL, ()).evaluation.protocol or "night600" for row in rows]
+            assert [rule == "night600_step" for rule in rules] == [row.ap == "step" for row in printed.values()]
+    rows = rows_of("table4", scene=scene)
+    assert [row.published for row in rows] == list(TABLE_IV.values())
+    assert [row.recipe is None for row in rows] == [method == KNIGHT_REID for _, method in TABLE_IV]
+    assert (TABLE_II["IDE+"].rank1, TABLE_III["AGW w/ DCE"].mean_ap) == (7.75, 4.70)
+    assert TABLE_II["IDE+"] == TABLE_III["IDE+"] == TABLE_V["MB"]
+    assert TABLE_II["IDF_IDE+"] == TABLE_V["MB+IEB+IDM (w/ IFD)"]
+
+
+def test_the_subsets_of_knight_are_those_of_the_papers_table() -> None:
+    rows = [row for row in rows_of("table4", scene=False) if row.recipe]
+    subsets = [row_recipe(row, row.train_on, REAL, ()).data.options["subset"] for row in rows]
+    assert subsets == ["c12", "c12", "c23", "c23", "c13", "c13"]
+    scenes = [
+        row_recipe(row, row.train_on, SCENE, ()).data.scene for row in rows_of("table4", scene=True) if row.recipe
+    ]
+    assert {scene["camera_seed"] for scene in scenes} == {0, 1, 2}
+
+
+def plan(row: PaperRow, roots: dict[str, str | None], *overrides: str, **weights: Path) -> Plan:
+    return make_plan(row, 1, roots, Path("out"), overrides, weights=weights, first_seed=1)
+
+
+def test_brightened_pictures_are_written_once_for_both_methods_and_all_seeds() -> None:
+    rows = {row.label: row for row in rows_of("table3", scene=False)}
+    given = {"zero_dce": Path("Epoch99.pth"), "enlighten_gan": Path("200_net_G_A.pth")}
+    plans = {label: plan(row, REAL, **given) for label, row in rows.items()}
+    assert len({each.folder for each in plans.values()}) == len(rows)
+    for way, folder in (("Ada Gamma", "ada_gamma"), ("En-GAN", "enlighten_gan"), ("DCE", "zero_dce")):
+        for method in ("IDE+", "AGW"):
+            each = plans[f"{method} w/ {way}"]
+            assert each.recipe.data.root == each.tested.data.root == f"out/pictures_{folder}"
+            assert each.source is not None
+            assert each.source.root == REAL["night600"]
+            assert each.recipe.method == plans[method].recipe.method
+    assert plans["IDE+"].source is None
+    assert plans["IDE+ w/ DCE inside"].recipe.data.root == REAL["night600"]
+    trained = [plan(rows[f"{method} w/ DCE"], REAL).brightening for method in ("IDE+", "AGW")]
+    assert trained[0] == trained[1]
+    assert trained[0] is not None
+    assert trained[0].place == Path("out/zero_dce_seed1")
+    with pytest.raises(
+        RecipeError, match=r"row 'AGW w/ En-GAN' needs --enlighten-gan FILE: .* choose rows with --only"
+    ):
+        plan(rows["AGW w/ En-GAN"], REAL)
+
+
+def test_the_first_figure_has_a_real_night_a_day_and_that_day_darkened() -> None:
+    for roots, scene in ((REAL, False), (SCENE, True)):
+        night, darkened, day = (plan(row, roots) for row in rows_of("figure1", scene=scene)[:3])
+        assert (night.source, day.source) == (None, None)
+        assert darkened.source == day.recipe.data
+        assert darkened.recipe.data.root == "out/pictures_gamma"
+        assert darkened.recipe.data.scene == {}
+        assert len({each.recipe.method.model_dump_json() for each in (night, darkened, day)}) == 1
+    assert day.recipe.data.scene == {"light_scale": 8.0}
+    assert len({row.series for row in rows_of("figure1", scene=True)}) == 5
+
+
+def test_a_table_that_makes_its_scenes_takes_no_other(tmp_path: Path) -> None:
+    for table in ("table4", "table7", "figure1"):
+        with pytest.raises(RecipeError, match=f"{table} makes scenes of its own; give --data synth without a root"):
+            run_table(table, {"synth": "/scene"}, tmp_path)
+        with pytest.raises(RecipeError, match=f"{table} makes scenes of its own"):
+            run_table(table, SCENE, tmp_path, overrides=[TINY_SCENE])
 
 
 def test_rows_that_differ_in_the_weights_differ_in_their_recipes() -> None:
@@ -155,21 +252,71 @@ def test_rows_of_deens_ablation_run_on_a_scene_with_both_modalities(tmp_path: Pa
 
 @pytest.mark.slow
 def test_rows_run_on_the_scene_and_a_second_call_trains_nothing(tmp_path: Path) -> None:
+    only, run = ["IDE+ w/ Ada", "IDE+ w/ DCE"], tmp_path / "table3"
     content = run_table(
-        "table3", SCENE, tmp_path / "table3", seeds=[1, 2], overrides=TINY, cache=tmp_path / "data", quiet=True
+        "table3", SCENE, run, seeds=[1, 2], only=only, overrides=TINY, cache=tmp_path / "data", quiet=True
     )
-    plain, enhanced = content["rows"]
-    assert plain["seeds"] == enhanced["seeds"] == [1, 2]
+    plain, enhanced, inside = content["rows"]
+    assert plain["seeds"] == enhanced["seeds"] == inside["seeds"] == [1, 2]
+    assert json.loads((run / "pictures_ada_gamma" / "enhance.json").read_text())["complete"]
+    light = {
+        name: measure_pictures(open_dataset("synth", place).split("query")).lightness.mean()
+        for name, place in (
+            ("night", next((tmp_path / "data").glob("synth-*"))),
+            ("bright", run / "pictures_ada_gamma"),
+        )
+    }
+    assert light["bright"] > 1.2 * light["night"]
+    assert not list(run.glob("pictures_zero_dce_*"))  # one for both seeds
     assert plain["ours_percent"]["mean_ap"]["deviation"] is not None
     assert (tmp_path / "table3" / "zero_dce_seed1" / "checkpoints" / "last.safetensors").is_file()
     assert json.loads((tmp_path / "table3" / "table3.json").read_text())["rows"] == content["rows"]
     weights = tmp_path / "table3" / "ide_dce_seed2" / "checkpoints" / "last.safetensors"
     written = weights.stat().st_mtime_ns
     again = run_table(
-        "table3", SCENE, tmp_path / "table3", seeds=[1, 2], overrides=TINY, cache=tmp_path / "data", quiet=True
+        "table3", SCENE, run, seeds=[1, 2], only=only, overrides=TINY, cache=tmp_path / "data", quiet=True
     )
     assert again["rows"] == content["rows"]
     assert weights.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("table", "only", "labels"),
+    [
+        ("table2", ["BoT", "IDE+PCB"], ["BoT", "IDE+PCB-Net"]),
+        ("table3", ["AGW w/ En-GAN"], ["AGW w/ En-GAN"]),
+        (
+            "table4",
+            ["cam2-cam3: I", "cam2-cam3: K"],
+            ["cam2-cam3: " + name for name in (KNIGHT_REID, "IDE+", "IDF_IDE+")],
+        ),
+        ("figure1", ["BoT on day", "BoT on night"], ["BoT on night", "BoT on day darkened", "BoT on day"]),
+        ("figure8", [], ["AGW, visible", "AGW, near-infrared"]),
+    ],
+)
+def test_rows_of_each_table_run_on_the_scene(table: str, only: list[str], labels: list[str], tmp_path: Path) -> None:
+    content = run_table(table, SCENE, tmp_path, overrides=QUICK, only=only, cache=tmp_path / "data", quiet=True)
+    assert [row["label"] for row in content["rows"]] == labels
+    for row in content["rows"]:
+        assert ("ours_percent" in row) == (row["recipe"] is not None)
+        assert len(row["seeds"]) == (row["recipe"] is not None)
+    text = (tmp_path / f"{table}.md").read_text()
+    if table == "table4":
+        assert f"| cam2-cam3: {KNIGHT_REID} | not run | not run | not run | not run | 14.30 | 22.50 |" in text
+        assert {row["protocol"] for row in content["rows"][1:]} == {"knight"}
+    if table == "figure1":
+        assert [row["ap"] for row in content["rows"]] == ["step"] * 3
+        assert (tmp_path / "pictures_gamma" / "darken.json").is_file()
+    if table == "figure8":
+        protocols = [f"rgbnt201_{within}" for within in ("rgb_to_rgb", "infrared_to_infrared")]
+        assert [row["protocol"] for row in content["rows"]] == protocols
+    if table.startswith("figure"):
+        assert content["rows"][0]["paper_percent"] is None
+        drawn = (tmp_path / f"{table}.svg").read_text()
+        assert all(row["group"] in drawn for row in content["rows"])
+    else:
+        assert not (tmp_path / f"{table}.svg").exists()
 
 
 def test_the_rendered_table_keeps_ours_and_the_papers_apart() -> None:

@@ -18,6 +18,7 @@ from tapetum.evaluation.pair_distances import BINS, PairDistances
 from tapetum.plots import histograms
 from tapetum.plots.cmc import describe_cmc, draw_cmc
 from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
+from tapetum.plots.differences import describe_differences, draw_differences
 from tapetum.plots.distances import describe_distances, draw_distances, find_limits
 from tapetum.plots.embedding import EmbeddingMap, compute_agreement, describe_embedding, draw_embedding
 from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
@@ -72,6 +73,7 @@ RUNS = {
 LEVELS = ("low", "medium", "high")
 VALUES = {"IDE+": np.array([0.3, 0.5, np.nan]), "IDF": np.array([0.35, 0.55, 0.6])}
 INTERVALS = {"IDF": np.array([[0.3, 0.4], [0.5, 0.6], [np.nan, np.nan]])}
+GAPS = np.array([[0.0, -0.01, -0.05], [0.01, 0.0, -0.04], [0.05, 0.04, 0.0]])  # row minus column
 CHECKED = {  # what the check of a calibration found
     pair: {
         "people": 30,
@@ -100,6 +102,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         pictures(1), [pictures(3)], [[True, False, True]], captions=["a"], modalities=["infrared"]
     ),
     "distances": lambda: draw_distances({"two_stream": distances(), "DEEN": distances(-100)}),
+    "differences": lambda: draw_differences(["IDE+", "AGW", "IDF"], GAPS, np.abs(GAPS) > 0.02),
     "embedding": lambda: draw_embedding({"DEEN": embedding_map()}),
     "reliability": lambda: draw_reliability(CHECKED),
     "verification": lambda: draw_verification(CHECKED),
@@ -271,6 +274,9 @@ def test_histogram_bars_hold_every_picture_and_break_at_the_bounds_of_the_levels
 def test_descriptions_say_the_numbers_of_the_figures() -> None:
     assert "loss of IDE+ goes from 3 to 1 by epoch 3" in describe_curves(RUNS)
     assert "IDE+: 50.0 % by rank 1" in describe_cmc({"IDE+": np.array([0.5, 0.6])})
+    told = describe_differences(["IDE+", "AGW", "IDF"], GAPS, np.abs(GAPS) > 0.02)
+    assert told == "Differences in mAP in points. IDF is 5.0 above IDE+; IDF is 4.0 above AGW."
+    assert describe_differences(["IDE+", "AGW", "IDF"], GAPS, np.abs(GAPS) > 1).endswith("None is real.")
     words = describe_slices(LEVELS, (10, 5, 0), VALUES, intervals=INTERVALS)
     assert "low (10 queries): IDE+ 30.0 %, IDF 35.0 % (30.0 to 40.0)" in words
     assert "IDE+ has no query" in words

@@ -1,0 +1,394 @@
+"""A league: methods on the same generated pictures with the same budget, and which differences between them are real.
+
+Every row and seed has a run folder of its own. Seed 1 of all rows comes first, so that a league that was stopped
+compares already; the table is written after every run.
+"""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tapetum.core.atomic import make_folder
+from tapetum.core.errors import DataError, RecipeError, nearest_name
+from tapetum.core.memory import forget_peak, read_peak
+from tapetum.core.types import UNKNOWN_CAMERA
+from tapetum.data.catalog import Dataset, fingerprint
+from tapetum.experiments.board import Board
+from tapetum.experiments.league_table import render_league, summarise, write_figure
+from tapetum.experiments.paper_tables import LEAGUE, SYNTH, Domain, PaperRow
+from tapetum.experiments.reproduce import Plan, check_protocol, choose_rows, evaluate_plan, make_plan, train_plan
+from tapetum.experiments.start import PRETRAINED, describe_start, start_overrides
+from tapetum.experiments.trainable import ACROSS, VISIBLE, run_name
+from tapetum.inference.evaluate import Evaluated
+from tapetum.layers.weight_packages import is_installed
+from tapetum.runs.checkpoint import load_checkpoint
+from tapetum.runs.history import read_history
+from tapetum.runs.recipe import load_recipe, scene_options
+from tapetum.runs.run_folder import RunFolder, write_json, write_text
+from tapetum.runs.sources import CACHE, open_data, training_records
+from tapetum.training.train import check_same_data, check_same_recipe
+
+SEEDS = (1, 2, 3)
+BATCH = 32  # pictures of a step in every recipe of the scene; CAJ shows the visible ones of them twice
+RESULT = "league.json"  # in each run folder, and the whole's in the league's
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method of a league.
+
+    Attributes:
+        scratch: it starts from scratch even where a package has weights for it.
+    """
+
+    label: str
+    recipe: str
+    scratch: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """Methods that search by the same pictures.
+
+    Attributes:
+        layout: of the scene.
+        scene: its settings beyond people and cameras.
+    """
+
+    entries: tuple[Entry, ...]
+    layout: str
+    cameras: int
+    people: int
+    test_people: int
+    epochs: int
+    scene: dict[str, Any] = field(default_factory=dict)
+
+
+FAMILIES = {
+    "visible": Family(
+        (
+            Entry("IDE+", "ide_synth"),
+            Entry("PCB", "pcb_synth"),
+            Entry("BoT", "bot_synth"),
+            Entry("AGW", "agw_visible_synth"),
+            Entry("ABD-Net", "abd_net_synth"),
+            Entry("TransReID", "transreid_synth"),
+            Entry("IDF_IDE+", "idf_synth"),
+            Entry("IDF_AGW", "idf_agw_synth"),
+            Entry("IDF_TransReID", "idf_transreid_synth"),
+        ),
+        VISIBLE,
+        cameras=12,
+        people=60,
+        test_people=120,
+        epochs=12,
+        scene={"pictures_per_camera": 2},
+    ),
+    "infrared": Family(
+        (
+            Entry("two-stream", "two_stream_synth"),
+            Entry("AGW", "agw_synth"),
+            Entry("CAJ", "caj_synth"),
+            Entry("MCLNet", "mclnet_synth"),
+            Entry("DEEN", "deen_synth", scratch=True),  # it collapses from the package's weights, see docs/training.md
+        ),
+        ACROSS,
+        cameras=6,
+        people=120,
+        test_people=80,
+        epochs=8,
+        scene={"pictures_per_camera": 2},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LeagueOptions:
+    """Settings of a league; a number that is not given is the family's.
+
+    Attributes:
+        people: to train on.
+        test_people: others, to search for.
+        seeds: of the trainings.
+        only: parts of the labels of the rows wanted; none takes all.
+        overrides: "key.key=value" for every recipe, applied last.
+        from_scratch: use no ImageNet weights, though their package be installed.
+    """
+
+    out: Path
+    family: str = "visible"
+    people: int | None = None
+    test_people: int | None = None
+    cameras: int | None = None
+    epochs: int | None = None
+    seeds: tuple[int, ...] = SEEDS
+    only: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    from_scratch: bool = False
+
+    @property
+    def rules(self) -> Family:
+        """The family that is asked for.
+
+        Raises:
+            RecipeError: there is no such one.
+        """
+        if self.family not in FAMILIES:
+            raise RecipeError(f"--family {self.family!r} is unknown; {nearest_name(self.family, FAMILIES)}")
+        return FAMILIES[self.family]
+
+    @property
+    def scratch(self) -> bool:
+        """Whether every training starts from scratch."""
+        return self.from_scratch or not is_installed(PRETRAINED)
+
+    @property
+    def scene(self) -> dict[str, Any]:
+        """Settings of the generated scene."""
+        rules = self.rules
+        settings = {
+            **({} if rules.layout == VISIBLE else {"layout": rules.layout}),
+            "num_train_people": self.people or rules.people,
+            "num_test_people": self.test_people or rules.test_people,
+            "cameras": self.cameras or rules.cameras,
+            **rules.scene,
+        }
+        changes = [text for text in self.overrides if text.startswith("data.scene")]
+        recipe = rules.entries[0].recipe  # any: the overrides are for all
+        return load_recipe(recipe, [f"data.scene={json.dumps(settings)}", *changes]).data.scene
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch, the same for every method: as many as the training pictures fill."""
+        settings, _ = scene_options(self.scene)
+        views = (settings.cameras_per_person or settings.cameras) + len(settings.paired_cameras)
+        return max(1, settings.num_train_people * views * settings.pictures_per_camera // BATCH)
+
+
+def league_rows(options: LeagueOptions) -> list[PaperRow]:
+    """The rows of a family on its scene, with the same number of steps each."""
+    rules = options.rules
+    domain = Domain(SYNTH, (f"data.scene={json.dumps(options.scene)}",))
+    budget = (f"schedule.epochs={options.epochs or rules.epochs}", f"sampler.steps={options.steps}")
+    return [
+        PaperRow(
+            entry.label,
+            run_name(entry.recipe),
+            entry.recipe,
+            domain,
+            domain,
+            (*budget, *start_overrides(entry.recipe, scratch=options.scratch or entry.scratch)),
+        )
+        for entry in rules.entries
+    ]
+
+
+def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = False) -> dict[str, Any]:
+    """Run a league, or go on with it, and write ``league.json``, ``league.md`` and ``league.svg`` after every run.
+
+    Raises:
+        RecipeError: a setting cannot work, or a run folder holds a run of another recipe or of other pictures.
+        KeyboardInterrupt: stopped by the user; the same call goes on.
+    """
+    rows = choose_rows(LEAGUE, league_rows(options), options.only)
+    roots = {SYNTH: str(options.out / "scene")}
+    plans = [
+        make_plan(row, seed, roots, options.out, options.overrides)
+        for seed in dict.fromkeys(options.seeds)
+        for row in rows
+    ]
+    for plan in plans:
+        check_protocol(plan)
+        if RunFolder(plan.folder).holds_training:
+            check_same_recipe(RunFolder(plan.folder), plan.recipe)
+    make_folder(options.out)
+    starts = {
+        entry.label: describe_start({entry.label: entry.recipe}, scratch=options.scratch or entry.scratch)
+        for entry in options.rules.entries
+    }
+    board = Board([stage for plan in plans for stage in plan.stages()], quiet=quiet)
+    content: dict[str, Any] = {}
+    with board.showing():
+        board.begin(plans[0].title("train"))
+        dataset = open_data(plans[0].recipe.data, cache=cache, progress=board.pictures).dataset
+        pictures = fingerprint(dataset.records)
+        for plan in plans:  # before the first training, which may take hours
+            if RunFolder(plan.folder).holds_training:
+                check_same_data(RunFolder(plan.folder), dataset, pictures)
+        read = {plan.folder: _read_result(RunFolder(plan.folder), plan) for plan in plans}
+        done = {folder: known for folder, known in read.items() if "queries" in known}
+        for plan in plans:
+            done[plan.folder] = _run(plan, board, cache)
+            content = summarise(
+                [done[each.folder] for each in plans if each.folder in done],
+                family=options.family,
+                scene={**options.scene, **_count(dataset)},
+                starts=starts,
+                planned={row.label: len(set(options.seeds)) for row in rows},
+            )
+            write_json(options.out / RESULT, content)
+            write_text(options.out / "league.md", render_league(content))
+            write_figure(options.out / "league.svg", content)
+    return content
+
+
+def _count(dataset: Dataset) -> dict[str, int]:
+    return {
+        "training_pictures": len(training_records(dataset)),
+        "testing_pictures": len({record.path.name for record in dataset.records if record.split != "train"}),
+    }
+
+
+def _run(plan: Plan, board: Board, cache: Path) -> dict[str, Any]:
+    """One row and seed: what an earlier sitting left, completed."""
+    folder = RunFolder(plan.folder)
+    known = _read_result(folder, plan)
+    finished, counted = folder.read_facts().get("finished"), forget_peak()
+    dataset = train_plan(plan, board, cache)
+    if "training" not in known:
+        peak = read_peak() if counted and not finished else None
+        known = {**_name_run(folder, plan), "training": _describe_training(folder, plan, peak)}
+        write_json(folder.root / RESULT, known)
+    if "testing" in known:
+        board.begin(plan.title("test"))
+        board.finish_stage(at_once=True)
+        return known
+    meter = _Speedometer()
+    found = evaluate_plan(plan, dataset, board, cache, meter)
+    known |= {"testing": _describe_testing(found, plan, meter), "queries": _list_queries(found)}
+    write_json(folder.root / RESULT, known)
+    return known
+
+
+def _name_run(folder: RunFolder, plan: Plan) -> dict[str, Any]:
+    """What a result belongs to: a run that is removed and trained again has ended at another time."""
+    facts = folder.read_facts()
+    return {
+        "label": plan.row.label,
+        "recipe": plan.row.recipe,
+        "seed": plan.seed,
+        "protocol": plan.protocol,
+        "data": facts.get("data"),
+        "ended": facts.get("ended"),
+    }
+
+
+def _read_result(folder: RunFolder, plan: Plan) -> dict[str, Any]:
+    """What an earlier sitting measured of this very training."""
+    try:
+        content = json.loads((folder.root / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder.root / RESULT}: cannot be read ({error}); delete this file") from None
+    name = _name_run(folder, plan)
+    return content if all(content.get(key) == value for key, value in name.items()) else {}
+
+
+def _describe_training(folder: RunFolder, plan: Plan, peak: int | None) -> dict[str, Any]:
+    """What a training cost.
+
+    Args:
+        peak: the most memory of the process, in bytes; None where nobody counted.
+    """
+    history, facts = read_history(folder.metrics), folder.read_facts()
+    seconds = sum(row["seconds"] for row in history)
+    pictures = sum(row["images_per_second"] * row["seconds"] for row in history)
+    return {
+        "epochs": facts["epochs"],
+        "steps": plan.recipe.sampler.options.get("steps"),
+        "batch": plan.recipe.sampler.global_batch,
+        "seconds": facts["seconds"],
+        "pictures_per_second": pictures / seconds if seconds else None,
+        "peak_memory_bytes": peak,
+        "precision": facts["precision"],
+        "threads": facts["threads"],
+        "machine": describe_processor(),
+        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _describe_testing(found: Evaluated, plan: Plan, meter: "_Speedometer") -> dict[str, Any]:
+    card = found.card
+    return {
+        "metrics": {name: card.metrics[name] for name in ("rank1", "rank5", "rank10", "mean_ap", "mean_inp")},
+        "chance": dict(card.chance),
+        "protocol": card.rules.name,
+        "ap": card.rules.ap,
+        "checkpoint": card.checkpoint["chosen_by"],
+        "mirror": card.mirror,
+        "precision": card.checkpoint["precision"],
+        "pictures_per_second": meter.speed,
+        **count_work(plan.folder, mirror=card.mirror),
+    }
+
+
+def _list_queries(found: Evaluated) -> dict[str, list[Any]]:
+    """What each query that is counted gave, averaged over drawn galleries; to pair it with other methods' results."""
+    first = found.trials[0]
+    if any(not torch.equal(trial.query_rows, first.query_rows) for trial in found.trials):
+        raise DataError(f"{found.path}: its trials draw the queries, so methods cannot be paired by query")
+    counted = torch.stack([trial.counted for trial in found.trials]).all(0)
+    hits = torch.stack([(trial.per_query_first_rank == 1).double() for trial in found.trials]).mean(0)
+    precision = torch.stack([trial.per_query_ap for trial in found.trials]).mean(0)
+    return {
+        "pids": found.query.pids[first.query_rows][counted].tolist(),
+        "mean_ap": [round(value, 6) for value in precision[counted].tolist()],
+        "rank1": hits[counted].tolist(),
+    }
+
+
+def count_work(place: Path, *, mirror: bool) -> dict[str, int]:
+    """Parameters of a run's network, its classifiers too, and multiply-adds to describe one picture.
+
+    Args:
+        place: the run's folder.
+        mirror: the picture is described together with its mirror, which is counted too.
+    """
+    checkpoint = load_checkpoint(place)
+    height, width = checkpoint.header.size or load_recipe(RunFolder(place).recipe).data.size
+    picture = torch.zeros(1, 3, height, width)
+    kinds, cameras = torch.zeros(1, dtype=torch.int64), torch.full((1,), UNKNOWN_CAMERA)
+    # The fused attention of a CPU is not counted; this one is made of products that are.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        checkpoint.method.embed(picture, kinds, cameras, mirror=mirror)
+    parameters = sum(each.numel() for each in checkpoint.network.parameters())
+    return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
+
+
+def describe_processor() -> str:
+    """The name of this machine's CPU."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+class _Speedometer:
+    """Pictures a second from reports of progress: from the first report of each piece of work to its last."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float] | None = None
+        self._pictures, self._seconds = 0, 0.0
+
+    def __call__(self, done: int, total: int) -> None:  # noqa: ARG002
+        now = time.monotonic()
+        if self._last is not None and done > self._last[0]:
+            self._pictures += done - self._last[0]
+            self._seconds += now - self._last[1]
+        self._last = done, now
+
+    @property
+    def speed(self) -> float | None:
+        """None where an earlier sitting had described the pictures."""
+        return self._pictures / self._seconds if self._seconds else None

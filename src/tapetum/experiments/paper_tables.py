@@ -1,0 +1,386 @@
+"""The tables and figures of the IDF paper and of DEEN's poster: which rows they have and what makes each.
+
+On the generated scene the rows run with recipes made for it, on pictures that stand in for the paper's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.experiments.published import (
+    DEEN_TABLE_4,
+    KNIGHT_REID,
+    TABLE_II,
+    TABLE_III,
+    TABLE_IV,
+    TABLE_V,
+    TABLE_VI,
+    TABLE_VII,
+    Published,
+)
+
+SYNTH = "synth"
+LEAGUE = "league"  # no table of a paper, see `tapetum.experiments.league`
+OTHER_SCENE = {"identity_seed": 1, "camera_seed": 1, "time_seed": 1}  # other people, cameras and nights
+DAY = "data.scene.light_scale=8.0"  # mean lightness of some cameras: 60 to 170 of 255, where the night has 8 to 55
+GAMMA = 3.0  # of Market1501-N, as `tapetum data darken` has it; the paper does not state its own
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """A data set's pictures, all written anew once before a training.
+
+    Attributes:
+        by: "ada_gamma", "enlighten_gan" or "zero_dce" brightens them, "gamma" darkens them.
+        recipe: trains the network that does it, on the training pictures, where no weights are given; None where there
+            is nothing to train, or where the weights must be given.
+    """
+
+    by: str
+    recipe: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Where the pictures lie in a table's folder."""
+        return f"pictures_{self.by}"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Pictures to train or test on.
+
+    Attributes:
+        overrides: changes that these pictures bring to a recipe beyond name and root.
+        rewriting: how they are made of those that `data` and `overrides` name; None takes these as they are.
+    """
+
+    data: str
+    overrides: tuple[str, ...] = ()
+    title: str = ""
+    rewriting: Rewriting | None = None
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One row of a table.
+
+    Attributes:
+        run: name of the run folder; rows with the same one share a training.
+        recipe: None where the row is shown as published and nothing is run.
+        published: the paper's row; None where the paper has none.
+        enhancer: recipe of a curve network that is trained first and brightens this row's pictures in the network.
+        group, series: of a figure, the bars that stand together and the method that they are of.
+    """
+
+    label: str
+    run: str
+    recipe: str | None
+    train_on: Domain
+    test_on: Domain
+    overrides: tuple[str, ...] = ()
+    published: Published | None = None
+    enhancer: str | None = None
+    group: str = ""
+    series: str = ""
+
+
+def _night(scene: bool) -> Domain:
+    """Night600, or the scene that stands in for it."""
+    return Domain(SYNTH) if scene else Domain("night600")
+
+
+# Label -> recipe on Night600 and on the scene.
+TABLE_II_RECIPES = {
+    "BoT": ("bot_night600", "bot_synth"),
+    "ABD-Net": ("abd_net_night600", "abd_net_synth"),
+    "IDE+PCB-Net": ("pcb_night600", "pcb_synth"),
+    "IDE+": ("ide_night600", "ide_synth"),
+    "IDF_IDE+": ("idf_official", "idf_synth"),
+    "AGW": ("agw_night600", "agw_visible_synth"),
+    "IDF_AGW": ("idf_agw_night600", "idf_agw_synth"),
+    "TransReID": ("transreid_night600", "transreid_synth"),
+    "IDF_TransReID": ("idf_transreid_night600", "idf_transreid_synth"),
+}
+
+
+def _table2(scene: bool) -> list[PaperRow]:
+    domain = _night(scene)
+    return [
+        PaperRow(label, _run_name(label), recipes[scene], domain, domain, published=TABLE_II[label])
+        for label, recipes in TABLE_II_RECIPES.items()
+    ]
+
+
+def _run_name(label: str) -> str:
+    return label.lower().replace("+", "plus").replace("-", "_")
+
+
+def _table3(scene: bool) -> list[PaperRow]:
+    domain, twin = _night(scene), "synth" if scene else "night600"
+    # On real pictures EnlightenGAN's training needs a file of VGG-16, so its weights are given.
+    ways = {
+        "Ada Gamma": Rewriting("ada_gamma"),
+        "En-GAN": Rewriting("enlighten_gan", "enlighten_gan_synth" if scene else None),
+        "DCE": Rewriting("zero_dce", f"zero_dce_{twin}"),
+    }
+    rows = []
+    for method, short in (("IDE+", "ide"), ("AGW", "agw")):
+        recipe = TABLE_II_RECIPES[method][scene]
+        rows.append(PaperRow(method, short, recipe, domain, domain, published=TABLE_III[method]))
+        for way, rewriting in ways.items():
+            label, bright = f"{method} w/ {way}", replace(domain, rewriting=rewriting)
+            run = f"{short}_on_{rewriting.by}"
+            rows.append(PaperRow(label, run, recipe, bright, bright, published=TABLE_III[label]))
+    inside = PaperRow("IDE+ w/ DCE inside", "ide_dce", f"ide_dce_{twin}", domain, domain, enhancer=f"zero_dce_{twin}")
+    return [*rows, inside]
+
+
+KNIGHT_SUBSETS = {"c12": "cam1-cam2", "c23": "cam2-cam3", "c13": "cam1-cam3"}  # in the order of Table IV
+
+
+def _table4(scene: bool) -> list[PaperRow]:
+    rows = []
+    for number, (subset, title) in enumerate(KNIGHT_SUBSETS.items()):
+        if scene:  # two cameras of a street of their own
+            settings = ("layout=knight", "cameras=2", f"camera_seed={number}")
+            domain = Domain(SYNTH, tuple(f"data.scene.{setting}" for setting in settings))
+        else:
+            domain = Domain("knight", (f"data.options.subset={subset}",))
+        for method, short in ((KNIGHT_REID, ""), ("IDE+", "ide"), ("IDF_IDE+", "idf")):
+            recipe = TABLE_II_RECIPES[method][scene] if short else None
+            published = TABLE_IV[subset, method]
+            rows.append(
+                PaperRow(f"{title}: {method}", f"{short}_{subset}", recipe, domain, domain, published=published)
+            )
+    return rows
+
+
+def _figure1(scene: bool) -> list[PaperRow]:
+    # One rule of AP for all bars. The gamma-darkened day is a data set of its own, to train and to test on.
+    if scene:
+        step = "evaluation.protocol=night600_step"
+        day = Domain(SYNTH, (DAY, step), "day")
+        domains = [Domain(SYNTH, (step,), "night"), replace(day, title="day darkened"), day]
+    else:
+        day = Domain("market1501", ("evaluation.protocol=market1501",), "Market-1501")
+        domains = [
+            Domain("night600", ("evaluation.protocol=night600_step",), "Night600"),
+            replace(day, title="Market1501-N"),
+            day,
+        ]
+    domains[1] = replace(domains[1], rewriting=Rewriting("gamma"))
+    rows = []
+    for method in ("BoT", "ABD-Net", "IDE+PCB-Net", "AGW", "TransReID"):
+        at_night, on_scene = TABLE_II_RECIPES[method]
+        for place, domain in zip(("night", "darkened", "day"), domains, strict=True):
+            real = at_night if domain.data == "night600" else at_night.replace("night600", "market1501")
+            rows.append(
+                PaperRow(
+                    f"{method} on {domain.title}",
+                    f"{_run_name(method)}_{place}",
+                    on_scene if scene else real,
+                    domain,
+                    domain,
+                    group=domain.title,
+                    series=method,
+                )
+            )
+    return rows
+
+
+def _figure8(scene: bool) -> list[PaperRow]:
+    rows = []
+    spectra = (("RGB", "visible", "rgb_to_rgb"), ("NI", "near-infrared", "infrared_to_infrared"))
+    for spectrum, title, protocol in spectra:
+        settings = (f"data.options.spectra=[{spectrum}]", f"evaluation.protocol=rgbnt201_{protocol}")
+        domain = Domain(SYNTH, ("data.scene.layout=rgbnt201", *settings)) if scene else Domain("rgbnt201", settings)
+        recipe = TABLE_II_RECIPES["AGW"][scene]
+        rows.append(
+            PaperRow(f"AGW, {title}", f"agw_{spectrum.lower()}", recipe, domain, domain, group=title, series="AGW")
+        )
+    return rows
+
+
+def _table5(scene: bool) -> list[PaperRow]:
+    domain, twin = _night(scene), "synth" if scene else "night600"
+    recipes = {
+        "MB": "ide",
+        "MB+MB (w/ cat)": "mb_mb",
+        "IEB": "ieb",
+        "MB+IEB (w/ cat)": "mb_ieb",
+        "MB+IEB+IDM": "mb_ieb_idm",
+        "MB+IEB+IDM (w/ IFD)": "idf",
+    }
+    return [
+        PaperRow(
+            label, name, _idf(scene) if name == "idf" else f"{name}_{twin}", domain, domain, published=TABLE_V[label]
+        )
+        for label, name in recipes.items()
+    ]
+
+
+def _table6(scene: bool) -> list[PaperRow]:
+    domain = _night(scene)
+    return [
+        PaperRow(
+            f"lambda1 {reconstruction}, lambda2 {distillation}",
+            f"idf_rec{reconstruction}_kd{distillation}",
+            _idf(scene),
+            domain,
+            domain,
+            (f"method.reconstruction_weight={reconstruction}", f"method.distillation_weight={distillation}"),
+            row,
+        )
+        for (reconstruction, distillation), row in TABLE_VI.items()
+    ]
+
+
+def _table7(scene: bool) -> list[PaperRow]:
+    if scene:
+        settings = tuple(f"data.scene.{name}={seed}" for name, seed in OTHER_SCENE.items())
+        first, second = Domain(SYNTH, title="scene A"), Domain(SYNTH, settings, "scene B")
+        pairs = [(first, second), (second, first)]
+        return [
+            PaperRow(f"{a.title} to {b.title}", f"idf_{a.title.replace(' ', '_')}", _idf(scene), a, b, ())
+            for a, b in pairs
+        ]
+    domains = {"night600": Domain("night600", title="Night600")} | {
+        f"knight_{subset}": Domain("knight", (f"data.options.subset={subset}",), f"Knight ({subset})")
+        for subset in ("c13", "c12", "c23")
+    }
+    return [
+        PaperRow(
+            f"{domains[a].title} to {domains[b].title}", f"idf_{a}", _idf(scene), domains[a], domains[b], published=row
+        )
+        for (a, b), row in TABLE_VII.items()
+    ]
+
+
+def _idf(scene: bool) -> str:
+    return "idf_synth" if scene else "idf_official"
+
+
+@dataclass(frozen=True)
+class _Ablation:
+    """A row of DEEN's ablation.
+
+    Attributes:
+        recipe: on LLCM; on the night scene it is DEEN's with `off`.
+        off: settings that switch parts of DEEN off.
+    """
+
+    label: str
+    recipe: str
+    off: tuple[str, ...] = ()
+
+
+_NO_DEE, _NO_MFA = "method.expansion=false", "method.aggregation=false"
+_NO_CPM, _NO_ORT = "method.cpm_weight=0.0", "method.orthogonality_weight=0.0"
+DEEN_ROWS = (
+    _Ablation("baseline", "deen_baseline_llcm", (_NO_DEE, _NO_MFA)),
+    _Ablation("DEE", "deen_dee_llcm", (_NO_CPM, _NO_ORT, _NO_MFA)),
+    _Ablation("DEE, CPM", "deen_dee_cpm_llcm", (_NO_ORT, _NO_MFA)),
+    _Ablation("DEE, ort", "deen_dee_ort_llcm", (_NO_CPM, _NO_MFA)),
+    _Ablation("DEE, CPM, ort", "deen_dee_cpm_ort_llcm", (_NO_MFA,)),
+    _Ablation("MFA", "deen_mfa_llcm", (_NO_DEE,)),
+    _Ablation("DEE, CPM, ort, MFA", "deen_llcm"),
+)
+
+
+def _deen_table4(scene: bool) -> list[PaperRow]:
+    # The poster's figures are of the pictures as first released.
+    llcm = Domain("llcm", ("evaluation.protocol=llcm_original_nir_to_vis",), "LLCM IR→VIS")
+    # The release erases larger parts of SYSU-MM01's pictures, draws its galleries by a seed, and changes nothing else.
+    sysu = Domain(
+        "sysu_mm01", ("augment.erasing.area=[0.2, 0.8]", "data.options.permutations=seed"), "SYSU-MM01 all-search"
+    )
+    rows = []
+    for domain in [Domain(SYNTH)] if scene else [llcm, sysu]:
+        for number, part in enumerate(DEEN_ROWS, start=1):
+            label = f"{domain.title} {number}: {part.label}".strip()
+            stem = part.recipe.removesuffix("_llcm")
+            published = DEEN_TABLE_4["llcm" if scene else domain.data, number]
+            if scene:
+                rows.append(PaperRow(label, stem, "deen_synth", domain, domain, part.off, published))
+            else:
+                run = f"{stem}_{domain.data}"
+                rows.append(PaperRow(label, run, part.recipe, domain, domain, published=published))
+    return rows
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A printed table.
+
+    Attributes:
+        paper: where it is printed.
+        pictures: what its figures were counted on.
+        rows: its rows; given True, those on the generated scene.
+        remark: what holds for the printed table as a whole.
+        scenes: its rows on the generated scene need several, which are made for them.
+        figure: it is drawn as well, in groups of bars.
+    """
+
+    paper: str
+    title: str
+    pictures: str
+    rows: Callable[[bool], list[PaperRow]]
+    remark: str = ""
+    scenes: bool = False
+    figure: bool = False
+
+
+IDF_PAPER, DEEN_POSTER = "IDF paper (TMM 2023)", "DEEN poster (CVPR 2023)"
+TABLES: dict[str, PaperTable] = {
+    "table2": PaperTable(IDF_PAPER, "Table II, methods on Night600", "Night600", _table2),
+    "table3": PaperTable(IDF_PAPER, "Table III, offline enhancement", "Night600", _table3),
+    "table4": PaperTable(
+        IDF_PAPER,
+        "Table IV, methods on the three subsets of Knight",
+        "Knight",
+        _table4,
+        f"{KNIGHT_REID}: as published by others and shown as printed, not run here",
+        scenes=True,
+    ),
+    "table5": PaperTable(IDF_PAPER, "Table V, ablation", "Night600", _table5),
+    "table6": PaperTable(
+        IDF_PAPER,
+        "Table VI, weights of reconstruction (lambda1) and distillation (lambda2); the paper prints R-1",
+        "Night600",
+        _table6,
+    ),
+    "table7": PaperTable(
+        IDF_PAPER, "Table VII, trained on one dataset and tested on another", "Night600", _table7, scenes=True
+    ),
+    "figure1": PaperTable(
+        IDF_PAPER,
+        "Figure 1, methods on a real night, on a day darkened by gamma and on the day",
+        "Night600, Market-1501",
+        _figure1,
+        "The paper draws five methods and prints no figures; which five, and its gamma, our source does not say",
+        scenes=True,
+        figure=True,
+    ),
+    "figure8": PaperTable(
+        IDF_PAPER,
+        "Figure 8, AGW within visible light and within near-infrared",
+        "RGBNT201",
+        _figure8,
+        "The paper draws the bars and prints no figures",
+        figure=True,
+    ),
+    "deen-table4": PaperTable(
+        DEEN_POSTER,
+        "Table 4, ablation on LLCM (infrared queries, visible gallery) and SYSU-MM01 (all-search)",
+        "LLCM, infrared queries",
+        _deen_table4,
+        "Paper: LLCM's figures are of the pictures as first released; the authors have corrected them since",
+    ),
+}
+
+
+def rows_of(table: str, *, scene: bool) -> list[PaperRow]:
+    """The rows of a table."""
+    if table not in TABLES:
+        raise RecipeError(f"table {table!r} is unknown; {nearest_name(table, [*TABLES, LEAGUE])}")
+    return TABLES[table].rows(scene)

@@ -1,0 +1,225 @@
+"""A league: rows, runs that go on or are refused, and what it says about differences."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tapetum.cli.main import app
+from tapetum.core.errors import RecipeError
+from tapetum.experiments import league
+from tapetum.experiments.league import FAMILIES, LeagueOptions, count_work, league_rows, run_league
+from tapetum.experiments.league_table import render_league, summarise
+from tapetum.runs.recipe import load_recipe
+
+SMALL = (
+    "data.scene.size=[64, 32]",
+    "data.size=[64, 32]",
+    "schedule.warmup_epochs=0",
+    "sampler.steps=2",
+    "evaluation.batch=4",
+)
+
+
+def options(out: Path, **changes: Any) -> LeagueOptions:
+    usual: dict[str, Any] = {
+        "people": 8,
+        "test_people": 4,
+        "cameras": 2,
+        "epochs": 1,
+        "seeds": (1, 2),
+        "only": ("IDE+", "PCB"),
+        "overrides": SMALL,
+        "from_scratch": True,
+    }
+    return LeagueOptions(out, **{**usual, **changes})
+
+
+def only_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows whose labels hold IDE+ are IDF's, too: leave the two first."""
+    family = FAMILIES["visible"]
+    monkeypatch.setitem(FAMILIES, "visible", replace(family, entries=family.entries[:2]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_row_has_the_same_pictures_steps_and_epochs(family: str, tmp_path: Path) -> None:
+    rows = league_rows(LeagueOptions(tmp_path, family))
+    recipes = [load_recipe(row.recipe, [*row.train_on.overrides, *row.overrides]) for row in rows]
+    assert len({row.run for row in rows}) == len({row.label for row in rows}) == len(rows)
+    assert len({json.dumps(recipe.data.scene, sort_keys=True) for recipe in recipes}) == 1
+    assert len({(recipe.data.size, recipe.schedule.epochs) for recipe in recipes}) == 1
+    assert len({recipe.sampler.options["steps"] for recipe in recipes}) == 1
+    assert {recipe.selection.rule for recipe in recipes} == {"last"}
+    assert {recipe.sampler.global_batch for recipe in recipes} <= {32, 48}  # CAJ shows visible pictures twice
+
+
+def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_two(monkeypatch)
+    order: list[str] = []
+    trained = league.train_plan
+
+    def stop_after_three(plan: Any, *rest: Any) -> Any:
+        order.append(plan.folder.name)
+        if len(order) == 4:
+            raise KeyboardInterrupt
+        return trained(plan, *rest)
+
+    monkeypatch.setattr(league, "train_plan", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        run_league(options(tmp_path), cache=tmp_path, quiet=True)
+    assert order == ["ide_seed1", "pcb_seed1", "ide_seed2", "pcb_seed2"]  # all rows before the second seed
+    half = json.loads((tmp_path / "league.json").read_text())
+    assert [row["seeds"] for row in half["rows"]] == [[1, 2], [1]]
+    assert half["pairs"][0]["real"] is None
+    assert "1 runs of these rows are still to come" in (tmp_path / "league.md").read_text()
+    order[:] = ["", ""]
+    with pytest.raises(KeyboardInterrupt):  # in the second run, after the table was written anew
+        run_league(options(tmp_path), cache=tmp_path, quiet=True)
+    assert json.loads((tmp_path / "league.json").read_text()) == half
+
+    monkeypatch.setattr(league, "train_plan", trained)
+    content = run_league(options(tmp_path), cache=tmp_path, quiet=True)
+    assert [row["seeds"] for row in content["rows"]] == [[1, 2], [1, 2]]
+    (pair,) = content["pairs"]
+    means = [row["mean_ap"]["mean"] for row in content["rows"]]
+    assert pair["mean_ap"]["difference"] == pytest.approx(means[0] - means[1], abs=1e-5)
+    assert pair["real"] == (pair["mean_ap"]["low"] > 0 or pair["mean_ap"]["high"] < 0)
+    assert content == json.loads((tmp_path / "league.json").read_text())
+    assert (tmp_path / "league.svg").read_text().count("IDE+") >= 2
+    for row in content["rows"]:
+        assert row["mean_ap"]["deviation"] is not None
+        assert row["training_pictures_per_second"] > 0
+        assert row["extraction_pictures_per_second"] > 0
+        assert (row["epochs"], row["steps_an_epoch"], row["batch"]) == (1, 2, 32)
+        assert "from scratch" in row["start"]
+
+    weights = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoints/last.safetensors")}
+    assert len(weights) == 4
+    shutil.rmtree(tmp_path / "pcb_seed1")
+    again = run_league(options(tmp_path), cache=tmp_path, quiet=True)
+    moved = {path.parts[-3] for path, time in weights.items() if path.stat().st_mtime_ns != time}
+    assert moved == {"pcb_seed1"}
+    assert again["pairs"] == content["pairs"]  # the same weights from the same seed
+
+    monkeypatch.setattr(league, "train_plan", lambda *_: pytest.fail("a training was begun"))
+    with pytest.raises(RecipeError, match=r"ide_seed1 holds a run with optimiser.lr = 0.001, now it is 0.5; .*--out"):
+        run_league(options(tmp_path, overrides=(*SMALL, "optimiser.lr=0.5")), cache=tmp_path, quiet=True)
+    with pytest.raises(RecipeError, match=r"ide_seed1 holds a run with data.scene.num_test_people = 4, now it is 5"):
+        run_league(options(tmp_path, test_people=5), cache=tmp_path, quiet=True)
+
+
+def test_a_run_of_other_pictures_is_refused_before_the_first_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_two(monkeypatch)
+    run_league(options(tmp_path, seeds=(1,), only=("PCB",)), cache=tmp_path, quiet=True)
+    facts = tmp_path / "pcb_seed1" / "run.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"data": "elsewhere"}))
+    monkeypatch.setattr(league, "train_plan", lambda *_: pytest.fail("a training was begun"))
+    with pytest.raises(RecipeError, match=r"pcb_seed1 was begun with other pictures .*choose another --out"):
+        run_league(options(tmp_path, seeds=(1,)), cache=tmp_path, quiet=True)
+
+
+def test_multiply_adds_count_the_mirror_and_attention(tmp_path: Path) -> None:
+    from tapetum.core.method import TrainingFacts
+    from tapetum.methods import build_method
+    from tapetum.runs.checkpoint import Header, save_checkpoint
+
+    settings = {"backbone": "vit_tiny_patch16_224"}
+    facts = TrainingFacts(num_ids=3, size=(128, 64))
+    network = build_method("ide", settings, 3, size=(128, 64))
+    save_checkpoint(tmp_path / "run.safetensors", network, Header("ide", settings, facts.num_ids, size=facts.size))
+    once, twice = (count_work(tmp_path / "run.safetensors", mirror=mirror)["multiply_adds"] for mirror in (False, True))
+    assert twice == 2 * once
+    tokens, width, blocks = 1 + 8 * 4, 192, 12
+    attention = blocks * 2 * tokens**2 * width  # of the products of tokens among themselves
+    products = blocks * tokens * width * width * (3 + 1 + 4 + 4)
+    patches = 8 * 4 * 3 * 16**2 * width
+    assert once == pytest.approx(attention + products + patches, rel=0.02)
+    assert once > products + patches + attention // 2
+
+
+def run(label: str, seed: int, precisions: list[float]) -> dict[str, Any]:
+    """What a run folder keeps."""
+    return {
+        "label": label,
+        "recipe": "ide_synth",
+        "seed": seed,
+        "training": {
+            "epochs": 1,
+            "steps": 2,
+            "batch": 8,
+            "seconds": 1.0,
+            "pictures_per_second": 10.0 * seed,
+            "peak_memory_bytes": None,
+            "precision": "fp32",
+            "threads": 1,
+            "machine": "a machine",
+            "load": [0.5, 0.5, 0.5],
+        },
+        "testing": {
+            "metrics": dict.fromkeys(("rank1", "rank5", "rank10", "mean_ap", "mean_inp"), sum(precisions) / 4),
+            "chance": {"rank1": 0.1, "mean_ap": 0.1},
+            "protocol": "night600",
+            "ap": "trapezoid",
+            "checkpoint": "last epoch",
+            "mirror": True,
+            "precision": "fp32",
+            "pictures_per_second": None,
+            "parameters": 4_000_000,
+            "multiply_adds": 33_000_000,
+        },
+        "queries": {"pids": [1, 1, 2, 3], "mean_ap": precisions, "rank1": [0.0] * 4},
+    }
+
+
+def test_the_table_says_what_is_real_what_is_not_and_what_nobody_can_say() -> None:
+    runs = [run("good", seed, [0.8, 0.8, 0.7, 0.9]) for seed in (1, 2)]
+    runs += [run("like", seed, [0.8, 0.8, 0.7, 0.9]) for seed in (1, 2)]
+    runs += [run("bad", seed, [0.1, 0.1, 0.2, 0.1]) for seed in (1, 2)]
+    runs += [run("once", 1, [0.5, 0.5, 0.5, 0.5])]
+    labels = ["good", "like", "bad", "once"]
+    content = summarise(
+        runs,
+        family="visible",
+        scene={
+            "num_train_people": 3,
+            "num_test_people": 3,
+            "cameras": 2,
+            "training_pictures": 9,
+            "testing_pictures": 9,
+        },
+        starts=dict.fromkeys(labels, "nothing"),
+        planned=dict.fromkeys(labels, 2),
+    )
+    verdicts = {tuple(pair["rows"]): pair["real"] for pair in content["pairs"]}
+    assert verdicts["good", "bad"] is True
+    assert verdicts["good", "like"] is False
+    assert verdicts["bad", "once"] is None
+    text = render_league(content)
+    assert "| good |  | +0.0 none | +67.5 real | +30.0 one seed |" in text
+    assert "| bad | -67.5 real |" in text
+    assert "33" in text
+    assert "0.033 (with its mirror)" in text
+    assert "| good | 80.0 ± 0.0 |" in text
+    assert "**Not complete**: 1 runs" in text
+
+
+def test_the_command_refuses_what_is_not_its_own() -> None:
+    from typer.testing import CliRunner
+
+    runner = CliRunner()
+    for words, said in (
+        (["league", "--data", "night600=/data"], "a league makes its scene itself"),
+        (["league", "--data", "synth=/data"], "a league makes its scene itself"),
+        (["league", "--data", "synth", "--family", "visble"], "did you mean visible?"),
+        (["table5", "--data", "synth", "--people", "8"], "--people is of `tapetum reproduce league`"),
+    ):
+        done = runner.invoke(app, ["reproduce", *words])
+        assert done.exit_code != 0
+        assert said in str(done.exception), words
