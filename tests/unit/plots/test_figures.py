@@ -16,6 +16,7 @@ from tapetum.core.types import Modality
 from tapetum.data import lighting
 from tapetum.evaluation.pair_distances import BINS, PairDistances
 from tapetum.plots import histograms
+from tapetum.plots.activation import Activations, RunMaps, describe_activation, draw_activation, share_of_bands
 from tapetum.plots.cmc import describe_cmc, draw_cmc
 from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
 from tapetum.plots.distances import describe_distances, draw_distances, find_limits
@@ -65,6 +66,16 @@ def embedding_map() -> EmbeddingMap:
     return EmbeddingMap(points, np.repeat([4, 9, 11], 4), np.tile([0, 0, 1, 1], 3))
 
 
+def activations(title: str = "") -> Activations:
+    """Two pictures under a run of one map, warm in the upper third, and one of two, the second of them empty."""
+    seen = [np.full((6, 3, 3), 40, np.uint8)] * 2
+    warm = np.zeros((2, 6, 3))
+    warm[:, :2] = 1
+    one = RunMaps("ide_synth", ["Grad-CAM at a"], [""], seen, [warm], ["class score 1.0", "class score 2.0"])
+    two = RunMaps("idf_of_a_long_name", ["rollout at b"] * 2, ["night", "enhanced"], seen, [warm, 0 * warm], ["", ""])
+    return Activations(title, pictures(2), ["person 1\ncamera 2", "person 3\ncamera 1"], [one, two])
+
+
 RUNS = {
     "IDE+": {"epoch": np.arange(4.0), "loss": np.array([3.0, 2.0, np.nan, 1.0])},
     "IDF": {"epoch": np.arange(3.0), "loss": np.array([4.0, 3.0, 2.0]), "exposure": np.array([0.5, 0.4, 0.3])},
@@ -104,6 +115,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "reliability": lambda: draw_reliability(CHECKED),
     "verification": lambda: draw_verification(CHECKED),
     "open_set": lambda: draw_open_set(CHECKED),
+    "activation": lambda: draw_activation([activations("night600"), activations("market1501")]),
     "enhancement": lambda: draw_enhancement(pictures(3), pictures(3), captions=["a", "b", "c"]),
 }
 
@@ -302,3 +314,21 @@ def test_figures_without_data_are_still_figures() -> None:
         draw_embedding({}),
     ):
         assert figure_bytes(figure, ".png", dots_per_inch=30).startswith(b"\x89PNG")
+
+
+def test_a_sheet_of_heat_maps_has_a_row_a_picture_and_its_datasets_and_runs_side_by_side() -> None:
+    figure = draw_activation([activations()])
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    assert titles == ["picture", "ide_synth", "idf_of_a_\nlong_name\nnight", "enhanced"]
+    assert len(figure.axes) == 2 * 4
+    assert len(draw_activation([activations("a"), activations("b")]).axes) == 2 * 2 * 4
+    assert figure.get_supxlabel().startswith("ide_synth: Grad-CAM at a\nidf_of_a_long_name: rollout at b")
+
+
+def test_the_words_of_heat_maps_say_where_they_are_warm_and_what_they_explain() -> None:
+    words = describe_activation([activations()])
+    assert "ide_synth: Grad-CAM at a; of its warmth 100 % upper, 0 % middle, 0 % lower third" in words
+    assert "idf_of_a_long_name, enhanced: rollout at b; it is empty" in words
+    assert "person 1, camera 2: class score 1.0, no score" in words
+    assert np.allclose(share_of_bands(np.ones((2, 7, 3))), 1 / 3)
+    assert np.isnan(share_of_bands(np.zeros((2, 7, 3)))).all()
