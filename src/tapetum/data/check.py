@@ -134,7 +134,7 @@ def check_dataset(
     return CheckReport(
         name=name,
         root=Path(root),
-        splits=_count_splits(dataset.records, published_counts(name, options), _one_person_a_number(name, root)),
+        splits=_count_splits(dataset.records, published_counts(name, options), one_person_a_number(name, root)),
         name_failures=tuple(failures),
         unreadable=tuple(unreadable),
         left_out=dataset.left_out,
@@ -206,7 +206,7 @@ def _count_splits(
     return tuple(rows)
 
 
-def _one_person_a_number(name: str, root: Path) -> bool:
+def one_person_a_number(name: str, root: Path) -> bool:
     """Whether a number means the same person in training and testing."""
     return not getattr(load_reader(name, Path(root)), "PIDS_START_ANEW", False)
 

@@ -24,6 +24,24 @@ class Published:
     remark: str = ""
 
 
+@dataclass(frozen=True)
+class PublishedDataset:
+    """A column of Table I, which the paper prints sideways."""
+
+    ids: int
+    cameras: int
+    pictures: int
+    viewpoint: str
+    labelling: str
+    glimmer: bool  # whether it has pictures taken in faint light
+
+
+TABLE_I = {  # those of its datasets that can be read here
+    "night600": PublishedDataset(600, 8, 28813, "parallel/downward", "Detectron2/hand", glimmer=True),
+    "knight": PublishedDataset(937, 3, 315354, "downward", "hand", glimmer=False),
+    "market1501": PublishedDataset(1501, 6, 32217, "parallel", "hand", glimmer=False),
+}
+
 TABLE_III = {
     "IDE+": Published(7.75, 20.09, 27.43, 3.38),
     "IDE+ w/ DCE": Published(9.08, 21.61, 29.40, 3.71),

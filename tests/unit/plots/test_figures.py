@@ -22,7 +22,7 @@ from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
 from tapetum.plots.distances import describe_distances, draw_distances, find_limits
 from tapetum.plots.embedding import EmbeddingMap, compute_agreement, describe_embedding, draw_embedding
 from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
-from tapetum.plots.histograms import describe_histograms, draw_histograms
+from tapetum.plots.histograms import describe_histograms, describe_side_by_side, draw_histograms, draw_side_by_side
 from tapetum.plots.ranking_list import describe_ranking_list, describe_ranks, draw_ranking_list
 from tapetum.plots.reliability import describe_reliability, draw_reliability
 from tapetum.plots.slices import describe_slices, draw_slices
@@ -104,6 +104,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "cmc": lambda: draw_cmc({"IDE+": np.linspace(0.5, 1, 50), "IDF": np.linspace(0.6, 1, 10)}),
     "slices": lambda: draw_slices(LEVELS, (10, 5, 0), VALUES, intervals=INTERVALS),
     "histograms": lambda: draw_histograms(statistics()),
+    "side_by_side": lambda: draw_side_by_side({"night600": statistics(), "market1501": statistics(40)}),
     "ranking_list": lambda: draw_ranking_list(
         pictures(2), [pictures(3), pictures(2)], [[True, False, True], [False, False]], captions=["a", "b"], title="IDF"
     ),
@@ -332,3 +333,13 @@ def test_the_words_of_heat_maps_say_where_they_are_warm_and_what_they_explain() 
     assert "person 1, camera 2: class score 1.0, no score" in words
     assert np.allclose(share_of_bands(np.ones((2, 7, 3))), 1 / 3)
     assert np.isnan(share_of_bands(np.zeros((2, 7, 3)))).all()
+
+
+def test_datasets_of_any_size_are_laid_over_each_other_in_percent() -> None:
+    light, scale, *colours = draw_side_by_side({"a": statistics(400), "b": statistics(40)}).axes
+    for panel in (light, scale):
+        assert [patch.get_data().values.sum() for patch in panel.patches] == pytest.approx([100.0, 100.0])
+    assert [panel.get_title(loc="left") for panel in colours] == ["a", "b"]
+    words = describe_side_by_side({"a": statistics(400), "b": statistics(40)})
+    assert words.startswith("a: Histograms of 400 pictures.")
+    assert "b: Histograms of 40 pictures." in words
