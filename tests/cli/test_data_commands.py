@@ -289,7 +289,8 @@ def test_each_subset_of_knight_and_a_night_twin_are_checked_and_measured(tmp_pat
 @pytest.mark.parametrize(
     ("beside", "message"),
     [
-        ("market1501", "is not of the form NAME=ROOT"),
+        ("market1501", "market1501: its folder is not given; write market1501=ROOT"),
+        ("=.", "is not of the form NAME=ROOT"),
         ("makret1501=.", "did you mean market1501?"),
         ("knight=.,subest=c13", "knight: option 'subest' is unknown; did you mean subset?"),
     ],

@@ -27,6 +27,7 @@ from tapetum.inference.evaluate import evaluate_run
 from tapetum.inference.identity import calibration_path
 from tapetum.report.runs import find_card
 from tapetum.runs.recipe import Recipe
+from tapetum.runs.sources import open_scene
 from tapetum.training.train import train
 
 app = typer.Typer(rich_markup_mode=None)
@@ -61,6 +62,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[..., Re
         train(tiny_recipe(recipe, settings), place / "runs" / name)
         evaluate_run(place / "runs" / name, draws=20)
         write_calibration(calibration_path(place / "runs" / name), drawn_calibration(seed))
+    small = {"num_train_people": 2, "num_test_people": 2, "cameras": 2, "pictures_per_camera": 2, "size": [32, 16]}
+    open_scene(small, place / "runs" / "scene")
     return place
 
 
@@ -187,6 +190,9 @@ def test_the_words_of_a_figure_are_printed_for_whoever_cannot_see_it(here: Path)
         ("plot activation runs/ide_synth --split qeury", "split 'qeury' is unknown; did you mean query?"),
         ("plot activation runs/ide_synth --query 0001.jpg", "picture 0001.jpg: night600 has none of this name"),
         ("plot activation runs/none", "no such run folder"),
+        ("plot samples --data synht=runs/scene", "did you mean synth?"),
+        ("plot samples --data synth=runs/scene --data synth=runs/scene", "synth (scene) is given 2 times"),
+        ("plot samples --data market1501", "data.root is not given"),
         ("plot distances runs/ide_synth --protocol nihgt600", "protocol 'nihgt600' is unknown; did you mean night600?"),
         ("plot embedding runs/idf_synth --data night600=none", "none"),
     ],

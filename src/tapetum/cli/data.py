@@ -285,17 +285,12 @@ def _compare(
 ) -> None:
     """Measure several datasets; the table is printed as it is written."""
     from tapetum.core.atomic import make_folder, write_bytes
-    from tapetum.experiments.datasets import (
-        NamedRoot,
-        format_datasets,
-        measure_datasets,
-        parse_dataset,
-        tabulate_datasets,
-    )
+    from tapetum.experiments.datasets import format_datasets, measure_datasets, tabulate_datasets
     from tapetum.plots.histograms import describe_side_by_side, draw_side_by_side
     from tapetum.plots.style import figure_bytes
+    from tapetum.runs.sources import NamedRoot, parse_named_root
 
-    sources = [NamedRoot(*first), *map(parse_dataset, beside)]
+    sources = [NamedRoot(*first), *map(parse_named_root, beside)]
     make_folder(out)
     with _progress("Measuring", quiet=quiet) as progress:
         measured = measure_datasets(sources, out, skip_corrupt=skip_corrupt, num_workers=workers, progress=progress)

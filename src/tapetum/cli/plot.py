@@ -249,6 +249,38 @@ def activation(
 
 
 @app.command()
+def samples(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=ROOT[,KEY=VALUE]", help="A dataset, with its reading options, or synth; repeatable."
+        ),
+    ],
+    out: Out = Path("runs/samples.png"),
+    people: Annotated[int, typer.Option(min=1, help="People of each dataset: rows, from dark to bright.")] = 4,
+    cameras: Annotated[int, typer.Option(min=1, help="Cameras at most: columns, infrared ones last.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Draws people and pictures.")] = 0,
+    brighten: Annotated[
+        bool, typer.Option("--brighten", help="Show the square root of each value, for the eye.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pictures of datasets: a row a person, a column a camera, with the mean lightness of each.
+
+    Example: tapetum plot samples --data synth=runs/scene --people 2 --brighten --out runs/samples.png
+    """
+    from tapetum.plots.samples import describe_samples, draw_samples
+    from tapetum.report.samples import collect_samples
+    from tapetum.runs.progress import showing_pictures
+    from tapetum.runs.sources import parse_named_root
+
+    sources = [parse_named_root(text) for text in data]
+    with showing_pictures("reading", quiet=quiet) as progress:
+        sheets = collect_samples(sources, people=people, cameras=cameras, seed=seed, progress=progress)
+    _write(out, draw_samples(sheets, exponent=0.5 if brighten else 1.0), describe_samples(sheets))
+
+
+@app.command()
 def reliability(runs: Runs, out: Out = Path("runs/reliability.png")) -> None:
     """Of the pairs that `tapetum calibrate` gave a probability, how many show one person.
 

@@ -1,9 +1,8 @@
 """Several datasets side by side: Table I and figure 7 of the IDF paper, counted here, the paper's numbers beside."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,14 @@ from tapetum.data.pictures import drop_corrupt
 from tapetum.data.stats import DatasetSize, count_dataset, each_once
 from tapetum.data.threads import Progress
 from tapetum.experiments.published import TABLE_I
+from tapetum.runs.sources import NamedRoot, label_roots
 
-OPTION = re.compile(r",(\w+)=([^,=]*)$")
 COUNTED = ("people", "cameras", "pictures", "mean lightness", *LIGHT_LEVELS, "median height, px")
 PRINTED = ("people", "cameras", "pictures", "viewpoint", "labelling", "glimmer")
 NOTE = (
-    "Counted: people who train or are searched for, each picture once, light levels by share. *paper*: as Table I of the "
-    "IDF paper prints it for the whole dataset, not counted here; - where it prints none."
+    "Counted: people who train or are searched for, each picture once, light levels by share. *paper*: as Table I of "
+    "the IDF paper prints it for the whole dataset, not counted here; - where it prints none."
 )
-
-
-@dataclass(frozen=True)
-class NamedRoot:
-    """A dataset to be looked at."""
-
-    name: str
-    root: Path
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def label(self, *, with_root: bool) -> str:
-        """Its name with its reading options, and its folder's name where others have the same."""
-        parts = [*([self.root.name] if with_root else []), *(f"{key}={value}" for key, value in self.options.items())]
-        return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
 
 @dataclass(frozen=True)
@@ -53,24 +38,6 @@ class Measured:
     size: DatasetSize
     statistics: PictureStatistics
     skipped: Sequence[str] = ()
-
-
-def parse_dataset(text: str) -> NamedRoot:
-    """``NAME=ROOT``, behind it any number of ``,KEY=VALUE`` reading options.
-
-    Raises:
-        RecipeError: it is not of that form.
-    """
-    options: dict[str, Any] = {}
-    while match := OPTION.search(text):
-        text = text[: match.start()]
-        options = {match[1]: int(match[2]) if match[2].isdigit() else match[2], **options}
-    name, _, root = text.partition("=")
-    if not name or not root:
-        raise RecipeError(
-            f"--beside {text!r} is not of the form NAME=ROOT or NAME=ROOT,KEY=VALUE, e.g. knight=/data/Knight,subset=c13"
-        )
-    return NamedRoot(name, Path(root), options)
 
 
 def measure_datasets(
@@ -93,13 +60,11 @@ def measure_datasets(
         DataError: a dataset cannot be read, or a picture.
         RecipeError: two of the datasets are the same.
     """
-    names = Counter(source.label(with_root=False) for source in sources)
-    labels = [source.label(with_root=names[source.label(with_root=False)] > 1) for source in sources]
-    for label, count in Counter(labels).items():
-        if count > 1:
-            raise RecipeError(f"{label} stands there {count} times; name each dataset once, folders by different names")
+    labels = label_roots(sources)
     measured = {}
     for label, source in zip(labels, sources, strict=True):
+        if source.root is None:
+            raise RecipeError(f"{source.name}: its folder is not given; write {source.name}=ROOT")
         dataset = open_dataset(source.name, source.root, options=source.options)
         records, skipped = list(dataset.records), list[str]()
         if skip_corrupt:

@@ -66,13 +66,13 @@ def draw_side_by_side(stats: Mapping[str, PictureArrays]) -> Figure:
     """Light and scale of several datasets over each other, in percent of each one's pictures; colour one by one."""
     figure, axes = new_panels(2 + len(stats), 3, 3.6, 2.9, 0.4)
     light, scale, *colours = axes
-    _overlay(light, {name: each.lightness for name, each in stats.items()}, LIGHT_BOUNDS, "mean lightness, 0 to 255")
-    _overlay(scale, {name: each.height for name, each in stats.items()}, SIZE_BOUNDS, "height, pixels")
+    _overlay(light, {name: each.lightness for name, each in stats.items()}, LIGHT_BOUNDS, 3, "mean lightness, 0 to 255")
+    _overlay(scale, {name: each.height for name, each in stats.items()}, SIZE_BOUNDS, 5, "height, pixels")
     light.set_title(TITLES["light"])
     scale.set_title(TITLES["scale"])
     for panel, (name, each) in zip(colours, stats.items(), strict=True):
         _draw_colour(panel, each)
-        panel.set_title(name)
+        panel.set_title(f"{TITLES['colour']}, {name}")
         panel.set_ylabel("pictures")
     legend_below(figure, [light])
     return figure
@@ -83,10 +83,10 @@ def describe_side_by_side(stats: Mapping[str, PictureArrays]) -> str:
     return " ".join(f"{name}: {describe_histograms(each)}" for name, each in stats.items())
 
 
-def _overlay(panel: Axes, values: Mapping[str, Values], bounds: tuple[float, float], label: str) -> None:
-    """An outline a dataset, over bins that no level's bound divides."""
+def _overlay(panel: Axes, values: Mapping[str, Values], bounds: tuple[float, float], bins: int, label: str) -> None:
+    """An outline a dataset, over so many bins a level that no level's bound divides one."""
     top = max([bounds[1] * 1.25, *(float(np.max(each, initial=0.0)) for each in values.values())])
-    width = bounds[0] / 3
+    width = bounds[0] / bins
     edges = np.arange(0, top + width, width)
     for number, (name, each) in enumerate(values.items()):
         shares = 100 * np.histogram(each, edges)[0] / max(1, len(each))

@@ -25,6 +25,7 @@ from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
 from tapetum.plots.histograms import describe_histograms, describe_side_by_side, draw_histograms, draw_side_by_side
 from tapetum.plots.ranking_list import describe_ranking_list, describe_ranks, draw_ranking_list
 from tapetum.plots.reliability import describe_reliability, draw_reliability
+from tapetum.plots.samples import Samples, describe_samples, draw_samples
 from tapetum.plots.slices import describe_slices, draw_slices
 from tapetum.plots.style import RIGHT, VARIABLES, WRONG, Figure, figure_bytes, svg_text
 from tapetum.plots.verification import describe_verification, draw_open_set, draw_verification
@@ -76,6 +77,11 @@ def activations(title: str = "") -> Activations:
     return Activations(title, pictures(2), ["person 1\ncamera 2", "person 3\ncamera 1"], [one, two])
 
 
+def samples(title: str) -> Samples:
+    rows = [[pictures(1)[0], None], pictures(2)]
+    return Samples(title, ["person 1", "person 2"], ["camera 1", "camera 1 infrared"], rows, [[9.6, np.nan], [20, 30]])
+
+
 RUNS = {
     "IDE+": {"epoch": np.arange(4.0), "loss": np.array([3.0, 2.0, np.nan, 1.0])},
     "IDF": {"epoch": np.arange(3.0), "loss": np.array([4.0, 3.0, 2.0]), "exposure": np.array([0.5, 0.4, 0.3])},
@@ -117,6 +123,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "verification": lambda: draw_verification(CHECKED),
     "open_set": lambda: draw_open_set(CHECKED),
     "activation": lambda: draw_activation([activations("night600"), activations("market1501")]),
+    "samples": lambda: draw_samples([samples("a"), samples("b")]),
     "enhancement": lambda: draw_enhancement(pictures(3), pictures(3), captions=["a", "b", "c"]),
 }
 
@@ -339,7 +346,18 @@ def test_datasets_of_any_size_are_laid_over_each_other_in_percent() -> None:
     light, scale, *colours = draw_side_by_side({"a": statistics(400), "b": statistics(40)}).axes
     for panel in (light, scale):
         assert [patch.get_data().values.sum() for patch in panel.patches] == pytest.approx([100.0, 100.0])
-    assert [panel.get_title(loc="left") for panel in colours] == ["a", "b"]
+    assert [panel.get_title(loc="left") for panel in colours] == ["Colour, a", "Colour, b"]
     words = describe_side_by_side({"a": statistics(400), "b": statistics(40)})
     assert words.startswith("a: Histograms of 400 pictures.")
     assert "b: Histograms of 40 pictures." in words
+
+
+def test_samples_have_a_row_a_person_and_a_column_a_camera_and_say_how_bright_they_are() -> None:
+    figure = FIGURES["samples"]()
+    assert len(figure.axes) == 2 * 2 * 2
+    first = figure.axes[:4]
+    assert [axes.get_title() for axes in first] == ["camera 1", "camera 1\ninfrared", "", ""]
+    assert [axes.get_ylabel() for axes in first] == ["person 1", "", "person 2", ""]
+    assert [axes.get_xlabel() for axes in first] == ["light 10", "", "light 20", "light 30"]
+    words = describe_samples([samples("a")])
+    assert "a, mean lightness of 0 to 255: person 1 10 under camera 1; person 2 20 under camera 1, 30 under" in words
