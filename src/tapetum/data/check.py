@@ -162,7 +162,7 @@ def published_counts(name: str, options: Mapping[str, Any] | None = None) -> dic
     """
     module = load_dataset_module(name)
     subset = (options or {}).get("subset")
-    published: dict[str, Counts] = module.PUBLISHED if subset is None else module.PUBLISHED_SUBSETS[subset]
+    published: dict[str, Counts] = module.PUBLISHED if subset is None else module.PUBLISHED_SUBSETS[str(subset)]
     return dict(published)
 
 

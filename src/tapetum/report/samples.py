@@ -33,8 +33,8 @@ def collect_samples(
 ) -> list[Samples]:
     """Some people of each dataset and a picture of each under each camera, the darkest person first.
 
-    Those whom the most of the cameras shown have seen come into question; of these, more are drawn than shown, and those
-    shown are spread evenly from dark to bright. No distractors, and nobody twice.
+    Those whom the most of the cameras shown have seen come into question; of these, more are drawn than shown, and
+    those shown are spread evenly from dark to bright. No distractors, and nobody twice.
 
     Args:
         people: at most, of each dataset.
