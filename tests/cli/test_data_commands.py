@@ -17,8 +17,10 @@ from typer.testing import CliRunner, Result
 
 from tapetum.cli.data import app
 from tapetum.core.errors import DataError, MethodError, OutputError, RecipeError
-from tapetum.data.datasets import folder, night600
+from tapetum.data.datasets import folder, knight, market1501, night600
+from tapetum.data.datasets.knight import PUBLISHED_SUBSETS
 from tapetum.data.image_io import read_picture
+from tapetum.data.layout import write_sample_picture
 from tapetum.layers.attention_unet import AttentionUNet
 from tapetum.runs.recipe import Recipe
 from tapetum.training.train import train
@@ -242,3 +244,59 @@ def test_a_scene_in_a_visible_infrared_layout_is_checked_and_measured_by_modalit
     output = ran("stats", "regdb", tmp_path / "scene", "--out", tmp_path / "stats")
     assert re.search(r"^train visible +\d+ of 2 people$", output, re.MULTILINE)
     assert re.search(r"^camera \d infrared ", output, re.MULTILINE)
+
+
+def test_several_datasets_stand_side_by_side_in_one_table_and_one_figure(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, module in (("n", night600), ("k", knight), ("m", market1501)):
+        (tmp_path / name).mkdir()
+        module.write_miniature(tmp_path / name, rng)
+    ran("darken", tmp_path / "m", tmp_path / "m-night", "--model", "gamma")
+    more = (f"knight={tmp_path / 'k'},subset=c12", f"market1501={tmp_path / 'm'}", f"market1501={tmp_path / 'm-night'}")
+    beside = [word for each in more for word in ("--beside", each)]
+    out = tmp_path / "out"
+    said = ran("stats", "night600", tmp_path / "n", "--out", out, *beside)
+    table = (out / "datasets.md").read_text()
+    assert table in said
+    rows = {row["dataset"]: row for row in json.loads((out / "datasets.json").read_text())}
+    assert list(rows) == ["night600", "knight (subset=c12)", "market1501 (m)", "market1501 (m-night)"]
+    assert (rows["night600"]["ids"], rows["night600"]["cameras"], rows["night600"]["pictures"]) == (5, 2, 31)
+    assert rows["market1501 (m)"]["ids"] == 5  # without the distractor
+    assert rows["night600"]["paper"]["pictures"] == 28813
+    assert "| night600 | 5 | 2 | 31 |" in table
+    assert "| 600 | 8 | 28,813 | parallel/downward | Detectron2/hand | yes |" in table
+    assert rows["market1501 (m-night)"]["mean_lightness"] < rows["market1501 (m)"]["mean_lightness"]
+    assert (out / "datasets.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(out.glob("measurements-*.npz"))) == 4
+    again = ran("stats", "night600", tmp_path / "n", "--out", out, *beside)
+    assert again == said
+    assert not (out / "stats.json").exists()
+
+
+@pytest.mark.parametrize("subset", ["c12", "c13", "c23"])
+def test_each_subset_of_knight_and_a_night_twin_are_checked_and_measured(tmp_path: Path, subset: str) -> None:
+    rng = np.random.default_rng(0)
+    for pid, camid, index in np.ndindex(4, 3, 2):
+        write_sample_picture(tmp_path / "k" / "Person" / f"{pid + 1:04d}" / f"cam{camid + 1}_{index:06d}.jpg", rng)
+    said = ran_with_status(1, "check", "knight", tmp_path / "k", "--option", f"subset={subset}")
+    assert f"total: 16 pictures of 4 people; published {PUBLISHED_SUBSETS[subset]['total'].pictures}" in said
+    ran("stats", "knight", tmp_path / "k", "--option", f"subset={subset}", "--out", tmp_path / "s")
+    assert json.loads((tmp_path / "s" / "stats.json").read_text())["pictures"] == 16
+    ran("darken", tmp_path / "k", tmp_path / "k-night", "--model", "gamma")
+    ran("stats", "knight", tmp_path / "k-night", "--option", f"subset={subset}", "--out", tmp_path / "s2")
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ("market1501", "market1501: its folder is not given; write market1501=ROOT"),
+        ("=.", "is not of the form NAME=ROOT"),
+        ("makret1501=.", "did you mean market1501?"),
+        ("knight=.,subest=c13", "knight: option 'subest' is unknown; did you mean subset?"),
+    ],
+)
+def test_a_dataset_beside_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, beside: str, message: str) -> None:
+    night600.write_miniature(tmp_path, np.random.default_rng(0))
+    result = run("stats", "night600", tmp_path, "--beside", beside, "--out", tmp_path / "out")
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -18,6 +19,7 @@ from tapetum.core.errors import TapetumError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
+from tapetum.data.datasets import market1501
 from tapetum.evaluation.calibration import Calibration, write_calibration
 from tapetum.evaluation.card import read_card
 from tapetum.inference.calibrate import CalibrationOptions, calibrate_embeddings
@@ -25,6 +27,7 @@ from tapetum.inference.evaluate import evaluate_run
 from tapetum.inference.identity import calibration_path
 from tapetum.report.runs import find_card
 from tapetum.runs.recipe import Recipe
+from tapetum.runs.sources import open_scene
 from tapetum.training.train import train
 
 app = typer.Typer(rich_markup_mode=None)
@@ -59,6 +62,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[..., Re
         train(tiny_recipe(recipe, settings), place / "runs" / name)
         evaluate_run(place / "runs" / name, draws=20)
         write_calibration(calibration_path(place / "runs" / name), drawn_calibration(seed))
+    small = {"num_train_people": 2, "num_test_people": 2, "cameras": 2, "pictures_per_camera": 2, "size": [32, 16]}
+    open_scene(small, place / "runs" / "scene")
     return place
 
 
@@ -158,6 +163,9 @@ def test_the_words_of_a_figure_are_printed_for_whoever_cannot_see_it(here: Path)
     assert "pairs of one person at a mean of" in output("plot distances runs/ide_synth --out distances.svg")
     assert "; idf_paper: " in output("plot cmc runs/ide_synth runs/idf_synth --out cmc.png")
     assert "3 people, " in output("plot embedding runs/idf_synth --people 3 --pictures 4 --out map.svg")
+    said = output("plot activation runs/ide_synth runs/idf_synth --pictures 2 --out activation.svg")
+    assert "ide_night600: Grad-CAM at branch.backbone" in said
+    assert "idf_paper, enhanced: Grad-CAM at second.backbone" in said
     assert "2 night pictures" in output("plot enhancement runs/idf_synth --count 2 --out enhancement.png")
 
 
@@ -174,6 +182,17 @@ def test_the_words_of_a_figure_are_printed_for_whoever_cannot_see_it(here: Path)
         ("plot curves runs/ide_synth --quantity exposrue", "--quantity exposrue: nothing logged is called so"),
         ("plot curves runs/none", "no complete epoch"),
         ("plot enhancement runs/ide_synth", "its method has no enhancer"),
+        (
+            "plot activation runs/ide_synth --layer branch.backbone.layer5",
+            "ide_night600: layer branch.backbone.layer5: the network has none of this name; did you mean",
+        ),
+        ("plot activation runs/ide_synth --layer head", "ide_night600: layer head: gives no maps"),
+        ("plot activation runs/ide_synth --split qeury", "split 'qeury' is unknown; did you mean query?"),
+        ("plot activation runs/ide_synth --query 0001.jpg", "picture 0001.jpg: night600 has none of this name"),
+        ("plot activation runs/none", "no such run folder"),
+        ("plot samples --data synht=runs/scene", "did you mean synth?"),
+        ("plot samples --data synth=runs/scene --data synth=runs/scene", "synth (scene) is given 2 times"),
+        ("plot samples --data market1501", "data.root is not given"),
         ("plot distances runs/ide_synth --protocol nihgt600", "protocol 'nihgt600' is unknown; did you mean night600?"),
         ("plot embedding runs/idf_synth --data night600=none", "none"),
     ],
@@ -232,3 +251,30 @@ def test_results_of_several_methods_or_one_result_twice_are_not_averaged(here: P
     )
     assert "is named twice" in complaint("report average runs/ide_synth runs/ide_synth/evaluation/night600.json")
     assert "needs two result cards or more, found 1" in complaint("report average runs/ide_synth")
+
+
+def test_pictures_of_trained_people_are_asked_for_their_class_and_others_for_another_picture(here: Path) -> None:
+    trained = output("plot activation runs/ide_synth --split train --pictures 3 --out train.png")
+    assert trained.count("class score") == 3
+    tested = output("plot activation runs/ide_synth --pictures 3 --out test.png")
+    assert len(re.findall(r"cosine -?[01]\.\d\d, to camera [12]", tested)) == 3
+    assert tested == output("plot activation runs/ide_synth --pictures 3 --out test.png")
+    name = re.search(r"root: (.*)", (here / "runs/ide_synth/recipe.yaml").read_text())
+    assert name
+    root = name[1].strip()
+    other = output(f"plot activation runs/ide_synth --data night600={root} --split train --pictures 1 --out a.png")
+    assert "class score" in other
+    market1501.write_miniature(here / "market", np.random.default_rng(0))
+    both = output(f"plot activation runs/ide_synth --data night600={root} --data market1501=market --out b.png")
+    assert "market1501, ide_night600: Grad-CAM" in both
+    assert "night600, ide_night600: Grad-CAM" in both
+
+
+def test_a_picture_is_shown_by_its_name(here: Path) -> None:
+    said = output("plot activation runs/ide_synth --pictures 1 --seed 4 --out drawn.png")
+    person, camera = re.findall(r"person (\d+), camera (\d)", said)[0]
+    root = re.search(r"root: (.*)", (here / "runs/ide_synth/recipe.yaml").read_text())[1].strip()  # type: ignore[index]
+    (file,) = Path(root).glob(f"query*/{int(person):04d}_c{camera}_*")
+    again = output(f"plot activation runs/ide_synth --query {file.name} --out named.png")
+    assert f"person {person}, camera {camera}" in again
+    assert again.count("cosine") == 1

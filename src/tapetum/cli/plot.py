@@ -204,6 +204,83 @@ def enhancement(
 
 
 @app.command()
+def activation(
+    runs: Runs,
+    out: Out = Path("runs/activation.png"),
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=ROOT, or synth; repeatable: side by side. Default: the first run's dataset."),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A module with maps, a transformer's block, or a branch (night, enhanced); repeatable. Default: the "
+            "last maps before pooling, or the last block, of each branch."
+        ),
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures of each dataset.")] = 4,
+    query: Annotated[
+        list[str] | None, typer.Option(help="A picture, by its file name or path, instead of drawn ones; repeatable.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Where the pictures are from: query, gallery or train.")] = "query",
+    seed: Annotated[int, typer.Option(min=0, help="Draws the pictures, and the other picture of each person.")] = 0,
+    brighten: Annotated[
+        bool, typer.Option("--brighten", help="Show the square root of each value, for the eye.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Where networks look: Grad-CAM of convolutional maps, attention rollout of a transformer's tokens.
+
+    Grad-CAM explains a number: the score of the person's own class where the run was trained on them (--split train),
+    else the cosine to another picture of the same person, of another camera where there is one. The rollout follows
+    attention from the class token (or the pooled patches) back to the patches and explains no number. Each map is
+    divided by its largest value. Pictures are not mirrored.
+
+    Example: tapetum plot activation runs/ide_synth runs/idf_synth --pictures 2 --brighten --out runs/activation.png
+    """
+    from tapetum.plots.activation import describe_activation, draw_activation
+    from tapetum.report.activation import Choice, collect_activations
+    from tapetum.runs.progress import showing_pictures
+
+    choice = Choice(pictures, split, tuple(query or ()), seed)
+    with showing_pictures("reading", quiet=quiet) as progress:
+        sheets = collect_activations(runs, sources=data or (), layers=layer or (), choice=choice, progress=progress)
+    _write(out, draw_activation(sheets, exponent=0.5 if brighten else 1.0), describe_activation(sheets))
+
+
+@app.command()
+def samples(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=ROOT[,KEY=VALUE]", help="A dataset, with its reading options, or synth; repeatable."
+        ),
+    ],
+    out: Out = Path("runs/samples.png"),
+    people: Annotated[int, typer.Option(min=1, help="People of each dataset: rows, from dark to bright.")] = 4,
+    cameras: Annotated[int, typer.Option(min=1, help="Cameras at most: columns, infrared ones last.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Draws people and pictures.")] = 0,
+    brighten: Annotated[
+        bool, typer.Option("--brighten", help="Show the square root of each value, for the eye.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pictures of datasets: a row a person, a column a camera, with the mean lightness of each.
+
+    Example: tapetum plot samples --data synth=runs/scene --people 2 --brighten --out runs/samples.png
+    """
+    from tapetum.plots.samples import describe_samples, draw_samples
+    from tapetum.report.samples import collect_samples
+    from tapetum.runs.progress import showing_pictures
+    from tapetum.runs.sources import parse_named_root
+
+    sources = [parse_named_root(text) for text in data]
+    with showing_pictures("reading", quiet=quiet) as progress:
+        sheets = collect_samples(sources, people=people, cameras=cameras, seed=seed, progress=progress)
+    _write(out, draw_samples(sheets, exponent=0.5 if brighten else 1.0), describe_samples(sheets))
+
+
+@app.command()
 def reliability(runs: Runs, out: Out = Path("runs/reliability.png")) -> None:
     """Of the pairs that `tapetum calibrate` gave a probability, how many show one person.
 

@@ -134,7 +134,7 @@ def check_dataset(
     return CheckReport(
         name=name,
         root=Path(root),
-        splits=_count_splits(dataset.records, published_counts(name, options), _one_person_a_number(name, root)),
+        splits=_count_splits(dataset.records, published_counts(name, options), one_person_a_number(name, root)),
         name_failures=tuple(failures),
         unreadable=tuple(unreadable),
         left_out=dataset.left_out,
@@ -162,7 +162,7 @@ def published_counts(name: str, options: Mapping[str, Any] | None = None) -> dic
     """
     module = load_dataset_module(name)
     subset = (options or {}).get("subset")
-    published: dict[str, Counts] = module.PUBLISHED if subset is None else module.PUBLISHED_SUBSETS[subset]
+    published: dict[str, Counts] = module.PUBLISHED if subset is None else module.PUBLISHED_SUBSETS[str(subset)]
     return dict(published)
 
 
@@ -206,7 +206,7 @@ def _count_splits(
     return tuple(rows)
 
 
-def _one_person_a_number(name: str, root: Path) -> bool:
+def one_person_a_number(name: str, root: Path) -> bool:
     """Whether a number means the same person in training and testing."""
     return not getattr(load_reader(name, Path(root)), "PIDS_START_ANEW", False)
 

@@ -1,6 +1,7 @@
 """A dataset in numbers: light, scale and colour as in the IDF paper's figures 3 and 7, and light by camera."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,46 @@ from tapetum.data.lighting import (
 
 LIGHT_BIN = 8.5  # a third of a light level, so that no bar straddles two levels
 SIZE_BIN_PX = 20
+
+
+@dataclass(frozen=True)
+class DatasetSize:
+    """What a dataset holds, as a row of the IDF paper's Table I counts it.
+
+    Attributes:
+        ids: people who train or are searched for; distractors, whom nobody searches for, are none.
+        cameras: an infrared camera counts beside the visible one of its number.
+        pictures: each once, also where a query lies in the gallery too; junk and distractors among them.
+    """
+
+    ids: int
+    cameras: int
+    pictures: int
+
+
+def count_dataset(records: Sequence[Record], *, one_person_a_number: bool = True) -> DatasetSize:
+    """Count people, cameras and pictures.
+
+    Args:
+        one_person_a_number: a number means the same person in training and testing.
+    """
+    people = {
+        (one_person_a_number or record.split, record.pid)
+        for record in records
+        if record.pid >= 0 and record.split not in ("gallery", "multi_query")
+    }
+    cameras = {(record.camid, record.modality) for record in records if record.pid >= 0}
+    return DatasetSize(len(people), len(cameras), len(each_once(records)))
+
+
+def each_once(records: Sequence[Record]) -> list[Record]:
+    """Records without those of pictures that an earlier one shows: a query that lies in the gallery too."""
+    first = {_key(record): record for record in reversed(records)}
+    return [record for record in records if first[_key(record)] is record]
+
+
+def _key(record: Record) -> tuple[object, ...]:
+    return record.split == "train", record.path.name, record.pid, record.camid, record.modality
 
 
 def compute_histograms(records: Sequence[Record], statistics: PictureStatistics) -> dict[str, Any]:

@@ -29,6 +29,25 @@ class Published:
     ap: APRule | None = None
 
 
+@dataclass(frozen=True)
+class PublishedDataset:
+    """A column of Table I, which the paper prints sideways."""
+
+    ids: int
+    cameras: int
+    pictures: int
+    viewpoint: str
+    labelling: str
+    glimmer: bool  # whether it has pictures taken in faint light
+
+
+TABLE_I = {  # those of its datasets that can be read here
+    "night600": PublishedDataset(600, 8, 28813, "parallel/downward", "Detectron2/hand", glimmer=True),
+    "knight": PublishedDataset(937, 3, 315354, "downward", "hand", glimmer=False),
+    "market1501": PublishedDataset(1501, 6, 32217, "parallel", "hand", glimmer=False),
+}
+
+
 def _trapezoid(rank1: float, rank5: float, rank10: float, mean_ap: float, remark: str = "") -> Published:
     return Published(rank1, rank5, rank10, mean_ap, remark, "trapezoid")
 

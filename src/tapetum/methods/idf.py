@@ -385,6 +385,13 @@ class Method(nn.Module):
         enhanced, _ = self._enhance(images * self.options.input_scale)
         return images if enhanced is None else enhanced.float().clamp(0, 1)
 
+    @property
+    def stream_names(self) -> dict[str, str]:
+        """What figures call the extractors, in the order in which they show them: attribute -> name."""
+        if self.night is None:
+            return {"second": "enhanced" if self.options.streams == "enhanced" else "shared"}
+        return {"night": "night", "second": "night again" if self.enhancer is None else "enhanced"}
+
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Backbone (both extractors), head (heads and fusion), enhancer (DCE-Net), centres (where heads have some)."""
         modules = {

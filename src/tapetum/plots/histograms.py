@@ -1,6 +1,6 @@
 """Light, scale and colour of a dataset's pictures, as in figures 3 and 7 of the IDF paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tapetum.plots.style import INK, MUTED, PRIMARIES, SHADES, new_panels, styled
+from tapetum.plots.style import INK, MUTED, PRIMARIES, SHADES, legend_below, line_style, new_panels, styled
 
 Values = NDArray[Any]
 Panel = Literal["light", "scale", "colour"]
@@ -59,6 +59,44 @@ def draw_histograms(stats: PictureArrays, *, shown: Sequence[Panel] = PANELS, ti
             panel.set_title(TITLES[name])
         panel.set_ylabel("pictures")
     return figure
+
+
+@styled
+def draw_side_by_side(stats: Mapping[str, PictureArrays]) -> Figure:
+    """Light and scale of several datasets over each other, in percent of each one's pictures; colour one by one."""
+    figure, axes = new_panels(2 + len(stats), 3, 3.6, 2.9, 0.4)
+    light, scale, *colours = axes
+    _overlay(light, {name: each.lightness for name, each in stats.items()}, LIGHT_BOUNDS, 3, "mean lightness, 0 to 255")
+    _overlay(scale, {name: each.height for name, each in stats.items()}, SIZE_BOUNDS, 5, "height, pixels")
+    light.set_title(TITLES["light"])
+    scale.set_title(TITLES["scale"])
+    for panel, (name, each) in zip(colours, stats.items(), strict=True):
+        _draw_colour(panel, each)
+        panel.set_title(f"{TITLES['colour']}, {name}")
+        panel.set_ylabel("pictures")
+    legend_below(figure, [light])
+    return figure
+
+
+def describe_side_by_side(stats: Mapping[str, PictureArrays]) -> str:
+    """Several datasets in words, one after the other."""
+    return " ".join(f"{name}: {describe_histograms(each)}" for name, each in stats.items())
+
+
+def _overlay(panel: Axes, values: Mapping[str, Values], bounds: tuple[float, float], bins: int, label: str) -> None:
+    """An outline a dataset, over so many bins a level that no level's bound divides one."""
+    top = max([bounds[1] * 1.25, *(float(np.max(each, initial=0.0)) for each in values.values())])
+    width = bounds[0] / bins
+    edges = np.arange(0, top + width, width)
+    for number, (name, each) in enumerate(values.items()):
+        shares = 100 * np.histogram(each, edges)[0] / max(1, len(each))
+        panel.stairs(shares, edges, linewidth=1.8, label=name, **line_style(number))
+    for bound in bounds:
+        panel.axvline(bound, color=MUTED, linewidth=1, linestyle="--")
+    panel.set_xlim(0, edges[-1])
+    panel.set_ylim(bottom=0)
+    panel.set_xlabel(label)
+    panel.set_ylabel("% of pictures")
 
 
 def describe_histograms(stats: PictureArrays, *, shown: Sequence[Panel] = PANELS) -> str:

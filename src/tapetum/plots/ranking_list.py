@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tapetum.plots.style import INK, MUTED, RIGHT, WRONG, Picture, new_figure, show_picture, styled
+from tapetum.plots.style import INK, MUTED, RIGHT, WRONG, Picture, brighten, new_figure, show_picture, styled
 
 RIGHT_SIGN, WRONG_SIGN = "✓", "✗"
 
@@ -42,7 +41,7 @@ def draw_ranking_list(
     grid = figure.add_gridspec(rows, depth + 2, width_ratios=[1, 0.12, *[1] * depth])
     for row, (query, pictures, truth) in enumerate(zip(queries, answers, right, strict=True)):
         panel = figure.add_subplot(grid[row, 0])
-        _show(panel, _brightened(query, exponent), INK, "-")
+        _show(panel, brighten(query, exponent), INK, "-")
         name = f"query\n{modalities[row]}" if modalities and modalities[row] else "query"
         panel.set_title(name, fontsize=8, loc="center", pad=3)
         if captions:
@@ -50,7 +49,7 @@ def draw_ranking_list(
         for place, (picture, is_right) in enumerate(zip(pictures, truth, strict=True)):
             panel = figure.add_subplot(grid[row, place + 2])
             colour, sign = (RIGHT, RIGHT_SIGN) if is_right else (WRONG, WRONG_SIGN)
-            _show(panel, _brightened(picture, exponent), colour, "-" if is_right else (0, (3, 2)))
+            _show(panel, brighten(picture, exponent), colour, "-" if is_right else (0, (3, 2)))
             panel.set_title(f"{place + 1} {sign}", fontsize=8, loc="center", pad=3, color=colour)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -79,13 +78,6 @@ def describe_ranks(truth: Sequence[bool]) -> str:
         return f"none of {len(truth)} answers is right"
     text = ranks[0] if len(ranks) == 1 else f"{', '.join(ranks[:-1])} and {ranks[-1]}"
     return f"right at rank{'s' if len(ranks) > 1 else ''} {text} of {len(truth)}"
-
-
-def _brightened(picture: Picture, exponent: float) -> Picture:
-    if exponent == 1.0:
-        return picture
-    values = 255 * (np.arange(256) / 255) ** exponent
-    return values.round().astype(np.uint8)[picture]
 
 
 def _show(panel: Axes, picture: Picture, colour: str, dash: Any) -> None:

@@ -127,6 +127,14 @@ def show_picture(panel: Axes, picture: Picture) -> None:
         spine.set_visible(False)
 
 
+def brighten(picture: Picture, exponent: float) -> Picture:
+    """The picture with each value between black and white raised to a power; 1 leaves it alone."""
+    if exponent == 1.0:
+        return picture
+    values = 255 * (np.arange(256) / 255) ** exponent
+    return values.round().astype(np.uint8)[picture]
+
+
 def line_style(number: int) -> dict[str, Any]:
     """Colour and dash of the line with this number."""
     return {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)]}

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from tapetum.synth.scene import SceneOptions
 
 SYNTH = "synth"
 CACHE = Path("runs/data")
+_OPTION = re.compile(r"(.+=.+),(\w+)=([^,=]*)")  # the last reading option behind NAME=ROOT
 NOBODY = -1  # pid of a picture of which nothing is known
 WORTH_A_PROCESS = 100  # pictures that take about as long to render as a process takes to begin
 
@@ -51,6 +54,50 @@ def parse_source(text: str) -> tuple[str, str | None]:
     if not name or (equals and not root):
         raise RecipeError(f"--data {text!r} is not of the form NAME=ROOT, e.g. night600=/data/Night600, or synth")
     return name, root or None
+
+
+@dataclass(frozen=True)
+class NamedRoot:
+    """A dataset to be looked at, without a recipe; `root` may be None for the generated scene."""
+
+    name: str
+    root: Path | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def label(self, *, with_root: bool) -> str:
+        """Its name with its reading options, and its folder's name where others have the same."""
+        parts = [self.root.name] if with_root and self.root is not None else []
+        parts += [f"{key}={value}" for key, value in self.options.items()]
+        return f"{self.name} ({', '.join(parts)})" if parts else self.name
+
+
+def parse_named_root(text: str) -> NamedRoot:
+    """``NAME=ROOT`` or ``NAME``, behind a root any number of ``,KEY=VALUE`` reading options.
+
+    Raises:
+        RecipeError: it is not of that form.
+    """
+    options: dict[str, Any] = {}
+    rest = text
+    while match := _OPTION.fullmatch(rest):
+        rest, key, value = match.groups()
+        options = {key: int(value) if value.isdigit() else value, **options}
+    name, root = parse_source(rest)
+    return NamedRoot(name, None if root is None else Path(root), options)
+
+
+def label_roots(sources: Sequence[NamedRoot]) -> list[str]:
+    """A label a dataset, by which figures and tables tell them apart.
+
+    Raises:
+        RecipeError: two of the datasets are the same.
+    """
+    plain = Counter(source.label(with_root=False) for source in sources)
+    labels = [source.label(with_root=plain[source.label(with_root=False)] > 1) for source in sources]
+    for label, count in Counter(labels).items():
+        if count > 1:
+            raise RecipeError(f"{label} is given {count} times; name each dataset once, its folders by different names")
+    return labels
 
 
 def source_overrides(text: str, section: DataSection | None = None) -> list[str]:

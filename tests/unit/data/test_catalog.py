@@ -23,6 +23,7 @@ def test_every_dataset_is_listed() -> None:
         "llcm",
         "market1501",
         "night600",
+        "nightreid",
         "regdb",
         "rgbnt201",
         "synth",

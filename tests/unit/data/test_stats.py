@@ -5,7 +5,7 @@ import numpy as np
 
 from tapetum.core.types import Modality, Record
 from tapetum.data.lighting import PictureStatistics
-from tapetum.data.stats import compute_histograms
+from tapetum.data.stats import DatasetSize, compute_histograms, count_dataset, each_once
 
 LIGHT = np.array([3.0, 25.5, 51.0, 60.0, 255.0])
 HEIGHT = np.array([50.0, 100.0, 200.0, 201.0, 900.0])
@@ -63,3 +63,13 @@ def test_two_modalities_are_counted_apart_even_under_one_camera_s_number() -> No
         "test infrared": {"pictures": 1, "ids": 1},
     }
     assert json.loads(json.dumps(found)) == found
+
+
+def test_people_who_are_searched_for_are_counted_and_a_query_in_the_gallery_is_one_picture() -> None:
+    seen = [(4, 1, "train"), (4, 2, "train"), (4, 1, "query"), (4, 1, "gallery"), (0, 1, "gallery"), (-1, 3, "gallery")]
+    records = [Record(Path(split) / f"{pid}_{camid}.jpg", pid, camid, split=split) for pid, camid, split in seen]
+    assert count_dataset(records) == DatasetSize(ids=1, cameras=2, pictures=5)
+    assert count_dataset(records, one_person_a_number=False).ids == 2
+    assert [record.split for record in each_once(records)] == ["train", "train", "query", "gallery", "gallery"]
+    infrared = [*records, Record(Path("x.jpg"), 4, 1, Modality.INFRARED, "query")]
+    assert count_dataset(infrared) == DatasetSize(ids=1, cameras=3, pictures=6)

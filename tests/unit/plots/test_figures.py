@@ -16,15 +16,17 @@ from tapetum.core.types import Modality
 from tapetum.data import lighting
 from tapetum.evaluation.pair_distances import BINS, PairDistances
 from tapetum.plots import histograms
+from tapetum.plots.activation import Activations, RunMaps, describe_activation, draw_activation, share_of_bands
 from tapetum.plots.cmc import describe_cmc, draw_cmc
 from tapetum.plots.curves import describe_curves, draw_curves, list_quantities
 from tapetum.plots.differences import describe_differences, draw_differences
 from tapetum.plots.distances import describe_distances, draw_distances, find_limits
 from tapetum.plots.embedding import EmbeddingMap, compute_agreement, describe_embedding, draw_embedding
 from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
-from tapetum.plots.histograms import describe_histograms, draw_histograms
+from tapetum.plots.histograms import describe_histograms, describe_side_by_side, draw_histograms, draw_side_by_side
 from tapetum.plots.ranking_list import describe_ranking_list, describe_ranks, draw_ranking_list
 from tapetum.plots.reliability import describe_reliability, draw_reliability
+from tapetum.plots.samples import Samples, describe_samples, draw_samples
 from tapetum.plots.slices import describe_slices, draw_slices
 from tapetum.plots.style import RIGHT, VARIABLES, WRONG, Figure, figure_bytes, svg_text
 from tapetum.plots.verification import describe_verification, draw_open_set, draw_verification
@@ -66,6 +68,21 @@ def embedding_map() -> EmbeddingMap:
     return EmbeddingMap(points, np.repeat([4, 9, 11], 4), np.tile([0, 0, 1, 1], 3))
 
 
+def activations(title: str = "") -> Activations:
+    """Two pictures under a run of one map, warm in the upper third, and one of two, the second of them empty."""
+    seen = [np.full((6, 3, 3), 40, np.uint8)] * 2
+    warm = np.zeros((2, 6, 3))
+    warm[:, :2] = 1
+    one = RunMaps("ide_synth", ["Grad-CAM at a"], [""], seen, [warm], ["class score 1.0", "class score 2.0"])
+    two = RunMaps("idf_of_a_long_name", ["rollout at b"] * 2, ["night", "enhanced"], seen, [warm, 0 * warm], ["", ""])
+    return Activations(title, pictures(2), ["person 1\ncamera 2", "person 3\ncamera 1"], [one, two])
+
+
+def samples(title: str) -> Samples:
+    rows = [[pictures(1)[0], None], pictures(2)]
+    return Samples(title, ["person 1", "person 2"], ["camera 1", "camera 1 infrared"], rows, [[9.6, np.nan], [20, 30]])
+
+
 RUNS = {
     "IDE+": {"epoch": np.arange(4.0), "loss": np.array([3.0, 2.0, np.nan, 1.0])},
     "IDF": {"epoch": np.arange(3.0), "loss": np.array([4.0, 3.0, 2.0]), "exposure": np.array([0.5, 0.4, 0.3])},
@@ -95,6 +112,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "cmc": lambda: draw_cmc({"IDE+": np.linspace(0.5, 1, 50), "IDF": np.linspace(0.6, 1, 10)}),
     "slices": lambda: draw_slices(LEVELS, (10, 5, 0), VALUES, intervals=INTERVALS),
     "histograms": lambda: draw_histograms(statistics()),
+    "side_by_side": lambda: draw_side_by_side({"night600": statistics(), "market1501": statistics(40)}),
     "ranking_list": lambda: draw_ranking_list(
         pictures(2), [pictures(3), pictures(2)], [[True, False, True], [False, False]], captions=["a", "b"], title="IDF"
     ),
@@ -107,6 +125,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "reliability": lambda: draw_reliability(CHECKED),
     "verification": lambda: draw_verification(CHECKED),
     "open_set": lambda: draw_open_set(CHECKED),
+    "activation": lambda: draw_activation([activations("night600"), activations("market1501")]),
+    "samples": lambda: draw_samples([samples("a"), samples("b")]),
     "enhancement": lambda: draw_enhancement(pictures(3), pictures(3), captions=["a", "b", "c"]),
 }
 
@@ -308,3 +328,42 @@ def test_figures_without_data_are_still_figures() -> None:
         draw_embedding({}),
     ):
         assert figure_bytes(figure, ".png", dots_per_inch=30).startswith(b"\x89PNG")
+
+
+def test_a_sheet_of_heat_maps_has_a_row_a_picture_and_its_datasets_and_runs_side_by_side() -> None:
+    figure = draw_activation([activations()])
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    assert titles == ["picture", "ide_synth", "idf_of_a_\nlong_name\nnight", "enhanced"]
+    assert len(figure.axes) == 2 * 4
+    assert len(draw_activation([activations("a"), activations("b")]).axes) == 2 * 2 * 4
+    assert figure.get_supxlabel().startswith("ide_synth: Grad-CAM at a\nidf_of_a_long_name: rollout at b")
+
+
+def test_the_words_of_heat_maps_say_where_they_are_warm_and_what_they_explain() -> None:
+    words = describe_activation([activations()])
+    assert "ide_synth: Grad-CAM at a; of its warmth 100 % upper, 0 % middle, 0 % lower third" in words
+    assert "idf_of_a_long_name, enhanced: rollout at b; it is empty" in words
+    assert "person 1, camera 2: class score 1.0, no score" in words
+    assert np.allclose(share_of_bands(np.ones((2, 7, 3))), 1 / 3)
+    assert np.isnan(share_of_bands(np.zeros((2, 7, 3)))).all()
+
+
+def test_datasets_of_any_size_are_laid_over_each_other_in_percent() -> None:
+    light, scale, *colours = draw_side_by_side({"a": statistics(400), "b": statistics(40)}).axes
+    for panel in (light, scale):
+        assert [patch.get_data().values.sum() for patch in panel.patches] == pytest.approx([100.0, 100.0])
+    assert [panel.get_title(loc="left") for panel in colours] == ["Colour, a", "Colour, b"]
+    words = describe_side_by_side({"a": statistics(400), "b": statistics(40)})
+    assert words.startswith("a: Histograms of 400 pictures.")
+    assert "b: Histograms of 40 pictures." in words
+
+
+def test_samples_have_a_row_a_person_and_a_column_a_camera_and_say_how_bright_they_are() -> None:
+    figure = FIGURES["samples"]()
+    assert len(figure.axes) == 2 * 2 * 2
+    first = figure.axes[:4]
+    assert [axes.get_title() for axes in first] == ["camera 1", "camera 1\ninfrared", "", ""]
+    assert [axes.get_ylabel() for axes in first] == ["person 1", "", "person 2", ""]
+    assert [axes.get_xlabel() for axes in first] == ["light 10", "", "light 20", "light 30"]
+    words = describe_samples([samples("a")])
+    assert "a, mean lightness of 0 to 255: person 1 10 under camera 1; person 2 20 under camera 1, 30 under" in words
