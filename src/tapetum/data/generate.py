@@ -109,6 +109,7 @@ def generate_dataset(
         pairs = {str(c): _camera_facts(scene, c, Modality.INFRARED) for c in second}
         facts = {
             "people": {str(pid): _plain(asdict(scene.person(pid))) for pid in pids},
+            **({"outfits": {str(pid): scene.outfit(pid) for pid in pids}} if options.lookalikes > 1 else {}),
             "cameras": {str(c): _camera_facts(scene, c) for c in options.camids},
             **({"paired_cameras": pairs} if pairs else {}),
             "pictures": pictures,
@@ -373,7 +374,7 @@ def _render_person(
 
 def scene_settings(options: SceneOptions) -> dict[str, Any]:
     """The options as plain values; without what older scenes did not have, so that they stay known."""
-    later = ("paired_cameras", "infrared_likeness", "light")
+    later = ("paired_cameras", "infrared_likeness", "light", "lookalikes")
     usual = _plain(asdict(SceneOptions()))
     values = _plain(asdict(options))
     return {name: value for name, value in values.items() if name not in later or value != usual[name]}

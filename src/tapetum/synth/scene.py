@@ -20,7 +20,7 @@ from tapetum.synth.background import build_street
 from tapetum.synth.body import Figure, build_figure, pose
 from tapetum.synth.camera import FRAME_SIZE, Camera, InfraredBand, draw_camera
 from tapetum.synth.lamps import Lamp, Lighting, draw_headlight
-from tapetum.synth.people import Person, draw_person, liken
+from tapetum.synth.people import Person, draw_person, dress_alike, liken
 from tapetum.synth.raster import FloatArray
 from tapetum.synth.render import add_occluder, choose_window, paint_person, through_lens
 from tapetum.synth.sensor import Picture, capture, check_settings, develop, mean_lightness
@@ -35,6 +35,7 @@ class SceneOptions:
 
     num_train_people: int = 60
     num_test_people: int = 60
+    lookalikes: int = 1  # people, of the training or of the testing ones, who wear the same clothes
     cameras: int = 8
     pictures_per_camera: int = 3
     cameras_per_person: int | None = None  # cameras that meet a person; None is all of them
@@ -61,7 +62,10 @@ class SceneOptions:
         known = set(range(1, self.cameras + 1))
         rules = [
             *((name, vars(self)[name] >= 0, "0 or more") for name in ("num_train_people", "num_test_people")),
-            *((name, vars(self)[name] >= 1, "1 or more") for name in ("cameras", "pictures_per_camera", "first_pid")),
+            *(
+                (name, vars(self)[name] >= 1, "1 or more")
+                for name in ("lookalikes", "cameras", "pictures_per_camera", "first_pid")
+            ),
             ("size", len(self.size) == 2 and min(self.size) >= 16, "(height, width) of 16 or more"),
             ("size", max(self.size) <= 2048, "2048 or less"),
             ("sizes", self.sizes in ("varying", "fixed"), "varying or fixed"),
@@ -131,8 +135,17 @@ class Scene:
         self._build_figure = lru_cache(_FIGURES_KEPT)(lambda pid: build_figure(self.person(pid)))
 
     def person(self, pid: int) -> Person:
-        """Attributes of a person; they depend on `identity_seed`, `infrared_likeness` and the pid alone."""
-        return liken(draw_person(self.options.identity_seed, pid), self.options.infrared_likeness)
+        """Attributes of a person; they depend on what the options say of people, and on the pid, alone."""
+        person, model = draw_person(self.options.identity_seed, pid), self.outfit(pid)
+        if model != pid:
+            person = dress_alike(person, draw_person(self.options.identity_seed, model))
+        return liken(person, self.options.infrared_likeness)
+
+    def outfit(self, pid: int) -> int:
+        """The pid of the first who wears the same clothes; no one for training wears those of one for testing."""
+        options = self.options
+        first = options.test_pids.start if pid >= options.test_pids.start else options.first_pid
+        return pid - (pid - first) % options.lookalikes
 
     def camera(self, camid: int, modality: Modality | None = None) -> Camera:
         """A camera, as the options have it or as if it saw the other modality."""

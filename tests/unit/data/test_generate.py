@@ -268,3 +268,15 @@ def test_cameras_without_a_place_in_the_layout_are_refused_before_anything_is_wr
     with pytest.raises(TapetumError, match=message):
         generate_dataset(tmp_path / "scene", name, replace(PAIRED, **change))
     assert not (tmp_path / "scene").exists()
+
+
+def test_who_wears_the_same_clothes_stands_in_the_ground_truth_and_is_read_back(tmp_path: Path) -> None:
+    generate_dataset(tmp_path / "scene", "synth", replace(TINY, lookalikes=2))
+    assert json.loads((tmp_path / "scene" / "scene.json").read_text())["outfits"] == {"1": 1, "2": 1, "3": 3, "4": 3}
+    dataset = open_dataset("synth", tmp_path / "scene")
+    assert {(record.pid, record.outfit) for record in dataset.records} == {(1, 1), (2, 1), (3, 3), (4, 3)}
+    generate_dataset(tmp_path / "plain", "synth", TINY)
+    assert "outfits" not in json.loads((tmp_path / "plain" / "scene.json").read_text())
+    assert {record.outfit for record in open_dataset("synth", tmp_path / "plain").records} == {-1}
+    generate_dataset(tmp_path / "market", "market1501", replace(TINY, lookalikes=2))
+    assert {record.outfit for record in open_dataset("synth", tmp_path / "market").split("query")} == {3}

@@ -150,8 +150,8 @@ def test_a_contact_sheet_has_a_row_a_person_and_a_column_a_camera() -> None:
     "change",
     [
         {"cameras": 0}, {"size": (8, 8)}, {"sizes": "huge"}, {"light_scale": 0}, {"occluded_share": 2},
-        {"infrared_cameras": (9,)}, {"infrared_band": "far"}, {"light": "dusk"}, {"cameras_per_person": 4},
-        {"num_test_people": -1},
+        {"infrared_cameras": (9,)}, {"infrared_band": "far"}, {"light": "dusk"}, {"lookalikes": 0},
+        {"cameras_per_person": 4}, {"num_test_people": -1},
     ],
 )  # fmt: skip
 def test_an_impossible_setting_is_named(change: dict[str, object]) -> None:
@@ -273,3 +273,27 @@ def test_a_scene_of_both_lights_has_each_camera_again_by_day_at_other_moments(sm
     assert all(first + 3 == second for first, second in (some.cameras_of(pid) for pid in range(1, 9)))
     with pytest.raises(RecipeError, match="camera 7 is unknown; this scene has cameras 1 to 6"):
         both.camera(7)
+
+
+def test_lookalikes_wear_the_same_and_are_different_people() -> None:
+    plain = Scene(replace(SMALL, num_train_people=5, num_test_people=4))
+    scene = Scene(replace(plain.options, lookalikes=2))
+    assert [scene.outfit(pid) for pid in range(1, 10)] == [1, 1, 3, 3, 5, 6, 6, 8, 8]
+    for pid in range(1, 10):
+        person, model, self_ = scene.person(pid), scene.person(scene.outfit(pid)), plain.person(pid)
+        assert (person.upper, person.lower, person.shoes) == (model.upper, model.lower, model.shoes)
+        own = ("pid", "height_m", "build", "skin", "hair", "hair_dye", "hat", "bag", "bag_dye", "stride", "cadence_hz")
+        assert [getattr(person, name) for name in own] == [getattr(self_, name) for name in own]
+    assert len({scene.person(pid).height_m for pid in (1, 2)}) == 2
+    assert len({scene.person(pid).upper.first for pid in (1, 3, 5, 6, 8)}) == 5
+    assert scene.moment(2, 1, 0) == plain.moment(2, 1, 0)
+    assert np.array_equal(scene.picture(3, 1, 0), plain.picture(3, 1, 0)), "who lends the clothes looks as before"
+    assert not np.array_equal(scene.picture(4, 1, 0), plain.picture(4, 1, 0))
+    third = Scene(replace(plain.options, lookalikes=3))
+    assert [third.outfit(pid) for pid in range(1, 10)] == [1, 1, 1, 4, 4, 6, 6, 6, 9]
+
+
+def test_clothes_of_lookalikes_are_the_same_in_infrared_too() -> None:
+    scene = Scene(replace(SMALL, lookalikes=2, infrared_likeness=0.5))
+    assert scene.person(1).upper == scene.person(2).upper
+    assert scene.person(1).upper != Scene(replace(SMALL, lookalikes=2)).person(1).upper
