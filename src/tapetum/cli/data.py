@@ -42,6 +42,9 @@ def generate(
     ] = None,
     cameras: Annotated[int | None, typer.Option(min=1, help="Number of cameras.")] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Pictures of a person under a camera.")] = None,
+    light: Annotated[
+        str | None, typer.Option(help="night, day (the same streets and people by daylight), or both; default: night.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Sets the seeds of people, cameras and time at once; see --set.")
     ] = None,
@@ -58,6 +61,7 @@ def generate(
     """Generate a night scene: pictures in a dataset's layout, or a video of each camera with its ground truth.
 
     Example: tapetum data generate runs/scene --people 8 --cameras 3
+    Example: tapetum data generate runs/day --people 8 --cameras 3 --light day
     """
     from tapetum.data.generate import generate_dataset, generate_video
     from tapetum.runs.recipe import scene_options
@@ -69,6 +73,8 @@ def generate(
         values["cameras"] = cameras
     if pictures is not None:
         values["pictures_per_camera"] = pictures
+    if light is not None:
+        values["light"] = light
     if seed is not None:
         values |= {"identity_seed": seed, "camera_seed": seed, "time_seed": seed}
     scene, queries = scene_options(values | _parse_pairs(settings, "--set"))

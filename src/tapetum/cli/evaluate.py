@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_columns, echo_left_out, echo_skipped
-from tapetum.core.errors import RecipeError
+from tapetum.core.errors import RecipeError, nearest_name
 
 if TYPE_CHECKING:
     from tapetum.evaluation.card import Card
@@ -41,6 +41,13 @@ def command(
     multi_query: Annotated[
         bool, typer.Option("--multi-query", help="Average all pictures of a query's person and camera (Market-1501).")
     ] = False,
+    camera_norm: Annotated[
+        str | None,
+        typer.Option(
+            help="none, centre (each camera's mean is taken out of its vectors) or standard (mean and deviation), "
+            "counted on the unlabelled test pictures; default: as the recipe says."
+        ),
+    ] = None,
     precision: Precision = None,
     out: Annotated[Path | None, typer.Option(help="Folder for card and embeddings; default: RUN/evaluation.")] = None,
     skip_corrupt: SkipCorrupt = False,
@@ -51,6 +58,7 @@ def command(
     Example: tapetum evaluate runs/ide_synth --rerank
     Example: tapetum evaluate runs/deen_llcm --protocol all
     """
+    from tapetum.evaluation.camera_norm import CameraNorm
     from tapetum.evaluation.rerank import RerankOptions
     from tapetum.inference.evaluate import evaluate_run, override_data
     from tapetum.runs.progress import showing_pictures
@@ -62,6 +70,8 @@ def command(
             raise RecipeError(
                 f"--set {change}: an evaluation takes {key} from the checkpoint; only {', '.join(SETTABLE)} can be set"
             )
+    if camera_norm is not None and camera_norm not in get_args(CameraNorm):
+        raise RecipeError(f"--camera-norm {camera_norm} is unknown; {nearest_name(camera_norm, get_args(CameraNorm))}")
     changes = [*(set_ or []), *["data.skip_corrupt=true"] * skip_corrupt]
     section = override_data(run, data, changes + ["data.options.multi_query=true"] * multi_query)
     with showing_pictures("evaluating", quiet=quiet) as progress:
@@ -74,6 +84,7 @@ def command(
             mirror=mirror,
             rerank=RerankOptions() if rerank else None,
             multi_query=multi_query,
+            camera_norm=cast("CameraNorm | None", camera_norm),
             precision=precision,
             out=out,
             progress=progress,
@@ -91,6 +102,7 @@ def command(
 def _echo_card(card: "Card") -> None:
     """Every number of one protocol and what must stand beside it."""
     from tapetum.evaluation.bootstrap import QUANTITIES
+    from tapetum.evaluation.slices import FIRST_WRONG, LOOKALIKE_LEVELS, LOOKALIKES
 
     for name, numbers in (("", card.metrics), ("re-ranked ", card.reranked)):
         if numbers:
@@ -100,6 +112,14 @@ def _echo_card(card: "Card") -> None:
         deviations = card.trials["deviation"]
         values = [f"{key} ±{100 * deviations[key]:.2f}" for key in QUANTITIES]
         typer.echo(f"{'  '.join(values)}  (over {card.num_trials} trials, {card.galleries})")
+    if met := card.slices.get(LOOKALIKES, {}).get(LOOKALIKE_LEVELS[0]):
+        taken = f", first wrong answer one for {100 * met[FIRST_WRONG]:.2f}" if FIRST_WRONG in met else ""
+        typer.echo(
+            f"{met['num_queries']} queries with a {LOOKALIKE_LEVELS[0]}: rank1 {100 * met['rank1']:.2f}  "
+            f"mean_ap {100 * met['mean_ap']:.2f}{taken}  (percent)"
+        )
+    if card.camera_norm != "none":
+        typer.echo(f"vectors: camera norm {card.camera_norm}, from the unlabelled test pictures of each camera")
     typer.echo(
         f"protocol {card.rules.name}, AP {card.rules.ap}, {card.metrics['num_queries']} queries, "
         f"chance mAP {100 * card.chance['mean_ap']:.2f}, weights: {card.checkpoint['chosen_by']}"

@@ -34,6 +34,7 @@ class Record:
         split: "train", "query" or "gallery"; "test" where the protocol's modalities and cameras say on which side a
             picture is; a dataset without roles of its own says "train" throughout.
         person: the identity's name where the dataset writes no number, of which `pid` is made; "" otherwise.
+        outfit: the same number for people known to wear the same clothes; -1 where nothing is known.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Record:
     modality: Modality = Modality.VISIBLE
     split: str = "train"
     person: str = ""
+    outfit: int = -1
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,6 +127,9 @@ def open_dataset(
     records = module.read_records(
         Path(root), failures=failures, **{option: value for option, value in settings.items() if option in usual}
     )
+    own = load_dataset_module(name)
+    if hasattr(own, "read_outfits") and (outfits := own.read_outfits(Path(root))):
+        records = [replace(record, outfit=outfits.get(record.pid, -1)) for record in records]
     orders = None
     if hasattr(module, "read_permutations"):
         orders = module.read_permutations(Path(root), **{name: settings[name] for name in drawing if name in settings})

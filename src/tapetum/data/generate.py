@@ -105,10 +105,12 @@ def generate_dataset(
 
     def finish(parts: list[dict[str, Any]]) -> dict[str, Any]:
         pictures = [picture for part in parts for picture in part["files"]]
-        pairs = {str(c): _camera_facts(scene, c, Modality.INFRARED) for c in sorted(set(options.paired_cameras))}
+        second = [c for c, modality in scene.views() if modality is not scene.camera(c).modality]
+        pairs = {str(c): _camera_facts(scene, c, Modality.INFRARED) for c in second}
         facts = {
             "people": {str(pid): _plain(asdict(scene.person(pid))) for pid in pids},
-            "cameras": {str(c): _camera_facts(scene, c) for c in range(1, options.cameras + 1)},
+            **({"outfits": {str(pid): scene.outfit(pid) for pid in pids}} if options.lookalikes > 1 else {}),
+            "cameras": {str(c): _camera_facts(scene, c) for c in options.camids},
             **({"paired_cameras": pairs} if pairs else {}),
             "pictures": pictures,
         }
@@ -150,7 +152,7 @@ def generate_video(
         "options": scene_settings(options),
     }
     scene = Scene(options)
-    camids = range(1, options.cameras + 1)
+    camids = options.camids
     settings.check(seconds)
     tasks = [partial(_render_video, root, options, settings, seconds, camid) for camid in camids]
     job = _Job(root, VIDEO_FILE, plan, [f"cam{camid}" for camid in camids], [1] * len(camids), progress, resume)
@@ -372,8 +374,10 @@ def _render_person(
 
 def scene_settings(options: SceneOptions) -> dict[str, Any]:
     """The options as plain values; without what older scenes did not have, so that they stay known."""
-    later = ("paired_cameras", "infrared_likeness")
-    return {name: value for name, value in _plain(asdict(options)).items() if name not in later or value}
+    later = ("paired_cameras", "infrared_likeness", "light", "lookalikes")
+    usual = _plain(asdict(SceneOptions()))
+    values = _plain(asdict(options))
+    return {name: value for name, value in values.items() if name not in later or value != usual[name]}
 
 
 def _splits(module: ModuleType) -> tuple[str, ...]:

@@ -27,6 +27,11 @@ def modality_values(records: Sequence[Record]) -> Rows:
     return np.array([int(record.modality) for record in records], dtype=np.int64)
 
 
+def outfit_values(records: Sequence[Record]) -> Rows:
+    """(N,) who wears the same clothes; -1 where nothing is known."""
+    return np.array([record.outfit for record in records], dtype=np.int64)
+
+
 def drop_unpaired(records: Sequence[Record], sampler: Sampling) -> list[Record]:
     """The training pictures that a sampler can use: "cross_modality" needs each person in both modalities.
 
@@ -88,7 +93,14 @@ class TrainLoader:
         self._facts = _all_facts(self.records, self.labels)
         self._modalities = modality_values(self.records)
         self.sampler = build_sampler(
-            sampler, self.labels, self._modalities, seed=seed, rank=rank, world=world, parts=parts
+            sampler,
+            self.labels,
+            self._modalities,
+            outfits=outfit_values(self.records),
+            seed=seed,
+            rank=rank,
+            world=world,
+            parts=parts,
         )
         self._read = open_pictures(self.records, pictures)  # may take its time, so after all that can fail
         self._augment = tuple(augment)

@@ -9,6 +9,7 @@ A file has
   ``views``, as in `BatchOptions`, which it derives from;
 - ``Sampler``: a `BatchSampler`, built as ``Sampler(options, labels, modalities, share)``;
 - ``count_pictures(options)``: in a global batch, of visible and of infrared ones, or of both without distinction;
+- where wanted ``NEEDS_OUTFITS = True``: its ``Sampler`` is also given ``outfits``, (N,) `Record.outfit`;
 - where wanted ``find_usable(options, identities, modalities)``: which training pictures it can draw.
 """
 
@@ -207,6 +208,7 @@ def build_sampler(
     labels: Sequence[int] | Rows,
     modalities: Sequence[int] | Rows | None = None,
     *,
+    outfits: Sequence[int] | Rows | None = None,
     seed: int,
     rank: int = 0,
     world: int = 1,
@@ -216,13 +218,19 @@ def build_sampler(
 
     Args:
         modalities: (N,) values of `Modality`; None: all are visible.
+        outfits: (N,) `Record.outfit`; None: of nobody it is known who is dressed alike.
     Raises:
         DataError: fewer identities, pictures or modalities than a batch needs.
         RecipeError: the batch cannot be shared evenly.
     """
     seen = np.zeros(len(labels), np.int64) if modalities is None else np.asarray(modalities, np.int64)
     share = Share(seed, rank, world, parts)
-    sampler: BatchSampler = sampling.module.Sampler(sampling.options, np.asarray(labels, np.int64), seen, share)
+    facts: dict[str, Rows] = {}
+    if getattr(sampling.module, "NEEDS_OUTFITS", False):
+        facts["outfits"] = np.full(len(labels), -1) if outfits is None else np.asarray(outfits, np.int64)
+    sampler: BatchSampler = sampling.module.Sampler(
+        sampling.options, np.asarray(labels, np.int64), seen, share, **facts
+    )
     views, unlike = sampling.views, len(np.unique(seen)) > 1
     if (
         share.slices > 1

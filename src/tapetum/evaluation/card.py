@@ -18,6 +18,7 @@ from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
 from tapetum.core.versions import read_versions
 from tapetum.evaluation.bootstrap import QUANTITIES, RANKS, Interval, bootstrap, combine
+from tapetum.evaluation.camera_norm import CameraNorm
 from tapetum.evaluation.chance import chance_level
 from tapetum.evaluation.metrics import Evaluation, Metrics
 from tapetum.evaluation.rerank import RerankOptions
@@ -25,7 +26,16 @@ from tapetum.evaluation.slices import by_label
 
 FORMAT = 1
 GROUPS = {  # which part of a difference each field of a card belongs to
-    "protocol": ("rules", "trials.count", "galleries", "mirror", "rerank", "bootstrap.level", "bootstrap.draws"),
+    "protocol": (
+        "rules",
+        "trials.count",
+        "galleries",
+        "mirror",
+        "camera_norm",
+        "rerank",
+        "bootstrap.level",
+        "bootstrap.draws",
+    ),
     "data": ("data",),
     "model": ("method", "recipe", "checkpoint", "seed", "versions"),
 }
@@ -47,6 +57,7 @@ class Card:
     rerank: Section | None = None  # settings
     reranked: Section | None = None  # as `metrics`
     mirror: bool = False  # pictures were joined with their mirror
+    camera_norm: CameraNorm = "none"  # what was taken out of the vectors of each camera, see `evaluation.camera_norm`
     checkpoint: Section = field(default_factory=dict)  # how it was chosen ("chosen_by") and what else identifies it
     data: Section = field(default_factory=dict)  # name and fingerprint of the pictures, and what else identifies them
     method: str = ""
@@ -79,8 +90,10 @@ def build_card(
     seconds: float,
     reranked: Evaluation | Sequence[Evaluation] | None = None,
     rerank: RerankOptions | None = None,
+    camera_norm: CameraNorm = "none",
     labels: Mapping[str, Sequence[str]] | None = None,
     slices: Mapping[str, Mapping[str, Metrics]] | None = None,
+    figures: Mapping[str, Mapping[str, Section]] | None = None,
     galleries: str | None = None,
     worst_queries: Sequence[Section] | None = None,
     draws: int = 1000,
@@ -93,6 +106,7 @@ def build_card(
         labels: property -> names of levels, one a query as given, e.g. {"light": ["low", ...]}; metrics and interval of
             each level.
         slices: property -> level -> metrics that were computed elsewhere, e.g. by camera pair.
+        figures: property -> level -> what else is known of the queries of a slice.
         draws: resamplings of the bootstrap.
     """
     trials = _listed(evaluations)
@@ -104,6 +118,9 @@ def build_card(
     }
     for name, names in (labels or {}).items():
         each_slice[name] = _levels(trials, names, rng=numpy_generator(seed, "bootstrap", name), draws=draws)
+    for name, levels in (figures or {}).items():
+        for level in levels.keys() & each_slice[name].keys():
+            each_slice[name][level] |= levels[level]
     return Card(
         rules=averages.metrics.protocol,
         metrics=_plain(_numbers(trials)),
@@ -126,6 +143,7 @@ def build_card(
         rerank=None if rerank is None else _plain(asdict(rerank)),
         reranked=None if reranked is None else _plain(_numbers(_listed(reranked))),
         mirror=mirror,
+        camera_norm=camera_norm,
         checkpoint=_plain(checkpoint),
         data=_plain(data),
         method=method,

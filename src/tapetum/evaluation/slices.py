@@ -12,9 +12,14 @@ from torch import Tensor
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
+from tapetum.core.vectors import similarity_blocks
 from tapetum.evaluation.metrics import Evaluation, Metrics, evaluate, summarise
-from tapetum.evaluation.ranking import admitted_rows
+from tapetum.evaluation.ranking import admitted_rows, select_sides
 from tapetum.evaluation.trials import evaluate_trials
+
+LOOKALIKES = "lookalikes"  # the property, its levels, and the figure that stands beside the first
+LOOKALIKE_LEVELS = ("look-alike in the gallery", "no look-alike")
+FIRST_WRONG = "first_wrong_lookalike"
 
 
 def subset(evaluation: Evaluation, query_mask: Tensor) -> Metrics:
@@ -53,6 +58,45 @@ def thirds(values: Tensor) -> list[str]:
     measure = torch.as_tensor(values).double()
     edges = torch.quantile(measure, torch.tensor([1 / 3, 2 / 3], dtype=torch.float64))
     return [("low", "medium", "high")[level] for level in torch.bucketize(measure, edges).tolist()]
+
+
+def first_wrong_rows(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> Tensor:
+    """(Nq,) int64 gallery row of each query's nearest entry of another person; -1 where there is none."""
+    sides = select_sides(query, gallery, protocol)
+    reverse = protocol.ties == "larger_index_first"
+    found = torch.full((len(query),), -1, dtype=torch.int64)
+    for part, block in similarity_blocks(sides.query, sides.gallery):
+        distances = block.neg_()
+        pairs = sides.candidates.pairs(part)
+        sides.candidates.remove_junk(distances, part, pairs)
+        distances[pairs[0], pairs[1]] = torch.inf
+        columns = distances.flip(1).argmin(1) if reverse else distances.argmin(1)
+        columns = distances.shape[1] - 1 - columns if reverse else columns
+        there = distances.gather(1, columns.unsqueeze(1)).squeeze(1).isfinite()
+        found[sides.query_rows[part].cpu()] = torch.where(there, sides.gallery_rows[columns], -1).cpu()
+    return found
+
+
+def by_lookalikes(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, outfits: tuple[Tensor, Tensor]
+) -> tuple[list[str], float | None]:
+    """Which queries meet somebody in the same clothes, and whether it is they who are taken for the person.
+
+    Args:
+        outfits: (Nq,) and (Ng,) int64, equal for people in the same clothes; -1 where nothing is known.
+    Returns:
+        One of `LOOKALIKE_LEVELS` for each query, and the share of those with a look-alike in the gallery whose nearest
+        entry of another person shows one; None where no query has any.
+    """
+    ours, theirs = outfits
+    worn = torch.stack([theirs, gallery.pids.cpu()])[:, protocol.ranks(gallery.pids.cpu()) & (theirs >= 0)]
+    outfit, wearer = torch.unique(worn, dim=1)
+    meets = ((outfit == ours.unsqueeze(1)) & (wearer != query.pids.cpu().unsqueeze(1))).any(1)
+    levels = [LOOKALIKE_LEVELS[0] if each else LOOKALIKE_LEVELS[1] for each in meets.tolist()]
+    wrong = first_wrong_rows(query, gallery, protocol)
+    asked = meets & (wrong >= 0)
+    taken = (theirs[wrong[asked]] == ours[asked]).double()
+    return levels, float(taken.mean()) if len(taken) else None
 
 
 def by_camera_pair(

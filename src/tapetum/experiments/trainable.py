@@ -16,6 +16,7 @@ COMMANDS = {VISIBLE: "demo", ACROSS: "demo-ir"}
 # Recipe -> what tables and figures call its method; a recipe without a label is called by its short name.
 LABELS = {
     "ide_synth": "IDE+",
+    "ide_general_synth": "IDE+ general",
     "bnneck_synth": "BNNeck",
     "bot_synth": "BoT",
     "agw_visible_synth": "AGW",
@@ -120,4 +121,6 @@ def _reason_against(recipe: str) -> str:
         return f"is a second stage, which goes on from {content.init.weights}; train it with `tapetum train {recipe}`"
     if method.options.get("enhancer_weights"):
         return "needs a network that is trained first, as `tapetum reproduce table3 --data synth` does"
+    if content.data.scene.keys() - {"layout"}:
+        return f"is for a scene of its own; train it with `tapetum train {recipe}`"
     return ""

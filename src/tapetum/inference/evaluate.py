@@ -26,12 +26,21 @@ from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
 from tapetum.data.threads import Progress
+from tapetum.evaluation.camera_norm import CameraNorm, normalise_cameras
 from tapetum.evaluation.card import Card, build_card, write_card
 from tapetum.evaluation.metrics import Evaluation, Sides, evaluate
 from tapetum.evaluation.pair_distances import picture_keys, record_key
 from tapetum.evaluation.ranking import multi_query as join_queries
 from tapetum.evaluation.rerank import RerankOptions
-from tapetum.evaluation.slices import by_camera_pair, mean_precisions, thirds
+from tapetum.evaluation.slices import (
+    FIRST_WRONG,
+    LOOKALIKE_LEVELS,
+    LOOKALIKES,
+    by_camera_pair,
+    by_lookalikes,
+    mean_precisions,
+    thirds,
+)
 from tapetum.evaluation.trials import SEEDED, draw_trials, evaluate_trials, order_rows
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
@@ -90,6 +99,7 @@ def evaluate_run(
     mirror: bool | None = None,
     rerank: RerankOptions | None = None,
     multi_query: bool = False,
+    camera_norm: CameraNorm | None = None,
     precision: str | None = None,
     out: Path | None = None,
     draws: int = DRAWS,
@@ -104,9 +114,11 @@ def evaluate_run(
             recipe's choice, else the dataset's default.
         dataset: None opens the one that the run's recipe names.
         data: how `dataset` was opened; options other than the recipe's become part of the card's name.
-        mirror: None takes the recipe's choice, as for `rerank` and `precision`.
+        mirror: None takes the recipe's choice, as for `rerank`, `camera_norm` and `precision`.
         rerank: report re-ranked numbers as well.
         multi_query: average all pictures of a query's person under its camera (split "multi_query").
+        camera_norm: take the statistics of each camera's test pictures out of its vectors; what is kept on disk, and
+            what calibrations and galleries are made of, stays as it is.
         out: folder for card and embeddings; else ``evaluation/`` of the run, or beside the checkpoint file.
         draws: resamplings of the bootstrap.
         cache: folder for generated scenes.
@@ -126,6 +138,7 @@ def evaluate_run(
     tests = [_plan_test(dataset, rules) for rules in choose_protocols(dataset, [name or usual for name in protocols])]
     if rerank is None and recipe.evaluation.rerank is not None:
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
+    camera_norm = camera_norm or recipe.evaluation.camera_norm
     folder = out or (RunFolder(place).evaluation if place.is_dir() else place.with_suffix(".evaluation"))
     with new_folder(folder):
         stem = folder / "_".join([dataset.name, *_variant(embedder, data)])
@@ -134,9 +147,21 @@ def evaluate_run(
         if multi_query:
             extra = _embed(embedder, list_split(dataset, "multi_query"), "multi_query", stem, progress)
             sides = [(join_queries(query, extra), gallery) for query, gallery in sides]
+        sides = [normalise_cameras(query, gallery, camera_norm) for query, gallery in sides]
         extraction = time.monotonic() - start
         return [
-            _evaluate_test(test, *both, embedder, dataset, stem, rerank, draws, extraction, multi_query=multi_query)
+            _evaluate_test(
+                test,
+                *both,
+                embedder,
+                dataset,
+                stem,
+                rerank,
+                draws,
+                extraction,
+                multi_query=multi_query,
+                camera_norm=camera_norm,
+            )
             for test, both in zip(tests, sides, strict=True)
         ]
 
@@ -244,6 +269,7 @@ def _evaluate_test(
     extraction: float,
     *,
     multi_query: bool,
+    camera_norm: CameraNorm,
 ) -> Evaluated:
     rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
     start = time.monotonic()
@@ -251,6 +277,7 @@ def _evaluate_test(
     reranked = _rank(test, query, gallery, rerank) if rerank is not None else None
     seconds = extraction + time.monotonic() - start
     statistics = measure_pictures(test.records["query"])
+    labels, figures = _lookalikes(test, query, gallery)
     card = build_card(
         trials,
         method=checkpoint.header.method,
@@ -280,23 +307,42 @@ def _evaluate_test(
         seconds=seconds,
         reranked=reranked,
         rerank=rerank,
+        camera_norm=camera_norm,
         labels={
             "light": light_levels(statistics.lightness).tolist(),
             "size": size_levels(statistics.height).tolist(),
             "noise": thirds(torch.from_numpy(np.ascontiguousarray(statistics.noise))),
             "camera": [f"camera {camid}" for camid in query.camids.tolist()],
+            **labels,
         },
+        figures=figures,
         slices={"camera_pair": by_camera_pair(query, gallery, rules, test.drawn)},
         galleries=test.galleries,
         worst_queries=_worst(trials, query, dataset.people),
         draws=draws,
     )
     parts = [stem.name] + [rules.name] * (rules.name != dataset.name) + ["multi_query"] * multi_query
+    parts += [f"camera_{camera_norm}"] * (camera_norm != "none")
     parts += ["no_mirror"] * (not embedder.mirror) + ["rerank"] * (rerank is not None)
     path = stem.with_name(f"{'_'.join(parts)}.json")
     write_card(path, card)
     rules = rules if test.drawn is None else replace(rules, trials=1, drawn=None)
     return Evaluated(query, gallery, rules, card, path, statistics, trials, test.drawn)
+
+
+def _lookalikes(
+    test: _Test, query: EmbeddingSet, gallery: EmbeddingSet
+) -> tuple[dict[str, list[str]], dict[str, dict[str, dict[str, float]]]]:
+    """Slice and figure of the people in the same clothes; nothing where the data set knows of none.
+
+    Where galleries are drawn, both count whatever some trial draws.
+    """
+    outfits = [torch.tensor([record.outfit for record in test.records[side]]) for side in SIDES]
+    if not (outfits[0] >= 0).any():
+        return {}, {}
+    levels, share = by_lookalikes(query, gallery, test.rules, (outfits[0], outfits[1]))
+    figures = {} if share is None else {LOOKALIKES: {LOOKALIKE_LEVELS[0]: {FIRST_WRONG: share}}}
+    return {LOOKALIKES: levels}, figures
 
 
 def _rank(

@@ -8,8 +8,8 @@ Source: "EnlightenGAN: Deep Light Enhancement without Paired Supervision" (Jiang
 Weights of the convolutions start as N(0, 0.02), of the norms as N(1, 0.02).
 Differs:
 - the release has a folder of night pictures and one of day pictures. Here both are in one data set, and
-  `day_cameras` names the cameras that see by day; without it, the brighter half of each batch is the example for the
-  darker half, rounded up;
+  `day_cameras` names the cameras that see by day (of a generated scene with ``light: both``, those behind the first
+  half); without it, the brighter half of each batch is the example for the darker half, rounded up;
 - pictures are persons cut out, so a recipe resizes and flips them, where the release takes crops of 320 x 320;
 - a patch is at most as big as the picture;
 - weights of VGG-16 named as torchvision's see pictures prepared as torchvision's do, see `tapetum.layers.vgg`. The
@@ -145,7 +145,8 @@ class Method(nn.Module):
         if self.training and not (len(night) and len(day)):
             raise TrainingError(
                 f"enlighten_gan: a batch of {len(images)} pictures has {len(day)} of the day; take larger batches of a "
-                f"data set with both, or see to method.day_cameras {list(self.options.day_cameras)}"
+                f"data set with both, or set method.day_cameras {list(self.options.day_cameras)} to the cameras that "
+                "see by day, [] for the brighter half of each batch"
             )
         brightened: Tensor = self.generator(self._darken(night) if self.training else night)[0]
         places = self._draw_places(images.shape[2], images.shape[3])

@@ -17,6 +17,7 @@ PROPERTIES = ("light", "size", "noise", "camera")  # in this order; others follo
 CAMERA_PAIR = re.compile(r"camera (\d+) to camera (\d+)")
 LEVEL_NOTES = {
     "light": "Mean lightness of the query picture, 0 to 255: low below 25.5, high above 51.",
+    "lookalikes": "Whether somebody else in the gallery wears the query person's clothes.",
     "size": "Height of the query picture: small below 100 pixels, big above 200.",
 }
 
@@ -39,6 +40,7 @@ def circumstances(card: Card) -> dict[str, str]:
         "seed": str(card.seed),
         "CMC by": card.rules.cmc,
         "mirror": "on" if card.mirror else "off",
+        "camera norm": "" if card.camera_norm == "none" else f"{card.camera_norm}, from unlabelled test pictures",
         "re-ranking": "off" if card.rerank is None else "also",
         "pictures": str(card.data.get("name", "")),
         "fingerprint": str(card.data.get("fingerprint", "")),

@@ -11,6 +11,7 @@ import torch
 from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.types import EmbeddingSet
 from tapetum.evaluation.calibration import read_calibration
+from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.card import Card, read_card
 from tapetum.evaluation.metrics import Sides
 from tapetum.inference.embeddings import read_embeddings
@@ -114,7 +115,7 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
     for pair in pairs:
         (query, query_facts), (gallery, gallery_facts) = map(read_embeddings, pair)
         if _made_for(card, "query", query_facts) and _made_for(card, "gallery", gallery_facts):
-            return Kept(query, gallery, protocol)
+            return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol)
     for path in stores:
         store, facts = read_embeddings(path)
         sides = facts.get("sides", {}).get(protocol.name)
@@ -122,7 +123,7 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
             _made_for(card, side, {**facts, "pictures": each["pictures"]}) for side, each in sides.items()
         ):
             query, gallery = (store.select(torch.tensor(sides[side]["rows"])) for side in ("query", "gallery"))
-            return Kept(query, gallery, protocol, store)
+            return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol, store)
     raise ProtocolError(
         f"{folder.evaluation}: the embeddings are of other weights, pictures or precision than the result card of "
         f"{name}; make both again with `tapetum evaluate {folder.root}`"

@@ -11,6 +11,7 @@ from tapetum.synth.raster import FloatArray, View
 
 STREET_SIZE = (540, 960)  # rendered at half the camera's resolution: it is out of focus anyway
 _CHANNELS = 5  # red, green, blue, near-infrared, warmth
+_SKY_BY_DAY = (0.95, 1.15, 1.5, 0.6, 0.02)  # as if it were a surface that sends on more light than falls on it
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def build_street(camera: Camera, size: tuple[int, int] = STREET_SIZE) -> Street:
 
     surface = np.empty((*size, _CHANNELS), np.float32)
     glow = np.zeros((*size, _CHANNELS), np.float32)
-    _paint_wall(surface, glow, points, rng)
+    _paint_wall(surface, glow, points, camera.lighting.by_day, rng)
     floor = np.empty_like(surface)
     _paint_ground(floor, points, rng)
     surface[ground] = floor[ground]
@@ -93,8 +94,10 @@ def _paint_ground(surface: FloatArray, points: FloatArray, rng: np.random.Genera
         surface[(np.abs(across - kerb + 2.6) < 0.08) & ((along / 3) % 1 < 0.55)] = _grey(0.6, rng)
 
 
-def _paint_wall(surface: FloatArray, glow: FloatArray, points: FloatArray, rng: np.random.Generator) -> None:
-    """A facade with windows, some of them lit, above a plinth; the night sky above it."""
+def _paint_wall(
+    surface: FloatArray, glow: FloatArray, points: FloatArray, by_day: bool, rng: np.random.Generator
+) -> None:
+    """A facade with windows, some of them lit at night, above a plinth; the sky above it."""
     x, z = points[..., 0], points[..., 2]
     tone = rng.uniform(0.08, 0.35) * np.exp(0.15 * rng.standard_normal(3))
     surface[:] = (*tone, rng.uniform(0.15, 0.5), 0.22)
@@ -111,8 +114,10 @@ def _paint_wall(surface: FloatArray, glow: FloatArray, points: FloatArray, rng: 
     glow[burning, :4] = tint
     surface[z < 0.5] *= np.float32(0.7)
     roof = rng.uniform(6, 14)
-    surface[z > roof] = (0.01, 0.01, 0.012, 0.01, 0.02)
+    surface[z > roof] = _SKY_BY_DAY if by_day else (0.01, 0.01, 0.012, 0.01, 0.02)
     glow[z > roof] = 0
+    if by_day:  # what burns behind a window cannot be seen
+        glow[:] = 0
 
 
 def _add_objects(surface: FloatArray, view: View, camera: Camera, wall: float, rng: np.random.Generator) -> None:

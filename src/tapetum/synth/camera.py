@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
-from tapetum.synth.lamps import ILLUMINATOR, Lamp, Lighting, draw_lighting
+from tapetum.synth.lamps import ILLUMINATOR, Lamp, Lighting, draw_daylight, draw_lighting
 from tapetum.synth.raster import View
 from tapetum.synth.sensor import SensorOptions
 
 Viewpoint = Literal["parallel", "downward"]
 InfraredBand = Literal["near", "thermal"]
+Light = Literal["night", "day"]
 
 FRAME_SIZE = (1080, 1920)  # full frame of a camera, pixels, at the nominal picture height of 256
 _NOMINAL = 256
@@ -23,6 +24,8 @@ _NOMINAL = 256
 _DARK_LEVELS = (11.5, 9.0, 15.0)
 _LIT_LEVELS = (27.0, 38.0, 23.0, 84.0, 31.0)
 _GREY = 0.25
+_DAY_LEVEL = 112.0  # by day every camera has light enough for its exposure
+_DAY_SHUTTER_SECONDS = 1 / 250
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,14 @@ def draw_camera(
     *,
     modality: Modality = Modality.VISIBLE,
     band: InfraredBand = "near",
+    light: Light = "night",
     light_scale: float = 1.0,
     difficulty: float = 1.0,
 ) -> Camera:
-    """The camera `camid` of the street `camera_seed`; light_scale and difficulty as in `SceneOptions`."""
+    """The camera `camid` of the street `camera_seed`; light_scale and difficulty as in `SceneOptions`.
+
+    By day it hangs where it hangs at night, before the same street: light and exposure are all that differs.
+    """
     rng = numpy_generator(camera_seed, "camera", camid)
     downward = (camid % 2 == 0) if rng.uniform() < 0.8 else (camid % 2 == 1)
     height = rng.uniform(3.4, 5.5) if downward else rng.uniform(1.5, 2.3)
@@ -127,12 +134,26 @@ def draw_camera(
         path=float(rng.uniform(-np.pi, np.pi)),
         street_seed=int(rng.integers(2**31)),
     )
+    if light == "day":
+        return _exposed(_by_day(camera, numpy_generator(camera_seed, "camera", camid, "day"), difficulty))
     if modality is Modality.INFRARED:
         level = float(rng.uniform(38, 75)) * light_scale
         lamp = Lamp("illuminator", (rng.uniform(-0.4, 0.4), 0.0, height + 0.2), ILLUMINATOR)
         leaking = lighting.scaled(0.05 * float(rng.uniform(0.2, 1.0)))
         camera = replace(camera, level=level, lighting=replace(leaking, lamps=(lamp, *leaking.lamps)))
     return _exposed(camera)
+
+
+def _by_day(camera: Camera, rng: np.random.Generator, difficulty: float) -> Camera:
+    """The camera under a bright sky: a well filled at no gain, a short shutter, colours balanced for daylight."""
+    sensor = replace(camera.sensor, gain=1.0, row_noise_electrons=0.0, denoise=0.0, white_balance=(1.0, 1.0, 1.0))
+    return replace(
+        camera,
+        level=_DAY_LEVEL * float(np.exp(0.10 * difficulty * rng.standard_normal())),
+        lighting=draw_daylight(rng),
+        sensor=sensor,
+        shutter_seconds=min(camera.shutter_seconds, _DAY_SHUTTER_SECONDS),
+    )
 
 
 def _exposed(camera: Camera) -> Camera:

@@ -1,4 +1,4 @@
-"""The light of the street: lamps with a place, a colour and a near-infrared share, and the glow of the sky.
+"""The light of the street: lamps with a place, a colour and a near-infrared share, and the glow of the sky; or the day.
 
 Strength falls with the square of the distance, so tint, direction and fall-off over the picture follow from where
 somebody stands. Every light has four channels: red, green, blue and near-infrared.
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-LampKind = Literal["street", "headlight", "advert", "illuminator"]
+LampKind = Literal["street", "headlight", "advert", "illuminator", "sun"]
 Light = tuple[float, float, float, float]
 LIGHT_CHANNELS = 4
 
@@ -33,6 +33,9 @@ STARLIGHT: Light = (0.80, 1.0, 1.45, 0.45)
 CITY_GLOW: Light = (1.4, 0.92, 0.55, 0.3)
 HEADLIGHT: Light = (1.08, 1.0, 0.86, 0.6)
 ILLUMINATOR: Light = (0.0, 0.0, 0.0, 1.0)
+DAY_SKY: Light = (0.93, 1.0, 1.09, 0.85)  # with the sun about neutral, so that a camera needs no tint against it
+SUN: Light = (1.08, 1.0, 0.89, 1.0)
+_SUN_M = 1000.0  # so far away that its strength is the same all over a street
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Lighting:
     def scaled(self, factor: float) -> "Lighting":
         """The same light, stronger or weaker."""
         return Lighting(tuple(lamp.scaled(factor) for lamp in self.lamps), _times(self.sky, factor))
+
+    @property
+    def by_day(self) -> bool:
+        """Whether the sun is up."""
+        return any(lamp.kind == "sun" for lamp in self.lamps)
 
     def arriving(self, points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(K, N, 3) unit directions from points to lamps; (K, N) strengths before the lamp's colour, 1 at 5 m."""
@@ -109,6 +117,15 @@ def draw_lighting(rng: np.random.Generator, near_m: float, far_m: float, *, dark
             place = (side * rng.uniform(3, 6), rng.uniform(near_m, far_m), rng.uniform(1.2, 2.6))
             lamps.append(Lamp("advert", place, _times(ADVERTS[name], rng.uniform(0.3, 0.9)), 1.5))
     return Lighting(tuple(lamps), sky)
+
+
+def draw_daylight(rng: np.random.Generator) -> Lighting:
+    """A bright sky with the sun behind haze, from some side; the strength is arbitrary, as in `draw_lighting`."""
+    elevation, azimuth = rng.uniform(0.45, 1.1), rng.uniform(-np.pi, np.pi)
+    towards = np.array((np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)))
+    x, y, z = (_SUN_M * towards).tolist()
+    share = rng.uniform(0.3, 1.0)  # of the sky's light, where a surface faces the sun
+    return Lighting((Lamp("sun", (x, y, z), _times(SUN, share * _SUN_M**2 / 25)),), DAY_SKY)
 
 
 def draw_headlight(rng: np.random.Generator, at: tuple[float, float]) -> Lamp:

@@ -152,6 +152,18 @@ def draw_person(identity_seed: int, pid: int) -> Person:
     )
 
 
+def dress_alike(person: Person, other: Person) -> Person:
+    """The person in the other one's clothes and shoes, with the same prints and folds; hat and bag stay their own."""
+    return replace(
+        person,
+        upper=other.upper,
+        lower=other.lower,
+        shoes=other.shoes,
+        tights=other.tights,
+        texture_seed=other.texture_seed,
+    )
+
+
 def liken(person: Person, share: float) -> Person:
     """The same person; a share from 0 to 1 of each dye's near-infrared reflectance follows its visible lightness."""
     if not share:

@@ -19,8 +19,8 @@ from tapetum.core.types import Modality
 from tapetum.synth.background import build_street
 from tapetum.synth.body import Figure, build_figure, pose
 from tapetum.synth.camera import FRAME_SIZE, Camera, InfraredBand, draw_camera
-from tapetum.synth.lamps import Lighting, draw_headlight
-from tapetum.synth.people import Person, draw_person, liken
+from tapetum.synth.lamps import Lamp, Lighting, draw_headlight
+from tapetum.synth.people import Person, draw_person, dress_alike, liken
 from tapetum.synth.raster import FloatArray
 from tapetum.synth.render import add_occluder, choose_window, paint_person, through_lens
 from tapetum.synth.sensor import Picture, capture, check_settings, develop, mean_lightness
@@ -35,6 +35,7 @@ class SceneOptions:
 
     num_train_people: int = 60
     num_test_people: int = 60
+    lookalikes: int = 1  # people, of the training or of the testing ones, who wear the same clothes
     cameras: int = 8
     pictures_per_camera: int = 3
     cameras_per_person: int | None = None  # cameras that meet a person; None is all of them
@@ -43,7 +44,9 @@ class SceneOptions:
     identity_seed: int = 0
     camera_seed: int = 0
     time_seed: int = 0
-    light_scale: float = 1.0  # factor of the light of every camera; 1 is a campus at night
+    # "day" shows the same streets by daylight; "both" at night, and by day under numbers above those of the night
+    light: Literal["night", "day", "both"] = "night"
+    light_scale: float = 1.0  # factor of the light of every camera at night; 1 is a campus
     difficulty: float = 1.0  # strength of noise, blur, colour casts, occlusion and bad cuts; 0 has none of them
     occluded_share: float = 0.12  # pictures with something in front of the person
     badly_cut_share: float = 0.10  # pictures whose box misses or dwarfs the person
@@ -59,10 +62,14 @@ class SceneOptions:
         known = set(range(1, self.cameras + 1))
         rules = [
             *((name, vars(self)[name] >= 0, "0 or more") for name in ("num_train_people", "num_test_people")),
-            *((name, vars(self)[name] >= 1, "1 or more") for name in ("cameras", "pictures_per_camera", "first_pid")),
+            *(
+                (name, vars(self)[name] >= 1, "1 or more")
+                for name in ("lookalikes", "cameras", "pictures_per_camera", "first_pid")
+            ),
             ("size", len(self.size) == 2 and min(self.size) >= 16, "(height, width) of 16 or more"),
             ("size", max(self.size) <= 2048, "2048 or less"),
             ("sizes", self.sizes in ("varying", "fixed"), "varying or fixed"),
+            ("light", self.light in ("night", "day", "both"), "night, day or both"),
             ("light_scale", self.light_scale > 0, "above 0"),
             ("difficulty", self.difficulty >= 0, "0 or more"),
             *((name, 0 <= vars(self)[name] <= 1, "in 0..1") for name in _SHARES),
@@ -73,6 +80,11 @@ class SceneOptions:
             ("cameras_per_person", self.cameras_per_person in {None, *known}, f"in 1..{self.cameras}"),
         ]
         check_settings("scene", self, rules)
+
+    @property
+    def camids(self) -> range:
+        """Numbers of the cameras; with light "both", camera n is also n + `cameras`, by day."""
+        return range(1, self.cameras * (2 if self.light == "both" else 1) + 1)
 
     @property
     def train_pids(self) -> range:
@@ -123,17 +135,33 @@ class Scene:
         self._build_figure = lru_cache(_FIGURES_KEPT)(lambda pid: build_figure(self.person(pid)))
 
     def person(self, pid: int) -> Person:
-        """Attributes of a person; they depend on `identity_seed`, `infrared_likeness` and the pid alone."""
-        return liken(draw_person(self.options.identity_seed, pid), self.options.infrared_likeness)
+        """Attributes of a person; they depend on what the options say of people, and on the pid, alone."""
+        person, model = draw_person(self.options.identity_seed, pid), self.outfit(pid)
+        if model != pid:
+            person = dress_alike(person, draw_person(self.options.identity_seed, model))
+        return liken(person, self.options.infrared_likeness)
+
+    def outfit(self, pid: int) -> int:
+        """The pid of the first who wears the same clothes; no one for training wears those of one for testing."""
+        options = self.options
+        first = options.test_pids.start if pid >= options.test_pids.start else options.first_pid
+        return pid - (pid - first) % options.lookalikes
 
     def camera(self, camid: int, modality: Modality | None = None) -> Camera:
         """A camera, as the options have it or as if it saw the other modality."""
         options = self.options
-        if not 1 <= camid <= options.cameras:
-            raise RecipeError(f"scene: camera {camid} is unknown; this scene has cameras 1 to {options.cameras}")
+        if camid not in options.camids:
+            raise RecipeError(f"scene: camera {camid} is unknown; this scene has cameras 1 to {options.camids[-1]}")
+        place = self._place(camid)
         if modality is None:
-            modality = Modality.INFRARED if camid in options.infrared_cameras else Modality.VISIBLE
-        return self._draw_camera(camid, modality=modality)
+            modality = Modality.INFRARED if place in options.infrared_cameras else Modality.VISIBLE
+        by_day = options.light == "day" or camid != place
+        camera = self._draw_camera(place, modality=modality, light="day" if by_day else "night")
+        return camera if camid == place else replace(camera, camid=camid)
+
+    def _place(self, camid: int) -> int:
+        """The number that a camera has at night."""
+        return (camid - 1) % self.options.cameras + 1
 
     def figure(self, pid: int) -> Figure:
         """The person's painted figure; the last ones used are kept."""
@@ -143,14 +171,16 @@ class Scene:
         """The cameras that meet a person."""
         count = self.options.cameras_per_person
         if count is None:
-            return tuple(range(1, self.options.cameras + 1))
+            return tuple(self.options.camids)
         rng = numpy_generator(self.options.time_seed, "visits", pid)
-        return tuple(sorted((rng.permutation(self.options.cameras)[:count] + 1).tolist()))
+        places = set((rng.permutation(self.options.cameras)[:count] + 1).tolist())
+        return tuple(camid for camid in self.options.camids if self._place(camid) in places)
 
     def views(self) -> list[tuple[int, Modality]]:
         """Every camera with its modality; a pair is two entries of one number."""
-        infrared = [(camid, Modality.INFRARED) for camid in sorted(set(self.options.paired_cameras))]
-        return sorted([(camid, self.camera(camid).modality) for camid in range(1, self.options.cameras + 1)] + infrared)
+        camids = self.options.camids
+        infrared = [(camid, Modality.INFRARED) for camid in camids if self._place(camid) in self.options.paired_cameras]
+        return sorted([(camid, self.camera(camid).modality) for camid in camids] + infrared)
 
     def pictures_of(self, pid: int) -> list[tuple[int, Modality, int]]:
         """(camera, modality, index) of each picture of a person, camera by camera.
@@ -160,7 +190,7 @@ class Scene:
         count, met = self.options.pictures_per_camera, set(self.cameras_of(pid))
         paired = set(self.options.paired_cameras)
         return [
-            (camid, modality, count * (camid in paired and modality is Modality.INFRARED) + index)
+            (camid, modality, count * (self._place(camid) in paired and modality is Modality.INFRARED) + index)
             for camid, modality in self.views()
             if camid in met
             for index in range(count)
@@ -216,7 +246,9 @@ class Scene:
         linear *= np.float32(flicker)
         headlight = bool(rng.uniform() < options.headlight_share * spoilt)
         if headlight and camera.modality is Modality.VISIBLE:
-            lighting = _pass_car(linear, lighting, moment, rng)
+            car = _draw_car(moment, rng)  # by day too, when nobody sees it: what is drawn next stays the same
+            if not lighting.by_day:
+                lighting = _pass_car(linear, lighting, moment, car)
         paint_person(linear, window.view, camera, lighting, figure, posture, moment.heading)
         occluded = bool(rng.uniform() < options.occluded_share * spoilt)
         if occluded:
@@ -230,7 +262,7 @@ class Scene:
             "distance_m": round(float(np.hypot(*moment.at)), 2),
             "occluded": occluded,
             "badly_cut": window.badly_cut,
-            "headlight": headlight,
+            "headlight": headlight and not lighting.by_day,
             "lightness": round(mean_lightness(picture), 2),
             "electrons": round(float(linear.mean()) * camera.sensor.full_well_electrons, 3),
         }
@@ -260,20 +292,25 @@ def contact_sheet(
     scene = Scene(options)
     rows = []
     for pid in pids:
-        pictures = [scene.picture(pid, camid, 0, modality) for camid in range(1, options.cameras + 1)]
+        pictures = [scene.picture(pid, camid, 0, modality) for camid in options.camids]
         rows.append(np.hstack([cv2.resize(each, size[::-1], interpolation=cv2.INTER_AREA) for each in pictures]))
     return np.asarray(np.vstack(rows), np.uint8)
 
 
-def _pass_car(linear: FloatArray, lighting: Lighting, moment: SceneMoment, rng: np.random.Generator) -> Lighting:
+def _draw_car(moment: SceneMoment, rng: np.random.Generator) -> tuple[Lamp, float, float]:
+    """A passing car's headlight, its strength against the usual light, and how far it washes over the street."""
+    return draw_headlight(rng, moment.at), rng.uniform(0.5, 3.0), rng.uniform(0.1, 0.7)
+
+
+def _pass_car(linear: FloatArray, lighting: Lighting, moment: SceneMoment, car: tuple[Lamp, float, float]) -> Lighting:
     """A passing car: its headlight joins the lamps and washes over the street, stronger on one side."""
+    lamp, share, wash = car
     here = np.array(((*moment.at, 1.0),))
     usual = float(lighting.on_surface(here, np.array((0.0, -1.0, 0.0)), 0.5)[0, :3].mean())
-    lamp = draw_headlight(rng, moment.at)
     _, strength = replace(lighting, lamps=(lamp,)).arriving(here)
-    factor = rng.uniform(0.5, 3.0) * usual / float(strength[0, 0])
+    factor = share * usual / float(strength[0, 0])
     lighting = replace(lighting, lamps=(*lighting.lamps, lamp.scaled(factor)))
     side = np.sign(lamp.position[0] - moment.at[0])
     ramp = 0.5 + 0.5 * side * np.linspace(-1, 1, linear.shape[1], dtype=np.float32)
-    linear *= 1 + np.float32(rng.uniform(0.1, 0.7)) * ramp[:, None]
+    linear *= 1 + np.float32(wash) * ramp[:, None]
     return lighting

@@ -30,7 +30,7 @@ from tapetum.core.method import Method, TrainingFacts
 from tapetum.core.seeding import derive_seed
 from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
-from tapetum.data.loader import class_labels, drop_unpaired, modality_values
+from tapetum.data.loader import class_labels, drop_unpaired, modality_values, outfit_values
 from tapetum.data.sampler import build_sampler
 from tapetum.inference.precision import Precision, choose_device, resolve_precision
 from tapetum.methods import absent_at_start, build_method
@@ -177,6 +177,7 @@ def _make_plan(
         sampler_options(recipe),
         labels,
         modality_values(records),
+        outfits=outfit_values(records),
         seed=recipe.seed,
         world=training.devices,
         parts=training.accumulate,

@@ -1,5 +1,6 @@
 """Generation: layouts that are read back, the same bytes with any number of workers, resumable, refused politely."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from tapetum.core.errors import OutputError, RecipeError, TapetumError
 from tapetum.core.types import Modality
 from tapetum.data import generate
 from tapetum.data.catalog import fingerprint, open_dataset
-from tapetum.data.generate import generate_dataset, generate_video
+from tapetum.data.generate import generate_dataset, generate_video, scene_settings
 from tapetum.synth.scene import SceneOptions
 from tapetum.synth.video import VideoOptions
 
@@ -223,6 +224,26 @@ def test_lists_that_were_lost_are_written_again_without_rendering_anew(tmp_path:
     assert generate_dataset(root, "llcm", PAIRED).written == 0
 
 
+def test_settings_of_scenes_of_before_have_no_new_entry_so_that_they_stay_known() -> None:
+    text = json.dumps(scene_settings(SceneOptions()), sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest()[:12] == "936f8204898d"
+    assert scene_settings(replace(TINY, light="day"))["light"] == "day"
+
+
+def test_a_scene_of_both_lights_is_written_with_the_facts_of_every_camera(tmp_path: Path) -> None:
+    both = replace(PAIRED, light="both", num_train_people=1, num_test_people=1)
+    generate_dataset(tmp_path / "scene", "synth", replace(both, paired_cameras=()), queries_per_camera=1)
+    dataset = open_dataset("synth", tmp_path / "scene")
+    assert {record.camid for record in dataset.split("query")} == {1, 2, 3, 4}
+    scene = json.loads((tmp_path / "scene" / "scene.json").read_text())
+    assert {name: camera["lighting"]["lamps"][0]["kind"] == "sun" for name, camera in scene["cameras"].items()} == {
+        "1": False, "2": False, "3": True, "4": True
+    }  # fmt: skip
+    generate_dataset(tmp_path / "pairs", "llcm", replace(both, paired_cameras=(2,)))
+    pairs = json.loads((tmp_path / "pairs" / "scene.json").read_text())
+    assert set(pairs["paired_cameras"]) == {"2", "4"}
+
+
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     one = generate_dataset(tmp_path / "one", "llcm", PAIRED)
     two = generate_dataset(tmp_path / "two", "llcm", PAIRED, workers=2)
@@ -247,3 +268,15 @@ def test_cameras_without_a_place_in_the_layout_are_refused_before_anything_is_wr
     with pytest.raises(TapetumError, match=message):
         generate_dataset(tmp_path / "scene", name, replace(PAIRED, **change))
     assert not (tmp_path / "scene").exists()
+
+
+def test_who_wears_the_same_clothes_stands_in_the_ground_truth_and_is_read_back(tmp_path: Path) -> None:
+    generate_dataset(tmp_path / "scene", "synth", replace(TINY, lookalikes=2))
+    assert json.loads((tmp_path / "scene" / "scene.json").read_text())["outfits"] == {"1": 1, "2": 1, "3": 3, "4": 3}
+    dataset = open_dataset("synth", tmp_path / "scene")
+    assert {(record.pid, record.outfit) for record in dataset.records} == {(1, 1), (2, 1), (3, 3), (4, 3)}
+    generate_dataset(tmp_path / "plain", "synth", TINY)
+    assert "outfits" not in json.loads((tmp_path / "plain" / "scene.json").read_text())
+    assert {record.outfit for record in open_dataset("synth", tmp_path / "plain").records} == {-1}
+    generate_dataset(tmp_path / "market", "market1501", replace(TINY, lookalikes=2))
+    assert {record.outfit for record in open_dataset("synth", tmp_path / "market").split("query")} == {3}

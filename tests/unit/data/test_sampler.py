@@ -388,7 +388,7 @@ def test_the_global_batch_counts_every_view_of_every_picture(section: dict, pict
     ("section", "message"),
     [
         ({"name": "unifrm", "batch": 8}, "sampler 'unifrm' is unknown; did you mean uniform?"),
-        ({"name": 3}, "sampler.name is 3, expected a name; known: cross_modality, pk, uniform"),
+        ({"name": 3}, "sampler.name is 3, expected a name; known: cross_modality, lookalikes, pk, uniform"),
         ({"batch": 8, "step": 3}, "sampler.step is unknown; did you mean steps?"),
         ({"batch": 0}, "sampler.batch: 0 is out of range; use a number from 1"),
         ({"batch": 8, "views": [0, 1]}, "sampler.views: 0 is out of range"),
@@ -405,3 +405,44 @@ def test_an_unknown_sampler_or_option_is_refused_with_place_value_and_remedy(sec
 @pytest.mark.parametrize("name", list_names(PACKAGE))
 def test_the_options_of_a_sampler_explain_themselves(name: str) -> None:
     assert all(text for *_, text in describe_options(load(PACKAGE, name).Options))
+
+
+LOOKALIKES = {"name": "lookalikes", "ids": 6, "pictures": 2}
+
+
+def test_people_who_are_dressed_alike_come_together() -> None:
+    labels = np.repeat(np.arange(12), 6)
+    outfits = np.repeat([0, 0, 7, 7, 3, 3, 5, 5, 9, 9, 8, 8], 6)
+    sampler = build_sampler(read_sampling(LOOKALIKES), labels, outfits=outfits, seed=1)
+    sampler.set_epoch(2)
+    batches = sampler.batches(2)
+    assert len(batches) >= 4
+    partners = set()
+    for rows in batches:
+        assert len(set(rows.tolist())) == 12
+        people = labels[rows].reshape(6, 2)
+        assert (people[:, 0] == people[:, 1]).all()
+        worn = Counter(outfits[rows[::2]].tolist())
+        assert set(worn.values()) == {2}, "both people of a pair, or none"
+        partners.add(frozenset(worn))
+    assert len(partners) > 1
+    again = build_sampler(read_sampling(LOOKALIKES), labels, outfits=outfits, seed=1)
+    assert np.array_equal(again.batches(2), batches)
+
+
+def test_a_group_is_cut_where_p_is_no_multiple_and_those_of_unknown_clothes_stand_alone() -> None:
+    labels, outfits = np.repeat(np.arange(9), 4), np.repeat([4, 4, 4, 6, 6, 6, -1, -1, -1], 4)
+    sampler = build_sampler(read_sampling({**LOOKALIKES, "ids": 4}), labels, outfits=outfits, seed=3)
+    batches = np.concatenate([sampler.batches(epoch) for epoch in range(5)])
+    found = [Counter(outfits[rows[::2]].tolist()) for rows in batches]
+    assert all(sum(worn.values()) == 4 for worn in found)
+    assert any(3 in worn.values() for worn in found), "a whole group"
+    first = [outfits[sampler.batches(epoch)[0]][::2] for epoch in range(20)]
+    cut = [sum(0 < (worn == group).sum() < 3 for group in (4, 6)) for worn in first]
+    assert max(cut) <= 1, "while everybody has pictures left, one group at most is cut"
+
+
+def test_without_people_in_the_same_clothes_the_sampler_says_what_to_take() -> None:
+    for outfits in (None, np.repeat([-1, -1, 5], 4)):
+        with pytest.raises(DataError, match=r"no two training identities .* dressed alike; take sampler pk, or"):
+            build_sampler(read_sampling({**LOOKALIKES, "ids": 2}), np.repeat(np.arange(3), 4), outfits=outfits, seed=0)

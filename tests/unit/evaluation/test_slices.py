@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.evaluation.metrics import evaluate
-from tapetum.evaluation.slices import by_camera_pair, by_label, subset, thirds, worst_queries
+from tapetum.evaluation.slices import (
+    LOOKALIKE_LEVELS,
+    by_camera_pair,
+    by_label,
+    by_lookalikes,
+    first_wrong_rows,
+    subset,
+    thirds,
+    worst_queries,
+)
 
 Sides = tuple[EmbeddingSet, EmbeddingSet]
 NIGHT = Protocol("night600", ap="trapezoid", unmatched="count", ties="larger_index_first")
@@ -73,3 +83,48 @@ def test_camera_slices_name_query_and_gallery_camera(searched: Sides) -> None:
     assert len(everything) == 16
     without = by_camera_pair(query, gallery, Protocol("two places", junk_camera_pairs=((2, 4),)))
     assert set(pairs) - set(without) == {"camera 2 to camera 4"}
+
+
+@pytest.mark.parametrize("ties", ["larger_index_first", "smaller_index_first"])
+def test_the_first_wrong_answer_is_the_nearest_entry_of_another_person(
+    make_set: Callable[..., EmbeddingSet], ties: str
+) -> None:
+    rng = np.random.default_rng(3)
+    query = make_set(rng.integers(1, 7, 30), rng.integers(1, 4, 30), noise=1.0, seed=1)
+    gallery = make_set(rng.integers(-1, 7, 50), rng.integers(1, 4, 50), noise=1.0, seed=2)
+    doubled = gallery.select(torch.arange(50).repeat(2))  # every entry ties with its copy
+    protocol = Protocol("p", ties=ties, ignored_pids=(-1,), junk_camera_pairs=((2, 3),))
+    found = first_wrong_rows(query, doubled, protocol)
+    for row in range(30):
+        allowed = [
+            (-float(query.vectors[row] @ gallery.vectors[column % 50]), column)
+            for column in range(100)
+            if doubled.pids[column] not in (-1, query.pids[row])
+            and (int(query.camids[row]), int(doubled.camids[column])) != (2, 3)
+        ]
+        expected = min(allowed)[1] % 50
+        assert int(found[row]) == expected + (50 if ties == "larger_index_first" else 0)
+
+
+def test_where_nobody_else_is_there_no_answer_is_wrong(make_set: Callable[..., EmbeddingSet]) -> None:
+    query, gallery = make_set([4, 4], [1, 2], noise=0.1), make_set([4, 4, 4], [1, 2, 3], noise=0.1)
+    assert first_wrong_rows(query, gallery, Protocol("p")).tolist() == [-1, -1]
+    unknown = torch.tensor([4, 4]), torch.tensor([4, 4, 4])
+    assert by_lookalikes(query, gallery, Protocol("p"), unknown) == ([LOOKALIKE_LEVELS[1]] * 2, None)
+
+
+def test_queries_with_somebody_in_the_same_clothes_in_the_gallery_are_told_apart(
+    make_set: Callable[..., EmbeddingSet],
+) -> None:
+    query = make_set([1, 2, 3, 5], [1] * 4, noise=0.0)
+    gallery = make_set([1, 2, 3, 4, 5], [2] * 5, noise=0.0)
+    # 1 and 2 look alike, and so do 3 and 9, who is not there; nobody knows what 5 wears
+    theirs = torch.tensor([1, 1, 3, 7, -1])
+    vectors = gallery.vectors.clone()
+    vectors[1] = query.vectors[0] * 0.9 + vectors[1] * 0.1  # 2 is what is taken for 1
+    vectors[3] = query.vectors[1] * 0.9 + vectors[3] * 0.1  # 4, who wears something else, for 2
+    gallery = replace(gallery, vectors=vectors)
+    levels, share = by_lookalikes(query, gallery, Protocol("p"), (torch.tensor([1, 1, 3, -1]), theirs))
+    with_one, without = LOOKALIKE_LEVELS
+    assert levels == [with_one, with_one, without, without]
+    assert share == 0.5

@@ -18,6 +18,7 @@ from tapetum.runs.recipe import list_recipes
 def test_every_recipe_for_the_generated_scene_is_a_method_of_one_demo_or_cannot_be_trained_alone() -> None:
     recipes = [recipe for layout in (VISIBLE, ACROSS) for recipe in list_trainable(layout).values()]
     left_out = {"enlighten_gan_synth", "ide_dce_synth", "pcb_rpp_synth", "zero_dce_synth"}
+    left_out |= {f"{method}_lookalikes_synth" for method in ("ide", "idf", "bot")}
     assert sorted([*recipes, *left_out]) == [name for name in list_recipes() if name.endswith("_synth")]
     assert set(LABELS) == set(recipes)
     for layout in (VISIBLE, ACROSS):
@@ -54,6 +55,11 @@ def test_a_name_means_the_recipe_of_the_scene_and_the_order_is_kept() -> None:
         (["ide_dce"], VISIBLE, "ide_dce needs a network that is trained first, as `tapetum reproduce table3"),
         (["pcb_rpp"], VISIBLE, "pcb_rpp is a second stage, which goes on from runs/pcb_synth; train it with `tapetum"),
         (["enlighten_gan"], VISIBLE, "enlighten_gan brightens pictures and finds nobody; choose from abd_net, agw, "),
+        (
+            ["ide_lookalikes"],
+            VISIBLE,
+            "ide_lookalikes is for a scene of its own; train it with `tapetum train ide_look",
+        ),
         (["zero_dce"], VISIBLE, "zero_dce brightens pictures and finds nobody; choose from abd_net, agw, "),
         (["ide", "idf", "ide"], VISIBLE, "--methods ide,idf,ide: ide stands there twice; write it once"),
         ([], VISIBLE, "--methods names none; write some of abd_net, agw, "),

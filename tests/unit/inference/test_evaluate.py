@@ -15,9 +15,11 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset, open_dataset
 from tapetum.data.datasets import llcm, regdb
 from tapetum.data.layout import write_sample_picture
+from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.card import diff_cards, read_card
 from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.rerank import RerankOptions
+from tapetum.evaluation.slices import first_wrong_rows
 from tapetum.inference import evaluate as module
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import Evaluated, evaluate_run
@@ -95,6 +97,38 @@ def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothin
     kept.write_bytes(kept.read_bytes()[:100])
     evaluate_one(run, precision="bf16", draws=10)
     assert described == [8, 32, 8, 32, 8]
+
+
+def test_camera_norm_is_on_the_card_and_in_its_name_and_leaves_what_is_kept_as_it_is(run: Path, tmp_path: Path) -> None:
+    usual = evaluate_one(run, out=tmp_path, draws=10)
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
+    centred = evaluate_one(run, camera_norm="centre", out=tmp_path, draws=10)
+    assert centred.path.name == "night600_camera_centre.json"
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == kept
+    assert (read_card(usual.path).camera_norm, read_card(centred.path).camera_norm) == ("none", "centre")
+    for camid in (1, 2):
+        both = torch.cat([side.vectors[side.camids == camid] for side in (centred.query, centred.gallery)])
+        assert torch.linalg.norm(both, dim=1).sub(1).abs().max() < 1e-5
+    assert not torch.allclose(centred.query.vectors, usual.query.vectors)
+    expected = normalise_cameras(usual.query, usual.gallery, "centre")
+    assert torch.equal(centred.query.vectors, expected[0].vectors)
+    assert "camera_norm" in {each.name for each in diff_cards(usual.card, centred.card)["protocol"]}
+
+
+def test_who_wears_the_same_clothes_makes_a_slice_and_a_figure(run: Path, people: Path, tmp_path: Path) -> None:
+    plain = open_dataset("night600", people)
+    records = tuple(replace(each, outfit={8: 1, 9: 1, 10: 2}.get(each.pid, -1)) for each in plain.records)
+    found = evaluate_one(run, dataset=replace(plain, records=records), out=tmp_path, draws=10)
+    levels = read_card(found.path).slices["lookalikes"]
+    assert {name: level["num_queries"] for name, level in levels.items()} == {
+        "look-alike in the gallery": 4,
+        "no look-alike": 4,
+    }
+    wrong = first_wrong_rows(found.query, found.gallery, found.protocol)
+    asked = torch.isin(found.query.pids, torch.tensor([8, 9]))
+    share = torch.isin(found.gallery.pids[wrong[asked]], torch.tensor([8, 9])).double().mean()
+    assert levels["look-alike in the gallery"]["first_wrong_lookalike"] == pytest.approx(float(share))
+    assert "first_wrong_lookalike" not in levels["no look-alike"]
 
 
 def test_other_options_and_precision_have_cards_and_embeddings_of_their_own(

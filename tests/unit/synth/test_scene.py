@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import golden_files
 from tapetum.core.errors import RecipeError
 from tapetum.core.types import Modality
+from tapetum.data.lighting import estimate_noise
 from tapetum.synth.background import build_street
 from tapetum.synth.scene import Scene, SceneOptions, contact_sheet
 from tapetum.synth.sensor import mean_lightness
@@ -148,7 +150,8 @@ def test_a_contact_sheet_has_a_row_a_person_and_a_column_a_camera() -> None:
     "change",
     [
         {"cameras": 0}, {"size": (8, 8)}, {"sizes": "huge"}, {"light_scale": 0}, {"occluded_share": 2},
-        {"infrared_cameras": (9,)}, {"infrared_band": "far"}, {"cameras_per_person": 4}, {"num_test_people": -1},
+        {"infrared_cameras": (9,)}, {"infrared_band": "far"}, {"light": "dusk"}, {"lookalikes": 0},
+        {"cameras_per_person": 4}, {"num_test_people": -1},
     ],
 )  # fmt: skip
 def test_an_impossible_setting_is_named(change: dict[str, object]) -> None:
@@ -183,3 +186,114 @@ def test_a_camera_that_sees_infrared_alone_is_not_half_of_a_pair() -> None:
         replace(SMALL, infrared_cameras=(2,), paired_cameras=(2,))
     with pytest.raises(RecipeError, match=r"paired_cameras is \(4,\); it must be camera numbers in 1..3"):
         replace(SMALL, paired_cameras=(4,))
+
+
+def test_scenes_of_before_show_the_same_pictures() -> None:
+    options = replace(SMALL, size=(48, 24), occluded_share=0.5, headlight_share=0.5, paired_cameras=(2,))
+    scenes = {
+        "visible": Scene(options),
+        "near": Scene(replace(options, infrared_likeness=0.3)),
+        "thermal": Scene(replace(options, infrared_band="thermal")),
+    }
+    with golden_files.load("scene_before") as pictures:
+        assert len(pictures.files) == 6
+        for name in pictures.files:
+            kind, *numbers = name.split("_")
+            pid, camid, index = map(int, numbers)
+            made = scenes[kind].picture(pid, camid, index, VISIBLE if kind == "visible" else INFRARED)
+            difference = np.abs(made.astype(int) - pictures[name])
+            assert difference.max() <= 1, name
+            assert (difference > 0).mean() < 0.01, name
+
+
+def test_by_day_the_same_people_walk_the_same_ways_before_the_same_cameras(small: Scene) -> None:
+    day = Scene(replace(SMALL, light="day"))
+    assert [day.person(pid) for pid in range(1, 6)] == [small.person(pid) for pid in range(1, 6)]
+    assert day.views() == small.views()
+    assert day.pictures_of(2) == small.pictures_of(2)
+    for pid, camid, index in ((1, 1, 0), (2, 2, 1), (5, 3, 2)):
+        assert day.moment(pid, camid, index) == small.moment(pid, camid, index)
+        ours, theirs = day.shot(pid, camid, index), small.shot(pid, camid, index)
+        assert ours.picture.shape == theirs.picture.shape
+        same = ("heading_deg", "distance_m", "occluded", "badly_cut")
+        assert [ours.facts[name] for name in same] == [theirs.facts[name] for name in same]
+        assert not ours.facts["headlight"]
+        assert ours.facts["electrons"] > 20 * theirs.facts["electrons"]
+
+
+def test_what_is_in_front_of_somebody_by_day_is_there_at_night_even_if_a_car_passed() -> None:
+    night = Scene(replace(SMALL, occluded_share=0.5, headlight_share=1.0, difficulty=1.0))
+    day = Scene(replace(night.options, light="day"))
+    keys = [(pid, camid, index) for pid in range(1, 6) for camid in (1, 2, 3) for index in (0, 1)]
+    occluded = [night.shot(*key).facts["occluded"] for key in keys]
+    assert 5 < sum(occluded) < 25
+    assert [day.shot(*key).facts["occluded"] for key in keys] == occluded
+
+
+def test_pictures_by_day_are_bright_hardly_noisy_and_of_no_tint() -> None:
+    options = replace(SMALL, sizes="fixed", cameras=8, occluded_share=0.0)
+    scenes = {light: Scene(replace(options, light=light)) for light in ("night", "day")}
+    keys = [(pid, camid) for pid in (1, 2, 3, 4) for camid in range(1, 9)]
+    pictures = {light: [scene.picture(pid, camid, 0) for pid, camid in keys] for light, scene in scenes.items()}
+    lightness = {light: np.array([mean_lightness(each) for each in found]) for light, found in pictures.items()}
+    assert 80 < lightness["day"].mean() < 150
+    assert lightness["day"].min() > 51, "the bound of high light"
+    assert lightness["day"].mean() > 3 * lightness["night"].mean()
+    noise = {light: np.mean([estimate_noise(each) / each.mean() for each in pictures[light]]) for light in pictures}
+    assert noise["day"] < 0.5 * noise["night"]
+    for camid in range(1, 9):
+        grey = scenes["day"].camera(camid).lighting.on_surface(np.array([[0.0, 8.0, 1.0]]), np.array((0, 0, 1.0)), 1)
+        assert np.ptp(grey[0, :3]) < 0.12 * grey[0, :3].mean()
+
+
+def test_infrared_cameras_see_by_day_too(small: Scene) -> None:
+    scene = Scene(replace(SMALL, light="day", infrared_cameras=(2,)))
+    grey = scene.shot(1, 2, 0)
+    assert grey.modality is INFRARED
+    assert np.ptp(grey.picture.astype(int), axis=2).max() == 0
+    assert 60 < mean_lightness(grey.picture) < 200
+
+
+def test_a_scene_of_both_lights_has_each_camera_again_by_day_at_other_moments(small: Scene) -> None:
+    both = Scene(replace(SMALL, light="both", paired_cameras=(2,)))
+    assert both.views() == [
+        (1, VISIBLE), (2, VISIBLE), (2, INFRARED), (3, VISIBLE), (4, VISIBLE), (5, VISIBLE), (5, INFRARED), (6, VISIBLE)
+    ]  # fmt: skip
+    night, day = both.camera(2), both.camera(5)
+    assert (night.camid, day.camid) == (2, 5)
+    assert (night.street_seed, night.height_m, night.path) == (day.street_seed, day.height_m, day.path)
+    assert not night.lighting.by_day
+    assert day.lighting.by_day
+    assert day.lighting == Scene(replace(SMALL, light="day")).camera(2).lighting
+    assert np.array_equal(both.picture(1, 1, 0), small.picture(1, 1, 0)), "the night is that of a scene of its own"
+    assert both.moment(1, 4, 0) != both.moment(1, 1, 0)
+    assert len(both.pictures_of(1)) == 8 * 3
+    assert {index for camid, modality, index in both.pictures_of(1) if (camid, modality) == (5, INFRARED)} == {3, 4, 5}
+    some = Scene(replace(SMALL, light="both", cameras_per_person=1))
+    assert all(first + 3 == second for first, second in (some.cameras_of(pid) for pid in range(1, 9)))
+    with pytest.raises(RecipeError, match="camera 7 is unknown; this scene has cameras 1 to 6"):
+        both.camera(7)
+
+
+def test_lookalikes_wear_the_same_and_are_different_people() -> None:
+    plain = Scene(replace(SMALL, num_train_people=5, num_test_people=4))
+    scene = Scene(replace(plain.options, lookalikes=2))
+    assert [scene.outfit(pid) for pid in range(1, 10)] == [1, 1, 3, 3, 5, 6, 6, 8, 8]
+    for pid in range(1, 10):
+        person, model, self_ = scene.person(pid), scene.person(scene.outfit(pid)), plain.person(pid)
+        assert (person.upper, person.lower, person.shoes) == (model.upper, model.lower, model.shoes)
+        own = ("pid", "height_m", "build", "skin", "hair", "hair_dye", "hat", "bag", "bag_dye", "stride", "cadence_hz")
+        assert [getattr(person, name) for name in own] == [getattr(self_, name) for name in own]
+    assert len({scene.person(pid).height_m for pid in (1, 2)}) == 2
+    assert len({scene.person(pid).upper.first for pid in (1, 3, 5, 6, 8)}) == 5
+    assert scene.moment(2, 1, 0) == plain.moment(2, 1, 0)
+    assert np.array_equal(scene.picture(3, 1, 0), plain.picture(3, 1, 0)), "who lends the clothes looks as before"
+    assert not np.array_equal(scene.picture(4, 1, 0), plain.picture(4, 1, 0))
+    third = Scene(replace(plain.options, lookalikes=3))
+    assert [third.outfit(pid) for pid in range(1, 10)] == [1, 1, 1, 4, 4, 6, 6, 6, 9]
+
+
+def test_clothes_of_lookalikes_are_the_same_in_infrared_too() -> None:
+    scene = Scene(replace(SMALL, lookalikes=2, infrared_likeness=0.5))
+    assert scene.person(1).upper == scene.person(2).upper
+    assert scene.person(1).upper != Scene(replace(SMALL, lookalikes=2)).person(1).upper

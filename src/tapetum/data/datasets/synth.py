@@ -47,6 +47,15 @@ def read_layout(root: Path) -> str:
     return str(_read_scene(root).get("dataset", NAME))
 
 
+def read_outfits(root: Path) -> dict[int, int]:
+    """pid -> number of the clothes that the person wears with others; empty where all have their own.
+
+    Raises:
+        DataError: the scene is missing or was not written to its end.
+    """
+    return {int(pid): int(outfit) for pid, outfit in _read_scene(root).get("outfits", {}).items()}
+
+
 def _read_scene(root: Path) -> dict[str, Any]:
     base = find_base(root, dataset=NAME, names=(), obtain=OBTAIN)
     scene = base / SCENE_FILE

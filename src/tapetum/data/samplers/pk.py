@@ -67,11 +67,15 @@ class Sampler(BatchSampler):
         batches = []
         available = np.flatnonzero(counts)
         while len(available) >= self.ids:
-            people = generator.choice(available, self.ids, replace=False)
+            people = self._choose_people(generator, available)
             batches.append(groups[first[people] + used[people]].ravel())
             used[people] += 1
             available = np.flatnonzero(used < counts)
         return np.stack(batches)
+
+    def _choose_people(self, generator: np.random.Generator, available: Rows) -> Rows:
+        """P of the people who have pictures left."""
+        return generator.choice(available, self.ids, replace=False)
 
     def _draw_groups(self, generator: np.random.Generator) -> tuple[Rows, Rows]:
         """(G, K) rows, and (G,) the person of each group, sorted by person."""
