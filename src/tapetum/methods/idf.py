@@ -366,13 +366,13 @@ class Method(nn.Module):
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
         """Vectors for search, (B, D) float32 of unit length: [e, v, f] joined, summed with the mirror, scaled once."""
-        vectors = self._describe(images, modalities, camids)
+        vectors = self.describe(self.forward(images, modalities, camids))
         if mirror:
-            vectors = vectors + self._describe(images.flip(3), modalities, camids)
+            vectors = vectors + self.describe(self.forward(images.flip(3), modalities, camids))
         return normalise(vectors)
 
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        output = self.forward(images, modalities, camids)
+    def describe(self, output: Output) -> Tensor:
+        """The raw vectors for search, (B, D) float32: those of the branches that the options name, joined."""
         of_head = self.options.test_feature == "head"
         vectors = [
             output.heads[name].embedding if of_head else output.features[name]
