@@ -131,6 +131,10 @@ class Method(nn.Module):
         """The student's vectors for search, (B, D) float32 of unit length; the teacher is not run."""
         return self.student.embed(images, modalities, camids, mirror=mirror)
 
+    def for_search(self) -> nn.Module:
+        """The student."""
+        return self.student
+
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """IDF's groups, the student's backbone and head among them."""
         groups = {name: list(members) for name, members in self.teacher.parameter_groups().items()}
