@@ -12,7 +12,7 @@ are not built; no picture files are written while training.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +143,21 @@ class Options:
         return "".join(letter for letter in "evf" if letter in self.available_branches())
 
 
-def extractor_settings(options: Options) -> tuple[ModuleType, Any]:
+class NamesExtractor(Protocol):
+    """Options of a method that is built on another method's extractor."""
+
+    @property
+    def extractor(self) -> str:
+        """A method file with a class ``Branch``."""
+        ...
+
+    @property
+    def extractor_options(self) -> Mapping[str, Any]:
+        """That file's options."""
+        ...
+
+
+def extractor_settings(options: NamesExtractor) -> tuple[ModuleType, Any]:
     """The extractor's module and its typed options.
 
     Raises:
