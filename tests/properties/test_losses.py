@@ -10,6 +10,7 @@ from tapetum.losses.colour import colour_constancy
 from tapetum.losses.curve_smoothness import curve_smoothness
 from tapetum.losses.distillation import distillation
 from tapetum.losses.exposure import exposure
+from tapetum.losses.similarity import similarity_distillation
 from tapetum.losses.spatial import spatial_consistency
 from tapetum.losses.structure import structural_dissimilarity
 from tapetum.losses.triplet import batch_hard_triplet
@@ -31,6 +32,7 @@ VECTOR_LOSSES = {
     "distillation, sum": lambda x, y: distillation(x, y, reduction="sum"),
     "reconstruction": reconstruction,
     "reconstruction, sum": lambda x, y: reconstruction(x, y, reduction="sum"),
+    "similarity": similarity_distillation,
 }
 seeds = st.integers(0, 2**31)
 examples = settings(max_examples=15, deadline=None, derandomize=True)

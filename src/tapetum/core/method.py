@@ -161,3 +161,17 @@ class Enhancer(Protocol):
     def enhance(self, images: Tensor) -> Tensor:
         """Enhanced pictures, (B, 3, H, W) float32 clipped to 0..1, as those given are."""
         ...
+
+
+@runtime_checkable
+class KeepsLess(Protocol):
+    """A method of which a search needs a part, such as a student that had a teacher."""
+
+    def for_search(self) -> nn.Module:
+        """That part, a method itself; it gives the vectors of the whole."""
+        ...
+
+
+def part_for_search(method: nn.Module) -> nn.Module:
+    """What of a method is put to use and exported: all of it, unless it names a part."""
+    return method.for_search() if isinstance(method, KeepsLess) else method

@@ -34,6 +34,7 @@ LABELS = {
     "idf_abd_net_synth": "IDF + ABD-Net",
     "idf_pcb_synth": "IDF + PCB",
     "idf_synth": "IDF",
+    "student_synth": "IDF's student",
     "two_stream_synth": "two-stream",
     "agw_synth": "AGW",
     "caj_synth": "CAJ",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tapetum.core.atomic import write_bytes
 from tapetum.core.digest import digest_file
 from tapetum.core.errors import RecipeError, TapetumError
-from tapetum.core.method import Method
+from tapetum.core.method import Method, part_for_search
 from tapetum.core.types import UNKNOWN_CAMERA
 from tapetum.core.versions import read_versions
 from tapetum.inference.artefact import (
@@ -109,7 +109,7 @@ def export_run(
     settings = settings_of(checkpoint.header, checkpoint.path, mirror)
     network = checkpoint.network.requires_grad_(requires_grad=False)
     probe, sees_cameras = _describe_probe(network, settings, checkpoint.header.camids)
-    function = build(network, settings.mirror).eval()
+    function = build(part_for_search(network), settings.mirror).eval()
     with writing_folder(out) as folder:
         example: Example = (probe.images[:2].contiguous(), probe.modalities[:2])
         if sees_cameras:

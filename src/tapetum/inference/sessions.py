@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tapetum.core.errors import DataError, RecipeError
+from tapetum.core.method import part_for_search
 from tapetum.core.types import UNKNOWN_CAMERA, EmbeddingSet, Modality, Record
 from tapetum.data.image_io import Picture, resize
 from tapetum.data.transforms import Bytes, to_float, to_tensor
@@ -272,12 +273,13 @@ def open_checkpoint(
     settings = settings_of(checkpoint.header, checkpoint.path, mirror)
     where = choose_device(device)
     kind = resolve_precision(precision, where, setting)
-    session = plain = TorchSession(checkpoint.network, "fp32", where, settings.mirror)
+    network = part_for_search(checkpoint.network)
+    session = plain = TorchSession(network, "fp32", where, settings.mirror)
     nothing = torch.zeros(1, dtype=torch.int64)
     dimension = plain.run(torch.zeros(1, 3, *settings.size), nothing, nothing).shape[1]
     cosine = 1.0
     if kind != "fp32":
-        session = TorchSession(checkpoint.network, kind, where, settings.mirror)
+        session = TorchSession(network, kind, where, settings.mirror)
     if kind != "fp32" and not measured:
         from tapetum.inference.probe import KEPT, draw_probe
 

@@ -86,14 +86,18 @@ class SingleBranch(nn.Module):
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
         """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first."""
-        vectors = self._describe(images, modalities, camids)
+        vectors = self.describe(self.forward(images, modalities, camids))
         if mirror:
-            vectors = vectors + self._describe(images.flip(3), modalities, camids)
-        return normalise(vectors)
+            vectors = vectors + self.describe(self.forward(images.flip(3), modalities, camids))
+        return self.scale(vectors)
 
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        output = self.forward(images, modalities, camids)
+    def describe(self, output: HeadOutput) -> Tensor:
+        """The raw vectors for search, (B, D) or in parts, as a mirror's are added to them."""
         return output.embedding if self.options.test_feature == "head" else output.feature
+
+    def scale(self, vectors: Tensor) -> Tensor:
+        """Raw vectors as they are searched with, (B, D) of unit length."""
+        return normalise(vectors)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Backbone and head, and centres where the head has some; what the head holds fixed belongs to none."""

@@ -12,7 +12,7 @@ are not built; no picture files are written while training.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +143,21 @@ class Options:
         return "".join(letter for letter in "evf" if letter in self.available_branches())
 
 
-def extractor_settings(options: Options) -> tuple[ModuleType, Any]:
+class NamesExtractor(Protocol):
+    """Options of a method that is built on another method's extractor."""
+
+    @property
+    def extractor(self) -> str:
+        """A method file with a class ``Branch``."""
+        ...
+
+    @property
+    def extractor_options(self) -> Mapping[str, Any]:
+        """That file's options."""
+        ...
+
+
+def extractor_settings(options: NamesExtractor) -> tuple[ModuleType, Any]:
     """The extractor's module and its typed options.
 
     Raises:
@@ -366,13 +380,13 @@ class Method(nn.Module):
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
         """Vectors for search, (B, D) float32 of unit length: [e, v, f] joined, summed with the mirror, scaled once."""
-        vectors = self._describe(images, modalities, camids)
+        vectors = self.describe(self.forward(images, modalities, camids))
         if mirror:
-            vectors = vectors + self._describe(images.flip(3), modalities, camids)
+            vectors = vectors + self.describe(self.forward(images.flip(3), modalities, camids))
         return normalise(vectors)
 
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        output = self.forward(images, modalities, camids)
+    def describe(self, output: Output) -> Tensor:
+        """The raw vectors for search, (B, D) float32: those of the branches that the options name, joined."""
         of_head = self.options.test_feature == "head"
         vectors = [
             output.heads[name].embedding if of_head else output.features[name]

@@ -223,19 +223,15 @@ class Method(SingleBranch):
 
     extractor = Branch
 
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length, channel by channel; the mirror's raw parts are added."""
-        parts = self._describe(images, modalities, camids)
-        if mirror:
-            parts = parts + self._describe(images.flip(3), modalities, camids)
-        return normalise(functional.normalize(parts, dim=2).transpose(1, 2).flatten(1))
-
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        """(B, parts, width of one)."""
-        output: HeadOutput = self.forward(images, modalities, camids)
+    def describe(self, output: HeadOutput) -> Tensor:
+        """The raw parts, (B, parts, width of one)."""
         if self.options.test_feature == "backbone":
             return cast(Tensor, output.parts)
         return output.embedding.reshape(-1, self.options.parts, self.options.part_width)
+
+    def scale(self, vectors: Tensor) -> Tensor:
+        """Raw parts, each of unit length, joined channel by channel."""
+        return normalise(functional.normalize(vectors, dim=2).transpose(1, 2).flatten(1))
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Backbone, head, and what finds refined parts."""

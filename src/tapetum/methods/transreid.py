@@ -240,8 +240,8 @@ class Method(SingleBranch):
 
     extractor = Branch
 
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        output = self.forward(images, modalities, camids)
+    def describe(self, output: HeadOutput) -> Tensor:
+        """The raw vectors for search, (B, D): the embedding, or the backbone's whole and parts as they are joined."""
         if self.options.test_feature == "head":
             return output.embedding
         return join_parts([output.feature, *([] if output.parts is None else output.parts.unbind(1))])

@@ -15,6 +15,10 @@ from tapetum.runs.recipe import load_recipe
 TINY = {
     "ide": ("ide_night600", {"backbone": "test_resnet", "width": 16}),
     "idf": ("idf_synth", {"extractor_options": {"backbone": "test_resnet", "width": 16}, "curve_width": 4}),
+    "student": (
+        "student_synth",
+        {"extractor_options": {"backbone": "test_resnet", "width": 16}, "teacher": {"curve_width": 4}},
+    ),
     "bnneck": ("bnneck_synth", {"backbone": "test_resnet", "last_stride": 2}),
     "agw": ("agw_market1501", {"backbone": "test_resnet", "last_stride": 2}),
     "two_stream": ("two_stream_llcm", {"backbone": "test_resnet", "last_stride": 2}),

@@ -62,6 +62,22 @@ def test_a_method_exported_to_torchscript_gives_its_own_vectors(
     assert_same_vectors(make_artefact(method, "torchscript"), make_run(method), trust_code=True)
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "torchscript"])
+def test_of_a_student_only_its_own_network_is_exported(runtime: str, make_run: Make, make_artefact: Make) -> None:
+    assert_same_vectors(make_artefact("student", runtime), make_run("student"), trust_code=True)
+    ours, baseline = (make_artefact(method, runtime) / NETWORK_FILES[runtime][0] for method in ("student", "ide"))
+    assert ours.stat().st_size == pytest.approx(baseline.stat().st_size, rel=0.02)
+
+
+def test_a_run_of_a_student_is_put_to_use_without_its_teacher(make_run: Make) -> None:
+    model = open_model(make_run("student"), precision="fp32", device="cpu")
+    network = model.session.network  # type: ignore[attr-defined]
+    assert sum(weights.numel() for weights in network.parameters()) == sum(
+        weights.numel() for weights in load_checkpoint(make_run("ide")).network.parameters()
+    )
+    assert_same_vectors(make_run("student"), make_run("student"))
+
+
 def test_the_card_says_all_that_a_user_must_know(make_artefact: Make) -> None:
     folder = make_artefact("agw_vi", "onnx")
     card = read_artefact(folder)
