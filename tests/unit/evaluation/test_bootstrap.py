@@ -111,6 +111,18 @@ def test_trainings_that_differ_widen_the_interval_as_much_as_their_deviation_say
     assert paired.high[1, 0] - paired.low[1, 0] == pytest.approx(2 * 1.96 * error, rel=0.15)
 
 
+def test_methods_that_are_alike_are_called_different_as_rarely_as_the_level_says() -> None:
+    rng, people, wrong, times = np.random.default_rng(5), np.arange(60), 0, 200
+    for _ in range(times):
+        hard = rng.normal(0.5, 0.2, 60)
+        values = [
+            hard + rng.normal(0, 0.05, 60) + rng.normal(0, 0.01, (3, 1)) + rng.normal(0, 0.02, (3, 60))
+            for _ in range(2)
+        ]
+        wrong += paired_bootstrap(values, people, rng=rng, draws=500).is_real(0, 1)
+    assert 0.01 * times < wrong < 0.1 * times
+
+
 def test_people_are_drawn_whole() -> None:
     values, people = draw_methods([0.0, 0.0], people=12)
     values[1] = values[1] + np.random.default_rng(1).normal(0, 0.1, 12).repeat(5)  # whom the other finds easier
