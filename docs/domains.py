@@ -34,7 +34,12 @@ START = (  # ImageNet's weights out of a package, at a small network and small p
     "schedule.epochs=6",
     "evaluation.mirror=false",
 )
-RECIPES = {"IDE+": "ide_synth", "IDE+ with darkening": "ide_general_synth"}
+DARKEN = (  # every second picture is taken again under other light, before what ide_synth does
+    "augment=[{name: darken, probability: 0.5, lightness: [5.0, 60.0], tint: 0.25}, {name: pad_crop, pad: 5}, "
+    "{name: flip, probability: 0.5}]"
+)
+METHODS: dict[str, tuple[str, ...]] = {"IDE+": (), "IDE+ with darkening": (DARKEN,)}
+RECIPE = "ide_synth"
 NORMS = ("none", "centre", "standard")
 QUANTITIES = ("rank1", "mean_ap")
 
@@ -51,9 +56,9 @@ def main() -> None:
     cache = wanted.out / "data"
     for seed in map(int, wanted.seeds.split(",")):
         for source in wanted.train_on.split(","):
-            for label, recipe_name in RECIPES.items():
-                recipe = load_recipe(recipe_name, [*START, f"seed={seed}", f"data.scene={scene(source)}"])
-                folder = wanted.out / f"{recipe_name}_{source}_seed{seed}"
+            for label, changes in METHODS.items():
+                recipe = load_recipe(RECIPE, [*START, *changes, f"seed={seed}", f"data.scene={scene(source)}"])
+                folder = wanted.out / f"{'darken' if changes else 'plain'}_{source}_seed{seed}"
                 train(recipe, folder, cache=cache)
                 for target in SCENES:
                     section = recipe.data.model_copy(update={"scene": json.loads(scene(target))})
@@ -91,8 +96,9 @@ def write(wanted: argparse.Namespace, found: dict[tuple[str, str, str], dict[str
     command = f"OMP_NUM_THREADS=1 python docs/domains.py {wanted.out.name} --seeds {wanted.seeds}"
     content = {
         "command": f"{command} --train-on {wanted.train_on}",
-        "recipes": RECIPES,
+        "recipe": RECIPE,
         "settings": list(START),
+        "methods": METHODS,
         "scene": SMALL,
         "scenes": SCENES,
         "protocol": "night600",

@@ -68,6 +68,17 @@ def test_generate_writes_another_dataset_s_layout(tmp_path: Path) -> None:
     assert len(list((tmp_path / "m" / "bounding_box_train").iterdir())) == 12
 
 
+def test_generate_by_day_shows_the_same_people_brighter(scene: Path, tmp_path: Path) -> None:
+    ran("generate", tmp_path / "day", "--light", "day", *TINY)
+    night, day = (json.loads((root / "scene.json").read_text()) for root in (scene, tmp_path / "day"))
+    assert day["people"] == night["people"]
+    assert [picture["path"] for picture in day["pictures"]] == [picture["path"] for picture in night["pictures"]]
+    pairs = zip(day["pictures"], night["pictures"], strict=True)
+    assert all(ours["lightness"] > 1.5 * theirs["lightness"] for ours, theirs in pairs)
+    result = run("generate", tmp_path / "dusk", "--light", "dusk", *TINY)
+    assert str(result.exception) == "data.scene.light is 'dusk', expected 'night', 'day' or 'both'"
+
+
 def ran_with_status(status: int, *arguments: object) -> str:
     result = run(*arguments)
     assert result.exit_code == status, f"{result.output}\n{result.exception!r}"

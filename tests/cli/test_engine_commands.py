@@ -120,6 +120,27 @@ def test_an_evaluation_prints_the_numbers_with_their_rules_and_the_card(call: Ca
     assert Path("runs/ide/evaluation/night600_rerank.json").is_file()
 
 
+def test_an_evaluation_says_that_camera_statistics_were_taken_out(call: Call, trained: Path) -> None:
+    said = "camera norm standard, from the unlabelled test pictures of each camera\n"
+    one = call("tapetum evaluate runs/ide --camera-norm standard --quiet")
+    assert one.status == 0, one.err
+    assert said in one.out
+    assert one.out.endswith("runs/ide/evaluation/night600_camera_standard.json\n")
+    two = call("tapetum evaluate runs/ide --camera-norm standard --protocol night600 --protocol night600_step --quiet")
+    assert said in two.out
+
+
+def test_an_evaluation_among_look_alikes_says_how_often_one_is_taken_for_the_person(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    tiny = "--people 4 --cameras 2 --pictures 2 --set lookalikes=2 --set size=[48,24] --workers 1 --quiet"
+    assert call(f"tapetum data generate {tmp_path / 'alike'} {tiny}").status == 0
+    outcome = call(f"tapetum evaluate runs/ide --data synth={tmp_path / 'alike'} --out {tmp_path / 'out'} --quiet")
+    assert outcome.status == 0, outcome.err
+    pattern = r"^16 queries with a look-alike in the gallery: rank1 \S+  mean_ap \S+, first wrong answer one for \S+  "
+    assert re.search(pattern, outcome.out, re.MULTILINE)
+
+
 def test_several_protocols_stand_in_one_table(call: Call, trained: Path) -> None:
     outcome = call("tapetum evaluate runs/ide --protocol night600 --protocol night600_step --quiet")
     assert outcome.status == 0, outcome.err
@@ -211,6 +232,7 @@ def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: 
         ("train recipe.yaml --data night600=runs --out new", ["runs", "night600"]),
         ("evaluate runs/ide --set schedule.epochs=3", ["--set schedule.epochs=3", "only data.name, data.root"]),
         ("evaluate runs/ide --set data.size=[8,4]", ["takes data.size from the checkpoint"]),
+        ("evaluate runs/ide --camera-norm mean", ["--camera-norm is 'mean', expected none, centre or standard"]),
         ("evaluate runs/ide --precision foo", ["--precision is 'foo', expected fp32, bf16, fp16 or auto"]),
         ("extract runs/ide empty --out x", ["empty: no picture in this folder or below it"]),
         ("evaluate runs/nothing", ["runs/nothing: no such run folder or checkpoint file"]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_columns, echo_left_out, echo_skipped
-from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from tapetum.evaluation.card import Card
@@ -71,7 +71,7 @@ def command(
                 f"--set {change}: an evaluation takes {key} from the checkpoint; only {', '.join(SETTABLE)} can be set"
             )
     if camera_norm is not None and camera_norm not in get_args(CameraNorm):
-        raise RecipeError(f"--camera-norm {camera_norm} is unknown; {nearest_name(camera_norm, get_args(CameraNorm))}")
+        raise RecipeError(f"--camera-norm is {camera_norm!r}, expected none, centre or standard")
     changes = [*(set_ or []), *["data.skip_corrupt=true"] * skip_corrupt]
     section = override_data(run, data, changes + ["data.options.multi_query=true"] * multi_query)
     with showing_pictures("evaluating", quiet=quiet) as progress:
@@ -118,12 +118,16 @@ def _echo_card(card: "Card") -> None:
             f"{met['num_queries']} queries with a {LOOKALIKE_LEVELS[0]}: rank1 {100 * met['rank1']:.2f}  "
             f"mean_ap {100 * met['mean_ap']:.2f}{taken}  (percent)"
         )
-    if card.camera_norm != "none":
-        typer.echo(f"vectors: camera norm {card.camera_norm}, from the unlabelled test pictures of each camera")
+    _echo_camera_norm(card)
     typer.echo(
         f"protocol {card.rules.name}, AP {card.rules.ap}, {card.metrics['num_queries']} queries, "
         f"chance mAP {100 * card.chance['mean_ap']:.2f}, weights: {card.checkpoint['chosen_by']}"
     )
+
+
+def _echo_camera_norm(card: "Card") -> None:
+    if card.camera_norm != "none":
+        typer.echo(f"camera norm {card.camera_norm}, from the unlabelled test pictures of each camera")
 
 
 def _echo_table(cards: "Sequence[Card]") -> None:
@@ -137,6 +141,7 @@ def _echo_table(cards: "Sequence[Card]") -> None:
                 trials = ", ".join(filter(None, (str(card.num_trials), card.galleries)))
                 rows.append([card.rules.name + name, *cells, str(numbers["num_queries"]), trials])
     echo_columns(rows)
+    _echo_camera_norm(cards[0])
     typer.echo(f"percent, mean and deviation over trials; weights: {cards[0].checkpoint['chosen_by']}")
 
 

@@ -13,6 +13,8 @@ from tapetum.layers.vgg import CONVOLUTIONS
 from tapetum.losses.least_squares import least_squares, relativistic_least_squares
 from tapetum.methods import build_method
 from tapetum.methods.enlighten_gan import SMALL, compare_features
+from tapetum.runs.recipe import load_recipe, scene_options
+from tapetum.synth.scene import Scene
 from tapetum.training.train import train
 
 
@@ -239,3 +241,12 @@ def test_a_pictures_result_does_not_depend_on_the_others_of_its_batch() -> None:
         together = method.enhance(batch.images)
         alone = method.enhance(batch.images[2:3])
     torch.testing.assert_close(together[2:3], alone)
+
+
+def test_the_recipe_for_the_generated_scene_names_the_cameras_that_see_by_day_there() -> None:
+    recipe = load_recipe("enlighten_gan_synth")
+    options, _ = scene_options(recipe.data.scene)
+    scene = Scene(options)
+    by_day = [camid for camid in options.camids if scene.camera(camid).lighting.by_day]
+    assert list(recipe.method.options["day_cameras"]) == by_day
+    assert len(by_day) == len(options.camids) / 2
