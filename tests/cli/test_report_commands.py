@@ -267,6 +267,9 @@ def test_pictures_of_trained_people_are_asked_for_their_class_and_others_for_ano
     market1501.write_miniature(here / "market", np.random.default_rng(0))
     both = output(f"plot activation runs/ide_synth --data night600={root} --data market1501=market --out b.png")
     assert "market1501, ide_night600: Grad-CAM" in both
+    held_out = f"--data night600={root},holdout_first=true --data night600={root}"
+    twice = output(f"plot activation runs/ide_synth {held_out} --split train --pictures 2 --out c.png")
+    assert "night600 (holdout_first=true), ide_night600: Grad-CAM" in twice
     assert "night600, ide_night600: Grad-CAM" in both
 
 

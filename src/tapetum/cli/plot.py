@@ -209,7 +209,9 @@ def activation(
     out: Out = Path("runs/activation.png"),
     data: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=ROOT, or synth; repeatable: side by side. Default: the first run's dataset."),
+        typer.Option(
+            metavar="NAME=ROOT[,KEY=VALUE]", help="A dataset; repeatable: side by side. Default: the first run's."
+        ),
     ] = None,
     layer: Annotated[
         list[str] | None,

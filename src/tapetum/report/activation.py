@@ -1,5 +1,6 @@
 """From runs and datasets to the heat maps of a figure: which pictures, asked for what, and where each network looks."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,20 @@ from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.loader import EvalLoader
 from tapetum.data.threads import Progress
-from tapetum.inference.activation import ROLLOUT, Targets, explain
+from tapetum.inference.activation import BATCH, ROLLOUT, Targets, explain
 from tapetum.inference.precision import choose_device
 from tapetum.plots.activation import Activations, RunMaps
 from tapetum.runs.checkpoint import Checkpoint, load_checkpoint
 from tapetum.runs.recipe import DataSection, Recipe, check_recipe, override_recipe
-from tapetum.runs.sources import list_split, open_data, picture_options, source_overrides
+from tapetum.runs.sources import (
+    NamedRoot,
+    label_roots,
+    list_split,
+    open_data,
+    parse_named_root,
+    picture_options,
+    source_overrides,
+)
 
 SPLITS = ("query", "gallery", "train")
 
@@ -79,7 +88,7 @@ def collect_activations(
 
     Args:
         places: run folders or checkpoint files.
-        sources: NAME=ROOT of datasets; empty takes the first run's.
+        sources: NAME=ROOT of datasets, with reading options as for `parse_named_root`; empty takes the first run's.
         layers: as for `tapetum.inference.activation.explain`.
         progress: called with (done, total) where pictures are generated.
     Raises:
@@ -90,20 +99,29 @@ def collect_activations(
     choice = choice or Choice()
     runs = _open_runs(places)
     first = runs[0]
+    named = [parse_named_root(source) for source in sources]
+    changes_of = [_changes_for(source, first.recipe.data) for source in named] or [[]]  # none: the run's own dataset
+    titles = label_roots(named) if len(named) > 1 else [""]
     sheets = []
-    for source in sources or [""]:
-        changes = source_overrides(source, first.recipe.data) if source else []
+    for title, changes in zip(titles, changes_of, strict=True):
         section = override_recipe(first.recipe, changes, str(places[0])).data
         shown = _choose_pictures(section, open_data(section, progress=progress).dataset, choice)
         sheets.append(
             Activations(
-                title=shown.dataset.name if len(sources) > 1 else "",
+                title=title,
                 pictures=[read_picture(record.path) for record in shown.records],
                 captions=[f"person {record.pid}\ncamera {record.camid}" for record in shown.records],
                 runs=[_look(run, shown, layers) for run in runs],
             )
         )
     return sheets
+
+
+def _changes_for(source: NamedRoot, section: DataSection) -> list[str]:
+    """What a dataset on the command line changes in the run's recipe."""
+    text = source.name if source.root is None else f"{source.name}={source.root}"
+    options = [f"data.options={json.dumps(dict(source.options))}"] if source.options else []
+    return source_overrides(text, section) + options
 
 
 def _open_runs(places: Sequence[Path]) -> list[_Run]:
@@ -131,10 +149,9 @@ def _choose_pictures(section: DataSection, dataset: Dataset, choice: Choice) -> 
         return [each for each in rest if each.camid != record.camid] or rest
 
     rng = numpy_generator(choice.seed, "activation")
-    if choice.names:
+    records = _draw(candidates, others_of, choice.count, rng)
+    if records and choice.names:
         records = [_find_picture(name, candidates, dataset) for name in choice.names]
-    else:
-        records = _draw(candidates, others_of, choice.count, rng)
     if not records:
         raise DataError(
             f"{dataset.name}: nobody has two pictures in the split {choice.split} of {dataset.root}; show another split"
@@ -182,8 +199,9 @@ def _look(run: _Run, shown: _Shown, layers: Sequence[str]) -> RunMaps:
     network = run.checkpoint.network.to(device).eval()
     batch, other = (_read(run, records).to(device) for records in (shown.records, shown.others))
     labels = _labels_of(run, shown).to(device)
+    parts = zip(*(torch.split(each, BATCH) for each in (other.images, other.modalities, other.camids)), strict=True)
     with torch.no_grad():
-        vectors = run.checkpoint.method.embed(other.images, other.modalities, other.camids)
+        vectors = torch.cat([run.checkpoint.method.embed(*part) for part in parts])
     try:
         found = explain(network, batch.images, batch.modalities, batch.camids, Targets(labels, vectors), layers=layers)
     except RecipeError as error:

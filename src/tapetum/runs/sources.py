@@ -72,7 +72,7 @@ class NamedRoot:
 
 
 def parse_named_root(text: str) -> NamedRoot:
-    """``NAME=ROOT`` or ``NAME``, behind a root any number of ``,KEY=VALUE`` reading options.
+    """``NAME=ROOT`` or ``NAME``, behind a root any number of ``,KEY=VALUE`` reading options (JSON, else text).
 
     Raises:
         RecipeError: it is not of that form.
@@ -80,8 +80,12 @@ def parse_named_root(text: str) -> NamedRoot:
     options: dict[str, Any] = {}
     rest = text
     while match := _OPTION.fullmatch(rest):
-        rest, key, value = match.groups()
-        options = {key: int(value) if value.isdigit() else value, **options}
+        rest, key, text_of_value = match.groups()
+        try:
+            value = json.loads(text_of_value)
+        except ValueError:
+            value = text_of_value
+        options = {key: value, **options}
     name, root = parse_source(rest)
     return NamedRoot(name, None if root is None else Path(root), options)
 
