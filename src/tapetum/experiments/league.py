@@ -84,6 +84,7 @@ FAMILIES = {
             Entry("IDF_IDE+", "idf_synth"),
             Entry("IDF_AGW", "idf_agw_synth"),
             Entry("IDF_TransReID", "idf_transreid_synth"),
+            Entry("student", "student_synth"),
         ),
         VISIBLE,
         cameras=12,
@@ -98,7 +99,7 @@ FAMILIES = {
             Entry("AGW", "agw_synth"),
             Entry("CAJ", "caj_synth"),
             Entry("MCLNet", "mclnet_synth"),
-            Entry("DEEN", "deen_synth", scratch=True),  # it collapses from the package's weights, see docs/training.md
+            Entry("DEEN", "deen_synth", scratch=True),  # it learns little from the package's weights, see docs/training.md
         ),
         ACROSS,
         cameras=6,
