@@ -269,7 +269,7 @@ def test_pictures_of_trained_people_are_asked_for_their_class_and_others_for_ano
     assert "market1501, ide_night600: Grad-CAM" in both
     held_out = f"--data night600={root},holdout_first=true --data night600={root}"
     twice = output(f"plot activation runs/ide_synth {held_out} --split train --pictures 2 --out c.png")
-    assert "night600 (holdout_first=true), ide_night600: Grad-CAM" in twice
+    assert "night600 (holdout_first=True), ide_night600: Grad-CAM" in twice
     assert "night600, ide_night600: Grad-CAM" in both
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tapetum.cli._choices import Quiet, echo_skipped
+from tapetum.cli._choices import Quiet, echo_columns, echo_skipped
 
 if TYPE_CHECKING:
     from tapetum.data.threads import Progress
@@ -200,7 +200,7 @@ def check(
             published = f"{row.published.pictures} of {row.published.ids or '?'} people"
             published += "" if row.published.certain else " (not certain)"
         rows.append((row.split, str(row.pictures), str(row.ids), str(row.cameras), str(row.fewest), published))
-    _echo_table(rows)
+    echo_columns(rows)
     typer.echo(f"fingerprint {report.fingerprint}")
     if report.people:
         pid, person = min(report.people.items(), key=lambda each: each[1])
@@ -275,7 +275,7 @@ def stats(
         (f"camera {camid}", f"{camera['pictures']} (mean lightness {camera['mean_lightness']})")
         for camid, camera in histograms["cameras"].items()
     ]
-    _echo_table(rows)
+    echo_columns(rows)
     echo_skipped(skipped)
     typer.echo(f"{out / 'stats.png'} and {out / 'stats.json'}: written")
 
@@ -338,7 +338,7 @@ def crop_video(
         crops = [item for item in result.crops if item.appearance == appearance]
         halves = [str(sum(item.camid == camid for item in crops)) for camid in (1, 2)]
         rows.append((str(appearance), f"{crops[0].time_seconds:.1f} s", f"{crops[-1].time_seconds:.1f} s", *halves))
-    _echo_table(rows)
+    echo_columns(rows)
     for problem in result.problems:
         typer.echo(problem, err=True)
     typer.echo(f"{out}: {len(result.crops)} crops from {result.frames} frames")
@@ -385,10 +385,3 @@ def _parse_pairs(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
 
 def _one_sided(count: dict[str, int]) -> str:
     return f", {count['one_sided']} in one modality only" if count.get("one_sided") else ""
-
-
-def _echo_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns aligned; the first row is the head."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,7 +1,7 @@
 """Where networks look: pictures beside heat maps laid over them, figures 5 and 9 of the IDF paper."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
@@ -11,6 +11,8 @@ from tapetum.plots.style import MUTED, Array, Picture, brighten, new_figure, sho
 
 COLOURS = "magma"  # of matplotlib: dark to bright also in grey and under every common colour blindness
 OPACITY = 0.55  # of the map over the picture
+CELL, CAPTION, LINE, MARGIN = (0.9, 1.8), 0.36, 0.15, 0.12  # inches
+GAPS = (0.06, 0.18, 0.4)  # inches behind a map of several, behind a run, behind a dataset
 BANDS = ("upper", "middle", "lower")
 
 
@@ -43,37 +45,49 @@ def draw_activation(sheets: Sequence[Activations], *, exponent: float = 1.0) -> 
     Args:
         exponent: of each value between black and white of the pictures; 0.5 lets the eye see a night picture.
     """
-    widths: list[float] = []
-    for sheet in sheets:
-        widths += [1.0, *(width for run in sheet.runs for width in [0.1, *[1.0] * len(run.heat)]), 0.35]
     rows = max([1, *(len(sheet.pictures) for sheet in sheets)])
-    figure = new_figure(0.95 * sum(widths[:-1]) + 0.3, 2.05 * rows + 0.8)
-    grid = figure.add_gridspec(rows, max(1, len(widths) - 1), width_ratios=widths[:-1] or [1])
-    palette = mpl.colormaps[COLOURS]
-    column = 0
-    for sheet in sheets:
-        for row, (picture, caption) in enumerate(zip(sheet.pictures, sheet.captions, strict=True)):
-            panel = figure.add_subplot(grid[row, column])
-            show_picture(panel, brighten(picture, exponent))
-            panel.set_xlabel(caption, fontsize=7, color=MUTED)
+    columns = [column for sheet in sheets for column in _columns_of(sheet, exponent)]
+    lefts = MARGIN + np.cumsum([0.0, *(CELL[0] + column.gap for column in columns)])
+    rules = _rules(sheets)
+    head = LINE * max([1, *(column.title.count("\n") + 1 for column in columns)]) + MARGIN
+    foot = LINE * len(rules) + MARGIN
+    width, height = float(lefts[-1]) - GAPS[2] + MARGIN, head + rows * (CELL[1] + CAPTION) + foot
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")  # all sizes are known
+    for left, column in zip(lefts, columns, strict=False):
+        for row, (picture, caption) in enumerate(zip(column.pictures, column.captions, strict=True)):
+            bottom = height - head - row * (CELL[1] + CAPTION) - CELL[1]
+            panel = figure.add_axes((left / width, bottom / height, CELL[0] / width, CELL[1] / height))
+            show_picture(panel, picture)
+            panel.set_xlabel(caption, fontsize=7, color=MUTED, loc="left")
             if row == 0:
-                panel.set_title(_broken(sheet.title) or "picture", fontsize=8, loc="left", pad=3)
-        column += 1
-        for run in sheet.runs:
-            column += 1  # a gap
-            for part, (heat, name) in enumerate(zip(run.heat, run.names, strict=True)):
-                for row, (picture, values) in enumerate(zip(run.pictures, heat, strict=True)):
-                    panel = figure.add_subplot(grid[row, column])
-                    show_picture(panel, _overlay(brighten(picture, exponent), palette(values)[..., :3]))
-                    if part == 0:
-                        panel.set_xlabel(run.scores[row], fontsize=7, color=MUTED, loc="left")
-                    if row == 0:
-                        words = [_broken(run.title) if part == 0 else "", name]
-                        panel.set_title("\n".join(filter(None, words)), fontsize=8, loc="left", pad=3)
-                column += 1
-        column += 1
-    figure.supxlabel("\n".join(_rules(sheets)), x=0.01, ha="left", fontsize=7, color=MUTED)
+                panel.set_title(column.title, fontsize=8, loc="left", pad=3)
+    figure.text(MARGIN / width, MARGIN / height / 2, "\n".join(rules), fontsize=7, color=MUTED, va="bottom")
     return figure
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    pictures: Sequence[Picture]
+    captions: Sequence[str]
+    gap: float  # behind it, in inches
+
+
+def _columns_of(sheet: Activations, exponent: float) -> list[_Column]:
+    palette = mpl.colormaps[COLOURS]
+    bright = [brighten(picture, exponent) for picture in sheet.pictures]
+    columns = [_Column(_broken(sheet.title) or "picture", bright, sheet.captions, GAPS[1])]
+    for run in sheet.runs:
+        for part, (heat, name) in enumerate(zip(run.heat, run.names, strict=True)):
+            title = "\n".join(filter(None, [_broken(run.title) if part == 0 else "", name]))
+            laid = [
+                _overlay(brighten(picture, exponent), palette(values)[..., :3])
+                for picture, values in zip(run.pictures, heat, strict=True)
+            ]
+            captions = run.scores if part == 0 else [""] * len(laid)
+            columns.append(_Column(title, laid, captions, GAPS[0] if part + 1 < len(run.heat) else GAPS[1]))
+    return [*columns[:-1], replace(columns[-1], gap=GAPS[2])]
 
 
 def describe_activation(sheets: Sequence[Activations]) -> str:

@@ -336,7 +336,7 @@ def test_a_sheet_of_heat_maps_has_a_row_a_picture_and_its_datasets_and_runs_side
     assert titles == ["picture", "ide_synth", "idf_of_a_\nlong_name\nnight", "enhanced"]
     assert len(figure.axes) == 2 * 4
     assert len(draw_activation([activations("a"), activations("b")]).axes) == 2 * 2 * 4
-    assert figure.get_supxlabel().startswith("ide_synth: Grad-CAM at a\nidf_of_a_long_name: rollout at b")
+    assert figure.texts[0].get_text().startswith("ide_synth: Grad-CAM at a\nidf_of_a_long_name: rollout at b")
 
 
 def test_the_words_of_heat_maps_say_where_they_are_warm_and_what_they_explain() -> None:
