@@ -93,7 +93,7 @@ def write(wanted: argparse.Namespace, found: dict[tuple[str, str, str], dict[str
         }
         for (label, norm, kind), numbers in found.items()
     ]
-    command = f"OMP_NUM_THREADS=1 python docs/domains.py {wanted.out.name} --seeds {wanted.seeds}"
+    command = f"OMP_NUM_THREADS=1 python docs/domains.py {wanted.out} --seeds {wanted.seeds}"
     content = {
         "command": f"{command} --train-on {wanted.train_on}",
         "recipe": RECIPE,

@@ -99,9 +99,7 @@ FAMILIES = {
             Entry("AGW", "agw_synth"),
             Entry("CAJ", "caj_synth"),
             Entry("MCLNet", "mclnet_synth"),
-            Entry(
-                "DEEN", "deen_synth", scratch=True
-            ),  # it learns little from the package's weights, see docs/training.md
+            Entry("DEEN", "deen_synth", scratch=True),  # see docs/training.md
         ),
         ACROSS,
         cameras=6,
