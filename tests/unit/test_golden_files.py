@@ -60,6 +60,7 @@ CASES = {
         "center gem_learnable_p25 non_local_single_eval non_local_single_train "
         "triplet_weighted_regularised_single_modality"
     ),
+    "scene_before": "near_3_2_4 thermal_3_2_4 visible_1_1_1 visible_2_3_1 visible_4_1_1 visible_5_3_1",
     "schedules": "agw_vi caj deen idf strong_baseline",
 }
 ITERATED = {  # file -> outputs by which a test chooses its cases, and cases that tests name

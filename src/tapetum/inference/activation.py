@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from tapetum.core.errors import RecipeError, nearest_name
-from tapetum.core.method import Method
+from tapetum.core.method import Method, part_for_search
 from tapetum.layers.backbones import Tokens
 from tapetum.layers.tokens import TokenBackbone
 
@@ -120,7 +120,7 @@ def explain(
     attention up to it, which knows no score.
 
     Args:
-        network: a method in evaluation mode; its parameters get no gradients.
+        network: a method in evaluation mode, of which the part that searches is asked; its parameters get no gradients.
         images: (N, 3, H, W) float32 in 0..1.
         layers: names of modules, or of branches; empty takes the last maps of each backbone, or its last block.
     Returns:
@@ -128,6 +128,7 @@ def explain(
     Raises:
         RecipeError: there is no such layer, it gives no maps, or the score does not depend on it.
     """
+    network = part_for_search(network)
     with _watching(network, len(images[:2])) as seen, torch.no_grad():
         _embed(network)(images[:2], modalities[:1].expand(len(images[:2])), camids[:2])
     wanted = _choose_layers(network, seen, layers)

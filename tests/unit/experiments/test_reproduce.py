@@ -122,7 +122,7 @@ def test_the_first_figure_has_a_real_night_a_day_and_that_day_darkened() -> None
         assert darkened.recipe.data.root == "out/pictures_gamma"
         assert darkened.recipe.data.scene == {}
         assert len({each.recipe.method.model_dump_json() for each in (night, darkened, day)}) == 1
-    assert day.recipe.data.scene == {"light_scale": 8.0}
+    assert day.recipe.data.scene == {"light": "day"}
     assert len({row.series for row in rows_of("figure1", scene=True)}) == 5
 
 
