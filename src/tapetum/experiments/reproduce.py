@@ -35,7 +35,7 @@ from tapetum.plots.slices import describe_slices, draw_slices
 from tapetum.plots.style import Array, figure_bytes
 from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint
 from tapetum.runs.progress import PictureProgress
-from tapetum.runs.recipe import DataSection, Recipe, load_recipe
+from tapetum.runs.recipe import DataSection, Recipe, load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import CACHE, list_protocols, open_data
 from tapetum.training.train import train
@@ -338,7 +338,12 @@ def _plan_network(
             f"row {row.label!r} needs --{option} FILE: a release's weights, or the run of `tapetum train "
             f"{name}_night600`; give it, or choose rows with --only"
         )
-    resolved = row_recipe(replace(row, recipe=recipe, overrides=()), row.train_on, roots, overrides)
+    plain = replace(row, recipe=recipe, overrides=())
+    resolved = row_recipe(plain, row.train_on, roots, overrides)
+    if resolved.data.name == SYNTH and "day_cameras" in resolved.method.options:  # the scene may have other cameras
+        scene, _ = scene_options(resolved.data.scene)
+        by_day = list(scene.camids[scene.cameras :])
+        resolved = row_recipe(plain, row.train_on, roots, [*overrides, f"method.day_cameras={by_day}"])
     return Brightening(name, resolved, out / f"{name}_seed{resolved.seed}")
 
 
