@@ -22,7 +22,7 @@ demo: $(STAMP)  ## generate a night scene, train IDE+ and IDF on it, evaluate, s
 	$(BIN)/tapetum demo --out runs/demo
 
 demo-ir: $(STAMP)  ## the same across visible and infrared: the two-stream baseline, AGW and DEEN, runs/demo-ir/report.html
-	$(BIN)/tapetum demo-ir --from-scratch --out runs/demo-ir
+	$(BIN)/tapetum demo-ir --out runs/demo-ir
 
 demo-real: $(STAMP)  ## the same on a real clip: make demo-real CLIP=path/to/clip.mp4
 	@test -n "$(CLIP)" || { echo "make demo-real needs a video of a static camera: make demo-real CLIP=path/to/clip.mp4"; exit 2; }

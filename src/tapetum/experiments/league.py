@@ -43,15 +43,10 @@ RESULT = "league.json"  # in each run folder, and the whole's in the league's
 
 @dataclass(frozen=True)
 class Entry:
-    """A method of a league.
-
-    Attributes:
-        scratch: it starts from scratch even where a package has weights for it.
-    """
+    """A method of a league."""
 
     label: str
     recipe: str
-    scratch: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ FAMILIES = {
             Entry("AGW", "agw_synth"),
             Entry("CAJ", "caj_synth"),
             Entry("MCLNet", "mclnet_synth"),
-            Entry("DEEN", "deen_synth", scratch=True),  # see docs/training.md
+            Entry("DEEN", "deen_synth"),
         ),
         ACROSS,
         cameras=6,
@@ -186,7 +181,7 @@ def league_rows(options: LeagueOptions) -> list[PaperRow]:
             entry.recipe,
             domain,
             domain,
-            (*budget, *start_overrides(entry.recipe, scratch=options.scratch or entry.scratch)),
+            (*budget, *start_overrides(entry.recipe, scratch=options.scratch)),
         )
         for entry in rules.entries
     ]
@@ -212,7 +207,7 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
             check_same_recipe(RunFolder(plan.folder), plan.recipe)
     make_folder(options.out)
     starts = {
-        entry.label: describe_start({entry.label: entry.recipe}, scratch=options.scratch or entry.scratch)
+        entry.label: describe_start({entry.label: entry.recipe}, scratch=options.scratch)
         for entry in options.rules.entries
     }
     board = Board([stage for plan in plans for stage in plan.stages()], quiet=quiet)

@@ -15,9 +15,6 @@ from tapetum.runs.recipe import Recipe, load_recipe
 
 PRETRAINED = "tf_efficientnet_lite0"  # a third of the parameters of the recipes' ResNet-18
 PACKAGE = "package"
-# The first demo's recipes have it or less. The second's 0.004 are for networks from scratch; that trained ones want
-# less there too is an assumption.
-LARGEST_LR = 0.001
 
 
 def decide_scratch(asked: bool, out: Path) -> bool:
@@ -48,7 +45,6 @@ def start_overrides(recipe: str, *, scratch: bool) -> list[str]:
         *stem,
         "method.normalisation=half",
         f"init.weights={PACKAGE}",
-        f"optimiser.lr={min(plain.optimiser.lr, LARGEST_LR)}",
     ]
 
 

@@ -25,7 +25,7 @@ def test_every_recipe_of_a_demo_takes_the_pretrained_network_and_is_untouched_fr
     assert own.get("stem_relu", False) == (name in STEM_RELU)
     assert method["normalisation"] == "half"
     assert recipe.init.weights == "package"
-    assert recipe.optimiser.lr == min(load_recipe(name).optimiser.lr, 0.001)
+    assert recipe.optimiser == load_recipe(name).optimiser
     build_method(recipe.method.name, method, 3, camids=(1, 2), size=(64, 32))  # else: no ReLU of its own, no maps, ...
     assert start_overrides(name, scratch=True) == []
     assert load_recipe(name).init.weights == "random"
