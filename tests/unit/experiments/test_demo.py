@@ -105,6 +105,7 @@ def test_trained_methods_are_tried_on_the_real_clip_as_it_is_and_darkened(option
     assert "one-by-one-person-detection.mp4" in page
 
 
+@pytest.mark.slow
 def test_a_clip_of_two_people_becomes_a_section_of_the_report(
     options: DemoOptions, metrics: dict, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_missing_clip_is_refused_before_anything_is_trained(tmp_path: Path, na
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_typed_again_with_another_method_it_trains_that_alone_and_the_other_numbers_stay(
     options: DemoOptions, metrics: dict
 ) -> None:

@@ -56,6 +56,7 @@ def test_every_row_has_the_same_pictures_steps_and_epochs(family: str, tmp_path:
     assert {recipe.sampler.global_batch for recipe in recipes} <= {32, 48}  # CAJ shows visible pictures twice
 
 
+@pytest.mark.slow
 def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

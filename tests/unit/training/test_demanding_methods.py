@@ -155,6 +155,7 @@ def test_a_published_method_killed_and_resumed_ends_with_the_same_weights(
         assert all(torch.equal(found[key], value) for key, value in whole.items())
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_published_method_like_two_parts_of_a_batch(
     published: Callable[..., TrainResult],
     tiny_recipe: Build,
