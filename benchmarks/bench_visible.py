@@ -1,7 +1,7 @@
 """The visible methods beyond IDE+ and IDF: training steps and extraction, and what is computed otherwise than plainly.
 
-Steps and extraction are at 256 x 128 with the published backbones, in pictures a second: bf16 and channels-last, as
-`tapetum train` and `extract` choose where the CPU has them, against float32 in PyTorch's default layout. Then, with
+Steps and extraction are at 256 x 128 with the published backbones, in pictures a second: channels-last and what
+`training.precision: auto` means on this CPU, against float32 in PyTorch's default layout. Then, with
 equal values asserted, what avoids work: TransReID's fused attention against products that are written out; ABD-Net's
 power iterations, which never form M M^T, against forming it. TransReID's artefacts are compared with PyTorch in speed;
 `tapetum export`, which makes them, asserts equal vectors.
@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.measure import alternate, build_row
 from tapetum.core.types import Batch
 from tapetum.inference.export import export_run
+from tapetum.inference.precision import resolve_precision
 from tapetum.inference.sessions import open_model
 from tapetum.losses.spectral_gap import spectral_gap
 from tapetum.methods import build_method
@@ -31,6 +32,7 @@ CAMIDS = (1, 2, 3, 4, 5, 6)
 SIZE, BATCH = (256, 128), 8
 ROUNDS = 2
 METHODS = {"PCB": "pcb", "BoT": "bot", "AGW": "agw", "ABD-Net": "abd_net", "TransReID": "transreid"}
+PRECISION = resolve_precision("auto", torch.device("cpu"))
 SMALL_VIT = {"backbone": "deit_small_patch16_224"}  # for artefacts: the published one is four times as large
 
 
@@ -57,7 +59,7 @@ def training_step(name: str, *, fast: bool) -> Callable[[], None]:
     optimiser = torch.optim.SGD(method.parameters(), lr=1e-4, momentum=0.9, fused=fast)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast and PRECISION == "bf16"):
             losses = method.losses(method(batch.images, batch.modalities, batch.camids), batch)
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -70,7 +72,7 @@ def extraction(name: str, *, fast: bool) -> Callable[[], Tensor]:
     method, batch = build(name, fast=fast).eval(), draw_batch(fast=fast)
 
     def extract() -> Tensor:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast and PRECISION == "bf16"):
             vectors: Tensor = method.embed(batch.images, batch.modalities, batch.camids)
             return vectors
 
@@ -79,7 +81,7 @@ def extraction(name: str, *, fast: bool) -> Callable[[], Tensor]:
 
 def run() -> Iterator[dict[str, Any]]:
     """Rows one by one; large networks are freed between them."""
-    against = "bf16 channels-last, against float32"
+    against = f"{PRECISION} channels-last, against fp32 plain"
     for label, name in METHODS.items():
         for what, make in (("training step", training_step), ("extraction", extraction)):
             sides: dict[str, Callable[[], object]] = {
