@@ -1,4 +1,4 @@
-"""DEEN written straight from the published equations, with no thought of speed: what the benchmark compares with.
+"""DEEN written straight from the published equations, with no thought of speed: what benchmark and tests compare with.
 
 Parameter names are those of the released checkpoints, so that both networks compute with equal weights. Everything is
 formed as it is written down: three whole ResNets of which most is never used, pixel-by-pixel affinities, one
@@ -112,40 +112,63 @@ class Expansion(nn.Module):
 
 
 class LiteralDEEN(nn.Module):
-    """The SYSU-MM01 and LLCM network; visible pictures first, then infrared ones of the same people."""
+    """Visible pictures come first, then infrared ones of the same people.
 
-    def __init__(self, num_ids: int) -> None:
+    Args:
+        expand_after: 3 for SYSU-MM01 and LLCM; 2 for RegDB, whose network has no fourth stage.
+    """
+
+    def __init__(self, num_ids: int, expand_after: int = 3) -> None:
         super().__init__()
+        self.regdb = expand_after == 2
         self.thermal_module = Stem("thermal")
         self.visible_module = Stem("visible")
         self.base_resnet = Trunk()
-        self.DEE = Expansion(1024)
+        self.DEE = Expansion(512 if self.regdb else 1024)
         self.MFA1 = Aggregation(256, 64, 0)
         self.MFA2 = Aggregation(512, 256, 1)
-        self.MFA3 = Aggregation(1024, 512, 1)
-        self.bottleneck = nn.BatchNorm1d(2048)
+        if not self.regdb:
+            self.MFA3 = Aggregation(1024, 512, 1)
+        width = 1024 if self.regdb else 2048
+        self.bottleneck = nn.BatchNorm1d(width)
         self.bottleneck.bias.requires_grad_(False)
-        self.classifier = nn.Linear(2048, num_ids, bias=False)
+        self.classifier = nn.Linear(width, num_ids, bias=False)
 
     def describe(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         base = self.base_resnet.base
         first = self.MFA1(base.layer1(maps), maps)
         second = self.MFA2(base.layer2(first), first)
-        third = self.MFA3(base.layer3(second), second)
-        pooled = functional.adaptive_avg_pool2d(base.layer4(self.DEE(third)), 1).flatten(1)
+        if self.regdb:
+            last = base.layer3(self.DEE(second))
+        else:
+            third = self.MFA3(base.layer3(second), second)
+            last = base.layer4(self.DEE(third))
+        pooled = functional.adaptive_avg_pool2d(last, 1).flatten(1)
         return pooled, self.bottleneck(pooled)
 
-    def loss(self, visible: Tensor, infrared: Tensor, labels: Tensor, people: int) -> Tensor:
-        """The training loss; `labels` of the visible pictures, whose order the infrared ones share."""
-        maps = torch.cat((self.visible_module(visible), self.thermal_module(infrared)))
-        pooled, normed = self.describe(maps)
-        pooled, normed = pooled.float(), normed.float()
+    def forward(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors before and behind the norm and class scores, as they are and of both expansions: 3B rows each."""
+        pooled, normed = self.describe(torch.cat((self.visible_module(visible), self.thermal_module(infrared))))
+        if pooled.dtype == torch.bfloat16:
+            pooled, normed = pooled.float(), normed.float()
+        return pooled, normed, self.classifier(normed)
+
+    def losses(self, pooled: Tensor, scores: Tensor, labels: Tensor, people: int) -> dict[str, Tensor]:
+        """The weighted terms; `labels` of the visible pictures, whose order the infrared ones share."""
         tripled = labels.repeat(6)
-        total = functional.cross_entropy(self.classifier(normed), tripled) + hard_triplet(pooled, tripled)
         groups = pooled.chunk(6)
-        for plus in (2, 4):
-            total = total + WEIGHT_CPM * centre_margin(groups[0], groups[1], groups[plus], groups[plus + 1], people)
-        return total + WEIGHT_ORTHOGONALITY * orthogonality(pooled)
+        margins = [centre_margin(*groups[:2], *groups[plus : plus + 2], people) for plus in (2, 4)]
+        return {
+            "id": functional.cross_entropy(scores, tripled),
+            "triplet": hard_triplet(pooled, tripled),
+            "cpm": WEIGHT_CPM * (margins[0] + margins[1]),
+            "orthogonality": WEIGHT_ORTHOGONALITY * orthogonality(pooled),
+        }
+
+    def loss(self, visible: Tensor, infrared: Tensor, labels: Tensor, people: int) -> Tensor:
+        """The training loss, see `losses`."""
+        pooled, _, scores = self(visible, infrared)
+        return torch.stack(list(self.losses(pooled, scores, labels, people).values())).sum()
 
     @torch.no_grad()
     def embed(self, images: Tensor, *, infrared: bool) -> Tensor:

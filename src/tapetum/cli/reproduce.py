@@ -21,7 +21,7 @@ def command(
         str, typer.Option(help="Seeds separated by commas; default: each recipe's own, of a league 1,2,3.")
     ] = "",
     only: Annotated[
-        list[str] | None, typer.Option(help="Part of the label of a row to run, repeatable; default: all.")
+        list[str] | None, typer.Option(help="Label of a row to run, or a part of several, repeatable; default: all.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes one entry of every recipe; repeatable.")

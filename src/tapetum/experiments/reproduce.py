@@ -175,15 +175,24 @@ def run_table(
 
 
 def choose_rows(table: str, rows: Sequence[PaperRow], only: Sequence[str]) -> list[PaperRow]:
-    """The rows whose label holds one of some texts, whatever the case of letters; all where none is given.
+    """The rows whose label is one of some texts or, where no label is, holds it; all where none is given.
+
+    The case of letters does not matter.
 
     Raises:
         RecipeError: there are none.
     """
-    chosen = [row for row in rows if not only or any(part.lower() in row.label.lower() for part in only)]
+    labels = {row.label.lower() for row in rows}
+    exact = {part.lower() for part in only} & labels
+    parts = [part.lower() for part in only if part.lower() not in exact]
+    chosen = [
+        row
+        for row in rows
+        if not only or row.label.lower() in exact or any(part in row.label.lower() for part in parts)
+    ]
     if not chosen:
-        labels = ", ".join(row.label for row in rows)
-        raise RecipeError(f"--only {' '.join(only)!r} fits no row of {table}; rows: {labels}")
+        known = ", ".join(row.label for row in rows)
+        raise RecipeError(f"--only {' '.join(only)!r} fits no row of {table}; rows: {known}")
     return chosen
 
 

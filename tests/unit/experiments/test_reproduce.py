@@ -11,7 +11,7 @@ from tapetum.data.lighting import measure_pictures
 from tapetum.experiments import reproduce
 from tapetum.experiments.paper_tables import TABLES, PaperRow, rows_of
 from tapetum.experiments.published import DEEN_TABLE_4, KNIGHT_REID, TABLE_II, TABLE_III, TABLE_IV, TABLE_V, TABLE_VI
-from tapetum.experiments.reproduce import Plan, make_plan, render_table, row_recipe, run_table
+from tapetum.experiments.reproduce import Plan, choose_rows, make_plan, render_table, row_recipe, run_table
 from tapetum.methods import build_options
 from tapetum.runs.recipe import list_recipes, load_recipe
 from tapetum.runs.sources import list_protocols
@@ -239,6 +239,13 @@ def test_an_unknown_table_is_named_with_the_nearest() -> None:
 def test_a_filter_that_fits_no_row_names_the_rows(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"fits no row of table5; rows: MB, MB\+MB"):
         run_table("table5", SCENE, tmp_path, only=["nothing"])
+
+
+def test_a_whole_label_names_its_row_alone_and_a_part_every_row_that_holds_it() -> None:
+    rows = rows_of("table2", scene=True)
+    chosen = {text: [row.label for row in choose_rows("table2", rows, [text])] for text in ("ide+", "IDE")}
+    assert chosen["ide+"] == ["IDE+"]
+    assert chosen["IDE"] == ["IDE+PCB-Net", "IDE+", "IDF_IDE+"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import timm
 import torch
+from benchmarks.literal_deen import LiteralDEEN
 from torch import nn
 from torch.nn import functional
 
@@ -390,101 +391,11 @@ def test_pretrained_weights_fill_both_visible_stems(tmp_path):
 # Checkpoints of the released code
 
 
-class NonLocal(nn.Module):
-    """The released blocks as published: every affinity is formed."""
-
-    def __init__(self, high, low, flag, *, by_position):
-        super().__init__()
-        inner = low // 2 if by_position else low
-        stride = 2 if flag and not by_position else 1
-        self.by_position, self.low, self.inner = by_position, low, inner
-        self.g = nn.Conv2d(low, inner, 1)
-        self.theta = nn.Conv2d(high, inner, 1)
-        self.phi = nn.Conv2d(low, inner, 1, stride=stride)
-        self.W = nn.Sequential(nn.Conv2d(inner, high, 1, stride=stride), nn.BatchNorm2d(high))
-
-    def forward(self, x_h, x_l):
-        batch = len(x_h)
-        theta, phi, g = (
-            f(x).contiguous().view(batch, self.low, -1) for f, x in ((self.theta, x_h), (self.phi, x_l), (self.g, x_l))
-        )
-        if self.by_position:
-            affinity = theta.transpose(1, 2) @ phi
-            y = (affinity / affinity.shape[-1]) @ g.transpose(1, 2)
-            y = y.transpose(1, 2).contiguous().view(batch, self.inner, *x_h.shape[2:])
-        else:
-            affinity = theta @ phi.transpose(1, 2)
-            y = ((affinity / affinity.shape[-1]) @ g).view(batch, self.inner, *x_l.shape[2:])
-        return self.W(y) + x_h
-
-
-class Both(nn.Module):
-    def __init__(self, high, low, flag):
-        super().__init__()
-        self.CNL = NonLocal(high, low, flag, by_position=False)
-        self.PNL = NonLocal(high, low, flag, by_position=True)
-
-    def forward(self, x_h, x_l):
-        return self.PNL(self.CNL(x_h, x_l), x_l)
-
-
-class Expanding(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        for branch in "12":
-            for dilation in (1, 2, 3):
-                own = nn.Conv2d(width, width // 4, 3, padding=dilation, dilation=dilation, bias=False)
-                self.add_module(f"FC{branch}{dilation}", own)
-            self.add_module(f"FC{branch}", nn.Conv2d(width // 4, width, 1))
-
-    def forward(self, x):
-        groups = [x]
-        for branch in "12":
-            seen = sum(getattr(self, f"FC{branch}{dilation}")(x) for dilation in (1, 2, 3))
-            groups.append(getattr(self, f"FC{branch}")((seen / 3).relu()))
-        return torch.cat(groups)
-
-
-class Holder(nn.Module):
-    def __init__(self, name):
-        super().__init__()
-        self.add_module(name, timm.create_model("resnet50", num_classes=0, global_pool=""))
-
-
-class Released(nn.Module):
-    """The released network with all it carries, for visible pictures followed by infrared ones."""
-
-    def __init__(self, num_ids, expand_after):
-        super().__init__()
-        self.regdb = expand_after == 2
-        self.thermal_module, self.visible_module = Holder("thermal"), Holder("visible")
-        self.base_resnet = Holder("base")
-        for convolution in (self.base_resnet.base.layer4[0].conv2, self.base_resnet.base.layer4[0].downsample[0]):
-            convolution.stride = (1, 1)
-        self.DEE = Expanding(512 if self.regdb else 1024)
-        self.MFA1, self.MFA2 = Both(256, 64, 0), Both(512, 256, 1)
-        if not self.regdb:
-            self.MFA3 = Both(1024, 512, 1)
-        width = 1024 if self.regdb else 2048
-        self.bottleneck = nn.BatchNorm1d(width)
-        self.classifier = nn.Linear(width, num_ids, bias=False)
-
-    def forward(self, visible, infrared):
-        stems = ((self.visible_module.visible, visible), (self.thermal_module.thermal, infrared))
-        x = torch.cat([net.maxpool(net.act1(net.bn1(net.conv1(pictures)))) for net, pictures in stems])
-        base = self.base_resnet.base
-        x = self.MFA1(base.layer1(x), x)
-        x = self.MFA2(base.layer2(x), x)
-        x = base.layer3(self.DEE(x)) if self.regdb else base.layer4(self.DEE(self.MFA3(base.layer3(x), x)))
-        pooled = x.mean((2, 3))
-        behind = self.bottleneck(pooled)
-        return pooled, behind, self.classifier(behind)
-
-
 def build_released(num_ids, expand_after):
     """A released network with random weights, settled norms and open non-local blocks."""
     torch.manual_seed(5)
-    network = Released(num_ids, expand_after)
+    network = LiteralDEEN(num_ids, expand_after)
+    network.DEE.dropout.p = 0.0
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             nn.init.uniform_(module.weight, 0.3, 0.7)
@@ -507,40 +418,9 @@ def normalised(pairs):
     return [(pictures - mean) / deviation for pictures in pairs]
 
 
-def pair_mining(v, n, v_plus, n_plus):
-    """The released CPM for two identities of two pictures each, in pieces by position."""
-    v, n, v_plus, n_plus = (torch.stack([piece.mean(0) for piece in x.split(2)]) for x in (v, n, v_plus, n_plus))
-
-    def distances(a, b):
-        return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp(min=1e-12).sqrt()
-
-    def side(own, other, plus):
-        across, within = distances(other, plus).diagonal(), distances(own, plus).diagonal().detach()
-        nearest = [distances(c, c)[[0, 1], [1, 0]] for c in (plus, own)]
-        hinges = [(across - target + 0.2).clamp(min=0).mean() for target in (within, *nearest)]
-        return hinges[0] + hinges[1] / 2 + hinges[2] / 2
-
-    return (side(v, n, v_plus) + side(n, v, n_plus)) / 2
-
-
-def released_losses(pooled, scores, labels):
-    labels = labels.repeat(3)
-    squares = pooled.square().sum(1)
-    distances = (squares[:, None] + squares - 2 * pooled @ pooled.T).clamp(min=1e-12).sqrt()
-    same = labels[:, None] == labels
-    farthest = torch.stack([row[mask].max() for row, mask in zip(distances, same, strict=True)])
-    nearest = torch.stack([row[~mask].min() for row, mask in zip(distances, same, strict=True)])
-    v, n, v1, n1, v2, n2 = pooled.chunk(6)
-    return {
-        "id": functional.cross_entropy(scores, labels),
-        "triplet": (farthest - nearest + 0.3).clamp(min=0).mean(),
-        "cpm": 0.8 * (pair_mining(v, n, v1, n1) + pair_mining(v, n, v2, n2)),
-        "orthogonality": 0.01 * (torch.cat((v1, n1)) * torch.cat((v2, n2))).sum() / len(pooled),
-    }
-
-
 @pytest.fixture(scope="module", params=[3, 2], ids=["sysu_and_llcm", "regdb"])
 def released(request):
+    """Of both sizes; a test that needs the smaller alone names it."""
     return build_released(5, request.param)
 
 
@@ -577,6 +457,7 @@ def test_a_released_checkpoint_gives_the_released_features(released, converted):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("released", [pytest.param(3, marks=pytest.mark.slow, id="sysu_and_llcm"), 2], indirect=True)
 def test_a_training_step_has_the_released_losses_and_gradients(released, converted):
     """In float64, where nothing but a difference of the formulas is left of rounding, flipped ReLUs included."""
     pairs, _, batch, labels = make_official_batch(4, height=32)
@@ -585,7 +466,7 @@ def test_a_training_step_has_the_released_losses_and_gradients(released, convert
     theirs, ours = theirs.double(), ours.double()
     batch = dataclasses.replace(batch, images=batch.images.double())
     pooled, _, scores = theirs(*normalised([pictures.double() for pictures in pairs]))
-    expected = released_losses(pooled, scores, labels)
+    expected = theirs.losses(pooled, scores, labels[:4], people=2)
     sum(expected.values()).backward()
     losses = ours.losses(run(ours, batch), batch)
     torch.stack(list(losses.values())).sum().backward()
@@ -629,7 +510,7 @@ def test_a_released_checkpoint_converts_back_exactly_with_zeros_for_what_is_neve
 @pytest.fixture(scope="module")
 def shapes():
     with torch.device("meta"):
-        return {variant: Released(7, variant).state_dict() for variant in (3, 2)}
+        return {variant: LiteralDEEN(7, variant).state_dict() for variant in (3, 2)}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,6 @@ MEMORY = "method={name: demanding.remembering}"
 MCLNET = "{name: mclnet, backbone: test_resnet, last_stride: 2, centre_separation: 250"
 CONFUSER = "confuser: {name: sgd, lr: 0.1, scheduled: false}"
 PUBLISHED = {  # with batch norms: a batch in parts has other statistics than the whole
-    "mclnet": (f"method={MCLNET}}}", f"optimiser.own={{{CONFUSER}}}"),
     "mclnet with learned centres": (
         f"method={MCLNET}, centres: learned, confuser_turn: first}}",
         f"optimiser.own={{{CONFUSER}, centres: {{name: sgd, lr: 0.5, momentum: 0, weight_decay: 0}}}}",
@@ -148,11 +147,10 @@ def test_a_published_method_killed_and_resumed_ends_with_the_same_weights(
     name: str, published: Callable[..., TrainResult], tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
 ) -> None:
     recipe, whole = tiny_recipe(overrides=[*ACROSS, *PUBLISHED[name]]), load_file(published(name).folder.last)
-    for steps in (2, 4):
-        with pytest.raises(TrainingInterrupted):
-            train(recipe, tmp_path / f"run{steps}", dataset=two_modalities, reporter=StopAfter(steps))
-        found = load_file(train(recipe, tmp_path / f"run{steps}", dataset=two_modalities).folder.last)
-        assert all(torch.equal(found[key], value) for key, value in whole.items())
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "run", dataset=two_modalities, reporter=StopAfter(4))  # within the second epoch
+    found = load_file(train(recipe, tmp_path / "run", dataset=two_modalities).folder.last)
+    assert all(torch.equal(found[key], value) for key, value in whole.items())
 
 
 @pytest.mark.slow
