@@ -51,6 +51,7 @@ def test_a_method_exported_to_onnx_gives_its_own_vectors_for_any_batch(
     assert_same_vectors(make_artefact(method, "onnx"), make_run(method))
 
 
+@pytest.mark.slow
 def test_two_streams_exported_to_openvino_give_their_own_vectors(make_run: Make, make_artefact: Make) -> None:
     assert_same_vectors(make_artefact("agw_vi", "openvino"), make_run("agw_vi"))
 

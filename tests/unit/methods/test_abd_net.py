@@ -103,6 +103,7 @@ def whole() -> Whole:
     return Whole(case, released, method)
 
 
+@pytest.mark.slow
 def test_the_vector_for_search_and_the_maps_before_it_are_the_releases(whole) -> None:
     case, method = whole.case, whole.method.eval()
     branch, strips = method.branch, method.head.strips
@@ -143,6 +144,7 @@ def test_the_vector_for_search_and_the_maps_before_it_are_the_releases(whole) ->
     assert (vectors - expected).abs().max() <= case.tolerance("eval/embedding") * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_a_training_step_with_the_recipe_is_the_releases(whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses with both kinds of orthogonality, gradients, running statistics, and how far each weight moves."""
 

@@ -101,6 +101,7 @@ def test_features_of_a_released_checkpoint_are_the_same(released, converted):
     torch.testing.assert_close(vectors[rows], normalise(normed), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["agw_vi", "two_stream"])
 def test_losses_and_gradients_of_a_training_step_are_those_of_the_literal_network(name):
     """In float64, where nothing but a difference of the formulas is left of rounding."""

@@ -418,9 +418,10 @@ def normalised(pairs):
     return [(pictures - mean) / deviation for pictures in pairs]
 
 
-@pytest.fixture(scope="module", params=[3, 2], ids=["sysu_and_llcm", "regdb"])
+@pytest.fixture(
+    scope="module", params=[pytest.param(3, id="sysu_and_llcm", marks=pytest.mark.slow), pytest.param(2, id="regdb")]
+)
 def released(request):
-    """Of both sizes; a test that needs the smaller alone names it."""
     return build_released(5, request.param)
 
 
@@ -457,7 +458,6 @@ def test_a_released_checkpoint_gives_the_released_features(released, converted):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("released", [pytest.param(3, marks=pytest.mark.slow, id="sysu_and_llcm"), 2], indirect=True)
 def test_a_training_step_has_the_released_losses_and_gradients(released, converted):
     """In float64, where nothing but a difference of the formulas is left of rounding, flipped ReLUs included."""
     pairs, _, batch, labels = make_official_batch(4, height=32)

@@ -96,6 +96,7 @@ def test_a_batch_in_two_parts_trains_like_the_whole_one(
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_until_a_loss_breaks_two_processes_remember_and_freeze_like_one_and_the_error_is_ours(
     tiny_recipe: Build, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
