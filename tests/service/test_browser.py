@@ -30,7 +30,10 @@ from tapetum.service.users import Role
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright; install it")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium"),
+]
 
 ROWS = 12
 PHONE = {"width": 360, "height": 740}

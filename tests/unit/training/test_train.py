@@ -173,6 +173,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(
     undisturbed: Path, tiny_recipe: Build, tmp_path: Path
 ) -> None:
