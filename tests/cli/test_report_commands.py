@@ -6,7 +6,9 @@ import shlex
 import shutil
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from tapetum.inference.calibrate import CalibrationOptions, calibrate_embeddings
 from tapetum.inference.evaluate import evaluate_run
 from tapetum.inference.identity import calibration_path
 from tapetum.report.runs import find_card
+from tapetum.report.sides import Sides
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.sources import open_scene
 from tapetum.training.train import train
@@ -212,6 +215,21 @@ def test_a_figure_of_other_rules_or_pictures_describes_what_was_not_kept(here: P
     anew = output("plot distances runs/ide_synth --protocol night600 --quiet --out anew.svg")
     assert anew.splitlines()[0] == said.splitlines()[0]
     assert not list(here.glob("runs/ide_synth/evaluation/*.safetensors"))
+
+
+def test_rank_lists_of_runs_on_other_pictures_do_not_stand_side_by_side(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = plot._tests
+
+    def shorten_second(*given: Any, **settings: Any) -> dict[str, Sides]:
+        (name, test), (other, second) = find(*given, **settings).items()
+        return {name: test, other: replace(second, query=second.query.select(torch.arange(2)))}
+
+    monkeypatch.setattr(plot, "_tests", shorten_second)
+    message = complaint("plot ranking runs/ide_synth runs/idf_synth --out runs/both.png")
+    assert "idf_paper was tested on other pictures than ide_night600" in message
+    assert not (here / "runs" / "both.png").exists()
 
 
 def test_a_run_that_was_not_evaluated_is_told_to_be(here: Path) -> None:

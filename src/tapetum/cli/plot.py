@@ -101,7 +101,7 @@ def slices(
 
 @app.command()
 def ranking(
-    run: Run,
+    runs: Runs,
     out: Out = Path("runs/ranking.png"),
     count: Annotated[int, typer.Option(min=1, help="Queries shown.")] = 5,
     depth: Annotated[int | None, typer.Option(min=1, help="Answers of each; default: 10, across modalities 8.")] = None,
@@ -113,30 +113,52 @@ def ranking(
     protocol: ProtocolName = None,
     quiet: Quiet = False,
 ) -> None:
-    """Rank lists: queries beside their first answers, right and wrong framed; across modalities the query's is named.
+    """Rank lists: queries beside their first answers, right and wrong framed; several runs answer the same queries.
 
-    Example: tapetum plot ranking runs/idf_synth --worst --brighten --out runs/worst.png
+    The queries are the first run's worst, or spread from easy to hard over all runs; across modalities each says of
+    which it is.
+
+    Example: tapetum plot ranking runs/ide_synth runs/idf_synth --worst --brighten --out runs/worst.png
     """
+    from tapetum.core.errors import DataError
     from tapetum.evaluation.slices import worst_queries
-    from tapetum.plots.ranking_list import describe_ranking_list, draw_ranking_list
+    from tapetum.plots.ranking_list import Answers, describe_ranking_list, draw_ranking_list
     from tapetum.report.collect import choose_queries, collect_rank_lists, crosses_modalities
 
-    ((label, test),) = _tests([run], data, protocol, quiet=quiet).items()
-    across = crosses_modalities(test.query, test.gallery)
-    rows = worst_queries(test.evaluation, count).tolist() if worst else choose_queries([test.evaluation], count)
-    lists = collect_rank_lists(label, test, rows, depth=depth or (8 if across else 10))
-    right = [[answer.right for answer in one.answers] for one in lists]
-    modalities = [one.modality for one in lists] if across else None
+    tests = _tests(runs, data, protocol, quiet=quiet)
+    (name, first), *others = tests.items()
+    for other, test in others:
+        if (test.query.paths, test.gallery.paths) != (first.query.paths, first.gallery.paths):
+            raise DataError(
+                f"plot ranking: {other} was tested on other pictures than {name}, so rank lists cannot stand side "
+                "by side; name runs of one data set and protocol, or add --data NAME=ROOT"
+            )
+    across = crosses_modalities(first.query, first.gallery)
+    evaluations = [test.evaluation for test in tests.values()]
+    rows = worst_queries(first.evaluation, count).tolist() if worst else choose_queries(evaluations, count)
+    lists = {
+        label: collect_rank_lists(label, test, rows, depth=depth or (8 if across else 10))
+        for label, test in tests.items()
+    }
+    answers = {
+        label: Answers(
+            [[answer.picture for answer in one.answers] for one in each],
+            [[answer.right for answer in one.answers] for one in each],
+        )
+        for label, each in lists.items()
+    }
+    asked = lists[name]
+    modalities = [one.modality for one in asked] if across else None
+    title = name if len(tests) == 1 else "Rank lists"
     figure = draw_ranking_list(
-        [one.query for one in lists],
-        [[answer.picture for answer in one.answers] for one in lists],
-        right,
-        captions=[one.caption.replace(", ", "\n") for one in lists],
+        [one.query for one in asked],
+        answers,
+        captions=[one.caption.replace(", ", "\n") for one in asked],
         modalities=modalities,
-        title=f"{label} (shown brightened)" if brighten else label,
+        title=f"{title} (shown brightened)" if brighten else title,
         exponent=0.5 if brighten else 1.0,
     )
-    words = describe_ranking_list(right, captions=[one.caption for one in lists], modalities=modalities)
+    words = describe_ranking_list(answers, captions=[one.caption for one in asked], modalities=modalities)
     _write(out, figure, words)
 
 

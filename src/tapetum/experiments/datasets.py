@@ -16,13 +16,15 @@ from tapetum.data.pictures import drop_corrupt
 from tapetum.data.stats import DatasetSize, count_dataset, each_once
 from tapetum.data.threads import Progress
 from tapetum.experiments.published import TABLE_I
+from tapetum.experiments.published_deen import TABLE_1
 from tapetum.runs.sources import NamedRoot, label_roots
 
 COUNTED = ("people", "cameras", "pictures", "mean lightness", *LIGHT_LEVELS, "median height, px")
 PRINTED = ("people", "cameras", "pictures", "viewpoint", "labelling", "glimmer")
 NOTE = (
     "Counted: people who train or are searched for, each picture once, light levels by share. *paper*: as Table I of "
-    "the IDF paper prints it for the whole dataset, not counted here; - where it prints none."
+    "the IDF paper or Table 1 of DEEN's poster (cameras: visible / infrared) prints it for the whole dataset, not "
+    "counted here; - where it prints none."
 )
 
 
@@ -82,7 +84,7 @@ def tabulate_datasets(measured: Mapping[str, Measured]) -> list[dict[str, Any]]:
     for label, each in measured.items():
         lightness = each.statistics.lightness
         levels = light_levels(lightness)
-        printed = TABLE_I.get(each.name)
+        printed = (TABLE_I | TABLE_1).get(each.name)
         rows.append(
             {
                 "dataset": label,

@@ -23,7 +23,8 @@ from tapetum.core.types import UNKNOWN_CAMERA
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.experiments.board import Board
 from tapetum.experiments.league_table import render_league, summarise, write_figure
-from tapetum.experiments.paper_tables import LEAGUE, SYNTH, Domain, PaperRow
+from tapetum.experiments.paper_rows import SYNTH, Domain, PaperRow
+from tapetum.experiments.paper_tables import LEAGUE
 from tapetum.experiments.reproduce import Plan, check_protocol, choose_rows, evaluate_plan, make_plan, train_plan
 from tapetum.experiments.start import PRETRAINED, describe_start, start_overrides
 from tapetum.experiments.trainable import ACROSS, VISIBLE, run_name

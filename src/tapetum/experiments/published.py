@@ -1,6 +1,6 @@
-"""The figures that the IDF paper (TMM 2023) and DEEN's poster (CVPR 2023) print. They are theirs, never ours.
+"""The figures that the IDF paper (TMM 2023) prints. They are theirs, never ours; DEEN's stand in `published_deen`.
 
-Percent as printed. The IDF paper does not say by which AP rule a row was counted; it is inferred from the code behind
+Percent as printed. The paper does not say by which AP rule a row was counted; it is inferred from the code behind
 the row: IDE+, PCB in layumi's form and IDF on IDE+ have the trapezoid, all others the step. Decimals are a hint, no
 rule: the code behind Table II's rows with one decimal has the step rule, but so has that of ABD-Net, which the paper
 prints with two, and Table IV prints one for methods whose code has the trapezoid.
@@ -16,7 +16,7 @@ class Published:
     """One printed row.
 
     Attributes:
-        rank1, rank5, rank10, mean_ap: percent, None where the paper prints none.
+        rank1, rank5, rank10, rank20, mean_ap: percent, None where the paper prints none.
         remark: what is odd about the row.
         ap: the rule of its mAP, by inference; None where nothing tells.
     """
@@ -27,21 +27,28 @@ class Published:
     mean_ap: float | None = None
     remark: str = ""
     ap: APRule | None = None
+    rank20: float | None = None
 
 
 @dataclass(frozen=True)
 class PublishedDataset:
-    """A column of Table I, which the paper prints sideways."""
+    """A data set as a paper counts it.
+
+    Attributes:
+        cameras: as printed, visible and infrared ones apart where the paper does so.
+        viewpoint, labelling: "-" where the paper does not say.
+        glimmer: it has pictures taken in faint light.
+    """
 
     ids: int
-    cameras: int
+    cameras: int | str
     pictures: int
-    viewpoint: str
-    labelling: str
-    glimmer: bool  # whether it has pictures taken in faint light
+    viewpoint: str = "-"
+    labelling: str = "-"
+    glimmer: bool = False
 
 
-TABLE_I = {  # those of its datasets that can be read here
+TABLE_I = {  # which is printed sideways: those of its data sets that can be read here
     "night600": PublishedDataset(600, 8, 28813, "parallel/downward", "Detectron2/hand", glimmer=True),
     "knight": PublishedDataset(937, 3, 315354, "downward", "hand", glimmer=False),
     "market1501": PublishedDataset(1501, 6, 32217, "parallel", "hand", glimmer=False),
@@ -122,24 +129,4 @@ TABLE_VII = {
     ("night600", "knight_c13"): _trapezoid(1.95, 4.89, 7.34, 2.56),
     ("night600", "knight_c12"): _trapezoid(2.12, 4.06, 5.74, 1.38),
     ("night600", "knight_c23"): _trapezoid(2.49, 5.61, 8.09, 1.50),
-}
-
-# The ablation on DEEN's poster, which prints R-1 and mAP. LLCM: infrared queries, the pictures as first released (the
-# authors have corrected them since). SYSU-MM01: all-search.
-COPIED = "suspect as printed: the same two figures as row 2, possibly a slip in copying"
-DEEN_TABLE_4 = {
-    ("llcm", 1): Published(45.4, mean_ap=53.6),
-    ("llcm", 2): Published(50.5, mean_ap=59.0),
-    ("llcm", 3): Published(53.1, mean_ap=61.1),
-    ("llcm", 4): Published(51.5, mean_ap=60.1),
-    ("llcm", 5): Published(53.9, mean_ap=62.3),
-    ("llcm", 6): Published(51.2, mean_ap=59.6),
-    ("llcm", 7): Published(54.9, mean_ap=62.9),
-    ("sysu_mm01", 1): Published(60.7, mean_ap=57.7),
-    ("sysu_mm01", 2): Published(64.7, mean_ap=62.0),
-    ("sysu_mm01", 3): Published(69.2, mean_ap=66.2),
-    ("sysu_mm01", 4): Published(65.3, mean_ap=63.2),
-    ("sysu_mm01", 5): Published(69.8, mean_ap=66.7),
-    ("sysu_mm01", 6): Published(64.7, mean_ap=62.0, remark=COPIED),
-    ("sysu_mm01", 7): Published(74.7, mean_ap=71.8),
 }

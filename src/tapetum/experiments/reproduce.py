@@ -21,15 +21,8 @@ from tapetum.data.rewrite import JPEG_QUALITY, rewrite_dataset
 from tapetum.enhancers import Enhance, build_enhancer
 from tapetum.evaluation.card import Card
 from tapetum.experiments.board import Board, Stage
-from tapetum.experiments.paper_tables import (
-    GAMMA,
-    SYNTH,
-    TABLES,
-    Domain,
-    PaperRow,
-    Rewriting,
-    rows_of,
-)
+from tapetum.experiments.paper_rows import QUANTITIES, SYNTH, Domain, PaperRow, Rewriting
+from tapetum.experiments.paper_tables import GAMMA, TABLES, rows_of
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.plots.slices import describe_slices, draw_slices
 from tapetum.plots.style import Array, figure_bytes
@@ -42,8 +35,6 @@ from tapetum.training.train import train
 
 BARS = "rank-1"  # which hangs on no rule of AP
 REWRITE = "write pictures for"
-QUANTITIES = {"rank1": "R-1", "rank5": "R-5", "rank10": "R-10", "mean_ap": "mAP"}
-
 
 SCENE = "data.scene"
 NETWORKS = {"zero_dce": "DCE-Net", "enlighten_gan": "EnlightenGAN"}  # methods that brighten, as a reader knows them
@@ -382,6 +373,7 @@ def _summarise(
         "pictures": "generated" if scene else "real",
         "paper_pictures": printed.pictures,
         "paper_remark": printed.remark,
+        "quantities": list(printed.quantities),
         "rows": [],
     }
     for row in rows:
@@ -393,14 +385,14 @@ def _summarise(
         if cards:
             entry |= {
                 "ours_percent": {
-                    name: _spread([100 * float(card.metrics[name]) for card in cards]) for name in QUANTITIES
+                    name: _spread([100 * float(card.metrics[name]) for card in cards]) for name in printed.quantities
                 },
                 "protocol": cards[0].rules.name,
                 "ap": cards[0].rules.ap,
                 "checkpoint": cards[0].checkpoint["chosen_by"],
             }
         entry |= {
-            "paper_percent": None if theirs is None else {name: getattr(theirs, name) for name in QUANTITIES},
+            "paper_percent": None if theirs is None else {name: getattr(theirs, name) for name in printed.quantities},
             "paper_remark": "" if theirs is None else theirs.remark,
             "paper_ap": None if theirs is None else theirs.ap,
         }
@@ -416,7 +408,8 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 
 def render_table(content: Mapping[str, Any]) -> str:
     """A table as Markdown: ours and the paper's in columns of their own."""
-    names = list(QUANTITIES.values())
+    quantities = content["quantities"]
+    names = [QUANTITIES[name] for name in quantities]
     header = ["row", *(f"{name} ours" for name in names), *(f"{name} paper" for name in names), "seeds"]
     lines = [f"{content['paper']}, {content['title']}; percent", ""]
     if content["pictures"] == "generated":
@@ -425,8 +418,8 @@ def render_table(content: Mapping[str, Any]) -> str:
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in content["rows"]:
         values = row.get("ours_percent", {})
-        ours = [_cell(values[name]["mean"], values[name]["deviation"]) if values else "not run" for name in QUANTITIES]
-        paper = [_cell((row["paper_percent"] or {}).get(name)) for name in QUANTITIES]
+        ours = [_cell(values[name]["mean"], values[name]["deviation"]) if values else "not run" for name in quantities]
+        paper = [_cell((row["paper_percent"] or {}).get(name)) for name in quantities]
         cells = [row["label"], *ours, *paper, ", ".join(map(str, row["seeds"]))]
         lines.append("| " + " | ".join(cells) + " |")
     remarks = [f"Paper, {row['label']}: {row['paper_remark']}." for row in content["rows"] if row["paper_remark"]]

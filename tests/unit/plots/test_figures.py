@@ -24,7 +24,7 @@ from tapetum.plots.distances import describe_distances, draw_distances, find_lim
 from tapetum.plots.embedding import EmbeddingMap, compute_agreement, describe_embedding, draw_embedding
 from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
 from tapetum.plots.histograms import describe_histograms, describe_side_by_side, draw_histograms, draw_side_by_side
-from tapetum.plots.ranking_list import describe_ranking_list, describe_ranks, draw_ranking_list
+from tapetum.plots.ranking_list import Answers, describe_ranking_list, describe_ranks, draw_ranking_list
 from tapetum.plots.reliability import describe_reliability, draw_reliability
 from tapetum.plots.samples import Samples, describe_samples, draw_samples
 from tapetum.plots.slices import describe_slices, draw_slices
@@ -107,6 +107,7 @@ CHECKED = {  # what the check of a calibration found
     }
     for pair in ("visible-visible", "visible-infrared")
 }
+ONE = Answers([[]], [[True]])
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: draw_curves(RUNS),
     "cmc": lambda: draw_cmc({"IDE+": np.linspace(0.5, 1, 50), "IDF": np.linspace(0.6, 1, 10)}),
@@ -114,10 +115,16 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "histograms": lambda: draw_histograms(statistics()),
     "side_by_side": lambda: draw_side_by_side({"night600": statistics(), "market1501": statistics(40)}),
     "ranking_list": lambda: draw_ranking_list(
-        pictures(2), [pictures(3), pictures(2)], [[True, False, True], [False, False]], captions=["a", "b"], title="IDF"
+        pictures(2),
+        {"IDF": Answers([pictures(3), pictures(2)], [[True, False, True], [False, False]])},
+        captions=["a", "b"],
+        title="IDF",
     ),
     "ranking_across": lambda: draw_ranking_list(
-        pictures(1), [pictures(3)], [[True, False, True]], captions=["a"], modalities=["infrared"]
+        pictures(1), {"DEEN": Answers([pictures(3)], [[True, False, True]])}, captions=["a"], modalities=["infrared"]
+    ),
+    "ranking_side_by_side": lambda: draw_ranking_list(
+        pictures(1), {"AGW": Answers([pictures(2)], [[False, True]]), "DEEN": Answers([pictures(2)], [[True, True]])}
     ),
     "distances": lambda: draw_distances({"two_stream": distances(), "DEEN": distances(-100)}),
     "differences": lambda: draw_differences(["IDE+", "AGW", "IDF"], GAPS, np.abs(GAPS) > 0.02),
@@ -193,8 +200,18 @@ def test_right_and_wrong_answers_differ_in_colour_sign_and_line() -> None:
 def test_a_query_of_a_test_across_modalities_says_of_which_it_is() -> None:
     titles = [axes.get_title() for axes in FIGURES["ranking_across"]().axes]
     assert titles == ["query\ninfrared", "1 ✓", "2 ✗", "3 ✓"]
-    words = describe_ranking_list([[True]], captions=["person 4"], modalities=["infrared"])
+    words = describe_ranking_list({"DEEN": ONE}, captions=["person 4"], modalities=["infrared"])
     assert words == "Rank lists. person 4, infrared: right at rank 1 of 1."
+
+
+def test_rank_lists_of_several_methods_stand_side_by_side_under_their_names() -> None:
+    figure = FIGURES["ranking_side_by_side"]()
+    assert [axes.get_title() for axes in figure.axes] == ["query", "1 ✗", "2 ✓", "1 ✓", "2 ✓"]
+    names = {text.get_text(): axes for axes in figure.axes for text in axes.texts}
+    assert list(names) == ["AGW", "DEEN"]
+    lefts = [axes.get_position().x0 for axes in figure.axes]
+    assert lefts == sorted(lefts)
+    assert lefts[3] - lefts[2] > lefts[2] - lefts[1]
 
 
 def test_distances_of_all_methods_are_drawn_over_the_same_axes_with_means_and_overlap() -> None:
@@ -247,7 +264,7 @@ def test_the_words_of_a_map_say_how_often_the_other_modality_is_nearest() -> Non
 def test_a_night_picture_can_be_shown_brighter_and_is_shown_as_it_is_otherwise() -> None:
     dark = np.full((4, 2, 3), 16, np.uint8)
     for exponent, shown in ((1.0, 16), (0.5, 64)):
-        figure = draw_ranking_list([dark], [[dark]], [[True]], exponent=exponent)
+        figure = draw_ranking_list([dark], {"IDF": Answers([[dark]], [[True]])}, exponent=exponent)
         assert [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes] == [shown, shown]
 
 
@@ -304,7 +321,10 @@ def test_descriptions_say_the_numbers_of_the_figures() -> None:
     assert "Light: 25 % low, 50 % medium, 25 % high" in describe_histograms(light, shown=["light"])
     assert describe_ranks([True, False, True]) == "right at ranks 1 and 3 of 3"
     assert describe_ranks([False, False]) == "none of 2 answers is right"
-    assert describe_ranking_list([[True]], captions=["person 4"]) == "Rank lists. person 4: right at rank 1 of 1."
+    assert describe_ranking_list({"IDF": ONE}, captions=["person 4"]) == "Rank lists. person 4: right at rank 1 of 1."
+    both = {"IDE+": Answers([[]], [[False]]), "IDF": ONE}
+    words = "Rank lists. query 1: IDE+ none of 1 answers is right, IDF right at rank 1 of 1."
+    assert describe_ranking_list(both) == words
     dark, bright = np.full((4, 2, 3), 10, np.uint8), np.full((4, 2, 3), 90, np.uint8)
     assert "10 to 90" in describe_enhancement([dark], [bright])
 
@@ -323,7 +343,7 @@ def test_figures_without_data_are_still_figures() -> None:
         draw_curves({}),
         draw_cmc({}),
         draw_slices((), (), {}),
-        draw_ranking_list([], [], []),
+        draw_ranking_list([], {}),
         draw_distances({}),
         draw_embedding({}),
     ):
