@@ -39,6 +39,7 @@ LABELS = {
     "agw_synth": "AGW",
     "caj_synth": "CAJ",
     "mclnet_synth": "MCLNet",
+    "ddag_synth": "DDAG",
     "deen_synth": "DEEN",
     "idf_deen_synth": "IDF + DEEN",
 }

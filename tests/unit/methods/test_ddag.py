@@ -18,7 +18,7 @@ from tapetum.methods import build_method, convert_from, convert_to, small_option
 from tapetum.methods.ddag import GraphAttention, PartAttention, attend
 from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers, compute_lr_factor, set_learning_rates
-from tapetum.training.stepping import turns_of
+from tapetum.training.stepping import Stepper, turns_of
 
 LAYOUT = "ddag-official"
 NUM_IDS = 3
@@ -203,6 +203,30 @@ def test_each_test_feature_is_the_vector_of_its_place(which, width):
         torch.testing.assert_close(vectors, normalise(places[which]))
 
 
+def test_a_training_step_in_bf16_and_channels_last_moves_every_group():
+    method = small().train().to(memory_format=torch.channels_last)
+    batch = make_batch()
+    batch = dataclasses.replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
+    method.begin_epoch(Start({"id": 1.0}))
+    groups = method.parameter_groups()
+    optimisers = build_optimisers(method, groups, load_recipe("ddag_sysu").optimiser, turns_of(method))
+    before = {name: weights.detach().clone() for name, weights in method.named_parameters()}
+    stepper = Stepper(method, turns_of(method), optimisers, "bf16", None, torch.amp.GradScaler("cpu", enabled=False))
+    told = stepper.step([batch], lambda phase, part: None, lambda losses: None)
+    assert all(math.isfinite(value) for value in told.values())
+    moved = {name for name, weights in method.named_parameters() if not torch.equal(weights, before[name])}
+    for part in (
+        "network.stems.0.",
+        "network.stems.1.",
+        "network.stages.3.",
+        "head.",
+        "parts.",
+        "graph.heads.",
+        "graph.out.",
+    ):
+        assert any(name.startswith(part) for name in moved), part
+
+
 # The whole network
 
 
@@ -226,6 +250,10 @@ def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
     ):
         with pytest.raises(CheckpointError, match=message):
             convert_from(LAYOUT, broken)
+    with pytest.raises(
+        CheckpointError, match=r"'wpa\.\w+.*' is a tensor of ddag, not of caj; .* --from ddag-official$"
+    ):
+        convert_from("caj-official", written)
     with pytest.raises(CheckpointError, match=r"method\.pooling: 'gem' has no place in the released layout"):
         convert_to(LAYOUT, found.options | {"pooling": "gem"}, found.state)
 
