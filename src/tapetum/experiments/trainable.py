@@ -40,6 +40,7 @@ LABELS = {
     "caj_synth": "CAJ",
     "mclnet_synth": "MCLNet",
     "ddag_synth": "DDAG",
+    "lba_synth": "LbA",
     "deen_synth": "DEEN",
     "idf_deen_synth": "IDF + DEEN",
 }

@@ -14,7 +14,7 @@ from tapetum.core.errors import CheckpointError, TrainingError
 from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import normalise
 from tapetum.losses.triplet import batch_hard_triplet
-from tapetum.methods import build_method, convert_from, convert_to, small_options
+from tapetum.methods import build_method, build_options, convert_from, convert_to, small_options
 from tapetum.methods.ddag import GraphAttention, PartAttention, attend
 from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers, compute_lr_factor, set_learning_rates
@@ -314,6 +314,6 @@ def test_the_recipes_numbers_are_those_of_the_fact_sheet():
         assert (recipe.schedule.epochs, recipe.evaluation.mirror) == (81, False)
         for epoch, rate in rates.items():
             assert math.isclose(compute_lr_factor(recipe.schedule, epoch), rate), epoch
-    options = build_method("ddag", {}, NUM_IDS).options
+    options = build_options("ddag")
     assert (options.parts, options.graph_heads, options.graph_width, options.graph_dropout) == (3, 4, 512, 0.2)
     assert (options.pooling, options.triplet_margin, options.graph_weight) == ("average", 0.3, None)
