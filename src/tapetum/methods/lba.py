@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from tapetum.core.errors import TrainingError
 from tapetum.core.options import option
-from tapetum.core.types import Batch
+from tapetum.core.types import Batch, Modality
 from tapetum.layers.branch import HeadOutput
 from tapetum.methods import two_stream
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
@@ -31,7 +31,7 @@ from tapetum.methods._two_stream import Pooling, TestFeature, refuse_relatives, 
 
 SMALL = two_stream.SMALL
 LAYERS = ("layer3", "layer4")  # whose maps are aligned: the last two stages'
-SMALLEST = 1e-12  # a norm that is divided by, and what a range of values has more
+SMALLEST = 1e-12  # length that is divided by, and what a range of values has more
 SHIFT = 1e-6  # of every number before a distance, as in PyTorch's pairwise distances, which the release takes
 
 
@@ -92,33 +92,51 @@ def align(
 ) -> Alignment:
     """Dense correspondences of each picture with its two partners, and what they make of its map.
 
-    A place matches all places of a partner, by a softmax of the cosines. The match is all that is formed of a pair: no
-    normalised copies of the maps, and no negative partner's reconstruction.
+    A place matches all places of a partner, by a softmax of the cosines. Two pictures that are partners of each other
+    share their products. Maps are not copied to be normalised, and of what a partner makes of one, no more is formed
+    than is rebuilt: with r = q - sum_j P_ij k_j, the distance |M r| follows from
+    |r|^2 = |q|^2 - 2 sum_j P_ij (q . k_j) + sum_jl P_ij P_il (k_j . k_l), whose products are those of the cosines, and
+    those of each picture with itself.
 
     Args:
         maps: (B, C, h, w) float32 or better.
         positive: (B,) int64, the place in the batch of each picture's positive partner.
         negative: (B,) int64.
         temperature: factor on the cosines inside the softmax.
-        warp_in: what the partners' maps are averaged in; None: as they are.
+        warp_in: what the positive partners' maps are averaged in; None: as they are.
     """
     places = maps.permute(0, 2, 3, 1).flatten(1, 2).contiguous()  # (B, N, C); of channels-last maps a view
-    norms = torch.linalg.vector_norm(places, dim=2)  # (B, N)
-    scale = 1 / norms.clamp(min=SMALLEST)
-    shown = stretch(norms.detach())
-    pair = torch.stack([positive, negative], 1)
-    partners = places[pair]  # (B, 2, N, C)
-    cosines = torch.bmm(places, partners.flatten(1, 2).mT)
-    cosines = cosines.view(*norms.shape, 2, -1)  # (B, N, 2, N)
-    logits = cosines * (temperature * scale)[:, :, None, None] * scale[pair][:, None]
-    match = logits.softmax(3).transpose(1, 2)  # (B, 2, N, N)
+    own = _multiply_by_itself(places)  # (B, N, N)
+    squares, sums = own.diagonal(dim1=1, dim2=2), places.sum(2)  # (B, N)
+    lengths = squares.clamp(min=SMALLEST**2).sqrt()
+    pair = torch.stack([positive, negative])
+    products = _multiply_partners(places, pair)  # (2, B, N, N)
+    match = (products * ((temperature / lengths)[:, :, None] / lengths[pair][:, :, None])).softmax(3)
+    shown = stretch(lengths.detach())
     with torch.autocast(maps.device.type, dtype=warp_in, enabled=warp_in is not None):
-        warped = torch.matmul(match, partners)
-    missing = shown[:, None, :, None] * (places[:, None] - warped)  # (B, 2, N, C): what rebuilding takes away
-    rebuilt = (places - missing[:, 0]).mT.reshape(maps.shape)
-    distances = torch.linalg.vector_norm(missing + SHIFT, dim=3).transpose(0, 1)
-    masks = stretch(shown * torch.bmm(match[:, 0].detach(), shown[positive][:, :, None])[:, :, 0])
+        warped = torch.bmm(match[0], places[positive])
+    rebuilt = torch.lerp(places, warped.to(places.dtype), shown[:, :, None]).mT.reshape(maps.shape)
+    heard = (match * (match @ own[pair] - 2 * products)).sum(3)  # (2, B, N)
+    missing = sums - (match @ sums[pair][..., None])[..., 0]
+    distances = shown.square() * (squares + heard).clamp(min=0) + 2 * SHIFT * shown * missing
+    distances = (distances + SHIFT**2 * places.shape[2]).clamp(min=SHIFT**2).sqrt()
+    masks = stretch(shown * torch.bmm(match[0].detach(), shown[positive][:, :, None])[:, :, 0])
     return Alignment(rebuilt, distances, masks)
+
+
+def _multiply_by_itself(places: Tensor) -> Tensor:
+    """(B, N, N) products of the places of each picture, whose gradient must be symmetric: half of it is computed."""
+    products = torch.bmm(places, places.detach().mT)
+    return 2 * products - products.detach()
+
+
+def _multiply_partners(places: Tensor, pair: Tensor) -> Tensor:
+    """(S, B, N, N) products of each picture's places with its S partners', (S, B); those of two pictures once."""
+    anchor = torch.arange(len(places), device=pair.device).expand_as(pair)
+    low, high = torch.minimum(anchor, pair), torch.maximum(anchor, pair)
+    codes, which = torch.unique(low * len(places) + high, return_inverse=True)
+    products = torch.bmm(places[codes // len(places)], places[codes % len(places)].mT)
+    return torch.where((anchor == low)[:, :, None, None], products[which], products.mT[which])
 
 
 def dense_triplet(alignment: Alignment, *, margin: float = 0.3, form: Literal["paper", "released"] = "paper") -> Tensor:
@@ -140,7 +158,8 @@ def draw_partners(labels: Tensor, modalities: Tensor, pictures: Tensor, draw: tu
     """For each picture one of the same person and one of another person, both of the other modality.
 
     A person's pictures of a modality have different positive partners, and negative ones of different people, as far
-    as there are as many. Each choice is a hash of what is given: the same in whatever order the pictures come.
+    as there are as many. Where all people have as many pictures of both modalities, a picture is the partner of its
+    partners. Each choice is a hash of what is given: the same in whatever order the pictures come.
 
     Args:
         labels: (B,) int64.
@@ -153,39 +172,42 @@ def draw_partners(labels: Tensor, modalities: Tensor, pictures: Tensor, draw: tu
         TrainingError: the batch shows one identity only, or one of them in one modality only.
     """
     people, places = torch.unique(labels, return_inverse=True)
+    count = len(people)
     apart = modalities[:, None] != modalities[None, :]
     same = labels[:, None] == labels[None, :]
-    across = same & apart
-    lonely = torch.unique(labels[~across.any(1)])
-    if len(people) < 2:
+    if count < 2:
         raise TrainingError(
             "lba: the batch shows one identity only, so that no picture has a negative partner; use a sampler of at "
             "least 2 identities, or set method.rebuilt_weight and method.dense_weight to 0"
         )
-    if len(lonely):
+    if lonely := len(torch.unique(labels[~(same & apart).any(1)])):
         raise TrainingError(
-            f"lba: {len(lonely)} of {len(people)} people of the batch are there in one modality only, so that their "
+            f"lba: {lonely} of {count} people of the batch are there in one modality only, so that their "
             "pictures have no positive partner; set sampler.name to cross_modality, or method.rebuilt_weight and "
             "method.dense_weight to 0"
         )
-    anchor, offered, drawn = (_rank(_hash(pictures, *draw, number), same & ~apart) for number in range(3))
-    turn = anchor % across.sum(1)
-    positive = (across & (offered == turn[:, None])).int().argmax(1)
-
-    itself = torch.eye(len(people), dtype=torch.bool, device=labels.device)
-    order = _hash(people[:, None], *draw).bitwise_xor(_hash(people[None, :], *draw, 1))
-    rivals = order.masked_fill(itself, torch.iinfo(order.dtype).max).argsort(1)  # of each person, itself last
-    rival = rivals[places, anchor % (len(people) - 1)]
-    theirs = (places[None, :] == rival[:, None]) & apart
-    negative = (theirs & (offered == (drawn % theirs.sum(1))[:, None])).int().argmax(1)
-    return positive, negative
-
-
-def _rank(keys: Tensor, together: Tensor) -> Tensor:
-    """Place of each picture among those that it is together with, by their keys and then as they come."""
+    keys = _hash(pictures, *draw)
     number = torch.arange(len(keys), device=keys.device)
     before = (keys[None, :] < keys[:, None]) | ((keys[None, :] == keys[:, None]) & (number[None, :] < number[:, None]))
-    return (before & together).sum(1)
+    rank = (before & same & ~apart).sum(1)  # of each picture among its person's of its modality
+    # People stand in a circle. Pictures of one rank look for strangers so many steps ahead, infrared ones back.
+    circle = _hash(people, *draw).argsort()
+    steps = 1 + _hash(people[:-1], *draw, 1).argsort()
+    ahead = torch.where(modalities == Modality.VISIBLE, 1, -1) * steps[rank % (count - 1)]
+    strangers = circle[(circle.argsort()[places] + ahead) % count]
+
+    def find(person: Tensor) -> Tensor:
+        offered = (places[None, :] == person[:, None]) & apart
+        chosen: Tensor = (offered & (rank == (rank % offered.sum(1))[:, None])).int().argmax(1)
+        return chosen
+
+    return find(places), find(strangers)
+
+
+def partners_in(batch: Batch, layer: int) -> tuple[Tensor, Tensor]:
+    """Partners of a batch's pictures for the map of a layer, in the step that it belongs to; see `draw_partners`."""
+    pictures = _hash(batch.rows).bitwise_xor(_hash(batch.views, 1))
+    return draw_partners(batch.labels, batch.modalities, pictures, (batch.epoch, batch.step, layer))
 
 
 def _hash(numbers: Tensor, *others: int) -> Tensor:
@@ -229,10 +251,8 @@ class Method(two_stream.Method):
             return losses
         dense = []
         computed_in = getattr(output, "computed_in", None)
-        pictures = _hash(batch.rows).bitwise_xor(_hash(batch.views, 1))
         for number, name in enumerate(LAYERS):
-            draw = (batch.epoch, batch.step, number)
-            positive, negative = draw_partners(batch.labels, batch.modalities, pictures, draw)
+            positive, negative = partners_in(batch, number)
             maps = output.maps[name]
             alignment = align(maps, positive, negative, temperature=options.temperature, warp_in=computed_in)
             dense.append(dense_triplet(alignment, margin=options.dense_margin, form=options.dense_form))

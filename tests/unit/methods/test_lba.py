@@ -15,7 +15,7 @@ from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import normalise
 from tapetum.layers.pooling import pool_gem
 from tapetum.methods import build_method, build_options, convert_from, convert_to, lba, small_options
-from tapetum.methods.lba import align, dense_triplet, draw_partners
+from tapetum.methods.lba import align, dense_triplet, draw_partners, partners_in
 from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers, compute_lr_factor
 from tapetum.training.stepping import Stepper, turns_of
@@ -152,6 +152,11 @@ def test_partners_are_of_the_other_modality_and_of_the_same_or_another_person(pe
                 assert len(set(labels[negative[mine]].tolist())) == min(own, people - 1)
 
 
+def test_where_people_have_as_many_pictures_of_both_modalities_partners_are_partners_of_each_other():
+    for partner in draw(*make_people(4, 3, 3)):
+        assert torch.equal(partner[partner], torch.arange(24))
+
+
 def test_every_partner_that_is_possible_is_drawn_about_as_often_as_any_other():
     labels, modalities = make_people(4, 3, 3)
     counts = torch.zeros(2, 24, 24)
@@ -216,9 +221,7 @@ def test_each_loss_is_that_of_its_formula_with_its_weight():
     assert losses.keys() == {"id", "triplet", "id_layer3", "id_layer4", "dense"}
     dense = []
     for number, name in enumerate(("layer3", "layer4")):
-        pictures = lba._hash(batch.rows).bitwise_xor(lba._hash(batch.views, 1))
-        partners = draw_partners(batch.labels, batch.modalities, pictures, (0, 0, number))
-        found = align(output.maps[name], *partners, temperature=20.0)
+        found = align(output.maps[name], *partners_in(batch, number), temperature=20.0)
         rebuilt = found.rebuilt if number else method.network.stages[3](found.rebuilt)
         scores = method.head(pool_gem(rebuilt)).logits
         expected = functional.cross_entropy(scores, batch.labels, label_smoothing=0.1)
