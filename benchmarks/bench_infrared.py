@@ -7,7 +7,7 @@ float32, against the plain one in float32. Before anything is timed both sides m
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -132,12 +132,24 @@ def check(what: str, ours: Tensor, plain: Tensor) -> None:
         raise AssertionError(f"{what} differ: ours {float(ours)}, plain {float(plain)}")
 
 
+def learning(loss: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Callable[[], None]:
+    """Gradients of a loss, which nothing was in before."""
+
+    def learn() -> None:
+        for leaf in leaves:
+            leaf.grad = None
+        loss().backward()
+
+    return learn
+
+
 def measure_attentions() -> dict[str, Any]:
     """DDAG's part attention and graph, with gradients, at 64 pictures."""
     torch.manual_seed(0)
     parts, graph = PartAttention(2048, 3), GraphAttention(2048, NUM_IDS, heads=4, hidden=512, dropout=DROPOUT)
     labels = torch.arange(8).repeat_interleave(8)
     maps = torch.rand(64, 2048, *PLACES).contiguous(memory_format=torch.channels_last).requires_grad_()
+    plain_maps = maps.detach().contiguous().requires_grad_()  # the layout that it is written for
     plain = LiteralDDAG(NUM_IDS)
     names = {"gate": "gate", "query": "fc1.0", "key": "fc2", "value": "fc3", "norm": "bottleneck"}
     renamed = {
@@ -154,18 +166,19 @@ def measure_attentions() -> dict[str, Any]:
             other.W.copy_(mine.weight)
             other.a.copy_(mine.score)
 
+    features = maps.detach().mean((2, 3)).requires_grad_()  # which the two-stream network has pooled anyway
+
     def ours(training: bool = True) -> Tensor:
         graph.train(training)
-        features = maps.mean((2, 3))
         return parts(maps, features).square().mean() + graph(features, labels).square().mean()
 
     def plainly(dropout: float = DROPOUT) -> Tensor:
-        features = maps.mean((2, 3))
-        return plain.wpa(maps, features).square().mean() + plain.graph(features, labels, dropout).square().mean()
+        return plain.wpa(plain_maps, features).square().mean() + plain.graph(features, labels, dropout).square().mean()
 
     with torch.no_grad():
         check("ddag: attentions", ours(False), plainly(0.0))
-    seconds = alternate({"ours": lambda: ours().backward(), "peer": lambda: plainly().backward()}, rounds=5)
+    weights = [maps, plain_maps, features, *parts.parameters(), *graph.parameters(), *plain.parameters()]
+    seconds = alternate({"ours": learning(ours, weights), "peer": learning(plainly, weights)}, rounds=5)
     name = "DDAG's part attention and graph, 64 pictures, with gradients: against the same written plainly"
     return build_row(name, seconds["ours"], seconds["peer"], "s", target=TARGET)
 
@@ -193,6 +206,7 @@ def measure_alignment() -> dict[str, Any]:
 
     with torch.no_grad():
         check("lba: alignments", ours(), plainly())
-    seconds = alternate({"ours": lambda: ours().backward(), "peer": lambda: plainly().backward()}, ROUNDS)
+    inputs = [*leaves, *plain_leaves]
+    seconds = alternate({"ours": learning(ours, inputs), "peer": learning(plainly, inputs)}, ROUNDS)
     name = "LbA's alignment of both maps, 64 pictures, with gradients: against the same written plainly"
     return build_row(name, seconds["ours"], seconds["peer"], "s", target=TARGET)

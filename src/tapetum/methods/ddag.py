@@ -89,17 +89,21 @@ class PartAttention(nn.Module):
     def forward(self, maps: Tensor, embedding: Tensor) -> Tensor:
         """(B, C) from a map, (B, C, h, w), and the whole picture's embedding, (B, C)."""
         stripes = pool_stripes(maps, len(self.gate))  # (B, P, C)
-        columns = stripes.mT[..., None]  # (B, C, P, 1), what a 1 x 1 convolution takes
-        query, key = self.query(columns)[..., 0], self.key(columns)[..., 0]
+        query, key = _project(self.query, stripes), _project(self.key, stripes)
         with torch.autocast(maps.device.type, enabled=False):
             kind = embedding.dtype
-            attention = torch.bmm(query.to(kind).mT, key.to(kind)).softmax(2)  # (B, P, P)
+            attention = torch.bmm(query.to(kind), key.to(kind).mT).softmax(2)  # (B, P, P)
             weights = self.gate.softmax(0) @ attention  # (B, P); each row adds up to one, as value's bias needs
             summed = torch.bmm(weights[:, None], stripes)[:, 0]
-        value = self.value(summed[..., None, None]).flatten(1)
+        value = _project(self.value, summed)
         with torch.autocast(maps.device.type, enabled=False):
             attended: Tensor = self.norm(embedding + value.to(kind))
         return attended
+
+
+def _project(convolution: nn.Conv2d, vectors: Tensor) -> Tensor:
+    """What a 1 x 1 convolution makes of (..., C) vectors, which are no map: one product, several times as fast."""
+    return functional.linear(vectors, convolution.weight.flatten(1), convolution.bias)
 
 
 class GraphHead(nn.Module):

@@ -8,8 +8,8 @@ two ResNets of which the release uses the stem alone are not kept, and
   every picture's places; `dense_form` "released" does so, without forming the products of all pairs of pictures;
 - their distance is over channels, as it was when the release was written. On present PyTorch its training does not run,
   because the criterion that it takes reduces another axis;
-- partners follow from the rows of the pictures and the step, so that the losses depend on nothing else; people may have
-  unequal numbers of pictures;
+- partners follow from the rows of the pictures and the step, so that the losses depend on nothing else, and one draw
+  serves both modalities; people may have unequal numbers of pictures;
 - the neck sees a batch's features before its reconstructions, which in the release come first.
 Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
 """
