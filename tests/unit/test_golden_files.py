@@ -8,6 +8,7 @@ CASES = {
     "abd_net": (
         "abd_channel_attention abd_head_cam_eval abd_head_identity_eval abd_head_pam_eval abd_position_attention"
     ),
+    "ddag": ("ddag_graph_attention_elu ddag_graph_attention_linear ddag_part_attention_eval ddag_part_attention_train"),
     "caj": (
         "caj_ddag_kl_temperature_3 triplet_adaptive_a1_g1_s0 triplet_adaptive_a1_g1_s1 triplet_adaptive_a2_g05_s1 "
         "triplet_adaptive_a2_g3_s0"

@@ -39,6 +39,8 @@ LABELS = {
     "agw_synth": "AGW",
     "caj_synth": "CAJ",
     "mclnet_synth": "MCLNet",
+    "ddag_synth": "DDAG",
+    "lba_synth": "LbA",
     "deen_synth": "DEEN",
     "idf_deen_synth": "IDF + DEEN",
 }

@@ -23,6 +23,7 @@ from tapetum.methods._two_stream import (
     Pooling,
     TwoStreamMethod,
     TwoStreamOptions,
+    refuse_relatives,
     two_stream_renaming,
     unused_tensors,
 )
@@ -92,6 +93,7 @@ def released_format(
     """How checkpoints of this release are read and written, and of others that train its network."""
 
     def architecture(state: Tensors, place: str) -> tuple[Any, dict[str, Any]]:
+        refuse_relatives(state, method, place)
         return options(), {"num_ids": read_tensor_size(state, "classifier.weight", place)}
 
     return OfficialFormat(
