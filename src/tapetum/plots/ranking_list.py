@@ -68,7 +68,12 @@ def draw_ranking_list(
                 _show(panel, brighten(picture, exponent), colour, "-" if is_right else (0, (3, 2)))
                 panel.set_title(f"{place + 1} {sign}", fontsize=8, loc="center", pad=3, color=colour)
                 if several and row == place == 0:
-                    look = {"xytext": (-4, 14), "textcoords": "offset points", "fontweight": "bold", "fontsize": 9}
+                    look: dict[str, Any] = {
+                        "xytext": (-4, 14),
+                        "textcoords": "offset points",
+                        "fontweight": "bold",
+                        "fontsize": 9,
+                    }
                     above = panel.annotate(name, (0, 1), xycoords="axes fraction", annotation_clip=False, **look)
                     above.set_in_layout(False)  # a long name may stand over the next columns
     if title:
@@ -102,6 +107,12 @@ def describe_ranks(truth: Sequence[bool]) -> str:
         return f"none of {len(truth)} answers is right"
     text = ranks[0] if len(ranks) == 1 else f"{', '.join(ranks[:-1])} and {ranks[-1]}"
     return f"right at rank{'s' if len(ranks) > 1 else ''} {text} of {len(truth)}"
+
+
+def _write_above(panel: Axes, name: str) -> None:
+    look: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold", "fontsize": 9}
+    above = panel.annotate(name, (0, 1), (-4, 14), xycoords="axes fraction", annotation_clip=False, **look)
+    above.set_in_layout(False)  # a long name may stand over the next columns
 
 
 def _show(panel: Axes, picture: Picture, colour: str, dash: Any) -> None:

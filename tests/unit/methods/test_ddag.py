@@ -235,6 +235,7 @@ def whole() -> Whole:
     return read_whole("ddag", LAYOUT)
 
 
+@pytest.mark.slow
 def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
     found = convert_from(LAYOUT, whole.released)  # without what is never used
     assert (found.method, found.num_ids) == ("ddag", 395)
@@ -258,6 +259,7 @@ def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
         convert_to(LAYOUT, found.options | {"pooling": "gem"}, found.state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["visible", "infrared"])
 def test_vectors_for_search_are_the_releases(whole, side):
     method = copy.copy(whole.method).eval()
@@ -272,6 +274,7 @@ def test_vectors_for_search_are_the_releases(whole, side):
     assert method.options.test_feature == "part"
 
 
+@pytest.mark.slow
 def test_a_training_step_is_the_releases(whole):
     """Losses, gradients, running statistics and rates, from a batch in another order than the release's."""
     method = copy.deepcopy(whole.method).train()

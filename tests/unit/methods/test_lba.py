@@ -276,6 +276,7 @@ def whole() -> Whole:
     return read_whole("lba", LAYOUT)
 
 
+@pytest.mark.slow
 def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
     found = convert_from(LAYOUT, whole.released)  # without what is never used
     assert (found.method, found.num_ids) == ("lba", 395)
@@ -293,6 +294,7 @@ def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
             convert_from(LAYOUT, broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["visible", "infrared"])
 def test_vectors_for_search_are_the_releases(whole, side):
     method = copy.copy(whole.method).eval()
@@ -307,6 +309,7 @@ def test_vectors_for_search_are_the_releases(whole, side):
     assert method.options.test_feature == "backbone"
 
 
+@pytest.mark.slow
 def test_a_training_step_is_the_releases_with_the_papers_dense_triplets_or_its_own(whole, monkeypatch):
     """Losses, gradients and running statistics, from a batch in another order than the release's, with its pairs."""
     case, method = whole.case, copy.deepcopy(whole.method).train()
