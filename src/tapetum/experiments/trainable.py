@@ -40,6 +40,7 @@ LABELS = {
     "caj_synth": "CAJ",
     "mclnet_synth": "MCLNet",
     "deen_synth": "DEEN",
+    "mmn_synth": "MMN",
     "idf_deen_synth": "IDF + DEEN",
 }
 BRIGHTENERS = ("zero_dce", "enlighten_gan")  # methods that describe nobody
