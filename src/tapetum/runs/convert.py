@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError, RecipeError
@@ -22,13 +23,14 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
 
     Args:
         layout: e.g. "idf-official".
-        source: the released file; only tensors are read, no code in it is executed.
+        source: the released file, or the first of those that make up a checkpoint; only tensors are read, no code in
+            them is executed.
         overrides: "data.options.KEY=VALUE" each, how the pictures were read that the weights were trained on.
     Raises:
         RecipeError: the layout is unknown, or the people trained on depend on an option that is not given.
         CheckpointError: the file does not have this layout.
     """
-    state = read_state(source)
+    state = _read_files(layout, source)
     try:
         conversion = convert_from(layout, state)
     except CheckpointError as error:
@@ -93,8 +95,38 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
         raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
     form = official_formats()[layout]
+    files = _list_files(layout, target)
     make_folder(target.parent)
-    buffer = io.BytesIO()
     epoch = checkpoint.header.epoch
-    torch.save({form.key: plain, **form.scores, "epoch": epoch} if form.key else plain, buffer)
-    write_bytes(target, buffer.getvalue())
+    for prefix, path in files.items():
+        own = {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
+        buffer = io.BytesIO()
+        torch.save({form.key: own, **form.scores, "epoch": epoch} if form.key else own, buffer)
+        write_bytes(path, buffer.getvalue())
+
+
+def _read_files(layout: str, source: Path) -> dict[str, Tensor]:
+    """The tensors of a released checkpoint; of several files, behind the word and a dot of each."""
+    return {
+        prefix + (name.removeprefix("module.") if prefix else name): tensor
+        for prefix, path in _list_files(layout, source).items()
+        for name, tensor in read_state(path).items()
+    }
+
+
+def _list_files(layout: str, path: Path) -> dict[str, Path]:
+    """Prefix of the tensors -> file of which a released checkpoint consists; `path` is the first."""
+    form = official_formats().get(layout)
+    if form is None or not form.files:  # of an unknown layout the conversion tells
+        return {"": path}
+    first, *_ = form.files
+    start, found, end = path.name.rpartition(first)
+    if not found:
+        names = " and ".join(
+            f"{start}{word}{end}" for start, end in [(f"{path.stem}_", path.suffix)] for word in form.files
+        )
+        raise CheckpointError(
+            f"{path}: a {layout} checkpoint is {len(form.files)} files side by side, named for example {names}; "
+            f"give the one with {first}"
+        )
+    return {f"{word}.": path.with_name(start + word + end) for word in form.files}
