@@ -41,6 +41,7 @@ LABELS = {
     "mclnet_synth": "MCLNet",
     "deen_synth": "DEEN",
     "mmn_synth": "MMN",
+    "dart_synth": "DART",
     "idf_deen_synth": "IDF + DEEN",
 }
 BRIGHTENERS = ("zero_dce", "enlighten_gan")  # methods that describe nobody

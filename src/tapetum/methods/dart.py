@@ -137,7 +137,7 @@ def _best_division(values: Tensor) -> Tensor:
 # Triplets that know that names may be wrong
 
 
-class Draws(NamedTuple):
+class Positives(NamedTuple):
     """Random positives of each picture of a batch.
 
     Attributes:
@@ -149,7 +149,7 @@ class Draws(NamedTuple):
     again: Tensor
 
 
-def draw_positives(batch: Batch, believed: Tensor, salt: int, *, redraw_anchor: bool = True) -> Draws:
+def draw_positives(batch: Batch, believed: Tensor, salt: int, *, redraw_anchor: bool = True) -> Positives:
     """Draw a positive for each picture, and one in its place: the first of five draws that is believed, else the last.
 
     Args:
@@ -170,7 +170,7 @@ def draw_positives(batch: Batch, believed: Tensor, salt: int, *, redraw_anchor: 
     chosen = believed[again].long()
     chosen[-1] = 1
     again = again.gather(0, chosen.argmax(0)[None])[0]
-    return Draws(torch.where(others.any(1), first, -1), again)
+    return Positives(torch.where(others.any(1), first, -1), again)
 
 
 def _scatter(numbers: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def robust_triplet(
     predicted: Tensor,
     labels: Tensor,
     believed: Tensor,
-    draws: Draws,
+    draws: Positives,
     *,
     margin: float = 0.3,
 ) -> Tensor:

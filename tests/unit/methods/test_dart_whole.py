@@ -1,4 +1,4 @@
-"""One of DART's networks at published size, with its losses, against what the release computes (tests/golden/networks)."""
+"""One of DART's networks and its losses at published size against what the release computes (tests/golden/networks)."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tapetum.core.method import TrainingFacts
 from tapetum.core.vectors import normalise
 from tapetum.methods import agw_vi
 from tapetum.methods._official import to_theirs
-from tapetum.methods.dart import Draws, Options, label_losses, network_options, robust_triplet
+from tapetum.methods.dart import Positives, Options, label_losses, network_options, robust_triplet
 from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers, set_learning_rates
 from tapetum.training.stepping import turns_of
@@ -67,7 +67,7 @@ def test_a_training_step_with_the_recipe_is_the_releases(case, network):
     labels, clean = inputs["labels"].repeat(3), inputs["clean_probability"]
     output = network(torch.cat(pictures), modalities, modalities)
     predicted = torch.from_numpy(case.arrays["train/in/predicted_class"])
-    draws = Draws(inputs["first_positive"], inputs["second_positive"])
+    draws = Positives(inputs["first_positive"], inputs["second_positive"])
     losses = {
         "id": (clean * label_losses(output.logits[None], labels)[0]).mean(),
         "triplet": robust_triplet(output.feature, predicted, labels, clean >= 0.5, draws, margin=0.3),
