@@ -151,8 +151,9 @@ def convert_to(layout: str, options: Mapping[str, Any], state: Mapping[str, Tens
 
 
 def _fits(form: OfficialFormat, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file has a layout; of a layout of several files, whether it is one of them."""
     try:
-        form.read(state)
+        form.read({f"{word}.{name}": state[name] for word in form.files for name in state} if form.files else state)
     except CheckpointError:
         return False
     return True

@@ -235,7 +235,7 @@ class Method(nn.Module):
         stripes = pool_stripes(maps, self.options.stripes).unbind(1)
         made = [neck(stripe) for neck, stripe in zip(self.necks, stripes, strict=True)]
         features, embeddings, scores = (
-            torch.stack(parts).reshape(len(parts), 2, len(images), -1).transpose(0, 1)
+            torch.stack(parts).reshape(len(parts), 2, images.shape[0], -1).transpose(0, 1)
             for parts in zip(*((each.feature, each.embedding, each.logits) for each in made), strict=True)
         )
         return Output(features, embeddings, scores, middle)

@@ -82,8 +82,8 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     Args:
         layout: e.g. "idf-official".
         source: a run folder or a checkpoint of ours.
-        target: the file to write, a dictionary of tensors saved by PyTorch. Where the layout has a key for it, epoch
-            and scores stand beside; the scores are zeros, as none are known of these weights.
+        target: the file to write (of several, the first), a dictionary of tensors saved by PyTorch. Where the layout
+            has a key for it, epoch and scores stand beside; the scores are zeros, as none are known of these weights.
     Raises:
         CheckpointError: the source is none of ours, or its network does not fit the layout.
     """
@@ -98,11 +98,14 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     files = _list_files(layout, target)
     make_folder(target.parent)
     epoch = checkpoint.header.epoch
-    for prefix, path in files.items():
+    contents = {}
+    for prefix, path in files.items():  # all are made before the first is written
         own = {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
         buffer = io.BytesIO()
         torch.save({form.key: own, **form.scores, "epoch": epoch} if form.key else own, buffer)
-        write_bytes(path, buffer.getvalue())
+        contents[path] = buffer.getvalue()
+    for path, content in contents.items():
+        write_bytes(path, content)
 
 
 def _read_files(layout: str, source: Path) -> dict[str, Tensor]:
@@ -122,9 +125,7 @@ def _list_files(layout: str, path: Path) -> dict[str, Path]:
     first, *_ = form.files
     start, found, end = path.name.rpartition(first)
     if not found:
-        names = " and ".join(
-            f"{start}{word}{end}" for start, end in [(f"{path.stem}_", path.suffix)] for word in form.files
-        )
+        names = " and ".join(f"{path.stem}_{word}{path.suffix}" for word in form.files)
         raise CheckpointError(
             f"{path}: a {layout} checkpoint is {len(form.files)} files side by side, named for example {names}; "
             f"give the one with {first}"

@@ -19,7 +19,7 @@ from tapetum.runs.checkpoint import load_checkpoint
 
 Make = Callable[..., Path]
 # Each kind of graph once: IDF's holds IDE's twice, the visible-infrared AGW's holds AGW's blocks and two stems.
-METHODS = ("idf", "agw_vi", "deen", "transreid", "pcb")
+METHODS = ("idf", "agw_vi", "deen", "transreid", "pcb", "mmn")
 
 
 def draw_batch(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -380,6 +380,22 @@ def test_whom_the_noise_leaves_in_one_modality_only_is_not_drawn():
     assert batches.shape[1] == 4 * 4 * 2
 
 
+def test_people_with_one_picture_a_modality_have_pairs_where_it_is_drawn_several_times():
+    labels, modalities = np.repeat(np.arange(4), 2), np.tile([0, 1], 4)
+    sampled = next(iter(build_sampler(sampling(pictures=3), labels, modalities, seed=0)))
+    rows, views = torch.from_numpy(sampled.rows), torch.from_numpy(sampled.views)
+    names = torch.from_numpy(labels)[rows]
+    assert len(rows) == 4 * (3 * 2 + 3)
+    images = torch.rand(len(rows), 3, 64, 32, generator=torch.Generator().manual_seed(3))
+    batch = Batch(images, names, names, 0 * names, torch.from_numpy(modalities)[rows], rows, views, epoch=3)
+    method = small(num_pictures=8).train()
+    losses = method.losses(run(method, batch), batch)
+    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
+    positives = draw_positives(batch, torch.ones(len(rows), dtype=torch.bool), 0).first
+    assert torch.equal(names[positives], names)
+    assert not (positives == torch.arange(len(rows))).any()
+
+
 # Checkpoints, recipes, settings
 
 
@@ -393,6 +409,9 @@ def test_a_released_checkpoint_is_two_files_and_goes_both_ways(tmp_path):
     assert (found.method, found.num_ids) == ("dart", NUM_IDS)
     assert {name: value.shape for name, value in found.state.items()} == {n: v.shape for n, v in ours.items()}
     assert to_theirs({"networks.1.head.norm.bias": torch.ones(1)}, dart.RENAMING).keys() == {"net2.bottleneck.bias"}
+    one = {name.removeprefix("net1."): value for name, value in theirs.items() if name.startswith("net1.")}
+    with pytest.raises(CheckpointError, match=r"unknown tensor.*this file has the layout dart-official; give --from"):
+        convert_from("agw-vi-official", one)
     with pytest.raises(CheckpointError, match=r"no tensor 'net1\.classifier\.weight'"):
         convert_from("dart-official", {"net1.classifier.bias": torch.zeros(2)})
     with pytest.raises(

@@ -11,7 +11,7 @@ from tapetum.core.method import TrainingFacts
 from tapetum.core.vectors import normalise
 from tapetum.methods import agw_vi
 from tapetum.methods._official import to_theirs
-from tapetum.methods.dart import Positives, Options, label_losses, network_options, robust_triplet
+from tapetum.methods.dart import Options, Positives, label_losses, network_options, robust_triplet
 from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers, set_learning_rates
 from tapetum.training.stepping import turns_of
