@@ -13,6 +13,7 @@ CASES = {
         "caj_ddag_kl_temperature_3 triplet_adaptive_a1_g1_s0 triplet_adaptive_a1_g1_s1 triplet_adaptive_a2_g05_s1 "
         "triplet_adaptive_a2_g3_s0"
     ),
+    "dart": "step",
     "distances": "features",
     "losses_classification": "cross_entropy_label_smoothing_01 cross_entropy_plain idf_distillation_kl",
     "losses_enhancement": "colour enhancement_total exposure_16_06 spatial ssim_dissimilarity tv",

@@ -9,7 +9,7 @@ import torch
 from tapetum.core.errors import DataError
 from tapetum.core.types import Batch, Record
 from tapetum.data.pictures import PictureOptions, Pictures, drop_corrupt, open_pictures
-from tapetum.data.sampler import Rows, SampledBatch, Sampling, build_sampler, repeat_views
+from tapetum.data.sampler import Rows, SampledBatch, Sampling, build_sampler, name_pictures, repeat_views
 from tapetum.data.threads import map_in_threads
 from tapetum.data.transforms import BatchPosition, Operation, augment_batch, to_float, to_tensor
 
@@ -67,7 +67,7 @@ class TrainLoader:
         parts: pieces of a process's share of a batch, one after the other (gradient accumulation).
     Attributes:
         records: the pictures that the sampler can use.
-        labels: (N,) class index of each record.
+        labels: (N,) class index by which each record is drawn and learnt; the sampler may have made some wrong.
         pids: pid of each class.
         sampler: draws the batches; `sampler.start_batch` restores a place within an epoch.
     Raises:
@@ -89,9 +89,10 @@ class TrainLoader:
         if not records:
             raise DataError("loader: no training picture; check the dataset's root and its split")
         self.records = drop_unpaired(records, sampler)
-        self.labels, self.pids = class_labels(self.records)
-        self._facts = _all_facts(self.records, self.labels)
         self._modalities = modality_values(self.records)
+        labels, self.pids = class_labels(self.records)
+        self.labels = name_pictures(sampler, labels, self._modalities)
+        self._facts = _all_facts(self.records, self.labels)
         self.sampler = build_sampler(
             sampler,
             self.labels,

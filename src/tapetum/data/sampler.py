@@ -10,7 +10,8 @@ A file has
 - ``Sampler``: a `BatchSampler`, built as ``Sampler(options, labels, modalities, share)``;
 - ``count_pictures(options)``: in a global batch, of visible and of infrared ones, or of both without distinction;
 - where wanted ``NEEDS_OUTFITS = True``: its ``Sampler`` is also given ``outfits``, (N,) `Record.outfit`;
-- where wanted ``find_usable(options, identities, modalities)``: which training pictures it can draw.
+- where wanted ``find_usable(options, identities, modalities)``: which training pictures it can draw;
+- where wanted ``rename(options, labels, modalities)``: class indices in the place of the true ones, wrong on purpose.
 """
 
 from abc import ABC, abstractmethod
@@ -196,6 +197,18 @@ def read_sampling(values: Mapping[str, Any], *, place: str = "sampler") -> Sampl
     if not issubclass(module.Options, BatchOptions):
         raise RecipeError(f"sampler {name!r}: its Options lack steps and views; derive them from BatchOptions")
     return Sampling(name, read_options(module.Options, own, place=place))
+
+
+def name_pictures(sampling: Sampling, labels: Rows, modalities: Rows) -> Rows:
+    """(N,) the class indices by which pictures are drawn and learnt; wrong ones where the sampler makes noise.
+
+    Args:
+        labels: (N,) the true ones.
+        modalities: (N,) values of `Modality`.
+    """
+    rename = getattr(sampling.module, "rename", None)
+    named: Rows = labels if rename is None else rename(sampling.options, labels, modalities)
+    return named
 
 
 def write_sampling(sampling: Sampling) -> dict[str, Any]:

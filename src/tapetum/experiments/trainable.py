@@ -42,6 +42,8 @@ LABELS = {
     "ddag_synth": "DDAG",
     "lba_synth": "LbA",
     "deen_synth": "DEEN",
+    "mmn_synth": "MMN",
+    "dart_synth": "DART",
     "idf_deen_synth": "IDF + DEEN",
 }
 BRIGHTENERS = ("zero_dce", "enlighten_gan")  # methods that describe nobody

@@ -65,17 +65,7 @@ class TwoStream(nn.Module):
         Returns:
             (B, C, H / 4, W / 4) of a ResNet, (B, C, H / 2, W / 2) of an EfficientNet.
         """
-        if is_being_exported():
-            infrared = (modalities == Modality.INFRARED)[:, None, None, None]
-            return torch.where(infrared, self.stems[Modality.INFRARED](images), self.stems[Modality.VISIBLE](images))
-        rows = [(modalities == modality).nonzero().squeeze(1) for modality in Modality]
-        present = [(modality, own) for modality, own in zip(Modality, rows, strict=True) if len(own)]
-        if len(present) == 1:
-            maps: Tensor = self.stems[present[0][0]](images)
-            return maps
-        parts = [self.stems[modality](images[own]) for modality, own in present]
-        order = torch.cat([own for _, own in present]).argsort()
-        return torch.cat(parts)[order]
+        return apply_by_modality(self.stems, images, modalities)
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Stem and all stages."""
@@ -95,6 +85,27 @@ class TwoStream(nn.Module):
             stem.load_state_dict(filled.state_dict())
         for stage, other in zip(self.stages, stages, strict=False):
             stage.load_state_dict(other.state_dict())
+
+
+def apply_by_modality(parts: nn.ModuleList, images: Tensor, modalities: Tensor) -> Tensor:
+    """Each picture through the part of its own modality; what comes out stands in the order of the batch.
+
+    Args:
+        parts: by modality number.
+        images: (B, C, H, W).
+        modalities: (B,) values of `Modality`.
+    """
+    if is_being_exported():
+        infrared = (modalities == Modality.INFRARED)[:, None, None, None]
+        return torch.where(infrared, parts[Modality.INFRARED](images), parts[Modality.VISIBLE](images))
+    rows = [(modalities == modality).nonzero().squeeze(1) for modality in Modality]
+    present = [(modality, own) for modality, own in zip(Modality, rows, strict=True) if len(own)]
+    if len(present) == 1:
+        maps: Tensor = parts[present[0][0]](images)
+        return maps
+    made = [parts[modality](images[own]) for modality, own in present]
+    order = torch.cat([own for _, own in present]).argsort()
+    return torch.cat(made)[order]
 
 
 def is_being_exported() -> bool:

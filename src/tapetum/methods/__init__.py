@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tapetum.core import discovery
-from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import read_options
 from tapetum.methods._contract import check_file, check_kind, check_method
@@ -128,9 +128,16 @@ def convert_from(layout: str, state: Mapping[str, Tensor]) -> Converted:
 
     Raises:
         RecipeError: the layout is unknown.
-        CheckpointError: the tensors do not have it.
+        CheckpointError: the tensors do not have it; the message says which other layouts they have.
     """
-    return _format(layout).read(state)
+    form = _format(layout)
+    try:
+        return form.read(state)
+    except CheckpointError as error:
+        fitting = [name for name, other in official_formats().items() if other is not form and _fits(other, state)]
+        if not fitting:
+            raise
+        raise CheckpointError(f"{error} (this file has the layout {' or '.join(fitting)}; give --from that)") from None
 
 
 def convert_to(layout: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,6 +148,15 @@ def convert_to(layout: str, options: Mapping[str, Any], state: Mapping[str, Tens
         CheckpointError: the state does not fit it.
     """
     return _format(layout).write(options, state)
+
+
+def _fits(form: OfficialFormat, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file has a layout; of a layout of several files, whether it is one of them."""
+    try:
+        form.read({f"{word}.{name}": state[name] for word in form.files for name in state} if form.files else state)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _format(layout: str) -> OfficialFormat:

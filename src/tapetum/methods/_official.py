@@ -48,6 +48,8 @@ class OfficialFormat:
         released: options of which the layout holds one value only, their default.
         settle: where released files differ in names: a file's tensors -> the same under the names that are written.
         variant: of the options, what a message about a tensor that does not fit adds.
+        files: words in the names of the files that make up a checkpoint, where it is several; in `read` and `write` the
+            names of each file's tensors begin with its word and a dot.
         scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros.
     """
 
@@ -66,6 +68,7 @@ class OfficialFormat:
     released: tuple[str, ...] = ()
     settle: Callable[[Tensors], Tensors] = lambda state: state
     variant: Callable[[Any], str] = lambda _: ""
+    files: tuple[str, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=lambda: NO_SCORES)
 
     def read(self, state: Tensors) -> Converted:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import CheckpointError, RecipeError
@@ -22,13 +23,14 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
 
     Args:
         layout: e.g. "idf-official".
-        source: the released file; only tensors are read, no code in it is executed.
+        source: the released file, or the first of those that make up a checkpoint; only tensors are read, no code in
+            them is executed.
         overrides: "data.options.KEY=VALUE" each, how the pictures were read that the weights were trained on.
     Raises:
         RecipeError: the layout is unknown, or the people trained on depend on an option that is not given.
         CheckpointError: the file does not have this layout.
     """
-    state = read_state(source)
+    state = _read_files(layout, source)
     try:
         conversion = convert_from(layout, state)
     except CheckpointError as error:
@@ -80,8 +82,8 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
     Args:
         layout: e.g. "idf-official".
         source: a run folder or a checkpoint of ours.
-        target: the file to write, a dictionary of tensors saved by PyTorch. Where the layout has a key for it, epoch
-            and scores stand beside; the scores are zeros, as none are known of these weights.
+        target: the file to write (of several, the first), a dictionary of tensors saved by PyTorch. Where the layout
+            has a key for it, epoch and scores stand beside; the scores are zeros, as none are known of these weights.
     Raises:
         CheckpointError: the source is none of ours, or its network does not fit the layout.
     """
@@ -93,8 +95,39 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
         raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
     form = official_formats()[layout]
+    files = _list_files(layout, target)
     make_folder(target.parent)
-    buffer = io.BytesIO()
     epoch = checkpoint.header.epoch
-    torch.save({form.key: plain, **form.scores, "epoch": epoch} if form.key else plain, buffer)
-    write_bytes(target, buffer.getvalue())
+    contents = {}
+    for prefix, path in files.items():  # all are made before the first is written
+        own = {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
+        buffer = io.BytesIO()
+        torch.save({form.key: own, **form.scores, "epoch": epoch} if form.key else own, buffer)
+        contents[path] = buffer.getvalue()
+    for path, content in contents.items():
+        write_bytes(path, content)
+
+
+def _read_files(layout: str, source: Path) -> dict[str, Tensor]:
+    """The tensors of a released checkpoint; of several files, behind the word and a dot of each."""
+    return {
+        prefix + (name.removeprefix("module.") if prefix else name): tensor
+        for prefix, path in _list_files(layout, source).items()
+        for name, tensor in read_state(path).items()
+    }
+
+
+def _list_files(layout: str, path: Path) -> dict[str, Path]:
+    """Prefix of the tensors -> file of which a released checkpoint consists; `path` is the first."""
+    form = official_formats().get(layout)
+    if form is None or not form.files:  # of an unknown layout the conversion tells
+        return {"": path}
+    first, *_ = form.files
+    start, found, end = path.name.rpartition(first)
+    if not found:
+        names = " and ".join(f"{path.stem}_{word}{path.suffix}" for word in form.files)
+        raise CheckpointError(
+            f"{path}: a {layout} checkpoint is {len(form.files)} files side by side, named for example {names}; "
+            f"give the one with {first}"
+        )
+    return {f"{word}.": path.with_name(start + word + end) for word in form.files}

@@ -31,7 +31,7 @@ from tapetum.core.seeding import derive_seed
 from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import class_labels, drop_unpaired, modality_values, outfit_values
-from tapetum.data.sampler import build_sampler
+from tapetum.data.sampler import build_sampler, name_pictures
 from tapetum.inference.precision import Precision, choose_device, resolve_precision
 from tapetum.methods import absent_at_start, build_method
 from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint, load_checkpoint, read_header, start_from
@@ -172,11 +172,11 @@ def _make_plan(
             records, validation = split_holdout(records, recipe.selection.ids, recipe.seed, rules)
     held_out = {record.pid for record in validation.gallery} if validation and not validation.at_test else ()
     labels, pids = class_labels(records)
-    training = recipe.training
+    training, modalities = recipe.training, modality_values(records)
     build_sampler(  # fails before anything is written
         sampler_options(recipe),
-        labels,
-        modality_values(records),
+        name_pictures(sampler_options(recipe), labels, modalities),
+        modalities,
         outfits=outfit_values(records),
         seed=recipe.seed,
         world=training.devices,

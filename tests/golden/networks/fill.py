@@ -92,13 +92,14 @@ class Case:
         """{name: array} of all entries under a prefix such as "eval/out/"."""
         return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
 
-    def state_dict(self):
-        """{official key: array} in the official order; counters are int64 scalars."""
+    def state_dict(self, keys=None):
+        """{official key: array} in the official order, or some of the keys; counters are int64 scalars."""
         a = self.arrays
         offset = dict(zip(self.keys, a["weights/cfg/offset"], strict=True))
         scale = dict(zip(self.keys, a["weights/cfg/scale"], strict=True))
-        state = fill(self.shapes, self.info["seed"], offset, scale)
-        for k in self.keys:
+        shapes = self.shapes if keys is None else {k: self.shapes[k] for k in keys}
+        state = fill(shapes, self.info["seed"], offset, scale)
+        for k in state:
             stored = a.get("weights/param/" + k)
             if stored is not None:
                 state[k] = stored.astype(np.float32)

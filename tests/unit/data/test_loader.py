@@ -256,6 +256,26 @@ def test_people_of_one_modality_are_named_by_pid_or_get_no_class(mixed: list[Rec
     assert len(loader.pids) == len(pids) - 1
 
 
+def test_names_that_are_wrong_on_purpose_are_drawn_and_learnt_beside_the_true_pids(mixed: list[Record]) -> None:
+    sampler = read_sampling({"name": "cross_modality", "ids": 2, "pictures": 2, "label_noise": 0.3, "label_seed": 4})
+    loader = build(mixed, sampler=sampler)
+    labels, pids = class_labels(mixed)
+    assert loader.pids == pids
+    for modality in (0, 1):
+        own = np.array([record.modality == modality for record in mixed])
+        assert (loader.labels != labels)[own].sum() == round(0.3 * own.sum())
+    wrong = 0
+    for batch in [*collect(loader, epochs=3), *loader.all_pictures(0, 8)]:
+        assert torch.equal(batch.labels, torch.from_numpy(loader.labels)[batch.rows])
+        true = torch.from_numpy(labels)[batch.rows]
+        assert torch.equal(batch.pids, torch.tensor(pids)[true])
+        wrong += int((batch.labels != true).sum())
+    assert wrong
+    alone = [record for record in mixed if record.pid == mixed[0].pid]
+    with pytest.raises(DataError, match="label_noise needs two training identities, there is one; set it to 0"):
+        build(alone, sampler=sampler)
+
+
 VIEWS = read_sampling({"name": "cross_modality", "ids": 2, "pictures": 2, "steps": 3, "views": [2, 1]})
 BY_VIEW = read_operations(
     [

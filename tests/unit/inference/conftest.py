@@ -25,6 +25,7 @@ TINY = {
     "agw_vi": ("agw_llcm", {"backbone": "test_resnet", "last_stride": 2}),
     "pcb": ("pcb_night600", {"backbone": "test_resnet", "last_stride": 2, "part_width": 16}),
     "transreid": ("transreid_night600", {"backbone": "test_vit", "drop_path": 0.0}),
+    "mmn": ("mmn_llcm", {"backbone": "test_resnet", "last_stride": 2, "generator_input": "plain"}),
     "deen": ("deen_llcm", {"backbone": "test_resnet", "last_stride": 2, "illumination": "branch", "curve_width": 4}),
 }
 NUM_IDS = 5
@@ -53,7 +54,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Make
     def make(method: str) -> Path:
         if method not in made:
             source, options = TINY[method]
-            mirror = method not in ("idf", "deen", "transreid")  # whose graphs are long enough
+            mirror = method not in ("idf", "deen", "transreid", "mmn")  # whose graphs are long enough
             changes = [f"data.size={list(SIZE)}", f"evaluation.mirror={str(mirror).lower()}"]
             recipe = load_recipe(source, [*changes, "evaluation.precision=fp32"])
             torch.manual_seed(1)

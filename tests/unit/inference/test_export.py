@@ -19,7 +19,11 @@ from tapetum.runs.checkpoint import load_checkpoint
 
 Make = Callable[..., Path]
 # Each kind of graph once: IDF's holds IDE's twice, the visible-infrared AGW's holds AGW's blocks and two stems.
-METHODS = ("agw_vi", "transreid", *(pytest.param(name, marks=pytest.mark.slow) for name in ("idf", "deen", "pcb")))
+METHODS = (
+    "agw_vi",
+    "transreid",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("idf", "deen", "pcb", "mmn")),
+)
 
 
 def draw_batch(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:

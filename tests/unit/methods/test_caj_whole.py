@@ -22,6 +22,8 @@ from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers, set_learning_rates
 from tapetum.training.stepping import turns_of
 
+pytestmark = pytest.mark.slow  # whole published networks
+
 LAYOUT = "caj-official"
 
 

@@ -18,6 +18,8 @@ from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers, set_learning_rates
 from tapetum.training.stepping import turns_of
 
+pytestmark = pytest.mark.slow  # whole published networks
+
 LAYOUT, PARTS = "pcb-official", 6
 DEAD = ("model.fc.weight", "model.fc.bias")
 

@@ -54,6 +54,14 @@ PUBLISHED = {  # with batch norms: a batch in parts has other statistics than th
         "data.size=[64, 32]",  # in bfloat16 oneDNN's gradients are wrong for maps below 2 x 2
         "optimiser.group_lr.backbone=0.001",
     ),
+    "dart": (
+        "method={name: dart, backbone: test_resnet, last_stride: 2}",
+        "sampler.views=[2, 1]",
+        "sampler.label_noise=0.2",
+        "augment=[{name: channel_exchange, view: 1, modality: visible}]",
+        "data.size=[64, 32]",
+        "optimiser.group_lr.backbone=0.001",
+    ),
 }
 ACROSS = ("sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}", "schedule.epochs=2", "optimiser.lr=0.01")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -193,6 +201,16 @@ def test_in_bfloat16_a_published_method_learns_nearly_the_same(
 
 def test_every_term_that_compares_views_and_modalities_has_its_column(published: Callable[..., TrainResult]) -> None:
     assert {"loss_id", "loss_triplet", "loss_kl", "loss_consistency"} <= published("caj").history[-1].keys()
+
+
+def test_a_warm_up_has_no_triplets_and_what_was_found_of_each_name_counts_afterwards(
+    published: Callable[..., TrainResult],
+) -> None:
+    warm, judged = published("dart").history
+    terms = [{name for name in row if name.startswith("loss_")} for row in (warm, judged)]
+    assert terms[0] == {"loss_id_1", "loss_id_2"}
+    assert terms[1] == terms[0] | {"loss_triplet_1", "loss_triplet_2"}
+    assert judged["loss_id_1"] < 0.8 * warm["loss_id_1"]  # mostly because not every name is believed
 
 
 def test_what_is_remembered_is_saved_with_an_unfinished_training_and_no_part_of_a_checkpoint(

@@ -1,7 +1,10 @@
 """P people and, of each, K visible and then K infrared pictures, drawn with replacement.
 
+Names may be made wrong on purpose, to study methods that bear it: of each modality a stated share of the pictures,
+drawn by a seed of its own, goes by another person's name, any with the same chance.
+
 Source: the releases of DEEN and AGW. Each batch draws P people at random; an epoch has floor(N / PK) + 1 batches, N the
-larger modality's pictures.
+larger modality's pictures. The noise in the names is that of DART's release, which draws it by other numbers.
 """
 
 from collections.abc import Sequence
@@ -28,6 +31,10 @@ class Options(BatchOptions):
     ids: int = option(MISSING, "P, people in a global batch", least=1)
     pictures: int = option(MISSING, "K, visible and as many infrared pictures of each", least=1)
     unpaired: Unpaired = option("error", "people with pictures in one modality only: an error, or drop leaves them out")
+    label_noise: float = option(
+        0.0, "share of each modality's training pictures that go by a wrong name, for studies", least=0, below=1
+    )
+    label_seed: int = option(0, "which pictures these are, and which names they get", least=0)
 
 
 def count_pictures(options: Options) -> tuple[int, ...]:
@@ -61,7 +68,8 @@ class Sampler(BatchSampler):
         super().__init__(options, modalities, share)
         self.ids = options.ids
         self.pictures = options.pictures
-        rows = np.flatnonzero(find_paired(labels, modalities, options.unpaired))
+        # whom the noise has left in one modality only is not drawn: the data are as they should be
+        rows = np.flatnonzero(find_paired(labels, modalities, "drop" if options.label_noise else options.unpaired))
         known, codes = np.unique(labels[rows], return_inverse=True)
         check_identities(len(known), self.ids)
         if self.ids * self.pictures % share.slices:
@@ -112,6 +120,26 @@ class Sampler(BatchSampler):
         within = generator.integers(np.broadcast_to(self._sizes[people][..., None], shape))
         rows: Rows = self._order[self._starts[people][..., None] + within]
         return rows.reshape(steps, -1)
+
+
+def rename(options: Options, labels: Rows, modalities: Rows) -> Rows:
+    """(N,) class indices, of which a share of each modality's is wrong.
+
+    Raises:
+        DataError: there is noise to make, and one person only.
+    """
+    if not options.label_noise:
+        return labels
+    count = int(labels.max()) + 1
+    if count < 2:
+        raise DataError("sampler: label_noise needs two training identities, there is one; set it to 0")
+    wrong = labels.copy()
+    for modality in Modality:
+        own = np.flatnonzero(modalities == modality)
+        generator = numpy_generator(options.label_seed, "label noise", modality.name)
+        chosen = generator.permutation(own)[: round(options.label_noise * len(own))]
+        wrong[chosen] = (labels[chosen] + generator.integers(1, count, len(chosen))) % count
+    return wrong
 
 
 def find_paired(
