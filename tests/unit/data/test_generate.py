@@ -244,6 +244,7 @@ def test_a_scene_of_both_lights_is_written_with_the_facts_of_every_camera(tmp_pa
     assert set(pairs["paired_cameras"]) == {"2", "4"}
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     one = generate_dataset(tmp_path / "one", "llcm", PAIRED)
     two = generate_dataset(tmp_path / "two", "llcm", PAIRED, workers=2)

@@ -399,6 +399,7 @@ def test_people_with_one_picture_a_modality_have_pairs_where_it_is_drawn_several
 # Checkpoints, recipes, settings
 
 
+@pytest.mark.slow
 def test_a_released_checkpoint_is_two_files_and_goes_both_ways(tmp_path):
     with torch.device("meta"):
         ours = build_method("dart", {}, NUM_IDS).state_dict()  # names and shapes: two networks are 140 million numbers
