@@ -39,6 +39,7 @@ LABELS = {
     "agw_synth": "AGW",
     "caj_synth": "CAJ",
     "mclnet_synth": "MCLNet",
+    "mpanet_synth": "MPANet",
     "deen_synth": "DEEN",
     "idf_deen_synth": "IDF + DEEN",
 }

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tapetum.core import discovery
-from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import read_options
 from tapetum.methods._contract import check_file, check_kind, check_method
@@ -128,9 +128,18 @@ def convert_from(layout: str, state: Mapping[str, Tensor]) -> Converted:
 
     Raises:
         RecipeError: the layout is unknown.
-        CheckpointError: the tensors do not have it.
+        CheckpointError: the tensors do not have it; where they are known to have another, it is named.
     """
-    return _format(layout).read(state)
+    form = _format(layout)
+    try:
+        return form.read(state)
+    except CheckpointError as error:
+        names = {name.removeprefix("module.") for name in state}
+        others = [] if form.mark in names else [other for other in official_formats().values() if other.mark in names]
+        if not others:
+            raise
+        layouts = " or ".join(other.layout for other in others)
+        raise CheckpointError(f"{error}; it has {others[0].mark!r}, as files of {layouts} have") from None
 
 
 def convert_to(layout: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

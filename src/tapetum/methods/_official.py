@@ -49,6 +49,7 @@ class OfficialFormat:
         settle: where released files differ in names: a file's tensors -> the same under the names that are written.
         variant: of the options, what a message about a tensor that does not fit adds.
         scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros.
+        mark: a tensor by which files of this layout, and of those that share its network, are known; empty: by none.
     """
 
     layout: str
@@ -67,6 +68,7 @@ class OfficialFormat:
     settle: Callable[[Tensors], Tensors] = lambda state: state
     variant: Callable[[Any], str] = lambda _: ""
     scores: Mapping[str, Any] = field(default_factory=lambda: NO_SCORES)
+    mark: str = ""
 
     def read(self, state: Tensors) -> Converted:
         """Its tensors, whose names may begin with "module.", in our terms.

@@ -97,6 +97,7 @@ def released_format(
     return OfficialFormat(
         f"{method.replace('_', '-')}-official", method, network, options, architecture, lambda _: RENAMING, recipe,
         recipes_by_ids, "net", lambda *_: unused_tensors(Options.backbone), left_out=left_out,
+        mark="NL_2.0.theta.weight",
     )  # fmt: skip
 
 

@@ -382,5 +382,6 @@ OFFICIAL_FORMATS = {
         {206: "deen_regdb", 395: "deen_sysu"}, "net",
         lambda options, _: unused_tensors("resnet50", num_stages=options.expand_after + 1),
         released=("backbone", "expansion", "aggregation", "illumination"), variant=_variant,
+        mark="DEE.FC11.weight",
     )
 }  # fmt: skip
