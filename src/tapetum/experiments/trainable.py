@@ -40,6 +40,7 @@ LABELS = {
     "caj_synth": "CAJ",
     "mclnet_synth": "MCLNet",
     "mpanet_synth": "MPANet",
+    "cm_nas_synth": "CM-NAS",
     "deen_synth": "DEEN",
     "idf_deen_synth": "IDF + DEEN",
 }

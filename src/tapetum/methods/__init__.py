@@ -1,7 +1,7 @@
 """Re-identification methods, one a file; the file name is the registration."""
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -123,16 +123,18 @@ def official_formats() -> dict[str, OfficialFormat]:
     return formats
 
 
-def convert_from(layout: str, state: Mapping[str, Tensor]) -> Converted:
+def convert_from(layout: str, state: Mapping[str, Tensor], told: Mapping[str, str] = MappingProxyType({})) -> Converted:
     """A checkpoint of released code in our terms.
 
+    Args:
+        told: options that the layout asks for, as such files may not tell them.
     Raises:
         RecipeError: the layout is unknown.
         CheckpointError: the tensors do not have it; where they are known to have another, it is named.
     """
     form = _format(layout)
     try:
-        return form.read(state)
+        return form.read(state, told)
     except CheckpointError as error:
         names = {name.removeprefix("module.") for name in state}
         others = [] if form.mark in names else [other for other in official_formats().values() if other.mark in names]

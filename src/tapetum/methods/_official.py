@@ -1,7 +1,8 @@
 """Checkpoints in the layouts of released code: strict renaming, in both directions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +51,8 @@ class OfficialFormat:
         variant: of the options, what a message about a tensor that does not fit adds.
         scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros.
         mark: a tensor by which files of this layout, and of those that share its network, are known; empty: by none.
+        prefix: of every name that is written; files are read with and without "module.".
+        asked: options, each a text, that a file may not tell (`architecture` then leaves it empty): somebody must.
     """
 
     layout: str
@@ -69,16 +72,24 @@ class OfficialFormat:
     variant: Callable[[Any], str] = lambda _: ""
     scores: Mapping[str, Any] = field(default_factory=lambda: NO_SCORES)
     mark: str = ""
+    prefix: str = ""
+    asked: tuple[str, ...] = ()
 
-    def read(self, state: Tensors) -> Converted:
+    def read(self, state: Tensors, told: Mapping[str, str] = MappingProxyType({})) -> Converted:
         """Its tensors, whose names may begin with "module.", in our terms.
 
+        Args:
+            told: options that the layout asks for; they count before what the file tells.
         Raises:
-            CheckpointError: a tensor is unknown, missing, or has another shape.
+            CheckpointError: a tensor is unknown, missing, or has another shape, or an option is missing.
         """
         place = f"{self.layout} checkpoint"
         state = self.settle({name.removeprefix("module."): tensor for name, tensor in state.items()})
         options, facts = self.architecture(state, place)
+        options = replace(options, **told)
+        for name in self.asked:
+            if not getattr(options, name):
+                raise CheckpointError(f"{place}: does not tell its {name}; add --set method.{name}=VALUE")
         with torch.device("meta"):
             expected = self.network(options, TrainingFacts(**facts)).state_dict()
         theirs = to_theirs(expected, self.renaming(options))
@@ -115,8 +126,8 @@ class OfficialFormat:
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(self.left_out)}
         theirs = to_theirs(kept, self.renaming(settings))
         theirs |= self.unused(settings, theirs)
-        self.read(theirs)  # the same strict check
-        return theirs
+        self.read(theirs, {name: getattr(settings, name) for name in self.asked})  # the same strict check
+        return {self.prefix + name: tensor for name, tensor in theirs.items()}
 
 
 def read_tensor_size(state: Tensors, name: str, place: str) -> int:
