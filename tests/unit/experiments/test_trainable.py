@@ -48,7 +48,8 @@ def test_a_name_means_the_recipe_of_the_scene_and_the_order_is_kept() -> None:
         (
             ["resnet"],
             ACROSS,
-            "'resnet' has no recipe for this scene; known: agw, caj, cm_nas, deen, idf_deen, mclnet, mpanet, two_stream$",
+            "'resnet' has no recipe for this scene; known: agw, caj, cm_nas, deen, idf_deen, mclnet, mpanet, "
+            "two_stream$",
         ),
         (["deen"], VISIBLE, "deen is a method of `tapetum demo-ir`; this scene's are abd_net, agw, "),
         (["ide"], ACROSS, "ide is a method of `tapetum demo`; this scene's are agw, caj, "),
