@@ -16,7 +16,7 @@ def command(
         typer.Option(
             "--set",
             help="With --from: data.options.KEY=VALUE, how the pictures were read, e.g. data.options.trial=3 of RegDB; "
-            "repeatable.",
+            "or method.config=DIGITS of CM-NAS; repeatable.",
         ),
     ] = None,
 ) -> None:

@@ -41,6 +41,8 @@ LABELS = {
     "mclnet_synth": "MCLNet",
     "ddag_synth": "DDAG",
     "lba_synth": "LbA",
+    "mpanet_synth": "MPANet",
+    "cm_nas_synth": "CM-NAS",
     "deen_synth": "DEEN",
     "mmn_synth": "MMN",
     "dart_synth": "DART",

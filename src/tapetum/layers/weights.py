@@ -13,7 +13,11 @@ from torch import Tensor
 
 from tapetum.core.errors import CheckpointError, nearest_name
 
-STATE_KEYS = ("state_dict", "net")  # under which files keep the tensors beside other things, e.g. released scores
+STATE_KEYS = (
+    "state_dict",
+    "net",
+    "model",
+)  # under which files keep the tensors beside other things, e.g. released scores
 # What NumPy's numbers and arrays beside the tensors are made of, under the names of NumPy 1 and 2: values, never code.
 NUMPY_MAKERS: tuple[Any, Any] = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])
 NUMPY_VALUES: list[Any] = [
@@ -27,7 +31,7 @@ NUMPY_VALUES: list[Any] = [
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a weights file by name: safetensors, or a PyTorch file that holds a plain dictionary of tensors.
 
-    A PyTorch file may keep the dictionary under the key "state_dict" or "net", beside plain values.
+    A PyTorch file may keep the dictionary under the key "state_dict", "net" or "model", beside plain values.
 
     Raises:
         CheckpointError: the file is missing or damaged, or holds something other than tensors.

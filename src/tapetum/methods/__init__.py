@@ -1,7 +1,7 @@
 """Re-identification methods, one a file; the file name is the registration."""
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import read_options
 from tapetum.methods._contract import check_file, check_kind, check_method
-from tapetum.methods._official import Converted, OfficialFormat
+from tapetum.methods._official import Converted, OfficialFormat, UntoldError
 
 # Names of former versions, which recipes and checkpoints go on using: name -> method, and the options it stands for.
 FORMER_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -123,16 +123,18 @@ def official_formats() -> dict[str, OfficialFormat]:
     return formats
 
 
-def convert_from(layout: str, state: Mapping[str, Tensor]) -> Converted:
+def convert_from(layout: str, state: Mapping[str, Tensor], told: Mapping[str, str] = MappingProxyType({})) -> Converted:
     """A checkpoint of released code in our terms.
 
+    Args:
+        told: options that the layout asks for, as such files may not tell them.
     Raises:
         RecipeError: the layout is unknown.
         CheckpointError: the tensors do not have it; the message says which other layouts they have.
     """
     form = _format(layout)
     try:
-        return form.read(state)
+        return form.read(state, told)
     except CheckpointError as error:
         fitting = [name for name, other in official_formats().items() if other is not form and _fits(other, state)]
         if not fitting:
@@ -154,6 +156,8 @@ def _fits(form: OfficialFormat, state: Mapping[str, Tensor]) -> bool:
     """Whether a file has a layout; of a layout of several files, whether it is one of them."""
     try:
         form.read({f"{word}.{name}": state[name] for word in form.files for name in state} if form.files else state)
+    except UntoldError:
+        return True
     except CheckpointError:
         return False
     return True

@@ -1,7 +1,8 @@
 """Checkpoints in the layouts of released code: strict renaming, in both directions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,10 @@ class Converted(NamedTuple):
     size: tuple[int, int] | None = None  # (height, width) of its pictures, where only such fit it
 
 
+class UntoldError(CheckpointError):
+    """A file of the right layout does not tell an option of its network."""
+
+
 @dataclass(frozen=True)
 class OfficialFormat:
     """How one released layout is read and written.
@@ -51,6 +56,8 @@ class OfficialFormat:
         files: words in the names of the files that make up a checkpoint, where it is several; in `read` and `write` the
             names of each file's tensors begin with its word and a dot.
         scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros.
+        prefix: of every name that is written; files are read with and without "module.".
+        asked: options, each a text, that a file may not tell (`architecture` then leaves it empty): somebody must.
     """
 
     layout: str
@@ -70,16 +77,25 @@ class OfficialFormat:
     variant: Callable[[Any], str] = lambda _: ""
     files: tuple[str, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=lambda: NO_SCORES)
+    prefix: str = ""
+    asked: tuple[str, ...] = ()
 
-    def read(self, state: Tensors) -> Converted:
+    def read(self, state: Tensors, told: Mapping[str, str] = MappingProxyType({})) -> Converted:
         """Its tensors, whose names may begin with "module.", in our terms.
 
+        Args:
+            told: options that the layout asks for; they count before what the file tells.
         Raises:
+            UntoldError: an option is missing.
             CheckpointError: a tensor is unknown, missing, or has another shape.
         """
         place = f"{self.layout} checkpoint"
         state = self.settle({name.removeprefix("module."): tensor for name, tensor in state.items()})
         options, facts = self.architecture(state, place)
+        options = replace(options, **told)
+        for name in self.asked:
+            if not getattr(options, name):
+                raise UntoldError(f"{place}: does not tell its {name}; add --set method.{name}=VALUE")
         with torch.device("meta"):
             expected = self.network(options, TrainingFacts(**facts)).state_dict()
         theirs = to_theirs(expected, self.renaming(options))
@@ -116,8 +132,8 @@ class OfficialFormat:
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(self.left_out)}
         theirs = to_theirs(kept, self.renaming(settings))
         theirs |= self.unused(settings, theirs)
-        self.read(theirs)  # the same strict check
-        return theirs
+        self.read(theirs, {name: getattr(settings, name) for name in self.asked})  # the same strict check
+        return {self.prefix + name: tensor for name, tensor in theirs.items()}
 
 
 def read_tensor_size(state: Tensors, name: str, place: str) -> int:

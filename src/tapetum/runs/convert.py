@@ -25,14 +25,16 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
         layout: e.g. "idf-official".
         source: the released file, or the first of those that make up a checkpoint; only tensors are read, no code in
             them is executed.
-        overrides: "data.options.KEY=VALUE" each, how the pictures were read that the weights were trained on.
+        overrides: "data.options.KEY=VALUE" each, how the pictures were read that the weights were trained on;
+            and "method.OPTION=VALUE" of options that the layout asks for.
     Raises:
         RecipeError: the layout is unknown, or the people trained on depend on an option that is not given.
         CheckpointError: the file does not have this layout.
     """
     state = _read_files(layout, source)
+    told, overrides = _split_told(layout, overrides)
     try:
-        conversion = convert_from(layout, state)
+        conversion = convert_from(layout, state, told)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     form = official_formats()[layout]
@@ -60,6 +62,15 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
     )
     save_checkpoint(target, network, header)
     return header
+
+
+def _split_told(layout: str, overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """What is said of options that the layout asks for, and the other overrides."""
+    form = official_formats().get(layout)
+    asked = {f"method.{name}": name for name in form.asked} if form else {}
+    pairs = [(override, *override.partition("=")[::2]) for override in overrides]
+    told = {asked[key.strip()]: value.strip() for _, key, value in pairs if key.strip() in asked}
+    return told, [override for override, key, _ in pairs if key.strip() not in asked]
 
 
 def _check_division(data: DataSection, source: Path, overrides: Sequence[str]) -> None:
