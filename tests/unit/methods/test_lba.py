@@ -124,6 +124,18 @@ def test_even_and_empty_maps_have_finite_values_and_gradients(value):
     assert maps.grad.isfinite().all()
 
 
+def test_what_a_partner_that_looks_the_same_makes_of_a_picture_is_the_picture_and_draws_it_nowhere(rng):
+    """In float32, in which the distance is a difference of large products."""
+    people = 3 * torch.rand(2, 128, 5, 3, generator=rng).square()
+    maps = people.repeat(2, 1, 1, 1).requires_grad_()
+    found = align(maps, torch.tensor([2, 3, 0, 1]), torch.tensor([3, 2, 1, 0]), temperature=50.0)
+    torch.testing.assert_close(found.rebuilt, maps, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.distances[0], torch.full((4, 15), 128**0.5 * 1e-6), rtol=0, atol=5e-3)
+    assert found.distances[1].amax(1).min() > 1
+    found.distances[0].mean().backward()
+    assert maps.grad.abs().max() < 1e-3
+
+
 # The partners
 
 
