@@ -86,7 +86,7 @@ FAMILIES = {
         cameras=12,
         people=60,
         test_people=120,
-        epochs=12,
+        epochs=6,
         scene={"pictures_per_camera": 2},
     ),
     "infrared": Family(
