@@ -44,8 +44,8 @@ def command(
     camera_norm: Annotated[
         str | None,
         typer.Option(
-            help="none, centre (each camera's mean is taken out of its vectors) or standard (mean and deviation), "
-            "counted on the unlabelled test pictures; default: as the recipe says."
+            help="none, centre (each camera's mean is taken out of its vectors), standard (mean and deviation) or "
+            "modality (the mean of each modality), counted on the unlabelled test pictures; default: the recipe's."
         ),
     ] = None,
     precision: Precision = None,
@@ -71,7 +71,7 @@ def command(
                 f"--set {change}: an evaluation takes {key} from the checkpoint; only {', '.join(SETTABLE)} can be set"
             )
     if camera_norm is not None and camera_norm not in get_args(CameraNorm):
-        raise RecipeError(f"--camera-norm is {camera_norm!r}, expected none, centre or standard")
+        raise RecipeError(f"--camera-norm is {camera_norm!r}, expected {', '.join(get_args(CameraNorm))}")
     changes = [*(set_ or []), *["data.skip_corrupt=true"] * skip_corrupt]
     section = override_data(run, data, changes + ["data.options.multi_query=true"] * multi_query)
     with showing_pictures("evaluating", quiet=quiet) as progress:
@@ -127,7 +127,7 @@ def _echo_card(card: "Card") -> None:
 
 def _echo_camera_norm(card: "Card") -> None:
     if card.camera_norm != "none":
-        typer.echo(f"camera norm {card.camera_norm}, from the unlabelled test pictures of each camera")
+        typer.echo(f"camera norm {card.camera_norm}, from the unlabelled test pictures")
 
 
 def _echo_table(cards: "Sequence[Card]") -> None:

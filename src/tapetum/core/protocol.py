@@ -97,3 +97,12 @@ class Protocol:
         """Bool, pairs of one person's pictures that are taken out; shapes are broadcast."""
         junk = self.camera_junk(query_camids, camids)
         return junk | (query_camids == camids) if self.junk == "same_pid_same_camid" else junk
+
+
+def mixed_protocol(dataset: str) -> Protocol:
+    """Pictures of both modalities search among pictures of both, each test picture among all others.
+
+    A published protocol across modalities has a gallery of one. What cameras see in a night is a gallery of both, in
+    which a vector that holds much of its modality finds that before it finds the person.
+    """
+    return Protocol(f"{dataset}_mixed", source="ours: a gallery of both modalities, as a night's footage makes it")

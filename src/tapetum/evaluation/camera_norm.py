@@ -19,8 +19,9 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.types import UNKNOWN_CAMERA, EmbeddingSet, Modality
 from tapetum.core.vectors import normalise
 
-CameraNorm = Literal["none", "centre", "standard"]
+CameraNorm = Literal["none", "centre", "standard", "modality"]
 FEWEST = 8  # pictures of a camera; the mean of fewer says more about who passed than about the camera
+ALL_CAMERAS = -2  # in the place of a camera's number
 _LEAST_DEVIATION = 1e-6
 
 
@@ -30,7 +31,8 @@ def normalise_cameras(query: EmbeddingSet, gallery: EmbeddingSet, how: CameraNor
     Visible and infrared cameras of one number are two cameras. A picture that is on both sides counts twice.
 
     Args:
-        how: "centre" takes out the mean, "standard" also divides by the deviation of each dimension; "none" nothing.
+        how: "centre" takes out the mean, "standard" also divides by the deviation of each dimension; "modality" takes
+            out the mean of all cameras of a modality together; "none" nothing.
     Raises:
         ProtocolError: a camera has fewer than `FEWEST` pictures, or it is not known which camera took a picture.
     """
@@ -38,6 +40,8 @@ def normalise_cameras(query: EmbeddingSet, gallery: EmbeddingSet, how: CameraNor
         return query, gallery
     sides = query, gallery
     camids = torch.cat([side.camids.cpu() for side in sides])
+    if how == "modality":
+        camids = torch.full_like(camids, ALL_CAMERAS)
     if (camids == UNKNOWN_CAMERA).any():
         raise ProtocolError(
             f"camera_norm {how}: of {int((camids == UNKNOWN_CAMERA).sum())} pictures the camera is not known; take none"
@@ -48,9 +52,10 @@ def normalise_cameras(query: EmbeddingSet, gallery: EmbeddingSet, how: CameraNor
     for camera, (camid, modality) in enumerate(cameras.T.tolist()):
         rows = (codes == camera).nonzero().squeeze(1).to(vectors.device)
         if len(rows) < FEWEST:
+            kind = Modality(modality).name.lower()
+            whose = f"the {kind} cameras have" if camid == ALL_CAMERAS else f"camera {camid} ({kind}) has"
             raise ProtocolError(
-                f"camera_norm {how}: camera {camid} ({Modality(modality).name.lower()}) has {len(rows)} test pictures; "
-                f"its statistics need {FEWEST} or more: take none"
+                f"camera_norm {how}: {whose} {len(rows)} test pictures; the statistics need {FEWEST} or more: take none"
             )
         vectors[rows] = _standardise(vectors[rows], how)
     count = len(query)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
-from tapetum.core.types import EmbeddingSet
+from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.core.vectors import similarity_blocks
 from tapetum.evaluation.metrics import Evaluation, Metrics, evaluate, summarise
 from tapetum.evaluation.ranking import admitted_rows, select_sides
@@ -20,6 +20,8 @@ from tapetum.evaluation.trials import evaluate_trials
 LOOKALIKES = "lookalikes"  # the property, its levels, and the figure that stands beside the first
 LOOKALIKE_LEVELS = ("look-alike in the gallery", "no look-alike")
 FIRST_WRONG = "first_wrong_lookalike"
+MODALITY = "modality"  # the property, and the figures that stand beside its levels
+OWN_FIRST, OWN_SHARE, BIAS = "own_modality_first", "own_modality_share", "modality_bias"
 
 
 def subset(evaluation: Evaluation, query_mask: Tensor) -> Metrics:
@@ -70,11 +72,50 @@ def first_wrong_rows(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Proto
         pairs = sides.candidates.pairs(part)
         sides.candidates.remove_junk(distances, part, pairs)
         distances[pairs[0], pairs[1]] = torch.inf
-        columns = distances.flip(1).argmin(1) if reverse else distances.argmin(1)
-        columns = distances.shape[1] - 1 - columns if reverse else columns
+        columns = _first_columns(distances, reverse=reverse)
         there = distances.gather(1, columns.unsqueeze(1)).squeeze(1).isfinite()
         found[sides.query_rows[part].cpu()] = torch.where(there, sides.gallery_rows[columns], -1).cpu()
     return found
+
+
+def _first_columns(distances: Tensor, *, reverse: bool) -> Tensor:
+    """(n,) int64 of the smallest entry in each row of (n, Ng); of equal ones the last where `reverse`."""
+    return distances.shape[1] - 1 - distances.flip(1).argmin(1) if reverse else distances.argmin(1)
+
+
+def by_modality(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol
+) -> tuple[list[str], dict[str, dict[str, float]]]:
+    """How much more often a picture finds one of its own modality first than their share would have it.
+
+    Returns:
+        The modality of each query; and for each modality `OWN_FIRST`, the share of its queries whose nearest entry,
+        whoever it shows, is of it too, `OWN_SHARE`, what part of their ranked entries is of it, and `BIAS`, the first
+        divided by the second: 1 where the modality plays no part. Empty where the gallery has one modality only.
+    """
+    names = [Modality(value).name.lower() for value in query.modalities.tolist()]
+    sides = select_sides(query, gallery, protocol)
+    theirs = gallery.modalities.to(sides.gallery.device)[sides.gallery_rows]
+    if len(torch.unique(theirs)) < 2:
+        return names, {}
+    reverse = protocol.ties == "larger_index_first"
+    first, share = (torch.full((len(query),), torch.nan, dtype=torch.float64) for _ in range(2))
+    for part, block in similarity_blocks(sides.query, sides.gallery):
+        distances = block.neg_()
+        sides.candidates.remove_junk(distances, part)
+        rows = sides.query_rows[part]
+        ranked = distances.isfinite()
+        own = theirs == query.modalities.to(theirs.device)[rows].unsqueeze(1)
+        share[rows.cpu()] = ((own & ranked).sum(1) / ranked.sum(1)).double().cpu()
+        nearest = _first_columns(distances, reverse=reverse).unsqueeze(1)
+        first[rows.cpu()] = own.gather(1, nearest).squeeze(1).double().cpu()
+    figures = {}
+    for modality in torch.unique(query.modalities).tolist():
+        asked = (query.modalities.cpu() == modality) & (share > 0)
+        if asked.any():
+            values = {OWN_FIRST: float(first[asked].mean()), OWN_SHARE: float(share[asked].mean())}
+            figures[Modality(modality).name.lower()] = {**values, BIAS: values[OWN_FIRST] / values[OWN_SHARE]}
+    return names, figures
 
 
 def by_lookalikes(

@@ -36,8 +36,10 @@ from tapetum.evaluation.slices import (
     FIRST_WRONG,
     LOOKALIKE_LEVELS,
     LOOKALIKES,
+    MODALITY,
     by_camera_pair,
     by_lookalikes,
+    by_modality,
     mean_precisions,
     thirds,
 )
@@ -278,6 +280,9 @@ def _evaluate_test(
     seconds = extraction + time.monotonic() - start
     statistics = measure_pictures(test.records["query"])
     labels, figures = _lookalikes(test, query, gallery)
+    names, bias = by_modality(query, gallery, test.rules)
+    if bias:
+        labels[MODALITY], figures[MODALITY] = names, bias
     card = build_card(
         trials,
         method=checkpoint.header.method,

@@ -244,8 +244,9 @@ class EvaluationSection(Section):
     Attributes:
         protocol: name of one of the dataset's protocols; null takes its default.
         mirror: join each picture with its mirror.
-        camera_norm: take each camera's mean ("centre"), or mean and deviation ("standard"), out of its vectors; they
-            are counted on the unlabelled test pictures, so such a number is not one of a single query.
+        camera_norm: take each camera's mean ("centre"), its mean and deviation ("standard"), or the mean of a
+            modality's cameras together ("modality") out of the vectors; they are counted on the unlabelled test
+            pictures, so such a number is not one of a single query.
         precision: arithmetic of the extraction.
         batch: pictures per extraction step; does not change the result.
     """
@@ -253,7 +254,7 @@ class EvaluationSection(Section):
     protocol: str | None = None
     mirror: bool = True
     rerank: RerankSection | None = None
-    camera_norm: Literal["none", "centre", "standard"] = "none"
+    camera_norm: Literal["none", "centre", "standard", "modality"] = "none"
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     batch: Count = 128
 

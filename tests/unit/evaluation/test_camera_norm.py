@@ -89,8 +89,11 @@ def test_a_camera_of_few_pictures_and_pictures_of_no_camera_are_refused(
     query, gallery = sides
     camids = query.camids.clone()
     camids[:3] = 9
-    with pytest.raises(ProtocolError, match=r"camera 9 \(visible\) has 3 test pictures; its statistics need 8 or more"):
+    with pytest.raises(ProtocolError, match=r"camera 9 \(visible\) has 3 test pictures; the statistics need 8 or more"):
         normalise_cameras(replace(query, camids=camids), gallery, "centre")
     camids[:3] = UNKNOWN_CAMERA
     with pytest.raises(ProtocolError, match="of 3 pictures the camera is not known; take none"):
         normalise_cameras(replace(query, camids=camids), gallery, "standard")
+    few = replace(query.select(torch.arange(3)), modalities=torch.ones(3, dtype=torch.int64))
+    with pytest.raises(ProtocolError, match="the infrared cameras have 3 test pictures; the statistics need 8 or more"):
+        normalise_cameras(few, replace(gallery, modalities=torch.zeros_like(gallery.modalities)), "modality")

@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from tapetum.core.errors import ProtocolError
-from tapetum.core.protocol import Protocol
+from tapetum.core.protocol import Protocol, mixed_protocol
 from tapetum.core.types import EmbeddingSet
+from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.slices import (
     LOOKALIKE_LEVELS,
     by_camera_pair,
     by_label,
     by_lookalikes,
+    by_modality,
     first_wrong_rows,
     subset,
     thirds,
@@ -128,3 +130,54 @@ def test_queries_with_somebody_in_the_same_clothes_in_the_gallery_are_told_apart
     with_one, without = LOOKALIKE_LEVELS
     assert levels == [with_one, with_one, without, without]
     assert share == 0.5
+
+
+@pytest.mark.parametrize("ties", ["smaller_index_first", "larger_index_first"])
+def test_what_is_found_first_and_what_is_there_of_each_modality_equals_a_count_by_hand(
+    make_set: Callable[..., EmbeddingSet], ties: str
+) -> None:
+    rng = np.random.default_rng(4)
+    everyone = make_set(rng.integers(1, 9, 60), rng.integers(1, 4, 60), noise=1.0, seed=3)
+    everyone = replace(everyone, modalities=torch.from_numpy((rng.random(60) < 0.3).astype(np.int64)))
+    protocol = replace(mixed_protocol("p"), ties=ties)
+    names, figures = by_modality(everyone, everyone, protocol)
+    assert names == ["infrared" if each else "visible" for each in everyone.modalities.tolist()]
+    assert list(figures) == ["visible", "infrared"]
+    firsts: dict[int, list[bool]] = {0: [], 1: []}
+    shares: dict[int, list[float]] = {0: [], 1: []}
+    for row in range(60):
+        kind = int(everyone.modalities[row])
+        ranked = [
+            (-float(everyone.vectors[row] @ everyone.vectors[column]), column, int(everyone.modalities[column]) == kind)
+            for column in range(60)
+            if (everyone.pids[column], everyone.camids[column]) != (everyone.pids[row], everyone.camids[row])
+        ]
+        firsts[kind].append(min(ranked)[2])
+        shares[kind].append(sum(own for *_, own in ranked) / len(ranked))
+    for kind, name in enumerate(figures):
+        assert figures[name]["own_modality_first"] == pytest.approx(np.mean(firsts[kind]))
+        assert figures[name]["own_modality_share"] == pytest.approx(np.mean(shares[kind]))
+        assert figures[name]["modality_bias"] == pytest.approx(np.mean(firsts[kind]) / np.mean(shares[kind]))
+
+
+def test_vectors_that_say_their_modality_first_have_a_bias_that_its_mean_takes_away(
+    make_set: Callable[..., EmbeddingSet],
+) -> None:
+    pids = np.repeat(np.arange(1, 41), 4)
+    plain = make_set(pids, np.tile([1, 2, 3, 4], 40), noise=0.6)
+    infrared = torch.arange(160) % 2
+    shift = torch.zeros(plain.vectors.shape[1])
+    shift[0] = 1.5
+    shifted = torch.nn.functional.normalize(plain.vectors + infrared.unsqueeze(1) * shift, dim=1)
+    everyone = replace(plain, vectors=shifted, modalities=infrared)
+    protocol = mixed_protocol("p")
+    _, biased = by_modality(everyone, everyone, protocol)
+    _, freed = by_modality(*normalise_cameras(everyone, everyone, "modality"), protocol)
+    for name in ("visible", "infrared"):
+        assert biased[name]["modality_bias"] > 1.8
+        assert freed[name]["modality_bias"] < 1.3
+
+
+def test_a_gallery_of_one_modality_has_no_bias(make_set: Callable[..., EmbeddingSet]) -> None:
+    query, gallery = make_set([1, 2], [1, 1]), make_set([1, 2], [2, 2])
+    assert by_modality(query, gallery, Protocol("p")) == (["visible", "visible"], {})

@@ -281,6 +281,20 @@ def test_drawn_galleries_stand_on_the_card_with_their_source_and_every_trial(
     assert [worst["ap"] for worst in card.worst_queries] == pytest.approx(means.sort().values[:10].tolist())
 
 
+def test_all_protocols_are_those_that_differ_and_a_mixed_gallery_tells_of_its_modalities(
+    run: Path, crossed: Dataset, tmp_path: Path
+) -> None:
+    found = evaluate_run(run, ["all"], dataset=crossed, out=tmp_path, draws=10)
+    assert [each.card.rules.name for each in found] == [*LLCM, "llcm_mixed"]
+    assert all("modality" not in each.card.slices for each in found[:-1])
+    mixed = found[-1]
+    assert set(mixed.query.modalities.tolist()) == set(mixed.gallery.modalities.tolist()) == {0, 1}
+    levels = read_card(mixed.path).slices["modality"]
+    assert set(levels) == {"visible", "infrared"}
+    for level in levels.values():
+        assert level["modality_bias"] == pytest.approx(level["own_modality_first"] / level["own_modality_share"])
+
+
 def test_several_protocols_describe_each_picture_once(
     run: Path, crossed: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +308,7 @@ def test_several_protocols_describe_each_picture_once(
     monkeypatch.setattr(Embedder, "describe", counting)
     first = evaluate_one(run, dataset=crossed, protocol=LLCM[0], out=tmp_path, draws=10)
     assert len(described) == len(set(described)) == len(first.query) + len(first.gallery)
-    found = evaluate_run(run, ["all"], dataset=crossed, out=tmp_path, draws=10)
+    found = evaluate_run(run, LLCM, dataset=crossed, out=tmp_path, draws=10)
     assert [each.card.rules.name for each in found] == LLCM
     assert len(described) == len(set(described)) == 72
     assert torch.equal(found[0].trials[3].per_query_ap, first.trials[3].per_query_ap)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.core.errors import DataError
-from tapetum.core.protocol import Protocol
+from tapetum.core.protocol import Protocol, mixed_protocol
 from tapetum.core.types import Modality, Record
 from tapetum.data.layout import (
     Counts,
@@ -68,7 +68,7 @@ PROTOCOLS = {
         (f"llcm_{release}_vis_to_nir", Modality.VISIBLE, "gallery"),
         (f"llcm_{release}_vis_to_nir_released_script", Modality.INFRARED, "query"),
     )
-}
+} | {"llcm_mixed": mixed_protocol("llcm")}
 DEFAULT_PROTOCOL = "llcm_revised_nir_to_vis"
 PUBLISHED = {  # the poster gives the total and the people; the parts are a third party's, and add up to it
     "train": Counts(30921, 713, certain=False),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.core.errors import DataError, RecipeError
-from tapetum.core.protocol import Protocol
+from tapetum.core.protocol import Protocol, mixed_protocol
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality, Record
 from tapetum.data.layout import (
@@ -51,7 +51,7 @@ PROTOCOLS = {
         junk="none",
         source=_SOURCE,
     ),
-}
+} | {"regdb_mixed": mixed_protocol("regdb")}
 DEFAULT_PROTOCOL = "regdb_vis_to_ir"
 PUBLISHED = {
     **{f"{split} {side}": Counts(2060, 206) for split in SPLITS for side in ("visible", "infrared")},

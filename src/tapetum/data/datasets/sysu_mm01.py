@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError, RecipeError
-from tapetum.core.protocol import Protocol
+from tapetum.core.protocol import Protocol, mixed_protocol
 from tapetum.core.types import Modality, Record
 from tapetum.data.layout import (
     Counts,
@@ -56,7 +56,7 @@ PROTOCOLS = {
     )
     for search, camids in (("all", CAMERAS[Modality.VISIBLE]), ("indoor", (1, 2)))
     for kind, shots in _SHOTS.items()
-}
+} | {"sysu_mixed": mixed_protocol("sysu")}
 DEFAULT_PROTOCOL = "sysu_all_single"
 PUBLISHED = {
     "train": Counts(34167, 395),
