@@ -1,6 +1,7 @@
 """Tables of the papers: rows, recipes, and ours kept apart from theirs."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,17 @@ def test_the_rows_of_the_poster_that_cannot_run_are_those_without_public_code() 
                     recipes = {other.recipe for other in rows if other.run == row.run}
                     trained_on = {other.train_on for other in rows if other.run == row.run}
                     assert (len(recipes), len(trained_on)) == (1, 1)
+
+
+def test_the_readme_says_how_many_of_the_posters_rows_run() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"(\d+) of the (\d+) in Table 2 and all (\d+) in Table 3", readme)
+    assert found is not None
+    second = [row for row in rows_of("deen-table2", scene=False) if row.label.startswith("SYSU-MM01 all-search")]
+    third = [row for row in rows_of("deen-table3", scene=False) if row.label.startswith("poster, IR→VIS")]
+    runs = [sum(row.recipe is not None for row in rows) for rows in (second, third)]
+    assert [int(number) for number in found.groups()] == [runs[0], len(second), runs[1]]
+    assert runs[1] == len(third)
 
 
 def test_the_posters_figures_stand_in_their_columns() -> None:
