@@ -149,7 +149,7 @@ def test_pairs_are_found_by_label_and_modality():
 def test_each_loss_is_that_of_its_formula():
     weights = {"centre": 0.4, "part": 0.5, "pixel": 0.6, "continuity": 0.7, "contrast": 0.8}
     method, batch = build(**{f"{name}_weight": weight for name, weight in weights.items()}), make_batch()
-    batch.images[:, :, 16:32] = torch.tensor(method.normalise.mean)[0]  # erased
+    batch.images[:, :, 16:32] = method.normalise.mean[0]  # erased
     for head in (method.part_head.classifier, method.pixel_head):
         head.weight.data.mul_(100)
     output = run(method, batch)
