@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,6 +12,7 @@ from torch.nn import functional
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.types import Batch
 from tapetum.data.augmentations.erasing import fill_colour
+from tapetum.layers.backbones import build_backbone
 from tapetum.losses.centre_cluster import cluster_around_centres
 from tapetum.losses.place_contrast import contrast_places
 from tapetum.methods import build_method, small_options
@@ -67,6 +69,20 @@ def test_each_modality_has_a_stem_and_a_first_stage_and_the_rest_is_shared():
             for found, own in zip(levels, expected, strict=True):
                 torch.testing.assert_close(found[row : row + 1], own, rtol=1e-4, atol=1e-5)
     assert [maps.shape[1] for maps in levels] == list(network.widths)
+
+
+def test_a_file_of_weights_fills_both_first_stages_and_each_shared_one(tmp_path):
+    torch.manual_seed(1)
+    source, _ = build_backbone("test_resnet")
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    method = build(backbone="test_resnet", last_stride=2)
+    method.load_pretrained(str(tmp_path / "weights.safetensors"))
+    parts = [*(("layer1", first) for first in method.network.firsts)]
+    parts += [(f"layer{number}", stage) for number, stage in enumerate(method.network.stages, 2)]
+    assert len(parts) == 5
+    for name, part in parts:
+        for key, value in part.state_dict().items():
+            assert torch.equal(value, source.state_dict()[f"{name}.{key}"]), (name, key)
 
 
 def test_the_pixel_head_is_one_linear_layer_of_the_enlarged_and_joined_maps(rng):
