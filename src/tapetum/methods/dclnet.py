@@ -16,7 +16,8 @@ switched off. All are on here, with the weight 1 that they have there; ``release
 Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
 """
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,17 +83,23 @@ class OwnFirstStage(TwoStream):
         use_winograd(second)
         self.firsts = nn.ModuleList([self.stages.pop(0), second])
 
-    def compute_levels(self, images: Tensor, modalities: Tensor) -> tuple[Tensor, ...]:
-        """The maps of `LEVELS`, each in the order of the batch."""
+    def compute_levels(self, images: Tensor, modalities: Tensor) -> Iterator[Tensor]:
+        """The maps of `LEVELS`, one after the other, each in the order of the batch."""
         maps = self.stem(images, modalities)
-        levels = [maps, apply_by_modality(self.firsts, maps, modalities)]
+        yield maps
+        maps = apply_by_modality(self.firsts, maps, modalities)
+        yield maps
         for stage in self.stages:
-            levels.append(stage(levels[-1]))
-        return tuple(levels)
+            maps = stage(maps)
+            yield maps
+
+    def compute_last(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """The last of these, without keeping the others."""
+        return deque(self.compute_levels(images, modalities), maxlen=1).pop()
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Stem and all stages."""
-        return self.compute_levels(images, modalities)[-1]
+        return self.compute_last(images, modalities)
 
     def _fill(self, filled: nn.Module, stages: list[nn.Sequential]) -> None:
         for first in self.firsts:
@@ -236,7 +243,7 @@ class Method(nn.Module):
         ``maps`` has what the heads of the training read: the maps of `LEVELS`, of which those that are `COMPARED` alone
         send gradients back. It is empty where the sum of the release is trained.
         """
-        levels = self.network.compute_levels(self.normalise(images), modalities)
+        levels = tuple(self.network.compute_levels(self.normalise(images), modalities))
         output: HeadOutput = self.head(pool_gem(levels[-1], POWER))
         if self.options.released:
             return output
@@ -289,7 +296,8 @@ class Method(nn.Module):
         return normalise(vectors)
 
     def _describe(self, images: Tensor, modalities: Tensor) -> Tensor:
-        output = self.head(pool_gem(self.network(self.normalise(images), modalities), POWER))
+        # Not the network's own call, of which `forward` makes none: what looks at layers finds the same ones in both.
+        output = self.head(pool_gem(self.network.compute_last(self.normalise(images), modalities), POWER))
         vectors: Tensor = output.embedding if self.options.test_feature == "head" else output.feature
         return vectors
 

@@ -60,7 +60,7 @@ def test_each_modality_has_a_stem_and_a_first_stage_and_the_rest_is_shared():
     assert [len(parts) for parts in (network.stems, network.firsts, network.stages)] == [2, 2, 3]
     images, modalities = torch.rand(5, 3, 64, 32), torch.tensor([1, 0, 0, 1, 0])
     with torch.no_grad():
-        levels = network.compute_levels(images, modalities)
+        levels = list(network.compute_levels(images, modalities))
         for row, modality in enumerate(modalities.tolist()):
             maps = network.stems[modality](images[row : row + 1])
             expected = [maps, network.firsts[modality](maps)]
@@ -68,6 +68,7 @@ def test_each_modality_has_a_stem_and_a_first_stage_and_the_rest_is_shared():
                 expected.append(stage(expected[-1]))
             for found, own in zip(levels, expected, strict=True):
                 torch.testing.assert_close(found[row : row + 1], own, rtol=1e-4, atol=1e-5)
+        assert torch.equal(network(images, modalities), levels[-1])
     assert [maps.shape[1] for maps in levels] == list(network.widths)
 
 
