@@ -202,5 +202,5 @@ def test_where_imagenet_weights_cannot_be_fetched_the_run_stops_and_says_how_to_
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "best_on_test" in read(name)])
 def test_a_recipe_that_names_the_choice_of_its_release_says_how_often_that_tests(name: str) -> None:
-    every = 1 if load_recipe(name).method.name == "deen" else 2
+    every = 1 if load_recipe(name).method.name in ("deen", "dclnet") else 2
     assert re.search(rf"best_on_test with every: {every}$", read(name), re.MULTILINE)

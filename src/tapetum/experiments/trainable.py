@@ -43,6 +43,7 @@ LABELS = {
     "lba_synth": "LbA",
     "mpanet_synth": "MPANet",
     "cm_nas_synth": "CM-NAS",
+    "dclnet_synth": "DCLNet",
     "deen_synth": "DEEN",
     "mmn_synth": "MMN",
     "dart_synth": "DART",

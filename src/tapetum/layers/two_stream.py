@@ -81,6 +81,9 @@ class TwoStream(nn.Module):
         network = self._build()
         load_backbone(network, self.backbone, source, for_distances=True)
         filled, stages, _ = divide_backbone(network, self.backbone)
+        self._fill(filled, stages)
+
+    def _fill(self, filled: nn.Module, stages: list[nn.Sequential]) -> None:
         for stem in self.stems:
             stem.load_state_dict(filled.state_dict())
         for stage, other in zip(self.stages, stages, strict=False):

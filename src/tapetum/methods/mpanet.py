@@ -27,13 +27,14 @@ from tapetum.core.errors import TrainingError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
-from tapetum.core.vectors import euclidean, normalise
+from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.two_stream import divide_backbone, output_width
 from tapetum.layers.winograd import use_winograd
+from tapetum.losses.centre_cluster import cluster_around_centres
 from tapetum.losses.distillation import distillation
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
 
@@ -42,7 +43,6 @@ TRAINING_ONLY = ("by_modality",)  # of the network; a training may begin with a 
 ALLEVIATED = 2  # of a ResNet's stages, the last ones
 REDUCTION = 16  # of the channels, within a gate
 EPS = 1e-5  # beside a variance, as instance norms have it
-NEAREST = 1e-12  # squared distance below which a root has no gradient
 FULL_RATE_EPOCHS = 100  # while the averages move at their full rate
 
 
@@ -135,29 +135,6 @@ def overlap_of_masks(masks: Tensor) -> Tensor:
     parts = flat.shape[1]
     products = (flat.sum(1).square().sum(1) - flat.square().sum((1, 2))) / 2  # of all i < j, without their table
     return products.mean() / (parts * (parts - 1) / 2)
-
-
-def cluster_around_centres(features: Tensor, labels: Tensor, *, margin: float) -> Tensor:
-    """Distance of pictures to their person's centre in the batch, and what other people's centres lack of the margin.
-
-    Mean over pictures of |x - c| plus mean over ordered pairs of people of max(0, margin - |c - c'|), Euclidean.
-
-    Args:
-        features: (B, D), not normalised; rows in any order, of both modalities.
-        labels: (B,) int64.
-    Raises:
-        TrainingError: the batch shows one identity only.
-    """
-    known, classes = torch.unique(labels, return_inverse=True)
-    count = len(known)
-    if count < 2:
-        raise TrainingError("centre loss: the batch shows one identity only; set sampler.ids to 2 or more")
-    members = functional.one_hot(classes, count).to(features.dtype)
-    centres = (members / members.sum(0)).T @ features
-    own = (features - centres[classes]).square().sum(1).clamp(min=NEAREST).sqrt()
-    lacking = functional.relu(margin - euclidean(centres, centres))
-    others = ~torch.eye(count, dtype=torch.bool, device=labels.device)
-    return own.mean() + lacking[others].mean()
 
 
 class Method(nn.Module):

@@ -111,7 +111,8 @@ def test_every_family_starts_from_the_package_and_both_streams_alike() -> None:
 
 @needs_lite0
 @pytest.mark.parametrize(
-    "name", ["bot", "agw", "two_stream", "agw_vi", "caj", "mclnet", "ddag", "lba", "mmn", "mpanet", "cm_nas", "deen"]
+    "name",
+    ["bot", "agw", "two_stream", "agw_vi", "caj", "mclnet", "ddag", "lba", "mmn", "mpanet", "cm_nas", "dclnet", "deen"],
 )
 def test_what_losses_on_distances_compare_starts_no_farther_apart_than_a_resnets_features(name: str) -> None:
     stem = {"stem_relu": True} if name in ("bot", "agw") else {}
