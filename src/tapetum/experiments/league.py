@@ -101,6 +101,7 @@ FAMILIES = {
             Entry("DART", "dart_synth"),
             Entry("MPANet", "mpanet_synth"),
             Entry("CM-NAS", "cm_nas_synth"),
+            Entry("BDTR", "bdtr_synth"),
             Entry("DEEN", "deen_synth"),
         ),
         ACROSS,
