@@ -102,6 +102,7 @@ FAMILIES = {
             Entry("MPANet", "mpanet_synth"),
             Entry("CM-NAS", "cm_nas_synth"),
             Entry("DCLNet", "dclnet_synth"),
+            Entry("BDTR", "bdtr_synth"),
             Entry("DEEN", "deen_synth"),
         ),
         ACROSS,
