@@ -48,7 +48,7 @@ def test_a_name_means_the_recipe_of_the_scene_and_the_order_is_kept() -> None:
         (
             ["resnet"],
             ACROSS,
-            r"'resnet' has no recipe for this scene; known: agw, bdtr, caj, cm_nas, dart, ddag, .*mclnet, .*two_stream$",
+            r"'resnet' has no recipe for this scene; known: agw, bdtr, caj, cm_nas, dart, .*mclnet, .*two_stream$",
         ),
         (["deen"], VISIBLE, "deen is a method of `tapetum demo-ir`; this scene's are abd_net, agw, "),
         (["ide"], ACROSS, "ide is a method of `tapetum demo`; this scene's are agw, bdtr, caj, "),
