@@ -254,3 +254,19 @@ def test_the_recipes_train_as_the_release_does(data: str):
     assert (optimiser.name, optimiser.lr, optimiser.momentum, optimiser.weight_decay) == ("sgd", 0.001, 0.9, 0.0)
     assert {compute_lr_factor(recipe.schedule, epoch) for epoch in (0, 1, 30, 49)} == {1.0}
     assert not recipe.evaluation.mirror
+
+
+def test_a_batch_that_is_seen_again_and_again_is_ranked_across_the_modalities():
+    method, batch = build(backbone="test_resnet"), make_batch()
+    weights = [weight for group in method.parameter_groups().values() for weight in group]
+    optimiser = torch.optim.AdamW(weights, lr=0.001)
+    found = []
+    for _ in range(25):
+        losses = method.losses(run(method, batch), batch)
+        found.append({name: loss.item() for name, loss in losses.items()})
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimiser.step()
+    assert found[0]["ranking"] > 0.8
+    assert found[-1]["ranking"] < 0.4
+    assert found[-1]["id"] < 0.8
