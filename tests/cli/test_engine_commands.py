@@ -121,7 +121,7 @@ def test_an_evaluation_prints_the_numbers_with_their_rules_and_the_card(call: Ca
 
 
 def test_an_evaluation_says_that_camera_statistics_were_taken_out(call: Call, trained: Path) -> None:
-    said = "camera norm standard, from the unlabelled test pictures of each camera\n"
+    said = "camera norm standard, from the unlabelled test pictures\n"
     one = call("tapetum evaluate runs/ide --camera-norm standard --quiet")
     assert one.status == 0, one.err
     assert said in one.out
@@ -232,7 +232,10 @@ def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: 
         ("train recipe.yaml --data night600=runs --out new", ["runs", "night600"]),
         ("evaluate runs/ide --set schedule.epochs=3", ["--set schedule.epochs=3", "only data.name, data.root"]),
         ("evaluate runs/ide --set data.size=[8,4]", ["takes data.size from the checkpoint"]),
-        ("evaluate runs/ide --camera-norm mean", ["--camera-norm is 'mean', expected none, centre or standard"]),
+        (
+            "evaluate runs/ide --camera-norm mean",
+            ["--camera-norm is 'mean', expected none, centre, standard, modality"],
+        ),
         ("evaluate runs/ide --precision foo", ["--precision is 'foo', expected fp32, bf16, fp16 or auto"]),
         ("extract runs/ide empty --out x", ["empty: no picture in this folder or below it"]),
         ("evaluate runs/nothing", ["runs/nothing: no such run folder or checkpoint file"]),
@@ -351,6 +354,7 @@ def test_ctrl_c_while_pictures_are_prepared_leaves_a_hint_and_status_130(
     assert outcome.err == "tapetum: stopped before the training began; the same command goes on\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_state_a_hint_and_status_130(trained: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from tapetum.cli.main import run; run()"]
     command += ["train", "recipe.yaml", "--set", "schedule.epochs=500", "--out", str(tmp_path / "run")]

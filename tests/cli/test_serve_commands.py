@@ -175,6 +175,7 @@ def server(gallery: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_server_answers_says_when_its_port_is_taken_and_stops_with_ctrl_c(
     server: tuple[subprocess.Popen[str], str, str], gallery: Path
 ) -> None:

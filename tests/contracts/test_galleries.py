@@ -392,6 +392,7 @@ def test_an_approximate_index_states_its_recall_and_honours_filters(place: Place
         assert store.search(vectors[:1]).exact
 
 
+@pytest.mark.slow
 def test_a_low_recall_raises_the_effort_of_the_search_and_is_stated(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

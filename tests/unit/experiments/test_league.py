@@ -114,6 +114,7 @@ def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
         run_league(options(tmp_path, test_people=5), cache=tmp_path, quiet=True)
 
 
+@pytest.mark.slow
 def test_a_run_of_other_pictures_is_refused_before_the_first_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ class Oracle:
         return Detections(boxes, np.ones(len(boxes), np.float32))
 
 
+@pytest.mark.slow
 def test_a_perfect_detector_scores_everything_and_its_tracklets_are_pure(sources: list[Source]) -> None:
     for source in sources:
         truth = read_truth(source.path.with_suffix(".csv"))

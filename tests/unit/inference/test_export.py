@@ -20,9 +20,8 @@ from tapetum.runs.checkpoint import load_checkpoint
 Make = Callable[..., Path]
 # Each kind of graph once: IDF's holds IDE's twice, the visible-infrared AGW's holds AGW's blocks and two stems.
 METHODS = (
-    "agw_vi",
     "transreid",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("idf", "deen", "pcb", "mmn")),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("agw_vi", "idf", "deen", "pcb", "mmn")),
 )
 
 
@@ -84,6 +83,7 @@ def test_a_run_of_a_student_is_put_to_use_without_its_teacher(make_run: Make) ->
     assert_same_vectors(make_run("student"), make_run("student"))
 
 
+@pytest.mark.slow
 def test_the_card_says_all_that_a_user_must_know(make_artefact: Make) -> None:
     folder = make_artefact("agw_vi", "onnx")
     card = read_artefact(folder)
@@ -130,6 +130,7 @@ def test_a_graph_that_differs_is_not_written(fault: type[Describing], make_run: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_graph_for_one_size_of_batch_is_not_written(make_run: Make, make_artefact: Make, tmp_path: Path) -> None:
     import onnx
 
@@ -205,6 +206,7 @@ def test_a_graph_that_takes_every_camera_for_the_same_is_not_written(make_run: M
         export_run(make_run("transreid"), "torchscript", tmp_path / "out", build=CameraForgotten)
 
 
+@pytest.mark.slow
 def test_a_method_that_looks_at_no_camera_is_exported_as_before(make_artefact: Make) -> None:
     import onnx
 

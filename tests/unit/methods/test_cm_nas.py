@@ -358,6 +358,7 @@ def test_a_batch_that_shows_fewer_than_two_withheld_people_teaches_the_switches_
 # Checkpoints and recipes
 
 
+@pytest.mark.slow
 def test_files_of_other_networks_and_networks_that_search_do_not_fit_the_layout(tmp_path):
     with torch.device("meta"):
         mpanet = convert_to("mpanet-official", {}, build_method("mpanet", {}, 5).state_dict())

@@ -169,6 +169,7 @@ def test_a_bfloat16_step_on_channels_last_pictures_gives_finite_gradients():
     assert all(torch.isfinite(weights.grad).all() for weights in method.parameters() if weights.requires_grad)
 
 
+@pytest.mark.slow
 def test_files_of_other_networks_and_networks_of_another_kind_do_not_fit_the_layout():
     with torch.device("meta"):
         others = {

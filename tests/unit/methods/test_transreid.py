@@ -288,6 +288,7 @@ def make_released(*, sie: bool, jigsaw: bool) -> dict[str, Tensor]:
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(("sie", "jigsaw"), NUM_TENSORS)
+@pytest.mark.slow
 def test_a_released_checkpoint_comes_in_and_goes_out_unchanged(sie: bool, jigsaw: bool, tmp_path: Path) -> None:
     released = make_released(sie=sie, jigsaw=jigsaw)
     assert len(released) == NUM_TENSORS[sie, jigsaw]

@@ -61,6 +61,7 @@ def test_each_layout_brings_the_recipe_of_its_own_method(released_ide: Path, tmp
     assert (recipe.data, recipe.optimiser, recipe.sampler) == (usual.data, usual.optimiser, usual.sampler)
 
 
+@pytest.mark.slow
 def test_a_visible_infrared_release_keeps_scores_beside_the_tensors(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = build_method("agw_vi", {}, 3)

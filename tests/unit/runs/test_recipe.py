@@ -44,7 +44,7 @@ def test_an_unknown_key_at_any_depth_is_refused_with_the_nearest_name(override: 
         ("sampler={name: cross_modality, ids: 4}", "sampler.pictures is missing; add it"),
         (
             "sampler={name: cross_modality, batch: 48, ids: 6, pictures: 4}",
-            "sampler.batch is unknown; known: ids, pictures",
+            "sampler.batch is unknown; known: ids, label_noise",
         ),
         ("sampler.unpaired=drop", "sampler.unpaired is unknown; known: batch, steps, views"),
         ("sampler={name: cross_modal, batch: 8}", "sampler 'cross_modal' is unknown; did you mean cross_modality?"),
