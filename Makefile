@@ -32,7 +32,7 @@ test: $(STAMP)  ## the test suite, offline
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
 
 test-slow: $(STAMP)  ## what takes longer: kills, fuzzing, the browser, load, clusters
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 check: $(STAMP)  ## ruff, mypy (strict), import layers, documentation build
 	$(BIN)/ruff check .
