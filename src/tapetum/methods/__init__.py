@@ -136,8 +136,6 @@ def convert_from(layout: str, state: Mapping[str, Tensor], told: Mapping[str, st
     try:
         return form.read(state, told)
     except CheckpointError as error:
-        if "--from" in str(error):  # it says so itself
-            raise
         fitting = [name for name, other in official_formats().items() if other is not form and _fits(other, state)]
         if not fitting:
             raise

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tapetum.core.errors import CheckpointError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch
@@ -22,7 +21,7 @@ from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.pooling import pool_gem
 from tapetum.layers.two_stream import STAGES, STEM, TwoStream
-from tapetum.methods._official import Renaming, Tensors
+from tapetum.methods._official import Renaming
 
 Pooling = Literal["average", "gem"]
 TestFeature = Literal["head", "backbone", "both"]
@@ -120,28 +119,6 @@ class TwoStreamMethod(nn.Module):
 # of the three, most is never used.
 STEM_PLACES = ("visible_module.visible.", "thermal_module.thermal.")  # by modality number
 TRUNK_PLACE = "base_resnet.base."
-RELATIVES = {  # tensors that some of the releases on this network have and the others lack -> methods
-    "NL_": ("agw_vi", "caj", "mclnet"),
-    "DEE.": ("deen",),
-    "wpa.": ("ddag",),
-}
-
-
-def refuse_relatives(state: Tensors, method: str, place: str) -> None:
-    """Complain about a released checkpoint of another method on the two-stream network, where its tensors tell.
-
-    Args:
-        place: what is being read, for the message.
-    Raises:
-        CheckpointError: it has tensors that the other methods have and this one lacks.
-    """
-    for prefix, methods in RELATIVES.items():
-        found = next((name for name in state if name.startswith(prefix)), None)
-        if found is not None and method not in methods:
-            raise CheckpointError(
-                f"{place}: {found!r} is a tensor of {' or '.join(methods)}, not of {method}; convert it with "
-                f"--from {methods[0].replace('_', '-')}-official"
-            )
 
 
 def two_stream_renaming(prefix: str) -> Renaming:

@@ -23,7 +23,6 @@ from tapetum.methods._two_stream import (
     Pooling,
     TwoStreamMethod,
     TwoStreamOptions,
-    refuse_relatives,
     two_stream_renaming,
     unused_tensors,
 )
@@ -93,7 +92,6 @@ def released_format(
     """How checkpoints of this release are read and written, and of others that train its network."""
 
     def architecture(state: Tensors, place: str) -> tuple[Any, dict[str, Any]]:
-        refuse_relatives(state, method, place)
         return options(), {"num_ids": read_tensor_size(state, "classifier.weight", place)}
 
     return OfficialFormat(

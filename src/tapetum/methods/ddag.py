@@ -28,7 +28,7 @@ from tapetum.layers.branch import HeadOutput
 from tapetum.layers.pooling import pool_stripes
 from tapetum.methods import two_stream
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
-from tapetum.methods._two_stream import TestFeature, refuse_relatives, two_stream_renaming, unused_tensors
+from tapetum.methods._two_stream import TestFeature, two_stream_renaming, unused_tensors
 
 SMALL = {**two_stream.SMALL, "graph_width": 8, "graph_dropout": 0.0}  # for tests
 SLOPE = 0.2  # of the graph's leaky ReLU below zero
@@ -265,7 +265,6 @@ def _renaming(options: Options) -> Renaming:
 
 
 def _read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, Any]]:
-    refuse_relatives(state, "ddag", place)
     read_tensor_size(state, "attention_0.W", place)
     options = Options(
         parts=read_tensor_size(state, "wpa.gate", place),

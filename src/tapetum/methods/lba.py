@@ -27,7 +27,7 @@ from tapetum.core.types import Batch, Modality
 from tapetum.layers.branch import HeadOutput
 from tapetum.methods import two_stream
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
-from tapetum.methods._two_stream import Pooling, TestFeature, refuse_relatives, two_stream_renaming, unused_tensors
+from tapetum.methods._two_stream import Pooling, TestFeature, two_stream_renaming, unused_tensors
 
 SMALL = two_stream.SMALL
 LAYERS = ("layer3", "layer4")  # whose maps are aligned: the last two stages'
@@ -279,7 +279,6 @@ RENAMING: Renaming = (
 
 
 def _read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, Any]]:
-    refuse_relatives(state, "lba", place)
     return Options(), {"num_ids": read_tensor_size(state, "classifier.weight", place)}
 
 

@@ -299,8 +299,7 @@ def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
     for broken, message in (
         (written | {"pool.p": torch.zeros(1)}, r"lba-official checkpoint: 1 unknown tensor\(s\), first 'pool\.p'"),
         ({n: v for n, v in written.items() if n != "bottleneck.bias"}, "first 'bottleneck.bias'"),
-        (written | {"wpa.gate": torch.zeros(3)}, "'wpa.gate' is a tensor of ddag, not of lba; .* --from ddag-official"),
-        (written | {"NL_2.0.g.0.bias": torch.zeros(1)}, "is a tensor of agw_vi or caj or mclnet, not of lba"),
+        (written | {"wpa.gate": torch.zeros(3)}, r"1 unknown tensor\(s\), first 'wpa\.gate'"),
     ):
         with pytest.raises(CheckpointError, match=message):
             convert_from(LAYOUT, broken)
