@@ -44,10 +44,15 @@ RESULT = "league.json"  # in each run folder, and the whole's in the league's
 
 @dataclass(frozen=True)
 class Entry:
-    """A method of a league."""
+    """A method of a league.
+
+    Attributes:
+        settings: overrides of its recipe, for the league's short budget.
+    """
 
     label: str
     recipe: str
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Family:
     Attributes:
         layout: of the scene.
         scene: its settings beyond people and cameras.
+        settings: overrides of every recipe, before those of its entry.
     """
 
     entries: tuple[Entry, ...]
@@ -66,19 +72,25 @@ class Family:
     test_people: int
     epochs: int
     scene: dict[str, Any] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
 
+# What IDE+ and IDF train with. The recipes with triplets take Adam at a third of that rate, as published, and have
+# hardly begun where the others are done; chosen on seed 7, which no table uses (docs/reproduce.md has the losses).
+ADAMW = ("optimiser.name=adamw", "optimiser.lr=0.001", "optimiser.weight_decay=0.01")
 FAMILIES = {
     "visible": Family(
         (
             Entry("IDE+", "ide_synth"),
             Entry("PCB", "pcb_synth"),
-            Entry("BoT", "bot_synth"),
-            Entry("AGW", "agw_visible_synth"),
-            Entry("ABD-Net", "abd_net_synth"),
+            Entry("BoT", "bot_synth", ADAMW),
+            Entry("AGW", "agw_visible_synth", ADAMW),
+            # Its release holds the trunk still for ten epochs. Without them triplets of its weight, and a packaged stem
+            # that is pulled to orthogonality, keep every class at chance.
+            Entry("ABD-Net", "abd_net_synth", (*ADAMW, "method.triplet_weight=0.01", "method.ow_weight=0.000001")),
             Entry("TransReID", "transreid_synth"),
             Entry("IDF_IDE+", "idf_synth"),
-            Entry("IDF_AGW", "idf_agw_synth"),
+            Entry("IDF_AGW", "idf_agw_synth", ADAMW),
             Entry("IDF_TransReID", "idf_transreid_synth"),
             Entry("student", "student_synth"),
         ),
@@ -88,6 +100,7 @@ FAMILIES = {
         test_people=120,
         epochs=6,
         scene={"pictures_per_camera": 2},
+        settings=("schedule.warmup_epochs=1",),
     ),
     "infrared": Family(
         (
@@ -190,7 +203,7 @@ def league_rows(options: LeagueOptions) -> list[PaperRow]:
             entry.recipe,
             domain,
             domain,
-            (*budget, *start_overrides(entry.recipe, scratch=options.scratch)),
+            (*budget, *rules.settings, *entry.settings, *start_overrides(entry.recipe, scratch=options.scratch)),
         )
         for entry in rules.entries
     ]
