@@ -1,5 +1,6 @@
 """``tapetum search`` in a gallery, run as a user would."""
 
+import csv
 import json
 import re
 import shlex
@@ -247,6 +248,17 @@ def test_answers_are_written_as_json_and_as_a_case(call: Call, calibrated: Site,
     content = json.loads((tmp_path / "a.json").read_text())
     assert [search["query"][0]["label"] for search in content["searches"]] == [str(calibrated.pictures[0]), "row r9"]
     assert content["searches"][0]["answers"][0]["match"] is True
+    exported = call(f"tapetum gallery export --answers {tmp_path / 'a.json'} --to {tmp_path / 'a.csv'}")
+    answers = [row for search in content["searches"] for answer in search["answers"] for row in answer["rows"]]
+    assert exported.out == f"{len(answers)} rows of answers written to {tmp_path / 'a.csv'}\n", exported.err
+    with (tmp_path / "a.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["id"], float(line["similarity"])) for line in lines] == [
+        (row["id"], row["similarity"]) for row in answers
+    ]
+    assert {line["search"] for line in lines} == {"1", "2"}
+    assert (lines[0]["match"], lines[0]["rank"], lines[0]["query"]) == ("True", "1", str(calibrated.pictures[0]))
+    assert lines[0]["model"] == content["model"]["id"]
     with zipfile.ZipFile(tmp_path / "case.zip") as archive:
         assert {"index.html", "case.json", "crops/01_query_001.jpg", "crops/02_query_001.png"} <= set(
             archive.namelist()

@@ -1,11 +1,13 @@
-"""``tapetum gallery``: what is in a gallery, and taking out of it what must go."""
+"""``tapetum gallery``: what is in a gallery, taking out of it what must go, and giving it to other programs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="What is in a gallery, deletion, retention.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="What is in a gallery, deletion, retention, export.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Where = Annotated[
     str | None, typer.Argument(metavar="[GALLERY]", help="The gallery: a folder, or milvus://host:port/name.")
@@ -100,6 +102,99 @@ def compact(where: Where = None, named: Named = None, folder: Folder = None) -> 
         recall = store.compact()
         how = "every row is compared" if recall is None else f"approximate, recall@10 {recall:.3f}"
         typer.echo(f"{store.where}: {store.count()} rows; search: {how}")
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option(help="File to write, ending in .parquet or .csv; with --as: a folder.")],
+    where: Where = None,
+    named: Named = None,
+    folder: Folder = None,
+    program: Annotated[
+        str | None, typer.Option("--as", help="Embeddings for another program: projector (TensorBoard) or fiftyone.")
+    ] = None,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Of sightings in Parquet: their vectors too.")
+    ] = False,
+    filter: Annotated[str | None, typer.Option(help="Only sightings that pass, e.g. 'quality > 0.3'.")] = None,  # noqa: A002
+    answers: Annotated[
+        Path | None, typer.Option(help="Instead of a gallery: what `tapetum search --json` wrote.")
+    ] = None,
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Instead of a gallery: a run, or a result card of it; repeatable.")
+    ] = None,
+) -> None:
+    """Write sightings, answers or results as Parquet or CSV, or embeddings for TensorBoard or FiftyOne.
+
+    Examples:
+    tapetum gallery export --gallery galleries/night --to sightings.csv
+    tapetum gallery export --gallery galleries/night --to projector --as projector
+    tapetum gallery export --answers answers.json --to answers.parquet
+    tapetum gallery export --results runs/idf --results runs/ide --to results.csv
+    """
+    from tapetum.core.errors import RecipeError
+
+    kinds = [name for name, given in (("--answers", answers), ("--results", results)) if given]
+    gallery_options = {"--gallery": where or named, "--as": program, "--embeddings": embeddings, "--filter": filter}
+    if kinds:
+        others = [*kinds[1:], *(name for name, given in gallery_options.items() if given)]
+        if others:
+            raise RecipeError(f"gallery export: {kinds[0]} and {others[0]} are two things; export one at a time")
+        count, what = _export_answers(answers, to) if answers else _export_results(results or [], to)
+    else:
+        count, what = _export_gallery(_place_of(where, named), folder, to, program, filter, embeddings=embeddings)
+    typer.echo(f"{count} {what} written to {to}")
+
+
+def _export_gallery(
+    place: str,
+    folder: Path | None,
+    to: Path,
+    program: str | None,
+    filter: str | None,  # noqa: A002
+    *,
+    embeddings: bool,
+) -> tuple[int, str]:
+    from tapetum.core.errors import RecipeError, nearest_name
+    from tapetum.gallery.opening import open_gallery
+    from tapetum.searching.exports import PROGRAMS, check_table_path, export_sightings
+
+    if program is not None and program not in PROGRAMS:
+        raise RecipeError(f"--as {program!r} is unknown; {nearest_name(program, PROGRAMS)}")
+    if program is None:
+        check_table_path(to)
+    with open_gallery(place, folder=folder) as store:
+        if program is not None:
+            return PROGRAMS[program](store, to, filter), "embeddings"
+        return export_sightings(store, to, filter, embeddings=embeddings), "sightings"
+
+
+def _export_answers(path: Path, to: Path) -> tuple[int, str]:
+    import json
+
+    from tapetum.core.errors import DataError
+    from tapetum.searching.exports import export_answers
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); give a file of `tapetum search --json`") from None
+    return export_answers(content, to, str(path)), "rows of answers"
+
+
+def _export_results(paths: list[Path], to: Path) -> tuple[int, str]:
+    from tapetum.core.errors import DataError
+    from tapetum.evaluation.card import read_card
+    from tapetum.runs.run_folder import RunFolder
+    from tapetum.searching.exports import export_results
+
+    files: list[Path] = []
+    for path in paths:
+        own = sorted(RunFolder(path).evaluation.glob("*.json")) if path.is_dir() else [path]
+        if not own:
+            raise DataError(f"{path}: holds no result; evaluate it first: tapetum evaluate {path}")
+        files += own
+    return export_results({str(file): read_card(file) for file in dict.fromkeys(files)}, to), "results"
 
 
 def _place_of(where: str | None, named: str | None) -> str:
