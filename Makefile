@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-ir demo-real test test-slow check docs bench format clean
+.PHONY: help install demo demo-ir demo-real test test-slow check docs bench package format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,9 +47,13 @@ docs: $(STAMP)  ## build the documentation into docs/_build/html (warnings are e
 bench: $(STAMP)  ## measure against peers, print ratios, write runs/bench.json
 	$(BIN)/python -m benchmarks
 
+package: $(STAMP)  ## build the wheel and the source distribution into dist/
+	rm -rf build dist
+	$(BIN)/python -m build
+
 format: $(STAMP)  ## format and fix what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) build docs/_build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,92 @@
+"""What stands around the package (workflows, container, citation) names things that are there."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from tapetum import __version__
+from tapetum.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+YAML = [*WORKFLOWS, *sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ROOT / ".pre-commit-config.yaml"]
+YAML += [ROOT / ".readthedocs.yaml", ROOT / "compose.yaml", ROOT / "CITATION.cff"]
+
+
+def words(command: str) -> Any:
+    """The command of ours that a line calls; each of its options is one."""
+    found: Any = typer.main.get_command(app)
+    parts = shlex.split(command)
+    while hasattr(found, "commands"):
+        found = found.commands[parts.pop(0)]
+    known = {name for option in found.params for name in option.opts}
+    assert {part for part in parts if part.startswith("--")} <= known, command
+    return found
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: path.name)
+def test_each_file_is_yaml(path: Path) -> None:
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_calls_what_make_knows_and_its_actions_have_a_version(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
+    runs = [step["run"] for step in steps if "run" in step]
+    assert {name for run in runs for name in re.findall(r"\bmake ([a-z-]+)", run)} <= targets
+    assert all((ROOT / run.split()[0]).is_file() for run in runs if run.startswith("."))
+    for run in runs:
+        for command in re.findall(r"bin/tapetum ((?!-)[^&\n]+)", run):
+            words(command)
+    assert all("@" in step["uses"] for step in steps if "uses" in step)
+
+
+def test_the_oldest_torch_that_is_tested_is_the_oldest_that_is_allowed() -> None:
+    text = (ROOT / ".github" / "workflows" / "test.yml").read_text()
+    for name in ("torch", "torchvision"):
+        (allowed,) = (each for each in PROJECT["dependencies"] if re.fullmatch(rf"{name}>=[\d.]+", each))
+        assert f"{name}=={allowed.partition('>=')[2]}.*" in text
+    assert f'python: "{PROJECT["requires-python"].removeprefix(">=")}"' in text
+
+
+def test_the_container_copies_what_is_there_and_installs_extras_that_exist() -> None:
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") and "--from" not in line for name in line.split()[1:-1]}
+    shown = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied
+    assert copied <= shown
+    assert all((ROOT / name).exists() for name in copied)
+    (extras,) = re.findall(r'\.whl\)\[([a-z,]+)\]"', "\n".join(lines))
+    assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+    users = [line.split()[1] for line in lines if line.startswith("USER")]
+    assert users == ["tapetum"]  # not root
+
+
+def test_compose_serves_by_options_that_exist_and_publishes_on_this_machine_alone() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    service = yaml.safe_load(text)["services"]["tapetum"]
+    assert words(service["command"]).name == "serve"
+    for command in re.findall(r"run --rm tapetum (.*)", text):
+        words(command)
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_citation_and_package_are_of_one_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
+    assert citation["license"] == PROJECT["license"]
+    assert all((ROOT / name).is_file() for name in PROJECT["license-files"])
+
+
+def test_what_security_promises_is_said_on_pages_that_are_there() -> None:
+    pages = re.findall(r"\]\(([^)]+)\)", (ROOT / "SECURITY.md").read_text())
+    assert pages
+    assert all((ROOT / page).is_file() for page in pages)
