@@ -59,7 +59,9 @@ def test_the_oldest_torch_that_is_tested_is_the_oldest_that_is_allowed() -> None
 
 def test_the_container_copies_what_is_there_and_installs_extras_that_exist() -> None:
     lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
-    copied = {name for line in lines if line.startswith("COPY ") and "--from" not in line for name in line.split()[1:-1]}
+    copied = {
+        name for line in lines if line.startswith("COPY ") and "--from" not in line for name in line.split()[1:-1]
+    }
     shown = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert copied
     assert copied <= shown

@@ -17,6 +17,7 @@ from tapetum.cli import (
     data,
     demo,
     demo_ir,
+    doctor,
     evaluate,
     export,
     extract,
@@ -88,6 +89,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(plot.app, name="plot")
 app.add_typer(report.app, name="report")
+app.command("doctor")(doctor.command)
 
 
 def start() -> None:

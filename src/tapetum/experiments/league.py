@@ -6,7 +6,6 @@ compares already; the table is written after every run.
 
 import json
 import os
-import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError, RecipeError, nearest_name
 from tapetum.core.memory import forget_peak, read_peak
 from tapetum.core.types import UNKNOWN_CAMERA
+from tapetum.core.versions import describe_processor
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.experiments.board import Board
 from tapetum.experiments.league_table import render_league, summarise, write_figure
@@ -380,16 +380,6 @@ def count_work(place: Path, *, mirror: bool) -> dict[str, int]:
         checkpoint.method.embed(picture, kinds, cameras, mirror=mirror)
     parameters = sum(each.numel() for each in checkpoint.network.parameters())
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
-
-
-def describe_processor() -> str:
-    """The name of this machine's CPU."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 class _Speedometer:
