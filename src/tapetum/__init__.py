@@ -11,12 +11,14 @@ __all__ = [
     "Model",
     "embed",
     "evaluate",
+    "from_hub",
     "index",
     "list_datasets",
     "list_methods",
     "list_recipes",
     "load_model",
     "open_gallery",
+    "push_to_hub",
     "search",
 ]
 
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from tapetum.door import (
         embed,
         evaluate,
+        from_hub,
         index,
         list_datasets,
         list_methods,
         list_recipes,
         load_model,
         open_gallery,
+        push_to_hub,
         search,
     )
     from tapetum.inference.sessions import Model

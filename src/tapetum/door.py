@@ -58,6 +58,46 @@ def load_model(
 
 
 @naming_extras
+def from_hub(
+    repository: str, *, revision: str | None = None, precision: str = "auto", trust_code: bool = False
+) -> Model:
+    """A model of the Hugging Face hub, fetched unless it was already, ready to embed pictures.
+
+    Args:
+        repository: "organisation/name" of what `push_to_hub` sent.
+        revision: branch, tag or commit.
+        precision: as for `load_model`.
+        trust_code: a TorchScript artefact is a program; true runs it. For files of people whom you trust.
+    Raises:
+        CheckpointError: it is not there, holds no model of `tapetum export`, or cannot be fetched.
+    """
+    from tapetum.inference.hub import fetch_from_hub
+    from tapetum.inference.sessions import open_model
+
+    return open_model(fetch_from_hub(repository, revision=revision), precision=precision, trust_code=trust_code)
+
+
+@naming_extras
+def push_to_hub(
+    folder: Place, repository: str, *, private: bool = True, licence: str | None = None, about: str = ""
+) -> str:
+    """Send a model of `tapetum export` to the Hugging Face hub; its address there.
+
+    Args:
+        repository: "organisation/name"; made where it is not there.
+        private: of one that is made.
+        licence: as the hub names them, e.g. "apache-2.0".
+        about: what it was trained and measured on, in Markdown, for its card.
+    Raises:
+        CheckpointError: no such model.
+        OutputError: the hub refuses it or cannot be reached.
+    """
+    from tapetum.inference import hub
+
+    return hub.push_to_hub(Path(folder), repository, private=private, licence=licence, about=about)
+
+
+@naming_extras
 def embed(model: Model, pictures: Pictures, *, modality: Light | Sequence[Light] = "visible") -> Tensor:
     """Vectors of pictures of people, (N, D) float32 of unit length: their inner products are similarities.
 
