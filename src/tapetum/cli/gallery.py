@@ -105,6 +105,31 @@ def compact(where: Where = None, named: Named = None, folder: Folder = None) -> 
 
 
 @app.command()
+def bias(
+    where: Where = None,
+    named: Named = None,
+    folder: Folder = None,
+    filter: Annotated[str | None, typer.Option(help="Only sightings that pass, e.g. 'quality > 0.3'.")] = None,  # noqa: A002
+) -> None:
+    """How much more often visible and infrared sightings find their own kind first than its share would have it.
+
+    One sighting of each tracklet is searched for among those of all other cameras. Above 1, the order of answers says
+    something about the kind of picture and not about the person.
+
+    Example: tapetum gallery bias --gallery galleries/night
+    """
+    from tapetum.gallery.opening import open_gallery
+    from tapetum.searching.modality_bias import measure_modality_bias
+
+    with open_gallery(_place_of(where, named), folder=folder) as store:
+        found = measure_modality_bias(store, filter)
+        for each in found:
+            typer.echo(str(each))
+        if not found:
+            typer.echo(f"{store.where}: nothing to measure; it takes visible and infrared sightings of several cameras")
+
+
+@app.command()
 def export(
     to: Annotated[Path, typer.Option(help="File to write, ending in .parquet or .csv; with --as: a folder.")],
     where: Where = None,
