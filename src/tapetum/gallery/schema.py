@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
-
+from tapetum.core.arrays import Real
 from tapetum.core.errors import GalleryError
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
@@ -87,7 +86,7 @@ class Entries:
     """
 
     rows: tuple[Row, ...]
-    vectors: Tensor
+    vectors: Real
 
 
 @dataclass(frozen=True)

@@ -497,5 +497,5 @@ def _variant(embedder: Embedder, data: DataSection | None) -> list[str]:
         parts = [re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-{now.get(name, 'default')}").strip("-") for name in names]
         if sum(map(len, parts)) > LONGEST:
             parts = [hashlib.sha256("_".join(parts).encode()).hexdigest()[:12]]
-    usual = resolve_precision(embedder.recipe.evaluation.precision, embedder.device)
+    usual = resolve_precision(embedder.recipe.evaluation.precision, embedder.device.type)
     return parts + [embedder.precision] * (embedder.precision != usual)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tapetum.core.digest import digest_file
 from tapetum.evaluation.calibration import Calibration, read_calibration, to_content
-from tapetum.inference.artefact import ModelSettings, is_artefact, model_id, read_artefact
+from tapetum.inference.artefact import ModelSettings, is_artefact, read_artefact
 
 if TYPE_CHECKING:
     from tapetum.runs.checkpoint import Header
@@ -41,6 +41,7 @@ def identify(place: Path) -> Identity:
         own = artefact.calibration.get("model", {}).get("checkpoint")
         facts = picture_facts(artefact.settings) | ({"checkpoint": own} if own else {})
         return Identity(artefact.model, facts, artefact.calibration)
+    from tapetum.inference.model_id import model_id
     from tapetum.runs.checkpoint import find_checkpoint, load_checkpoint, read_header, read_tensors
 
     path = find_checkpoint(place)

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
-from tapetum.footage.facts import GUESSED_TIME, ORIGINS, Origin
 from tapetum.footage.lists import read_listed
+from tapetum.footage.origin import GUESSED_TIME, ORIGINS, Origin
 from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import Store
 from tapetum.searching.retention import read_erased, read_keep_days
@@ -105,7 +105,7 @@ def read_facts(store: Store) -> GalleryFacts:
         times.setdefault(camera, []).append(time)
     recall = None
     if columns["time"]:
-        recall = store.search(torch.ones(1, store.info.dimension), 1, exact=False).recall
+        recall = store.search(np.ones((1, store.info.dimension), dtype=np.float32), 1, exact=False).recall
     return GalleryFacts(
         where=store.where,
         model=store.info,

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gallery_rows import MODEL, NIGHT, RUN, a_row, some_vectors
+from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import DataError, FilterError, GalleryError, ProtocolError
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture, read_picture
 from tapetum.evaluation.calibration import Calibration, PairCalibration, to_content, write_calibration
-from tapetum.evaluation.verification import Tail
+from tapetum.evaluation.thresholds import Tail
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_sightings
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
@@ -410,9 +411,9 @@ class Colours:
     precision: str = "fp32"
     device: str = "cpu"
 
-    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        cells = functional.adaptive_avg_pool2d(images, (8, 3))[..., 1].flatten(1)
-        return functional.normalize(cells - cells.mean(1, keepdim=True) + 1e-6)
+    def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
+        cells = functional.adaptive_avg_pool2d(torch.from_numpy(images), (8, 3))[..., 1].flatten(1)
+        return functional.normalize(cells - cells.mean(1, keepdim=True) + 1e-6).numpy()
 
 
 SETTINGS = ModelSettings("colours", {}, (64, 32), "bicubic", "cv2", False, "none")
