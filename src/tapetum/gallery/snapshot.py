@@ -110,7 +110,7 @@ def write_snapshot(folder: Path, version: str, columns: Mapping[str, Sequence[An
 def read_snapshot(folder: Path, version: str) -> Snapshot | None:
     """The rows of a version; None where there is no such file of it, or a damaged one."""
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-        with np.load(folder / FILE, allow_pickle=False) as file:
+        with np.load(io.BytesIO((folder / FILE).read_bytes()), allow_pickle=False) as file:
             if int(file["format"]) != FORMAT or _unpack(file["version"]) != (version,):
                 return None
             arrays = {name: file[name] for name in file.files}

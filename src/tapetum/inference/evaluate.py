@@ -47,7 +47,7 @@ from tapetum.evaluation.trials import SEEDED, draw_trials, evaluate_trials, orde
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
 from tapetum.inference.precision import resolve_precision
-from tapetum.runs.checkpoint import find_checkpoint, read_header
+from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.recipe import DataSection, check_recipe, override_recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import CACHE, check_division, list_split, open_data, source_overrides

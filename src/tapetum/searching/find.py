@@ -346,7 +346,7 @@ def _rerank(store: Store, vectors: Real, rows: list[FoundRow], shortlist: int) -
 
         from tapetum.evaluation.rerank import rerank
 
-        distances = rerank(torch.from_numpy(vectors), torch.from_numpy(entries.vectors)).amin(0)
+        distances = rerank(torch.from_numpy(vectors), torch.from_numpy(entries.matrix)).amin(0)
         near = [near[place] for place in distances.argsort(stable=True).tolist()]
     return near + rows[shortlist:]
 

@@ -125,7 +125,7 @@ def query_of_rows(store: Store, ids: Sequence[str]) -> Query:
         raise GalleryError(f"{store.where}: {why}; take an id from an answer, or search by a picture")
     sightings = [row.sighting for row in entries.rows]
     return Query(
-        entries.vectors,
+        entries.matrix,
         tuple(each.modality for each in sightings),
         tuple(f"row {each.id}" for each in sightings),
         entries.rows,

@@ -89,7 +89,7 @@ def join_identities(
     """
     means = dict(_mean_vectors(store, [group[0].tracklet for group in tracklets if group[0].tracklet], rows))
     entries = store.fetch([group[0].row.sighting.id for group in tracklets if group[0].tracklet is None])
-    alone = {row.sighting.id: entries.vectors[place] for place, row in enumerate(entries.rows)}
+    alone = {row.sighting.id: entries.matrix[place] for place, row in enumerate(entries.rows)}
     alive, vectors = [], []
     for group in tracklets:
         first = group[0]
@@ -158,7 +158,7 @@ def _mean_vectors(
             members.setdefault((row.sighting.tracklet, row.sighting.modality), []).append(number)
         for tracklet, places in members.items():
             if tracklet in keys:
-                yield tracklet, unit_rows(entries.vectors[places].mean(0, keepdims=True))[0]
+                yield tracklet, unit_rows(entries.matrix[places].mean(0, keepdims=True))[0]
 
 
 def weigh_group(

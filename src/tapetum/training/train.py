@@ -35,7 +35,8 @@ from tapetum.data.sampler import build_sampler, name_pictures
 from tapetum.inference.devices import choose_device
 from tapetum.inference.precision import Precision, resolve_precision
 from tapetum.methods import absent_at_start, build_method
-from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint, load_checkpoint, read_header, start_from
+from tapetum.runs.checkpoint import is_checkpoint, load_checkpoint, start_from
+from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.history import read_history
 from tapetum.runs.progress import Reporter, Silence
 from tapetum.runs.recipe import Recipe, check_recipe, parse_yaml, write_yaml
