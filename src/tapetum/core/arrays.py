@@ -22,6 +22,13 @@ def to_array(vectors: "NDArray[Any] | Tensor") -> Real:
     return np.asarray(vectors, dtype=np.float32)
 
 
+def distinct(numbers: Whole) -> Whole:
+    """Each number once, ascending; `np.unique` would import NumPy's masked arrays, which takes longer."""
+    ordered: Whole = np.sort(numbers, axis=None)
+    fresh = np.concatenate([np.ones(min(1, len(ordered)), dtype=np.bool_), ordered[1:] != ordered[:-1]])
+    return np.asarray(ordered[fresh])
+
+
 def lengths(vectors: NDArray[Any]) -> NDArray[Any]:
     """L2 norms of the rows of (N, D), each a function of its row alone."""
     norms: NDArray[Any] = np.linalg.norm(vectors, axis=1)

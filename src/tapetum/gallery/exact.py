@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.core.arrays import Real, Whole, paired_products
+from tapetum.core.arrays import Real, Whole, distinct, paired_products
 from tapetum.core.atomic import make_folder, write_with
 from tapetum.core.threads import count_threads
 
@@ -336,7 +336,7 @@ class _Best:
         rows, stamps = (np.empty(len(self._places), dtype=np.int64) for _ in range(2))
         step = max(1, CACHED // self._queries.shape[1])
         piece_of = np.searchsorted(self._offsets, self._places, side="right") - 1
-        for number in np.unique(piece_of).tolist():
+        for number in distinct(piece_of).tolist():
             piece, mine = self._pieces[number], np.flatnonzero(piece_of == number)
             inside = self._places[mine] - self._offsets[number]
             rows[mine], stamps[mine] = piece.rows[inside], piece.stamps[inside]

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.core.arrays import Real
+from tapetum.core.arrays import Real, distinct
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.locks import locked
@@ -194,7 +194,7 @@ class LanceStore(Store):
     def _hits(self, values: NDArray[np.float32], rows: NDArray[np.int64]) -> list[tuple[Hit, ...]]:
         if rows.size == 0:
             return [()] * len(rows)
-        positions = np.unique(rows)
+        positions = distinct(rows)
         if self._shown is not None:
             by_stamp = dict(zip(self._stamps[positions].tolist(), self._shown.rows(positions), strict=True))
         else:
@@ -280,6 +280,13 @@ class LanceStore(Store):
                 return len(kept.find(condition))
             self._table.checkout_latest()
             return int(self._table.count_rows(None if condition is None else render_sql(condition)))
+
+        return self._reading(answer)
+
+    def _recall(self) -> float | None:
+        def answer() -> float | None:
+            about = self._about_index()
+            return None if about is None else float(about["recall_at_10"])
 
         return self._reading(answer)
 

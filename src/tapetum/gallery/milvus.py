@@ -161,12 +161,17 @@ class MilvusStore(Store):
             return self._ask(queries, k, condition, None), None
         if exact or (exact is None and self._count(condition) <= self.approximate_above):
             return self._scan(queries, k, condition), None
+        measurement = self._measurement()
+        return self._ask(queries, k, condition, max(int(measurement["ef"]), k)), float(measurement["recall_at_10"])
+
+    def _recall(self) -> float | None:
+        return float(self._measurement()["recall_at_10"]) if self._index() == "HNSW" else None
+
+    def _measurement(self) -> dict[str, Any]:
         with self._asking(GalleryError):
             notes = self._client.get(self._name + "_about", ids=["recall"], output_fields=["text"])
-        measurement = (
-            json.loads(notes[0]["text"]) if notes and notes[0]["text"] else {"recall_at_10": 0.0, "ef": EFFORTS[-1]}
-        )
-        return self._ask(queries, k, condition, max(int(measurement["ef"]), k)), float(measurement["recall_at_10"])
+        told: dict[str, Any] = {"recall_at_10": 0.0, "ef": EFFORTS[-1]}
+        return told | json.loads(notes[0]["text"]) if notes and notes[0]["text"] else told
 
     def _ask(self, queries: Real, k: int, condition: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
         """The server's answers, compared again as `exact.Matrix.search` compares: its products are rounded somehow.

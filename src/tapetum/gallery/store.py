@@ -231,6 +231,11 @@ class Store(ABC):
         with self._guard:
             return self._count(condition)
 
+    def recall(self) -> float | None:
+        """The measured recall@10 of the approximate index; None where there is none, and every row is compared."""
+        with self._guard:
+            return self._recall()
+
     def compact(self) -> float | None:
         """Put the files in order: replaced and deleted vectors leave the disk, the indices are brought up to date.
 
@@ -279,6 +284,10 @@ class Store(ABC):
     @abstractmethod
     def _count(self, condition: Filter | None) -> int:
         """How many rows pass."""
+
+    @abstractmethod
+    def _recall(self) -> float | None:
+        """The measured recall of the approximate index; None where there is none."""
 
     @abstractmethod
     def _compact(self) -> float | None:

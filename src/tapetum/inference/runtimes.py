@@ -6,8 +6,10 @@ The precision is told to the library by name: OpenVINO, left alone, takes bf16 o
 """
 
 import importlib
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -106,11 +108,26 @@ def _open_torchscript(folder: Path, precision: Precision, device: Device) -> Net
     return TorchScriptSession(folder / NETWORK_FILES["torchscript"][0], precision, device)
 
 
+# OpenVINO reports each import to its maker, from a process that it forks for that; without this library it does not.
+TELEMETRY = "openvino_telemetry"
 SESSIONS: Mapping[Runtime, Callable[[Path, Precision, Device], NetworkSession]] = {
     "onnx": OnnxSession,
     "openvino": OpenVinoSession,
     "torchscript": _open_torchscript,
 }
+
+
+@contextmanager
+def _without(library: str) -> Iterator[None]:
+    """Imports do as if a library were not installed; one that is imported already stays."""
+    if library in sys.modules:
+        yield
+        return
+    sys.modules[library] = None  # type: ignore[assignment]  # Python's own way to say so
+    try:
+        yield
+    finally:
+        del sys.modules[library]
 
 
 def import_extra(library: str) -> ModuleType:
@@ -120,7 +137,8 @@ def import_extra(library: str) -> ModuleType:
         ArtefactError: it is not installed.
     """
     try:
-        return importlib.import_module(library)
+        with _without(TELEMETRY):
+            return importlib.import_module(library)
     except ImportError as error:
         raise ArtefactError(
             f"{library} cannot be imported ({error}); install it with `pip install tapetum[export]`"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tapetum.core.arrays import paired_products, to_array, unit_rows
+from tapetum.core.arrays import distinct, paired_products, to_array, unit_rows
 from tapetum.core.vectors import normalise, row_products
 
 
@@ -29,6 +29,12 @@ def test_rows_become_unit_vectors_as_those_of_tensors_do_and_zeros_stay_zeros() 
     assert unit_rows(array).dtype == np.float32
     alone = np.concatenate([unit_rows(array[row : row + 1]) for row in range(50)])
     assert np.array_equal(unit_rows(array), alone)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (40,), (5, 8), (0, 3)])
+def test_distinct_numbers_are_those_that_numpy_finds(shape: tuple[int, ...]) -> None:
+    numbers = np.random.default_rng(0).integers(-6, 6, shape)
+    assert distinct(numbers).tolist() == np.unique(numbers).tolist()
 
 
 @pytest.mark.parametrize("dimension", [0, 1, 2, 67, 512])
