@@ -229,11 +229,12 @@ class LanceStore(Store):
 
     def _fetch(self, ids: Sequence[str]) -> tuple[list[Row], NDArray[np.float32]]:
         def answer() -> tuple[list[Row], NDArray[np.float32]]:
-            if (kept := self._snapshot()) is not None:
+            if self._snapshot() is not None:
                 self._look()
-                self._load()
-                places = kept.find(Among("id", tuple(ids)))
-                return kept.rows(places), self._matrix.take(places)
+                if (kept := self._shown) is not None:  # nobody has opened the table meanwhile, to write
+                    self._load()
+                    places = kept.find(Among("id", tuple(ids)))
+                    return kept.rows(places), self._matrix.take(places)
             self._table.checkout_latest()
             rows: list[Row] = []
             vectors = [np.empty((0, self.info.dimension), dtype=np.float32)]

@@ -132,6 +132,7 @@ def test_what_another_writer_adds_is_seen_at_once(folder: Path) -> None:
         assert by_snapshot(reader)
         with open_gallery(folder) as writer:
             writer.upsert([a_row(500)], some_vectors(1, seed=9))
+        assert reader.fetch(["row00500"]).rows == (a_row(500),)
         assert reader.count() == COUNT
         assert reader.search(some_vectors(1, seed=9), 1).hits[0][0].row == a_row(500) != before
         assert not by_snapshot(reader)
