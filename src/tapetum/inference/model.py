@@ -207,7 +207,8 @@ def check_cosine(session: NetworkSession, probe: "Probe", precision: str, place:
 
 
 def _one_each(numbers: Numbers, name: str, count: int) -> Whole:
-    each = np.array(numbers, dtype=np.int64)
+    plain = numbers if isinstance(numbers, int | Sequence | np.ndarray) else numbers.cpu().numpy()
+    each = np.array(plain, dtype=np.int64)
     if each.ndim == 0:
         each = np.full(count, each)
     if each.shape != (count,):
