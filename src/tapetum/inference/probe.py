@@ -2,16 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from tapetum.core.arrays import Real, Whole, lengths
+from tapetum.core.arrays import Real, Whole, lengths, to_array
 from tapetum.core.atomic import write_bytes
 from tapetum.core.types import UNKNOWN_CAMERA
 from tapetum.data.pictures import Pictures, to_float
 from tapetum.inference.artefact import PROBE, ArtefactError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEPT = 8  # in an artefact, with the vectors that PyTorch gave
 FIELDS = ("pictures", "modalities", "camids", "vectors")
@@ -60,13 +64,14 @@ def read_probe(folder: Path) -> Probe:
         raise ArtefactError(f"{path}: damaged ({error}); use another copy of the artefact") from None
 
 
-def compare(vectors: Real, reference: Real) -> tuple[float, float]:
+def compare(vectors: "Real | Tensor", reference: "Real | Tensor") -> tuple[float, float]:
     """Largest absolute difference of an element, and smallest cosine of a row; NaN counts as the worst.
 
     Args:
         vectors: (N, D).
         reference: (N, D) of unit length.
     """
+    vectors, reference = to_array(vectors), to_array(reference)
     difference = np.nan_to_num(np.abs(vectors - reference).max(), nan=np.inf)
     ours, theirs = (each.astype(np.float64) for each in (vectors, reference))
     cosines = (ours * theirs).sum(1) / np.maximum(lengths(ours) * lengths(theirs), TINY)
