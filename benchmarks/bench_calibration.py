@@ -26,7 +26,8 @@ from tapetum.core.vectors import normalise
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import Picture, resize
 from tapetum.evaluation.calibration import Calibration
-from tapetum.evaluation.verification import BINS, PairCounts, bin_centres, compute_reliability, find_bins
+from tapetum.evaluation.thresholds import BINS, bin_centres
+from tapetum.evaluation.verification import PairCounts, compute_reliability, find_bins
 from tapetum.experiments import demo, demo_infrared
 from tapetum.footage.doubt import doubt_picture
 from tapetum.inference.calibrate import CalibrationOptions, calibrate_embeddings, held_out_records, split_people

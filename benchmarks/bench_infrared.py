@@ -27,7 +27,7 @@ from tapetum.training.stepping import in_float32
 NUM_IDS = 395
 SIZE, PEOPLE, PICTURES = (288, 144), 8, 2
 ROUNDS = 2
-PRECISION = resolve_precision("auto", torch.device("cpu"))
+PRECISION = resolve_precision("auto", "cpu")
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 GRAPH_WEIGHT, DROPOUT = 0.15, 0.2

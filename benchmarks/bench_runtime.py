@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -30,7 +31,8 @@ from tapetum.data.pictures import PictureOptions, read_resized
 from tapetum.data.transforms import to_float, to_tensor
 from tapetum.inference.artefact import ArtefactError
 from tapetum.inference.export import export_run
-from tapetum.inference.sessions import BATCH, Model, open_model
+from tapetum.inference.model import BATCH, Model
+from tapetum.inference.sessions import open_model
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import Header, save_checkpoint
 from tapetum.runs.recipe import load_recipe
@@ -95,11 +97,11 @@ def compute_plainly(network: Any, size: tuple[int, int], records: list[Record]) 
 
 def compute_alone(model: Model, images: torch.Tensor) -> None:
     """Pictures in memory to vectors."""
-    kinds = torch.zeros(len(images), dtype=torch.int64)
-    cameras = torch.full_like(kinds, UNKNOWN_CAMERA)
+    kinds = np.zeros(len(images), dtype=np.int64)
+    cameras = np.full_like(kinds, UNKNOWN_CAMERA)
     for start in range(0, len(images), BATCH):
         rows = slice(start, start + BATCH)
-        model.session.run(images[rows], kinds[rows], cameras[rows])
+        model.session.run(images[rows].numpy(), kinds[rows], cameras[rows])
 
 
 def check_equal(model: Model, network: Any, images: torch.Tensor) -> float:

@@ -32,7 +32,7 @@ CAMIDS = (1, 2, 3, 4, 5, 6)
 SIZE, BATCH = (256, 128), 8
 ROUNDS = 2
 METHODS = {"PCB": "pcb", "BoT": "bot", "AGW": "agw", "ABD-Net": "abd_net", "TransReID": "transreid"}
-PRECISION = resolve_precision("auto", torch.device("cpu"))
+PRECISION = resolve_precision("auto", "cpu")
 SMALL_VIT = {"backbone": "deit_small_patch16_224"}  # for artefacts: the published one is four times as large
 
 

@@ -44,7 +44,7 @@ HOMES = {  # library -> packages (or files) that may import it
     "pyarrow": ("gallery/lance.py", "searching/exports.py"),
     "pymilvus": ("gallery/milvus.py",),
     "scipy": ("evaluation/", "footage/track.py", "data/datasets/sysu_mm01.py"),  # the last for MATLAB's file format
-    "sklearn": ("evaluation/projection.py", "evaluation/calibration.py"),
+    "sklearn": ("evaluation/projection.py", "evaluation/fitting.py"),
     "threadpoolctl": ("evaluation/projection.py",),
     "onnx": ("inference/",),
     "onnxruntime": ("inference/", "footage/onnx.py"),

@@ -36,13 +36,13 @@ if TYPE_CHECKING:
         push_to_hub,
         search,
     )
-    from tapetum.inference.sessions import Model
+    from tapetum.inference.model import Model
 
 
 def __getattr__(name: str) -> Any:
     """What `tapetum.door` defines, and the type of its models."""
     if name == "Model":
-        from tapetum.inference.sessions import Model
+        from tapetum.inference.model import Model
 
         return Model
     if name in __all__:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tapetum.evaluation.card import Card
     from tapetum.gallery.store import Store
     from tapetum.indexing.index import IndexReport
-    from tapetum.inference.sessions import Model
+    from tapetum.inference.model import Model
     from tapetum.searching.find import Findings
 
     Place = str | Path
@@ -233,7 +233,7 @@ def search(
         query = query_of_tracklet(gallery, tracklet)
     elif person is not None:
         from tapetum.data.image_io import read_picture
-        from tapetum.indexing.index import open_gallery_model
+        from tapetum.searching.gallery_model import open_gallery_model
 
         picture = read_picture(Path(person)) if isinstance(person, str | Path) else person
         label = str(person) if isinstance(person, str | Path) else "picture"

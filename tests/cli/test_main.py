@@ -69,7 +69,7 @@ def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 def test_what_a_user_can_mend_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, line: str
 ) -> None:
-    monkeypatch.setattr(module, "app", raising(error))
+    monkeypatch.setattr(module, "program", lambda words: raising(error))
     with pytest.raises(SystemExit) as end:
         module.run()
     assert end.value.code == 2
@@ -78,9 +78,31 @@ def test_what_a_user_can_mend_is_one_line_and_status_2(
 
 
 def test_a_mistake_of_ours_stays_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "app", raising(OSError(errno.EBADF, "Bad file descriptor")))
+    monkeypatch.setattr(module, "program", lambda words: raising(OSError(errno.EBADF, "Bad file descriptor")))
     with pytest.raises(OSError, match="Bad file descriptor"):
         module.run()
+
+
+@pytest.mark.parametrize(
+    "words", ["search", "gallery info", "gallery", "data generate", "index", "plot embedding", "serve"]
+)
+def test_the_part_of_the_program_that_is_asked_for_says_what_the_whole_says(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for part in (module.program(words.split()), module.app):
+        assert (part is module.app) == (len(told) == 1)
+        monkeypatch.setattr(sys, "argv", ["tapetum", *words.split(), "--help"])
+        with pytest.raises(SystemExit) as end:
+            part()
+        told.append((end.value.code, capsys.readouterr()))
+    assert told[0] == told[1]
+    assert f"tapetum {words}" in told[0][1].out
+
+
+def test_words_that_are_no_command_are_answered_by_the_whole_program() -> None:
+    for words in ([], ["--help"], ["--version"], ["serach"], ["--version", "search"]):
+        assert module.program(words) is module.app
 
 
 def raising(error: Exception) -> Callable[[], None]:

@@ -22,7 +22,7 @@ from tapetum.core.digest import digest_file
 from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
 from tapetum.evaluation.calibration import Calibration, PairCalibration, write_calibration
-from tapetum.evaluation.verification import Tail
+from tapetum.evaluation.thresholds import Tail
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row
@@ -168,7 +168,7 @@ def test_a_row_and_a_tracklet_are_searched_for_without_the_model(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was opened")
 
-    monkeypatch.setattr("tapetum.indexing.index.open_model", refuse)
+    monkeypatch.setattr("tapetum.searching.gallery_model.open_model", refuse)
     own = calibrated.rows[0].sighting.tracklet
     for asked in ("--row r0", f"--tracklet {own}"):
         outcome = call(f"tapetum search --gallery {calibrated.gallery} {asked}")

@@ -12,7 +12,7 @@ from torch.nn import functional
 from gallery_rows import MODEL, NIGHT, RUN, a_row, some_vectors
 from tapetum.core.types import Modality
 from tapetum.evaluation.calibration import Calibration, PairCalibration
-from tapetum.evaluation.verification import PAIR_NAMES, Tail
+from tapetum.evaluation.thresholds import PAIR_NAMES, Tail
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store

@@ -19,7 +19,7 @@ from gallery_rows import some_rows
 from service.conftest import PASSWORD, a_picture, row_with_crop
 from tapetum.data.image_io import decode_picture
 from tapetum.evaluation.calibration import Calibration, PairCalibration
-from tapetum.evaluation.verification import Tail
+from tapetum.evaluation.thresholds import Tail
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo
 from tapetum.inference.sessions import Model

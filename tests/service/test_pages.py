@@ -17,7 +17,7 @@ from starlette.datastructures import QueryParams
 from gallery_rows import a_row, some_vectors
 from service.conftest import PASSWORD, ROWS, TOKEN, MakeServer, a_picture, add_user, row_with_crop, service_of
 from tapetum.evaluation.calibration import Calibration, PairCalibration
-from tapetum.evaluation.verification import Tail
+from tapetum.evaluation.thresholds import Tail
 from tapetum.gallery.store import Store
 from tapetum.inference.sessions import Model
 from tapetum.service.app import create_app

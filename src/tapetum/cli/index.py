@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tapetum.data.catalog import Dataset
     from tapetum.footage.facts import SourceOptions
     from tapetum.gallery.store import Store
-    from tapetum.inference.sessions import Model
+    from tapetum.inference.model import Model
 
 DEMO_MODEL = Path("runs/demo/idf")
 AUTO = "auto"
@@ -253,9 +253,10 @@ def _open(
     """The gallery and its model; a new gallery takes the demo's where none is named."""
     from tapetum.core.errors import MissingGalleryError, RecipeError
     from tapetum.gallery.opening import open_gallery
-    from tapetum.indexing.index import open_gallery_for, open_gallery_model
+    from tapetum.indexing.index import open_gallery_for
     from tapetum.indexing.shards import one_maker
     from tapetum.inference.sessions import open_model
+    from tapetum.searching.gallery_model import open_gallery_model
 
     try:
         store = open_gallery(gallery, folder=folder)

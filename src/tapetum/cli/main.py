@@ -5,6 +5,8 @@ Subcommand files import heavy packages inside their commands, so that ``tapetum 
 
 import errno
 import sys
+from collections.abc import Sequence
+from copy import copy
 from typing import Annotated
 
 import typer
@@ -92,6 +94,22 @@ app.add_typer(report.app, name="report")
 app.command("doctor")(doctor.command)
 
 
+def program(words: Sequence[str]) -> typer.Typer:
+    """As much of the program as a command line asks for: Typer works through all that it has, half a hundred commands.
+
+    Args:
+        words: of the command line, without the program's name.
+    """
+    asked = words[0] if words else None
+    commands = [each for each in app.registered_commands if each.name == asked]
+    groups = [each for each in app.registered_groups if each.name == asked]
+    if not (commands or groups):
+        return app
+    part = copy(app)
+    part.registered_commands, part.registered_groups = commands, groups
+    return part
+
+
 def start() -> None:
     """Be the program ``tapetum``: as `run`, in a process of its own."""
     if sys.argv[1:2] and sys.argv[1] in TRAINING:
@@ -102,7 +120,7 @@ def start() -> None:
 def run() -> None:
     """Run the command line; a problem the user can mend becomes one line and exit status 2."""
     try:
-        app()
+        program(sys.argv[1:])()
     except TapetumError as error:
         typer.echo(f"tapetum: {error}", err=True)
         sys.exit(2)

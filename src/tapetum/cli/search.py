@@ -157,7 +157,7 @@ def command(
         for label, picture, person in _read_pictures(query or [], video, at, box):
             if embedder is None:
                 from tapetum.core.pixels import encode_jpeg
-                from tapetum.indexing.index import open_gallery_model
+                from tapetum.searching.gallery_model import open_gallery_model
 
                 naming = f"tapetum search MODEL --gallery {store.where}"
                 embedder = open_gallery_model(store, model, precision=precision, trust_code=trust_code, naming=naming)
@@ -236,7 +236,7 @@ def _read_pictures(
 
     paths = []
     if query:
-        from tapetum.runs.sources import list_pictures
+        from tapetum.data.loose import list_pictures
 
         paths = [record.path for record in list_pictures(query, split="query")]
     person = None if box is None else _parse_box(box)
@@ -337,11 +337,13 @@ def _search_pictures(
     if not query:
         raise GalleryError("search: nobody to search for; give --query")
 
+    from tapetum.data.loose import list_pictures
     from tapetum.inference.embedder import Embedder
     from tapetum.inference.identity import calibration_path, find_calibration
     from tapetum.runs.progress import showing_pictures
-    from tapetum.runs.sources import list_pictures, records_of
-    from tapetum.searching.match_rule import build_match_rule, count_modalities, search_pictures
+    from tapetum.runs.sources import records_of
+    from tapetum.searching.match_rule import build_match_rule
+    from tapetum.searching.pictures import count_modalities, search_pictures
 
     embedder = Embedder(run)
     known = find_calibration(run, embedder.facts, calibration)

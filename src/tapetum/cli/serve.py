@@ -59,7 +59,7 @@ def command(
     from tapetum.core.errors import RecipeError
     from tapetum.footage.detectors import build_detector
     from tapetum.gallery.opening import open_gallery
-    from tapetum.indexing.index import open_gallery_model
+    from tapetum.searching.gallery_model import open_gallery_model
     from tapetum.searching.retention import write_keep_days
     from tapetum.service.server import ServerAddress, bind, run_server, set_log_level
     from tapetum.service.state import ServiceOptions, build_service, service_folder

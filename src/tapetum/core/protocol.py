@@ -3,13 +3,14 @@
 One evaluator (`tapetum.evaluation`) reads them all; every reported number names its protocol.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from tapetum.core.types import Modality, Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 JunkRule = Literal["same_pid_same_camid", "none"]
 CMCRule = Literal["pictures", "identities"]
@@ -72,31 +73,39 @@ class Protocol:
         fits = (modality is None or record.modality == modality) and (camids is None or record.camid in camids)
         return fits and record.split in (side, "test")
 
-    def admitted(self, side: Side, modalities: Tensor, camids: Tensor) -> Tensor:
+    def admitted(self, side: Side, modalities: "Tensor", camids: "Tensor") -> "Tensor":
         """(N,) bool, which of N pictures `admits` takes, whatever their split; numbers are (N,) int64."""
         modality, cameras = self.limits(side)
-        fits = torch.ones_like(camids, dtype=torch.bool)
+        fits = camids == camids  # true throughout
         if modality is not None:
             fits &= modalities == int(modality)
         if cameras is not None:
-            fits &= torch.isin(camids, torch.tensor(cameras, dtype=torch.int64, device=camids.device))
+            fits &= _is_among(camids, cameras)
         return fits
 
-    def ranks(self, pids: Tensor) -> Tensor:
+    def ranks(self, pids: "Tensor") -> "Tensor":
         """(N,) bool, which gallery entries stand in any ranking: those of people who are not ignored."""
-        return ~torch.isin(pids, torch.tensor(self.ignored_pids, dtype=pids.dtype, device=pids.device))
+        return ~_is_among(pids, self.ignored_pids)
 
-    def camera_junk(self, query_camids: Tensor, camids: Tensor) -> Tensor:
+    def camera_junk(self, query_camids: "Tensor", camids: "Tensor") -> "Tensor":
         """Bool, pairs of cameras that are taken out whoever they show; shapes are broadcast."""
-        junk = torch.zeros_like(query_camids == camids)
+        junk = (query_camids == camids) & False
         for ours, theirs in self.junk_camera_pairs:
             junk |= (query_camids == ours) & (camids == theirs)
         return junk
 
-    def person_junk(self, query_camids: Tensor, camids: Tensor) -> Tensor:
+    def person_junk(self, query_camids: "Tensor", camids: "Tensor") -> "Tensor":
         """Bool, pairs of one person's pictures that are taken out; shapes are broadcast."""
         junk = self.camera_junk(query_camids, camids)
         return junk | (query_camids == camids) if self.junk == "same_pid_same_camid" else junk
+
+
+def _is_among(numbers: "Tensor", few: Iterable[int]) -> "Tensor":
+    """Bool, which numbers are one of a few."""
+    found = numbers != numbers  # false throughout
+    for each in few:
+        found |= numbers == each
+    return found
 
 
 def mixed_protocol(dataset: str) -> Protocol:

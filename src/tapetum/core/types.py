@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+
+if TYPE_CHECKING:  # records and modalities are also named where nothing is computed by PyTorch
+    import torch
+    from torch import Tensor
 
 UNKNOWN_CAMERA = -1  # the camid of a picture of which nobody says which camera took it
 
@@ -63,29 +66,29 @@ class Batch:
         step: optimiser steps of this epoch behind it.
     """
 
-    images: Tensor
-    labels: Tensor
-    pids: Tensor
-    camids: Tensor
-    modalities: Tensor
-    rows: Tensor = None  # type: ignore[assignment]  # filled below
-    views: Tensor = None  # type: ignore[assignment]
+    images: "Tensor"
+    labels: "Tensor"
+    pids: "Tensor"
+    camids: "Tensor"
+    modalities: "Tensor"
+    rows: "Tensor" = None  # type: ignore[assignment]  # filled below
+    views: "Tensor" = None  # type: ignore[assignment]
     epoch: int = 0
     step: int = 0
 
     def __post_init__(self) -> None:
         for name, value in (("rows", -1), ("views", 0)):
             if getattr(self, name) is None:
-                object.__setattr__(self, name, torch.full_like(self.labels, value))
+                object.__setattr__(self, name, self.labels.new_full(self.labels.shape, value))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: "torch.device | str") -> "Batch":
         """The same batch with every tensor on `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def select(self, rows: Tensor) -> "Batch":
+    def select(self, rows: "Tensor") -> "Batch":
         """Some of the pictures, in the order given.
 
         Args:
@@ -93,9 +96,9 @@ class Batch:
         """
         return self._map(lambda tensor: tensor[rows])
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+    def _map(self, change: "Callable[[Tensor], Tensor]") -> "Batch":
         changes: dict[str, Any] = {
-            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+            name: change(value) for name, value in vars(self).items() if not isinstance(value, int)
         }
         return replace(self, **changes)
 
@@ -110,28 +113,27 @@ class EmbeddingSet:
         pids, camids, modalities: (N,) int64, as in `Record`.
     """
 
-    vectors: Tensor
+    vectors: "Tensor"
     paths: tuple[Path, ...]
-    pids: Tensor
-    camids: Tensor
-    modalities: Tensor
+    pids: "Tensor"
+    camids: "Tensor"
+    modalities: "Tensor"
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def select(self, rows: Tensor) -> "EmbeddingSet":
+    def select(self, rows: "Tensor") -> "EmbeddingSet":
         """The rows named by an int64 index or a bool mask, in that order.
 
         Args:
             rows: (n,) int64 row numbers, or (N,) bool.
         """
-        index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
         return EmbeddingSet(
-            vectors=self.vectors[index],
-            paths=tuple(self.paths[i] for i in index.tolist()),
-            pids=self.pids[index],
-            camids=self.camids[index],
-            modalities=self.modalities[index],
+            vectors=self.vectors[rows],
+            paths=tuple(self.paths[i] for i in np.arange(len(self))[rows.cpu().numpy()].tolist()),
+            pids=self.pids[rows],
+            camids=self.camids[rows],
+            modalities=self.modalities[rows],
         )
 
 

@@ -8,10 +8,10 @@ import torch
 
 from tapetum.core.errors import DataError
 from tapetum.core.types import Batch, Record
-from tapetum.data.pictures import PictureOptions, Pictures, drop_corrupt, open_pictures
+from tapetum.data.pictures import PictureOptions, Pictures, drop_corrupt, open_pictures, to_float
 from tapetum.data.sampler import Rows, SampledBatch, Sampling, build_sampler, name_pictures, repeat_views
 from tapetum.data.threads import map_in_threads
-from tapetum.data.transforms import BatchPosition, Operation, augment_batch, to_float, to_tensor
+from tapetum.data.transforms import BatchPosition, Operation, augment_batch, to_tensor
 
 _BLOCK = 64  # pictures whose changes are drawn together by `TrainLoader.all_pictures`
 

@@ -37,6 +37,11 @@ class PictureOptions:
     num_workers: int = 2  # threads that decode and build batches; 0 works in the caller
 
 
+def to_float(pictures: Pictures) -> NDArray[np.float32]:
+    """Pictures in 0..1; NumPy, because its arithmetic starts no threads of its own inside a loader's thread."""
+    return np.multiply(pictures, np.float32(1 / 255), dtype=np.float32)
+
+
 def read_resized(path: Path, options: PictureOptions) -> Pictures:
     """One picture, (H, W, 3), decoded and resized."""
     return resize(read_picture(path), options.size, interpolation=options.interpolation, backend=options.backend)

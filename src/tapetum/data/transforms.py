@@ -32,6 +32,7 @@ from tapetum.core.errors import RecipeError, nearest_name
 from tapetum.core.options import option, plain_options, read_options
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
+from tapetum.data.pictures import to_float
 from tapetum.data.sampler import Rows
 
 PACKAGE = "tapetum.data.augmentations"
@@ -253,11 +254,6 @@ def _apply(
     if here.any():
         pictures[here] = module.change(pictures[here], operation.options, Draws(generator, chosen, positions[here]))
     return pictures
-
-
-def to_float(pictures: Bytes) -> Images:
-    """Pictures in 0..1; NumPy, because its arithmetic starts no threads of its own inside a loader's thread."""
-    return np.multiply(pictures, np.float32(1 / 255), dtype=np.float32)
 
 
 def to_tensor(images: Images) -> Tensor:

@@ -17,7 +17,8 @@ from tapetum.core.method import Enhancer
 from tapetum.core.options import plain_options, read_options
 from tapetum.data.image_io import Picture
 from tapetum.enhancers._networks import enhance_by
-from tapetum.runs.checkpoint import find_checkpoint, load_checkpoint
+from tapetum.runs.checkpoint import load_checkpoint
+from tapetum.runs.header import find_checkpoint
 
 __all__ = ["Enhance", "build_enhancer", "enhance_by"]
 

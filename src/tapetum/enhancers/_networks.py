@@ -8,7 +8,8 @@ import torch
 from tapetum.core.errors import CheckpointError
 from tapetum.core.method import Enhancer
 from tapetum.data.image_io import Picture
-from tapetum.data.transforms import to_float, to_tensor
+from tapetum.data.pictures import to_float
+from tapetum.data.transforms import to_tensor
 
 
 def check_weights(enhancer: str, file: str, example: str) -> None:

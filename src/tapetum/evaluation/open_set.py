@@ -19,14 +19,12 @@ from torch import Tensor
 
 from tapetum.core.types import EmbeddingSet
 from tapetum.evaluation.bootstrap import Interval
+from tapetum.evaluation.thresholds import BINS, Array, Counts
 from tapetum.evaluation.verification import (
     ALARMS,
-    BINS,
     PAIRS_AT_ONCE,
     PEOPLE,
-    Array,
     Comparison,
-    Counts,
     find_bins,
     interval,
     similarity_tiles,

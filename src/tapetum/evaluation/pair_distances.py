@@ -12,7 +12,8 @@ import torch
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.types import EmbeddingSet, Record
-from tapetum.evaluation.verification import Array, Comparison, Counts, check_vectors, pair_tiles
+from tapetum.evaluation.thresholds import Array, Counts
+from tapetum.evaluation.verification import Comparison, check_vectors, pair_tiles
 
 BINS = 2000  # of cosine distance 0..2, each 0.001 wide, the width of the LLCM figure's bins
 

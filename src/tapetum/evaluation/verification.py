@@ -2,8 +2,7 @@
 
 A pair is two different pictures; pairs of one modality count once. Taken out is what the protocol calls junk, and
 within one modality always the pictures of one person under one camera, which show one moment. Similarities are counted
-into fine bins as they are computed, so that no matrix of all pairs is kept. The bins are equally wide in the distance
-of two unit vectors, sqrt(2 - 2s), and therefore finest in similarity where similarities crowd, near 1.
+into fine bins (`evaluation.thresholds`) as they are computed, so that no matrix of all pairs is kept.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tapetum.core.errors import ProtocolError
@@ -19,29 +17,15 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.core.vectors import similarity_blocks
 from tapetum.evaluation.bootstrap import Interval
+from tapetum.evaluation.thresholds import BINS, MODALITY_PAIRS, WIDTH, Array, Counts, pair_name
+from tapetum.evaluation.thresholds import Tail as Tail  # where it was, and where programs look for it
 
-Array = NDArray[np.float64]
-Counts = NDArray[np.int64]
-
-BINS = 2**14
-WIDTH = 2 / BINS  # of a bin, in distance; 0.0001 in similarity at 0, ten times less at 0.99
 PAIRS_AT_ONCE = 2**21  # bounds the memory beside one tile of the product
 MOST_GROUPS = 256  # of people that a bootstrap draws; more people share groups
 RELIABILITY_BINS = 15
 ALARMS = 30  # false alarms that a threshold must have been seen with, on pairs or searches
 PEOPLE = 3  # ... and how many pairs of people, or people, must make up a rate
-PER_DECADE = 32  # points of a stored curve
 FEWEST = 5  # people seen by pairs of pictures of their own, below which nothing is fitted
-
-
-def pair_name(first: Modality | int, second: Modality | int) -> str:
-    """The name of a pair of modalities in any order, e.g. "visible-infrared"."""
-    low, high = sorted((Modality(first), Modality(second)))
-    return f"{low.name}-{high.name}".lower()
-
-
-MODALITY_PAIRS = ((0, 0), (0, 1), (1, 1))
-PAIR_NAMES = tuple(pair_name(*each) for each in MODALITY_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -102,16 +86,6 @@ def check_vectors(embeddings: EmbeddingSet) -> None:
     """
     if not embeddings.vectors.isfinite().all():
         raise ProtocolError("the embeddings hold NaN or infinity; extract them again")
-
-
-def similarity_edges() -> Array:
-    """(BINS + 1,) ends of the bins, from similarity 1 down to -1."""
-    return 1 - (np.arange(BINS + 1) * WIDTH) ** 2 / 2
-
-
-def bin_centres() -> Array:
-    """(BINS,) the similarity in the middle of each bin."""
-    return 1 - ((np.arange(BINS) + 0.5) * WIDTH) ** 2 / 2
 
 
 def find_bins(similarities: Tensor) -> Tensor:
@@ -197,43 +171,6 @@ def count_pairs(comparison: Comparison) -> PairCounts:
         has_match[torch.searchsorted(pids, comparison.first.pids[tile.rows[tile.same.any(1)]])] = True
     different, same = counts.numpy()
     return PairCounts(same, different, len(pids), int(has_match.sum()))
-
-
-@dataclass(frozen=True)
-class Tail:
-    """Thresholds by the rate of false alarms, as far down as the data support them."""
-
-    rates: tuple[float, ...]  # ascending, the last is 1
-    thresholds: tuple[float, ...]  # one a rate, descending; a similarity of at least this counts as a match
-
-    def threshold(self, rate: float) -> float:
-        """The similarity that a stranger reaches at a rate in lowest..1; between stored rates by their logarithms."""
-        return float(np.interp(np.log(rate), np.log(self.rates), self.thresholds))
-
-    @property
-    def lowest(self) -> float:
-        """The lowest rate that there is a threshold for; above 1 where there is none."""
-        return self.rates[0] if self.rates else np.inf
-
-
-def build_tail(weights: Array | Counts, lowest: float, stated: Sequence[float] = ()) -> Tail:
-    """Thresholds from the similarities of strangers, (BINS,).
-
-    Args:
-        lowest: rate below which the data are too few.
-        stated: rates that shall be among the stored ones.
-    """
-    if not weights.sum() or lowest > 1:
-        return Tail((), ())
-    decades = np.log10(1 / lowest)
-    rates = np.union1d(np.geomspace(lowest, 1, max(2, int(np.ceil(decades * PER_DECADE)) + 1)), stated)
-    rates = rates[(rates >= lowest * (1 - 1e-12)) & (rates <= 1)]
-    rates[-1] = 1.0
-    share = weights.cumsum() / weights.sum()
-    num_bins = np.searchsorted(share, rates * (1 + 1e-12), side="right")  # bins that stay within the rate
-    thresholds = similarity_edges()[num_bins]
-    thresholds[num_bins == 0] = 1 + 1e-6  # nobody, not even a copy
-    return Tail(tuple(rates.tolist()), tuple(thresholds.tolist()))
 
 
 def rates_above(weights: Array | Counts, thresholds: Sequence[float] | Array) -> Array:

@@ -26,7 +26,8 @@ from tapetum.experiments.paper_tables import GAMMA, TABLES, rows_of
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.plots.slices import describe_slices, draw_slices
 from tapetum.plots.style import Array, figure_bytes
-from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint
+from tapetum.runs.checkpoint import is_checkpoint
+from tapetum.runs.header import find_checkpoint
 from tapetum.runs.progress import PictureProgress
 from tapetum.runs.recipe import DataSection, Recipe, load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder, write_json, write_text

@@ -13,8 +13,8 @@ from tapetum.core.pixels import encode_jpeg
 from tapetum.core.sighting import Box, Sighting
 from tapetum.data.image_io import Picture
 from tapetum.data.threads import Progress
-from tapetum.footage.facts import Origin
 from tapetum.footage.options import ExtractOptions
+from tapetum.footage.origin import Origin
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 

@@ -23,12 +23,13 @@ from tapetum.core.sighting import Sighting
 from tapetum.data.threads import Progress
 from tapetum.footage.crops import Extraction, Refuse
 from tapetum.footage.detect import Detector
-from tapetum.footage.facts import Origin, SourceOptions
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.fingerprint import fingerprint_names, fingerprint_source
 from tapetum.footage.frames import count_units
 from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
 from tapetum.footage.loose import extract_loose
 from tapetum.footage.options import ExtractOptions
+from tapetum.footage.origin import Origin
 from tapetum.footage.people import extract_people
 from tapetum.footage.readings import Readings
 from tapetum.footage.report import FootageReport

@@ -17,19 +17,10 @@ from tapetum.core.errors import DataError, nearest_name
 from tapetum.core.types import Modality
 from tapetum.data.image_io import MAX_PIXELS, picture_size
 from tapetum.footage.clock import format_time, parse_time
+from tapetum.footage.origin import GUESSED_TIME, ORIGINS, CameraFact, Origin
 from tapetum.footage.paths import PathFacts, clean_camera, read_path
 from tapetum.footage.pattern import PatternFacts, compile_pattern
 
-Origin = Literal["option", "pattern", "metadata", "name", "folder", "mtime"]
-ORIGINS: dict[Origin, str] = {  # for people
-    "option": "option",
-    "pattern": "path pattern",
-    "metadata": "metadata",
-    "name": "file name",
-    "folder": "folder",
-    "mtime": "file's time of writing",
-}
-GUESSED_TIME = "time guessed: file's time of writing"
 # Only files, and only the containers that hold pictures themselves: a playlist would make FFmpeg open what it names.
 OPEN_OPTIONS = {
     "protocol_whitelist": "file",
@@ -73,16 +64,6 @@ class SourceOptions:
             )
         if self.path_pattern is not None:
             compile_pattern(self.path_pattern)
-
-
-@dataclass(frozen=True)
-class CameraFact:
-    """Which camera it was."""
-
-    camera: str  # its name in a gallery; letters, digits, '.', '_' and '-'
-    written: str  # its name as it is written
-    origin: Origin  # what says so
-    site: str = ""  # what else stands around it: the same name at two sites may be two cameras
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tapetum.core.atomic import make_folder, replacing
 from tapetum.core.errors import DataError, OutputError
@@ -20,8 +20,10 @@ from tapetum.core.locks import locked
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
-from tapetum.footage.facts import CameraFact, Origin
-from tapetum.footage.sources import Source
+from tapetum.footage.origin import CameraFact, Origin
+
+if TYPE_CHECKING:
+    from tapetum.footage.sources import Source
 
 CROPS, LISTS = "crops", "sources"  # folders below the one that crops are written to
 _SIGHTING = "sighting"
@@ -33,7 +35,7 @@ def list_path(out: Path, key: str) -> Path:
 
 
 @contextmanager
-def reading_alone(out: Path, key: str, source: Source) -> Iterator[None]:
+def reading_alone(out: Path, key: str, source: "Source") -> Iterator[None]:
     """Be the only run that reads a source; what a killed one began of its list goes.
 
     Raises:
@@ -50,7 +52,7 @@ def reading_alone(out: Path, key: str, source: Source) -> Iterator[None]:
 def writing_list(
     out: Path,
     key: str,
-    source: Source,
+    source: "Source",
     detector: str,
     counts: Callable[[], tuple[Mapping[str, int], Mapping[Origin, int]]],
 ) -> Iterator[Callable[[Sighting], None]]:

@@ -10,8 +10,9 @@ from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture, without_option
 from tapetum.data.threads import map_in_threads
 from tapetum.footage.crops import REPORT_EVERY, Extraction, make_id
-from tapetum.footage.facts import Origin, picture_time
+from tapetum.footage.facts import picture_time
 from tapetum.footage.lists import CROPS
+from tapetum.footage.origin import Origin
 from tapetum.footage.quality import judge_modality, measure_quality
 from tapetum.footage.sources import LoosePicture
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from tapetum.core.errors import DataError
 from tapetum.footage.clock import format_time
-from tapetum.footage.facts import ORIGINS, Origin, picture_time
+from tapetum.footage.facts import picture_time
+from tapetum.footage.origin import ORIGINS, Origin
 from tapetum.footage.sources import Source
 
 _HEADINGS = ("kind", "files", "camera", "from", "start", "from", "source")

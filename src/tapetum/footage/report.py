@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tapetum.footage.facts import ORIGINS, CameraFact, Origin
+from tapetum.footage.origin import ORIGINS, CameraFact, Origin
 
 _MOST_NAMED = 1000  # problems, doubts and what was passed over kept by name; more are counted
 _MOST_SOURCES = 10_000  # whose facts are kept

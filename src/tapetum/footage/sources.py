@@ -21,8 +21,6 @@ from tapetum.data.layout import SUFFIXES
 from tapetum.data.video import count_streams
 from tapetum.footage.facts import (
     OPEN_OPTIONS,
-    CameraFact,
-    Origin,
     Said,
     SourceOptions,
     TimeFact,
@@ -31,6 +29,7 @@ from tapetum.footage.facts import (
     read_exif_time,
     read_said,
 )
+from tapetum.footage.origin import CameraFact, Origin
 from tapetum.footage.paths import clean_camera, name_folder
 from tapetum.footage.report import FootageReport, SourceFacts
 

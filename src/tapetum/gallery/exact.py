@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from tapetum.core.arrays import Real, Whole, distinct, paired_products
 from tapetum.core.atomic import make_folder, write_with
-from tapetum.core.vectors import CACHED, row_products
+from tapetum.core.threads import count_threads
 
 BLOCK_ROWS = 65_536  # at most, in one file: what one deleted vector costs to write again
 QUERIES_AT_ONCE = 256
@@ -29,13 +28,12 @@ MOST_SMALL = 8  # blocks in memory before they are joined
 FIRST = 512  # rows whose similarities are sorted; of later ones only those that beat the k-th best so far
 ALONE_BELOW = 8_192  # rows that one thread multiplies before another has begun
 GATHERED = 1024  # rows copied out at once: they stay in the processor's cache
+CACHED = 2**18  # numbers compared exactly at a time, so that they stay in the processor's cache
 MOST_WAITING = (
     2**20
 )  # candidates before they are compared exactly; more than a few wait only where a model tells nobody apart
 
 Bits = NDArray[np.bool_]
-Whole = NDArray[np.int64]
-Real = NDArray[np.float32]
 Number = TypeVar("Number", np.int64, np.float32)
 
 
@@ -95,11 +93,11 @@ class VectorBlocks:
         self._take_over(zip(blocks, rows, strict=True))
         self._join_small()
 
-    def search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
+    def search(self, queries: Real, k: int, passing: Bits | None) -> tuple[Real, Whole]:
         """The k most similar rows of each query among those that pass; equal ones in the order of their stamps.
 
         A product of matrices rounds by shape and place, so it only says which rows come into question. A similarity
-        is a function of its two vectors alone (`core.vectors.row_products`): equal vectors have equal ones, whichever
+        is a function of its two vectors alone (`core.arrays.paired_products`): equal vectors have equal ones, whichever
         rows and queries stand beside them.
 
         Args:
@@ -116,6 +114,19 @@ class VectorBlocks:
         if not parts:
             return np.empty((0, 0), dtype=np.float32), np.empty((0, 0), dtype=np.int64)
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def take(self, rows: Whole) -> Real:
+        """The vectors of some rows of the table, (n, D).
+
+        Args:
+            rows: (n,) each once, of those that the table has.
+        """
+        vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
+        order = np.argsort(rows)
+        for block, block_rows in zip(self.blocks, self.rows, strict=True):
+            inside = np.flatnonzero(np.isin(block_rows, rows))
+            vectors[order[np.searchsorted(rows, block_rows[inside], sorter=order)]] = block.vectors[inside]
+        return vectors
 
     def write(self) -> None:
         """Put every living vector into block files and remove every dead one from them; only the writer may."""
@@ -195,7 +206,7 @@ class VectorBlocks:
         flush()
         return blocks
 
-    def _search(self, queries: Tensor, k: int, passing: Bits | None) -> tuple[Real, Whole]:
+    def _search(self, queries: Real, k: int, passing: Bits | None) -> tuple[Real, Whole]:
         best = _Best(queries, k)
         per_row = max(4, len(queries))  # work on one row; copying it out is as much as 13 queries
         pieces: list[list[_Piece]] = []
@@ -264,7 +275,7 @@ class _Best:
     among the k best.
     """
 
-    def __init__(self, queries: Tensor, k: int) -> None:
+    def __init__(self, queries: Real, k: int) -> None:
         self._queries, self._k = queries, k
         self._margin = rounding_margin(queries.shape[1])
         self._count = 0  # answers of each query
@@ -325,16 +336,15 @@ class _Best:
         rows, stamps = (np.empty(len(self._places), dtype=np.int64) for _ in range(2))
         step = max(1, CACHED // self._queries.shape[1])
         piece_of = np.searchsorted(self._offsets, self._places, side="right") - 1
-        for number in np.unique(piece_of).tolist():
+        for number in distinct(piece_of).tolist():
             piece, mine = self._pieces[number], np.flatnonzero(piece_of == number)
             inside = self._places[mine] - self._offsets[number]
             rows[mine], stamps[mine] = piece.rows[inside], piece.stamps[inside]
             lines = inside if piece.chosen is None else piece.chosen[inside]
             for start in range(0, len(mine), step):
                 some = mine[start : start + step]
-                vectors = torch.from_numpy(piece.vectors.take(lines[start : start + step], axis=0))
-                asking = self._queries[torch.from_numpy(self._owners[some])]
-                self._negated[some] = -row_products(vectors, asking).numpy()
+                vectors = piece.vectors.take(lines[start : start + step], axis=0)
+                self._negated[some] = -paired_products(vectors, self._queries[self._owners[some]])
         order = np.lexsort((stamps, self._negated, self._owners))
         first = np.searchsorted(self._owners[order], np.arange(len(self._queries)))
         kept = order[(first[:, None] + np.arange(self._count)).ravel()]
@@ -346,20 +356,20 @@ class _Best:
 def rounding_margin(dimension: int) -> float:
     """How far below the k-th best product the product of one of the k best rows can lie, for unit vectors in float32.
 
-    It is twice what a product, added up in whatever order, can differ from `row_products`: the usual bound of D
+    It is twice what a product, added up in whatever order, can differ from `paired_products`: the usual bound of D
     roundings for the one and of their logarithm for the other.
     """
     return 2.1 * (dimension + 8) * 2.0**-24
 
 
-def _multiply(pieces: Sequence[Sequence[_Piece]], queries: Tensor) -> Iterator[Real]:
+def _multiply(pieces: Sequence[Sequence[_Piece]], queries: Real) -> Iterator[Real]:
     """(n, Nq) similarities to the vectors of some pieces, which are taken together."""
     if len(queries) > 1:
-        yield from ((torch.from_numpy(_vectors(group)) @ queries.T).numpy() for group in pieces)
+        yield from (_vectors(group) @ queries.T for group in pieces)
         return
     # The libraries' product with one vector takes twice as long as row by row, and their threads wait for each other
     # at every step: on a machine that is also indexing, that is most of the time.
-    query = queries[0].numpy()
+    query = queries[0]
 
     def multiply(group: Sequence[_Piece]) -> Real:
         return np.asarray(np.vecdot(_vectors(group), query)[:, None])
@@ -367,7 +377,7 @@ def _multiply(pieces: Sequence[Sequence[_Piece]], queries: Tensor) -> Iterator[R
     if sum(len(piece.rows) for group in pieces for piece in group) < ALONE_BELOW:
         yield from map(multiply, pieces)
         return
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(count_threads()) as pool:
         yield from pool.map(multiply, pieces)
 
 

@@ -1,11 +1,12 @@
 """A gallery in a folder: a LanceDB table, the vectors once more as blocks for exact search, and the crops.
 
     gallery.json   format and model          erasing.json   a deletion that is under way
-    rows.lance/    the table                 exact/         vectors for exact search
+    rows.lance/    the table                 exact/         vectors for exact search, and the other columns
     crops/         pictures                  approximate.json   the approximate index and its measured recall
 
-The table decides what the gallery holds. Its old versions and its deletion marks keep vectors on disk, so deleting
-writes every data file anew that holds a dead row, and checks that no mark is left.
+The table decides what the gallery holds; LanceDB is imported where it must be asked, see `gallery.snapshot`. Its old
+versions and its deletion marks keep vectors on disk, so deleting writes every data file anew that holds a dead row, and
+checks that no mark is left.
 """
 
 import contextlib
@@ -14,21 +15,23 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from tapetum.core.arrays import Real, distinct
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.locks import locked
-from tapetum.core.types import Modality
+from tapetum.core.postponed import postpone
 from tapetum.gallery.exact import VectorBlocks
-from tapetum.gallery.filters import Among, And, Coded, Compare, Filter, Not, Or, Value, rows_passing
+from tapetum.gallery.filters import Among, Coded, Filter, rows_passing
 from tapetum.gallery.schema import FIELDS, REALS, TEXTS, WHOLES, Hit, ModelInfo, Row, flatten, unflatten
+from tapetum.gallery.snapshot import FILE, MOST_ROWS, Snapshot, name_version, read_snapshot, write_snapshot
+from tapetum.gallery.sql import render_sql
 from tapetum.gallery.store import (
     RECALL_AT,
     RECALL_QUERIES,
@@ -43,6 +46,9 @@ from tapetum.gallery.store import (
 )
 
 TABLE = "rows"
+# LanceDB imports what talks to a namespace service, which a folder does not have: half of the time that its import
+# takes (1.7 of 3.2 CPU seconds, LanceDB 0.40). It needs a few types of that; the clients come when they are asked for.
+NAMESPACE_CLIENT = "lance_namespace_urllib3_client"
 IDS_AT_ONCE = 5_000  # in one question to the table
 ROWS_AT_ONCE = 20_000  # read and written again when a deletion cleans a data file
 READ_ATTEMPTS = 8  # a reader whose version was cleaned away under it starts again with the newest
@@ -65,20 +71,48 @@ class LanceStore(Store):
         self._columns: dict[str, NDArray[np.float64] | Coded] = {}
         self._next_stamp = 0  # stamps are nanoseconds of the clock, counted on within a batch
         self._ready = False  # the matrix is at the version seen
+        self._kept: tuple[str | None, Snapshot | None] = None, None  # the newest snapshot, and of which version
+        self._shown: Snapshot | None = None  # what the fields above describe, where it is no version of the table
+        if self._snapshot() is None:
+            self._open()
+
+    @cached_property
+    def _tables(self) -> tuple[Any, Any]:
         try:
-            database = connect(folder)
-            self._table = database.open_table(TABLE)  # stays at the version that a reader looks at
-            self._written = database.open_table(TABLE)  # for the writer: each write moves it on
+            database = connect(self._folder)
+            return database.open_table(TABLE), database.open_table(TABLE)
         except Exception as error:
             raise GalleryError(
-                f"{folder}: its table cannot be opened ({_first_line(error)}); restore a backup"
+                f"{self._folder}: its table cannot be opened ({_first_line(error)}); restore a backup"
             ) from None
+
+    @property
+    def _table(self) -> Any:
+        """Stays at the version that a reader looks at."""
+        return self._tables[0]
+
+    @property
+    def _written(self) -> Any:
+        """For the writer: each write moves it on."""
+        return self._tables[1]
+
+    def _open(self) -> None:
+        """From now on the table answers, and no snapshot."""
+        _ = self._tables
+
+    def _snapshot(self) -> Snapshot | None:
+        """The rows as a writer left them, where nobody has written since and the table is not open yet."""
+        if "_tables" in vars(self) or (version := name_version(self._path(""))) is None:
+            return None
+        if version != self._kept[0]:
+            self._kept = version, read_snapshot(self._folder / "exact", version)
+        return self._kept[1]
 
     def close(self) -> None:
         """Let go of the vectors in memory."""
         with self._guard:
             self._matrix = VectorBlocks(self._folder / "exact", self.info.dimension)
-            self._seen = -1
+            self._seen, self._kept, self._shown = -1, (None, None), None
 
     def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32], *, known: bool) -> None:
         columns = flatten(rows)
@@ -98,6 +132,7 @@ class LanceStore(Store):
             merge.execute(batch)
 
     def _delete(self, ids: Sequence[str]) -> None:
+        (self._folder / "exact" / FILE).unlink(missing_ok=True)  # it tells of rows that go
         self._written.checkout_latest()
         with self._failing("the deletion did not finish; the next writer does it"):
             for some in chunks(ids, IDS_AT_ONCE):
@@ -140,7 +175,7 @@ class LanceStore(Store):
             self._merge(self._written.search().where(render_sql(Among("id", tuple(some)))).to_arrow())
 
     def _search(
-        self, queries: Tensor, k: int, condition: Filter | None, exact: bool | None
+        self, queries: Real, k: int, condition: Filter | None, exact: bool | None
     ) -> tuple[list[tuple[Hit, ...]], float | None]:
         def answer() -> tuple[list[tuple[Hit, ...]], float | None]:
             self._look()
@@ -159,9 +194,12 @@ class LanceStore(Store):
     def _hits(self, values: NDArray[np.float32], rows: NDArray[np.int64]) -> list[tuple[Hit, ...]]:
         if rows.size == 0:
             return [()] * len(rows)
-        positions = np.unique(rows)
-        table = self._take(positions, [*TEXTS, *WHOLES, *REALS, "stamp"])
-        by_stamp = {values["stamp"]: unflatten(values) for values in table.to_pylist()}
+        positions = distinct(rows)
+        if self._shown is not None:
+            by_stamp = dict(zip(self._stamps[positions].tolist(), self._shown.rows(positions), strict=True))
+        else:
+            table = self._take(positions, [*TEXTS, *WHOLES, *REALS, "stamp"])
+            by_stamp = {values["stamp"]: unflatten(values) for values in table.to_pylist()}
         stamps = self._stamps[rows]
         return [
             tuple(
@@ -172,10 +210,10 @@ class LanceStore(Store):
         ]
 
     def _approximate(
-        self, queries: Tensor, k: int, condition: Filter | None, probes: int, refine: int
+        self, queries: Real, k: int, condition: Filter | None, probes: int, refine: int
     ) -> list[tuple[Hit, ...]]:
         answers = []
-        for query in queries.numpy():
+        for query in queries:
             question = self._table.search(query, vector_column_name="vector").distance_type("cosine").nprobes(probes)
             question = question.refine_factor(refine).limit(k)
             if condition is not None:
@@ -191,6 +229,12 @@ class LanceStore(Store):
 
     def _fetch(self, ids: Sequence[str]) -> tuple[list[Row], NDArray[np.float32]]:
         def answer() -> tuple[list[Row], NDArray[np.float32]]:
+            if self._snapshot() is not None:
+                self._look()
+                if (kept := self._shown) is not None:  # nobody has opened the table meanwhile, to write
+                    self._load()
+                    places = kept.find(Among("id", tuple(ids)))
+                    return kept.rows(places), self._matrix.take(places)
             self._table.checkout_latest()
             rows: list[Row] = []
             vectors = [np.empty((0, self.info.dimension), dtype=np.float32)]
@@ -207,6 +251,8 @@ class LanceStore(Store):
 
     def _find(self, condition: Filter | None) -> list[Row]:
         def answer() -> list[Row]:
+            if (kept := self._snapshot()) is not None:
+                return kept.rows(kept.find(condition))
             self._table.checkout_latest()
             question = self._table.search().select([*TEXTS, *WHOLES, *REALS])
             if condition is not None:
@@ -217,6 +263,9 @@ class LanceStore(Store):
 
     def _read_columns(self, names: Sequence[str], condition: Filter | None) -> dict[str, list[Any]]:
         def answer() -> dict[str, list[Any]]:
+            if (kept := self._snapshot()) is not None:
+                places = kept.find(condition)
+                return {name: kept.values(name, places) for name in names}
             self._table.checkout_latest()
             question = self._table.search().select(list(names))
             if condition is not None:
@@ -228,16 +277,30 @@ class LanceStore(Store):
 
     def _count(self, condition: Filter | None) -> int:
         def answer() -> int:
+            if (kept := self._snapshot()) is not None:
+                return len(kept.find(condition))
             self._table.checkout_latest()
             return int(self._table.count_rows(None if condition is None else render_sql(condition)))
 
         return self._reading(answer)
 
+    def _recall(self) -> float | None:
+        def answer() -> float | None:
+            about = self._about_index()
+            return None if about is None else float(about["recall_at_10"])
+
+        return self._reading(answer)
+
     def _look(self) -> None:
         """See the newest version of the table."""
+        if (kept := self._snapshot()) is not None:
+            if kept is not self._shown:
+                self._stamps, self._columns, self._ready = kept.stamps, {}, False
+                self._seen, self._shown = -1, kept
+            return
         self._table.checkout_latest()
         if self._table.version != self._seen:
-            self._seen = -1
+            self._seen, self._shown = -1, None
             table = self._table.search().select(["stamp"]).with_row_id(True).to_arrow()
             self._stamps = table["stamp"].to_numpy().astype(np.int64)
             self._row_ids = table["_rowid"].to_numpy().astype(np.int64)
@@ -251,6 +314,9 @@ class LanceStore(Store):
             self._ready = True
 
     def _read_vectors(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        if self._shown is not None:
+            self._open()
+            raise LookupError("not found: blocks of the version that was seen")
         table = self._take(positions, ["stamp", "vector"])
         order = np.argsort(table["stamp"].to_numpy())
         vectors = _matrix_of(table, self.info.dimension)[order]
@@ -265,6 +331,8 @@ class LanceStore(Store):
         return table
 
     def _column(self, field: str) -> NDArray[np.float64] | Coded:
+        if self._shown is not None:
+            return self._shown.column(field)
         if field not in self._columns:
             table = self._table.search().select([field, "stamp"]).to_arrow()
             if not np.array_equal(table["stamp"].to_numpy(), self._stamps):
@@ -284,6 +352,11 @@ class LanceStore(Store):
         with self._guard:
             self._reading(answer)
             self._matrix.write()
+            version = name_version(self._path(""))
+            if version is not None and len(self._stamps) <= MOST_ROWS:
+                table = self._table.search().select([*TEXTS, *WHOLES, *REALS, "stamp"]).to_arrow()
+                columns = {name: table[name].to_pylist() for name in table.column_names}
+                write_snapshot(self._folder / "exact", version, columns)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{TABLE}.lance" / name
@@ -315,7 +388,7 @@ class LanceStore(Store):
         self._write_matrix()
         with self._guard:
             positions = np.unique(np.linspace(0, len(self._stamps) - 1, RECALL_QUERIES).astype(np.int64))
-            queries = near(torch.from_numpy(self._read_vectors(positions)))
+            queries = near(self._read_vectors(positions))
             right = self._hits(*self._matrix.search(queries, RECALL_AT, None))
         recall = 0.0
         for probes, refine in EFFORTS:
@@ -389,6 +462,7 @@ def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) 
 def connect(folder: Path) -> Any:
     """A LanceDB connection that keeps to itself."""
     os.environ.setdefault("LANCEDB_LOG", "error")  # read at import: otherwise lines of advice on the terminal
+    postpone(NAMESPACE_CLIENT)
     import lancedb
 
     return lancedb.connect(str(folder))
@@ -418,29 +492,6 @@ def to_arrow(columns: dict[str, list[Any]], vectors: NDArray[np.float32]) -> Any
     arrays = [pa.array(columns[field.name], type=field.type) for field in schema if field.name != "vector"]
     arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]))
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def render_sql(tree: Filter) -> str:
-    """A checked filter in the table's SQL."""
-    match tree:
-        case Compare(field, sign, value):
-            return f"{field} {'=' if sign == '==' else sign} {_literal(value)}"
-        case Among(field, values):
-            return f"{field} IN ({', '.join(map(_literal, values))})"
-        case And(parts):
-            return "(" + " AND ".join(map(render_sql, parts)) + ")"
-        case Or(parts):
-            return "(" + " OR ".join(map(render_sql, parts)) + ")"
-        case Not(part):
-            return f"(NOT {render_sql(part)})"
-
-
-def _literal(value: Value) -> str:
-    if isinstance(value, Modality):
-        return str(int(value))
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    return f"CAST('{value!r}' AS DOUBLE)"
 
 
 def _matrix_of(table: Any, dimension: int) -> NDArray[np.float32]:

@@ -18,14 +18,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from tapetum.core.arrays import Real, paired_products
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.types import Modality
-from tapetum.core.vectors import row_products, smallest
 from tapetum.gallery.exact import rounding_margin
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, Or, Value
 from tapetum.gallery.schema import (
@@ -144,7 +142,7 @@ class MilvusStore(Store):
         sample = [
             ids[place] for place in sorted(set(np.linspace(0, len(ids) - 1, RECALL_QUERIES).astype(int).tolist()))
         ]
-        queries = near(torch.from_numpy(self._fetch(sample)[1]))
+        queries = near(self._fetch(sample)[1])
         right = self._scan(queries, RECALL_AT, None)
         recall = 0.0
         for effort in EFFORTS:
@@ -157,20 +155,25 @@ class MilvusStore(Store):
         return recall
 
     def _search(
-        self, queries: Tensor, k: int, condition: Filter | None, exact: bool | None
+        self, queries: Real, k: int, condition: Filter | None, exact: bool | None
     ) -> tuple[list[tuple[Hit, ...]], float | None]:
         if self._index() != "HNSW":
             return self._ask(queries, k, condition, None), None
         if exact or (exact is None and self._count(condition) <= self.approximate_above):
             return self._scan(queries, k, condition), None
-        with self._asking(GalleryError):
-            notes = self._client.get(self._name + "_about", ids=["recall"], output_fields=["text"])
-        measurement = (
-            json.loads(notes[0]["text"]) if notes and notes[0]["text"] else {"recall_at_10": 0.0, "ef": EFFORTS[-1]}
-        )
+        measurement = self._measurement()
         return self._ask(queries, k, condition, max(int(measurement["ef"]), k)), float(measurement["recall_at_10"])
 
-    def _ask(self, queries: Tensor, k: int, condition: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
+    def _recall(self) -> float | None:
+        return float(self._measurement()["recall_at_10"]) if self._index() == "HNSW" else None
+
+    def _measurement(self) -> dict[str, Any]:
+        with self._asking(GalleryError):
+            notes = self._client.get(self._name + "_about", ids=["recall"], output_fields=["text"])
+        told: dict[str, Any] = {"recall_at_10": 0.0, "ef": EFFORTS[-1]}
+        return told | json.loads(notes[0]["text"]) if notes and notes[0]["text"] else told
+
+    def _ask(self, queries: Real, k: int, condition: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
         """The server's answers, compared again as `exact.Matrix.search` compares: its products are rounded somehow.
 
         Without an effort its index is exact: it is asked for more than k, until whatever is left cannot be among them.
@@ -192,7 +195,7 @@ class MilvusStore(Store):
         for query, answer in zip(queries, answers, strict=True):
             hits = [hit for hit in answer if hit["id"] in vectors]  # the others were deleted meanwhile
             matrix = np.array([vectors[hit["id"]] for hit in hits], dtype=np.float32).reshape(len(hits), len(query))
-            values = row_products(torch.from_numpy(matrix), query.expand(len(hits), -1)).clamp_(-1, 1).tolist()
+            values = paired_products(matrix, query[None]).clip(-1, 1).tolist()
             best = sorted(zip(values, hits, strict=True), key=lambda pair: (-pair[0], pair[1]["id"]))[:k]
             results.append(
                 tuple(
@@ -202,11 +205,11 @@ class MilvusStore(Store):
             )
         return results
 
-    def _ask_server(self, queries: Tensor, limit: int, condition: Filter | None, effort: int | None) -> Any:
+    def _ask_server(self, queries: Real, limit: int, condition: Filter | None, effort: int | None) -> Any:
         with self._asking(GalleryError):
             return self._client.search(
                 self._name,
-                queries.numpy(),
+                queries,
                 limit=limit,
                 filter="" if condition is None else render_expression(condition),
                 search_params={"metric_type": "IP", "params": {} if effort is None else {"ef": max(effort, limit)}},
@@ -215,27 +218,28 @@ class MilvusStore(Store):
                 timeout=ANSWER_SECONDS,
             )
 
-    def _scan(self, queries: Tensor, k: int, condition: Filter | None) -> list[tuple[Hit, ...]]:
+    def _scan(self, queries: Real, k: int, condition: Filter | None) -> list[tuple[Hit, ...]]:
         """Exact search where the server only has an approximate index: every vector that passes comes here once."""
-        values = torch.empty(len(queries), 0)
-        nearest = torch.empty(len(queries), 0, dtype=torch.int64)
+        values = np.empty((len(queries), 0), dtype=np.float32)
+        nearest = np.empty((len(queries), 0), dtype=np.int64)
         ids: list[str] = []
         for batch in self._batches(condition, ["id", "vector"]):
-            vectors = torch.from_numpy(np.array([line["vector"] for line in batch], dtype=np.float32))
-            rows = torch.arange(len(ids), len(ids) + len(batch)).expand(len(queries), -1)
+            vectors = np.array([line["vector"] for line in batch], dtype=np.float32)
+            rows = np.broadcast_to(np.arange(len(ids), len(ids) + len(batch)), (len(queries), len(batch)))
             ids += [line["id"] for line in batch]
             products = queries @ vectors.T  # which rows come into question; see `exact.Matrix.search`
-            least = products.topk(min(k, len(batch)), dim=1).values[:, -1:]
+            last = min(k, len(batch))
+            least = np.partition(products, -last, axis=1)[:, -last, None]
             if values.shape[1] == k:
-                least = torch.maximum(least, -values[:, -1:])
-            query, row = (products >= least - rounding_margin(queries.shape[1])).nonzero(as_tuple=True)
-            exact = torch.full_like(products, torch.inf)
-            exact[query, row] = -row_products(queries[query], vectors[row])
-            values = torch.cat([values, exact], dim=1)
-            nearest = torch.cat([nearest, rows], dim=1)
-            values, columns = smallest(values, min(k, values.shape[1]))
-            nearest = nearest.gather(1, columns)
-        names = sorted({ids[place] for place in np.unique(nearest.numpy()).tolist()})
+                least = np.maximum(least, -values[:, -1:])
+            query, row = (products >= least - rounding_margin(queries.shape[1])).nonzero()
+            exact = np.full_like(products, np.inf)
+            exact[query, row] = -paired_products(queries[query], vectors[row])
+            values = np.concatenate([values, exact], axis=1)
+            nearest = np.concatenate([nearest, rows], axis=1)
+            order = np.argsort(values, axis=1, kind="stable")[:, :k]
+            values, nearest = np.take_along_axis(values, order, axis=1), np.take_along_axis(nearest, order, axis=1)
+        names = sorted({ids[place] for place in np.unique(nearest).tolist()})
         by_id = {row.sighting.id: row for row in self._fetch_rows(names)}
         return [
             tuple(

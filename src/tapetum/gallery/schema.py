@@ -4,13 +4,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
-
+from tapetum.core.arrays import Real
 from tapetum.core.errors import GalleryError
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1  # of everything a gallery writes; a gallery of a newer one is refused
 CROPS = "crops"  # the folder in a gallery under which every crop lies
@@ -83,11 +85,18 @@ class Entries:
     """Rows with their embeddings.
 
     Attributes:
-        vectors: (N, D) float32 with unit L2 norm, in the same order.
+        matrix: (N, D) with unit L2 norm, in the same order.
     """
 
     rows: tuple[Row, ...]
-    vectors: Tensor
+    matrix: Real
+
+    @property
+    def vectors(self) -> "Tensor":
+        """`matrix` as a tensor, for programs that compute with PyTorch."""
+        import torch
+
+        return torch.from_numpy(self.matrix)
 
 
 @dataclass(frozen=True)

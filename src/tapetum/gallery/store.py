@@ -8,19 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from tapetum.core.arrays import Real, lengths, to_array, unit_rows
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import FilterError, GalleryError, OutputError, nearest_name
 from tapetum.core.locks import locked
-from tapetum.core.vectors import normalise
 from tapetum.gallery.filters import Compare, Filter, as_filter
 from tapetum.gallery.schema import CROPS, FIELDS, FORMAT, Entries, Hit, ModelInfo, Row, SearchResult, check_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 APPROXIMATE_ABOVE = 200_000  # rows from which compacting builds an approximate index
 MOST_ANSWERS = 10_000  # of one query; Milvus has such a limit too
@@ -94,12 +95,12 @@ class Store(ABC):
                 if self._writers == 0:
                     self._lock.close()
 
-    def upsert(self, rows: Sequence[Row], vectors: Tensor) -> int:
+    def upsert(self, rows: Sequence[Row], vectors: "Real | Tensor") -> int:
         """Add rows, or replace those with the same id; when this returns, they are stored.
 
         Args:
             rows: N rows; the crop that a row names is already in the gallery's folder.
-            vectors: (N, D), scaled to unit norm here.
+            vectors: (N, D), an array or a tensor, scaled to unit norm here.
         Raises:
             GalleryError: another model's rows, a field or vector that cannot be kept, a crop that is not there.
             OutputError: another writer, or the disk is full; nothing of these rows was stored then.
@@ -120,7 +121,7 @@ class Store(ABC):
         with self.writing():
             with self._guard:
                 before = self._fetch_rows(ids)
-            self._upsert(rows, matrix.numpy(), known=bool(before))
+            self._upsert(rows, matrix, known=bool(before))
             self._unlink_crops({row.sighting.crop for row in before} - {row.sighting.crop for row in rows})
         return len(rows)
 
@@ -156,7 +157,7 @@ class Store(ABC):
 
     def search(
         self,
-        vectors: Tensor,
+        vectors: "Real | Tensor",
         k: int = 10,
         filter: str | Filter | None = None,  # noqa: A002
         *,
@@ -165,7 +166,7 @@ class Store(ABC):
         """The k most similar rows of each query; equal ones in the order of storing, on a Milvus server in that of ids.
 
         Args:
-            vectors: (Nq, D), scaled to unit norm here.
+            vectors: (Nq, D), an array or a tensor, scaled to unit norm here.
             k: answers a query; fewer where fewer rows pass.
             filter: only rows that pass are searched.
             exact: True compares every row, False uses the approximate index where there is one, None decides by size.
@@ -189,7 +190,7 @@ class Store(ABC):
             rows, vectors = self._fetch(list(dict.fromkeys(ids)))
         place = {row.sighting.id: position for position, row in enumerate(rows)}
         order = [place[name] for name in ids if name in place]
-        return Entries(tuple(rows[position] for position in order), torch.from_numpy(vectors)[order])
+        return Entries(tuple(rows[position] for position in order), vectors[order])
 
     def fetch_rows(self, ids: Sequence[str]) -> list[Row]:
         """Rows by id without their embeddings, in any order; an id that the gallery does not have is left out."""
@@ -230,6 +231,11 @@ class Store(ABC):
         with self._guard:
             return self._count(condition)
 
+    def recall(self) -> float | None:
+        """The measured recall@10 of the approximate index; None where there is none, and every row is compared."""
+        with self._guard:
+            return self._recall()
+
     def compact(self) -> float | None:
         """Put the files in order: replaced and deleted vectors leave the disk, the indices are brought up to date.
 
@@ -255,7 +261,7 @@ class Store(ABC):
 
     @abstractmethod
     def _search(
-        self, queries: Tensor, k: int, condition: Filter | None, exact: bool | None
+        self, queries: Real, k: int, condition: Filter | None, exact: bool | None
     ) -> tuple[list[tuple[Hit, ...]], float | None]:
         """Hits of each query, and the recall where the search was approximate."""
 
@@ -280,21 +286,26 @@ class Store(ABC):
         """How many rows pass."""
 
     @abstractmethod
+    def _recall(self) -> float | None:
+        """The measured recall of the approximate index; None where there is none."""
+
+    @abstractmethod
     def _compact(self) -> float | None:
         """Put the files in order; the recall of the approximate index where there is one."""
 
-    def _check_vectors(self, vectors: Tensor) -> Tensor:
+    def _check_vectors(self, vectors: "Real | Tensor") -> Real:
         if vectors.ndim != 2 or vectors.shape[1] != self.info.dimension:
             raise GalleryError(
                 f"{self.where}: vectors are {tuple(vectors.shape)}, model {self.info.id!r} makes (N, "
                 f"{self.info.dimension}); extract them with that model"
             )
-        matrix = vectors.detach().to("cpu", torch.float32)
-        norms = matrix.norm(dim=1)
-        if not (matrix.isfinite().all() and norms.isfinite().all() and (norms > 0).all()):
+        matrix = to_array(vectors)
+        with np.errstate(over="ignore", invalid="ignore"):  # complained of in our own words
+            norms = lengths(matrix)
+        if not (np.isfinite(matrix).all() and np.isfinite(norms).all() and (norms > 0).all()):
             raise GalleryError(f"{self.where}: a vector holds NaN, infinity or only zeros; extract it again")
-        unit = (norms - 1).abs() <= 1e-6  # stays as it is, bit for bit
-        return torch.where(unit.unsqueeze(1), matrix, normalise(matrix)).contiguous()
+        unit = np.abs(norms - 1) <= 1e-6  # stays as it is, bit for bit
+        return np.ascontiguousarray(matrix if unit.all() else np.where(unit[:, None], matrix, unit_rows(matrix)))
 
     def _journal(self) -> Path | None:
         return self.folder / "erasing.json" if self.folder else None
@@ -401,14 +412,14 @@ def chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield ids[start : start + size]
 
 
-def near(vectors: Tensor) -> Tensor:
+def near(vectors: Real) -> Real:
     """Queries for measuring recall: the vectors with noise of half their length, the same at each call.
 
     Args:
         vectors: (N, D) with unit norm.
     """
-    noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0))
-    return normalise(vectors + 0.5 * noise / vectors.shape[1] ** 0.5)
+    noise = np.random.default_rng(0).standard_normal(vectors.shape, dtype=np.float32)
+    return unit_rows(vectors + np.float32(0.5 / vectors.shape[1] ** 0.5) * noise)
 
 
 def recall_at_ten(approximate: Sequence[Sequence[Hit]], exact: Sequence[Sequence[Hit]]) -> float:

@@ -101,7 +101,7 @@ def measure_search(store: Store, truths: Mapping[str, Truth], *, min_iou: float 
     """
     rows = [row for row in store.find() if row.sighting.source in truths]
     pids = np.array([_person(row, truths[row.sighting.source], min_iou) for row in rows], np.int64)
-    vectors = store.fetch([row.sighting.id for row in rows]).vectors.numpy()
+    vectors = store.fetch([row.sighting.id for row in rows]).matrix
     similarity = vectors @ vectors.T
     tracklets = _numbers([row.sighting.tracklet for row in rows])
     cameras = _numbers([row.sighting.camera for row in rows])

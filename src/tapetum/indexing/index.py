@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from tapetum.core.errors import CheckpointError, DataError, GalleryError, RecipeError
+from tapetum.core.arrays import Real
+from tapetum.core.errors import DataError, GalleryError, RecipeError
 from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture
 from tapetum.data.pictures import Pictures
@@ -33,8 +33,7 @@ from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
 from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
-from tapetum.inference.runtimes import Device
-from tapetum.inference.sessions import Model, open_model
+from tapetum.inference.model import Model
 from tapetum.searching.retention import (
     TOO_OLD,
     apply_retention,
@@ -188,43 +187,6 @@ def open_gallery_for(where: str | Path, model: Model, place: Path, folder: Path 
     return open_gallery(where, ModelInfo(model.id, model.dimension, about, str(place.resolve())), folder=folder)
 
 
-def open_gallery_model(
-    store: Store,
-    place: Path | None = None,
-    *,
-    precision: str = "auto",
-    device: Device = "auto",
-    trust_code: bool = False,
-    naming: str = "--model MODEL",
-) -> Model:
-    """The model that a gallery was made with.
-
-    Args:
-        place: run folder, checkpoint or artefact; None takes the one that the gallery remembers.
-        naming: how the caller's user says where the model is, for messages.
-    Raises:
-        GalleryError: its model is no longer where it was, or `place` is another model.
-        CheckpointError: what is at `place` cannot be opened.
-    """
-    place_then = store.info.place
-    if place is None and not (place_then and Path(place_then).exists()):
-        state = f"was at {place_then}, where nothing is now" if place_then else "is not written down in it"
-        raise GalleryError(f"{store.where}: its model ({store.info.id}) {state}; say where it is: {naming}")
-    try:
-        model = open_model(place or Path(place_then), precision=precision, device=device, trust_code=trust_code)
-    except CheckpointError as error:
-        if place is not None:
-            raise
-        raise GalleryError(f"{store.where}: its model cannot be opened: {error}; or name a copy: {naming}") from None
-    if place is None and model.id != store.info.id:
-        raise GalleryError(
-            f"{store.where}: was made with model {store.info.id}, and at {place_then} is another one now ({model.id}); "
-            f"name a copy of its own: {naming}; or index into another gallery"
-        )
-    store.expect(ModelInfo(model.id, model.dimension))
-    return model
-
-
 def refusing(store: Store) -> Refuse:
     """Says of a sighting why a gallery, as it is now, must not keep it: it was erased before, or is too old."""
     erased, days = read_erased(crops_folder(store)), read_keep_days(store)
@@ -269,7 +231,7 @@ class Indexing:
         report: IndexReport,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
-        keep: Callable[[list[Row], Tensor], int] | None = None,
+        keep: Callable[[list[Row], Real], int] | None = None,
     ) -> None:
         self._store, self._model, self._detector = store, model, detector
         self._options, self._report = options, report
@@ -364,7 +326,7 @@ class Indexing:
                 pictures.append(picture)
         if rows:
             modalities = [int(row.sighting.modality) for row in rows]
-            self._report.added += self._keep(rows, self._model.describe(np.concatenate(pictures), modalities))
+            self._report.added += self._keep(rows, self._model.vectors_of(np.concatenate(pictures), modalities))
 
     def _is_finished(self, source: Source) -> bool:
         try:

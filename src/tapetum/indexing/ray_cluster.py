@@ -19,7 +19,7 @@ from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.store import Store
 from tapetum.indexing.index import IndexOptions, IndexReport, Progress
 from tapetum.indexing.shards import ShardJob, begin_job
-from tapetum.inference.sessions import Model
+from tapetum.inference.model import Model
 
 
 class ShardMaker:

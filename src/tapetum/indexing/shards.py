@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import Tensor
 
+from tapetum.core.arrays import Real
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import DataError, InUseError, OutputError
 from tapetum.core.locks import locked
@@ -48,7 +47,7 @@ from tapetum.indexing.index import (
     index_sources,
     refusing,
 )
-from tapetum.inference.sessions import Model
+from tapetum.inference.model import Model
 from tapetum.searching.retention import SHARDS
 
 FORMAT = 3
@@ -145,9 +144,9 @@ class ShardJob:
         """
         report = IndexReport()
         sightings: list[Sighting] = []
-        vectors = [torch.empty(0, self.model.dimension)]
+        vectors = [np.empty((0, self.model.dimension), dtype=np.float32)]
 
-        def keep(rows: list[Row], matrix: Tensor) -> int:
+        def keep(rows: list[Row], matrix: Real) -> int:
             sightings.extend(row.sighting for row in rows)
             vectors.append(matrix)
             return len(rows)
@@ -155,7 +154,7 @@ class ShardJob:
         indexing = Indexing(self.store, self.model, self.detector, self.options, report, progress, keep=keep)
         indexing.read([self.sources[shard]])
         run = Run(self.model.id, self.model.runtime, self.model.precision, self.options.run)
-        made = Made(tuple(sightings), torch.cat(vectors).numpy(), run, report.footage, report.known)
+        made = Made(tuple(sightings), np.concatenate(vectors), run, report.footage, report.known)
         make_folder(self.folder)
         write_shard(self.path(shard), made)
         self._made += not report.footage.finished_before
@@ -228,7 +227,7 @@ class ShardJob:
         kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]
         fresh = drop_known(self.store, kept, report)
         places = {sighting.id: row for row, sighting in enumerate(made.sightings)}
-        vectors = torch.from_numpy(made.vectors[[places[sighting.id] for sighting in fresh]])
+        vectors = made.vectors[[places[sighting.id] for sighting in fresh]]
         report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors)
 
 

@@ -4,7 +4,6 @@ The folder is written whole or not at all. Every file's digest stands in ``artef
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import secrets
@@ -14,9 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-import torch
-from torch import Tensor
 
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.digest import digest_file
@@ -67,7 +63,7 @@ class Artefact:
     """What ``artefact.json`` says.
 
     Attributes:
-        model: id, see `model_id`; the same for a run and everything exported from it.
+        model: id, see `tapetum.inference.model_id`; the same for a run and everything exported from it.
         dimension: length of a vector.
         files: name -> SHA-256 of every other file of the folder.
         precision: of the stored weights.
@@ -87,16 +83,6 @@ class Artefact:
     calibration: Mapping[str, Any] = field(default_factory=lambda: {"pairs": {}})
     versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
-
-
-def model_id(state: Mapping[str, Tensor], settings: ModelSettings) -> str:
-    """A name for a model's weights and settings, 16 hexadecimal digits; runtime and precision have no part in it."""
-    digest = hashlib.sha256(_to_json(dataclasses.asdict(settings)))
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def is_artefact(place: Path) -> bool:
@@ -127,7 +113,7 @@ def read_artefact(folder: Path, *, check_files: bool = True) -> Artefact:
 
 def write_artefact(folder: Path, artefact: Artefact) -> None:
     """Write ``artefact.json``."""
-    write_bytes(folder / CARD, _to_json(dataclasses.asdict(artefact)))
+    write_bytes(folder / CARD, to_json(dataclasses.asdict(artefact)))
 
 
 def replace_calibration(folder: Path, calibration: Mapping[str, Any]) -> Artefact:
@@ -185,7 +171,8 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _to_json(content: Mapping[str, Any]) -> bytes:
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """Plain values in the one way that digests and files have them."""
     return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, default=list) + "\n").encode()
 
 

@@ -16,18 +16,16 @@ from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.threads import Progress
 from tapetum.evaluation.bootstrap import Interval
 from tapetum.evaluation.calibration import (
-    METHODS,
     Calibration,
-    Method,
     PairCalibration,
-    check_people,
     check_prior,
-    fit_pair,
     probabilities_of_bins,
     write_calibration,
 )
+from tapetum.evaluation.fitting import METHODS, Method, check_people, fit_pair
 from tapetum.evaluation.open_set import SearchCounts, available_pictures, check_searches, count_searches
 from tapetum.evaluation.pair_distances import record_key
+from tapetum.evaluation.thresholds import similarity_edges
 from tapetum.evaluation.verification import (
     FEWEST,
     Comparison,
@@ -37,7 +35,6 @@ from tapetum.evaluation.verification import (
     compute_reliability,
     count_pairs,
     rates_above,
-    similarity_edges,
     thin,
 )
 from tapetum.inference.embedder import Embedder

@@ -21,7 +21,8 @@ from tapetum.core.extras import EXTRAS
 from tapetum.core.types import Modality
 from tapetum.core.versions import describe_processor, read_versions
 from tapetum.data.image_io import Picture, resize
-from tapetum.inference.precision import choose_device, has_fast_bf16
+from tapetum.inference.devices import choose_device
+from tapetum.inference.precision import has_fast_bf16
 from tapetum.inference.sessions import Model, open_model
 from tapetum.layers.weight_packages import EXTRA, PACKAGES, is_installed
 from tapetum.runs.sources import CACHE
@@ -193,7 +194,7 @@ def _arithmetic() -> Iterator[Finding]:
         "ok",
         f"{platform.system()}, {name}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s) for PyTorch",
     )
-    if has_fast_bf16(device):
+    if has_fast_bf16(device.type):
         yield Finding("precision", "ok", f"`auto` computes in bf16 on this {device.type}")
     else:
         yield Finding("precision", "ok", f"`auto` computes in fp32: this {device.type} has no bf16 arithmetic")

@@ -9,9 +9,9 @@ import torch
 from tapetum.core.errors import ProtocolError
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.threads import Progress
+from tapetum.inference.checkpoints import open_checkpoint
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
 from tapetum.inference.identity import checkpoint_facts
-from tapetum.inference.sessions import open_checkpoint
 from tapetum.runs.checkpoint import load_checkpoint
 from tapetum.runs.recipe import check_recipe
 

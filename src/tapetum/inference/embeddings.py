@@ -16,7 +16,8 @@ from tapetum.core.method import Method
 from tapetum.core.types import Batch, EmbeddingSet
 from tapetum.data.loader import EvalLoader
 from tapetum.data.threads import Progress
-from tapetum.inference.precision import Precision, computing_in
+from tapetum.inference.devices import computing_in
+from tapetum.inference.precision import Precision
 
 FORMAT = 1
 HEADER = "tapetum_embeddings"

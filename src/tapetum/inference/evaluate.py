@@ -47,7 +47,7 @@ from tapetum.evaluation.trials import SEEDED, draw_trials, evaluate_trials, orde
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
 from tapetum.inference.precision import resolve_precision
-from tapetum.runs.checkpoint import find_checkpoint, read_header
+from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.recipe import DataSection, check_recipe, override_recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import CACHE, check_division, list_split, open_data, source_overrides
@@ -497,5 +497,5 @@ def _variant(embedder: Embedder, data: DataSection | None) -> list[str]:
         parts = [re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-{now.get(name, 'default')}").strip("-") for name in names]
         if sum(map(len, parts)) > LONGEST:
             parts = [hashlib.sha256("_".join(parts).encode()).hexdigest()[:12]]
-    usual = resolve_precision(embedder.recipe.evaluation.precision, embedder.device)
+    usual = resolve_precision(embedder.recipe.evaluation.precision, embedder.device.type)
     return parts + [embedder.precision] * (embedder.precision != usual)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,12 +32,13 @@ from tapetum.inference.artefact import (
     ModelSettings,
     Runtime,
     check_is_free,
-    model_id,
     write_artefact,
     writing_folder,
 )
 from tapetum.inference.identity import checkpoint_facts, settings_of, stored_calibration
-from tapetum.inference.probe import COUNT, Probe, compare, draw_probe, save_probe
+from tapetum.inference.model_id import model_id
+from tapetum.inference.probe import Probe, compare, save_probe
+from tapetum.inference.probe_scene import COUNT, draw_probe
 from tapetum.inference.runtimes import INPUTS, NETWORK_FILES, import_extra
 from tapetum.inference.sessions import open_artefact
 from tapetum.runs.checkpoint import load_checkpoint
@@ -111,9 +113,8 @@ def export_run(
     probe, sees_cameras = _describe_probe(network, settings, checkpoint.header.camids)
     function = build(part_for_search(network), settings.mirror).eval()
     with writing_folder(out) as folder:
-        example: Example = (probe.images[:2].contiguous(), probe.modalities[:2])
-        if sees_cameras:
-            example = (*example, probe.camids[:2])
+        few = (probe.images[:2], probe.modalities[:2], probe.camids[:2])
+        example: Example = tuple(torch.tensor(each) for each in few[: 3 if sees_cameras else 2])
         try:
             with torch.no_grad(), _silence():
                 (write or WRITERS[runtime])(function, example, folder, opset)
@@ -153,7 +154,7 @@ def check_artefact(folder: Path, probe: Probe, place: str) -> dict[str, Any]:
     worst, lowest = 0.0, 1.0
     start = 0
     for batch in BATCHES:
-        rows = (start + torch.arange(batch)) % len(probe.vectors)
+        rows = (start + np.arange(batch)) % len(probe.vectors)
         start += batch
         try:
             vectors = model.session.run(probe.images[rows], probe.modalities[rows], probe.camids[rows])
@@ -165,8 +166,8 @@ def check_artefact(folder: Path, probe: Probe, place: str) -> dict[str, Any]:
         reference = probe.vectors[rows]
         if vectors.shape != reference.shape:
             raise ExportError(
-                f"{place}: the exported graph gives {tuple(vectors.shape)} for a batch of {batch}, PyTorch "
-                f"{tuple(reference.shape)}; nothing was written"
+                f"{place}: the exported graph gives {vectors.shape} for a batch of {batch}, PyTorch "
+                f"{reference.shape}; nothing was written"
             )
         difference, cosine = compare(vectors, reference)
         if not (difference <= MAX_DIFFERENCE and cosine >= MIN_COSINE):
@@ -182,14 +183,15 @@ def check_artefact(folder: Path, probe: Probe, place: str) -> dict[str, Any]:
 def _describe_probe(network: nn.Module, settings: ModelSettings, camids: Sequence[int]) -> tuple[Probe, bool]:
     """What PyTorch says in fp32 on the CPU, and whether it would say otherwise of pictures of unknown cameras."""
     probe = draw_probe(settings, camids)
+    images, modalities, known = map(torch.from_numpy, (probe.images, probe.modalities, probe.camids))
 
     def embed(cameras: Tensor) -> Tensor:
         with torch.no_grad():
-            return cast(Method, network).embed(probe.images, probe.modalities, cameras, mirror=settings.mirror)
+            return cast(Method, network).embed(images, modalities, cameras, mirror=settings.mirror)
 
-    vectors = embed(probe.camids)
-    sees_cameras = not torch.equal(vectors, embed(torch.full_like(probe.camids, UNKNOWN_CAMERA)))
-    return dataclasses.replace(probe, vectors=vectors), sees_cameras
+    vectors = embed(known)
+    sees_cameras = not torch.equal(vectors, embed(torch.full_like(known, UNKNOWN_CAMERA)))
+    return dataclasses.replace(probe, vectors=vectors.numpy()), sees_cameras
 
 
 def write_onnx(function: nn.Module, example: Example, folder: Path, opset: int) -> None:

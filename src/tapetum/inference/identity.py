@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tapetum.core.digest import digest_file
 from tapetum.evaluation.calibration import Calibration, read_calibration, to_content
-from tapetum.inference.artefact import ModelSettings, is_artefact, model_id, read_artefact
-
-if TYPE_CHECKING:
-    from tapetum.runs.checkpoint import Header
+from tapetum.inference.artefact import ModelSettings, is_artefact, read_artefact
+from tapetum.inference.model_id import model_id_of_file
+from tapetum.runs.header import Header, find_checkpoint, read_header
 
 FILE = "calibration.json"
 
@@ -41,18 +40,18 @@ def identify(place: Path) -> Identity:
         own = artefact.calibration.get("model", {}).get("checkpoint")
         facts = picture_facts(artefact.settings) | ({"checkpoint": own} if own else {})
         return Identity(artefact.model, facts, artefact.calibration)
-    from tapetum.runs.checkpoint import find_checkpoint, load_checkpoint, read_header, read_tensors
-
     path = find_checkpoint(place)
     header = read_header(path)
     if not header.normalisation:  # written before files said it: the network knows
+        from tapetum.runs.checkpoint import load_checkpoint
+
         header = load_checkpoint(path).header
-    settings = settings_of(header, path)
+    settings = _settings_told(header) or settings_of(header, path)
     facts = checkpoint_facts(path, settings)
-    return Identity(model_id(read_tensors(path), settings), facts, stored_calibration(place, facts))
+    return Identity(model_id_of_file(path, settings), facts, stored_calibration(place, facts))
 
 
-def settings_of(header: "Header", place: Path, mirror: bool | None = None) -> ModelSettings:
+def settings_of(header: Header, place: Path, mirror: bool | None = None) -> ModelSettings:
     """How a checkpoint's model sees pictures.
 
     Args:
@@ -73,6 +72,24 @@ def settings_of(header: "Header", place: Path, mirror: bool | None = None) -> Mo
         mirror=recipe.evaluation.mirror if mirror is None else mirror,
         normalisation=header.normalisation,
     )
+
+
+def _settings_told(header: Header) -> ModelSettings | None:
+    """As `settings_of`, of a recipe that says all of it; nothing is checked, for which its method would be imported."""
+    try:
+        data, mirror = header.recipe["data"], header.recipe["evaluation"]["mirror"]
+        height, width = data["size"]
+        return ModelSettings(
+            method=header.method,
+            options=dict(header.options),
+            size=(int(height), int(width)),
+            interpolation=data["interpolation"],
+            backend=data["backend"],
+            mirror=bool(mirror),
+            normalisation=header.normalisation,
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def checkpoint_facts(checkpoint: Path, settings: ModelSettings) -> dict[str, Any]:

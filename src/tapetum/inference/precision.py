@@ -1,39 +1,24 @@
 """Arithmetic and device, chosen once by name and recorded with every result."""
 
-from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal, get_args
-
-import torch
 
 from tapetum.core.errors import RecipeError
 
+Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
-
-
-def choose_device(accelerator: str = "auto") -> torch.device:
-    """The device for one process.
-
-    Args:
-        accelerator: "auto", "cpu" or "gpu".
-    Raises:
-        RecipeError: "gpu" is asked for and there is none.
-    """
-    if accelerator == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if accelerator == "gpu":
-        raise RecipeError("training.accelerator is 'gpu', but this machine offers none; use 'auto' or 'cpu'")
-    return torch.device("cpu")
+FAST_BF16 = ("amx_bf16", "avx512_bf16")
+CPU_FACTS = Path("/proc/cpuinfo")
 
 
 def resolve_precision(
-    name: str, device: torch.device, place: str = "training.precision", *, runtime: str = "torch"
+    name: str, device: str, place: str = "training.precision", *, runtime: str = "torch"
 ) -> Precision:
     """What a precision means on this device.
 
     Args:
         name: "fp32", "bf16", "fp16", or "auto": bf16 where the hardware computes it fast, else fp32.
+        device: its kind, "cpu" or "cuda".
         place: the setting, or the artefact, for the message.
         runtime: of the artefact; "torch" for a run.
     Raises:
@@ -47,23 +32,29 @@ def resolve_precision(
         raise RecipeError(
             f"{place}: precision 'bf16' needs a CPU with AMX or AVX-512 BF16, this one has neither; use fp32 or auto"
         )
-    if name == "fp16" and device.type == "cpu":
+    if name == "fp16" and device == "cpu":
         raise RecipeError(f"{place} is 'fp16', which needs a GPU; use 'bf16' or 'auto'")
     if name not in get_args(Precision):
         raise RecipeError(f"{place} is {name!r}, expected fp32, bf16, fp16 or auto")
     return name  # type: ignore[return-value]
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether a device has bfloat16 arithmetic of its own; a CPU by AMX or by AVX-512 BF16."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+def has_fast_bf16(device: str) -> bool:
+    """Whether a device, "cpu" or "cuda", has bfloat16 arithmetic of its own; a CPU by AMX or by AVX-512 BF16."""
+    if device == "cpu" and (abilities := _read_abilities()):
+        return not abilities.isdisjoint(FAST_BF16)
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    told = torch.cpu.get_capabilities()
+    return any(told.get(name) for name in FAST_BF16)
 
 
-def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """A context in which the forward pass uses this arithmetic."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
+def _read_abilities() -> set[str]:
+    """What Linux says that the CPU can do; nothing elsewhere."""
+    try:
+        lines = CPU_FACTS.read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))

@@ -1,31 +1,25 @@
-"""Pictures on which two computations of one model are compared: the generated night scene, in both modalities."""
+"""Pictures on which two computations of one model are compared, kept in an artefact; `probe_scene` draws them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.numpy import load_file, save
 
+from tapetum.core.arrays import Real, Whole, lengths, to_array
 from tapetum.core.atomic import write_bytes
-from tapetum.core.types import UNKNOWN_CAMERA, Modality
-from tapetum.core.vectors import normalise
-from tapetum.data.image_io import Picture, resize
-from tapetum.data.pictures import Pictures
-from tapetum.data.transforms import to_float, to_tensor
-from tapetum.inference.artefact import PROBE, ArtefactError, ModelSettings
-from tapetum.synth.scene import Scene, SceneOptions
+from tapetum.core.types import UNKNOWN_CAMERA
+from tapetum.data.pictures import Pictures, to_float
+from tapetum.inference.artefact import PROBE, ArtefactError
 
-PEOPLE, SHOTS = 4, 4
-COUNT = PEOPLE * SHOTS * len(Modality)
+if TYPE_CHECKING:
+    from torch import Tensor
+
 KEPT = 8  # in an artefact, with the vectors that PyTorch gave
-SOME_CAMIDS = (1, 2, 3)  # where a model does not say which it was trained on
-LIGHT = 6.0  # of the usual night: colours that a wrong channel order changes
+FIELDS = ("pictures", "modalities", "camids", "vectors")
+TINY = 1e-24  # below the product of two lengths
 
 
 @dataclass(frozen=True)
@@ -38,67 +32,20 @@ class Probe:
     """
 
     pictures: Pictures
-    modalities: Tensor
-    camids: Tensor
-    vectors: Tensor
+    modalities: Whole
+    camids: Whole
+    vectors: Real
 
     @property
-    def images(self) -> Tensor:
+    def images(self) -> Real:
         """(N, 3, H, W) float32 in 0..1."""
-        return to_tensor(to_float(self.pictures))
-
-
-def draw_pictures(settings: ModelSettings, count: int = COUNT) -> tuple[Pictures, Tensor]:
-    """Pictures of the night scene at a model's size, visible and infrared in turn, and their modalities."""
-    pictures = [
-        resize(_scene_picture(row), settings.size, interpolation=settings.interpolation, backend=settings.backend)
-        for row in range(count)
-    ]
-    return np.stack(pictures), torch.arange(count) % len(Modality)
-
-
-def draw_probe(settings: ModelSettings, camids: Sequence[int], count: int = COUNT) -> Probe:
-    """Pictures without vectors.
-
-    Args:
-        camids: that it was trained on; empty where they are not known.
-    """
-    pictures, modalities = draw_pictures(settings, count)
-    known = torch.tensor([*(camids or SOME_CAMIDS), UNKNOWN_CAMERA])
-    cameras = known[torch.arange(count) // len(Modality) % len(known)]
-    return Probe(pictures, modalities, cameras, torch.empty(0))
-
-
-@cache
-def _scene() -> Scene:
-    options = SceneOptions(
-        num_train_people=PEOPLE,
-        num_test_people=0,
-        cameras=len(Modality),
-        infrared_cameras=(2,),
-        pictures_per_camera=SHOTS,
-        light_scale=LIGHT,
-    )
-    return Scene(options)
-
-
-@cache
-def _scene_picture(row: int) -> Picture:
-    """Cameras change fastest, then people."""
-    scene = _scene()
-    index, pid, camid = list(product(range(SHOTS), scene.options.train_pids, (1, 2)))[row]
-    return scene.picture(pid, camid, index)
+        return to_float(self.pictures).transpose(0, 3, 1, 2)
 
 
 def save_probe(folder: Path, probe: Probe) -> None:
     """Keep some pictures and their vectors in an artefact."""
-    tensors = {
-        "pictures": torch.from_numpy(probe.pictures[:KEPT].copy()),
-        "modalities": probe.modalities[:KEPT].clone(),
-        "camids": probe.camids[:KEPT].clone(),
-        "vectors": probe.vectors[:KEPT].clone(),
-    }
-    write_bytes(folder / PROBE, save(tensors))
+    kept = {name: np.ascontiguousarray(getattr(probe, name)[:KEPT]) for name in FIELDS}
+    write_bytes(folder / PROBE, save(kept))
 
 
 def read_probe(folder: Path) -> Probe:
@@ -109,22 +56,23 @@ def read_probe(folder: Path) -> Probe:
     """
     path = folder / PROBE
     try:
-        tensors = load_file(path)
-        modalities = tensors["modalities"]
+        arrays = load_file(path)
         # Artefacts of before, which look at no cameras, name none.
-        camids = tensors.get("camids", torch.full_like(modalities, UNKNOWN_CAMERA))
-        return Probe(tensors["pictures"].numpy(), modalities, camids, tensors["vectors"])
+        arrays.setdefault("camids", np.full_like(arrays["modalities"], UNKNOWN_CAMERA))
+        return Probe(**{name: arrays[name] for name in FIELDS})
     except (SafetensorError, OSError, KeyError) as error:
         raise ArtefactError(f"{path}: damaged ({error}); use another copy of the artefact") from None
 
 
-def compare(vectors: Tensor, reference: Tensor) -> tuple[float, float]:
+def compare(vectors: "Real | Tensor", reference: "Real | Tensor") -> tuple[float, float]:
     """Largest absolute difference of an element, and smallest cosine of a row; NaN counts as the worst.
 
     Args:
         vectors: (N, D).
         reference: (N, D) of unit length.
     """
-    difference = (vectors - reference).abs().max().nan_to_num(torch.inf)
-    cosine = (normalise(vectors.double()) * normalise(reference.double())).sum(1).min().nan_to_num(-1)
-    return float(difference), float(cosine)
+    vectors, reference = to_array(vectors), to_array(reference)
+    difference = np.nan_to_num(np.abs(vectors - reference).max(), nan=np.inf)
+    ours, theirs = (each.astype(np.float64) for each in (vectors, reference))
+    cosines = (ours * theirs).sum(1) / np.maximum(lengths(ours) * lengths(theirs), TINY)
+    return float(difference), float(np.nan_to_num(cosines.min(), nan=-1.0))

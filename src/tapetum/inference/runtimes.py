@@ -1,27 +1,27 @@
-"""A network ready to compute: a method by PyTorch, the files of an artefact by the library that they are for.
+"""A network ready to compute: the files of an artefact by the library that they are for.
+
+What PyTorch computes is in `inference.torch_sessions`, so that the other libraries do without it.
 
 The precision is told to the library by name: OpenVINO, left alone, takes bf16 on some CPUs and fp32 on others.
 """
 
 import importlib
+import sys
 import threading
-import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import RecipeError
+from tapetum.core.threads import count_threads
 from tapetum.inference.artefact import ArtefactError, Runtime
-from tapetum.inference.embeddings import embed_pictures
-from tapetum.inference.precision import Precision, choose_device, computing_in
+from tapetum.inference.precision import Device, Precision
 
-Device = Literal["auto", "cpu", "gpu"]
 INPUTS = ("images", "modalities", "camids")  # of an exported graph; one that looks at no cameras lacks the last
 NETWORK_FILES: Mapping[Runtime, tuple[str, ...]] = {
     "onnx": ("network.onnx",),
@@ -36,8 +36,8 @@ class NetworkSession(Protocol):
     precision: Precision
     device: str
 
-    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        """(N, D) float32 of unit length, on the CPU.
+    def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
+        """(N, D) float32 of unit length.
 
         Args:
             images: (N, 3, H, W) float32 in 0..1.
@@ -45,24 +45,6 @@ class NetworkSession(Protocol):
             camids: (N,) int64.
         """
         ...
-
-
-class TorchSession:
-    """A method computed by PyTorch, channels last; `mirror` joins each picture with its mirror."""
-
-    def __init__(self, network: nn.Module, precision: Precision, device: torch.device, mirror: bool) -> None:
-        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.precision = precision
-        self.device = device.type
-        self.mirror = mirror
-
-    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        """As `NetworkSession.run`."""
-        device = torch.device(self.device)
-        inputs = (each.to(device) for each in (images, modalities, camids))
-        with computing_in(self.precision, device), _without_tf32(device):
-            vectors = embed_pictures(self.network, *inputs, mirror=self.mirror)
-        return vectors.cpu().clone()
 
 
 class OnnxSession:
@@ -74,7 +56,7 @@ class OnnxSession:
         if device == "gpu" and not on_gpu:
             raise RecipeError(f"{folder}: this ONNX Runtime has no GPU support; install onnxruntime-gpu or use the CPU")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = count_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
         options.log_severity_level = 3
         cuda: list[Any] = [("CUDAExecutionProvider", {"use_tf32": 0})] if on_gpu else []
@@ -83,11 +65,11 @@ class OnnxSession:
         self.precision = precision
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
 
-    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
+    def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
         """As `NetworkSession.run`."""
         by_name = dict(zip(INPUTS, (images, modalities, camids), strict=True))
-        inputs = {each.name: by_name[each.name].contiguous().numpy() for each in self._session.get_inputs()}
-        return torch.from_numpy(self._session.run(None, inputs)[0])
+        inputs = {each.name: np.ascontiguousarray(by_name[each.name]) for each in self._session.get_inputs()}
+        return np.asarray(self._session.run(None, inputs)[0])
 
 
 class OpenVinoSession:
@@ -101,7 +83,7 @@ class OpenVinoSession:
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": count_threads(),
         }
         path = folder / NETWORK_FILES["openvino"][0]
         self._network = openvino.Core().compile_model(path, "CPU", settings)
@@ -113,39 +95,39 @@ class OpenVinoSession:
         self.precision = precision
         self.device = "cpu"
 
-    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
+    def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
         """As `NetworkSession.run`."""
-        inputs = [each.contiguous().numpy() for each in (images, modalities, camids)[: len(self._network.inputs)]]
+        inputs = [np.ascontiguousarray(each) for each in (images, modalities, camids)[: len(self._network.inputs)]]
         with self._lock:
-            return torch.from_numpy(np.array(self._request.infer(inputs)[0]))
+            return np.array(self._request.infer(inputs)[0])
 
 
-class TorchScriptSession:
-    """A TorchScript file computed by PyTorch, in fp32."""
+def _open_torchscript(folder: Path, precision: Precision, device: Device) -> NetworkSession:
+    from tapetum.inference.torch_sessions import TorchScriptSession
 
-    def __init__(self, folder: Path, precision: Precision, device: Device) -> None:
-        self._device = choose_device(device)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PyTorch would rather have its newer formats used
-            path = folder / NETWORK_FILES["torchscript"][0]
-            self._network = torch.jit.load(str(path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
-        self._count = len(self._network.forward.schema.arguments) - 1  # without the network itself
-        self.precision = precision
-        self.device = self._device.type
-
-    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        """As `NetworkSession.run`."""
-        inputs = (each.to(self._device) for each in (images, modalities, camids)[: self._count])
-        with torch.inference_mode(), _without_tf32(self._device):
-            vectors: Tensor = self._network(*inputs)
-        return vectors.cpu().clone()
+    return TorchScriptSession(folder / NETWORK_FILES["torchscript"][0], precision, device)
 
 
+# OpenVINO reports each import to its maker, from a process that it forks for that; without this library it does not.
+TELEMETRY = "openvino_telemetry"
 SESSIONS: Mapping[Runtime, Callable[[Path, Precision, Device], NetworkSession]] = {
     "onnx": OnnxSession,
     "openvino": OpenVinoSession,
-    "torchscript": TorchScriptSession,
+    "torchscript": _open_torchscript,
 }
+
+
+@contextmanager
+def _without(library: str) -> Iterator[None]:
+    """Imports do as if a library were not installed; one that is imported already stays."""
+    if library in sys.modules:
+        yield
+        return
+    sys.modules[library] = None  # type: ignore[assignment]  # Python's own way to say so
+    try:
+        yield
+    finally:
+        del sys.modules[library]
 
 
 def import_extra(library: str) -> ModuleType:
@@ -155,16 +137,9 @@ def import_extra(library: str) -> ModuleType:
         ArtefactError: it is not installed.
     """
     try:
-        return importlib.import_module(library)
+        with _without(TELEMETRY):
+            return importlib.import_module(library)
     except ImportError as error:
         raise ArtefactError(
             f"{library} cannot be imported ({error}); install it with `pip install tapetum[export]`"
         ) from None
-
-
-def _without_tf32(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU fp32 means fp32: PyTorch's convolutions would round to ten bits."""
-    if device.type != "cuda":
-        return nullcontext()
-    without: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    return without

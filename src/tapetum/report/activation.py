@@ -17,7 +17,7 @@ from tapetum.data.image_io import read_picture
 from tapetum.data.loader import EvalLoader
 from tapetum.data.threads import Progress
 from tapetum.inference.activation import BATCH, ROLLOUT, Targets, explain
-from tapetum.inference.precision import choose_device
+from tapetum.inference.devices import choose_device
 from tapetum.plots.activation import Activations, RunMaps
 from tapetum.runs.checkpoint import Checkpoint, load_checkpoint
 from tapetum.runs.recipe import DataSection, Recipe, check_recipe, override_recipe

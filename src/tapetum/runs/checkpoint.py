@@ -5,10 +5,10 @@ Reading one never executes code. A file is whole or absent; see `tapetum.runs.ru
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,47 +21,7 @@ from tapetum.core.method import Method, TrainingFacts
 from tapetum.layers.normalisation import Normalise
 from tapetum.layers.weights import check_tensors
 from tapetum.methods import build_method
-from tapetum.runs.run_folder import RunFolder
-
-FORMAT = 1
-HEADER = "tapetum"
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a checkpoint says about itself.
-
-    Attributes:
-        method, options, num_ids, camids, size: enough to build the network. Files that were written before cameras and
-            size were kept have none; their size is that of their recipe.
-        recipe: the resolved recipe of the training; empty for converted weights.
-        chosen_by: why these weights, e.g. "best mAP on 30 held-out identities, epoch 15 of 20".
-        epoch: complete epochs of training behind the weights.
-        pids: class index -> identity as the dataset writes it; empty where unknown.
-        normalisation: name of the network's own; empty in files that do not say it.
-    """
-
-    method: str
-    options: Mapping[str, Any]
-    num_ids: int
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    chosen_by: str = ""
-    epoch: int = 0
-    pids: Sequence[int] = ()
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    camids: Sequence[int] = ()
-    size: Sequence[int] | None = None
-    normalisation: str = ""
-    format: int = FORMAT
-
-    def build(self) -> nn.Module:
-        """The method with random weights.
-
-        Raises:
-            RecipeError: the method or an option of it is unknown here, or it needs facts that the file does not tell.
-        """
-        height, width = self.size or self.recipe.get("data", {}).get("size") or TrainingFacts.size
-        return build_method(self.method, self.options, self.num_ids, camids=self.camids, size=(height, width))
+from tapetum.runs.header import HEADER, Header, find_checkpoint, read_header
 
 
 @dataclass(frozen=True)
@@ -99,46 +59,6 @@ def _pack(tensors: Mapping[str, Tensor], header: Header) -> bytes:
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dataclasses.asdict(header), ensure_ascii=False, default=list)
     return save(plain, metadata={HEADER: text})
-
-
-def find_checkpoint(place: Path) -> Path:
-    """The checkpoint file of a run folder (the best one, else the last), or the file itself.
-
-    Raises:
-        CheckpointError: there is none; the message says where it was looked for.
-    """
-    if place.is_file():
-        return place
-    folder = RunFolder(place)
-    for candidate in (folder.best, folder.last):
-        if candidate.is_file():
-            return candidate
-    if not place.exists():
-        raise CheckpointError(f"{place}: no such run folder or checkpoint file; train one with `tapetum train`")
-    raise CheckpointError(f"{place}: no checkpoint at {folder.best} or {folder.last}; has an epoch been completed?")
-
-
-def read_header(path: Path) -> Header:
-    """The header alone."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(HEADER)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; train one with `tapetum train`") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}); for weights of other projects see `tapetum convert`"
-        ) from None
-    if text is None:
-        raise CheckpointError(f"{path}: has no tapetum header; for weights of other projects see `tapetum convert`")
-    try:
-        content = json.loads(text)
-        version = content["format"]
-        if version != FORMAT:
-            raise CheckpointError(f"{path}: format {version}, this version reads {FORMAT}; update tapetum")
-        return Header(**content)
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: damaged header ({error}); use another copy of the file") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -182,12 +102,22 @@ def load_checkpoint(
             f"{path}: trained on {header.num_ids} identities, expected {num_ids}; choose the matching checkpoint"
         )
     try:
-        network = header.build()
+        network = _build(header)
     except RecipeError as error:
         raise CheckpointError(f"{path}: its method cannot be built: {error}") from None
     fill(network, read_tensors(path), path)
     header = dataclasses.replace(header, normalisation=normalisation_of(network))
     return Checkpoint(path=path, network=network.to(device).eval(), header=header)
+
+
+def _build(header: Header) -> nn.Module:
+    """The method with random weights.
+
+    Raises:
+        RecipeError: the method or an option of it is unknown here, or it needs facts that the file does not tell.
+    """
+    height, width = header.size or header.recipe.get("data", {}).get("size") or TrainingFacts.size
+    return build_method(header.method, header.options, header.num_ids, camids=header.camids, size=(height, width))
 
 
 def start_from(network: nn.Module, start: Checkpoint, absent_at_start: frozenset[str]) -> None:

@@ -14,7 +14,8 @@ from tapetum.core.method import TrainingFacts
 from tapetum.data.catalog import load_dataset_module
 from tapetum.layers.weights import read_state
 from tapetum.methods import build_method, build_options, convert_from, convert_to, official_formats
-from tapetum.runs.checkpoint import Header, fill, load_checkpoint, save_checkpoint
+from tapetum.runs.checkpoint import fill, load_checkpoint, save_checkpoint
+from tapetum.runs.header import Header
 from tapetum.runs.recipe import DataSection, check_recipe, load_recipe, override_recipe
 
 

@@ -14,10 +14,10 @@ from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.locks import locked
 from tapetum.core.protocol import Protocol
-from tapetum.core.types import UNKNOWN_CAMERA, Record
+from tapetum.core.types import Record
 from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset, read_division
 from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
-from tapetum.data.layout import SUFFIXES
+from tapetum.data.loose import list_pictures
 from tapetum.data.pictures import PictureOptions, drop_corrupt
 from tapetum.data.sampler import Sampling, read_sampling
 from tapetum.data.threads import Progress
@@ -28,7 +28,6 @@ from tapetum.synth.scene import SceneOptions
 SYNTH = "synth"
 CACHE = Path("runs/data")
 _OPTION = re.compile(r"(.+=.+),(\w+)=([^,=]*)")  # the last reading option behind NAME=ROOT
-NOBODY = -1  # pid of a picture of which nothing is known
 WORTH_A_PROCESS = 100  # pictures that take about as long to render as a process takes to begin
 
 
@@ -284,25 +283,6 @@ def sampler_options(recipe: Recipe) -> Sampling:
 def augment_options(recipe: Recipe) -> tuple[Operation, ...]:
     """The changes to training pictures of a recipe."""
     return read_operations(recipe.augment)
-
-
-def list_pictures(places: Sequence[Path], *, split: str = "gallery") -> list[Record]:
-    """Records of loose pictures: files as given, folders with everything below them, sorted.
-
-    Raises:
-        DataError: a place is missing, or a folder holds no picture.
-    """
-    records = []
-    for place in places:
-        if not place.exists():
-            raise DataError(f"{place}: no such picture or folder; check the path")
-        paths = [place]
-        if place.is_dir():
-            paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-            if not paths:
-                raise DataError(f"{place}: no picture in this folder or below it; give another folder")
-        records += [Record(path, NOBODY, UNKNOWN_CAMERA, split=split) for path in paths]
-    return records
 
 
 def list_split(dataset: Dataset, split: str) -> list[Record]:

@@ -10,7 +10,7 @@ from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import Store
 from tapetum.inference.artefact import is_artefact
 from tapetum.inference.identity import identify
-from tapetum.inference.sessions import Model
+from tapetum.inference.model import Model
 
 
 def stored_calibration_of(model: Model) -> Calibration | None:

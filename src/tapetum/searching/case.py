@@ -29,7 +29,7 @@ from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import as_filter, write_filter
 from tapetum.gallery.schema import CROPS, Row
 from tapetum.gallery.store import Store
-from tapetum.inference.sessions import Model
+from tapetum.inference.model import Model
 from tapetum.searching.crops import read_crop, tell_kind
 from tapetum.searching.find import SAID, Findings
 from tapetum.searching.query import Query

@@ -8,8 +8,8 @@ import numpy as np
 from tapetum.core.method import Enhancer
 from tapetum.data.image_io import Picture, resize
 from tapetum.enhancers import enhance_by
-from tapetum.inference.runtimes import TorchSession
-from tapetum.inference.sessions import Model
+from tapetum.inference.model import Model
+from tapetum.inference.torch_sessions import TorchSession
 
 LARGEST_HEIGHT = 512  # pixels; a larger picture is made smaller first, so that its time is bounded
 PLAIN = "plain brightening: stretched to the full range, then the square root of each value"

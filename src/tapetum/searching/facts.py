@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
-from tapetum.footage.facts import GUESSED_TIME, ORIGINS, Origin
 from tapetum.footage.lists import read_listed
+from tapetum.footage.origin import GUESSED_TIME, ORIGINS, Origin
 from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import Store
 from tapetum.searching.retention import read_erased, read_keep_days
@@ -103,9 +101,6 @@ def read_facts(store: Store) -> GalleryFacts:
     times: dict[str, list[float]] = {}
     for camera, time in zip(columns["camera"], columns["time"], strict=True):
         times.setdefault(camera, []).append(time)
-    recall = None
-    if columns["time"]:
-        recall = store.search(torch.ones(1, store.info.dimension), 1, exact=False).recall
     return GalleryFacts(
         where=store.where,
         model=store.info,
@@ -117,7 +112,7 @@ def read_facts(store: Store) -> GalleryFacts:
         remarks=dict(Counter(part for text in columns["remark"] for part in text.split("; ") if part).most_common()),
         runs=dict(sorted(Counter(columns["run"]).items())),
         size_bytes=None if store.folder is None else _size(store.folder),
-        recall=recall,
+        recall=store.recall(),
         keep_days=read_keep_days(store),
         erased=0 if store.folder is None else len(read_erased(store.folder)),
     )

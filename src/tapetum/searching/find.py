@@ -22,14 +22,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from tapetum.core.arrays import Real, unit_rows
 from tapetum.core.errors import GalleryError, ProtocolError
 from tapetum.core.types import Modality
-from tapetum.core.vectors import normalise
 from tapetum.evaluation.calibration import Calibration
-from tapetum.evaluation.verification import pair_name
+from tapetum.evaluation.thresholds import pair_name
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
 from tapetum.gallery.store import MOST_ANSWERS, Store
@@ -303,7 +302,7 @@ def _search(
     exact, recall = True, None
     waiting = list(range(len(queries)))
     while waiting:
-        vectors = torch.stack([vector for place in waiting for vector in queries[place].values()])
+        vectors = np.stack([vector for place in waiting for vector in queries[place].values()])
         answer = store.search(vectors, size, rows, exact=options.exact)
         exact, recall = exact and answer.exact, answer.recall if recall is None else recall
         hits = iter(answer.hits)
@@ -319,7 +318,7 @@ def _search(
                         best[hit.row.sighting.id] = FoundRow(hit.row, hit.similarity, modality)
             found_rows = sorted(best.values(), key=lambda each: -each.similarity)[:size]
             if options.rerank:
-                found_rows = _rerank(store, torch.stack(list(queries[place].values())), found_rows, options.shortlist)
+                found_rows = _rerank(store, np.stack(list(queries[place].values())), found_rows, options.shortlist)
             groups, full = _group(store, found_rows, rows, options, calibration)
             if complete or full or len(groups) >= enough:
                 groups_of[place] = groups[:enough]
@@ -331,21 +330,23 @@ def _search(
 
 def _mean_vectors(query: Query) -> Means:
     """The normalised mean of a query's vectors for each modality it has."""
-    kinds = torch.tensor([int(each) for each in query.modalities])
+    kinds = np.array([int(each) for each in query.modalities])
     modalities = sorted(set(query.modalities))
-    means = [normalise(query.vectors[kinds == int(each)]).mean(0) for each in modalities]
-    return dict(zip(modalities, normalise(torch.stack(means)), strict=True))
+    means = [unit_rows(query.vectors[kinds == int(each)]).mean(0) for each in modalities]
+    return dict(zip(modalities, unit_rows(np.stack(means)), strict=True))
 
 
-def _rerank(store: Store, vectors: Tensor, rows: list[FoundRow], shortlist: int) -> list[FoundRow]:
+def _rerank(store: Store, vectors: Real, rows: list[FoundRow], shortlist: int) -> list[FoundRow]:
     """The first rows in the order of their re-ranked distance; the others follow as they were."""
     entries = store.fetch([each.row.sighting.id for each in rows[:shortlist]])
     by_id = {each.row.sighting.id: each for each in rows}
     near = [by_id[row.sighting.id] for row in entries.rows]  # one that was deleted meanwhile is left out
     if near:
+        import torch
+
         from tapetum.evaluation.rerank import rerank
 
-        distances = rerank(vectors, entries.vectors).amin(0)
+        distances = rerank(torch.from_numpy(vectors), torch.from_numpy(entries.matrix)).amin(0)
         near = [near[place] for place in distances.argsort(stable=True).tolist()]
     return near + rows[shortlist:]
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from tapetum.core.arrays import Real
 from tapetum.core.types import Modality
 from tapetum.evaluation.calibration import Calibration
-from tapetum.evaluation.verification import pair_name
+from tapetum.evaluation.thresholds import pair_name
 
 
-def join_alike(vectors: Tensor, modalities: Sequence[Modality], calibration: Calibration) -> list[list[int]]:
+def join_alike(vectors: Real, modalities: Sequence[Modality], calibration: Calibration) -> list[list[int]]:
     """Tracklets joined by average linkage as long as two groups reach the threshold of comparisons.
 
     A tracklet stands for the normalised mean of its rows, whose false alarms stay those of single pictures: on the
@@ -32,7 +32,7 @@ def join_alike(vectors: Tensor, modalities: Sequence[Modality], calibration: Cal
             if pair in rates:
                 thresholds[one, other] = calibration.threshold(rates[pair], pair)
     kinds = np.array([int(each) for each in modalities])
-    return link((vectors @ vectors.T).double().numpy() - thresholds[np.ix_(kinds, kinds)])
+    return link((vectors @ vectors.T).astype(np.float64) - thresholds[np.ix_(kinds, kinds)])
 
 
 def comparison_rates(calibration: Calibration) -> dict[str, float]:

@@ -1,45 +1,16 @@
-"""Who looks like the person on this picture, and is it that person?"""
+"""Is it that person? What a calibration says about the answers of a search."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tapetum.core.errors import ProtocolError
-from tapetum.core.types import EmbeddingSet, Match, Modality
+from tapetum.core.types import Modality
 from tapetum.evaluation.calibration import Calibration, check_prior
-from tapetum.evaluation.verification import pair_name
-from tapetum.gallery.index import search
-
-if TYPE_CHECKING:
-    from tapetum.inference.embedder import Embedder
+from tapetum.evaluation.thresholds import pair_name
 
 ROUNDING = 1e-9  # of a probability
-
-
-def search_pictures(
-    embedder: "Embedder",
-    pictures: Sequence[Path],
-    gallery: EmbeddingSet,
-    k: int = 10,
-    *,
-    modality: Modality = Modality.VISIBLE,
-) -> list[list[Match]]:
-    """The k gallery pictures most similar to each picture.
-
-    Args:
-        gallery: made by the same checkpoint.
-        modality: of the queries.
-    Raises:
-        DataError: a picture is missing or damaged.
-        ProtocolError: the gallery's vectors have another length.
-    """
-    from tapetum.runs.sources import list_pictures
-
-    records = [replace(record, modality=modality) for record in list_pictures(pictures, split="query")]
-    queries, _ = embedder.describe(records)
-    return search(queries.vectors, gallery, k)
 
 
 class MatchThreshold(NamedTuple):
@@ -105,11 +76,6 @@ class MatchRule:
         if len({bar.pair for bar in self.bars.values()}) > 1:
             text += f", and with a probability of {100 * self.level:.4g} % or more"
         return text + (f"; {', '.join(self.uncalibrated)} is not calibrated" if self.uncalibrated else "")
-
-
-def count_modalities(gallery: EmbeddingSet) -> dict[Modality, int]:
-    """Pictures of each modality."""
-    return {each: int((gallery.modalities == int(each)).sum()) for each in Modality}
 
 
 def build_match_rule(

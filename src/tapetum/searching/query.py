@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from tapetum.core.arrays import Real, to_array
 from tapetum.core.errors import DataError, GalleryError
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
@@ -16,7 +15,7 @@ from tapetum.footage.quality import judge_modality, measure_quality
 from tapetum.gallery.filters import Compare
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
-from tapetum.inference.sessions import Model
+from tapetum.inference.model import Model
 
 SMALLEST_PX = 8  # side of a box in which somebody may be
 
@@ -34,7 +33,7 @@ class Query:
         doubts: of each picture, what makes it doubtful that it shows one person; rows of the gallery have none.
     """
 
-    vectors: Tensor
+    vectors: Real
     modalities: tuple[Modality, ...]
     labels: tuple[str, ...]
     rows: tuple[Row, ...] = ()
@@ -42,6 +41,7 @@ class Query:
     doubts: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", to_array(self.vectors))  # a program may give a tensor
         object.__setattr__(self, "remarks", self.remarks or ("",) * len(self.labels))
         object.__setattr__(self, "doubts", self.doubts or ((),) * len(self.labels))
 
@@ -75,7 +75,7 @@ def query_of_pictures(
             raise DataError(f"{label}: is of one colour throughout, there is no person; give another picture or box")
     modalities = tuple(judge_modality(picture)[0] if modality is None else modality for picture in pictures)
     return Query(
-        model.describe(model.resize(crops), [int(each) for each in modalities]),
+        model.vectors_of(model.resize(crops), [int(each) for each in modalities]),
         modalities,
         tuple(labels),
         (),
@@ -125,7 +125,7 @@ def query_of_rows(store: Store, ids: Sequence[str]) -> Query:
         raise GalleryError(f"{store.where}: {why}; take an id from an answer, or search by a picture")
     sightings = [row.sighting for row in entries.rows]
     return Query(
-        entries.vectors,
+        entries.matrix,
         tuple(each.modality for each in sightings),
         tuple(f"row {each.id}" for each in sightings),
         entries.rows,
@@ -151,7 +151,7 @@ def join_queries(queries: Sequence[Query]) -> Query:
     """One query out of several that show one person; rows of the gallery come after other pictures."""
     parts = sorted(queries, key=lambda query: bool(query.rows))
     return Query(
-        torch.cat([query.vectors for query in parts]),
+        np.concatenate([query.vectors for query in parts]),
         tuple(each for query in parts for each in query.modalities),
         tuple(each for query in parts for each in query.labels),
         tuple(each for query in parts for each in query.rows),

@@ -9,11 +9,10 @@ however answers are grouped; where nothing is grouped, a row stands for itself.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from tapetum.core.arrays import Real, unit_rows
 from tapetum.core.types import Modality
-from tapetum.core.vectors import normalise
 from tapetum.evaluation.calibration import Calibration
 from tapetum.gallery.filters import Among, And, Filter
 from tapetum.gallery.schema import Row
@@ -23,7 +22,7 @@ from tapetum.searching.match_rule import MatchRule
 
 TRACKLETS_AT_ONCE = 1_000  # whose vectors are in memory
 
-Means = Mapping[Modality, Tensor]  # (D,) of the query's pictures of each modality
+Means = Mapping[Modality, Real]  # (D,) of the query's pictures of each modality
 TrackletKey = tuple[str, Modality]  # tracklet, and which of its rows: a camera may switch to infrared on the way
 
 
@@ -90,7 +89,7 @@ def join_identities(
     """
     means = dict(_mean_vectors(store, [group[0].tracklet for group in tracklets if group[0].tracklet], rows))
     entries = store.fetch([group[0].row.sighting.id for group in tracklets if group[0].tracklet is None])
-    alone = {row.sighting.id: entries.vectors[place] for place, row in enumerate(entries.rows)}
+    alone = {row.sighting.id: entries.matrix[place] for place, row in enumerate(entries.rows)}
     alive, vectors = [], []
     for group in tracklets:
         first = group[0]
@@ -101,7 +100,7 @@ def join_identities(
     if len(alive) < 2:
         return alive
     modalities = [group[0].row.sighting.modality for group in alive]
-    groups = join_alike(torch.stack(vectors), modalities, calibration)
+    groups = join_alike(np.stack(vectors), modalities, calibration)
     return [[each for number in members for each in alive[number]] for members in groups]
 
 
@@ -121,7 +120,7 @@ def weigh_tracklets(
     answers: list[list[Found]] = []
     for places in _share_out([len(groups) for groups in groups_of_queries]):
         tracklets = {each.tracklet for place in places for group in groups_of_queries[place] for each in group}
-        vectors = torch.stack([vector for place in places for vector in queries[place].values()])
+        vectors = np.stack([vector for place in places for vector in queries[place].values()])
         means = _mean_vectors(store, [tracklet for tracklet in tracklets if tracklet is not None], rows)
         alike = {tracklet: vectors @ mean for tracklet, mean in means}
         first = 0
@@ -148,7 +147,7 @@ def _share_out(counts: Sequence[int]) -> Iterator[list[int]]:
 
 def _mean_vectors(
     store: Store, tracklets: Sequence[TrackletKey], rows: Filter | None
-) -> Iterator[tuple[TrackletKey, Tensor]]:
+) -> Iterator[tuple[TrackletKey, Real]]:
     """(D,) of each tracklet that has rows which pass, some tracklets' rows in memory at a time."""
     keys = set(tracklets)
     for names in chunks(sorted({name for name, _ in keys}), TRACKLETS_AT_ONCE):
@@ -159,14 +158,14 @@ def _mean_vectors(
             members.setdefault((row.sighting.tracklet, row.sighting.modality), []).append(number)
         for tracklet, places in members.items():
             if tracklet in keys:
-                yield tracklet, normalise(entries.vectors[places].mean(0, keepdim=True))[0]
+                yield tracklet, unit_rows(entries.matrix[places].mean(0, keepdims=True))[0]
 
 
 def weigh_group(
     group: Group,
     rule: MatchRule | None,
     columns: Mapping[Modality, int],
-    alike: Mapping[TrackletKey, Tensor],
+    alike: Mapping[TrackletKey, Real],
 ) -> Found:
     """An answer, not ranked yet, by the similarities of its tracklets; a row whose tracklet has none is its own.
 

@@ -16,7 +16,7 @@ from tapetum.footage.doubt import doubt_picture
 from tapetum.footage.quality import measure_quality
 from tapetum.gallery.filters import MODALITIES, write_filter
 from tapetum.gallery.store import Store
-from tapetum.inference.sessions import Model
+from tapetum.inference.model import Model
 from tapetum.searching.crops import crop_path
 from tapetum.searching.find import Findings, find
 from tapetum.searching.query import Query, cut_person, query_of_pictures, query_of_rows, query_of_tracklet

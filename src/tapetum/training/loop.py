@@ -29,9 +29,11 @@ from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Batch, Record
 from tapetum.data.loader import EvalLoader, TrainLoader
 from tapetum.evaluation.metrics import evaluate
+from tapetum.inference.devices import computing_in
 from tapetum.inference.embeddings import extract
-from tapetum.inference.precision import Precision, computing_in
-from tapetum.runs.checkpoint import Header, save_checkpoint
+from tapetum.inference.precision import Precision
+from tapetum.runs.checkpoint import save_checkpoint
+from tapetum.runs.header import Header
 from tapetum.runs.history import Curves, write_history
 from tapetum.runs.progress import Reporter
 from tapetum.runs.recipe import Recipe

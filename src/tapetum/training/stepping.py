@@ -14,7 +14,8 @@ from tapetum.core.errors import MethodError
 from tapetum.core.method import Method, TakesTurns, Turn
 from tapetum.core.processes import average_gradients
 from tapetum.core.types import Batch
-from tapetum.inference.precision import Precision, computing_in
+from tapetum.inference.devices import computing_in
+from tapetum.inference.precision import Precision
 from tapetum.training.optimisation import TurnOptimiser
 
 

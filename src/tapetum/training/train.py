@@ -32,9 +32,11 @@ from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import class_labels, drop_unpaired, modality_values, outfit_values
 from tapetum.data.sampler import build_sampler, name_pictures
-from tapetum.inference.precision import Precision, choose_device, resolve_precision
+from tapetum.inference.devices import choose_device
+from tapetum.inference.precision import Precision, resolve_precision
 from tapetum.methods import absent_at_start, build_method
-from tapetum.runs.checkpoint import find_checkpoint, is_checkpoint, load_checkpoint, read_header, start_from
+from tapetum.runs.checkpoint import is_checkpoint, load_checkpoint, start_from
+from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.history import read_history
 from tapetum.runs.progress import Reporter, Silence
 from tapetum.runs.recipe import Recipe, check_recipe, parse_yaml, write_yaml
@@ -188,7 +190,7 @@ def _make_plan(
         raise RecipeError(
             f"training.devices is {training.devices}, but this machine offers {num_gpus} GPU(s); lower it"
         )
-    precision: Precision = before.get("precision") or resolve_precision(training.precision, device)
+    precision: Precision = before.get("precision") or resolve_precision(training.precision, device.type)
     origin = {
         "data": pictures,
         "dataset": dataset.name,

@@ -9,19 +9,18 @@ from scipy.stats import norm
 
 from tapetum.core.errors import CheckpointError, ProtocolError
 from tapetum.evaluation.calibration import (
-    METHODS,
     Calibration,
-    Method,
     PairCalibration,
-    fit_pair,
     from_content,
     probabilities_of_bins,
     read_calibration,
     to_content,
     write_calibration,
 )
+from tapetum.evaluation.fitting import METHODS, Method, fit_pair
 from tapetum.evaluation.open_set import SearchCounts
-from tapetum.evaluation.verification import BINS, PairCounts, Tail, compute_reliability, find_bins, rates_above
+from tapetum.evaluation.thresholds import BINS, Tail
+from tapetum.evaluation.verification import PairCounts, compute_reliability, find_bins, rates_above
 
 PAIR = "visible-visible"
 SAME, DIFFERENT = norm(0.55, 0.12), norm(0.1, 0.15)  # similarities of pairs of one person, and of two

@@ -10,7 +10,8 @@ from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
 from tapetum.evaluation import verification
 from tapetum.evaluation.open_set import available_pictures, check_searches, count_searches
-from tapetum.evaluation.verification import BINS, Comparison, build_comparisons, rates_above
+from tapetum.evaluation.thresholds import BINS
+from tapetum.evaluation.verification import Comparison, build_comparisons, rates_above
 
 RULES = Protocol("test")
 

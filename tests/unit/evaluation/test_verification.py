@@ -10,20 +10,16 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.core.vectors import normalise
 from tapetum.evaluation import verification
+from tapetum.evaluation.thresholds import BINS, bin_centres, build_tail, pair_name, similarity_edges
 from tapetum.evaluation.verification import (
-    BINS,
     Comparison,
     PairCounts,
-    bin_centres,
     bootstrap_pairs,
     build_comparisons,
-    build_tail,
     compute_reliability,
     count_pairs,
     find_bins,
-    pair_name,
     rates_above,
-    similarity_edges,
     thin,
 )
 

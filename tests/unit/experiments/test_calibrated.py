@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from tapetum.evaluation.calibration import Calibration, PairCalibration
-from tapetum.evaluation.verification import Tail
+from tapetum.evaluation.thresholds import Tail
 from tapetum.experiments.calibrated import (
     Outcome,
     label_checks,

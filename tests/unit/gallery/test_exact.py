@@ -33,7 +33,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check_search(matrix: VectorBlocks, table: Table, passing: np.ndarray | None = None, k: int = 7) -> None:
     queries = some_vectors(9, seed=1, dimension=16)
-    values, rows = matrix.search(queries, k, passing)
+    values, rows = matrix.search(queries.numpy(), k, passing)
     products = queries @ torch.from_numpy(table.vectors).T
     if passing is not None:
         products[:, torch.from_numpy(~passing)] = -2
@@ -57,11 +57,11 @@ def test_one_query_is_answered_as_many_are_by_one_thread_or_several(
     matrix.refresh(table.stamps, table.give)
     queries = some_vectors(9, seed=1, dimension=16)
     for passing in (None, np.arange(333) % 2 == 0, np.arange(333) % 29 == 0, np.arange(333) < 3):
-        values, rows = matrix.search(queries, 7, passing)
+        values, rows = matrix.search(queries.numpy(), 7, passing)
         for alone in (0, 1000):
             monkeypatch.setattr(exact, "ALONE_BELOW", alone)
             for query in range(9):
-                found = matrix.search(queries[query : query + 1], 7, passing)
+                found = matrix.search(queries[query : query + 1].numpy(), 7, passing)
                 assert found[1][0].tolist() == rows[query].tolist()
                 np.testing.assert_allclose(found[0][0], values[query], atol=1e-6)
 
@@ -138,7 +138,7 @@ def test_equal_similarities_come_in_the_order_of_their_stamps(tmp_path: Path) ->
     table, matrix = Table(120), VectorBlocks(tmp_path / "exact", 16)
     table.vectors = np.eye(16, dtype=np.float32)[np.arange(120) % 2]
     matrix.refresh(table.stamps, table.give)
-    _, rows = matrix.search(torch.eye(16)[:1], 20, None)
+    _, rows = matrix.search(np.eye(1, 16, dtype=np.float32), 20, None)
     even = np.arange(0, 120, 2)
     assert rows[0].tolist() == even[np.argsort(table.stamps[even])][:20].tolist()
 
@@ -176,9 +176,9 @@ def test_equal_vectors_are_equally_similar_in_any_block_beside_any_query(
     for passing in (None, np.arange(333) % 2 == 0, np.arange(333) % 29 == 0):
         for k in (1, 7, 60):
             expected = exactly(queries, table, k, passing)
-            values, rows = matrix.search(queries, k, passing)
+            values, rows = matrix.search(queries.numpy(), k, passing)
             assert (values.tolist(), rows.tolist()) == expected
-            alone = matrix.search(queries[2:3], k, passing)
+            alone = matrix.search(queries[2:3].numpy(), k, passing)
             assert (alone[0].tolist(), alone[1].tolist()) == (expected[0][2:3], expected[1][2:3])
 
 
@@ -188,8 +188,16 @@ def test_rows_nearer_to_each_other_than_a_product_is_rounded_come_in_their_true_
     table.vectors = table.vectors[:1] + np.float32(1e-8) * noise
     matrix.refresh(table.stamps, table.give)
     queries = some_vectors(3, seed=1, dimension=512)
-    values, rows = matrix.search(queries, 20, None)
+    values, rows = matrix.search(queries.numpy(), 20, None)
     assert (values.tolist(), rows.tolist()) == exactly(queries, table, 20, None)
+
+
+def test_vectors_are_taken_from_whichever_block_holds_them_in_the_order_asked_for(tmp_path: Path) -> None:
+    table, matrix = Table(333), VectorBlocks(tmp_path / "exact", 16)
+    matrix.refresh(table.stamps, table.give)
+    rows = np.random.default_rng(3).permutation(333)[:120]
+    assert np.array_equal(matrix.take(rows), table.vectors[rows])
+    assert matrix.take(rows[:0]).shape == (0, 16)
 
 
 def test_an_empty_table_has_no_answers(tmp_path: Path) -> None:
@@ -197,7 +205,7 @@ def test_an_empty_table_has_no_answers(tmp_path: Path) -> None:
     table.keep(np.arange(0))
     matrix.refresh(table.stamps, table.give)
     matrix.write()
-    assert matrix.search(torch.eye(16)[:2], 5, None)[1].shape == (2, 0)
+    assert matrix.search(np.eye(2, 16, dtype=np.float32), 5, None)[1].shape == (2, 0)
 
 
 def test_a_few_new_rows_at_a_time_are_joined_in_memory(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from tapetum.gallery.filters import (
     rows_passing,
     write_filter,
 )
-from tapetum.gallery.lance import render_sql
 from tapetum.gallery.milvus import render_expression
 from tapetum.gallery.schema import FIELDS
+from tapetum.gallery.sql import render_sql
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)

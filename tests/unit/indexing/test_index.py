@@ -34,9 +34,10 @@ from tapetum.indexing.index import (
     IndexReport,
     index_sources,
     open_gallery_for,
-    open_gallery_model,
 )
 from tapetum.inference.sessions import Model
+from tapetum.searching import gallery_model
+from tapetum.searching.gallery_model import open_gallery_model
 
 SMALL = IndexOptions(batch=2, run="first night", compact=False)
 CLIP = Path(
@@ -339,10 +340,10 @@ def test_a_gallery_finds_its_model_again_and_says_when_it_moved_or_changed(
 
         return build
 
-    monkeypatch.setattr(module, "open_model", fake("stripes-1"))
+    monkeypatch.setattr(gallery_model, "open_model", fake("stripes-1"))
     assert open_gallery_model(store, precision="fp32").id == model.id
     assert opened == [place]
-    monkeypatch.setattr(module, "open_model", fake("stripes-2"))
+    monkeypatch.setattr(gallery_model, "open_model", fake("stripes-2"))
     with pytest.raises(GalleryError, match=r"made with model stripes-1, and at .* is another one now \(stripes-2\)"):
         open_gallery_model(store, precision="fp32")
     with pytest.raises(GalleryError, match="holds embeddings of model 'stripes-1'"):

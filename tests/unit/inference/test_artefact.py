@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tapetum.core.errors import OutputError
 from tapetum.inference import artefact as module
@@ -14,7 +13,6 @@ from tapetum.inference.artefact import (
     ArtefactError,
     ModelSettings,
     is_artefact,
-    model_id,
     read_artefact,
     replace_calibration,
     writing_folder,
@@ -92,32 +90,6 @@ def test_a_calibration_finds_its_place_and_changes_nothing_else(folder: Path) ->
     pairs = {"pairs": {"visible-infrared": {"slope": 11.5}}}
     assert replace_calibration(folder, pairs).calibration == pairs
     assert read_artefact(folder) == dataclasses.replace(before, calibration=pairs)
-
-
-def test_the_id_of_a_model_changes_with_every_weight_and_every_setting() -> None:
-    state = {"a": torch.zeros(2, 2), "b": torch.tensor(3)}
-    identity = model_id(state, SETTINGS)
-    assert len(identity) == 16
-    assert identity == model_id(dict(reversed(state.items())), SETTINGS)
-    others = [
-        model_id(state | {"a": torch.zeros(4)}, SETTINGS),
-        model_id(state | {"a": torch.zeros(2, 2).double()}, SETTINGS),
-        model_id(state | {"a": torch.tensor([[0, 0], [0, 1e-30]])}, SETTINGS),
-        model_id(state | {"b": torch.tensor(4)}, SETTINGS),
-        model_id({"a": state["a"], "c": state["b"]}, SETTINGS),
-        *(
-            model_id(state, dataclasses.replace(SETTINGS, **change))
-            for change in (
-                {"mirror": False},
-                {"size": (64, 33)},
-                {"backend": "pil"},
-                {"interpolation": "bilinear"},
-                {"options": {"width": 17}},
-                {"normalisation": "half"},
-            )
-        ),
-    ]
-    assert len({identity, *others}) == 1 + len(others)
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

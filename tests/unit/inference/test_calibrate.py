@@ -29,7 +29,8 @@ from tapetum.inference.embedder import Embedder
 from tapetum.inference.identity import calibration_path, find_calibration
 from tapetum.runs.recipe import Recipe, load_recipe
 from tapetum.runs.sources import open_scene
-from tapetum.searching.match_rule import MatchRule, build_match_rule, count_modalities
+from tapetum.searching.match_rule import MatchRule, build_match_rule
+from tapetum.searching.pictures import count_modalities
 from tapetum.training.train import train
 
 Build = Callable[..., Recipe]

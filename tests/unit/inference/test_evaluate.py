@@ -15,6 +15,7 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset, open_dataset
 from tapetum.data.datasets import llcm, regdb
 from tapetum.data.layout import write_sample_picture
+from tapetum.data.loose import list_pictures
 from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.card import diff_cards, read_card
 from tapetum.evaluation.metrics import evaluate
@@ -26,8 +27,8 @@ from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report.runs import read_test
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.run_folder import RunFolder
-from tapetum.runs.sources import list_pictures, list_split
-from tapetum.searching.match_rule import search_pictures
+from tapetum.runs.sources import list_split
+from tapetum.searching.pictures import search_pictures
 from tapetum.training.train import train
 
 Build = Callable[..., Recipe]

@@ -1,37 +1,42 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from tapetum.core.errors import RecipeError
-from tapetum.inference.precision import choose_device, computing_in, resolve_precision
+from tapetum.inference import precision
+from tapetum.inference.precision import has_fast_bf16, resolve_precision
 
-CPU = torch.device("cpu")
+CPU_FACTS = "processor\t: 0\nflags\t\t: fpu sse2 {}\nbogomips\t: 5200\n\nprocessor\t: 1\nflags\t\t: fpu\n"
 
 
-def test_auto_takes_bf16_only_where_the_processor_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for able, expected in (({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")):
-        monkeypatch.setattr("torch.cpu.get_capabilities", lambda able=able: able)
-        assert resolve_precision("auto", CPU) == expected
+@pytest.mark.parametrize(("ability", "expected"), [("amx_bf16", "bf16"), ("avx512_bf16", "bf16"), ("avx2", "fp32")])
+def test_auto_takes_bf16_only_where_the_processor_computes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ability: str, expected: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(CPU_FACTS.format(ability))
+    monkeypatch.setattr(precision, "CPU_FACTS", tmp_path / "cpuinfo")
+    assert resolve_precision("auto", "cpu") == expected
+
+
+@pytest.mark.parametrize(("ability", "expected"), [("amx_bf16", "bf16"), ("avx512_bf16", "bf16"), ("avx2", "fp32")])
+def test_where_the_system_says_nothing_of_the_processor_pytorch_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ability: str, expected: str
+) -> None:
+    monkeypatch.setattr(precision, "CPU_FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {ability: True})
+    assert resolve_precision("auto", "cpu") == expected
+
+
+def test_the_system_and_pytorch_agree_about_this_processor() -> None:
+    told = torch.cpu.get_capabilities()
+    assert has_fast_bf16("cpu") == any(bool(told.get(name)) for name in precision.FAST_BF16)
 
 
 def test_a_precision_that_is_named_is_taken_or_refused() -> None:
-    assert resolve_precision("fp32", CPU) == "fp32"
-    assert resolve_precision("bf16", CPU) == "bf16"
+    assert resolve_precision("fp32", "cpu") == "fp32"
+    assert resolve_precision("bf16", "cpu") == "bf16"
     with pytest.raises(RecipeError, match="needs a GPU"):
-        resolve_precision("fp16", CPU)
+        resolve_precision("fp16", "cpu")
     with pytest.raises(RecipeError, match="expected fp32, bf16, fp16 or auto"):
-        resolve_precision("fp64", CPU)
-
-
-def test_a_forward_pass_computes_in_the_precision() -> None:
-    layer = torch.nn.Linear(4, 4)
-    with computing_in("bf16", CPU):
-        assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
-    with computing_in("fp32", CPU):
-        assert layer(torch.ones(1, 4)).dtype == torch.float32
-
-
-def test_a_gpu_that_is_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert choose_device("auto") == choose_device("cpu") == CPU
-    with pytest.raises(RecipeError, match="this machine offers none"):
-        choose_device("gpu")
+        resolve_precision("fp64", "cpu")

@@ -12,13 +12,13 @@ from tapetum.core.errors import CheckpointError, DataError, RecipeError
 from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.data.image_io import resize
 from tapetum.evaluation.calibration import Calibration, PairCalibration, from_content, write_calibration
-from tapetum.evaluation.verification import Tail
+from tapetum.evaluation.thresholds import Tail
 from tapetum.inference import precision, probe, sessions
 from tapetum.inference.artefact import ArtefactError
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.export import export_run
 from tapetum.inference.identity import calibration_path
-from tapetum.inference.probe import draw_pictures
+from tapetum.inference.probe_scene import draw_pictures
 from tapetum.inference.sessions import Model, open_model
 from tapetum.runs.checkpoint import load_checkpoint
 

@@ -8,15 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from tapetum.core.errors import CheckpointError, OutputError
 from tapetum.methods import build_method
-from tapetum.runs.checkpoint import (
-    FORMAT,
-    HEADER,
-    Header,
-    find_checkpoint,
-    load_checkpoint,
-    read_header,
-    save_checkpoint,
-)
+from tapetum.runs.checkpoint import load_checkpoint, save_checkpoint
+from tapetum.runs.header import FORMAT, HEADER, Header, find_checkpoint, read_header
 from tapetum.runs.run_folder import RunFolder
 
 OPTIONS = {"backbone": "test_resnet", "width": 16}

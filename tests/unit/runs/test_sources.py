@@ -12,7 +12,6 @@ from tapetum.runs.recipe import DataSection, load_recipe
 from tapetum.runs.sources import (
     augment_options,
     choose_workers,
-    list_pictures,
     list_split,
     open_data,
     parse_source,
@@ -114,16 +113,6 @@ def test_junk_does_not_train_and_a_dataset_without_training_pictures_is_refused(
         training_records(Dataset("folder", Path("root"), records[2:], {}, "folder"))
     with pytest.raises(DataError, match="no picture of split 'gallery' in root; it has query, train"):
         list_split(dataset, "gallery")
-
-
-def test_loose_pictures_are_files_and_all_that_is_below_a_folder(people: Path, tmp_path: Path) -> None:
-    picture = sorted((people / "query_3").iterdir())[0]
-    assert [record.path for record in list_pictures([picture])] == [picture]
-    assert len(list_pictures([people])) == 64 + 32 + 8
-    with pytest.raises(DataError, match="no such picture or folder"):
-        list_pictures([tmp_path / "nothing"])
-    with pytest.raises(DataError, match="no picture in this folder"):
-        list_pictures([tmp_path])
 
 
 def test_pictures_to_embed_come_from_a_folder_a_dataset_or_the_recipes_own(people: Path) -> None:

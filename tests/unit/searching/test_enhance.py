@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tapetum.inference.artefact import ModelSettings
-from tapetum.inference.runtimes import TorchSession
 from tapetum.inference.sessions import Model
+from tapetum.inference.torch_sessions import TorchSession
 from tapetum.methods import build_method
 from tapetum.searching.enhance import LARGEST_HEIGHT, PLAIN, brighten, enhance
 

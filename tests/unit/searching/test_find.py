@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gallery_rows import MODEL, NIGHT, RUN, a_row, some_vectors
+from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import DataError, FilterError, GalleryError, ProtocolError
 from tapetum.core.sighting import Sighting
 from tapetum.core.types import Modality
 from tapetum.data.image_io import Picture, read_picture
 from tapetum.evaluation.calibration import Calibration, PairCalibration, to_content, write_calibration
-from tapetum.evaluation.verification import Tail
+from tapetum.evaluation.thresholds import Tail
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_sightings
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
@@ -159,7 +160,7 @@ def test_all_queries_are_searched_in_one_question_to_the_gallery(
 def test_several_pictures_of_one_person_count_as_their_mean_vector(street: Store) -> None:
     query = picture_query(1, count=3)
     (findings,) = find(street, [query], FindOptions(k=1), None)
-    mean = functional.normalize(query.vectors.mean(0), dim=0)
+    mean = functional.normalize(torch.from_numpy(query.vectors).mean(0), dim=0)
     walk = functional.normalize(street.fetch(ids(findings.found[0].rows)).vectors.mean(0), dim=0)
     assert findings.found[0].similarity == pytest.approx(float(walk @ mean), abs=1e-5)
     parts = [Query(query.vectors[n : n + 1], (VISIBLE,), (str(n),)) for n in range(3)]
@@ -234,7 +235,7 @@ def test_the_threshold_is_that_of_the_rows_that_pass_and_its_rate_is_said(street
     )
     first = findings.found[0]
     walk = functional.normalize(street.fetch(ids(first.rows)).vectors.mean(0), dim=0)
-    assert first.probability == pytest.approx(0.05 + 0.9 * float(walk @ picture_query(2).vectors[0]))
+    assert first.probability == pytest.approx(0.05 + 0.9 * float(walk.numpy() @ picture_query(2).vectors[0]))
     (few,) = find(street, [picture_query(2)], FindOptions(k=5, filter='camera == "c1"', prior=0.01), calibrated())
     assert "of searches in 24 pictures" in few.verdict
     assert few.found[0].probability is not None
@@ -410,9 +411,9 @@ class Colours:
     precision: str = "fp32"
     device: str = "cpu"
 
-    def run(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        cells = functional.adaptive_avg_pool2d(images, (8, 3))[..., 1].flatten(1)
-        return functional.normalize(cells - cells.mean(1, keepdim=True) + 1e-6)
+    def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
+        cells = functional.adaptive_avg_pool2d(torch.from_numpy(images), (8, 3))[..., 1].flatten(1)
+        return functional.normalize(cells - cells.mean(1, keepdim=True) + 1e-6).numpy()
 
 
 SETTINGS = ModelSettings("colours", {}, (64, 32), "bicubic", "cv2", False, "none")
@@ -438,7 +439,7 @@ def test_a_box_in_a_frame_is_the_person_alone() -> None:
     frame = a_picture(3, 120, 200)
     boxed = query_of_pictures(COLOURS, [frame], ["frame"], boxes=[(50, 20, 30, 80)])
     alone = query_of_pictures(COLOURS, [frame[20:100, 50:80]], ["crop"])
-    assert torch.equal(boxed.vectors, alone.vectors)
+    assert np.array_equal(boxed.vectors, alone.vectors)
     whole = query_of_pictures(COLOURS, [frame], ["frame"], boxes=[(0, 0, 200, 120)])
     assert whole.vectors.shape == (1, 24)
 

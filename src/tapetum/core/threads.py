@@ -1,0 +1,37 @@
+"""How many threads a computation takes, also where PyTorch is not loaded."""
+
+import os
+import sys
+from pathlib import Path
+
+ASKED_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # as PyTorch reads them, in its order
+
+
+def count_threads() -> int:
+    """As many as PyTorch takes where it is in use, for a program may have told it; else as many as it would take.
+
+    That is what the environment asks for, and otherwise one for each core that this process may use.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    for name in ASKED_BY:
+        asked = os.environ.get(name, "")
+        if asked.isdecimal() and int(asked) > 0:
+            return int(asked)
+    return _count_cores()
+
+
+def _count_cores() -> int:
+    """Cores, each of which may be several of the processors that the system counts."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    mine = os.sched_getaffinity(0)
+    cores = set()
+    for number in mine:
+        shared = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+        try:
+            cores.add(shared.read_text())
+        except OSError:
+            return len(mine)
+    return len(cores)

@@ -1,0 +1,32 @@
+"""Where PyTorch computes, and in which arithmetic."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from tapetum.core.errors import RecipeError
+from tapetum.inference.precision import Precision
+
+
+def choose_device(accelerator: str = "auto") -> torch.device:
+    """The device for one process.
+
+    Args:
+        accelerator: "auto", "cpu" or "gpu".
+    Raises:
+        RecipeError: "gpu" is asked for and there is none.
+    """
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator == "gpu":
+        raise RecipeError("training.accelerator is 'gpu', but this machine offers none; use 'auto' or 'cpu'")
+    return torch.device("cpu")
+
+
+def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """A context in which the forward pass uses this arithmetic."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)

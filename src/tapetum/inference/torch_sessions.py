@@ -1,0 +1,59 @@
+"""Networks that PyTorch computes: a method, or the program in an artefact of TorchScript."""
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tapetum.core.arrays import Real, Whole
+from tapetum.inference.devices import choose_device, computing_in
+from tapetum.inference.embeddings import embed_pictures
+from tapetum.inference.precision import Device, Precision
+
+
+class TorchSession:
+    """A method computed by PyTorch, channels last; `mirror` joins each picture with its mirror."""
+
+    def __init__(self, network: nn.Module, precision: Precision, device: torch.device, mirror: bool) -> None:
+        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.precision = precision
+        self.device = device.type
+        self.mirror = mirror
+
+    def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
+        """As `runtimes.NetworkSession.run`."""
+        device = torch.device(self.device)
+        inputs = (torch.from_numpy(each).to(device) for each in (images, modalities, camids))
+        with computing_in(self.precision, device), _without_tf32(device):
+            vectors = embed_pictures(self.network, *inputs, mirror=self.mirror)
+        return vectors.cpu().numpy()
+
+
+class TorchScriptSession:
+    """A TorchScript file computed by PyTorch, in fp32."""
+
+    def __init__(self, path: Path, precision: Precision, device: Device) -> None:
+        self._device = choose_device(device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch would rather have its newer formats used
+            self._network = torch.jit.load(str(path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
+        self._count = len(self._network.forward.schema.arguments) - 1  # without the network itself
+        self.precision = precision
+        self.device = self._device.type
+
+    def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
+        """As `runtimes.NetworkSession.run`."""
+        inputs = (torch.from_numpy(each).to(self._device) for each in (images, modalities, camids)[: self._count])
+        with torch.inference_mode(), _without_tf32(self._device):
+            vectors: Tensor = self._network(*inputs)
+        return vectors.cpu().numpy()
+
+
+def _without_tf32(device: torch.device) -> AbstractContextManager[None]:
+    """On a GPU fp32 means fp32: PyTorch's convolutions would round to ten bits."""
+    if device.type != "cuda":
+        return nullcontext()
+    without: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return without

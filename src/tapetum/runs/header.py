@@ -1,0 +1,83 @@
+"""What a checkpoint says about itself, read without its weights and without PyTorch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from tapetum.core.errors import CheckpointError
+from tapetum.runs.run_folder import RunFolder
+
+FORMAT = 1
+HEADER = "tapetum"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says about itself.
+
+    Attributes:
+        method, options, num_ids, camids, size: enough to build the network. Files that were written before cameras and
+            size were kept have none; their size is that of their recipe.
+        recipe: the resolved recipe of the training; empty for converted weights.
+        chosen_by: why these weights, e.g. "best mAP on 30 held-out identities, epoch 15 of 20".
+        epoch: complete epochs of training behind the weights.
+        pids: class index -> identity as the dataset writes it; empty where unknown.
+        normalisation: name of the network's own; empty in files that do not say it.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    num_ids: int
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    chosen_by: str = ""
+    epoch: int = 0
+    pids: Sequence[int] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    camids: Sequence[int] = ()
+    size: Sequence[int] | None = None
+    normalisation: str = ""
+    format: int = FORMAT
+
+
+def find_checkpoint(place: Path) -> Path:
+    """The checkpoint file of a run folder (the best one, else the last), or the file itself.
+
+    Raises:
+        CheckpointError: there is none; the message says where it was looked for.
+    """
+    if place.is_file():
+        return place
+    folder = RunFolder(place)
+    for candidate in (folder.best, folder.last):
+        if candidate.is_file():
+            return candidate
+    if not place.exists():
+        raise CheckpointError(f"{place}: no such run folder or checkpoint file; train one with `tapetum train`")
+    raise CheckpointError(f"{place}: no checkpoint at {folder.best} or {folder.last}; has an epoch been completed?")
+
+
+def read_header(path: Path) -> Header:
+    """The header alone."""
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(HEADER)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; train one with `tapetum train`") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); for weights of other projects see `tapetum convert`"
+        ) from None
+    if text is None:
+        raise CheckpointError(f"{path}: has no tapetum header; for weights of other projects see `tapetum convert`")
+    try:
+        content = json.loads(text)
+        version = content["format"]
+        if version != FORMAT:
+            raise CheckpointError(f"{path}: format {version}, this version reads {FORMAT}; update tapetum")
+        return Header(**content)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged header ({error}); use another copy of the file") from None
