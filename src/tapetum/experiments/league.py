@@ -103,6 +103,7 @@ FAMILIES = {
             Entry("CM-NAS", "cm_nas_synth"),
             Entry("DCLNet", "dclnet_synth"),
             Entry("BDTR", "bdtr_synth"),
+            Entry("AlignGAN", "align_gan_synth"),
             Entry("DEEN", "deen_synth"),
         ),
         ACROSS,

@@ -37,6 +37,7 @@ LABELS = {
     "student_synth": "IDF's student",
     "two_stream_synth": "two-stream",
     "agw_synth": "AGW",
+    "align_gan_synth": "AlignGAN",
     "bdtr_synth": "BDTR",
     "caj_synth": "CAJ",
     "mclnet_synth": "MCLNet",

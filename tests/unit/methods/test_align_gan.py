@@ -322,6 +322,13 @@ def test_class_scores_of_pictures_of_one_modality_are_those_among_others():
         torch.testing.assert_close(run(method, batch.select(rows)).logits, together[rows], rtol=1e-3, atol=1e-4)
 
 
+def test_the_encoder_alone_begins_with_weights_of_images_scaled_for_distances(monkeypatch):
+    method, asked = build(), []
+    monkeypatch.setattr("tapetum.methods.align_gan.load_backbone", lambda *given, **named: asked.append((given, named)))
+    method.load_pretrained("package")
+    assert asked == [((method.encoder, "test_resnet", "package"), {"for_distances": True})]
+
+
 @pytest.mark.parametrize(
     ("labels", "modalities", "message"),
     [
