@@ -1,7 +1,7 @@
 """JSIA-ReID: pictures are taken apart into content and style, and put together again in the other modality.
 
 What the first layers of one encoder see of a picture is its content: with the style of a picture of the other modality
-it is to make a picture of that modality (the set level). Behind them, a picture and its translation are to have the same
+it is to make a picture of that modality (the set level). Behind them, a picture and its translation are to get like
 class scores (the instance level).
 
 Source: "Cross-Modality Paired-Images Generation for RGB-Infrared Person Re-Identification" (Wang et al., AAAI 2020) and
