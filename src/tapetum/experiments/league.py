@@ -104,6 +104,7 @@ FAMILIES = {
             Entry("DCLNet", "dclnet_synth"),
             Entry("BDTR", "bdtr_synth"),
             Entry("AlignGAN", "align_gan_synth"),
+            Entry("JSIA-ReID", "jsia_synth"),
             Entry("DEEN", "deen_synth"),
         ),
         ACROSS,

@@ -40,6 +40,7 @@ LABELS = {
     "align_gan_synth": "AlignGAN",
     "bdtr_synth": "BDTR",
     "caj_synth": "CAJ",
+    "jsia_synth": "JSIA-ReID",
     "mclnet_synth": "MCLNet",
     "ddag_synth": "DDAG",
     "lba_synth": "LbA",

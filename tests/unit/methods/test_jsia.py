@@ -239,7 +239,7 @@ def test_like_scores_are_asked_of_the_encoder_and_not_of_the_generators():
     assert any(g is not None and g.any() for g in torch.autograd.grad(
         losses["pixel"], method.parameter_groups()["backbone"], allow_unused=True, retain_graph=True
     ))  # fmt: skip
-    (contents,) = torch.autograd.grad(losses["adversarial_encoder"], [method.set_level[0][0].weight])
+    (contents,) = torch.autograd.grad(losses["adversarial_encoder"], [next(method.set_level.parameters())])
     assert contents.any()
 
 
