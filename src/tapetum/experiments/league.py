@@ -116,6 +116,8 @@ FAMILIES = {
             Entry("CM-NAS", "cm_nas_synth"),
             Entry("DCLNet", "dclnet_synth"),
             Entry("BDTR", "bdtr_synth"),
+            Entry("AlignGAN", "align_gan_synth"),
+            Entry("JSIA-ReID", "jsia_synth"),
             Entry("DEEN", "deen_synth"),
         ),
         ACROSS,
