@@ -149,9 +149,24 @@ def _group_options(
 
 def _build(options: list[dict[str, Any]], rule: OptimiserRule, *, fused: bool) -> torch.optim.Optimizer:
     if rule.name == "sgd":
-        return torch.optim.SGD(
+        sgd = torch.optim.SGD(
             options, lr=rule.lr, momentum=rule.momentum,
             nesterov=rule.nesterov and rule.momentum > 0, weight_decay=rule.weight_decay, fused=fused,
         )  # fmt: skip
+        if fused and rule.momentum:
+            sgd.register_step_pre_hook(_begin_late_momentum)
+        return sgd
     adam = torch.optim.Adam if rule.name == "adam" else torch.optim.AdamW
     return adam(options, lr=rule.lr, betas=rule.betas, weight_decay=rule.weight_decay, fused=fused)
+
+
+def _begin_late_momentum(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+    """Give momentum to parameters whose first gradient comes after that of others of their group.
+
+    The fused step cannot take them together otherwise. From zero the first step is the one that it would have been.
+    """
+    for group in optimiser.param_groups:
+        moved = [each for each in group["params"] if each.grad is not None]
+        late = [each for each in moved if optimiser.state[each].get("momentum_buffer") is None]
+        for each in late if len(late) < len(moved) else ():
+            optimiser.state[each]["momentum_buffer"] = torch.zeros_like(each)

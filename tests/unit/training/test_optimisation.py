@@ -105,6 +105,27 @@ def test_a_step_in_one_pass_is_the_same_step(name: str) -> None:
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_what_gets_its_first_gradient_late_or_after_a_resume_steps_like_the_plain_step(name: str) -> None:
+    found = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = build_network()
+        section, groups = OptimiserSection(name=name, lr=0.1), {"all": list(network.parameters())}  # type: ignore[arg-type]
+        optimiser = build_one(network, groups, section, fused=fused)
+        for step in range(4):
+            if step == 1:  # as a run that was killed goes on
+                state = optimiser.state_dict()
+                optimiser = build_one(network, groups, section, fused=fused)
+                optimiser.load_state_dict(state)
+            optimiser.zero_grad()
+            seen = network["a"] if step < 2 else network  # type: ignore[index]
+            sum(parameter.square().sum() for parameter in seen.parameters()).backward()  # type: ignore[union-attr]
+            optimiser.step()
+        found.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
+    torch.testing.assert_close(*found)
+
+
 def test_a_rate_for_a_group_that_is_not_there_names_the_nearest() -> None:
     network = build_network()
     groups = {"backbone": list(network.parameters())}
