@@ -17,6 +17,7 @@ from tapetum.cli import (
     data,
     demo,
     demo_ir,
+    detector,
     evaluate,
     export,
     extract,
@@ -86,6 +87,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(audit.app, name="audit")
 app.add_typer(data.app, name="data")
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(detector.app, name="detector")
 app.add_typer(plot.app, name="plot")
 app.add_typer(report.app, name="report")
 

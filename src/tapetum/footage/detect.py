@@ -246,6 +246,15 @@ class TorchvisionDetector:
         return keep_inside(output["boxes"][people].numpy(), output["scores"][people].numpy(), picture.shape[:2])
 
 
+def torchvision_file(model: str) -> Path:
+    """Where PyTorch keeps the weights of one of torchvision's detectors once they were downloaded."""
+    import torch
+    from torchvision.models import get_model_weights
+
+    address = str(get_model_weights(model)["DEFAULT"].url)
+    return Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]
+
+
 def keep_inside(boxes: FloatArray, scores: FloatArray, size: tuple[int, ...]) -> Detections:
     """Boxes clipped to the picture, without the empty and the unreadable ones.
 
