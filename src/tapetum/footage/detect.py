@@ -4,6 +4,7 @@ A detector is anything with `name`, `key`, `moving_only`, `start` and `detect`; 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tapetum.core.errors import DataError, RecipeError, nearest_name
 from tapetum.core.sighting import Box
 from tapetum.data.image_io import Picture
+from tapetum.footage.dark import GAMMA_KEY, brighten_for_detection, brightening_curve
 from tapetum.footage.motion import MotionDetector, MotionOptions
 
 FloatArray = NDArray[np.float32]
@@ -32,7 +34,6 @@ TORCHVISION_DETECTORS = (
 )
 _DARK = 50.0  # median lightness below which a scene is brightened: the background model has a fixed least noise
 _BRIGHTENED = 0.45  # where that median goes, of 0..1
-_TOE = 3.0  # grey values: keeps the curve from tearing the darkest ones apart
 _LEAST_VARIANCE = 15.0  # of a lit scene, OpenCV's first guess; below, a camera's brightness control passes for people
 _OTHER_LIGHT = 2.0  # factor of the median
 _CHANGED_FRAMES = 50
@@ -151,9 +152,7 @@ class BackgroundDetector:
         self.start()
         self._light = light
         if light < _DARK:
-            power = np.log(_BRIGHTENED) / np.log((light + _TOE) / (255 + _TOE))
-            values = (np.arange(256) + _TOE) / (255 + _TOE)
-            self._curve = np.rint(255 * values**power).astype(np.uint8)
+            self._curve = brightening_curve(light, _BRIGHTENED)
             self._motion = MotionDetector(self._options, shadows=False)
 
 
@@ -244,6 +243,38 @@ class TorchvisionDetector:
             output = self._network([image])[0]
         people = (output["labels"] == _COCO_PERSON) & (output["scores"] >= self._min_score)
         return keep_inside(output["boxes"][people].numpy(), output["scores"][people].numpy(), picture.shape[:2])
+
+
+class BrighteningDetector:
+    """A detector that sees dark frames brightened; crops are cut out of the frames as they are.
+
+    Args:
+        detector: a trained one; the built-in fallback brightens by itself.
+        brighten: from one picture to another of the same size.
+        name: of that, for people.
+        key: names everything that decides what it makes.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        brighten: Callable[[Picture], Picture] = brighten_for_detection,
+        *,
+        name: str = "gamma",
+        key: str = GAMMA_KEY,
+    ) -> None:
+        self._detector, self._brighten = detector, brighten
+        self.name = f"{detector.name}, dark frames brightened by {name}"
+        self.key = f"{detector.key} after {key}"
+        self.moving_only = detector.moving_only
+
+    def start(self) -> None:
+        """A new source begins."""
+        self._detector.start()
+
+    def detect(self, picture: Picture) -> Detections:
+        """People in the next picture."""
+        return self._detector.detect(self._brighten(picture))
 
 
 def torchvision_file(model: str) -> Path:

@@ -9,6 +9,7 @@ from tapetum.core.errors import RecipeError
 from tapetum.footage.detect import (
     TORCHVISION_DETECTORS,
     BackgroundDetector,
+    BrighteningDetector,
     Detector,
     TorchvisionDetector,
     torchvision_file,
@@ -21,14 +22,14 @@ SUGGESTED = "ssd-mobilenet"  # of those that can be fetched: fast, and its licen
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenDetector:
     """Which detector is taken, and why."""
 
     name: str  # as for `build_detector`
     reason: str  # for people; empty where it was asked for by name
 
 
-def choose_detector(name: str = AUTO) -> Choice:
+def choose_detector(name: str = AUTO) -> ChosenDetector:
     """The detector that a name means: for "auto" the best that is there, and nothing is downloaded.
 
     First one that `tapetum detector get` fetched, of several the one that found most people on the pictures measured;
@@ -40,7 +41,7 @@ def choose_detector(name: str = AUTO) -> Choice:
         DataError: what is written about a fetched detector is damaged.
     """
     if name != AUTO:
-        return Choice(name, "")
+        return ChosenDetector(name, "")
     from tapetum.footage.fetched import fetched_names
 
     fetched, missing = fetched_names(), ""
@@ -50,18 +51,23 @@ def choose_detector(name: str = AUTO) -> Choice:
         others = (
             f", before {', '.join(fetched[1:])}, by what they found on the pictures measured" if fetched[1:] else ""
         )
-        return Choice(fetched[0], f"it was fetched{others}")
+        return ChosenDetector(fetched[0], f"it was fetched{others}")
     for model in TORCHVISION_DETECTORS:
         if torchvision_file(model).is_file():
-            return Choice(
+            return ChosenDetector(
                 f"{TORCHVISION}{model}", f"its weights lie in PyTorch's cache{missing or ', none was fetched'}"
             )
     advice = missing or f"; fetch one with: tapetum detector get {SUGGESTED}"
-    return Choice(FALLBACK, f"no trained detector is there, so whatever moves is taken for a person{advice}")
+    return ChosenDetector(FALLBACK, f"no trained detector is there, so whatever moves is taken for a person{advice}")
 
 
 def build_detector(
-    name: str = AUTO, *, layout: str | None = None, person_class: int | None = None, weights: Path | None = None
+    name: str = AUTO,
+    *,
+    layout: str | None = None,
+    person_class: int | None = None,
+    weights: Path | None = None,
+    brighten: bool | None = None,
 ) -> Detector:
     """The detector of a name.
 
@@ -70,6 +76,7 @@ def build_detector(
         layout: of a file's output; None tells by its shape, for ONNX.
         person_class: of a file; None takes the layout's usual one.
         weights: of a torchvision detector; None lets torchvision fetch them.
+        brighten: whether dark frames are brightened by `brighten_for_detection`; None does so for fetched detectors.
     Raises:
         RecipeError: an unknown name, one that was not fetched, or an option that this detector does not have.
         DataError: a file that is no such detector.
@@ -77,15 +84,23 @@ def build_detector(
     """
     if weights is not None and not name.startswith(TORCHVISION):
         raise RecipeError(f"detector {name}: weights are for {TORCHVISION}NAME; leave them out")
-    is_file = Path(name).suffix.lower() in (".onnx", ".tflite") or Path(name).is_file()
+    is_file = _is_file(name)
     if not is_file and (layout is not None or person_class is not None):
         raise RecipeError(f"detector {name}: layout and person class are for ONNX and TFLite files; leave them out")
     name = choose_detector(name).name
     if name == FALLBACK:
+        if brighten:
+            raise RecipeError(f"detector {name}: brightens dark scenes by itself; leave brightening out")
         return BackgroundDetector()
+    detector = _build_trained(name, layout, person_class, weights)
+    by_default = not is_file and not name.startswith(TORCHVISION)  # others: as galleries know what they have finished
+    return BrighteningDetector(detector) if (by_default if brighten is None else brighten) else detector
+
+
+def _build_trained(name: str, layout: str | None, person_class: int | None, weights: Path | None) -> Detector:
     if name.startswith(TORCHVISION):
         return TorchvisionDetector(name.removeprefix(TORCHVISION), weights)
-    if not is_file:
+    if not _is_file(name):
         return _open_fetched(name)
     if not Path(name).is_file():
         raise _unknown(name)
@@ -98,6 +113,10 @@ def build_detector(
     return OnnxDetector(
         Path(name), OnnxDetectorOptions(layout=cast("Layout | None", layout), person_class=person_class)
     )
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix.lower() in (".onnx", ".tflite") or Path(name).is_file()
 
 
 def _open_fetched(name: str) -> Detector:
