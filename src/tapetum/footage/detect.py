@@ -48,6 +48,7 @@ _KEYED = {  # what the key of 0.1.0 named besides: galleries know by it what the
     "min_seconds": 1.0,
     "min_travel": 0.5,
 }
+_PART_INSIDE, _SAME_TOP = 0.85, 0.15  # share of a part inside its body; tops apart, in heights of the body
 _COCO_CLASSES, _COCO_PERSON = 91, 1  # of torchvision's detectors; 0 is background
 
 
@@ -317,6 +318,21 @@ def compute_intersection(a: FloatArray, b: FloatArray) -> FloatArray:
     """Common area of all pairs as for `compute_iou`, (N, M) pixels."""
     corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     return np.asarray(np.maximum(corner, 0).prod(2), np.float32)
+
+
+def find_parts(boxes: FloatArray) -> NDArray[np.bool_]:
+    """(N,) whether a box is head and shoulders of a body that has a larger box: nearly all inside it, tops alike.
+
+    Somebody small before or behind somebody large has another top, and is no part.
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom.
+    """
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    inside = compute_intersection(boxes, boxes) >= _PART_INSIDE * areas[:, None]
+    heights = boxes[:, 3] - boxes[:, 1]
+    same_top = np.abs(boxes[:, None, 1] - boxes[None, :, 1]) <= _SAME_TOP * heights[None]
+    return np.asarray((inside & same_top & (areas[:, None] < areas[None])).any(1), np.bool_)
 
 
 def suppress_overlaps(boxes: FloatArray, scores: FloatArray, max_iou: float) -> NDArray[np.int64]:

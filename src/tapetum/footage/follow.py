@@ -15,6 +15,7 @@ from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.footage.track import Tracker, Tracklet
 
+_STILL_SECONDS, _STILL_TRAVEL = 30.0, 0.05  # heights; people who stand and look at something swayed by 0.18
 _LONG_SILENCE = 600.0  # seconds without a single box after which the detector is doubted
 
 
@@ -99,3 +100,8 @@ def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: Ext
     if source.kind == "video" and tracklet.seconds < options.min_seconds - 1e-6:
         return False
     return not detector.moving_only or tracklet.travel >= options.min_travel
+
+
+def is_still(tracklet: Tracklet) -> bool:
+    """Whether a tracklet never moved in all its time, as posters and reflections do, and few people."""
+    return tracklet.seconds >= _STILL_SECONDS and tracklet.travel < _STILL_TRAVEL
