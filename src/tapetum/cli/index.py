@@ -75,6 +75,13 @@ def command(
         Path | None, typer.Option(help="File with the weights of a torchvision detector.")
     ] = None,
     person_class: Annotated[int | None, typer.Option(help="Which class of an ONNX or TFLite file is a person.")] = None,
+    brighten: Annotated[
+        str,
+        typer.Option(
+            help="Dark frames before detection: auto (gamma for fetched detectors), gamma, off, an enhancer of "
+            "`tapetum data enhance`, or a run that brightens; crops stay as they are."
+        ),
+    ] = AUTO,
     rate: Annotated[float | None, typer.Option(help="Most frames a second that are looked at; default: all.")] = None,
     run: Annotated[str, typer.Option(help="Name of this run, to find again by a filter what it brought.")] = "",
     keep_days: Annotated[
@@ -111,9 +118,10 @@ def command(
     """
     from tapetum.core.atomic import write_bytes
     from tapetum.core.errors import RecipeError, TapetumError
-    from tapetum.footage.detectors import build_detector, choose_detector
+    from tapetum.footage.detectors import choose_detector
     from tapetum.footage.options import ExtractOptions
     from tapetum.footage.sources import find_sources
+    from tapetum.indexing.finder import build_finder
     from tapetum.indexing.footage_score import score_footage
     from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
     from tapetum.indexing.ray_cluster import index_on_ray
@@ -134,7 +142,12 @@ def command(
     if detector_layout is not None or person_class is not None or detector_weights is not None:
         choice = replace(choice, name=detector)  # options of one detector: "auto" is told that it has none
     build = partial(
-        build_detector, choice.name, layout=detector_layout, person_class=person_class, weights=detector_weights
+        build_finder,
+        choice.name,
+        layout=detector_layout,
+        person_class=person_class,
+        weights=detector_weights,
+        brighten=brighten,
     )
     finder, counts = build(), IndexReport()
     footage = find_sources(map(_open_place, sources), reading, report=counts.footage)

@@ -6,9 +6,9 @@ import numpy as np
 from tapetum.core.pixels import LIGHTNESS_WEIGHTS
 from tapetum.data.image_io import Picture
 
-# Mean lightness, 0..255. On clips darkened to 16 detectors found half of the people and fewer, at 8 nobody, brightened
-# or not (docs/detectors.md): silence below it says nothing.
-TOO_DARK_TO_DETECT = 12.0
+# Mean lightness, 0..255. On clips darkened to about that detectors found half of the people and fewer, at half of it
+# nobody, brightened or not (docs/detectors.md): there silence says nothing.
+TOO_DARK_TO_DETECT = 16.0
 _BRIGHT_ENOUGH = 64.0  # mean lightness, 0..255, which darker pictures are brought to; others stay as they are
 _TOE = 3.0  # grey values: keeps the curve from tearing the darkest ones apart
 _NOISE_BLUR = 1.0  # pixels: noise would be brightened with the rest
@@ -18,6 +18,11 @@ GAMMA_KEY = f"gamma {_BRIGHT_ENOUGH} {_TOE} {_NOISE_BLUR}"  # names what `bright
 def measure_lightness(picture: Picture) -> float:
     """Mean lightness of a frame, 0..255, from every fourth pixel of every fourth row."""
     return float(np.dot(picture[::4, ::4].reshape(-1, 3).mean(0), LIGHTNESS_WEIGHTS))
+
+
+def is_dark(picture: Picture) -> bool:
+    """Whether a frame is brightened before detection: its mean lightness is below 64."""
+    return measure_lightness(picture) < _BRIGHT_ENOUGH
 
 
 def brightening_curve(light: float, target: float) -> Picture:
@@ -34,8 +39,8 @@ def brightening_curve(light: float, target: float) -> Picture:
 
 def brighten_for_detection(picture: Picture) -> Picture:
     """A dark frame, smoothed a little and lifted to a mean lightness of about 64; a light one as it is."""
-    light = measure_lightness(picture)
-    if light >= _BRIGHT_ENOUGH:
+    if not is_dark(picture):
         return picture
+    light = measure_lightness(picture)
     smooth = cv2.GaussianBlur(picture, (0, 0), _NOISE_BLUR)
     return np.asarray(cv2.LUT(smooth, brightening_curve(light, _BRIGHT_ENOUGH / 255)), np.uint8)

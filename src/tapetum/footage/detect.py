@@ -254,6 +254,7 @@ class BrighteningDetector:
         brighten: from one picture to another of the same size.
         name: of that, for people.
         key: names everything that decides what it makes.
+        longest_side: of what is brightened, pixels; larger frames are made smaller first. None leaves them.
     """
 
     def __init__(
@@ -263,8 +264,9 @@ class BrighteningDetector:
         *,
         name: str = "gamma",
         key: str = GAMMA_KEY,
+        longest_side: int | None = None,
     ) -> None:
-        self._detector, self._brighten = detector, brighten
+        self._detector, self._brighten, self._longest_side = detector, brighten, longest_side
         self.name = f"{detector.name}, dark frames brightened by {name}"
         self.key = f"{detector.key} after {key}"
         self.moving_only = detector.moving_only
@@ -275,7 +277,13 @@ class BrighteningDetector:
 
     def detect(self, picture: Picture) -> Detections:
         """People in the next picture."""
-        return self._detector.detect(self._brighten(picture))
+        scale = min(1.0, (self._longest_side or max(picture.shape)) / max(picture.shape))
+        if scale == 1:
+            return self._detector.detect(self._brighten(picture))
+        target = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        small = np.asarray(cv2.resize(picture, target, interpolation=cv2.INTER_AREA), np.uint8)
+        found = self._detector.detect(self._brighten(small))
+        return keep_inside(found.boxes / np.float32(scale), found.scores, picture.shape[:2])
 
 
 def torchvision_file(model: str) -> Path:

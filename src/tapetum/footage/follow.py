@@ -76,8 +76,8 @@ def follow_frames(
             report.undetectable.append(source.name)
         note(
             f"{source.name}: {undetectable} of {frames} frames looked at have a mean lightness below "
-            f"{TOO_DARK_TO_DETECT:g} of 255, too dark to detect anybody: that nobody was found there does not say that "
-            "nobody was there; light the scene or use an infrared camera"
+            f"{TOO_DARK_TO_DETECT:g} of 255, too dark to detect: detectors miss half of the people there and more, so "
+            "that nobody was found does not say that nobody was there; light the scene or use an infrared camera"
         )
     if report.detections == found and last >= _LONG_SILENCE and 2 * undetectable <= frames:
         note(

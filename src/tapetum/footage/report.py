@@ -52,7 +52,7 @@ class FootageReport:
     remarks: Counter[str] = field(default_factory=Counter)  # remark -> crops that have it
     time_origins: Counter[Origin] = field(default_factory=Counter)  # origin of the times -> crops
     dark_frames: int = 0  # frames too dark to see anybody in
-    undetectable_frames: int = 0  # frames so dark that detectors miss nearly everybody: silence there is no absence
+    undetectable_frames: int = 0  # frames so dark that detectors miss most people: silence there is no absence
     undetectable: list[str] = field(default_factory=list)  # names of sources of which most frames are so dark
     doubtful_modality: int = 0  # crops of grey pictures under a single tint, whose modality is a guess
     num_problems: int = 0  # how many there were
@@ -138,12 +138,10 @@ class FootageReport:
         if self.doubtful_modality:
             lines.append(f"modality in doubt, grey under a single tint: {self.doubtful_modality} crops")
         if self.undetectable_frames:
-            lines.append(
-                f"too dark to detect anybody in: {self.undetectable_frames} frames; who was there is not known"
-            )
+            lines.append(f"too dark to detect: {self.undetectable_frames} frames; who was there is not known")
         dark = set(self.undetectable)
         lines += [
-            f"nobody found: {name}" + (", but it is too dark to detect anybody; somebody may be there" * (name in dark))
+            f"nobody found: {name}" + (", but it is too dark to detect; somebody may be there" * (name in dark))
             for name in self.without_person
         ]
         lines += [problem.message for problem in self.problems]

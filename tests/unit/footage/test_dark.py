@@ -52,3 +52,18 @@ def test_a_detector_sees_brightened_frames_and_says_so() -> None:
     own.detect(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
     assert inner.seen[1][0, 0, 0] == 36
     assert (own.name, own.key) == ("looking, dark frames brightened by turning", "look after turn")
+
+
+def test_large_frames_are_made_smaller_first_where_that_is_asked_for() -> None:
+    class Quarter(Looking):
+        """Finds the upper left quarter of whatever it sees."""
+
+        def detect(self, picture: np.ndarray) -> Detections:
+            super().detect(picture)
+            height, width = picture.shape[:2]
+            return Detections(np.array([[0, 0, width / 2, height / 2]], np.float32), np.ones(1, np.float32))
+
+    inner = Quarter()
+    found = BrighteningDetector(inner, longest_side=100).detect(np.full((200, 400, 3), 10, np.uint8))
+    assert inner.seen[0].shape == (50, 100, 3)
+    assert found.boxes.tolist() == [[0, 0, 200, 100]]
