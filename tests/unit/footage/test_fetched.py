@@ -16,12 +16,20 @@ from tapetum.core.errors import DataError, RecipeError
 from tapetum.footage import detectors, fetched
 from tapetum.footage.detect import BackgroundDetector, BrighteningDetector, TorchvisionDetector
 from tapetum.footage.detectors import build_detector, choose_detector
+from tapetum.footage.extract import extract_sightings
 from tapetum.footage.fetched import fetch_detector, fetched_names, find_fetched, read_network, store_detector
 from tapetum.footage.known import KnownDetector, find_known, known_names
 from tapetum.footage.packages import Package
+from tapetum.footage.report import FootageReport
+from tapetum.footage.sources import find_sources
+from tapetum.footage.trial import try_detector
 
 NETWORK = "package/centres.onnx"
 USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tapetum" / "detectors"
+
+CLIP = Path(
+    os.environ.get("TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -199,19 +207,32 @@ def test_torchvision_is_asked_by_its_name(monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == [("ssd300_vgg16", None)]
 
 
-@pytest.mark.parametrize("name", known_names())
-def test_a_detector_that_was_really_fetched_finds_people(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = Path(
-        os.environ.get(
-            "TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4"
-        )
-    )
+def really_fetched(name: str, clip: Path, monkeypatch: pytest.MonkeyPatch) -> fetched.FetchedDetector:
+    """The user's own, or a loud skip."""
     monkeypatch.setenv("TAPETUM_CACHE", str(USERS_CACHE.parent))
     there = find_fetched(name)
     if there is None or not clip.is_file():
         pytest.skip(f"{name} was not fetched (tapetum detector get {name}), or there is no clip at {clip}")
-    from tapetum.footage.sources import find_sources
-    from tapetum.footage.trial import try_detector
+    return there
 
-    trial = try_detector(find_sources([str(clip)])[0], there.open(threads=1), 12)
+
+@pytest.mark.parametrize("name", known_names())
+def test_a_detector_that_was_really_fetched_finds_people(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = really_fetched(name, CLIP, monkeypatch)
+    trial = try_detector(find_sources([str(CLIP)])[0], there.open(threads=1), 12)
     assert trial.people == (0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", known_names())
+@pytest.mark.parametrize(
+    ("clip", "people"), [(CLIP.name, 6), ("store-aisle-detection.mp4", 3), ("worker-zone-detection.mp4", 1)]
+)
+def test_as_many_tracklets_as_people_on_the_real_clips(
+    name: str, clip: str, people: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_fetched(name, CLIP.with_name(clip), monkeypatch)
+    report = FootageReport()
+    source = find_sources([str(CLIP.with_name(clip))])[0]
+    assert list(extract_sightings(source, tmp_path / "out", build_detector(name), report=report))
+    assert report.tracklets == people
