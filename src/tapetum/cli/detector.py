@@ -18,20 +18,24 @@ app = typer.Typer(
 def list_detectors() -> None:
     """Which detectors there are, whose they are, and which one `--detector auto` takes.
 
+    "by day": people found and boxes of nobody, of 49 people on hand-checked pictures; "dark": of 98, see the docs.
+
     Example: tapetum detector list
     """
     from tapetum.footage.detectors import FALLBACK, choose_detector
     from tapetum.footage.fetched import find_fetched
     from tapetum.footage.known import find_known, known_names
 
-    rows = [("name", "here", "found", "input", "network", "licence")]
+    rows = [("name", "here", "by day", "dark", "input", "network", "licence")]
     for name in known_names():
         known, fetched = find_known(name), find_fetched(name)
         size = "x".join(map(str, known.size))
         here = "no" if fetched is None else "yes"
-        rows.append((name, here, f"{known.found}+{known.wrong}", size, known.summary, known.licence))
+        rows.append(
+            (name, here, f"{known.found}+{known.wrong}", str(known.found_dark), size, known.summary, known.licence)
+        )
     rows.append(
-        (FALLBACK, "yes", "-", "any", "whatever moves before a still background", "Apache-2.0, part of Tapetum")
+        (FALLBACK, "yes", "-", "-", "any", "whatever moves before a still background", "Apache-2.0, part of Tapetum")
     )
     echo_columns(rows)
     choice = choose_detector()

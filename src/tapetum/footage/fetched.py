@@ -163,5 +163,4 @@ def find_fetched(name: str) -> FetchedDetector | None:
 def fetched_names() -> list[str]:
     """Names of the detectors in the cache, the one that found most people on the pictures measured first."""
     there = [name for name in known_names() if (detector_folder() / f"{name}.json").is_file()]
-    known = {name: find_known(name) for name in there}
-    return sorted(there, key=lambda name: (known[name].wrong - known[name].found, name))
+    return sorted(there, key=lambda name: (-find_known(name).worth, name))

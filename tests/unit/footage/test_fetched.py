@@ -62,6 +62,7 @@ def stand_in(archive: Path, **changes: object) -> KnownDetector:
         "a network that sees one person",
         1,
         0,
+        0,
     )
     return dataclasses.replace(known, **changes)
 
@@ -146,7 +147,7 @@ def test_auto_takes_what_was_fetched_and_the_best_of_several(archive: Path) -> N
     store(archive, "ssd-mobilenet")
     assert choose_detector() == detectors.ChosenDetector("ssd-mobilenet", "it was fetched")
     store(archive, "centernet")
-    best, other = sorted(known_names(), key=lambda name: (find_known(name).wrong - find_known(name).found, name))[:2]
+    best, other = sorted(known_names(), key=lambda name: (-find_known(name).worth, name))[:2]
     choice = choose_detector()
     assert (choice.name, choice.reason.startswith(f"it was fetched, before {other}, by what they found")) == (
         best,

@@ -41,4 +41,5 @@ DETECTOR = KnownDetector(
     summary="CenterNet-MobileNetV3, trained on COCO",
     found=48,
     wrong=0,
+    found_dark=55,
 )
