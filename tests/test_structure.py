@@ -46,9 +46,9 @@ HOMES = {  # library -> packages (or files) that may import it
     "scipy": ("evaluation/", "footage/track.py", "data/datasets/sysu_mm01.py"),  # the last for MATLAB's file format
     "sklearn": ("evaluation/projection.py", "evaluation/fitting.py"),
     "threadpoolctl": ("evaluation/projection.py",),
-    "onnx": ("inference/",),
+    "onnx": ("inference/", "footage/tfjs.py"),
     "onnxruntime": ("inference/", "footage/onnx.py"),
-    "openvino": ("inference/",),
+    "openvino": ("inference/", "footage/network.py"),
     "ray": ("indexing/ray_cluster.py",),
     "fastapi": ("service/",),
     "starlette": ("service/",),

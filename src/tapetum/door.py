@@ -165,7 +165,7 @@ def index(
     gallery: Place,
     model: Place,
     *,
-    detector: str = "background",
+    detector: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> IndexReport:
     """Read videos, folders of frames or crops into a gallery; what it holds already is passed over.
@@ -174,7 +174,8 @@ def index(
         sources: files and folders.
         gallery: where it is or shall be.
         model: a run folder, a checkpoint or a folder of `tapetum export`; the gallery remembers it.
-        detector: finds people in frames: "background", "torchvision:NAME" or an ONNX file.
+        detector: finds people in frames: "auto" (the best that is there; the report says which), "background", a
+            fetched detector's name, "torchvision:NAME", or an ONNX or TFLite file.
         progress: called with (done, total) frames and pictures.
     Returns:
         What was read, stored and refused; ``print(*report.lines(), sep="\\n")`` tells it to people.

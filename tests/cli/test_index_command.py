@@ -172,8 +172,8 @@ def test_mistakes_are_one_line_and_status_2(call: Call, clip: Path, trained: Pat
         ("--kind crop", "sources: kind is 'crop'; did you mean crops?"),
         ("--detector yolo.onnx", "detector yolo.onnx: is no file and no known name; give FILE.onnx,"),
         ("--detector torchvision:fcos", "detector 'fcos' is unknown; "),
-        ("--person-class 0", "detector background: layout and person class are for ONNX files; leave them out"),
-        ("--detector-weights x.pth", "detector background: weights are for torchvision:NAME; leave them out"),
+        ("--person-class 0", "detector auto: layout and person class are for ONNX and TFLite files; leave them out"),
+        ("--detector-weights x.pth", "detector auto: weights are for torchvision:NAME; leave them out"),
         ("--rate 0", "footage: rate is 0.0; it must be above 0"),
         ("--keep-days 0", "indexing: keep 0.0 days; want more than 0"),
         ("--run 'first\tnight'", "indexing: run='first\\tnight' has control characters; remove them"),
@@ -198,7 +198,7 @@ def test_a_full_disk_says_what_is_safe_and_how_to_go_on(
         patch.setattr(extraction, "write_bytes", fail)
         status, out, err = call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained}")
     assert status == 2
-    assert out == ""
+    assert (out.startswith("detector: "), out.count("\n")) == (True, 1)
     assert err.startswith("ended early: 0 rows were added and stay; the same command goes on from there\ntapetum: ")
     assert "No space left on device" in err
 

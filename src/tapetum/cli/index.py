@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,17 +64,24 @@ def command(
     detector: Annotated[
         str,
         typer.Option(
-            help="FILE.onnx, torchvision:NAME, or background: the fallback for static cameras, which takes whatever "
-            "moves for a person."
+            help="auto: the best that is there; a name of `tapetum detector list`; FILE.onnx, FILE.tflite, "
+            "torchvision:NAME, or background: the fallback for static cameras, which takes whatever moves for a person."
         ),
-    ] = "background",
+    ] = AUTO,
     detector_layout: Annotated[
-        str | None, typer.Option(help="Of an ONNX file's output: yolo, yolo_objectness or boxes.")
+        str | None, typer.Option(help="Of a file's output: yolo, yolo_objectness or boxes, for TFLite ssd.")
     ] = None,
     detector_weights: Annotated[
         Path | None, typer.Option(help="File with the weights of a torchvision detector.")
     ] = None,
-    person_class: Annotated[int | None, typer.Option(help="Which class of an ONNX file is a person.")] = None,
+    person_class: Annotated[int | None, typer.Option(help="Which class of an ONNX or TFLite file is a person.")] = None,
+    brighten: Annotated[
+        str,
+        typer.Option(
+            help="Dark frames before detection: auto (gamma for fetched detectors), gamma, off, an enhancer of "
+            "`tapetum data enhance`, or a run that brightens; crops stay as they are."
+        ),
+    ] = AUTO,
     rate: Annotated[float | None, typer.Option(help="Most frames a second that are looked at; default: all.")] = None,
     run: Annotated[str, typer.Option(help="Name of this run, to find again by a filter what it brought.")] = "",
     keep_days: Annotated[
@@ -110,9 +118,10 @@ def command(
     """
     from tapetum.core.atomic import write_bytes
     from tapetum.core.errors import RecipeError, TapetumError
-    from tapetum.footage.detectors import build_detector
+    from tapetum.footage.detectors import choose_detector
     from tapetum.footage.options import ExtractOptions
     from tapetum.footage.sources import find_sources
+    from tapetum.indexing.finder import build_finder
     from tapetum.indexing.footage_score import score_footage
     from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
     from tapetum.indexing.ray_cluster import index_on_ray
@@ -129,11 +138,21 @@ def command(
     in_parts = ray is not None or world() > 1
     if in_parts and score:
         raise RecipeError("--score: is one process's work; index without it, then score with one process")
+    choice = choose_detector(detector)  # once, here: on another machine the best that is there may be another
+    if detector_layout is not None or person_class is not None or detector_weights is not None:
+        choice = replace(choice, name=detector)  # options of one detector: "auto" is told that it has none
     build = partial(
-        build_detector, detector, layout=detector_layout, person_class=person_class, weights=detector_weights
+        build_finder,
+        choice.name,
+        layout=detector_layout,
+        person_class=person_class,
+        weights=detector_weights,
+        brighten=brighten,
     )
     finder, counts = build(), IndexReport()
     footage = find_sources(map(_open_place, sources), reading, report=counts.footage)
+    if choice.reason and any(source.kind != "crops" for source in footage):
+        typer.echo(f"detector: {finder.name}; auto took it: {choice.reason}")
     store, embedder = _open(gallery, model, folder, precision, trust_code)
     options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
     name, content = [*sources, repr(reading)], dict[str, Any]()

@@ -19,6 +19,7 @@ from tapetum.cli import (
     data,
     demo,
     demo_ir,
+    detector,
     doctor,
     evaluate,
     export,
@@ -89,6 +90,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(audit.app, name="audit")
 app.add_typer(data.app, name="data")
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(detector.app, name="detector")
 app.add_typer(plot.app, name="plot")
 app.add_typer(report.app, name="report")
 app.command("doctor")(doctor.command)

@@ -33,8 +33,8 @@ def command(
         list[Path] | None, typer.Option(help="Folder below which index jobs may read; repeatable. Default: no jobs.")
     ] = None,
     detector: Annotated[
-        str, typer.Option(help="Of index jobs: FILE.onnx, torchvision:NAME, or background, as for `tapetum index`.")
-    ] = "background",
+        str, typer.Option(help="Of index jobs: auto, FILE.onnx, torchvision:NAME, background, as for `tapetum index`.")
+    ] = "auto",
     keep_days: Annotated[
         float | None, typer.Option(help="From now on the gallery erases what is older, each day.")
     ] = None,
@@ -57,7 +57,7 @@ def command(
     require_libraries()
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it says about damaged pictures goes to their senders
     from tapetum.core.errors import RecipeError
-    from tapetum.footage.detectors import build_detector
+    from tapetum.footage.detectors import build_detector, choose_detector
     from tapetum.gallery.opening import open_gallery
     from tapetum.searching.gallery_model import open_gallery_model
     from tapetum.searching.retention import write_keep_days
@@ -73,7 +73,8 @@ def command(
         host, port, tuple(public_name or ()), behind_proxy, tls_certificate, tls_key, plain_http=plain_http
     )
 
-    build_detector(detector)  # a wrong one is an error now, not at the first job
+    choice = choose_detector(detector)
+    build_detector(choice.name)  # a wrong one is an error now, not at the first job
     with open_gallery(gallery, folder=folder) as store:
         address.check(bool(UserBook(service_folder(store, folder)).users()), gallery)
         embedder = open_gallery_model(store, model, precision=precision)
@@ -85,12 +86,14 @@ def command(
                 hosts=address.hosts,
                 token=token,
                 footage_roots=tuple(footage_root or ()),
-                detector=partial(build_detector, detector),
+                detector=partial(build_detector, choice.name),
                 requests_per_minute=requests_per_minute,
             )
             service = build_service(store, embedder, options, folder=folder)
             url = address.url(listening.getsockname()[1])
             typer.echo(f"{gallery}: {store.count()} rows, model {embedder.id}")
+            if choice.reason and footage_root:
+                typer.echo(f"detector of index jobs: {choice.name}, which auto took: {choice.reason}")
             typer.echo(f"open {url}login#token={token}" if token else f"open {url} and log in")
             typer.echo("stop with Ctrl-C")
             run_server(service, address, listening)

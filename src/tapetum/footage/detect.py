@@ -4,6 +4,7 @@ A detector is anything with `name`, `key`, `moving_only`, `start` and `detect`; 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tapetum.core.errors import DataError, RecipeError, nearest_name
 from tapetum.core.sighting import Box
 from tapetum.data.image_io import Picture
+from tapetum.footage.dark import GAMMA_KEY, brighten_for_detection, brightening_curve
 from tapetum.footage.motion import MotionDetector, MotionOptions
 
 FloatArray = NDArray[np.float32]
@@ -32,7 +34,6 @@ TORCHVISION_DETECTORS = (
 )
 _DARK = 50.0  # median lightness below which a scene is brightened: the background model has a fixed least noise
 _BRIGHTENED = 0.45  # where that median goes, of 0..1
-_TOE = 3.0  # grey values: keeps the curve from tearing the darkest ones apart
 _LEAST_VARIANCE = 15.0  # of a lit scene, OpenCV's first guess; below, a camera's brightness control passes for people
 _OTHER_LIGHT = 2.0  # factor of the median
 _CHANGED_FRAMES = 50
@@ -47,6 +48,7 @@ _KEYED = {  # what the key of 0.1.0 named besides: galleries know by it what the
     "min_seconds": 1.0,
     "min_travel": 0.5,
 }
+_PART_INSIDE, _SAME_TOP = 0.85, 0.15  # share of a part inside its body; tops apart, in heights of the body
 _COCO_CLASSES, _COCO_PERSON = 91, 1  # of torchvision's detectors; 0 is background
 
 
@@ -151,9 +153,7 @@ class BackgroundDetector:
         self.start()
         self._light = light
         if light < _DARK:
-            power = np.log(_BRIGHTENED) / np.log((light + _TOE) / (255 + _TOE))
-            values = (np.arange(256) + _TOE) / (255 + _TOE)
-            self._curve = np.rint(255 * values**power).astype(np.uint8)
+            self._curve = brightening_curve(light, _BRIGHTENED)
             self._motion = MotionDetector(self._options, shadows=False)
 
 
@@ -246,6 +246,55 @@ class TorchvisionDetector:
         return keep_inside(output["boxes"][people].numpy(), output["scores"][people].numpy(), picture.shape[:2])
 
 
+class BrighteningDetector:
+    """A detector that sees dark frames brightened; crops are cut out of the frames as they are.
+
+    Args:
+        detector: a trained one; the built-in fallback brightens by itself.
+        brighten: from one picture to another of the same size.
+        name: of that, for people.
+        key: names everything that decides what it makes.
+        longest_side: of what is brightened, pixels; larger frames are made smaller first. None leaves them.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        brighten: Callable[[Picture], Picture] = brighten_for_detection,
+        *,
+        name: str = "gamma",
+        key: str = GAMMA_KEY,
+        longest_side: int | None = None,
+    ) -> None:
+        self._detector, self._brighten, self._longest_side = detector, brighten, longest_side
+        self.name = f"{detector.name}, dark frames brightened by {name}"
+        self.key = f"{detector.key} after {key}"
+        self.moving_only = detector.moving_only
+
+    def start(self) -> None:
+        """A new source begins."""
+        self._detector.start()
+
+    def detect(self, picture: Picture) -> Detections:
+        """People in the next picture."""
+        scale = min(1.0, (self._longest_side or max(picture.shape)) / max(picture.shape))
+        if scale == 1:
+            return self._detector.detect(self._brighten(picture))
+        target = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        small = np.asarray(cv2.resize(picture, target, interpolation=cv2.INTER_AREA), np.uint8)
+        found = self._detector.detect(self._brighten(small))
+        return keep_inside(found.boxes / np.float32(scale), found.scores, picture.shape[:2])
+
+
+def torchvision_file(model: str) -> Path:
+    """Where PyTorch keeps the weights of one of torchvision's detectors once they were downloaded."""
+    import torch
+    from torchvision.models import get_model_weights
+
+    address = str(get_model_weights(model)["DEFAULT"].url)
+    return Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]
+
+
 def keep_inside(boxes: FloatArray, scores: FloatArray, size: tuple[int, ...]) -> Detections:
     """Boxes clipped to the picture, without the empty and the unreadable ones.
 
@@ -277,6 +326,21 @@ def compute_intersection(a: FloatArray, b: FloatArray) -> FloatArray:
     """Common area of all pairs as for `compute_iou`, (N, M) pixels."""
     corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     return np.asarray(np.maximum(corner, 0).prod(2), np.float32)
+
+
+def find_parts(boxes: FloatArray) -> NDArray[np.bool_]:
+    """(N,) whether a box is head and shoulders of a body that has a larger box: nearly all inside it, tops alike.
+
+    Somebody small before or behind somebody large has another top, and is no part.
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom.
+    """
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    inside = compute_intersection(boxes, boxes) >= _PART_INSIDE * areas[:, None]
+    heights = boxes[:, 3] - boxes[:, 1]
+    same_top = np.abs(boxes[:, None, 1] - boxes[None, :, 1]) <= _SAME_TOP * heights[None]
+    return np.asarray((inside & same_top & (areas[:, None] < areas[None])).any(1), np.bool_)
 
 
 def suppress_overlaps(boxes: FloatArray, scores: FloatArray, max_iou: float) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.footage.dark import TOO_DARK_TO_DETECT, measure_lightness
 from tapetum.footage.detect import Detections, Detector
 from tapetum.footage.frames import Extent, Frame, read_source_frames
 from tapetum.footage.options import ExtractOptions
@@ -13,6 +14,9 @@ from tapetum.footage.quality import is_too_dark
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.footage.track import Tracker, Tracklet
+
+_STILL_SECONDS, _STILL_TRAVEL = 30.0, 0.05  # heights; people who stand and look at something swayed by 0.18
+_LONG_SILENCE = 600.0  # seconds without a single box after which the detector is doubted
 
 
 def follow_frames(
@@ -43,17 +47,19 @@ def follow_frames(
     detector.start()
     tracker = Tracker(options.tracker)
     before = -1.0
-    frames = dark = crowded = 0
+    frames = dark = undetectable = crowded = 0
+    found, last = report.detections, 0.0
     for frame in read_source_frames(source, note, limits=options.limits, rate=options.rate, extent=extent):
         frames += 1
         dark += is_too_dark(frame.picture, options.quality)
+        undetectable += measure_lightness(frame.picture) < TOO_DARK_TO_DETECT
         detections = detector.detect(frame.picture)
         if len(detections) > options.max_people:
             crowded += 1
             best = np.sort(np.argsort(-detections.scores, kind="stable")[: options.max_people])
             detections = replace(detections, boxes=detections.boxes[best], scores=detections.scores[best])
         broken = frame.broken or before <= known_until < frame.seconds
-        before = frame.seconds
+        before = last = frame.seconds
         owners, tracklets = tracker.update(frame.number, frame.seconds, detections, broken=broken)
         report.frames += 1
         report.detections += len(detections)
@@ -63,6 +69,20 @@ def follow_frames(
         note(
             f"{source.name}: {dark} of {frames} frames looked at are too dark to see anybody in; light the scene or "
             "use an infrared camera"
+        )
+    report.undetectable_frames += undetectable
+    if undetectable:
+        if 2 * undetectable > frames:
+            report.undetectable.append(source.name)
+        note(
+            f"{source.name}: {undetectable} of {frames} frames looked at have a mean lightness below "
+            f"{TOO_DARK_TO_DETECT:g} of 255, too dark to detect: detectors miss half of the people there and more, so "
+            "that nobody was found does not say that nobody was there; light the scene or use an infrared camera"
+        )
+    if report.detections == found and last >= _LONG_SILENCE and 2 * undetectable <= frames:
+        note(
+            f"{source.name}: not a single box in {last / 60:.0f} minutes ({frames} frames) by {detector.name}; if "
+            "people are to be seen there, look at it with `tapetum detector try` and choose another detector"
         )
     if crowded:
         note(
@@ -80,3 +100,8 @@ def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: Ext
     if source.kind == "video" and tracklet.seconds < options.min_seconds - 1e-6:
         return False
     return not detector.moving_only or tracklet.travel >= options.min_travel
+
+
+def is_still(tracklet: Tracklet) -> bool:
+    """Whether a tracklet never moved in all its time, as posters and reflections do, and few people."""
+    return tracklet.seconds >= _STILL_SECONDS and tracklet.travel < _STILL_TRAVEL

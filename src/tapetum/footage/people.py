@@ -11,7 +11,7 @@ from tapetum.footage.choose import CropCandidate, CropChooser
 from tapetum.footage.crops import REPORT_EVERY, Extraction, cut_out, make_id, widen_box
 from tapetum.footage.detect import Detections, Detector, FloatArray, compute_intersection
 from tapetum.footage.fingerprint import fingerprint_source
-from tapetum.footage.follow import follow_frames, is_walk
+from tapetum.footage.follow import follow_frames, is_still, is_walk
 from tapetum.footage.frames import Extent, Frame, count_units
 from tapetum.footage.lists import CROPS
 from tapetum.footage.quality import judge_modality, measure_quality, touches_edge
@@ -33,6 +33,7 @@ def extract_people(extraction: Extraction, detector: Detector, readings: Reading
     if readings is not None:
         reading = _go_on(extraction, readings, reading)
     choosers: dict[int, CropChooser] = {}
+    still = 0
     for frame, detections, owners, tracklets in follow_frames(
         source, detector, options, report, known_until=reading.seconds, extent=extent
     ):
@@ -47,9 +48,16 @@ def extract_people(extraction: Extraction, detector: Detector, readings: Reading
                 continue
             if is_walk(tracklet, source, detector, options):
                 report.tracklets += 1
+                still += not detector.moving_only and is_still(tracklet)
                 yield from _write_crops(tracklet, chooser, reading.content, extraction)
             else:
                 report.dropped_tracklets += 1
+    if still:
+        report.note(
+            source.name,
+            f"{source.name}: {still} tracklets of half a minute and more never moved: somebody who sits, or a poster, "
+            "a reflection, a doll; look at their crops, and delete what is nobody with `tapetum gallery delete`",
+        )
     if readings is None:
         return
     if extent.complete:

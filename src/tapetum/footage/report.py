@@ -52,6 +52,8 @@ class FootageReport:
     remarks: Counter[str] = field(default_factory=Counter)  # remark -> crops that have it
     time_origins: Counter[Origin] = field(default_factory=Counter)  # origin of the times -> crops
     dark_frames: int = 0  # frames too dark to see anybody in
+    undetectable_frames: int = 0  # frames so dark that detectors miss most people: silence there is no absence
+    undetectable: list[str] = field(default_factory=list)  # names of sources of which most frames are so dark
     doubtful_modality: int = 0  # crops of grey pictures under a single tint, whose modality is a guess
     num_problems: int = 0  # how many there were
     problems: list[Problem] = field(default_factory=list)  # the first thousand of them
@@ -106,6 +108,7 @@ class FootageReport:
                 getattr(self, name).update(value)
         self.detector = self.detector or other.detector
         self.without_person += other.without_person
+        self.undetectable += other.undetectable
         for mine, theirs, most in (
             (self.problems, other.problems, _MOST_NAMED),
             (self.passed, other.passed, _MOST_NAMED),
@@ -134,7 +137,13 @@ class FootageReport:
             lines.append(f"too dark to see anybody in: {self.dark_frames} frames")
         if self.doubtful_modality:
             lines.append(f"modality in doubt, grey under a single tint: {self.doubtful_modality} crops")
-        lines += [f"nobody found: {name}" for name in self.without_person]
+        if self.undetectable_frames:
+            lines.append(f"too dark to detect: {self.undetectable_frames} frames; who was there is not known")
+        dark = set(self.undetectable)
+        lines += [
+            f"nobody found: {name}" + (", but it is too dark to detect; somebody may be there" * (name in dark))
+            for name in self.without_person
+        ]
         lines += [problem.message for problem in self.problems]
         if self.num_problems > len(self.problems):
             lines.append(f"and {self.num_problems - len(self.problems)} more problems")

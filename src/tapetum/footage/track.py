@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.footage.detect import Detections, FloatArray, compute_iou
+from tapetum.footage.detect import Detections, FloatArray, compute_iou, find_parts
 
 _VELOCITY_MEMORY = 0.6  # share of the old velocity in the new one
 _LARGEST_SIZE_CHANGE = 1.8  # height of a box against the tracklet's last one
@@ -72,15 +72,16 @@ class Tracker:
             time: seconds, not before the one of the picture before.
             broken: whether what came before does not connect to this picture (the camera's clock jumped).
         Returns:
-            (N,) number of each detection's tracklet, -1 for a weak one that belongs to none; and the tracklets that
-            ended before this picture.
+            (N,) number of each detection's tracklet, -1 for one that belongs to none and begins none, because it is
+            weak or part of a larger one (`find_parts`); and the tracklets that ended before this picture.
         """
         tracklets = self._end_old(time, broken)
         owners = np.full(len(detections), -1, np.int64)
         for place, row in self._assign(time, detections):
             owners[row] = self._active[place].number
             self._continue(place, frame, time, detections, row)
-        for row in np.flatnonzero((owners < 0) & (detections.scores >= self._options.start_score)).tolist():
+        begins = (owners < 0) & (detections.scores >= self._options.start_score) & ~find_parts(detections.boxes)
+        for row in np.flatnonzero(begins).tolist():
             self._active.append(
                 Tracklet(self._begun, [frame], [time], [detections.boxes[row]], [float(detections.scores[row])])
             )

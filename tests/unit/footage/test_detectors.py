@@ -20,7 +20,7 @@ def test_names_and_options_that_cannot_be_are_named(tmp_path: Path) -> None:
         build_detector("backgruond")
     with pytest.raises(RecipeError, match="detector 'fasterrcnn' is unknown"):
         build_detector("torchvision:fasterrcnn")
-    with pytest.raises(RecipeError, match="layout and person class are for ONNX files"):
+    with pytest.raises(RecipeError, match="layout and person class are for ONNX and TFLite files"):
         build_detector("torchvision:ssd300_vgg16", layout="yolo")
     with pytest.raises(RecipeError, match="weights are for torchvision:NAME"):
         build_detector(weights=tmp_path / "x.pth")

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tapetum.footage.detect import Detections
+from tapetum.footage.detect import Detections, find_parts
 from tapetum.footage.track import Tracker, TrackerOptions, assign_best
 
 
@@ -75,3 +75,20 @@ def test_a_stranger_far_away_is_no_continuation() -> None:
     tracker = Tracker()
     tracker.update(0, 0.0, seen(person(50)))
     assert tracker.update(1, 0.1, seen(person(250)))[0].tolist() == [1]
+
+
+def test_head_and_shoulders_begin_no_tracklet_of_their_own() -> None:
+    body, head = (100.0, 20.0, 160.0, 200.0), (110.0, 22.0, 150.0, 90.0)
+    tracker = Tracker()
+    for frame in range(6):
+        owners, _ = tracker.update(frame, frame / 10, seen(body, head) if frame in (2, 3) else seen(body))
+        assert owners.tolist() == ([0, -1] if frame in (2, 3) else [0])
+    assert [tracklet.number for tracklet in tracker.finish()] == [0]
+
+
+def test_somebody_small_before_somebody_large_is_no_part() -> None:
+    large, child, far = (100.0, 20.0, 160.0, 200.0), (110.0, 90.0, 150.0, 200.0), (120.0, 60.0, 140.0, 120.0)
+    assert find_parts(seen(large, child, far).boxes).tolist() == [False, False, False]
+    assert find_parts(seen(large, (110.0, 22.0, 150.0, 90.0)).boxes).tolist() == [False, True]
+    assert find_parts(seen(large, (90.0, 22.0, 130.0, 90.0)).boxes).tolist() == [False, False]  # beside, half outside
+    assert find_parts(seen().boxes).tolist() == []

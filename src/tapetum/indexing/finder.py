@@ -1,0 +1,52 @@
+"""A detector as an operator asks for it, with what brightens dark frames before it looks at them."""
+
+import json
+from pathlib import Path
+
+from tapetum.core.errors import RecipeError
+from tapetum.data.image_io import Picture
+from tapetum.enhancers import build_enhancer
+from tapetum.footage.dark import is_dark
+from tapetum.footage.detect import BrighteningDetector, Detector
+from tapetum.footage.detectors import FALLBACK, build_detector
+
+_BRIGHTEN = {"auto": None, "gamma": True, "off": False}
+_LONGEST_SIDE = 640  # pixels of frames that an enhancer brightens: more than detectors look at, and its time is bounded
+
+
+def build_finder(
+    name: str,
+    *,
+    layout: str | None = None,
+    person_class: int | None = None,
+    weights: Path | None = None,
+    brighten: str = "auto",
+) -> Detector:
+    """The detector of a name, told how dark frames are brightened.
+
+    Args:
+        name: as for `build_detector`, as are the next three.
+        brighten: "auto" (by gamma for fetched detectors, others see frames as they are), "gamma", "off", or what
+            `build_enhancer` takes: an enhancer's name, or a run that brightens.
+    Raises:
+        TapetumError: as `build_detector` and `build_enhancer` say.
+    """
+    if brighten in _BRIGHTEN:
+        return build_detector(
+            name, layout=layout, person_class=person_class, weights=weights, brighten=_BRIGHTEN[brighten]
+        )
+    enhance, facts = build_enhancer(brighten)
+    detector = build_detector(name, layout=layout, person_class=person_class, weights=weights, brighten=False)
+    if name == FALLBACK:
+        raise RecipeError(f"detector {name}: brightens dark scenes by itself; leave --brighten {brighten} out")
+
+    def brighten_dark(picture: Picture) -> Picture:
+        return enhance(picture) if is_dark(picture) else picture
+
+    return BrighteningDetector(
+        detector,
+        brighten_dark,
+        name=str(facts["enhancer"]),
+        key=json.dumps(facts, sort_keys=True),
+        longest_side=_LONGEST_SIDE,
+    )

@@ -1,0 +1,98 @@
+"""What a report says about silence, the dark and what never moves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from street_clip import street, write_clip
+from tapetum.footage.detect import Detections
+from tapetum.footage.extract import extract_sightings
+from tapetum.footage.report import FootageReport
+from tapetum.footage.sources import find_sources
+
+
+class Seeing:
+    """A detector that finds what it is told: a box for each frame."""
+
+    name, key, moving_only = "seeing", "seeing", False
+
+    def __init__(self, *boxes: tuple[float, float, float, float]) -> None:
+        self.boxes = boxes
+        self.frames = 0
+
+    def start(self) -> None:
+        self.frames = 0
+
+    def detect(self, picture: np.ndarray) -> Detections:
+        now = self.boxes[self.frames % len(self.boxes)] if self.boxes else None
+        self.frames += 1
+        boxes = np.array([] if now is None else [now], np.float32).reshape(-1, 4)
+        return Detections(boxes, np.ones(len(boxes), np.float32))
+
+
+def report_of(path: Path, detector: Seeing, out: Path) -> FootageReport:
+    report = FootageReport()
+    for _ in extract_sightings(find_sources([str(path)])[0], out, detector, report=report):
+        pass
+    return report
+
+
+def messages(report: FootageReport, word: str) -> list[str]:
+    return [problem.message for problem in report.problems if word in problem.message]
+
+
+def darkened(frame: int, light: float) -> np.ndarray:
+    picture = street(frame, empty=True).astype(float)
+    return np.rint(picture * light / picture.mean()).astype(np.uint8)
+
+
+def test_silence_in_the_dark_is_not_called_absence(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "night.mp4", [darkened(frame, 8) for frame in range(40)])
+    report = report_of(path, Seeing(), tmp_path / "out")
+    assert report.undetectable_frames == 40
+    assert messages(report, "that nobody was found does not say that nobody was there")
+    lines = report.lines()
+    assert "too dark to detect: 40 frames; who was there is not known" in lines
+    assert f"nobody found: {path}, but it is too dark to detect; somebody may be there" in lines
+
+
+def test_silence_in_the_light_is(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "day.mp4", [darkened(frame, 60) for frame in range(40)])
+    report = report_of(path, Seeing(), tmp_path / "out")
+    assert (report.undetectable_frames, report.undetectable, report.problems) == (0, [], [])
+    assert f"nobody found: {path}" in report.lines()
+
+
+def test_a_few_dark_frames_are_counted_and_the_rest_is_believed(tmp_path: Path) -> None:
+    frames = [darkened(frame, 8 if frame < 10 else 60) for frame in range(40)]
+    report = report_of(write_clip(tmp_path / "dusk.mp4", frames), Seeing(), tmp_path / "out")
+    assert 9 <= report.undetectable_frames <= 11
+    assert report.undetectable == []
+    assert messages(report, "of 40 frames looked at have a mean lightness below 16 of 255")
+
+
+def test_counts_of_several_runs_add_up(tmp_path: Path) -> None:
+    one, other = FootageReport(undetectable_frames=3, undetectable=["a"]), FootageReport(undetectable_frames=4)
+    other.add(one)
+    assert (other.undetectable_frames, other.undetectable) == (7, ["a"])
+    assert FootageReport.from_dict(other.to_dict()) == other
+
+
+def test_a_detector_that_finds_nothing_in_an_hour_is_doubted(tmp_path: Path) -> None:
+    frames = [darkened(0, 60)] * 130
+    path = write_clip(tmp_path / "hour.mp4", frames, [30.0 * frame for frame in range(130)])
+    (doubt,) = messages(report_of(path, Seeing(), tmp_path / "out"), "not a single box")
+    assert doubt.startswith(f"{path}: not a single box in 64 minutes (130 frames) by seeing; if people are to be seen")
+    once = report_of(path, Seeing(*[(40.0, 20.0, 70.0, 100.0)]), tmp_path / "other")
+    assert not messages(once, "not a single box")
+
+
+@pytest.mark.parametrize("sways", [False, True])
+def test_what_never_moves_is_kept_and_named(tmp_path: Path, sways: bool) -> None:
+    frames = [darkened(0, 60)] * 60
+    path = write_clip(tmp_path / "hall.mp4", frames, [0.9 * frame for frame in range(60)])
+    left = 8.0 if sways else 0.5
+    report = report_of(path, Seeing((40, 20, 70, 100), (40 + left, 20, 70 + left, 100)), tmp_path / "out")
+    assert report.tracklets == 1
+    assert len(messages(report, "a poster, a reflection, a doll")) == (not sways)

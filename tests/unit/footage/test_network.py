@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector_files import centres_of_one, write_centres, write_tflite
+from tapetum.core.errors import DataError, MissingLibraryError, RecipeError
+from tapetum.footage.network import NetworkDetector, NetworkOptions
+
+OPTIONS = NetworkOptions("centernet", 0, threads=1)
+PICTURE = np.zeros((64, 128, 3), np.uint8)  # shrunk to 16 x 32 with 8 rows of grey above
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return write_centres(tmp_path / "centres.onnx", *centres_of_one((8, 8, 16, 24)))
+
+
+def test_the_person_is_found_in_the_picture_s_own_pixels(network: Path) -> None:
+    detector = NetworkDetector(network, OPTIONS)
+    detector.start()
+    found = detector.detect(PICTURE)
+    assert found.boxes.tolist() == [[32, 0, 64, 64]]
+    assert found.scores.tolist() == pytest.approx([0.9])
+    assert detector.name.startswith("network centres.onnx (")
+    assert not detector.moving_only
+
+
+def test_the_key_names_what_decides_and_not_how_it_was_written(network: Path) -> None:
+    keys = [
+        NetworkDetector(network, options, content=content).key
+        for options, content in (
+            (OPTIONS, "a"),
+            (OPTIONS, "b"),
+            (NetworkOptions("centernet", 1), "a"),
+            (NetworkOptions("centernet", 0, min_score=0.2), "a"),
+        )
+    ]
+    assert len(set(keys)) == 4
+    assert NetworkDetector(network, NetworkOptions("centernet", 0, threads=0), content="a").key == keys[0]
+
+
+def test_what_is_no_network_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.tflite").write_text("no network at all")
+    (tmp_path / "text.onnx").write_text("no network at all")
+    with pytest.raises(DataError, match=r"text\.tflite: is no TFLite network"):
+        NetworkDetector(tmp_path / "text.tflite", OPTIONS)
+    with pytest.raises(DataError, match=r"text\.onnx: OpenVINO cannot read it"):
+        NetworkDetector(tmp_path / "text.onnx", OPTIONS)
+    with pytest.raises(DataError, match=r"gone\.onnx: cannot be read"):
+        NetworkDetector(tmp_path / "gone.onnx", OPTIONS)
+    with pytest.raises(RecipeError, match="layout 'centrenet' is unknown; did you mean centernet"):
+        NetworkOptions("centrenet", 0)
+
+
+def test_an_operation_that_openvino_does_not_know_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("flatbuffers", reason="writes a TFLite file; it comes with onnxruntime")
+    path = write_tflite(tmp_path / "branching.tflite", 118)
+    with pytest.raises(
+        DataError, match=r"branching\.tflite: .*\(operation IF is not known to it\); give another export"
+    ):
+        NetworkDetector(path, OPTIONS)
+    whole = write_tflite(tmp_path / "whole.tflite", 118).read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.tflite: OpenVINO cannot read it \(.*corrupted or malformed"):
+        NetworkDetector(tmp_path / "cut.tflite", OPTIONS)
+
+
+def test_inputs_and_outputs_of_another_layout_are_named(tmp_path: Path) -> None:
+    scores, sides = centres_of_one()
+    swapped = write_centres(tmp_path / "swapped.onnx", sides, scores)
+    with pytest.raises(DataError, match=r"swapped\.onnx: gives outputs of shapes"):
+        NetworkDetector(swapped, OPTIONS).detect(PICTURE)
+    small = write_centres(tmp_path / "small.onnx", scores, sides, size=8)
+    with pytest.raises(DataError, match=r"takes \(1, 8, 8, 3\); layout centernet is \(1, H, W, 3\)"):
+        NetworkDetector(small, OPTIONS)
+
+
+def test_without_openvino_what_to_install_is_said(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(MissingLibraryError, match=r"needs OpenVINO; install it with pip install 'tapetum\[export\]'"):
+        NetworkDetector(network, OPTIONS)
