@@ -21,6 +21,7 @@ from tapetum.core.extras import EXTRAS
 from tapetum.core.types import Modality
 from tapetum.core.versions import describe_processor, read_versions
 from tapetum.data.image_io import Picture, resize
+from tapetum.footage.detectors import FALLBACK, choose_detector
 from tapetum.inference.devices import choose_device
 from tapetum.inference.precision import has_fast_bf16
 from tapetum.inference.sessions import Model, open_model
@@ -115,6 +116,15 @@ def examine(model: Path | None, *, runs: Path = Path("runs")) -> Iterator[Findin
         f"{opened.precision}; {calibration}",
     )  # fmt: skip
     yield from _try_model(opened)
+
+
+def _detector() -> Finding:
+    try:
+        chosen = choose_detector()
+    except TapetumError as error:
+        return Finding("detector", "problem", str(error))
+    state: State = "note" if chosen.name == FALLBACK else "ok"
+    return Finding("detector", state, f"`auto` takes {chosen.name}: {chosen.reason}")
 
 
 def draw_people(count: int = PEOPLE) -> tuple[list[Picture], list[Picture]]:

@@ -73,6 +73,7 @@ def test_everything_is_looked_at_and_a_model_that_cannot_be_opened_is_a_problem(
     assert (findings["footage"].state, findings["gallery"].state) == ("ok", "note")
     assert findings["gallery"].text == ("without lancedb, pyarrow; where it is needed: pip install 'tapetum[gallery]'")
     assert "torch" in findings["versions"].text
+    assert findings["detector"].text.startswith("`auto` takes ")
     assert findings["model"].state == "problem"
     assert str(tmp_path / "none") in findings["model"].text
     assert not (tmp_path / "new").exists()  # it looks, and makes nothing
