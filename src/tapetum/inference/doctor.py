@@ -99,6 +99,7 @@ def examine(model: Path | None, *, runs: Path = Path("runs")) -> Iterator[Findin
     yield from _arithmetic()
     for folder in (runs, CACHE, Path(tempfile.gettempdir())):
         yield _folder(folder)
+    yield _detector()
     if model is None:
         yield Finding(
             "model", "note", "none is named or found; make one with `tapetum demo`, or name a run or artefact"
