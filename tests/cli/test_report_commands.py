@@ -100,6 +100,7 @@ def examples() -> list[str]:
     return sorted(set(lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", examples())
 def test_the_example_in_the_help_works(command: str, here: Path) -> None:
     said = output(command)

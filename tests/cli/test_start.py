@@ -14,6 +14,7 @@ from tapetum.inference.export import export_run
 from tapetum.runs.recipe import Recipe
 from tapetum.training.train import train
 
+pytestmark = pytest.mark.slow
 # Of networks and their training, and what only statistics and figures need.
 NEVER = ("torch", "torchvision", "timm", "lightning", "sklearn", "scipy.optimize", "matplotlib", "onnxruntime", "ray")
 TABLE = ("lancedb", "pyarrow", "pandas")
