@@ -105,7 +105,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Described:
+class Recognised:
     """What the head makes of N prototypes with styles.
 
     Attributes:
@@ -133,7 +133,7 @@ class Output:
     pictures: Tensor
     prototypes: Tensor
     attributes: Tensor
-    described: Described | None
+    described: Recognised | None
 
     @property
     def logits(self) -> Tensor:
@@ -248,7 +248,7 @@ class Decoder(nn.Module):
         return drawn
 
 
-class Discriminator(nn.Sequential):
+class ResidualDiscriminator(nn.Sequential):
     """How real each neighbourhood of a picture looks, without norms; a quarter of its sides.
 
     Args:
@@ -268,7 +268,7 @@ class Discriminator(nn.Sequential):
         super().__init__(*stages, *residual, _convolve(2 * width, 1, 1))
 
 
-class Head(nn.Module):
+class MixedHead(nn.Module):
     """From joined prototype and style to vectors for search, class scores and what triplets compare.
 
     In float32 (or better) also under autocast.
@@ -285,11 +285,11 @@ class Head(nn.Module):
         self.classify = nn.Linear(options.width, num_ids)
         self.compare = nn.Linear(options.width, options.triplet_width)
 
-    def forward(self, features: Tensor) -> Described:
+    def forward(self, features: Tensor) -> Recognised:
         """Of (N, before) features."""
         with torch.autocast(features.device.type, enabled=False):
             embedding = self.reduce(features)
-            return Described(embedding, self.classify(embedding), self.compare(embedding))
+            return Recognised(embedding, self.classify(embedding), self.compare(embedding))
 
 
 def exchange(own: Tensor, others: Tensor, share: float) -> Tensor:
@@ -376,10 +376,10 @@ class Method(nn.Module):
         for part in (self.attributes, self.trunk):
             use_winograd(part)
         self.mixing = nn.Parameter(torch.tensor(options.mixing))
-        self.head = Head(self.trunk_width + self.width // 2, options, facts.num_ids)
+        self.head = MixedHead(self.trunk_width + self.width // 2, options, facts.num_ids)
         self.discriminators = nn.ModuleList(
             ScaledJudges(
-                lambda: Discriminator(options.discriminator_width, options.discriminator_blocks),
+                lambda: ResidualDiscriminator(options.discriminator_width, options.discriminator_blocks),
                 options.discriminator_scales,
             )
             for _ in Modality
@@ -406,13 +406,13 @@ class Method(nn.Module):
         prototypes = apply_by_modality(self.prototypes, pictures, modalities)
         return prototypes, pool_average(apply_by_modality(self.attributes, pictures, modalities), self.width)
 
-    def _describe(self, prototypes: Tensor, attributes: Tensor) -> Described:
+    def _describe(self, prototypes: Tensor, attributes: Tensor) -> Recognised:
         return self._tell_apart(pool_average(self.trunk(prototypes), self.trunk_width), split_code(attributes)[0])
 
-    def _tell_apart(self, features: Tensor, styles: Tensor) -> Described:
+    def _tell_apart(self, features: Tensor, styles: Tensor) -> Recognised:
         """Of (N, trunk width) pooled prototypes with (N, half the width of a code) styles."""
         share = self.mixing.clamp(0, 1)
-        described: Described = self.head(torch.cat([share * normalise(features), (1 - share) * normalise(styles)], 1))
+        described: Recognised = self.head(torch.cat([share * normalise(features), (1 - share) * normalise(styles)], 1))
         return described
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
