@@ -21,6 +21,7 @@ Differs:
   gradient penalty has a weight of its own, within no other; a discriminator's channels double in the last of its layers
   of stride 2; all paths of a prototype's last layer are normed; layers whose mean a norm takes away have no biases;
   weights begin as PyTorch begins them;
+- maps that are one number, as of a black picture, send nothing back through the encoders' and the decoder's norms;
 - names of the release's tensors are not known to us, so that its checkpoints are not read.
 Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
 """
