@@ -137,7 +137,8 @@ class TrainingLoop(LightningModule):
         """The optimisers, as they were where a training goes on."""
         recipe, precision = self.plan.recipe, self.plan.precision
         network, turns, clip = self._module, turns_of(self._module), recipe.training.gradient_clip
-        groups = self.network.parameter_groups()
+        # asked for once: a method may tell what it trains by what has gradients, which a frozen group has not
+        self._groups = groups = self.network.parameter_groups()
         optimisers = build_optimisers(network, groups, recipe.optimiser, turns, fused=clip is None)
         scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         if self._state:
@@ -176,7 +177,7 @@ class TrainingLoop(LightningModule):
             self._begin_epoch()
         if frozen:
             still = [name for name, epochs in frozen.items() if place.epoch < epochs]
-            freeze(self._module, self.network.parameter_groups(), still)
+            freeze(self._module, self._groups, still)
             if place.step == 0 and place.epoch in frozen.values():
                 for optimiser in self._stepper.optimisers:
                     optimiser.inner.state.clear()

@@ -48,10 +48,10 @@ def test_a_name_means_the_recipe_of_the_scene_and_the_order_is_kept() -> None:
         (
             ["resnet"],
             ACROSS,
-            r"'resnet' has no recipe for this scene; known: agw, bdtr, caj, cm_nas, dart, .*two_stream$",
+            r"'resnet' has no recipe for this scene; known: agw, align_gan, bdtr, caj, cm_nas, dart, .*two_stream$",
         ),
         (["deen"], VISIBLE, "deen is a method of `tapetum demo-ir`; this scene's are abd_net, agw, "),
-        (["ide"], ACROSS, "ide is a method of `tapetum demo`; this scene's are agw, bdtr, caj, "),
+        (["ide"], ACROSS, "ide is a method of `tapetum demo`; this scene's are agw, align_gan, bdtr, caj, "),
         (["ide_dce"], VISIBLE, "ide_dce needs a network that is trained first, as `tapetum reproduce table3"),
         (["pcb_rpp"], VISIBLE, "pcb_rpp is a second stage, which goes on from runs/pcb_synth; train it with `tapetum"),
         (["enlighten_gan"], VISIBLE, "enlighten_gan brightens pictures and finds nobody; choose from abd_net, agw, "),

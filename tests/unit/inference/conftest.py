@@ -26,6 +26,33 @@ TINY = {
     "pcb": ("pcb_night600", {"backbone": "test_resnet", "last_stride": 2, "part_width": 16}),
     "transreid": ("transreid_night600", {"backbone": "test_vit", "drop_path": 0.0}),
     "mmn": ("mmn_llcm", {"backbone": "test_resnet", "last_stride": 2, "generator_input": "plain"}),
+    "align_gan": (
+        "align_gan_llcm",
+        {
+            "backbone": "test_resnet",
+            "last_stride": 2,
+            "encoder_size": (96, 48),
+            "generator_width": 4,
+            "generator_blocks": 1,
+            "discriminator_width": 2,
+            "discriminator_layers": 3,
+            "weight_std": 0.2,
+        },
+    ),
+    "hi_cmd": (
+        "hi_cmd_llcm",
+        {
+            "backbone": "test_resnet",
+            "dilations": (1, 2, 3),
+            "prototype_blocks": 1,
+            "mixer_width": 4,
+            "width": 16,
+            "triplet_width": 8,
+            "discriminator_width": 2,
+            "discriminator_blocks": 0,
+            "discriminator_scales": 2,
+        },
+    ),
     "deen": ("deen_llcm", {"backbone": "test_resnet", "last_stride": 2, "illumination": "branch", "curve_width": 4}),
 }
 NUM_IDS = 5

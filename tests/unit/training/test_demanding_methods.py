@@ -66,7 +66,21 @@ PUBLISHED = {  # with batch norms: a batch in parts has other statistics than th
         "optimiser.group_lr.backbone=0.001",
     ),
 }
-KILLED = PUBLISHED | {  # with averages, which a checkpoint keeps or a state
+KILLED = PUBLISHED | {  # with averages, which a checkpoint keeps or a state; or past a warm-up, of which a state knows
+    "align_gan past its warm-up": (
+        "method={name: align_gan, backbone: test_resnet, last_stride: 2, encoder_size: [32, 16], generator_width: 2, "
+        "generator_blocks: 1, discriminator_width: 2, discriminator_layers: 3, gan_pictures: 2, warmup_epochs: 1}",
+        "optimiser.frozen={backbone: 1}",
+    ),
+    "jsia past its warm-up": (
+        "method={name: jsia, backbone: test_resnet, last_stride: 2, encoder_size: [32, 32], style_channels: 2, "
+        "mixer_width: 8, discriminator_width: 2, discriminator_layers: 2, gan_pictures: 2, warmup_epochs: 1}",
+        "optimiser.frozen={backbone: 1, head: 1}",
+    ),
+    "hi_cmd, which draws pairs, rectangles and pictures by chance": (
+        "method={name: hi_cmd, backbone: test_resnet, dilations: [1, 2, 3], prototype_blocks: 0, mixer_width: 4, "
+        "width: 8, triplet_width: 8, discriminator_width: 2, discriminator_blocks: 0, discriminator_scales: 1, pairs: 2}",
+    ),
     "mpanet": ("method={name: mpanet, backbone: test_efficientnet, last_stride: 1}", "data.size=[64, 32]"),
     "cm_nas that searches": (
         "method={name: cm_nas, backbone: test_resnet, last_stride: 2, config: search, average_decay: 0.5, "
