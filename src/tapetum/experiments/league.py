@@ -118,6 +118,7 @@ FAMILIES = {
             Entry("BDTR", "bdtr_synth"),
             Entry("AlignGAN", "align_gan_synth"),
             Entry("JSIA-ReID", "jsia_synth"),
+            Entry("Hi-CMD", "hi_cmd_synth"),
             Entry("DEEN", "deen_synth"),
         ),
         ACROSS,

@@ -40,6 +40,7 @@ LABELS = {
     "align_gan_synth": "AlignGAN",
     "bdtr_synth": "BDTR",
     "caj_synth": "CAJ",
+    "hi_cmd_synth": "Hi-CMD",
     "jsia_synth": "JSIA-ReID",
     "mclnet_synth": "MCLNet",
     "ddag_synth": "DDAG",

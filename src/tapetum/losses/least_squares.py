@@ -1,11 +1,19 @@
 """Least-squares adversarial losses of scores, plain and relative to the other side's mean."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 
 def least_squares(scores: Tensor, target: float) -> Tensor:
     """Mean squared distance of scores, of any shape, from what they should be."""
     return (scores - target).square().mean()
+
+
+def summed_least_squares(scores: Sequence[Tensor], target: float) -> Tensor:
+    """The sum of `least_squares` over several scores of any shapes, such as of several sizes of a picture."""
+    return torch.stack([least_squares(each, target) for each in scores]).sum()
 
 
 def relativistic_least_squares(upper: Tensor, lower: Tensor) -> Tensor:

@@ -41,12 +41,12 @@ from tapetum.core.vectors import euclidean, normalise
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
-from tapetum.layers.image_blocks import SLOPE, ResidualBlock, draw_weights, halve
+from tapetum.layers.image_blocks import SLOPE, AdaptiveNorm, ResidualBlock, ScaledJudges, draw_weights, halve
 from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.two_stream import STEM, divide_backbone, output_width
 from tapetum.layers.winograd import use_winograd
 from tapetum.losses.cross_triplet import cross_triplet
-from tapetum.losses.least_squares import least_squares
+from tapetum.losses.least_squares import summed_least_squares
 from tapetum.methods._translation import brightness, check_people, draw_rows, find_partners, split_by_modality
 
 SMALL = {  # for tests, without chance
@@ -163,18 +163,6 @@ class Output:
         return self.described.logits
 
 
-class AdaptiveNorm(nn.Module):
-    """An instance norm whose mean and deviation behind it are given with the maps."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-
-    def forward(self, maps: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        """(B, C, H, W) of (B, C, H, W), with (B, C) each."""
-        return functional.instance_norm(maps) * deviation[:, :, None, None] + mean[:, :, None, None]
-
-
 class StyleGenerator(nn.Module):
     """Of one modality: finds a picture's style, and makes a picture of a content and a style.
 
@@ -224,12 +212,11 @@ class StyleGenerator(nn.Module):
         return made
 
 
-class ScaledDiscriminator(nn.Module):
-    """How real each neighbourhood of a picture looks, at several sizes of the picture."""
+class ScaledDiscriminator(ScaledJudges):
+    """How real each neighbourhood of a picture in -1..1 looks, at several sizes of the picture."""
 
     def __init__(self, width: int, layers: int, scales: int) -> None:
-        super().__init__()
-        self.judges = nn.ModuleList(self._build(width, layers) for _ in range(scales))
+        super().__init__(lambda: self._build(width, layers), scales)
 
     @staticmethod
     def _build(width: int, layers: int) -> nn.Sequential:
@@ -238,15 +225,6 @@ class ScaledDiscriminator(nn.Module):
         for before, after in itertools.pairwise(channels):
             parts += [halve(before, after, padding="reflect"), nn.LeakyReLU(SLOPE)]
         return nn.Sequential(*parts, nn.Conv2d(channels[-1], 1, 1))
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """Scores, (B, 1, y, x), for each size, the largest first, of (B, 3, h, w) pictures in -1..1."""
-        scores = []
-        for number, judge in enumerate(self.judges):
-            if number:
-                pictures = functional.avg_pool2d(pictures, 3, stride=2, padding=1, count_include_pad=False)
-            scores.append(judge(pictures))
-        return tuple(scores)
 
 
 def symmetric_divergence(scores: Tensor, targets: Tensor) -> Tensor:
@@ -435,14 +413,14 @@ class Method(nn.Module):
         """That real pictures are told from made ones."""
         made = self._translations_of(output, batch)
         return {
-            f"{modality.name.lower()}_discriminator": _judge(made.real_scores[modality], 1)
-            + _judge(made.made_scores[modality], 0)
+            f"{modality.name.lower()}_discriminator": summed_least_squares(made.real_scores[modality], 1)
+            + summed_least_squares(made.made_scores[modality], 0)
             for modality in Modality
         }
 
     def _picture_losses(self, made: Translations) -> dict[str, Tensor]:
         """What both generators and contents learn from."""
-        passing = _judge(made.made_scores[0], 1) + _judge(made.made_scores[1], 1)
+        passing = summed_least_squares(made.made_scores[0], 1) + summed_least_squares(made.made_scores[1], 1)
         pairs = [*zip(made.again, made.pictures, strict=True), *zip(made.cycled, made.pictures, strict=True)]
         again = torch.stack([functional.l1_loss(ours, theirs) for ours, theirs in pairs]).sum()
         return {
@@ -489,11 +467,6 @@ def _draw(generators: Sequence[StyleGenerator], contents: Sequence[Tensor], styl
 def _pair(values: Sequence[T]) -> tuple[T, T]:
     first, second = values
     return first, second
-
-
-def _judge(scores: tuple[Tensor, ...], target: float) -> Tensor:
-    """The sum over sizes of a picture."""
-    return torch.stack([least_squares(each, target) for each in scores]).sum()
 
 
 def _find_donors(visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,20 @@ TINY = {
             "weight_std": 0.2,
         },
     ),
+    "hi_cmd": (
+        "hi_cmd_llcm",
+        {
+            "backbone": "test_resnet",
+            "dilations": (1, 2, 3),
+            "prototype_blocks": 1,
+            "mixer_width": 4,
+            "width": 16,
+            "triplet_width": 8,
+            "discriminator_width": 2,
+            "discriminator_blocks": 0,
+            "discriminator_scales": 2,
+        },
+    ),
     "deen": ("deen_llcm", {"backbone": "test_resnet", "last_stride": 2, "illumination": "branch", "curve_width": 4}),
 }
 NUM_IDS = 5

@@ -21,7 +21,10 @@ Make = Callable[..., Path]
 # Each kind of graph once: IDF's holds IDE's twice, the visible-infrared AGW's holds AGW's blocks and two stems.
 METHODS = (
     "transreid",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("agw_vi", "idf", "deen", "pcb", "mmn", "align_gan")),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("agw_vi", "idf", "deen", "pcb", "mmn", "align_gan", "hi_cmd")
+    ),
 )
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tapetum.losses.least_squares import least_squares, relativistic_least_squares
+from tapetum.losses.least_squares import least_squares, relativistic_least_squares, summed_least_squares
 
 
 def slow_relativistic(upper: list[float], lower: list[float]) -> float:
@@ -25,6 +25,11 @@ def test_the_plain_loss_is_the_mean_squared_distance_from_the_target(rng: torch.
     scores = torch.randn(2, 1, 3, 3, generator=rng)
     expected = sum((score - 1) ** 2 for score in scores.flatten().tolist()) / 18
     assert least_squares(scores, 1).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_scores_of_several_sizes_count_alike_however_many_they_are() -> None:
+    scores = (torch.tensor([[1.0, 3.0]]), torch.tensor([2.0, 2.0, 5.0, 1.0]))
+    assert summed_least_squares(scores, 1).item() == (0 + 4) / 2 + (1 + 1 + 16 + 0) / 4
 
 
 def test_sides_that_are_one_apart_lose_half_and_swapped_ones_more() -> None:

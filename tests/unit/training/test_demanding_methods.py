@@ -77,6 +77,12 @@ KILLED = PUBLISHED | {  # with averages, which a checkpoint keeps or a state; or
         "mixer_width: 8, discriminator_width: 2, discriminator_layers: 2, gan_pictures: 2, warmup_epochs: 1}",
         "optimiser.frozen={backbone: 1, head: 1}",
     ),
+    "hi_cmd, which draws pairs, rectangles and pictures by chance": (
+        "method={name: hi_cmd, backbone: test_resnet, dilations: [1, 2, 3], prototype_blocks: 0, mixer_width: 4, "
+        "width: 8, triplet_width: 8, discriminator_width: 2, discriminator_blocks: 0, discriminator_scales: 1}",
+        "optimiser.own={attributes: {name: adam, lr: 0.001}, generators: {name: adam, lr: 0.001}, discriminators: "
+        "{name: adam, lr: 0.001}}",
+    ),
     "mpanet": ("method={name: mpanet, backbone: test_efficientnet, last_stride: 1}", "data.size=[64, 32]"),
     "cm_nas that searches": (
         "method={name: cm_nas, backbone: test_resnet, last_stride: 2, config: search, average_decay: 0.5, "
