@@ -24,19 +24,25 @@ def postpone(package: str) -> None:
     if spec is None or spec.loader is None or spec.submodule_search_locations is None:
         return
     loader, module = spec.loader, module_from_spec(spec)
+    state: list[Any] = []  # empty before the package has run; then what it has to say about other names, or None
 
-    def run(name: str) -> Any:
-        with _GUARD:
-            if vars(module).pop("__getattr__", None) is not None:  # else another thread has run it meanwhile
+    def answer(name: str) -> Any:
+        with _GUARD:  # whoever comes while another thread runs the package waits for it
+            if not state:
+                state.append(None)
                 try:
                     loader.exec_module(module)
                 except BaseException:
                     sys.modules.pop(package, None)
                     raise
-        try:
+                own = vars(module).get("__getattr__")
+                state[0] = None if own is answer else own
+                vars(module)["__getattr__"] = answer  # stays: a thread may have found the name missing just before
+        if name in vars(module):
             return vars(module)[name]
-        except KeyError:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
+        if state[0] is not None:
+            return state[0](name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    vars(module)["__getattr__"] = run
+    vars(module)["__getattr__"] = answer
     sys.modules[package] = module

@@ -16,7 +16,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / NAME
     folder.mkdir()
     (folder / "__init__.py").write_text(
-        "import runs\nruns.seen.append(1)\nfrom late_package.part import VALUE\nMORE = 3\n"
+        "import time\nimport runs\nruns.seen.append(1)\nfrom late_package.part import VALUE\n"
+        "time.sleep(0.05)\nMORE = 3\n"
     )
     (folder / "part.py").write_text("VALUE = 2\n")
     (tmp_path / "runs.py").write_text("seen = []\n")
@@ -59,6 +60,14 @@ def test_several_threads_that_ask_at_once_run_it_once(package: Path) -> None:
     for each in asking:
         each.join()
     assert (found, runs()) == ([3] * 8, 1)
+
+
+def test_a_package_that_answers_for_names_itself_goes_on_doing_so(package: Path) -> None:
+    file = package / "__init__.py"
+    file.write_text(file.read_text() + "def __getattr__(name):\n    return name.upper()\n")
+    postpone(NAME)
+    late = importlib.import_module(NAME)
+    assert (late.MORE, late.other, late.VALUE, runs()) == (3, "OTHER", 2, 1)
 
 
 def test_a_package_that_fails_is_tried_again_by_the_next_import(package: Path) -> None:

@@ -39,6 +39,7 @@ def test_without_pytorch_the_environment_or_the_cores_say_it(
     assert count_threads() == (expected or 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"OMP_NUM_THREADS": "2"}, {}])
 def test_pytorch_would_take_as_many_in_a_process_of_its_own(environment: dict[str, str]) -> None:
     code = (

@@ -14,6 +14,7 @@ from tapetum.runs.recipe import load_recipe, write_yaml
 
 RECIPES = [recipe for layout in (VISIBLE, ACROSS) for recipe in list_trainable(layout).values()]
 STEM_RELU = {"bnneck_synth", "bot_synth", "agw_visible_synth", "idf_agw_synth", "idf_bnneck_synth", "idf_bot_synth"}
+STEM_RELU |= {"jsia_synth"}
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.endswith("transreid_synth")])
@@ -26,7 +27,7 @@ def test_every_recipe_of_a_demo_takes_the_pretrained_network_and_is_untouched_fr
     assert method["normalisation"] == "half"
     assert recipe.init.weights == "package"
     assert recipe.optimiser == load_recipe(name).optimiser
-    build_method(recipe.method.name, method, 3, camids=(1, 2), size=(64, 32))  # else: no ReLU of its own, no maps, ...
+    build_method(recipe.method.name, method, 3, camids=(1, 2), size=recipe.data.size)  # else: no ReLU of its own, ...
     assert start_overrides(name, scratch=True) == []
     assert load_recipe(name).init.weights == "random"
 

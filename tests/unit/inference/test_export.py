@@ -161,6 +161,7 @@ def test_a_graph_that_answers_for_another_number_of_pictures_is_not_written(make
         export_run(make_run("ide"), "torchscript", tmp_path / "out", build=Repeating)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnx", "openvino", "torchscript"])
 def test_a_method_that_looks_at_cameras_is_exported_with_them(
     runtime: str, make_run: Make, make_artefact: Make

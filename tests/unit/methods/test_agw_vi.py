@@ -180,6 +180,7 @@ def test_a_relatives_network_of_the_same_tensors_goes_into_the_layout_too(conver
         convert_to("idf-official", options, converted.state_dict())
 
 
+@pytest.mark.slow
 def test_what_the_released_code_never_uses_may_be_absent_and_nothing_else(released):
     state = released.state_dict()
     lean = {name: value for name, value in state.items() if not name.startswith("visible_module.visible.layer")}

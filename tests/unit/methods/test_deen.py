@@ -458,6 +458,7 @@ def test_a_released_checkpoint_gives_the_released_features(released, converted):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 def test_a_training_step_has_the_released_losses_and_gradients(released, converted):
     """In float64, where nothing but a difference of the formulas is left of rounding, flipped ReLUs included."""
     pairs, _, batch, labels = make_official_batch(4, height=32)
@@ -513,6 +514,7 @@ def shapes():
         return {variant: LiteralDEEN(7, variant).state_dict() for variant in (3, 2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

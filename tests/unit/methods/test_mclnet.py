@@ -277,6 +277,7 @@ def test_fixed_centres_are_no_weights_and_learned_ones_a_group_of_their_own():
     assert found == {"backbone": ("network", 0.01), "head": ("network", 0.1), "centres": ("network", 0.5)}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_release_is_agw_s_and_goes_both_ways():
     with torch.device("meta"):
         agw = build_method("agw_vi", {}, NUM_IDS).state_dict()

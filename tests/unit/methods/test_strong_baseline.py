@@ -75,6 +75,7 @@ def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key != name}
 
 
+@pytest.mark.slow
 def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
     layout, released = f"{whole.name}-official", whole.released
     assert len(released) == NUM_TENSORS[whole.name]

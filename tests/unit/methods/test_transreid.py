@@ -309,6 +309,7 @@ def test_a_released_checkpoint_comes_in_and_goes_out_unchanged(sie: bool, jigsaw
         assert not name.startswith(dead) or not value.any()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(
     ("change", "message"),

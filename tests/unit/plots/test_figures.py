@@ -156,6 +156,7 @@ def test_a_figure_becomes_well_formed_svg_in_the_colours_and_font_of_the_page(na
     assert used <= set(identifiers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_can_be_saved_as_png_and_svg_and_the_bytes_are_the_same_twice(name: str) -> None:
     one, other = FIGURES[name](), FIGURES[name]()

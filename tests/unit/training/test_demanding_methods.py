@@ -178,6 +178,7 @@ def published(
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KILLED)
 def test_a_published_method_killed_and_resumed_ends_with_the_same_weights(
     name: str, published: Callable[..., TrainResult], tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
@@ -215,6 +216,7 @@ def test_two_processes_train_a_published_method_like_two_parts_of_a_batch(
     assert any(not torch.equal(parts[key], value) for key, value in whole.items() if not key.endswith(STATISTICS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_in_bfloat16_a_published_method_learns_nearly_the_same(
     name: str, published: Callable[..., TrainResult]
