@@ -4,6 +4,7 @@ A detector is anything with `name`, `key`, `moving_only`, `start` and `detect`; 
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -284,6 +285,16 @@ class BrighteningDetector:
         small = np.asarray(cv2.resize(picture, target, interpolation=cv2.INTER_AREA), np.uint8)
         found = self._detector.detect(self._brighten(small))
         return keep_inside(found.boxes / np.float32(scale), found.scores, picture.shape[:2])
+
+
+def torchvision_is_cached(model: str) -> bool:
+    """Whether the weights of one of torchvision's detectors were downloaded before.
+
+    Where no file in PyTorch's cache begins with its name, PyTorch is not imported to ask further.
+    """
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    files = (Path(home).expanduser() / "hub" / "checkpoints").glob(f"{model}*")
+    return any(files) and torchvision_file(model).is_file()
 
 
 def torchvision_file(model: str) -> Path:

@@ -12,7 +12,7 @@ from tapetum.footage.detect import (
     BrighteningDetector,
     Detector,
     TorchvisionDetector,
-    torchvision_file,
+    torchvision_is_cached,
 )
 
 AUTO = "auto"
@@ -53,7 +53,7 @@ def choose_detector(name: str = AUTO) -> ChosenDetector:
         )
         return ChosenDetector(fetched[0], f"it was fetched{others}")
     for model in TORCHVISION_DETECTORS:
-        if torchvision_file(model).is_file():
+        if torchvision_is_cached(model):
             return ChosenDetector(
                 f"{TORCHVISION}{model}", f"its weights lie in PyTorch's cache{missing or ', none was fetched'}"
             )

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tapetum.core.errors import RecipeError
 from tapetum.data.image_io import Picture
-from tapetum.enhancers import build_enhancer
 from tapetum.footage.dark import is_dark
 from tapetum.footage.detect import BrighteningDetector, Detector
 from tapetum.footage.detectors import FALLBACK, build_detector
@@ -35,6 +34,8 @@ def build_finder(
         return build_detector(
             name, layout=layout, person_class=person_class, weights=weights, brighten=_BRIGHTEN[brighten]
         )
+    from tapetum.enhancers import build_enhancer  # PyTorch takes longer to be imported than the rest needs to index
+
     enhance, facts = build_enhancer(brighten)
     detector = build_detector(name, layout=layout, person_class=person_class, weights=weights, brighten=False)
     if name == FALLBACK:
