@@ -6,10 +6,10 @@ COPY src src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
-COPY constraints.txt /tmp/
+COPY constraints.txt /wheels/
 COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(ls /wheels/*.whl)[export,footage,gallery,milvus,serve]" \
- && rm -r /wheels /tmp/constraints.txt \
+RUN pip install --no-cache-dir --constraint /wheels/constraints.txt "$(ls /wheels/*.whl)[export,footage,gallery,milvus,serve]" \
+ && rm -r /wheels \
  && useradd --create-home --uid 10001 tapetum \
  && install -d -o tapetum /data
 USER tapetum

@@ -93,7 +93,7 @@ def test_an_archive_that_unpacks_to_more_than_allowed_is_refused(
 def test_paths_outside_are_nobody_s_business(tmp_path: Path) -> None:
     outside = tmp_path / "outside.tgz"
     with tarfile.open(outside, "w:gz") as made:
-        for label in ("../../escaped", "/tmp/escaped", NETWORK):
+        for label in ("../../escaped", "/escaped", NETWORK):
             member = tarfile.TarInfo(label)
             member.size = 4
             made.addfile(member, io.BytesIO(b"data"))
