@@ -202,10 +202,10 @@ def test_a_training_goes_on_in_the_precision_it_was_begun_in(
     tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe(overrides=["training.precision=auto", "sampler.steps=2"])
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    monkeypatch.setattr("tapetum.inference.precision.has_fast_bf16", lambda device: False)
     with pytest.raises(TrainingInterrupted):
         train(recipe, tmp_path / "run", reporter=StopAfter(3))
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr("tapetum.inference.precision.has_fast_bf16", lambda device: True)
     result = train(recipe, tmp_path / "run")
     assert read_header(result.checkpoint).origin["precision"] == "fp32"
 
