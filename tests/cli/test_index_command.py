@@ -13,10 +13,11 @@ import pytest
 
 from gallery_rows import files_with
 from street_clip import street, write_clip, write_street
-from tapetum.cli import index, main
+from tapetum.cli import main
 from tapetum.core.errors import OutputError
 from tapetum.footage import crops as extraction
 from tapetum.gallery.opening import open_gallery
+from tapetum.runs import packaged
 
 Call = Callable[[str], tuple[int, str, str]]
 
@@ -115,23 +116,21 @@ def test_deleting_asks_first(
         assert store.count() == count
 
 
-def test_a_new_gallery_takes_the_demos_model_or_says_how_to_make_one(
+def test_a_new_gallery_takes_the_packaged_model_and_remembers_it_by_name(
     call: Call, clip: Path, trained: Path, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    status, _, err = call(f"tapetum index {clip} --gallery {where(gallery)}")
-    assert status == 2
-    assert err.startswith(f"tapetum: {gallery}: a new gallery needs a model; name a run or artefact with --model")
-    assert err.endswith("make the demo's with: make demo\n")
-    assert not gallery.exists()
-    shutil.copytree(trained, tmp_path / index.DEMO_MODEL)
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path / "package")
+    call(f"tapetum export {trained} --to weights --out package/{packaged.DEFAULT}.safetensors")
     status, _, _ = call(f"tapetum index {clip} --gallery {where(gallery)} --quiet --no-compact")
     assert status == 0
-    shutil.rmtree(tmp_path / "runs")
+    assert f"opened from {packaged.DEFAULT}\n" in call(f"tapetum gallery info {where(gallery)}")[1]
+    (tmp_path / "package").rename(tmp_path / "elsewhere")
     status, _, err = call(f"tapetum index {clip} --gallery {where(gallery)}")
     assert (status, err.startswith(f"tapetum: {gallery}: its model (")) == (2, True)
     assert err.endswith("where nothing is now; say where it is: --model MODEL\n")
-    assert call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained}")[0] == 0
+    copy = f"elsewhere/{packaged.DEFAULT}.safetensors"
+    assert call(f"tapetum index {clip} --gallery {where(gallery)} --model {copy}")[0] == 0
 
 
 def test_footage_that_cannot_be_read_is_named_and_nothing_at_all_is_status_1(

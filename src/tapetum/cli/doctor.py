@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
-from tapetum.cli.index import DEMO_MODEL
-
 SIGNS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 
 def command(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Run, checkpoint or artefact for the self-test; default: the demo's, if it is there."),
+        typer.Argument(help="Run, checkpoint or artefact for the self-test; default: tapetum-lite0."),
     ] = None,
 ) -> None:
     """Look at libraries, arithmetic, folders and a model, in seconds; status 1 where something will not work.
@@ -24,10 +22,10 @@ def command(
     Example: tapetum doctor runs/demo/idf
     """
     from tapetum.inference.doctor import examine
+    from tapetum.runs.packaged import DEFAULT
 
-    place = model if model is not None or not DEMO_MODEL.exists() else DEMO_MODEL
     problems = 0
-    for finding in examine(place):
+    for finding in examine(model or Path(DEFAULT)):
         typer.echo(f"{SIGNS[finding.state]} {finding.what + ':':<12} {finding.text}")
         problems += finding.state == "problem"
     if problems:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tapetum.gallery.store import Store
     from tapetum.inference.model import Model
 
-DEMO_MODEL = Path("runs/demo/idf")
 AUTO = "auto"
 
 
@@ -34,7 +33,7 @@ def command(
         Path | None,
         typer.Option(
             help="Run, checkpoint or artefact that embeds; default: the one the gallery was made with, for a new "
-            f"gallery {DEMO_MODEL}."
+            "gallery tapetum-lite0, which comes with the package."
         ),
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder for the crops of a Milvus gallery.")] = None,
@@ -269,23 +268,19 @@ def _open_place(text: str) -> "str | Dataset":
 def _open(
     gallery: str, place: Path | None, folder: Path | None, precision: str, trust_code: bool
 ) -> "tuple[Store, Model]":
-    """The gallery and its model; a new gallery takes the demo's where none is named."""
-    from tapetum.core.errors import MissingGalleryError, RecipeError
+    """The gallery and its model; a new gallery takes the packaged one where none is named."""
+    from tapetum.core.errors import MissingGalleryError
     from tapetum.gallery.opening import open_gallery
     from tapetum.indexing.index import open_gallery_for
     from tapetum.indexing.shards import one_maker
     from tapetum.inference.sessions import open_model
+    from tapetum.runs.packaged import DEFAULT
     from tapetum.searching.gallery_model import open_gallery_model
 
     try:
         store = open_gallery(gallery, folder=folder)
     except MissingGalleryError:
-        model = place or DEMO_MODEL
-        if not model.exists() and place is None:
-            raise RecipeError(
-                f"{gallery}: a new gallery needs a model; name a run or artefact with --model, or make the demo's "
-                "with: make demo"
-            ) from None
+        model = place or Path(DEFAULT)
         embedder = open_model(model, precision=precision, trust_code=trust_code)
         with one_maker(folder or Path(gallery)):
             return open_gallery_for(gallery, embedder, model, folder), embedder

@@ -34,6 +34,7 @@ from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
 from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
 from tapetum.inference.model import Model
+from tapetum.runs.packaged import name_of
 from tapetum.searching.retention import (
     TOO_OLD,
     apply_retention,
@@ -184,7 +185,7 @@ def open_gallery_for(where: str | Path, model: Model, place: Path, folder: Path 
     """
     height, width = model.settings.size
     about = f"{model.settings.method}, pictures of {height} x {width}"
-    return open_gallery(where, ModelInfo(model.id, model.dimension, about, str(place.resolve())), folder=folder)
+    return open_gallery(where, ModelInfo(model.id, model.dimension, about, name_of(place)), folder=folder)
 
 
 def refusing(store: Store) -> Refuse:

@@ -39,6 +39,7 @@ from tapetum.evaluation.verification import (
 )
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.identity import calibration_path
+from tapetum.runs.packaged import refuse_packaged
 from tapetum.runs.sources import CACHE, open_data
 
 RATES = (0.1, 0.01, 0.001)
@@ -113,6 +114,8 @@ def calibrate_run(
     """
     if people not in SOURCES:
         raise ProtocolError(f"people {people!r} is unknown; known: {', '.join(SOURCES)}")
+    if out is None:
+        refuse_packaged(place, "write the calibration elsewhere with --out FILE, and search with --calibration FILE")
     embedder = Embedder(place, mirror=mirror, precision=precision)
     recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset

@@ -10,6 +10,7 @@ from tapetum.evaluation.calibration import Calibration, read_calibration, to_con
 from tapetum.inference.artefact import ModelSettings, is_artefact, read_artefact
 from tapetum.inference.model_id import model_id_of_file
 from tapetum.runs.header import Header, find_checkpoint, read_header
+from tapetum.runs.packaged import locate
 
 FILE = "calibration.json"
 
@@ -109,6 +110,7 @@ def picture_facts(settings: ModelSettings) -> dict[str, Any]:
 
 def calibration_path(place: Path) -> Path:
     """Where the calibration of a run or a checkpoint lies."""
+    place = locate(place)
     return place / FILE if place.is_dir() else place.with_suffix(".calibration.json")
 
 

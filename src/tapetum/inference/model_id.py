@@ -46,6 +46,8 @@ def model_id(state: "Mapping[str, Tensor]", settings: ModelSettings) -> str:
 def model_id_of_file(path: Path, settings: ModelSettings) -> str:
     """As `model_id`, of the weights in a file of safetensors; PyTorch is not needed.
 
+    Halves are a short form of weights that a network holds as float32.
+
     Raises:
         CheckpointError: the file is damaged, or holds numbers of a kind that no checkpoint of ours has.
     """
@@ -63,7 +65,10 @@ def model_id_of_file(path: Path, settings: ModelSettings) -> str:
             numbers = content[begin + first : begin + last]
             if len(numbers) != last - first:
                 raise ValueError("cut off")
-            yield name, KINDS[about["dtype"]], tuple(about["shape"]), numbers
+            kind = KINDS[about["dtype"]]
+            if kind == "float16":
+                kind, numbers = "float32", numbers.view("<f2").astype("<f4").view(np.uint8)
+            yield name, kind, tuple(about["shape"]), numbers
 
     try:
         return _digest(weights(), settings)

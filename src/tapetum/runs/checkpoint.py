@@ -21,7 +21,7 @@ from tapetum.core.method import Method, TrainingFacts
 from tapetum.layers.normalisation import Normalise
 from tapetum.layers.weights import check_tensors
 from tapetum.methods import build_method
-from tapetum.runs.header import HEADER, Header, find_checkpoint, read_header
+from tapetum.runs.header import HEADER, NOBODY, Header, find_checkpoint, read_header
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,17 @@ class Checkpoint:
         return cast(Method, self.network)
 
 
-def save_checkpoint(path: Path, network: nn.Module, header: Header) -> None:
-    """Write weights and header as one file, whole or not at all."""
+def save_checkpoint(
+    path: Path, network: nn.Module, header: Header, *, tensors: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write weights and header as one file, whole or not at all.
+
+    Args:
+        tensors: the network's in another type; None takes its own.
+    """
     make_folder(path.parent)
-    write_bytes(path, _pack(network.state_dict(), dataclasses.replace(header, normalisation=normalisation_of(network))))
+    header = dataclasses.replace(header, normalisation=normalisation_of(network))
+    write_bytes(path, _pack(tensors or network.state_dict(), header))
 
 
 def normalisation_of(network: nn.Module) -> str:
@@ -87,7 +94,7 @@ def load_checkpoint(
     Args:
         path: a run folder or a checkpoint file.
         method: the method that the caller needs; None takes any.
-        num_ids: the class count that the caller needs; None takes any.
+        num_ids: the class count that the caller needs; None takes any, and a packed model has none to compare.
     Raises:
         CheckpointError: missing, damaged, of another method or class count, or weights that do not fit the method.
     """
@@ -97,7 +104,7 @@ def load_checkpoint(
         raise CheckpointError(
             f"{path}: method is {header.method!r}, expected {method!r}; choose the matching checkpoint"
         )
-    if num_ids is not None and header.num_ids != num_ids:
+    if num_ids is not None and header.num_ids not in (num_ids, NOBODY):
         raise CheckpointError(
             f"{path}: trained on {header.num_ids} identities, expected {num_ids}; choose the matching checkpoint"
         )
@@ -124,7 +131,8 @@ def start_from(network: nn.Module, start: Checkpoint, absent_at_start: frozenset
     """Put a checkpoint's weights into a network that is to be trained on.
 
     What only a training needs, such as centres of classes, is not in every checkpoint, or for other cameras, and an
-    earlier stage has no parts that a later one adds: these begin anew.
+    earlier stage has no parts that a later one adds: these begin anew. So does, with a packed model, what has a row for
+    each identity.
 
     Args:
         absent_at_start: words of the names of such tensors.
@@ -135,6 +143,8 @@ def start_from(network: nn.Module, start: Checkpoint, absent_at_start: frozenset
         return absent_at_start.isdisjoint(name.split("."))
 
     anew = {name: value for name, value in own.items() if not is_needed(name)}
+    if start.header.num_ids == NOBODY:
+        anew |= {name: value for name, value in own.items() if name in weights and weights[name].shape != value.shape}
     known = {name: value for name, value in weights.items() if name in anew and value.shape == anew[name].shape}
     fill(network, {name: value for name, value in weights.items() if is_needed(name)} | anew | known, start.path)
 

@@ -9,10 +9,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from tapetum.core.errors import CheckpointError
+from tapetum.runs.packaged import locate
 from tapetum.runs.run_folder import RunFolder
 
 FORMAT = 1
 HEADER = "tapetum"
+NOBODY = 1  # classes of a packed model: the fewest that every method can be built with
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class Header:
 
 
 def find_checkpoint(place: Path) -> Path:
-    """The checkpoint file of a run folder (the best one, else the last), or the file itself.
+    """The checkpoint file of a run folder (the best one, else the last), of a packaged model, or the file itself.
 
     Raises:
         CheckpointError: there is none; the message says where it was looked for.
     """
+    place = locate(place)
     if place.is_file():
         return place
     folder = RunFolder(place)

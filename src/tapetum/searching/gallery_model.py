@@ -8,6 +8,7 @@ from tapetum.gallery.store import Store
 from tapetum.inference.model import Model
 from tapetum.inference.precision import Device
 from tapetum.inference.sessions import open_model
+from tapetum.runs.packaged import is_present
 
 
 def open_gallery_model(
@@ -29,7 +30,7 @@ def open_gallery_model(
         CheckpointError: what is at `place` cannot be opened.
     """
     place_then = store.info.place
-    if place is None and not (place_then and Path(place_then).exists()):
+    if place is None and not (place_then and is_present(Path(place_then))):
         state = f"was at {place_then}, where nothing is now" if place_then else "is not written down in it"
         raise GalleryError(f"{store.where}: its model ({store.info.id}) {state}; say where it is: {naming}")
     try:

@@ -1,4 +1,4 @@
-"""Our own layout: any number of visible and near-infrared cameras, for scenes larger than those of a published data set.
+"""Our own layout: any number of visible and near-infrared cameras, for scenes larger than a published data set.
 
 A folder for each person, and names such as ``0012_c034_vis_00.jpg``. A camera's number stands for a place: what hangs
 there in both modalities shares it, and the pictures of a person at the query's place are junk in either. People of the
