@@ -48,6 +48,10 @@ def command(
         bool,
         typer.Option("--from-scratch", help="A league without ImageNet weights, though their package be installed."),
     ] = False,
+    kept: Annotated[
+        Path | None,
+        typer.Option(help="Of a league: folder of small results, one a run; runs found there are not trained again."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train and test the rows of a table and print ours beside the paper's; typed again, it goes on.
@@ -68,6 +72,7 @@ def command(
         "cameras": cameras,
         "epochs": epochs,
         "from_scratch": from_scratch or None,
+        "kept": kept,
     }
     given = {name: value for name, value in scene.items() if value is not None}
     if given and table != LEAGUE:

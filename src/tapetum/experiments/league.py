@@ -1,9 +1,11 @@
 """A league: methods on the same generated pictures with the same budget, and which differences between them are real.
 
 Every row and seed has a run folder of its own. Seed 1 of all rows comes first, so that a league that was stopped
-compares already; the table is written after every run.
+compares already; the table is written after every run. What is known of a finished run fits into a small file, which
+can be kept elsewhere: rows that several machines trained make one table.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -100,7 +103,7 @@ FAMILIES = {
         test_people=120,
         epochs=6,
         scene={"pictures_per_camera": 2},
-        settings=("schedule.warmup_epochs=1",),
+        settings=("schedule.warmup_epochs=1", "training.precision=fp32"),  # on every CPU, whatever else it computes in
     ),
     "infrared": Family(
         (
@@ -142,6 +145,7 @@ class LeagueOptions:
         only: parts of the labels of the rows wanted; none takes all.
         overrides: "key.key=value" for every recipe, applied last.
         from_scratch: use no ImageNet weights, though their package be installed.
+        kept: folder of small files, one a finished run; a run found there is not trained again.
     """
 
     out: Path
@@ -154,6 +158,7 @@ class LeagueOptions:
     only: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     from_scratch: bool = False
+    kept: Path | None = None
 
     @property
     def rules(self) -> Family:
@@ -244,10 +249,16 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
         for plan in plans:  # before the first training, which may take hours
             if RunFolder(plan.folder).holds_training:
                 check_same_data(RunFolder(plan.folder), dataset, pictures)
-        read = {plan.folder: _read_result(RunFolder(plan.folder), plan) for plan in plans}
+        read = {plan.folder: _read_result(RunFolder(plan.folder), plan) or _read_kept(plan, options) for plan in plans}
         done = {folder: known for folder, known in read.items() if "queries" in known}
         for plan in plans:
-            done[plan.folder] = _run(plan, board, cache)
+            if plan.folder in done and not RunFolder(plan.folder).holds_training:  # trained elsewhere
+                for part in ("train", "test"):
+                    board.begin(plan.title(part))
+                    board.finish_stage(at_once=True)
+            else:
+                done[plan.folder] = _run(plan, board, cache)
+            _keep(done[plan.folder], plan, options)
             content = summarise(
                 [done[each.folder] for each in plans if each.folder in done],
                 family=options.family,
@@ -312,6 +323,60 @@ def _read_result(folder: RunFolder, plan: Plan) -> dict[str, Any]:
         raise DataError(f"{folder.root / RESULT}: cannot be read ({error}); delete this file") from None
     name = _name_run(folder, plan)
     return content if all(content.get(key) == value for key, value in name.items()) else {}
+
+
+def _kept_file(plan: Plan, folder: Path, family: str) -> Path:
+    return folder / f"{family}-{plan.folder.name}.json"
+
+
+def _name_settings(plan: Plan) -> str:
+    """A digest of all that decides a run but the place of its pictures."""
+    settings = plan.recipe.model_dump(mode="json")
+    settings["data"].pop("root")
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_kept(plan: Plan, options: LeagueOptions) -> dict[str, Any]:
+    """What another sitting or machine measured by the same settings; nothing where none did.
+
+    Raises:
+        DataError: the file cannot be read, or is of other settings.
+    """
+    if options.kept is None:
+        return {}
+    path = _kept_file(plan, options.kept, options.family)
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = content["settings"]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error!r}); delete this file") from None
+    if known != _name_settings(plan):
+        raise DataError(
+            f"{path}: was measured by other settings than this league has for {plan.row.label}; delete it to train the "
+            "row again, or name another folder with --kept"
+        )
+    return content
+
+
+def _keep(known: dict[str, Any], plan: Plan, options: LeagueOptions) -> None:
+    """Write what is known of a run, of its queries what the people gave in all: as much as the comparison looks at."""
+    if options.kept is None or _kept_file(plan, options.kept, options.family).exists():
+        return
+    queries = known["queries"]
+    pids, place = np.unique(queries["pids"], return_inverse=True)
+    counts = np.bincount(place)
+    means = {
+        name: [round(float(value), 6) for value in np.bincount(place, weights=queries[name]) / counts]
+        for name in ("mean_ap", "rank1")
+    }
+    by_person = {"pids": pids.tolist(), "counts": counts.tolist(), **means}
+    make_folder(options.kept)
+    write_json(
+        _kept_file(plan, options.kept, options.family),
+        {**known, "settings": _name_settings(plan), "queries": by_person},
+    )
 
 
 def _describe_training(folder: RunFolder, plan: Plan, peak: int | None) -> dict[str, Any]:

@@ -96,13 +96,14 @@ def _compare(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]
     With a single training of one of them nobody can say: ``real`` is None.
     """
     labels = [some[0]["label"] for some in runs]
-    people = np.array(runs[0][0]["queries"]["pids"], dtype=np.int64)
+    people, counts = _count_queries(runs[0][0])
     for label, some in zip(labels, runs, strict=True):
-        if any(each["queries"]["pids"] != runs[0][0]["queries"]["pids"] for each in some):
+        if any(not np.array_equal(_count_queries(each), (people, counts)) for each in some):
             raise DataError(f"{label} was tested with other queries than {labels[0]}; delete its run folders")
     found = {}
+    people = np.repeat(people, counts)
     for name in PAIRED:
-        values = [np.array([each["queries"][name] for each in some], dtype=np.float64) for some in runs]
+        values = [np.stack([_of_queries(each, name) for each in some]) for some in runs]
         rng = numpy_generator(0, "league")  # the same people for both quantities
         found[name] = paired_bootstrap(values, people, rng=rng, draws=DRAWS, level=LEVEL)
     pairs = []
@@ -119,6 +120,24 @@ def _compare(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]
             entry["real"] = found["mean_ap"].is_real(i, j) if decidable else None
             pairs.append(entry)
     return pairs
+
+
+def _count_queries(run: Mapping[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """People, sorted, and how many queries each of them has."""
+    queries = run["queries"]
+    if "counts" in queries:
+        return np.array(queries["pids"], dtype=np.int64), np.array(queries["counts"], dtype=np.int64)
+    pids, counts = np.unique(np.array(queries["pids"], dtype=np.int64), return_counts=True)
+    return pids, counts.astype(np.int64)
+
+
+def _of_queries(run: Mapping[str, Any], name: str) -> NDArray[np.float64]:
+    """What each query gave, by person; in its place the person's mean where no more was kept."""
+    queries = run["queries"]
+    values = np.array(queries[name], dtype=np.float64)
+    if "counts" in queries:
+        return np.repeat(values, queries["counts"])
+    return values[np.argsort(np.array(queries["pids"]), kind="stable")]
 
 
 def _matrix(content: Mapping[str, Any]) -> tuple[list[str], NDArray[np.float64], list[list[bool | None]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tapetum.cli.main import app
-from tapetum.core.errors import RecipeError
+from tapetum.core.errors import DataError, RecipeError
 from tapetum.experiments import league
 from tapetum.experiments.league import FAMILIES, LeagueOptions, count_work, league_rows, run_league
 from tapetum.experiments.league_table import render_league, summarise
@@ -112,6 +112,30 @@ def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
         run_league(options(tmp_path, overrides=(*SMALL, "optimiser.lr=0.5")), cache=tmp_path, quiet=True)
     with pytest.raises(RecipeError, match=r"ide_seed1 holds a run with data.scene.num_test_people = 4, now it is 5"):
         run_league(options(tmp_path, test_people=5), cache=tmp_path, quiet=True)
+
+
+@pytest.mark.slow
+def test_results_that_were_kept_make_the_same_table_without_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_two(monkeypatch)
+    first = run_league(options(tmp_path / "here", kept=tmp_path / "kept"), cache=tmp_path, quiet=True)
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
+        "visible-ide_seed1.json", "visible-ide_seed2.json", "visible-pcb_seed1.json", "visible-pcb_seed2.json",
+    ]  # fmt: skip
+    monkeypatch.setattr(league, "train_plan", lambda *_: pytest.fail("a training was begun"))
+    second = run_league(options(tmp_path / "there", kept=tmp_path / "kept"), cache=tmp_path, quiet=True)
+    assert second["rows"] == first["rows"]
+    for one, other in zip(first["pairs"], second["pairs"], strict=True):
+        assert one["real"] == other["real"]
+        for end in ("difference", "low", "high"):
+            assert one["mean_ap"][end] == pytest.approx(other["mean_ap"][end], abs=2e-6)
+    changed = options(tmp_path / "there", kept=tmp_path / "kept", overrides=(*SMALL, "optimiser.lr=0.5"))
+    with pytest.raises(DataError, match=r"visible-ide_seed1\.json: was measured by other settings than .* for IDE\+"):
+        run_league(changed, cache=tmp_path, quiet=True)
+    (tmp_path / "kept" / "visible-ide_seed1.json").write_text("{")
+    with pytest.raises(DataError, match=r"visible-ide_seed1\.json: cannot be read .* delete this file"):
+        run_league(options(tmp_path / "there", kept=tmp_path / "kept"), cache=tmp_path, quiet=True)
 
 
 @pytest.mark.slow
