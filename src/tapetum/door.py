@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @naming_extras
 def load_model(
-    place: Place,
+    place: Place = "tapetum-lite0",
     *,
     released: str | None = None,
     precision: str = "auto",
@@ -37,7 +37,8 @@ def load_model(
     """A model ready to embed pictures.
 
     Args:
-        place: a run folder, a checkpoint, a folder of `tapetum export`, or a checkpoint of released code.
+        place: a run folder, a checkpoint, a folder of `tapetum export`, or a checkpoint of released code; the name is
+            that of the model in the package.
         released: layout of released code, e.g. "idf-official"; `tapetum convert --help` lists them.
         precision: "fp32", "bf16", or "auto": bf16 where the machine computes it fast and no vector turns away.
         device: "auto" takes a GPU where there is one.
@@ -163,7 +164,7 @@ def open_gallery(place: Place) -> Store:
 def index(
     sources: Sequence[str | Path] | str | Path,
     gallery: Place,
-    model: Place,
+    model: Place | None = None,
     *,
     detector: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -173,7 +174,8 @@ def index(
     Args:
         sources: files and folders.
         gallery: where it is or shall be.
-        model: a run folder, a checkpoint or a folder of `tapetum export`; the gallery remembers it.
+        model: a run folder, a checkpoint or a folder of `tapetum export`; None takes the one that the gallery
+            remembers, for a new one "tapetum-lite0", which comes with the package.
         detector: finds people in frames: "auto" (the best that is there; the report says which), "background", a
             fetched detector's name, "torchvision:NAME", or an ONNX or TFLite file.
         progress: called with (done, total) frames and pictures.
@@ -184,14 +186,14 @@ def index(
     """
     from tapetum.footage.detectors import build_detector
     from tapetum.footage.sources import find_sources
-    from tapetum.indexing.index import IndexReport, index_sources, open_gallery_for
-    from tapetum.inference.sessions import open_model
+    from tapetum.indexing.index import IndexReport, index_sources
+    from tapetum.indexing.opening import open_to_index
 
     report = IndexReport()
     places = [sources] if isinstance(sources, str | Path) else list(sources)
-    embedder = open_model(Path(model))
     finder = build_detector(detector)
-    with open_gallery_for(str(gallery), embedder, Path(model)) as store:
+    store, embedder = open_to_index(str(gallery), None if model is None else Path(model))
+    with store:
         footage = find_sources(map(str, places), report=report.footage)
         return index_sources(footage, store, embedder, finder, report=report, progress=progress)
 

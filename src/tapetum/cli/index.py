@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tapetum.data.catalog import Dataset
     from tapetum.footage.facts import SourceOptions
     from tapetum.gallery.store import Store
-    from tapetum.inference.model import Model
 
 AUTO = "auto"
 
@@ -123,6 +122,7 @@ def command(
     from tapetum.indexing.finder import build_finder
     from tapetum.indexing.footage_score import score_footage
     from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
+    from tapetum.indexing.opening import open_to_index
     from tapetum.indexing.ray_cluster import index_on_ray
     from tapetum.indexing.shards import index_in_shards, world
     from tapetum.inference.sessions import open_model
@@ -152,7 +152,7 @@ def command(
     footage = find_sources(map(_open_place, sources), reading, report=counts.footage)
     if choice.reason and any(source.kind != "crops" for source in footage):
         typer.echo(f"detector: {finder.name}; auto took it: {choice.reason}")
-    store, embedder = _open(gallery, model, folder, precision, trust_code)
+    store, embedder = open_to_index(gallery, model, folder=folder, precision=precision, trust_code=trust_code)
     options = IndexOptions(extract=ExtractOptions(rate=rate), run=run, keep_days=keep_days, compact=compact)
     name, content = [*sources, repr(reading)], dict[str, Any]()
     with store:
@@ -263,25 +263,3 @@ def _open_place(text: str) -> "str | Dataset":
 
     name, root = parse_source(text)
     return open_dataset(name, Path(root or "."))
-
-
-def _open(
-    gallery: str, place: Path | None, folder: Path | None, precision: str, trust_code: bool
-) -> "tuple[Store, Model]":
-    """The gallery and its model; a new gallery takes the packaged one where none is named."""
-    from tapetum.core.errors import MissingGalleryError
-    from tapetum.gallery.opening import open_gallery
-    from tapetum.indexing.index import open_gallery_for
-    from tapetum.indexing.shards import one_maker
-    from tapetum.inference.sessions import open_model
-    from tapetum.runs.packaged import DEFAULT
-    from tapetum.searching.gallery_model import open_gallery_model
-
-    try:
-        store = open_gallery(gallery, folder=folder)
-    except MissingGalleryError:
-        model = place or Path(DEFAULT)
-        embedder = open_model(model, precision=precision, trust_code=trust_code)
-        with one_maker(folder or Path(gallery)):
-            return open_gallery_for(gallery, embedder, model, folder), embedder
-    return store, open_gallery_model(store, place, precision=precision, trust_code=trust_code)
