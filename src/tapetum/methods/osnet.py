@@ -146,6 +146,9 @@ class OmniScaleBlock(nn.Module):
 class OmniScaleNetwork(nn.Module):
     """Stem, three stages of two blocks with a halving behind each but the last, and a convolution of places.
 
+    Computed in float32 also under autocast: what bfloat16 rounds at each of so many thin layers adds up, until vectors
+    of the same picture point elsewhere.
+
     Attributes:
         width: channels of the maps that it gives, at a sixteenth of the pictures' size.
     """
@@ -169,13 +172,15 @@ class OmniScaleNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, width, h / 16, w / 16)."""
-        maps = functional.max_pool2d(self.stem(images), 3, stride=2, padding=1)
-        for number, stage in enumerate(self.stages):
-            maps = stage(maps)
-            if number < len(self.halvings):
-                maps = functional.avg_pool2d(self.halvings[number](maps), 2)
-        last: Tensor = self.last(maps)
-        return last
+        with torch.autocast(images.device.type, enabled=False):
+            images = images.to(torch.promote_types(images.dtype, torch.float32))
+            maps = functional.max_pool2d(self.stem(images), 3, stride=2, padding=1)
+            for number, stage in enumerate(self.stages):
+                maps = stage(maps)
+                if number < len(self.halvings):
+                    maps = functional.avg_pool2d(self.halvings[number](maps), 2)
+            last: Tensor = self.last(maps)
+            return last
 
 
 class Head(nn.Module):
