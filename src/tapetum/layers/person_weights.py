@@ -42,7 +42,7 @@ def settle_person_weights(state: Mapping[str, Tensor], place: str, *, stem: bool
     if begins != stem:
         told, remedy = ("begins with convolutions", "ics") if begins else ("begins with no convolutions", "patches")
         raise CheckpointError(
-            f"{place}: {told}, this network otherwise; choose method transreid with stem: {remedy}, or supply another file"
+            f"{place}: {told}, this network otherwise; take method transreid with stem: {remedy}, or another file"
         )
     if {"cls_pos", "pos_embed"} <= named.keys():
         named["pos_embed"] = torch.cat((named.pop("cls_pos"), named["pos_embed"]), 1)

@@ -62,7 +62,7 @@ def name_network(options: Options) -> str:
     return f"osnet_{form}x{options.width}".replace(".", "_")
 
 
-class Convolution(nn.Module):
+class NormedConvolution(nn.Module):
     """A convolution without bias that keeps the size (at a stride of 1), a norm, and a ReLU unless it is linear."""
 
     def __init__(
@@ -101,7 +101,7 @@ class LightConvolution(nn.Module):
         return normed.relu()
 
 
-class Gate(nn.Module):
+class ScaleGate(nn.Module):
     """How much each channel of a scale counts in a picture: from its average over all places, 0 to 1."""
 
     def __init__(self, width: int) -> None:
@@ -126,13 +126,13 @@ class OmniScaleBlock(nn.Module):
     def __init__(self, width: int, channels: int, instance: Instance) -> None:
         super().__init__()
         middle = channels // NARROWING
-        self.reduce = Convolution(width, middle)
+        self.reduce = NormedConvolution(width, middle)
         self.scales = nn.ModuleList(
             nn.Sequential(*(LightConvolution(middle) for _ in range(1 + scale))) for scale in range(SCALES)
         )
-        self.gate = Gate(middle)
-        self.expand = Convolution(middle, channels, linear=True, instance=instance == "inside")
-        self.shortcut = nn.Identity() if width == channels else Convolution(width, channels, linear=True)
+        self.gate = ScaleGate(middle)
+        self.expand = NormedConvolution(middle, channels, linear=True, instance=instance == "inside")
+        self.shortcut = nn.Identity() if width == channels else NormedConvolution(width, channels, linear=True)
         self.norm = nn.InstanceNorm2d(channels, affine=True) if instance == "behind" else nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -156,14 +156,14 @@ class OmniScaleNetwork(nn.Module):
     def __init__(self, options: Options) -> None:
         super().__init__()
         stem, *channels = (int(options.width * number) for number in CHANNELS)
-        self.stem = Convolution(3, stem, 7, stride=2, instance=options.form != "plain")
+        self.stem = NormedConvolution(3, stem, 7, stride=2, instance=options.form != "plain")
         self.stages = nn.ModuleList()
         for width, wider, instances in zip([stem, *channels], channels, INSTANCES[options.form], strict=False):
             first, second = instances
             self.stages.append(nn.Sequential(OmniScaleBlock(width, wider, first), OmniScaleBlock(wider, wider, second)))
-        self.halvings = nn.ModuleList(Convolution(width, width) for width in channels[:-1])
+        self.halvings = nn.ModuleList(NormedConvolution(width, width) for width in channels[:-1])
         self.width = channels[-1]
-        self.last = Convolution(self.width, self.width)
+        self.last = NormedConvolution(self.width, self.width)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -183,7 +183,7 @@ class OmniScaleNetwork(nn.Module):
             return last
 
 
-class Head(nn.Module):
+class ReducedHead(nn.Module):
     """Linear layer, batch norm and ReLU make the embedding; a classifier with bias reads it.
 
     Computed in float32 also under autocast.
@@ -227,7 +227,7 @@ class Branch(BackboneBranch):
 
     def build_fused_head(self, width: int, num_ids: int) -> nn.Module:
         """The reduction and classifier for features of a width."""
-        return Head(width, num_ids, embedding_width=self.options.embedding_width)
+        return ReducedHead(width, num_ids, embedding_width=self.options.embedding_width)
 
     def losses(self, output: HeadOutput, batch: Batch, head: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
         """Smoothed cross-entropy."""

@@ -165,7 +165,7 @@ def test_a_swin_transformer_is_refused_by_what_it_is(prefix: str, tmp_path: Path
 
 def test_a_file_with_a_stem_asks_for_the_stem_and_one_of_another_width_is_refused(tmp_path: Path) -> None:
     torch.save(draw(transformer_shapes("ICS")), tmp_path / "ics.pth")
-    with pytest.raises(CheckpointError, match="begins with convolutions, this network otherwise; .* with stem: ics"):
+    with pytest.raises(CheckpointError, match=r"begins with convolutions, this network otherwise; .* with stem: ics"):
         load_backbone(build(), "test_vit", str(tmp_path / "ics.pth"))
     torch.save(draw(transformer_shapes("PASS", width=48)), tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"tensor 'pos_embed' is \(1, 9, 48\), no square grid for tokens of 64"):

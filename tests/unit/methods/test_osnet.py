@@ -120,7 +120,7 @@ def test_a_block_equals_the_sum_of_its_gated_scales_written_out(instance, rng: t
         nn.init.normal_(weights, 0.1, 0.3, generator=rng)
     maps = torch.randn(2, 16, 5, 4, generator=rng, dtype=torch.float64)
 
-    def through(part: osnet.Convolution, given: Tensor) -> Tensor:
+    def through(part: osnet.NormedConvolution, given: Tensor) -> Tensor:
         mixed = torch.einsum("oi,bihw->bohw", part.conv.weight[:, :, 0, 0], given)
         return scaled(part.norm, mixed)
 
