@@ -190,6 +190,14 @@ def test_the_search_feature_is_the_embedding_or_the_pooled_map() -> None:
             assert torch.equal(method.embed(batch.images, batch.modalities, batch.camids), normalise(raw))
 
 
+def test_idf_takes_it_as_an_extractor() -> None:
+    options = {"extractor": "osnet", "extractor_options": osnet.SMALL, "curve_width": 4, "normalisation": "imagenet"}
+    method, batch = build_method("idf", options, CLASSES), make_batch()
+    losses = method.losses(run(method, batch), batch)
+    assert {"id_enhanced", "id_night", "id_fused"} <= losses.keys()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
 def test_a_width_that_is_no_multiple_of_a_quarter_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"method\.width: 0\.3 is no multiple of 0\.25; the published ones are 1,"):
         build_method("osnet", {"width": 0.3}, 3)
