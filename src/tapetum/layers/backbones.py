@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
+from tapetum.layers.person_weights import settle_person_weights
 from tapetum.layers.strided import widen_narrow_maps
-from tapetum.layers.tokens import TokenBackbone, patch_grid
+from tapetum.layers.tokens import Stem, TokenBackbone, patch_grid
 from tapetum.layers.weight_packages import read_package
 from tapetum.layers.weights import check_tensors, read_state
 
@@ -90,6 +91,7 @@ def build_any_backbone(
     patch_stride: int | None = None,
     pooling: Pooling = "average",
     drop_path: float = 0.0,
+    stem: Stem = "patches",
 ) -> tuple[nn.Module, Maps | Tokens]:
     """A randomly initialised backbone, convolutional or a plain vision transformer, and what it gives.
 
@@ -101,6 +103,7 @@ def build_any_backbone(
             None is a patch's side.
         pooling: how its output becomes one vector; "class" is for vision transformers with a class token.
         drop_path: of a vision transformer: how often its last block is left out in training; rises linearly from 0.
+        stem: of a vision transformer, see `TokenBackbone`.
     Returns:
         The network (a `TokenBackbone` where it gives tokens), and `Maps` or `Tokens`.
     Raises:
@@ -115,11 +118,11 @@ def build_any_backbone(
                 f"backbone {name}: last_stride {last_stride} is for convolutional networks; leave it at 2, and set "
                 "patch_stride for more tokens"
             )
-        return _build_tokens(name, size, patch_stride, pooling, drop_path)
-    if patch_stride is not None or pooling != "average" or drop_path:
+        return _build_tokens(name, size, patch_stride, pooling, drop_path, stem)
+    if patch_stride is not None or pooling != "average" or drop_path or stem != "patches":
         raise RecipeError(
-            f"backbone {name}: patch_stride, drop_path and pooling: class are for vision transformers; leave them out, "
-            "or choose one such as vit_base_patch16_224"
+            f"backbone {name}: patch_stride, drop_path, stem and pooling: class are for vision transformers; leave "
+            "them out, or choose one such as vit_base_patch16_224"
         )
     config = timm.models.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size and tuple(config.input_size[1:]) != tuple(size):
@@ -147,7 +150,7 @@ def gives_tokens(name: str) -> bool:
 
 
 def _build_tokens(
-    name: str, size: tuple[int, int], patch_stride: int | None, pooling: Pooling, drop_path: float
+    name: str, size: tuple[int, int], patch_stride: int | None, pooling: Pooling, drop_path: float, stem: Stem
 ) -> tuple[nn.Module, Tokens]:
     import timm
 
@@ -159,7 +162,7 @@ def _build_tokens(
     network = timm.create_model(name, pretrained=False, num_classes=0, img_size=whole, drop_path_rate=drop_path)
     if pooling == "class" and getattr(network, "cls_token", None) is None:
         raise RecipeError(f"backbone {name}: has no class token; use pooling: average")
-    tokens = TokenBackbone(network, name, size, patch_stride=patch_stride)
+    tokens = TokenBackbone(network, name, size, patch_stride=patch_stride, stem=stem)
     return tokens, Tokens(tokens.width, tokens.grid, tokens.num_prefix, pooling)
 
 
@@ -215,7 +218,8 @@ def load_backbone(network: nn.Module, name: str, source: str, *, for_distances: 
         network: from `build_backbone` or `build_any_backbone`.
         source: "imagenet" (through timm: for ResNets exactly torchvision's V1 weights), "package" (an installed
             package of weights, see `tapetum.layers.weight_packages`), "none" (leave as it is), or a safetensors or .pth
-            file with this backbone's tensor names, with or without the ImageNet classifier.
+            file with this backbone's tensor names, with or without the ImageNet classifier; of a vision transformer
+            also one that learned from people without labels, see `tapetum.layers.person_weights`.
         for_distances: losses will compare distances between its pooled features, to which "package" then fits them;
             other sources are as they are.
     Raises:
@@ -229,6 +233,8 @@ def load_backbone(network: nn.Module, name: str, source: str, *, for_distances: 
     is_hub = source == "imagenet"
     place = f"weights {source} for backbone {name}"
     state = _fetch_imagenet(name) if is_hub else read_state(source)
+    if isinstance(network, TokenBackbone) and not is_hub:
+        state = settle_person_weights(state, place, stem=network.stem == "ics")
     expected = network.state_dict()
     classifier = _classifier_prefixes(name)
     state = {key: value for key, value in state.items() if key in expected or not key.startswith(classifier)}

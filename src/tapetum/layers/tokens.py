@@ -3,8 +3,9 @@
 Their tensors carry timm's names, which are also those of the weights files that the published methods start from.
 """
 
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,35 @@ from tapetum.core.errors import CheckpointError, RecipeError
 
 PREFIXES = ("cls_token", "dist_token", "reg_token")  # that stand before the patches, in this order
 POSITIONS_STD = 0.02
+Stem = Literal["patches", "ics"]
+STEM_WIDTH, STEM_STRIDE = 64, 2
+
+
+class HalfInstanceNorm(nn.Module):
+    """An instance norm of the first half of the channels, a batch norm of the others."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.IN = nn.InstanceNorm2d(width // 2, affine=True)
+        self.BN = nn.BatchNorm2d(width - width // 2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, width, h, w)."""
+        half = self.IN.num_features
+        return torch.cat((self.IN(maps[:, :half].contiguous()), self.BN(maps[:, half:].contiguous())), 1)
+
+
+def build_stem() -> nn.Sequential:
+    """Three convolutions before the patches, at half the pictures' resolution: TransReID-SSL's "ICS"."""
+    layers: list[nn.Module] = []
+    for width, kernel, stride, norm in (
+        (3, 7, STEM_STRIDE, HalfInstanceNorm),
+        (STEM_WIDTH, 3, 1, HalfInstanceNorm),
+        (STEM_WIDTH, 3, 1, nn.BatchNorm2d),
+    ):
+        convolution = nn.Conv2d(width, STEM_WIDTH, kernel, stride=stride, padding=kernel // 2, bias=False)
+        layers += [convolution, norm(STEM_WIDTH), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 class TokenBackbone(nn.Module):
@@ -21,6 +51,7 @@ class TokenBackbone(nn.Module):
 
     Attributes:
         grid: rows and columns of patches.
+        stem: what patches are cut from.
         num_prefix: tokens before those of the patches; the class token is the first, where there is one.
         blocks: to be called through `run_blocks` by a method that branches off between them.
         norm: behind the last block.
@@ -28,20 +59,39 @@ class TokenBackbone(nn.Module):
     Args:
         network: of timm, built for pictures of this size; its parts are taken over.
         patch_stride: pixels from one patch to the next; None is a patch's own side, without overlap.
+        stem: what patches are cut from: the pictures, or with "ics" three convolutions of them (see `build_stem`).
     Raises:
-        RecipeError: the patches do not fit the pictures.
+        RecipeError: the patches do not fit the pictures, or they overlap behind a stem.
     """
 
     pos_embed: nn.Parameter | None
 
-    def __init__(self, network: Any, name: str, size: tuple[int, int], *, patch_stride: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Any,
+        name: str,
+        size: tuple[int, int],
+        *,
+        patch_stride: int | None = None,
+        stem: Stem = "patches",
+    ) -> None:
         super().__init__()
-        self.name, self.size = name, size
+        self.name, self.size, self.stem = name, size, stem
         self.patch_embed = network.patch_embed
         projection = network.patch_embed.proj
         if patch_stride is not None:
             projection.stride = (patch_stride, patch_stride)
         self.grid = patch_grid(name, size, projection.kernel_size, patch_stride)
+        self.patch_embed.conv = nn.Identity() if stem == "patches" else build_stem()
+        if stem == "ics":
+            side = projection.kernel_size[0]
+            if projection.stride[0] != side:
+                raise RecipeError(
+                    f"backbone {name}: behind the stem ics patches do not overlap, but patch_stride is {patch_stride}; "
+                    f"set it to null or {side}"
+                )
+            side //= STEM_STRIDE
+            self.patch_embed.proj = nn.Conv2d(STEM_WIDTH, projection.out_channels, side, stride=side)
         for prefix in PREFIXES:
             self.register_parameter(prefix, getattr(network, prefix, None))
         present = [token for token in map(self._parameters.get, PREFIXES) if token is not None]
@@ -85,7 +135,8 @@ class TokenBackbone(nn.Module):
                 f"backbone {self.name}: was built for pictures of {self.size[0]} x {self.size[1]}, got {height} x "
                 f"{width}; set data.size: [{self.size[0]}, {self.size[1]}]"
             )
-        patches = self.patch_embed.norm(self.patch_embed.proj(images).flatten(2).transpose(1, 2))
+        maps = self.patch_embed.proj(self.patch_embed.conv(images))
+        patches = self.patch_embed.norm(maps.flatten(2).transpose(1, 2))
         if self.pos_embed is not None and not self.num_placed:
             patches = patches + self.pos_embed
         present = [token for token in map(self._parameters.get, PREFIXES) if token is not None]
@@ -113,36 +164,44 @@ class TokenBackbone(nn.Module):
         return tokens
 
     def fit_positions(self, positions: Tensor, place: str) -> Tensor:
-        """Position embeddings that were trained for a square grid, for this network's grid.
+        """Position embeddings that were trained for a square grid, or one twice as high as wide, for this network's.
 
         Args:
-            positions: (1, placed tokens + side^2, width), or already of this network's shape.
+            positions: (1, placed tokens + places, width), or already of this network's shape.
         Raises:
             CheckpointError: they are of another form.
         """
         if self.pos_embed is None or positions.shape == self.pos_embed.shape:
             return positions
         number = positions.shape[1] - self.num_placed if positions.ndim == 3 else 0
-        side = int(max(number, 0) ** 0.5)
-        if not side or side * side != number or positions.shape[2] != self.width:
+        if told_grid(number) is None or positions.shape[2] != self.width:
             raise CheckpointError(
                 f"{place}: tensor 'pos_embed' is {tuple(positions.shape)}, no square grid for tokens of {self.width} "
-                f"channels behind {self.num_placed} others; supply a file of this network"
+                f"channels behind {self.num_placed} others, nor one twice as high as wide; supply one of this network"
             )
         return resize_positions(positions, self.num_placed, self.grid)
 
 
+def told_grid(number: int) -> tuple[int, int] | None:
+    """Rows and columns that make a number of places: those of a square, or of pictures twice as high as wide."""
+    for ratio in (1, 2):
+        columns = math.isqrt(max(number, 0) // ratio)
+        if columns and ratio * columns * columns == number:
+            return ratio * columns, columns
+    return None
+
+
 def resize_positions(positions: Tensor, num_placed: int, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings of a square grid for another grid; bilinear, without smoothing.
+    """Position embeddings of one grid for another; bilinear, without smoothing.
 
     Args:
-        positions: (1, num_placed + side^2, C).
+        positions: (1, num_placed + places, C); of which grid the number of places tells, see `told_grid`.
         num_placed: tokens before those of patches; theirs stay as they are.
-    Source: TransReID release.
+    Source: TransReID release, and TransReID-SSL's for grids that are not square.
     """
-    before, square = positions[:, :num_placed], positions[:, num_placed:]
-    side = round(square.shape[1] ** 0.5)
-    maps = square.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    before, places = positions[:, :num_placed], positions[:, num_placed:]
+    told = told_grid(places.shape[1]) or (1, places.shape[1])
+    maps = places.reshape(1, *told, -1).permute(0, 3, 1, 2)
     resized = functional.interpolate(maps.float(), grid, mode="bilinear", align_corners=False).to(maps.dtype)
     return torch.cat((before, resized.flatten(2).transpose(1, 2)), 1)
 

@@ -1,5 +1,6 @@
 """Weights files: tensors and nothing else, whatever the file's ending; loading never executes code."""
 
+import argparse
 import pickle
 import warnings
 from collections.abc import Iterable, Mapping
@@ -13,11 +14,8 @@ from torch import Tensor
 
 from tapetum.core.errors import CheckpointError, nearest_name
 
-STATE_KEYS = (
-    "state_dict",
-    "net",
-    "model",
-)  # under which files keep the tensors beside other things, e.g. released scores
+# Under which files keep the tensors beside other things, e.g. released scores; "teacher": what DINO's trainings leave.
+STATE_KEYS = ("state_dict", "net", "model", "teacher")
 # What NumPy's numbers and arrays beside the tensors are made of, under the names of NumPy 1 and 2: values, never code.
 NUMPY_MAKERS: tuple[Any, Any] = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])
 NUMPY_VALUES: list[Any] = [
@@ -26,12 +24,13 @@ NUMPY_VALUES: list[Any] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")),
 ]
+VALUES = [*NUMPY_VALUES, argparse.Namespace]  # the arguments of a training are plain values, too
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a weights file by name: safetensors, or a PyTorch file that holds a plain dictionary of tensors.
 
-    A PyTorch file may keep the dictionary under the key "state_dict", "net" or "model", beside plain values.
+    A PyTorch file may keep the dictionary under the key "state_dict", "net", "model" or "teacher", beside plain values.
 
     Raises:
         CheckpointError: the file is missing or damaged, or holds something other than tensors.
@@ -42,7 +41,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
-        with torch.serialization.safe_globals(NUMPY_VALUES), warnings.catch_warnings():
+        with torch.serialization.safe_globals(VALUES), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that torch did not write; they are read or refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -1,6 +1,8 @@
 """TransReID: a vision transformer with overlapping patches, a vector for each camera, and shuffled groups of patches.
 
-Source: "TransReID: Transformer-based Object Re-Identification" (He et al., ICCV 2021) and its release.
+Source: "TransReID: Transformer-based Object Re-Identification" (He et al., ICCV 2021) and its release; the stem ics:
+"Self-Supervised Pre-Training for Transformer-Based Person Re-Identification" (Luo et al., 2021, TransReID-SSL), whose
+release has the same layout.
 Differs: a picture of a camera that was not trained, which the release cannot describe, gets the mean of the trained
 cameras' vectors. Of the backbone's last block and norm the release keeps untrained originals beside the two trained
 copies; they and its ImageNet classifier exist in exported checkpoints only, as zeros. Points of view have no vectors.
@@ -24,7 +26,7 @@ from tapetum.layers.backbones import build_any_backbone, load_backbone
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import Features, HeadOutput
 from tapetum.layers.normalisation import Normalisation
-from tapetum.layers.tokens import TokenBackbone, patch_grid
+from tapetum.layers.tokens import Stem, TokenBackbone, patch_grid
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
 from tapetum.methods._single_branch import SingleBranch
@@ -40,6 +42,7 @@ class Options:
     patch_stride: int | None = option(
         12, "pixels from one patch to the next; null: a patch's side, no overlap", least=1
     )
+    stem: Stem = option("patches", "what patches are cut from: pictures; or three convolutions, TransReID-SSL's ics")
     drop_path: float = option(
         0.1, "how often the last block is left out in training; rises linearly from 0", least=0, below=1
     )
@@ -134,6 +137,7 @@ class Branch(nn.Module):
             patch_stride=options.patch_stride,
             pooling="class",
             drop_path=options.drop_path,
+            stem=options.stem,
         )
         return cast(TokenBackbone, network)
 
@@ -325,6 +329,11 @@ def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, An
     num_ids = read_tensor_size(state, "classifier.weight", place)
     cameras = read_tensor_size(state, "base.sie_embed", place) if "base.sie_embed" in state else 0
     read_tensor_size(state, "base.cls_token", place)
+    if "base.part_token1" in state:
+        raise CheckpointError(
+            f"{place}: is PASS's network, which searches with tokens of parts that TransReID has not; train from "
+            "PASS's weights before re-identification with init.weights=FILE"
+        )
     read_tensor_size(state, "base.pos_embed", place)
     width, places = int(state["base.cls_token"].shape[-1]), state["base.pos_embed"].shape
     number = places[1] - 1 if len(places) == 3 else 0
@@ -342,7 +351,8 @@ def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, An
         )
     size, stride = grids[number]
     jigsaw = any(name.startswith("b1.") for name in state)
-    options = Options(backbone=BACKBONES[width], patch_stride=stride, sie=bool(cameras), jigsaw=jigsaw)
+    stem: Stem = "ics" if "base.patch_embed.conv.0.weight" in state else "patches"
+    options = Options(backbone=BACKBONES[width], patch_stride=stride, stem=stem, sie=bool(cameras), jigsaw=jigsaw)
     camids = tuple(range(FIRST_CAMID, FIRST_CAMID + cameras))
     return options, {"num_ids": num_ids, "camids": camids, "size": size}
 

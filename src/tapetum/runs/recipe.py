@@ -114,6 +114,7 @@ class OptimiserRule(Section):
 
     Attributes:
         lr: learning rate.
+        amsgrad: adam and adamw divide by the largest second moment so far, not by the latest.
     """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -121,6 +122,7 @@ class OptimiserRule(Section):
     momentum: Fraction = 0.9
     nesterov: bool = True
     betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
+    amsgrad: bool = False
     weight_decay: NotNegative = 5e-4
 
 

@@ -157,7 +157,9 @@ def _build(options: list[dict[str, Any]], rule: OptimiserRule, *, fused: bool) -
             sgd.register_step_pre_hook(_begin_late_momentum)
         return sgd
     adam = torch.optim.Adam if rule.name == "adam" else torch.optim.AdamW
-    return adam(options, lr=rule.lr, betas=rule.betas, weight_decay=rule.weight_decay, fused=fused)
+    return adam(
+        options, lr=rule.lr, betas=rule.betas, weight_decay=rule.weight_decay, amsgrad=rule.amsgrad, fused=fused
+    )
 
 
 def _begin_late_momentum(optimiser: torch.optim.Optimizer, *_: Any) -> None:
