@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-ir demo-real test test-slow check docs bench package format clean
+.PHONY: help install demo demo-ir demo-real test test-slow check docs bench model package format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,16 @@ docs: $(STAMP)  ## build the documentation into docs/_build/html (warnings are e
 
 bench: $(STAMP)  ## measure against peers, print ratios, write runs/bench.json
 	$(BIN)/python -m benchmarks
+
+LITE0 := src/tapetum/packaged/tapetum-lite0.safetensors
+
+model: $(STAMP)  ## make the packaged model again from nothing, with its calibration; an hour or so, stopped and typed again it goes on
+	$(BIN)/tapetum train lite0 --out runs/lite0
+	rm -f $(LITE0)
+	$(BIN)/tapetum export runs/lite0 --to weights --out $(LITE0)
+	$(BIN)/tapetum data generate runs/lite0-people --layout city --seed 5 --cameras 40 --light both --pictures 1 \
+		--set num_train_people=0 --set num_test_people=600 --set cameras_per_person=3
+	$(BIN)/tapetum calibrate $(LITE0) --data city=runs/lite0-people --precision fp32
 
 package: $(STAMP)  ## build the wheel and the source distribution into dist/
 	rm -rf build dist
