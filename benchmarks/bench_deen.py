@@ -155,6 +155,7 @@ def worker(side: str, precision: str) -> Iterator[Connection]:
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, side, precision))
     process.start()
+    there.close()  # so that a worker that breaks is noticed
     try:
         yield here
         here.send("stop")
