@@ -20,6 +20,7 @@ import torch
 
 import benchmarks
 from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.inference.precision import FAST_BF16
 
 RESULT = Path("runs") / "bench.json"
 
@@ -35,15 +36,18 @@ def list_benchmarks(words: list[str]) -> list[str]:
 
 
 def describe_machine() -> str:
-    """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
+    """What the figures were measured on; makers give one name to several generations, which family and model tell."""
+    processor = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
-        names = [line for line in information.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].split(":", 1)[1].strip() if names else model
+        first = information.read_text().partition("\n\n")[0]
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+        numbers = [f"{key.removeprefix('cpu ')} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+        fast = [flag for flag in FAST_BF16 if flag in facts.get("flags", "").split()] or ["no fast bf16"]
+        processor = f"{facts.get('model name', processor)} ({', '.join([*numbers, *fast])})"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     python = platform.python_version()
-    return f"{model}, {cores} cores, Python {python}, PyTorch {torch.__version__}, NumPy {np.__version__}"
+    return f"{processor}, {cores} cores, Python {python}, PyTorch {torch.__version__}, NumPy {np.__version__}"
 
 
 def print_row(row: dict[str, Any]) -> None:

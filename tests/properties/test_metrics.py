@@ -1,6 +1,8 @@
 """What must hold of any ranking whatever."""
 
+from dataclasses import fields
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
+from tapetum.evaluation import ranking
 from tapetum.evaluation.metrics import Evaluation, average_precision, evaluate_distances
 
 Case = tuple[NDArray[Any], ...]  # distances, query pids, gallery pids, query camids, gallery camids
@@ -95,6 +98,43 @@ def test_every_number_equals_a_slow_loop_written_from_the_definition(case: Case,
     assert found.per_query_first_rank.tolist() == firsts
     for k, value in enumerate(found.metrics.cmc.tolist(), start=1):
         assert abs(value - np.mean([0 < first <= k for first in firsts])) < 1e-12
+
+
+def answer(case: Case, protocol: Protocol, **lengths: int) -> Evaluation | str:
+    """The evaluation, or what it complains of, where rows of another length are long."""
+    with mock.patch.multiple(ranking, **lengths):
+        try:
+            return evaluate_distances(*case, protocol)
+        except ProtocolError as error:
+            return str(error)
+
+
+@quick
+@given(
+    searches(ties=True),
+    protocols,
+    st.sampled_from([(0, 0), (0, 3), (0, 100), (8, 3)]),
+    st.sampled_from([None, np.nan, np.inf, int]),
+    st.data(),
+)
+def test_a_row_cut_behind_its_farthest_match_gives_what_sorting_the_whole_row_gives(
+    case: Case, protocol: Protocol, lengths: tuple[int, int], odd: Any, data: st.DataObject
+) -> None:
+    distances = case[0]
+    if odd is int:
+        distances = distances.astype(np.int64)
+    elif odd is not None:
+        distances[tuple(data.draw(st.integers(0, size - 1)) for size in distances.shape)] = odd
+    case = (distances, *case[1:])
+    long_row, few_matches = lengths
+    whole = answer(case, protocol, LONG_ROW=10**9)
+    cut = answer(case, protocol, LONG_ROW=long_row, FEW_MATCHES=few_matches)
+    if isinstance(whole, str) or isinstance(cut, str):
+        assert whole == cut
+        return
+    for name in (field.name for field in fields(Evaluation) if field.name != "metrics"):
+        assert torch.equal(getattr(whole, name), getattr(cut, name)), name
+    assert torch.equal(whole.metrics.cmc, cut.metrics.cmc)
 
 
 @quick

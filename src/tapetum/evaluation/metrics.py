@@ -18,7 +18,7 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import APRule, Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import one_thread, similarity_blocks
-from tapetum.evaluation.ranking import Candidates, distinct_keys, farthest, find_candidates, select_sides, sorted_rows
+from tapetum.evaluation.ranking import Candidates, count_nearer, distinct_keys, farthest, find_candidates, select_sides
 
 if TYPE_CHECKING:
     from tapetum.evaluation.rerank import RerankOptions
@@ -364,17 +364,16 @@ def _count_rows(distances: Tensor, columns: Tensor, valid: Tensor, candidates: C
         valid: (n, M) bool, the real ones; they stand first in their row.
     """
     protocol = candidates.protocol
-    ascending = sorted_rows(distances)
     behind = farthest(distances.dtype)
     values = distances.gather(1, columns).masked_fill_(~valid, behind).sort(dim=1).values
-    if ascending[:, -1].isnan().any() or ((values.isinf() | (values == behind)) & valid).any():
+    if distances.amax().isnan() or ((values.isinf() | (values == behind)) & valid).any():
         raise ProtocolError(
             f"protocol {protocol.name}: a distance is NaN or infinite; the embeddings are damaged, extract them again"
         )
-    nearer = torch.searchsorted(ascending, values)  # entries that are nearer than this match
-    tied = ((torch.searchsorted(ascending, values, right=True) - nearer > 1) & valid).any(1)
-    ranks = nearer + 1
     num_matches = valid.sum(1)
+    nearer, within = count_nearer(distances, values, num_matches)
+    tied = ((within - nearer > 1) & valid).any(1)
+    ranks = nearer + 1
     if columns.shape[1] == 0:
         nothing = torch.zeros(len(distances), dtype=torch.float64, device=distances.device)
         return _Counts(nothing, nothing, nothing, num_matches - 1, num_matches, tied)

@@ -1,8 +1,9 @@
 """Who counts in a query's ranking: matches, junk, the order of ties; rank lists for looking at.
 
-Ranks are counted, not sorted out: the rank of a match is one more than the number of entries that are nearer, and
-that number is read off the sorted *values* of the row. Sorting values alone is several times faster than finding
-the permutation; rows in which a match ties with another entry are the only ones whose permutation is needed.
+Ranks are counted, not sorted out: the rank of a match is one more than the number of entries that are nearer. No
+entry behind the farthest match has a part in that, so a long row is cut there first; what is left is compared with each
+match where that is little work, or else its *values* are sorted, which is several times faster than finding the
+permutation. Rows in which a match ties with another entry are the only ones whose permutation is needed.
 """
 
 from dataclasses import dataclass, replace
@@ -15,6 +16,9 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise, similarity_blocks, smallest
+
+LONG_ROW = 4096  # entries from which on a row is worth a look of its own
+FEW_MATCHES = 12  # up to which comparing a long row with each takes no longer than the fastest sort of it
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,44 @@ def farthest(dtype: torch.dtype) -> float | int:
     return torch.inf if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
-def sorted_rows(values: Tensor) -> Tensor:
-    """Each row's values in ascending order, NaN last, (N, M)."""
-    if values.device.type == "cpu":  # NumPy sorts values with SIMD instructions where the CPU has them
-        return torch.from_numpy(np.sort(values.numpy(), axis=1))
-    return values.sort(dim=1).values
+def count_nearer(distances: Tensor, matches: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """For each match, how many entries of its row are nearer than it, and how many are nearer or as near.
+
+    Args:
+        distances: (n, Ng) without NaN.
+        matches: (n, M) values of each row's matches, ascending; behind them `farthest`.
+        counts: (n,) int64 matches of each row.
+    Returns:
+        (n, M) int64 twice; what stands where there is no match means nothing.
+    """
+    if distances.device.type != "cpu":
+        ascending = distances.sort(dim=1).values
+    elif distances.shape[1] < LONG_ROW:
+        ascending = torch.from_numpy(np.sort(distances.numpy(), axis=1))
+    else:
+        return _count_row_by_row(distances, matches, counts)
+    return torch.searchsorted(ascending, matches), torch.searchsorted(ascending, matches, right=True)
+
+
+def _count_row_by_row(distances: Tensor, matches: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """`count_nearer` where most of the time would go into sorting entries that are behind every match."""
+    nearer, within = torch.zeros_like(matches, dtype=torch.int64), torch.zeros_like(matches, dtype=torch.int64)
+    rows = zip(distances.numpy(), matches.numpy(), counts.tolist(), nearer.numpy(), within.numpy(), strict=True)
+    for row, values, count, before, upto in rows:
+        if count == 0:
+            continue
+        values = values[:count]
+        inside = row <= values[-1]
+        left = np.count_nonzero(inside)
+        if left < len(row) // 2:  # cutting the rest out costs about as much as sorting half a row, where that is fast
+            row = row.compress(inside)
+        if count <= FEW_MATCHES and len(row) >= LONG_ROW:
+            before[:count] = [np.count_nonzero(row < value) for value in values]
+            upto[:count] = [np.count_nonzero(row <= value) for value in values]
+        else:
+            row = np.sort(row)
+            before[:count], upto[:count] = row.searchsorted(values), row.searchsorted(values, side="right")
+    return nearer, within
 
 
 def distinct_keys(values: Tensor, protocol: Protocol) -> Tensor:

@@ -9,7 +9,15 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
 from tapetum.evaluation.metrics import evaluate
-from tapetum.evaluation.ranking import distinct_keys, find_candidates, multi_query, top_k
+from tapetum.evaluation.ranking import (
+    LONG_ROW,
+    count_nearer,
+    distinct_keys,
+    farthest,
+    find_candidates,
+    multi_query,
+    top_k,
+)
 
 Sides = tuple[EmbeddingSet, EmbeddingSet]
 
@@ -76,6 +84,25 @@ def test_distinct_keys_order_floats_and_break_ties(dtype: torch.dtype, ties: str
     for row, key in zip(values.numpy(), keys, strict=True):
         assert np.argsort(key).tolist() == np.lexsort((index, row)).tolist()
         assert len(set(key.tolist())) == 40
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+@pytest.mark.parametrize("length", [50, LONG_ROW + 500])
+@pytest.mark.parametrize("most", [3, 40])  # compared one by one, or sorted
+@pytest.mark.parametrize("share", [0.1, 0.9])  # of the row as near as the farthest match, or nearer
+def test_nearer_entries_are_counted_as_comparing_all_with_all_counts_them(
+    dtype: torch.dtype, length: int, most: int, share: float
+) -> None:
+    rng = np.random.default_rng(0)
+    distances = torch.from_numpy(rng.integers(-500, 500, (6, length))).to(dtype)
+    counts = torch.tensor([0, 1, most, most, most - 1, 2])
+    matches = torch.from_numpy(rng.integers(-500, int(1000 * share) - 500, (6, most))).to(dtype)
+    valid = torch.arange(most) < counts.unsqueeze(1)
+    matches = matches.masked_fill(~valid, farthest(dtype)).sort(dim=1).values
+    found = count_nearer(distances.clone(), matches, counts)
+    pairs = distances.unsqueeze(2), matches.unsqueeze(1)
+    for ours, expected in zip(found, (torch.lt(*pairs).sum(1), torch.le(*pairs).sum(1)), strict=True):
+        assert torch.equal(ours[valid], expected[valid])
 
 
 def test_multi_query_is_the_mean_of_the_persons_pictures_under_the_camera(
