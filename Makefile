@@ -56,6 +56,7 @@ model: $(STAMP)  ## make the packaged model again from nothing, with its calibra
 	$(BIN)/tapetum data generate runs/lite0-people --layout city --seed 5 --cameras 40 --light both --pictures 1 \
 		--set num_train_people=0 --set num_test_people=600 --set cameras_per_person=3
 	$(BIN)/tapetum calibrate $(LITE0) --data city=runs/lite0-people --precision fp32
+	rm $(LITE0:.safetensors=.calibration_)*.svg
 
 package: $(STAMP)  ## build the wheel and the source distribution into dist/
 	rm -rf build dist
