@@ -3,6 +3,7 @@
 Command line: CLIP DETECTOR ARTEFACT FRAMES. Asked "whole", it indexes; asked "stages", it times each by itself.
 """
 
+import importlib
 import sys
 import tempfile
 import time
@@ -148,6 +149,7 @@ def main() -> None:
     options = ExtractOptions(limits=Limits(max_frames=int(most)))
     kinds = {"whole": index_whole, "stages": time_stages}
     index_whole(source, detector, model, ExtractOptions(limits=Limits(max_frames=40)))  # to load what is loaded late
+    importlib.import_module("scipy.optimize")  # which following loads when it first sees somebody
     answer(lambda kind: kinds[kind](source, detector, model, options))
 
 
