@@ -53,43 +53,48 @@ for _ in range({BUSY_THREADS}):
 
 def run(kinds: tuple[str, ...] = tuple(WORK), rounds: int = ROUNDS) -> Iterator[dict[str, Any]]:
     """Rows of each piece of work and setting."""
-    sides = {name: (ROOT / "src", settings) for name, settings in OPENMP.items()}
-    if before := os.environ.get("TAPETUM_BEFORE"):
-        sides["by the commit before"] = (Path(before), {})
-    fair = min(1.0, count_threads() / (count_threads() + BUSY_THREADS) * max(1, os.cpu_count() or 1) / count_threads())
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name))
         for kind in kinds:
-            with ExitStack() as stack:
-                asks = {
-                    side: stack.enter_context(
-                        worker("benchmarks.load_work", kind, name, environment=settings, source=source)
-                    )
-                    for side, (source, settings) in sides.items()
-                }
-                rates: dict[tuple[str, bool], list[float]] = {
-                    (side, busy): [] for side in asks for busy in (False, True)
-                }
-                for _ in range(rounds):
-                    for side, ask in asks.items():
-                        rates[side, False].append(ask(""))
-                    with busy_process():
-                        for side, ask in asks.items():
-                            rates[side, True].append(ask(""))
-            middle = {key: statistics.median(each) for key, each in rates.items()}
-            unit = {"index": "frames/s", "serve": "answers/s"}.get(kind, "pictures/s")
-            for side in asks:
-                note = f"a fair share is {fair:.2f}" if side == OURS else ""
-                target = fair / 2 if side == OURS else None
-                yield build_row(
-                    f"{kind}, {side}: beside a busy process, against alone",
-                    middle[side, True],
-                    middle[side, False],
-                    unit,
-                    target=target,
-                    note=note,
-                )
-            yield build_row(f"{kind}: alone, {OURS}, against {ALONE}", middle[OURS, False], middle[ALONE, False], unit)
+            yield from measure(kind, Path(name), rounds)
+
+
+def measure(kind: str, folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
+    """One piece of work by each setting, in turn."""
+    sides = {name: (ROOT / "src", settings) for name, settings in OPENMP.items()}
+    if before := os.environ.get("TAPETUM_BEFORE"):
+        sides["by the commit before"] = (Path(before), {})
+    with ExitStack() as stack:
+        asks = {
+            side: stack.enter_context(
+                worker("benchmarks.load_work", kind, str(folder), environment=settings, source=source)
+            )
+            for side, (source, settings) in sides.items()
+        }
+        rates: dict[tuple[str, bool], list[float]] = {(side, busy): [] for side in asks for busy in (False, True)}
+        for _ in range(rounds):
+            for side, ask in asks.items():
+                rates[side, False].append(ask(""))
+            with busy_process():
+                for side, ask in asks.items():
+                    rates[side, True].append(ask(""))
+    middle = {key: statistics.median(each) for key, each in rates.items()}
+    unit = {"index": "frames/s", "serve": "answers/s"}.get(kind, "pictures/s")
+    fair = fair_share()
+    for side in asks:
+        alone, beside = middle[side, False], middle[side, True]
+        name = f"{kind}, {side}: beside a busy process, against alone"
+        if side == OURS:
+            yield build_row(name, beside, alone, unit, target=fair / 2, note=f"a fair share is {fair:.2f}")
+        else:
+            yield build_row(name, beside, alone, unit)
+    yield build_row(f"{kind}: alone, {OURS}, against {ALONE}", middle[OURS, False], middle[ALONE, False], unit)
+
+
+def fair_share() -> float:
+    """What is left of all cores where each of our threads and of the busy ones gets as much."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(1.0, cores / (count_threads() + BUSY_THREADS))
 
 
 def prepare(folder: Path) -> None:

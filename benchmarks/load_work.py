@@ -14,7 +14,7 @@ import httpx
 
 from benchmarks.workers import answer, wait_as_the_program
 
-STEPS, WARM_STEPS = 14, 2  # of a training
+STEPS, WARM_STEPS = 8, 2  # of a training
 PICTURES = 128
 SEARCHES = 20
 

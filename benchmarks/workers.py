@@ -51,7 +51,11 @@ def worker(
         yield ask
     finally:
         process.stdin.close()
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def answer(work: Ask) -> None:
