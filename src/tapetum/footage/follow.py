@@ -4,8 +4,9 @@ Frames are read by one thread and looked at by others while the caller deals wit
 detects and what follows keep each other waiting no longer than the slowest takes. The order is that of the frames.
 """
 
+from collections import deque
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import numpy as np
@@ -54,6 +55,12 @@ def follow_frames(
     def note(message: str) -> None:
         report.note(source.name, message)
 
+    noted: deque[str] = deque()  # by the thread that reads; a report is filled by one thread
+
+    def pass_on_notes() -> None:
+        while noted:
+            note(noted.popleft())
+
     detector.start()
     tracker = Tracker(options.tracker)
     before = -1.0
@@ -65,10 +72,13 @@ def follow_frames(
         cannot_detect = measure_lightness(frame.picture) < TOO_DARK_TO_DETECT
         return frame, detector.detect(frame.picture), too_dark, cannot_detect
 
-    read = read_source_frames(source, note, limits=options.limits, rate=options.rate, extent=extent)
+    read = read_source_frames(source, noted.append, limits=options.limits, rate=options.rate, extent=extent)
     ahead = read_ahead(read, _AHEAD, weigh=_weigh, heaviest=_HELD_BYTES)
     looked = map_in_threads(look, ahead, detect_at_once(detector), ahead=2, weigh=_weigh, heaviest=_HELD_BYTES)
-    with closing(ahead), closing(looked):
+    with ExitStack() as stack:
+        stack.callback(pass_on_notes)  # last, when the threads have ended
+        stack.enter_context(closing(ahead))
+        stack.enter_context(closing(looked))
         for frame, detections, too_dark, cannot_detect in looked:
             frames += 1
             dark += too_dark
@@ -82,6 +92,7 @@ def follow_frames(
             owners, tracklets = tracker.update(frame.number, frame.seconds, detections, broken=broken)
             report.frames += 1
             report.detections += len(detections)
+            pass_on_notes()
             yield frame, detections, owners, tracklets
     report.dark_frames += dark
     if dark:
