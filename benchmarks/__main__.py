@@ -1,7 +1,8 @@
 """Run every benchmark, or those whose name holds one of the given words: `python -m benchmarks evaluation reranking`.
 
 A benchmark is a file `bench_<name>.py` with a function `run()` that gives rows (`measure.build_row`), one by one or
-as a list. The table is printed as it grows and written to `runs/bench.json`; a run of some keeps the others' rows.
+as a list. One that says `TAKES_FILES` is given the words that are files, such as clips. The table is printed as it
+grows and written to `runs/bench.json`; a run of some keeps the others' rows.
 """
 
 import importlib
@@ -73,6 +74,8 @@ def save(rows: list[dict[str, Any]], *, kept: list[dict[str, Any]]) -> None:
 
 def main(words: list[str]) -> int:
     """Run, print, write; the exit status is 1 if a benchmark broke."""
+    files = [Path(word) for word in words if Path(word).is_file()]
+    words = [word for word in words if not Path(word).is_file()]
     names = list_benchmarks(words)
     if not names:
         print(f"no benchmark is called like {' or '.join(words)}; there are: {', '.join(list_benchmarks([]))}")
@@ -86,7 +89,8 @@ def main(words: list[str]) -> int:
     for name in names:
         start = time.perf_counter()
         try:
-            for row in importlib.import_module(f"benchmarks.bench_{name}").run():
+            module = importlib.import_module(f"benchmarks.bench_{name}")
+            for row in module.run(files) if getattr(module, "TAKES_FILES", False) else module.run():
                 row["machine"] = machine
                 rows.append(row)
                 print_row(row)

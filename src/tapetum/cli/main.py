@@ -37,6 +37,7 @@ from tapetum.cli import (
 from tapetum.core.errors import TapetumError
 from tapetum.core.extras import explain_missing
 from tapetum.core.memory import keep_freed_memory
+from tapetum.core.threads import sleep_while_waiting
 
 OUTPUT_PROBLEMS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -114,6 +115,7 @@ def program(words: Sequence[str]) -> typer.Typer:
 
 def start() -> None:
     """Be the program ``tapetum``: as `run`, in a process of its own."""
+    sleep_while_waiting()
     if sys.argv[1:2] and sys.argv[1] in TRAINING:
         keep_freed_memory()
     run()

@@ -1,10 +1,25 @@
-"""How many threads a computation takes, also where PyTorch is not loaded."""
+"""How many threads a computation takes, also where PyTorch is not loaded, and how they wait for each other."""
 
 import os
 import sys
 from pathlib import Path
 
 ASKED_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # as PyTorch reads them, in its order
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # a user's own choice, by any of OpenMP's makers
+
+
+def sleep_while_waiting() -> bool:
+    """Let OpenMP's threads sleep while they wait for each other; False where a user has settled it, or it is too late.
+
+    By itself PyTorch's OpenMP lets a waiting thread turn round and round for milliseconds first. Beside a busy process
+    it takes the time away from the very thread that it waits for, time after time: a training went ten times slower.
+    `python -m benchmarks load` measures it. It reads the environment once, when PyTorch is loaded.
+    """
+    if "torch" in sys.modules or any(name in os.environ for name in WAITING):
+        return False
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    return True
 
 
 def count_threads() -> int:

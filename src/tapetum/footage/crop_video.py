@@ -12,6 +12,7 @@ import math
 import secrets
 import shutil
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,31 +167,33 @@ def _cut_people(
     cuts: dict[int, list[_Cut]] = defaultdict(list)  # number of a tracklet -> its crops so far
     appearances: dict[int, list[_Cut]] = {}
     total = count_units(source)
-    for frame, detections, owners, tracklets in follow_frames(source, detector, rules, report):
-        for row, owner in enumerate(owners.tolist()):
-            if frame is None:
-                break
-            height, width = frame.picture.shape[:2]
-            tight = detections.pixels(row)
-            inside = tight[0] > _EDGE and tight[0] + tight[2] < width - _EDGE
-            tall = tight[3] >= settings.min_height * height
-            upright = settings.aspect[0] <= tight[3] / tight[2] <= settings.aspect[1]
-            so_far = cuts[owner]
-            due = not so_far or frame.seconds - so_far[-1].seconds >= settings.every_seconds - 1e-6
-            if inside and tall and upright and due:
-                box = widen_box(tight, settings.margin, (height, width))
-                path = folder / f"{owner:06d}_{frame.number:08d}.jpg"
-                write_picture(path, cut_out(frame.picture, box))
-                so_far.append(_Cut(path, frame.number, frame.seconds, box))
-        for tracklet in tracklets:
-            own = cuts.pop(tracklet.number, [])
-            if len(own) >= 2 and is_walk(tracklet, source, detector, rules):  # one has no half to search with
-                appearances[tracklet.number] = own
-            else:
-                for cut in own:
-                    cut.path.unlink()
-        if progress and frame is not None and (report.frames % REPORT_EVERY == 0 or report.frames == total):
-            progress(min(report.frames, total or report.frames), total)
+    followed = follow_frames(source, detector, rules, report)
+    with closing(followed):
+        for frame, detections, owners, tracklets in followed:
+            for row, owner in enumerate(owners.tolist()):
+                if frame is None:
+                    break
+                height, width = frame.picture.shape[:2]
+                tight = detections.pixels(row)
+                inside = tight[0] > _EDGE and tight[0] + tight[2] < width - _EDGE
+                tall = tight[3] >= settings.min_height * height
+                upright = settings.aspect[0] <= tight[3] / tight[2] <= settings.aspect[1]
+                so_far = cuts[owner]
+                due = not so_far or frame.seconds - so_far[-1].seconds >= settings.every_seconds - 1e-6
+                if inside and tall and upright and due:
+                    box = widen_box(tight, settings.margin, (height, width))
+                    path = folder / f"{owner:06d}_{frame.number:08d}.jpg"
+                    write_picture(path, cut_out(frame.picture, box))
+                    so_far.append(_Cut(path, frame.number, frame.seconds, box))
+            for tracklet in tracklets:
+                own = cuts.pop(tracklet.number, [])
+                if len(own) >= 2 and is_walk(tracklet, source, detector, rules):  # one has no half to search with
+                    appearances[tracklet.number] = own
+                else:
+                    for cut in own:
+                        cut.path.unlink()
+            if progress and frame is not None and (report.frames % REPORT_EVERY == 0 or report.frames == total):
+                progress(min(report.frames, total or report.frames), total)
     return [appearances[number] for number in sorted(appearances)]
 
 

@@ -1,6 +1,7 @@
 """Finding people in a picture: what a detector is, boxes and their overlaps, and the detectors that need no file.
 
-A detector is anything with `name`, `key`, `moving_only`, `start` and `detect`; `OnnxDetector` is in `footage.onnx`.
+A detector is anything with `name`, `key`, `moving_only`, `start` and `detect`; `OnnxDetector` is in `footage.onnx`. One
+that several threads may ask at once says so by a number `at_once`.
 """
 
 import hashlib
@@ -89,6 +90,14 @@ class Detector(Protocol):
 
     def detect(self, picture: Picture) -> Detections:
         """People in the next picture of the source."""
+
+
+def detect_at_once(detector: Detector) -> int:
+    """How many threads may ask a detector at once, each with a picture of its own; one where it does not say.
+
+    What takes whatever moves compares each picture with those before, so it is asked in their order.
+    """
+    return 1 if detector.moving_only else int(getattr(detector, "at_once", 1))
 
 
 class BackgroundDetector:
@@ -271,6 +280,8 @@ class BrighteningDetector:
         self.name = f"{detector.name}, dark frames brightened by {name}"
         self.key = f"{detector.key} after {key}"
         self.moving_only = detector.moving_only
+        # Gamma is arithmetic; an enhancer may be a network whose threads are enough for one picture.
+        self.at_once = detect_at_once(detector) if brighten is brighten_for_detection else 1
 
     def start(self) -> None:
         """A new source begins."""

@@ -142,7 +142,7 @@ def _extract(
         settings = _key(source, "", detector, extraction.options)
         readings = Readings(out, source, settings) if source.kind == "video" else None
         sightings = extract_people(extraction, detector, readings)
-    with writing_list(out, key, source, report.detector, counted) as add:
+    with contextlib.closing(sightings), writing_list(out, key, source, report.detector, counted) as add:
         for sighting in sightings:
             add(sighting)
             report.crops += 1

@@ -47,7 +47,7 @@ class FetchedDetector:
         """The detector, ready to run.
 
         Args:
-            threads: of the runtime; 0 lets it choose.
+            threads: as for `NetworkOptions`.
         Raises:
             DataError: the file is missing or was damaged since it was fetched.
             MissingLibraryError: OpenVINO is not installed.

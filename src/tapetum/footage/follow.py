@@ -1,13 +1,20 @@
-"""Detection and tracking through one source, and which tracklets are people walking."""
+"""Detection and tracking through one source, and which tracklets are people walking.
 
-from collections.abc import Iterator
+Frames are read by one thread and looked at by others while the caller deals with those before: what decodes, what
+detects and what follows keep each other waiting no longer than the slowest takes. The order is that of the frames.
+"""
+
+from collections import deque
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tapetum.data.threads import map_in_threads, read_ahead
 from tapetum.footage.dark import TOO_DARK_TO_DETECT, measure_lightness
-from tapetum.footage.detect import Detections, Detector
+from tapetum.footage.detect import Detections, Detector, detect_at_once
 from tapetum.footage.frames import Extent, Frame, read_source_frames
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.quality import is_too_dark
@@ -17,6 +24,8 @@ from tapetum.footage.track import Tracker, Tracklet
 
 _STILL_SECONDS, _STILL_TRAVEL = 30.0, 0.05  # heights; people who stand and look at something swayed by 0.18
 _LONG_SILENCE = 600.0  # seconds without a single box after which the detector is doubted
+_AHEAD = 8  # frames that wait to be looked at
+_HELD_BYTES = 64 << 20  # of frames that wait to be looked at, and again of those that are being looked at or were
 
 
 def follow_frames(
@@ -27,8 +36,10 @@ def follow_frames(
     *,
     known_until: float = -1.0,
     extent: Extent | None = None,
-) -> Iterator[tuple[Frame | None, Detections, NDArray[np.int64], list[Tracklet]]]:
+) -> Generator[tuple[Frame | None, Detections, NDArray[np.int64], list[Tracklet]], None, None]:
     """Detection and tracking through a source, a picture at a time.
+
+    Whoever leaves it before its end closes it: then its threads have ended.
 
     Args:
         source: of kind "video" or "frames".
@@ -44,26 +55,45 @@ def follow_frames(
     def note(message: str) -> None:
         report.note(source.name, message)
 
+    noted: deque[str] = deque()  # by the thread that reads; a report is filled by one thread
+
+    def pass_on_notes() -> None:
+        while noted:
+            note(noted.popleft())
+
     detector.start()
     tracker = Tracker(options.tracker)
     before = -1.0
     frames = dark = undetectable = crowded = 0
     found, last = report.detections, 0.0
-    for frame in read_source_frames(source, note, limits=options.limits, rate=options.rate, extent=extent):
-        frames += 1
-        dark += is_too_dark(frame.picture, options.quality)
-        undetectable += measure_lightness(frame.picture) < TOO_DARK_TO_DETECT
-        detections = detector.detect(frame.picture)
-        if len(detections) > options.max_people:
-            crowded += 1
-            best = np.sort(np.argsort(-detections.scores, kind="stable")[: options.max_people])
-            detections = replace(detections, boxes=detections.boxes[best], scores=detections.scores[best])
-        broken = frame.broken or before <= known_until < frame.seconds
-        before = last = frame.seconds
-        owners, tracklets = tracker.update(frame.number, frame.seconds, detections, broken=broken)
-        report.frames += 1
-        report.detections += len(detections)
-        yield frame, detections, owners, tracklets
+
+    def look(frame: Frame) -> tuple[Frame, Detections, bool, bool]:
+        too_dark = is_too_dark(frame.picture, options.quality)
+        cannot_detect = measure_lightness(frame.picture) < TOO_DARK_TO_DETECT
+        return frame, detector.detect(frame.picture), too_dark, cannot_detect
+
+    read = read_source_frames(source, noted.append, limits=options.limits, rate=options.rate, extent=extent)
+    ahead = read_ahead(read, _AHEAD, weigh=_weigh, heaviest=_HELD_BYTES)
+    looked = map_in_threads(look, ahead, detect_at_once(detector), ahead=2, weigh=_weigh, heaviest=_HELD_BYTES)
+    with ExitStack() as stack:
+        stack.callback(pass_on_notes)  # last, when the threads have ended
+        stack.enter_context(closing(ahead))
+        stack.enter_context(closing(looked))
+        for frame, detections, too_dark, cannot_detect in looked:
+            frames += 1
+            dark += too_dark
+            undetectable += cannot_detect
+            if len(detections) > options.max_people:
+                crowded += 1
+                best = np.sort(np.argsort(-detections.scores, kind="stable")[: options.max_people])
+                detections = replace(detections, boxes=detections.boxes[best], scores=detections.scores[best])
+            broken = frame.broken or before <= known_until < frame.seconds
+            before = last = frame.seconds
+            owners, tracklets = tracker.update(frame.number, frame.seconds, detections, broken=broken)
+            report.frames += 1
+            report.detections += len(detections)
+            pass_on_notes()
+            yield frame, detections, owners, tracklets
     report.dark_frames += dark
     if dark:
         note(
@@ -91,6 +121,10 @@ def follow_frames(
         )
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     yield None, nothing, np.zeros(0, np.int64), tracker.finish()
+
+
+def _weigh(frame: Frame) -> int:
+    return frame.picture.nbytes
 
 
 def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: ExtractOptions) -> bool:

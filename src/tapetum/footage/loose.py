@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 from tapetum.core.errors import DataError
@@ -26,7 +26,7 @@ class _Copy(NamedTuple):
     doubtful: bool  # whether its modality is
 
 
-def extract_loose(extraction: Extraction) -> Iterator[Sighting]:
+def extract_loose(extraction: Extraction) -> Generator[Sighting, None, None]:
     """The sightings of a source's loose crops; one that cannot be read is noted and passed over.
 
     Raises:

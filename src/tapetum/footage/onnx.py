@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError, RecipeError, nearest_name
+from tapetum.core.threads import count_threads
 from tapetum.data.image_io import Picture
 from tapetum.footage.detect import Detections, FloatArray, keep_inside, suppress_overlaps
 
@@ -41,7 +42,7 @@ class OnnxDetectorOptions:
     min_score: float = 0.35  # weaker detections are dropped
     max_iou: float = 0.6  # overlap up to which two detections are two people
     size: tuple[int, int] | None = None  # (height, width) of the input where the file leaves it open; None is 640 x 640
-    threads: int = 0  # of the runtime; 0 lets it choose
+    threads: int = 0  # that look at pictures, one each; 0 takes as many as `count_threads` says
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in get_args(Layout):
@@ -71,7 +72,8 @@ class OnnxDetector:
         self._path = path
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 4
-        settings.intra_op_num_threads = self._options.threads
+        settings.intra_op_num_threads = 1  # each of those that ask computes its own picture, and waits for nobody
+        self.at_once = self._options.threads or count_threads()
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
             self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])

@@ -1,7 +1,7 @@
 """Crops of the people who walk through a video or a folder of frames, and how far it was read."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from tapetum.footage.readings import Reading, Readings
 from tapetum.footage.track import Tracklet
 
 
-def extract_people(extraction: Extraction, detector: Detector, readings: Readings | None) -> Iterator[Sighting]:
+def extract_people(
+    extraction: Extraction, detector: Detector, readings: Readings | None
+) -> Generator[Sighting, None, None]:
     """The sightings of a video or of a folder of frames, as its tracklets end.
 
     Args:
@@ -34,24 +36,24 @@ def extract_people(extraction: Extraction, detector: Detector, readings: Reading
         reading = _go_on(extraction, readings, reading)
     choosers: dict[int, CropChooser] = {}
     still = 0
-    for frame, detections, owners, tracklets in follow_frames(
-        source, detector, options, report, known_until=reading.seconds, extent=extent
-    ):
-        if frame is not None:
-            if frame.seconds > reading.seconds:
-                _offer_crops(frame, detections, owners, choosers, extraction)
-            if extraction.progress and (frame.number + 1) % REPORT_EVERY == 0:
-                extraction.progress(min(frame.number + 1, total or frame.number + 1), total)
-        for tracklet in tracklets:
-            chooser = choosers.pop(tracklet.number, None)
-            if chooser is None:  # of frames that an earlier run has read
-                continue
-            if is_walk(tracklet, source, detector, options):
-                report.tracklets += 1
-                still += not detector.moving_only and is_still(tracklet)
-                yield from _write_crops(tracklet, chooser, reading.content, extraction)
-            else:
-                report.dropped_tracklets += 1
+    followed = follow_frames(source, detector, options, report, known_until=reading.seconds, extent=extent)
+    with contextlib.closing(followed):
+        for frame, detections, owners, tracklets in followed:
+            if frame is not None:
+                if frame.seconds > reading.seconds:
+                    _offer_crops(frame, detections, owners, choosers, extraction)
+                if extraction.progress and (frame.number + 1) % REPORT_EVERY == 0:
+                    extraction.progress(min(frame.number + 1, total or frame.number + 1), total)
+            for tracklet in tracklets:
+                chooser = choosers.pop(tracklet.number, None)
+                if chooser is None:  # of frames that an earlier run has read
+                    continue
+                if is_walk(tracklet, source, detector, options):
+                    report.tracklets += 1
+                    still += not detector.moving_only and is_still(tracklet)
+                    yield from _write_crops(tracklet, chooser, reading.content, extraction)
+                else:
+                    report.dropped_tracklets += 1
     if still:
         report.note(
             source.name,

@@ -3,21 +3,26 @@
 A run that was stopped or killed goes on with the same call. Sources whose list is written are passed over, a source
 in between is read again, and what the gallery already holds is not embedded a second time. A list is written after the
 rows of its source are stored. Who was erased does not come back; see `searching.retention`.
+
+While a thread embeds a batch the caller's goes on reading; it stores the batch when the next one is full, when the
+source ends, and when the run does, however that comes.
 """
 
 import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
 from tapetum.core.arrays import Real
-from tapetum.core.errors import DataError, GalleryError, RecipeError
+from tapetum.core.errors import DataError, GalleryError, RecipeError, TapetumError
 from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture
 from tapetum.data.pictures import Pictures
@@ -147,12 +152,12 @@ def index_sources(
             if settings.keep_days is not None:
                 write_keep_days(store, settings.keep_days)
             compare_with_earlier(sources, crops_folder(store), report.footage)
-            indexing = Indexing(store, model, detector, settings, report, progress, stop)
-            try:
-                indexing.read(sources)
-            except _StopAskedError:
-                report.stopped = True
-                indexing.flush()
+            with Indexing(store, model, detector, settings, report, progress, stop) as indexing:
+                try:
+                    indexing.read(sources)
+                except _StopAskedError:
+                    report.stopped = True
+                    indexing.flush()
             report.dropped = len(apply_retention(store))
             if settings.compact and report.added and not report.stopped:
                 report.recall = store.compact()
@@ -216,8 +221,18 @@ def drop_known(store: Store, sightings: Sequence[Sighting], report: IndexReport)
     return fresh
 
 
+@dataclass(frozen=True)
+class _Embedded:
+    """A batch that is ready to be stored, and what became of its other sightings."""
+
+    rows: list[Row]
+    vectors: Real  # (n, D)
+    unreadable: list[tuple[str, str]]  # source and what was wrong
+    gone: int  # crops that were erased meanwhile
+
+
 class Indexing:
-    """One run: sightings that wait to be embedded, and where to count.
+    """One run: sightings that wait to be embedded, and where to count; as a context it ends with nothing under way.
 
     Args:
         keep: takes what was embedded, rows and (n, D) vectors, and says how many it stored; None stores in the gallery.
@@ -234,14 +249,31 @@ class Indexing:
         stop: Callable[[], bool] | None = None,
         keep: Callable[[list[Row], Real], int] | None = None,
     ) -> None:
-        self._store, self._model, self._detector = store, model, detector
+        self._gallery, self._model, self._detector = store, model, detector
         self._options, self._report = options, report
         self._progress, self._stop, self._keep = progress, stop, keep or store.upsert
         self._folder = crops_folder(store)
         self._run = Run(model.id, model.runtime, model.precision, options.run)
         self._refuse = refusing(store)
         self._waiting: list[Sighting] = []
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tapetum-embed")  # one: its libraries keep threads for it
+        self._under_way: Future[_Embedded] | None = None
         self._before = self._total = 0  # frames and pictures
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._store()
+            else:
+                with contextlib.suppress(TapetumError):  # the first one is told
+                    self._store()
+        finally:
+            self._pool.shutdown()
 
     def read(self, sources: Sequence[Source]) -> None:
         """Go through all sources; the finished ones first, because they take no time."""
@@ -260,8 +292,8 @@ class Indexing:
 
     def flush(self) -> None:
         """Embed and store what waits."""
-        waiting, self._waiting = self._waiting, []
-        self._add(waiting)
+        self._pass_on()
+        self._store()
 
     def _read(self, source: Source) -> None:
         sightings = extract_sightings(
@@ -278,7 +310,7 @@ class Indexing:
             for sighting in sightings:
                 self._waiting.append(sighting)
                 if len(self._waiting) >= self._options.batch:
-                    self.flush()
+                    self._pass_on()
                     self._end_if_asked()
 
     def _read_again(self, source: Source) -> None:
@@ -295,15 +327,34 @@ class Indexing:
             footage.note(source.name, str(error))
         self._end_if_asked()
 
+    def _pass_on(self) -> None:
+        """Let what waits be embedded."""
+        waiting, self._waiting = self._waiting, []
+        self._add(waiting)
+
     def _add(self, sightings: Sequence[Sighting]) -> None:
-        """Embed and store those that the gallery does not have."""
-        fresh = drop_known(self._store, sightings, self._report)
+        """Let those that the gallery does not have be embedded, and store what was embedded before."""
+        self._store()
+        fresh = drop_known(self._gallery, sightings, self._report)
         for first in range(0, len(fresh), self._options.batch):
-            self._embed(fresh[first : first + self._options.batch])
+            self._store()
+            self._under_way = self._pool.submit(self._embed, fresh[first : first + self._options.batch])
 
-    def _embed(self, sightings: Sequence[Sighting]) -> None:
-        """A crop that cannot be read is noted, one that is gone was erased meanwhile."""
+    def _store(self) -> None:
+        """Wait for what is being embedded, and store it; a crop that cannot be read is noted."""
+        if self._under_way is None:
+            return
+        wait((self._under_way,))  # an interruption leaves it under way
+        done, self._under_way = self._under_way, None
+        embedded, footage = done.result(), self._report.footage
+        for source, problem in embedded.unreadable:
+            footage.note(source, problem)
+        if embedded.gone:
+            footage.refused[ERASED_BEFORE] += embedded.gone
+        if embedded.rows:
+            self._report.added += self._keep(embedded.rows, embedded.vectors)
 
+    def _embed(self, sightings: Sequence[Sighting]) -> _Embedded:
         def decode(sighting: Sighting) -> Pictures | str | None:
             path = self._folder / sighting.crop
             if not path.is_file():
@@ -313,21 +364,24 @@ class Indexing:
             except DataError as error:
                 return str(error)
 
-        footage = self._report.footage
         rows: list[Row] = []
         pictures: list[Pictures] = []
+        unreadable: list[tuple[str, str]] = []
+        gone = 0
         decoded = map_in_threads(decode, sightings, self._options.extract.workers)
         for sighting, picture in zip(sightings, decoded, strict=True):
             if isinstance(picture, str):
-                footage.note(sighting.source, picture)
+                unreadable.append((sighting.source, picture))
             elif picture is None:
-                footage.refused[ERASED_BEFORE] += 1
+                gone += 1
             else:
                 rows.append(Row(sighting, self._run))
                 pictures.append(picture)
+        vectors = np.empty((0, self._model.dimension), np.float32)
         if rows:
             modalities = [int(row.sighting.modality) for row in rows]
-            self._report.added += self._keep(rows, self._model.vectors_of(np.concatenate(pictures), modalities))
+            vectors = self._model.vectors_of(np.concatenate(pictures), modalities)
+        return _Embedded(rows, vectors, unreadable, gone)
 
     def _is_finished(self, source: Source) -> bool:
         try:

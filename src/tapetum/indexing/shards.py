@@ -152,7 +152,8 @@ class ShardJob:
             return len(rows)
 
         indexing = Indexing(self.store, self.model, self.detector, self.options, report, progress, keep=keep)
-        indexing.read([self.sources[shard]])
+        with indexing:
+            indexing.read([self.sources[shard]])
         run = Run(self.model.id, self.model.runtime, self.model.precision, self.options.run)
         made = Made(tuple(sightings), np.concatenate(vectors), run, report.footage, report.known)
         make_folder(self.folder)

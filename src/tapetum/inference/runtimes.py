@@ -84,6 +84,7 @@ class OpenVinoSession:
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": count_threads(),
+            "ENABLE_CPU_PINNING": False,  # a thread that is bound to a core waits for whatever else runs there
         }
         path = folder / NETWORK_FILES["openvino"][0]
         self._network = openvino.Core().compile_model(path, "CPU", settings)

@@ -1,11 +1,17 @@
-"""What a report says about silence, the dark and what never moves."""
+"""Frames looked at by several threads; what a report says about silence, the dark and what never moves."""
 
+import random
+import threading
+import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from street_clip import street, write_clip
+from street_clip import COLOURS, street, write_clip, write_street
+from tapetum.core.errors import DataError
+from tapetum.core.sighting import Sighting
 from tapetum.footage.detect import Detections
 from tapetum.footage.extract import extract_sightings
 from tapetum.footage.report import FootageReport
@@ -96,3 +102,84 @@ def test_what_never_moves_is_kept_and_named(tmp_path: Path, sways: bool) -> None
     report = report_of(path, Seeing((40, 20, 70, 100), (40 + left, 20, 70 + left, 100)), tmp_path / "out")
     assert report.tracklets == 1
     assert len(messages(report, "a poster, a reflection, a doll")) == (not sways)
+
+
+class CoatDetector:
+    """Finds coats by their colours, takes its time, and fails on the frame that it is told."""
+
+    name, key, moving_only = "coats", "coats", False
+
+    def __init__(self, at_once: int, *, fails_at: int | None = None) -> None:
+        self.at_once, self.fails_at = at_once, fails_at
+        self.asked = self.running = self.most = 0
+        self._lock, self._random = threading.Lock(), random.Random(0)
+
+    def start(self) -> None:
+        self.asked = 0
+
+    def detect(self, picture: np.ndarray) -> Detections:
+        with self._lock:
+            self.asked += 1
+            self.running += 1
+            self.most = max(self.most, self.running)
+            fails, pause = self.asked == self.fails_at, self._random.random() / 200
+        time.sleep(pause)
+        with self._lock:
+            self.running -= 1
+        if fails:
+            raise DataError("coats.onnx: does not run on this picture; set its size")
+        boxes = []
+        for colour in COLOURS:
+            rows, columns = np.nonzero(np.abs(picture.astype(int) - np.array(colour) * 1.0).max(2) < 40)
+            if len(rows) > 200:
+                boxes.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+        found = np.array(boxes, np.float32).reshape(-1, 4)
+        return Detections(found, np.ones(len(found), np.float32))
+
+
+def sightings_of(path: Path, detector: CoatDetector, out: Path) -> list[Sighting]:
+    return list(extract_sightings(find_sources([path])[0], out, detector))
+
+
+def threads_left() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tapetum-")]
+
+
+def test_several_frames_looked_at_at_once_give_what_one_after_the_other_gives(tmp_path: Path) -> None:
+    path = write_street(tmp_path / "cam1.mp4")
+    alone, together = CoatDetector(1), CoatDetector(4)
+    expected = sightings_of(path, alone, tmp_path / "alone")
+    assert sightings_of(path, together, tmp_path / "together") == expected
+    assert len({sighting.tracklet for sighting in expected}) == 2
+    assert (alone.most, alone.asked, together.asked) == (1, 145, 145)
+    assert 1 < together.most <= 4
+    for sighting in expected:
+        contents = {(tmp_path / side / sighting.crop).read_bytes() for side in ("alone", "together")}
+        assert len(contents) == 1
+
+
+def test_what_takes_whatever_moves_is_asked_in_the_order_of_frames_whatever_it_says(tmp_path: Path) -> None:
+    detector = CoatDetector(4)
+    detector.moving_only = True
+    sightings_of(write_street(tmp_path / "cam1.mp4"), detector, tmp_path / "out")
+    assert detector.most == 1
+
+
+def test_an_error_while_looking_at_a_frame_ends_the_threads_and_leaves_what_was_written(tmp_path: Path) -> None:
+    path = write_street(tmp_path / "cam1.mp4")
+    came: list[Sighting] = []
+    sightings = extract_sightings(find_sources([path])[0], tmp_path / "out", CoatDetector(2, fails_at=100))
+    with pytest.raises(DataError, match=r"^coats\.onnx: does not run"):
+        deque(map(came.append, sightings))
+    assert came
+    assert all((tmp_path / "out" / sighting.crop).is_file() for sighting in came)
+    assert not threads_left()
+    assert sightings_of(path, CoatDetector(2), tmp_path / "out")[: len(came)] == came
+
+
+def test_whoever_stops_taking_sightings_leaves_no_threads(tmp_path: Path) -> None:
+    path = write_street(tmp_path / "cam1.mp4")
+    sightings = extract_sightings(find_sources([path])[0], tmp_path / "out", CoatDetector(2))
+    next(sightings)
+    sightings.close()
+    assert not threads_left()

@@ -5,6 +5,8 @@ import pytest
 
 from detector_files import centres_of_one, write_centres, write_tflite
 from tapetum.core.errors import DataError, MissingLibraryError, RecipeError
+from tapetum.data.threads import map_in_threads
+from tapetum.footage.detect import BrighteningDetector, detect_at_once
 from tapetum.footage.network import NetworkDetector, NetworkOptions
 
 OPTIONS = NetworkOptions("centernet", 0, threads=1)
@@ -24,6 +26,15 @@ def test_the_person_is_found_in_the_picture_s_own_pixels(network: Path) -> None:
     assert found.scores.tolist() == pytest.approx([0.9])
     assert detector.name.startswith("network centres.onnx (")
     assert not detector.moving_only
+
+
+def test_as_many_threads_as_it_says_may_ask_at_once(network: Path) -> None:
+    detector = NetworkDetector(network, NetworkOptions("centernet", 0, threads=3))
+    assert detect_at_once(detector) == 3
+    assert detect_at_once(BrighteningDetector(detector)) == 3
+    assert detect_at_once(BrighteningDetector(detector, lambda picture: picture)) == 1
+    found = list(map_in_threads(detector.detect, [PICTURE] * 30, 3))
+    assert {str(each.boxes.tolist()) for each in found} == {"[[32.0, 0.0, 64.0, 64.0]]"}
 
 
 def test_the_key_names_what_decides_and_not_how_it_was_written(network: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import torch
 
 from plain_model import pictures_seen, plain_model
 from street_clip import street, write_clip, write_street
+from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import CheckpointError, GalleryError, OutputError, RecipeError
 from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
@@ -71,6 +73,24 @@ class Unasked(BackgroundDetector):
 
     def detect(self, picture: np.ndarray) -> Detections:
         raise AssertionError(picture.shape)
+
+
+class Interrupting(BackgroundDetector):
+    """Presses Ctrl-C at a frame."""
+
+    def __init__(self, frame: int) -> None:
+        super().__init__()
+        self.left = frame
+
+    def detect(self, picture: np.ndarray) -> Detections:
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().detect(picture)
+
+
+def threads_left() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tapetum-")]
 
 
 def ids(store: Store) -> list[str]:
@@ -131,16 +151,14 @@ def test_the_same_call_again_reads_and_embeds_nothing(sources: list[Source], sto
 def test_a_run_that_was_asked_to_stop_keeps_what_it_stored_and_the_next_one_completes(
     sources: list[Source], store: Store, model: Model, tmp_path: Path
 ) -> None:
-    report = index_sources(
-        sources, store, model, BackgroundDetector(), options=SMALL, stop=lambda: pictures_seen(model) > 0
-    )
+    report = index_sources(sources, store, model, BackgroundDetector(), options=SMALL, stop=lambda: bool(ids(store)))
     stored = ids(store)
     assert report.stopped
-    assert len(stored) == report.added == pictures_seen(model) == 2
+    assert len(stored) == report.added == pictures_seen(model) == 4  # the batch stored, and the one under way
     assert store.folder is not None
     assert list(read_all_sightings(store.folder)) == []
     rest = index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
-    assert (rest.known, rest.stopped) == (2, False)
+    assert (rest.known, rest.stopped) == (4, False)
     assert pictures_seen(model) == len(ids(store)) == rest.rows
     with open_gallery_for(tmp_path / "undisturbed", model, tmp_path) as other:
         index_sources(sources, other, model, BackgroundDetector())
@@ -183,6 +201,43 @@ def test_an_error_in_between_loses_no_row_that_was_counted(
     index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
     assert store.folder is not None
     assert len(ids(store)) == pictures_seen(model) == len(list(read_all_sightings(store.folder)))
+
+
+def test_an_error_while_embedding_comes_out_and_what_was_stored_stays(
+    sources: list[Source], store: Store, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, good = model.session.run, iter(range(2))
+
+    def run_twice(images: Real, modalities: Whole, camids: Whole) -> Real:
+        if next(good, None) is None:
+            raise CheckpointError("stripes: out of memory; use a smaller batch")
+        return run(images, modalities, camids)
+
+    report = IndexReport()
+    with monkeypatch.context() as patch:
+        patch.setattr(model.session, "run", run_twice)
+        with pytest.raises(CheckpointError, match="out of memory"):
+            index_sources(sources, store, model, BackgroundDetector(), options=SMALL, report=report)
+    assert len(ids(store)) == report.added == 4
+    assert not threads_left()
+    index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
+    assert len(ids(store)) == pictures_seen(model)
+
+
+def test_ctrl_c_stores_what_is_under_way_and_the_next_run_completes(
+    sources: list[Source], store: Store, model: Model, tmp_path: Path
+) -> None:
+    report = IndexReport()
+    with pytest.raises(KeyboardInterrupt):
+        index_sources(sources, store, model, Interrupting(110), options=SMALL, report=report)
+    assert len(ids(store)) == report.added == pictures_seen(model) > 0
+    assert not threads_left()
+    assert store.folder is not None
+    assert list(read_all_sightings(store.folder)) == []
+    index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
+    with open_gallery_for(tmp_path / "undisturbed", model, tmp_path) as other:
+        index_sources(sources, other, model, BackgroundDetector())
+        assert ids(store) == ids(other)
 
 
 def test_a_table_on_a_full_disk_leaves_its_source_unfinished(

@@ -1,0 +1,72 @@
+"""Work in a process of its own that waits until it is asked: so several sides can take turns, each with its settings.
+
+A module whose `main` calls `answer` is such a process. It prepares once and then does the same whenever a line comes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+Ask = Callable[[str], Any]
+
+
+@contextmanager
+def worker(
+    module: str, *words: str, environment: Mapping[str, str] | None = None, source: Path = ROOT / "src"
+) -> Iterator[Ask]:
+    """A function that asks a process and waits for its answer; the process has prepared itself.
+
+    Args:
+        words: of its command line.
+        environment: variables besides those of this process.
+        source: the `src` folder whose Tapetum it uses.
+    """
+    command = [sys.executable, "-m", module, *words]
+    variables = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{ROOT}", **(environment or {})}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    lines = process.stdout
+
+    def read() -> Any:
+        for line in lines:
+            if line.startswith("{"):  # others are what libraries print
+                return json.loads(line)["answer"]
+        raise RuntimeError(f"{' '.join(command)}: ended with status {process.wait()}")
+
+    def ask(question: str) -> Any:
+        assert process.stdin is not None
+        process.stdin.write(question + "\n")
+        process.stdin.flush()
+        return read()
+
+    try:
+        read()
+        yield ask
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answer(work: Ask) -> None:
+    """Be such a process, prepared by now: until nobody can ask any more."""
+    print(json.dumps({"answer": "ready"}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps({"answer": work(line.strip())}), flush=True)
+
+
+def wait_as_the_program() -> None:
+    """Let threads wait for each other as `tapetum` does; an earlier checkout has nothing of the kind."""
+    from tapetum.core import threads
+
+    getattr(threads, "sleep_while_waiting", bool)()
