@@ -36,8 +36,8 @@ def open_checkpoint(
     """
     settings = settings_of(checkpoint.header, checkpoint.path, mirror)
     where = choose_device(device)
-    kind = resolve_precision(precision, where.type, setting)
     network = part_for_search(checkpoint.network)
+    kind = resolve_precision(precision, where.type, setting, network=network)
     session = plain = TorchSession(network, "fp32", where, settings.mirror)
     nothing = np.zeros(1, dtype=np.int64)
     dimension = plain.run(np.zeros((1, 3, *settings.size), dtype=np.float32), nothing, nothing).shape[1]

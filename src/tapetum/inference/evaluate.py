@@ -21,6 +21,7 @@ import torch
 
 from tapetum.core.atomic import new_folder
 from tapetum.core.errors import DataError, ProtocolError
+from tapetum.core.method import part_for_search
 from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.catalog import Dataset, fingerprint
@@ -497,5 +498,6 @@ def _variant(embedder: Embedder, data: DataSection | None) -> list[str]:
         parts = [re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-{now.get(name, 'default')}").strip("-") for name in names]
         if sum(map(len, parts)) > LONGEST:
             parts = [hashlib.sha256("_".join(parts).encode()).hexdigest()[:12]]
-    usual = resolve_precision(embedder.recipe.evaluation.precision, embedder.device.type)
+    network = part_for_search(embedder.checkpoint.network)
+    usual = resolve_precision(embedder.recipe.evaluation.precision, embedder.device.type, network=network)
     return parts + [embedder.precision] * (embedder.precision != usual)

@@ -1,9 +1,12 @@
 """Arithmetic and device, chosen once by name and recorded with every result."""
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tapetum.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -12,7 +15,12 @@ CPU_FACTS = Path("/proc/cpuinfo")
 
 
 def resolve_precision(
-    name: str, device: str, place: str = "training.precision", *, runtime: str = "torch"
+    name: str,
+    device: str,
+    place: str = "training.precision",
+    *,
+    runtime: str = "torch",
+    network: "nn.Module | None" = None,
 ) -> Precision:
     """What a precision means on this device.
 
@@ -21,11 +29,14 @@ def resolve_precision(
         device: its kind, "cpu" or "cuda".
         place: the setting, or the artefact, for the message.
         runtime: of the artefact; "torch" for a run.
+        network: to be computed, where it is known: on a CPU, depthwise convolutions take longer in bf16.
     Raises:
         RecipeError: no such arithmetic, or not with this device and runtime.
     """
     if name == "auto":
-        return "bf16" if runtime in ("torch", "openvino") and has_fast_bf16(device) else "fp32"
+        slower = device == "cpu" and network is not None and _is_depthwise(network)
+        fast = runtime in ("torch", "openvino") and has_fast_bf16(device) and not slower
+        return "bf16" if fast else "fp32"
     if runtime != "torch" and name != "fp32" and (runtime, name) != ("openvino", "bf16"):
         raise RecipeError(f"{place}: precision {name!r} is not available with {runtime}; use fp32 or auto")
     if runtime == "openvino" and name == "bf16" and not has_fast_bf16(device):
@@ -37,6 +48,11 @@ def resolve_precision(
     if name not in get_args(Precision):
         raise RecipeError(f"{place} is {name!r}, expected fp32, bf16, fp16 or auto")
     return name  # type: ignore[return-value]
+
+
+def _is_depthwise(network: "nn.Module") -> bool:
+    """Whether some of its convolutions have a filter for each channel alone."""
+    return any(1 < getattr(part, "groups", 1) == getattr(part, "in_channels", 0) for part in network.modules())
 
 
 def has_fast_bf16(device: str) -> bool:

@@ -12,7 +12,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -135,6 +135,8 @@ def train(
         plan = _make_plan(recipe, folder, dataset, pictures, facts)
         state = load_state(folder.state) if folder.state.is_file() else None
         network = _build_network(plan, dataset, state)
+        if "precision" not in facts:
+            plan = _settle_precision(plan, network)
         loop = TrainingLoop(network, plan, reporter or Silence(), state)
         if begins:
             stack.enter_context(folder.taken_back(unless=lambda: recipe.training.devices > 1 or loop.place.steps > 0))
@@ -148,7 +150,7 @@ def train(
         if loop.place.epoch < recipe.schedule.epochs:
             _fit(loop)
         place = load_state(folder.state).place
-        facts |= {"finished": True, "ended": _now(), "epochs": place.epoch, "seconds": round(place.seconds, 1)}
+        facts |= {"finished": True, "ended": _now(), "epochs": place.epoch, "seconds": round(place.seconds, 3)}
         facts["num_ids"] = len(plan.pids)
         write_json(folder.facts, facts)
         folder.state.unlink(missing_ok=True)
@@ -232,6 +234,13 @@ def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) ->
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return network
+
+
+def _settle_precision(plan: TrainingPlan, network: nn.Module) -> TrainingPlan:
+    """What "auto" means for this network."""
+    training = plan.recipe.training
+    precision = resolve_precision(training.precision, choose_device(training.accelerator).type, network=network)
+    return replace(plan, precision=precision, origin={**plan.origin, "precision": precision})
 
 
 def _fit(loop: TrainingLoop) -> None:

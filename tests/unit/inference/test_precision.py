@@ -40,3 +40,15 @@ def test_a_precision_that_is_named_is_taken_or_refused() -> None:
         resolve_precision("fp16", "cpu")
     with pytest.raises(RecipeError, match="expected fp32, bf16, fp16 or auto"):
         resolve_precision("fp64", "cpu")
+
+
+def test_auto_leaves_depthwise_convolutions_in_fp32_on_a_cpu_and_named_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda device: True)
+    plain = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 8, 3, groups=2))
+    depthwise = torch.nn.Sequential(plain, torch.nn.Conv2d(8, 16, 3, groups=8))
+    assert resolve_precision("auto", "cpu", network=plain) == "bf16"
+    assert resolve_precision("auto", "cpu", network=depthwise) == "fp32"
+    assert resolve_precision("auto", "cuda", network=depthwise) == "bf16"
+    assert resolve_precision("bf16", "cpu", network=depthwise) == "bf16"

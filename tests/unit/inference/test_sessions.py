@@ -172,7 +172,7 @@ def test_openvino_is_never_left_to_choose(make_artefact: Make, monkeypatch: pyte
 def test_openvino_takes_bf16_by_itself_where_the_cpu_has_it_and_vectors_keep_their_place(
     make_artefact: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_artefact("agw_vi", "openvino")
+    folder = make_artefact("ide", "openvino")
     rounded = open_model(folder, precision="bf16")
     assert (rounded.precision, open_model(folder).precision) == ("bf16", "bf16")
     assert 0.999 < rounded.cosine_to_fp32 < 1

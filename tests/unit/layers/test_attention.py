@@ -71,7 +71,7 @@ def test_attention_equals_a_slow_loop_over_channels_or_places(rng, block: nn.Mod
 
 @pytest.mark.parametrize("block", [ChannelAttention(), PositionAttention(8)])
 def test_under_autocast_the_softmax_is_as_exact_as_the_maps(rng, block: nn.Module) -> None:
-    maps = 10 * torch.randn(2, 8, 12, 8, generator=rng)
+    maps = 5 * torch.randn(2, 8, 12, 8, generator=rng)  # at twice that, rounded queries alone turn a softmax
     nn.init.constant_(block.gamma, 1.0)
     given = maps.bfloat16()
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_under_autocast_the_softmax_is_as_exact_as_the_maps(rng, block: nn.Modul
         with torch.autocast("cpu", torch.bfloat16):
             found = block(given)
     assert found.dtype == torch.bfloat16
-    assert (found.float() - expected).abs().max() < 0.03 * expected.abs().max()
+    assert (found.float() - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_narrow_maps_still_have_one_channel_of_queries() -> None:
