@@ -48,7 +48,7 @@ HOMES = {  # library -> packages (or files) that may import it
     "threadpoolctl": ("evaluation/projection.py",),
     "onnx": ("inference/", "footage/tfjs.py"),
     "onnxruntime": ("inference/", "footage/onnx.py"),
-    "openvino": ("inference/", "footage/network.py"),
+    "openvino": ("core/openvino_core.py", "inference/"),
     "ray": ("indexing/ray_cluster.py",),
     "fastapi": ("service/",),
     "starlette": ("service/",),

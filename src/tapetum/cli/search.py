@@ -360,7 +360,8 @@ def _search_pictures(
     if known is not None:
         sizes = count_modalities(embeddings)
         rule = build_match_rule(known, sizes, modalities=[modality], rate=false_alarms, prior=prior)
-        typer.echo(f"match from {rule.words}; probabilities assume {100 * rule.prior:g} % before looking")
+        caveat = known.caveat and f"; {known.caveat}"
+        typer.echo(f"match from {rule.words}; probabilities assume {100 * rule.prior:g} % before looking{caveat}")
     pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
     answers = search_pictures(embedder, pictures, embeddings, k, modality=modality)
     kinds = dict(zip(embeddings.paths, map(Modality, embeddings.modalities.tolist()), strict=True))

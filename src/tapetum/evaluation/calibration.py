@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
+GENERATED = "synth"  # the data set by which calibrations that do not say more show that their people were generated
 Level = Union[float, Array, "Tensor"]
 
 
@@ -51,6 +52,12 @@ class Calibration:
     checked: Mapping[str, Any] = field(
         default_factory=dict
     )  # name -> what it was worth on the other half of the people
+
+    @property
+    def caveat(self) -> str:
+        """What a reader of its numbers must know; empty where it was fitted on pictures that cameras took."""
+        generated = self.data.get("generated", self.data.get("name") == GENERATED)
+        return "fitted on generated people, so on pictures of real ones both are a guess" if generated else ""
 
     def probability(self, similarity: Level, pair: str, *, prior: float | None = None) -> Any:
         """The probability that two pictures show one person: a float, or float64 values in an array's shape.

@@ -10,6 +10,7 @@ import numpy as np
 
 from tapetum.core.digest import digest_file
 from tapetum.core.errors import DataError, MissingLibraryError, RecipeError, nearest_name
+from tapetum.core.openvino_core import openvino_core
 from tapetum.core.threads import count_threads
 from tapetum.data.image_io import Picture
 from tapetum.footage.detect import Detections, keep_inside, suppress_overlaps
@@ -116,7 +117,7 @@ def _compile(path: Path, threads: int) -> Any:
     that costs a quarter more, and beside a busy process they wait for whichever is not running.
     """
     try:
-        import openvino
+        core = openvino_core()
     except ImportError:
         raise MissingLibraryError(
             f"{path}: this detector needs OpenVINO; install it with pip install 'tapetum[export]'"
@@ -130,7 +131,7 @@ def _compile(path: Path, threads: int) -> Any:
         "ENABLE_CPU_PINNING": False,  # a thread that is bound to a core waits for whatever else runs there
     }
     try:
-        return openvino.Core().compile_model(str(path), "CPU", settings)
+        return core.compile_model(str(path), "CPU", settings)
     except Exception as error:  # OpenVINO has one type for every way of being no network
         raise DataError(f"{path}: OpenVINO cannot read it ({explain(str(error))}); {_REMEDY}") from None
 

@@ -13,6 +13,7 @@ from tapetum.core.protocol import Protocol
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.catalog import Dataset, fingerprint
+from tapetum.data.datasets.synth import SCENE_FILE
 from tapetum.data.threads import Progress
 from tapetum.evaluation.bootstrap import Interval
 from tapetum.evaluation.calibration import (
@@ -131,6 +132,7 @@ def calibrate_run(
         "name": dataset.name,
         "fingerprint": fingerprint(records),
         "people": people,
+        "generated": (dataset.root / SCENE_FILE).is_file(),
         "pictures": len(records),
         "weights_chosen_by": embedder.checkpoint.header.chosen_by,
     }

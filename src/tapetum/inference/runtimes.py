@@ -18,6 +18,7 @@ import numpy as np
 
 from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import RecipeError
+from tapetum.core.openvino_core import openvino_core
 from tapetum.core.threads import count_threads
 from tapetum.inference.artefact import ArtefactError, Runtime
 from tapetum.inference.precision import Device, Precision
@@ -76,7 +77,7 @@ class OpenVinoSession:
     """Two files computed by OpenVINO on the CPU; the precision it took is read back."""
 
     def __init__(self, folder: Path, precision: Precision, device: Device) -> None:
-        openvino = import_extra("openvino")
+        import_extra("openvino")
         if device == "gpu":
             raise RecipeError(f"{folder}: OpenVINO computes on the CPU here; use onnx or the run itself on a GPU")
         hint = {"fp32": "f32", "bf16": "bf16"}[precision]
@@ -87,7 +88,7 @@ class OpenVinoSession:
             "ENABLE_CPU_PINNING": False,  # a thread that is bound to a core waits for whatever else runs there
         }
         path = folder / NETWORK_FILES["openvino"][0]
-        self._network = openvino.Core().compile_model(path, "CPU", settings)
+        self._network = openvino_core().compile_model(path, "CPU", settings)
         actual = self._network.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if actual != hint:
             raise RecipeError(f"{folder}: OpenVINO computes in {actual} here, not in {hint}; use precision fp32")

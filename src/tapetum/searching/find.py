@@ -257,7 +257,8 @@ def _say_empty(store: Store, rows: Filter | None, passing: Filter | None) -> str
 def _say(rule: MatchRule, matches: int, answers: int) -> str:
     what = "is a match" if matches == 1 else "are matches"
     begin = f"{matches} of {answers} answers {what}: similarity from" if matches else "no match above"
-    return f"{begin} {rule.words}; probabilities assume {100 * rule.prior:g} % before looking"
+    said = f"{begin} {rule.words}; probabilities assume {100 * rule.prior:g} % before looking"
+    return "; ".join(filter(None, (said, rule.calibration.caveat)))
 
 
 def _match_rule(

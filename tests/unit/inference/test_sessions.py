@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tapetum.core.errors import CheckpointError, DataError, RecipeError
+from tapetum.core.openvino_core import openvino_core
 from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.data.image_io import resize
 from tapetum.evaluation.calibration import Calibration, PairCalibration, from_content, write_calibration
@@ -155,9 +156,7 @@ def test_bf16_that_turns_vectors_away_is_refused_or_left_on_auto(
 
 
 def without_bf16() -> bool:
-    import openvino
-
-    return "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def test_openvino_is_never_left_to_choose(make_artefact: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,16 +111,18 @@ def test_who_was_erased_between_a_killed_run_and_the_next_does_not_come_back(
     begun = folder / "sources" / f".{key}.jsonl.0123.jsonl"  # what a kill leaves
     begun.write_text("".join(f"{each}\n" for each in listed))
     rows = store.find()
+    stored = len(rows)  # a batch, and one that may have been on its way
     names = [row.sighting.id for row in rows]
     vectors = store.fetch(names).vectors.numpy()
     crops = [(folder / sighting.crop).read_bytes() for sighting in listed]
     erased = erase(store, 'camera == "cam3"')
-    assert (len(erased), erased.unfinished) == (2, 3)
+    assert stored in (2, 4)
+    assert (len(erased), erased.unfinished) == (stored, 5 - stored)
     assert traces(store, [sighting.id for sighting in listed], vectors, crops) == []
     again = index_sources(sources, store, model, BackgroundDetector())
-    assert again.erased == 2
+    assert again.erased == stored
     assert again.added == again.footage.crops > 3
-    assert traces(store, names, vectors, crops[:2]) == []
+    assert traces(store, names, vectors, crops[:stored]) == []
 
 
 def test_shards_of_an_unfinished_job_that_hold_somebody_go_as_well(
@@ -175,8 +177,9 @@ def test_erasing_beside_a_run_is_refused(sources: list[Source], store: Store, mo
     (lock,) = (folder / "sources").glob(".*.lock")
     with locked(lock, "busy"), pytest.raises(OutputError, match="another run is reading a source"):
         erase(store, 'camera == "cam3"')
-    assert store.count() == 2
-    assert len(erase(store, 'camera == "cam3"')) == 2
+    count = store.count()
+    assert count in (2, 4)  # the batch that was stored, and one that may have been on its way
+    assert len(erase(store, 'camera == "cam3"')) == count
 
 
 def test_a_deletion_that_was_killed_between_list_and_table_is_finished_by_repeating_it(
