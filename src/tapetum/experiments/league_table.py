@@ -47,6 +47,7 @@ def summarise(
         "protocol": results[0]["testing"]["protocol"],
         "ap": results[0]["testing"]["ap"],
         "versions": read_versions(),
+        "pictures": sorted({str(each.get("data")) for each in results}),
         "rows": rows,
         "pairs": _compare([some for some in runs.values() if some]),
     }
@@ -176,6 +177,12 @@ def render_league(content: Mapping[str, Any]) -> str:
         "say how a method does on a street.",
         "",
     ]
+    if len(content.get("pictures", [])) > 1:
+        lines += [
+            "**Not the same pictures to the last byte**: these runs were made on machines, or by versions, that render "
+            f"otherwise (fingerprints {', '.join(content['pictures'])}).",
+            "",
+        ]
     if missing:
         lines += [f"**Not complete**: {missing} runs of these rows are still to come.", ""]
     lines += _table(

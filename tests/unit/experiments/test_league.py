@@ -228,6 +228,8 @@ def test_the_table_says_what_is_real_what_is_not_and_what_nobody_can_say() -> No
     assert verdicts["good", "like"] is False
     assert verdicts["bad", "once"] is None
     text = render_league(content)
+    assert "Not the same pictures" not in text
+    assert "(fingerprints one, other)" in render_league(content | {"pictures": ["one", "other"]})
     assert "| good |  | +0.0 none | +67.5 real | +30.0 one seed |" in text
     assert "| bad | -67.5 real |" in text
     assert "33" in text
