@@ -1,0 +1,52 @@
+"""Evaluation of as many queries as gallery pictures, from vectors to all metrics."""
+
+from functools import partial
+from pathlib import Path
+
+from benchmarks.bench_evaluation import PROTOCOL, build_sets
+from benchmarks.growth.subject import GIB, Knee, Needs, Panel, Row, Subject, in_child
+from benchmarks.measure import once
+from tapetum.core.memory import forget_peak, read_peak
+from tapetum.evaluation.metrics import evaluate
+
+DIMENSION = 512
+PICTURES_A_PERSON = 5
+
+
+def build() -> Subject:
+    """See the module."""
+    return Subject(
+        counted="pictures",
+        sizes=(1_000, 3_000, 10_000, 30_000, 100_000),
+        needs=lambda size: Needs(memory=2 * GIB + 20 * DIMENSION * size),
+        measure=measure,
+        panels=(
+            Panel(
+                "Time, s",
+                {"evaluation": "seconds"},
+                Knee("seconds", lambda slope: slope >= 1.5, "time grows nearly with the square"),
+            ),
+            Panel("Memory, GiB", {"the process": "peak_gib", "one matrix of distances": "matrix_gib"}),
+        ),
+        beyond="evaluate on a GPU, or a random share of the queries: the gallery stays whole",
+        settings={"dimension": DIMENSION, "pictures_a_person": PICTURES_A_PERSON, "protocol": PROTOCOL.name},
+    )
+
+
+def measure(size: int, folder: Path) -> Row:  # noqa: ARG001
+    """Seconds and the most memory of a process that does nothing else."""
+    return in_child(evaluate_once, size)
+
+
+def evaluate_once(size: int) -> Row:
+    query, gallery = build_sets(size, size, DIMENSION, people=max(2, size // PICTURES_A_PERSON))
+    evaluate(*build_sets(64, 64, DIMENSION, people=8), PROTOCOL)  # what is imported and compiled once
+    forget_peak()
+    seconds, _ = once(partial(evaluate, query, gallery, PROTOCOL))
+    peak = read_peak()
+    return {
+        "seconds": seconds,
+        "million_pairs_per_second": size * size / seconds / 1e6,
+        "peak_gib": None if peak is None else peak / GIB,
+        "matrix_gib": 4 * size * size / GIB,
+    }
