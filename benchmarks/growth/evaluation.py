@@ -1,5 +1,7 @@
 """Evaluation of as many queries as gallery pictures, from vectors to all metrics."""
 
+import statistics
+import time
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tapetum.evaluation.metrics import evaluate
 
 DIMENSION = 512
 PICTURES_A_PERSON = 5
+REPEATED_SECONDS = 5.0  # shorter evaluations are repeated, five times at most
 
 
 def build() -> Subject:
@@ -23,7 +26,7 @@ def build() -> Subject:
         panels=(
             Panel(
                 "Time, s",
-                {"evaluation": "seconds"},
+                {"by the clock": "seconds", "of processors": "processor_seconds"},
                 Knee("seconds", lambda slope: slope >= 1.5, "time grows nearly with the square"),
             ),
             Panel("Memory, GiB", {"the process": "peak_gib", "one matrix of distances": "matrix_gib"}),
@@ -42,10 +45,15 @@ def evaluate_once(size: int) -> Row:
     query, gallery = build_sets(size, size, DIMENSION, people=max(2, size // PICTURES_A_PERSON))
     evaluate(*build_sets(64, 64, DIMENSION, people=8), PROTOCOL)  # what is imported and compiled once
     forget_peak()
-    seconds, _ = once(partial(evaluate, query, gallery, PROTOCOL))
-    peak = read_peak()
+    times: list[float] = []
+    working = time.process_time()
+    while not times or (sum(times) < REPEATED_SECONDS and len(times) < 5):
+        times.append(once(partial(evaluate, query, gallery, PROTOCOL))[0])
+    working = (time.process_time() - working) / len(times)
+    seconds, peak = statistics.median(times), read_peak()
     return {
         "seconds": seconds,
+        "processor_seconds": working,
         "million_pairs_per_second": size * size / seconds / 1e6,
         "peak_gib": None if peak is None else peak / GIB,
         "matrix_gib": 4 * size * size / GIB,

@@ -73,10 +73,12 @@ def measure(size: int, folder: Path, *, seconds: float, detector: str) -> Row:
         took, peak = in_child(run, words, processes)
         report: dict[str, Any] = json.loads((folder / "report.json").read_bytes())
         if starter == "1 process":  # of many, a late one reports that all was done
+            crops = [path.stat().st_size for path in (folder / "night" / "crops").rglob("*") if path.is_file()]
             row |= {
                 "frames": report["footage"]["frames"],
                 "rows": report["rows"],
                 "tracklets": report["footage"]["tracklets"],
+                "crop_bytes": sum(crops) / max(1, len(crops)),
             }
         if report["rows"] != row["rows"]:
             raise AssertionError(f"{starter}: {report['rows']} rows, one process brought {row['rows']}")
