@@ -39,6 +39,7 @@ SECONDS = 60.0
 WARM_SECONDS = 5.0
 ROWS = 20_000
 CAMERAS = 8
+READY_SECONDS = 60.0
 REFUSED, WAIT_SECONDS = 503, 1.0  # too much at once; a client that is told so waits before it asks again
 
 
@@ -191,11 +192,14 @@ def measure(*, clients: int = CLIENTS, seconds: float = SECONDS, warm: float = W
         make_gallery(Path(folder) / "night", place, open_model(place), rows)
         with serving(Path(folder) / "night") as (process, url, token):
             with httpx.Client(base_url=url, timeout=60) as client:
+                begun = time.perf_counter()
                 while True:  # it has said its address; the first answer may take a moment
                     try:
                         client.get("api/v1/health/ready").raise_for_status()
                         break
                     except httpx.ConnectError:
+                        if time.perf_counter() - begun > READY_SECONDS:
+                            raise
                         time.sleep(0.1)
             return asyncio.run(load(process, url, token, clients=clients, seconds=seconds, warm=warm, rows=rows))
 

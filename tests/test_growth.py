@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from benchmarks.growth import __main__ as command
-from benchmarks.growth import gallery, index
+from benchmarks.growth import gallery, index, page
 from benchmarks.growth.subject import Knee, Needs, Panel, Row, Subject, parse_size
 
 from tapetum.core.errors import RecipeError
@@ -178,3 +178,15 @@ def test_a_service_is_measured(tmp_path: Path) -> None:
     assert row["errors"] == 0
     assert row["answers_per_second"] > 0
     assert row["p95_seconds"] >= row["median_seconds"] > 0
+
+
+@pytest.mark.parametrize(("path", "name"), [(path, name) for path, names in page.PAGES.items() for name in names])
+def test_the_pages_say_what_was_measured_and_what_follows_from_it(
+    path: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
+    text = (root / path).read_text(encoding="utf-8")
+    block = page.write_plan() if name == "plan" else page.write_table(name)
+    assert page.replace_block(text, name, block) == text, "type: python -m benchmarks.growth.page"
+    assert block in text
