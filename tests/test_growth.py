@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from benchmarks.growth import __main__ as command
-from benchmarks.growth import gallery, index, page
+from benchmarks.growth import evaluation, gallery, index, page
 from benchmarks.growth.subject import Knee, Needs, Panel, Row, Subject, parse_size
 
 from tapetum.core.errors import RecipeError
@@ -45,7 +45,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         panels=(Panel("Time, s", {"all": "seconds"}, knee),),
         beyond="nothing",
     )
-    monkeypatch.setitem(command.SUBJECTS, "evaluation", lambda: subject)
+    monkeypatch.setattr(evaluation, "build", lambda: subject)
     monkeypatch.setattr(command, "share_of_others", lambda: 0.0)
     return measured
 

@@ -6,6 +6,7 @@ tenth of the processors before it and take less now; `--again` measures all size
 """
 
 import argparse
+import importlib
 import json
 import shutil
 import sys
@@ -19,18 +20,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.__main__ import describe_machine
-from benchmarks.growth import evaluation, gallery, index, service
 from benchmarks.growth.subject import Row, Subject, parse_size, processor_times
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import RecipeError, TapetumError
 from tapetum.core.threads import count_threads
-from tapetum.plots.growth import GrowthPanel, describe_growth, draw_growth, short_number
-from tapetum.plots.style import figure_bytes
 
 RESULTS, FIGURES, WORK = Path("docs/results"), Path("docs/_static"), Path("runs/growth")
 QUIET = 0.1  # share of the processors that others may take
 WATCHED_SECONDS = 3.0
-SUBJECTS = {"evaluation": evaluation.build, "gallery": gallery.build, "index": index.build, "service": service.build}
+SUBJECTS = ("evaluation", "gallery", "index", "service")  # imported when asked for: each process has few of them
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -68,7 +66,7 @@ def build_subject(what: str, options: dict[str, Any]) -> Subject:
             raise RecipeError(f"{what}: --{name} is no option of it; leave it out")
     if options.get("seconds", 1) <= 0:
         raise RecipeError(f"{what}: --seconds {options['seconds']} is no time; write more than 0")
-    subject = SUBJECTS[what](**options)
+    subject: Subject = importlib.import_module(f"benchmarks.growth.{what}").build(**options)
     return replace(subject, settings=subject.settings | {"threads": count_threads()})
 
 
@@ -81,14 +79,14 @@ def measure_all(what: str, subject: Subject, sizes: Sequence[int], path: Path, p
     for size in sorted(sizes):
         others = share_of_others()
         if not again and is_settled(rows.get(size), others):
-            print(f"{short_number(size):>6} {subject.counted}: is in {path}")
+            print(f"{size:>10,} {subject.counted}: is in {path}")
             continue
         rows[size] = {"size": size, "others": round(others, 2)} | measure_one(subject, size, work)
-        print(f"{short_number(size):>6} {subject.counted}: {tell(rows[size])}", flush=True)
+        print(f"{size:>10,} {subject.counted}: {tell(rows[size])}", flush=True)
         write(what, subject, [rows[each] for each in sorted(rows)], path, picture)
     for panel in subject.panels:
         if panel.knee and (size := panel.knee.find([rows[each] for each in sorted(rows)])):
-            print(f"{panel.title}: knee at {short_number(size)} {subject.counted}, from where {panel.knee.meaning}")
+            print(f"{panel.title}: knee at {size:,.0f} {subject.counted}, from where {panel.knee.meaning}")
     print(f"beyond: {subject.beyond}")
 
 
@@ -157,6 +155,9 @@ def read_rows(path: Path, subject: Subject) -> dict[int, Row]:
 
 def write(what: str, subject: Subject, rows: list[Row], path: Path, picture: Path) -> None:
     """The file and its figure."""
+    from tapetum.plots.growth import GrowthPanel, describe_growth, draw_growth
+    from tapetum.plots.style import figure_bytes
+
     there = [row for row in rows if "left_out" not in row]
     knees = {panel.title: size for panel in subject.panels if panel.knee and (size := panel.knee.find(there))}
     content: dict[str, Any] = {

@@ -7,11 +7,12 @@ thread, so that processes are compared; seconds are those of the whole command, 
 import importlib.util
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ PEOPLE = 40
 RUNTIME = "openvino"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 STARTERS = {"1 process": 1, "torchrun, 2": 2, "torchrun, 4": 4, "Ray, 2 nodes": 2, "Ray, 4 nodes": 4}  # -> processes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a command and the processes that it waited for.
+
+    Attributes:
+        seconds: by the clock.
+        peak_gib: memory of the largest among them.
+    """
+
+    seconds: float
+    processor_seconds: float
+    peak_gib: float
 
 
 def build(seconds: float = SECONDS, detector: str = "background") -> Subject:
@@ -69,8 +84,7 @@ def measure(size: int, folder: Path, *, seconds: float, detector: str) -> Row:
             continue
         words = ["index", str(footage), "--gallery", str(folder / "night"), "--model", str(model), "--quiet"]
         words += ["--detector", detector, "--report", str(folder / "report.json")]
-        run = run_on_ray if "Ray" in starter else run_command
-        took, peak = in_child(run, words, processes)
+        cost = in_child(run_on_ray, words, processes) if "Ray" in starter else run_command(words, processes)
         report: dict[str, Any] = json.loads((folder / "report.json").read_bytes())
         if starter == "1 process":  # of many, a late one reports that all was done
             crops = [path.stat().st_size for path in (folder / "night" / "crops").rglob("*") if path.is_file()]
@@ -79,12 +93,13 @@ def measure(size: int, folder: Path, *, seconds: float, detector: str) -> Row:
                 "rows": report["rows"],
                 "tracklets": report["footage"]["tracklets"],
                 "crop_bytes": sum(crops) / max(1, len(crops)),
+                "frames_per_processor_second": report["footage"]["frames"] / cost.processor_seconds,
             }
         if report["rows"] != row["rows"]:
             raise AssertionError(f"{starter}: {report['rows']} rows, one process brought {row['rows']}")
-        row[key_of(starter, "seconds")] = took
-        row[key_of(starter)] = row["frames"] / took
-        row["peak_gib"] = max(row.get("peak_gib", 0), peak)  # Ray's are nobody's children
+        row[key_of(starter, "seconds")] = cost.seconds
+        row[key_of(starter)] = row["frames"] / cost.seconds
+        row["peak_gib"] = max(row.get("peak_gib", 0), cost.peak_gib)  # Ray's workers are not among them
         shutil.rmtree(folder / "night")
     return row
 
@@ -101,16 +116,13 @@ def film(folder: Path, cameras: int, seconds: float) -> Path:
     return folder / "footage"
 
 
-def run_command(words: list[str], processes: int) -> tuple[float, float]:
-    """Seconds of a `tapetum` command, and the GiB of its largest process."""
+def run_command(words: list[str], processes: int) -> Cost:
+    """A `tapetum` command, by one process or by torchrun."""
     starter = ["-m", "tapetum"] if processes == 1 else [*TORCHRUN, str(processes), "-m", "--", "tapetum"]
-    begun = time.perf_counter()
-    call([*starter, *words])
-    took = time.perf_counter() - begun
-    return took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # KiB on Linux
+    return call([*starter, *words])
 
 
-def run_on_ray(words: list[str], processes: int) -> tuple[float, float]:
+def run_on_ray(words: list[str], processes: int) -> Cost:
     """The same on a cluster of so many nodes of one processor each, all of them in this machine."""
     os.environ |= {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     from ray.cluster_utils import Cluster
@@ -120,14 +132,20 @@ def run_on_ray(words: list[str], processes: int) -> tuple[float, float]:
     try:
         for _ in range(processes - 1):
             cluster.add_node(**node)
-        begun = time.perf_counter()
-        call(["-m", "tapetum", *words, "--ray", cluster.address])
-        return time.perf_counter() - begun, 0.0
+        return call(["-m", "tapetum", *words, "--ray", cluster.address])
     finally:
         cluster.shutdown()
 
 
-def call(words: list[str]) -> None:
-    done = subprocess.run([sys.executable, *words], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}: {done.stderr.decode(errors='replace')[-2000:]}")
+def call(words: list[str]) -> Cost:
+    """A Python process."""
+    begun = time.perf_counter()
+    with tempfile.TemporaryFile() as told:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen([sys.executable, *words], env=environment, stdout=told, stderr=told)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            told.seek(0)
+            raise RuntimeError(f"{' '.join(words)}: {told.read().decode(errors='replace')[-2000:]}")
+    return Cost(time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)  # KiB on Linux

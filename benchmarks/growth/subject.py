@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapetum.core.errors import RecipeError
-from tapetum.plots.style import Array
 
 GIB = 2**30
 DISK_KEPT = 15 * GIB  # stays free for whatever else the machine does
@@ -64,7 +64,7 @@ class Panel:
     lines: Mapping[str, str]
     knee: Knee | None = None
 
-    def values(self, rows: Sequence[Row]) -> dict[str, Array]:
+    def values(self, rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
         """Label -> (N,) figures, NaN where a row has none; zero has no place on a logarithmic axis."""
         return {label: np.array([row.get(key) or np.nan for row in rows]) for label, key in self.lines.items()}
 
