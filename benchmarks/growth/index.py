@@ -65,7 +65,12 @@ def build(seconds: float = SECONDS, detector: str = "background") -> Subject:
             Panel("Time of the command, s", {starter: key_of(starter, "seconds") for starter in STARTERS}),
         ),
         beyond="as many processes as cores, then more machines by torchrun or Ray; a GPU for detector and model",
-        settings={"seconds_of_a_camera": seconds, "detector": detector, "model": "ResNet-18, 128 x 64, " + RUNTIME},
+        settings={
+            "filmed_cameras": FILMED,
+            "seconds_of_a_camera": seconds,
+            "detector": detector,
+            "model": "ResNet-18, 128 x 64, " + RUNTIME,
+        },
     )
 
 

@@ -164,7 +164,15 @@ def write_plan() -> str:
     add("writers", peak / stored, "", "busiest hour / one writer", math.ceil)
     row = add("a row on the disk", gallery["bytes_per_row"], "bytes", f"growth_gallery, {at}")
     add("all rows on the disk", row * ROWS / 1e12, "TB", "product")
-    add("all crops", index["crop_bytes"] * ROWS / 1e12, "TB", f"{index['crop_bytes']:,.0f} bytes a crop, growth_index")
+    if "crop_bytes" in index:
+        add(
+            "all crops",
+            index["crop_bytes"] * ROWS / 1e12,
+            "TB",
+            f"{index['crop_bytes']:,.0f} bytes a crop, growth_index",
+        )
+    else:
+        lines.append(("all crops", "not measured yet", "growth_index, bytes of a crop"))
     vectors = add("vectors alone", VECTOR_BYTES * ROWS / 2**40, "TiB", "512 numbers of 4 bytes")
     holders = add(
         f"machines of {MACHINE_GIB} GiB that keep them in memory", vectors * 1024 / MACHINE_GIB, "", "", math.ceil
