@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from tapetum.plots.style import MARKERS, MUTED, WRONG, Array, legend_below, line_style, new_panels, styled
+from tapetum.plots.style import MARKERS, MUTED, WRONG, Array, line_style, new_panels, styled
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def draw_growth(sizes: Array, panels: Sequence[GrowthPanel], *, counted: str, no
         counted: what a size counts, e.g. "rows".
         note: a line below all panels; empty for none.
     """
-    figure, axes = new_panels(len(panels), 2, 3.6, 2.7, 0.5)
+    figure, axes = new_panels(len(panels), 2, 3.6, 2.9, 0.3)
     for panel, quantity in zip(axes, panels, strict=True):
         for number, (label, values) in enumerate(quantity.lines.items()):
             there = np.isfinite(values)
@@ -47,12 +47,18 @@ def draw_growth(sizes: Array, panels: Sequence[GrowthPanel], *, counted: str, no
             panel.axvline(quantity.knee, color=WRONG, linewidth=1.2, linestyle=":", label="knee")
         panel.set_title(quantity.title)
         panel.set_xlabel(counted)
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter(lambda value, _: short_number(value))
-            axis.set_minor_formatter(lambda *_: "")
+        panel.set_xticks(np.asarray(sizes), [short_number(float(size)) for size in sizes])
+        panel.set_xticks([], minor=True)
+        low, high = panel.get_ylim()
+        panel.yaxis.set_major_formatter(lambda value, _: short_number(value))
+        told = "123456789" if high < 5 * low else "25" if high < 30 * low else ""  # else powers of ten are enough
+        panel.yaxis.set_minor_formatter(
+            lambda value, _, told=told: short_number(value) if f"{value:e}"[0] in told else ""
+        )
+        if len(panel.lines) > 1:  # a panel's own: the lines of two panels have nothing in common
+            panel.legend(fontsize=8, handlelength=1.6)
     if note:
         figure.supxlabel(note, fontsize=9, color=MUTED)
-    legend_below(figure, axes)
     return figure
 
 
