@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -52,9 +53,7 @@ def draw_growth(sizes: Array, panels: Sequence[GrowthPanel], *, counted: str, no
         low, high = panel.get_ylim()
         panel.yaxis.set_major_formatter(lambda value, _: short_number(value))
         told = "123456789" if high < 5 * low else "25" if high < 30 * low else ""  # else powers of ten are enough
-        panel.yaxis.set_minor_formatter(
-            lambda value, _, told=told: short_number(value) if f"{value:e}"[0] in told else ""
-        )
+        panel.yaxis.set_minor_formatter(partial(_minor_number, told=told))
         if len(panel.lines) > 1:  # a panel's own: the lines of two panels have nothing in common
             panel.legend(fontsize=8, handlelength=1.6)
     if note:
@@ -82,3 +81,8 @@ def short_number(value: float) -> str:
         if value >= size:
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}"
+
+
+def _minor_number(value: float, _: int | None, *, told: str) -> str:
+    """What stands at a tick between two powers of ten: nothing where its first digit is none of those told."""
+    return short_number(value) if f"{value:e}"[0] in told else ""
