@@ -39,6 +39,8 @@ SECONDS = 60.0
 WARM_SECONDS = 5.0
 ROWS = 20_000
 CAMERAS = 8
+READY_SECONDS = 60.0
+REFUSED, WAIT_SECONDS = 503, 1.0  # too much at once; a client that is told so waits before it asks again
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Load:
     """What the clients saw.
 
     Attributes:
-        seconds: of each answer.
+        seconds: of each answer after warming up.
         errors: what went wrong, one line each.
+        refused: how often a client was told to try again later after warming up, and waited.
         wall_seconds: from first to last.
         mib_start: resident memory of the server after warming up.
         mib_end: the same at the end.
@@ -55,6 +58,7 @@ class Load:
 
     seconds: list[float]
     errors: list[str]
+    refused: int
     wall_seconds: float
     mib_start: float
     mib_end: float
@@ -151,6 +155,7 @@ async def load(process: int, url: str, token: str, *, clients: int, seconds: flo
     """Let clients ask, each one request after the other."""
     times: list[float] = []
     errors: list[str] = []
+    refusals: list[float] = []
     begun = time.perf_counter() + warm
     ended = begun + seconds
 
@@ -160,6 +165,10 @@ async def load(process: int, url: str, token: str, *, clients: int, seconds: flo
             while (start := time.perf_counter()) < ended:
                 try:
                     answer = await ask(client, rng, rows)
+                    if answer.status_code == REFUSED:
+                        refusals.append(start)
+                        await asyncio.sleep(WAIT_SECONDS)
+                        continue
                     if answer.status_code != 200:
                         errors.append(f"{answer.status_code} {answer.text[:200]}")
                 except httpx.HTTPError as error:
@@ -172,7 +181,8 @@ async def load(process: int, url: str, token: str, *, clients: int, seconds: flo
         return read_mib(process)
 
     first, *_ = await asyncio.gather(watch(), *(one(number) for number in range(clients)))
-    return Load(times, errors, time.perf_counter() - begun, first, read_mib(process))
+    refused = sum(start >= begun for start in refusals)
+    return Load(times, errors, refused, time.perf_counter() - begun, first, read_mib(process))
 
 
 def measure(*, clients: int = CLIENTS, seconds: float = SECONDS, warm: float = WARM_SECONDS, rows: int = ROWS) -> Load:
@@ -182,11 +192,14 @@ def measure(*, clients: int = CLIENTS, seconds: float = SECONDS, warm: float = W
         make_gallery(Path(folder) / "night", place, open_model(place), rows)
         with serving(Path(folder) / "night") as (process, url, token):
             with httpx.Client(base_url=url, timeout=60) as client:
+                begun = time.perf_counter()
                 while True:  # it has said its address; the first answer may take a moment
                     try:
                         client.get("api/v1/health/ready").raise_for_status()
                         break
                     except httpx.ConnectError:
+                        if time.perf_counter() - begun > READY_SECONDS:
+                            raise
                         time.sleep(0.1)
             return asyncio.run(load(process, url, token, clients=clients, seconds=seconds, warm=warm, rows=rows))
 
@@ -198,6 +211,7 @@ def run() -> list[dict[str, Any]]:
     mix = "50 % searches by row, 20 % by picture, 10 % pages, 20 % crops"
     growth = f"memory {found.mib_start:.0f} MiB after warming up, {found.mib_end:.0f} MiB at the end"
     errors = f"{len(found.errors)} errors" + (f", e.g. {found.errors[0]}" if found.errors else "")
+    errors += f", told to try again: {found.refused}"
     rate = len(found.seconds) / found.wall_seconds
     return [
         build_row(f"{name}, requests", rate, None, "answers/s", note=f"{errors}; {mix}"),

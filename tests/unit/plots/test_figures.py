@@ -23,6 +23,7 @@ from tapetum.plots.differences import describe_differences, draw_differences
 from tapetum.plots.distances import describe_distances, draw_distances, find_limits
 from tapetum.plots.embedding import EmbeddingMap, compute_agreement, describe_embedding, draw_embedding
 from tapetum.plots.enhancement import describe_enhancement, draw_enhancement
+from tapetum.plots.growth import GrowthPanel, describe_growth, draw_growth
 from tapetum.plots.histograms import describe_histograms, describe_side_by_side, draw_histograms, draw_side_by_side
 from tapetum.plots.ranking_list import Answers, describe_ranking_list, describe_ranks, draw_ranking_list
 from tapetum.plots.reliability import describe_reliability, draw_reliability
@@ -107,6 +108,11 @@ CHECKED = {  # what the check of a calibration found
     }
     for pair in ("visible-visible", "visible-infrared")
 }
+GROWTH = (  # of 10, 100 and 1000 rows
+    GrowthPanel("Time, s", {"exact": np.array([1.0, np.nan, 20.0]), "none": np.full(3, np.nan)}, knee=100.0),
+    GrowthPanel("Disk, GiB", {"all": np.array([0.1, 1.0, 10.0])}),
+)
+SIZES = np.array([10.0, 100.0, 1000.0])
 ONE = Answers([[]], [[True]])
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: draw_curves(RUNS),
@@ -134,6 +140,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "open_set": lambda: draw_open_set(CHECKED),
     "activation": lambda: draw_activation([activations("night600"), activations("market1501")]),
     "samples": lambda: draw_samples([samples("a"), samples("b")]),
+    "growth": lambda: draw_growth(SIZES, GROWTH, counted="rows", note="a busy machine"),
     "enhancement": lambda: draw_enhancement(pictures(3), pictures(3), captions=["a", "b", "c"]),
 }
 
@@ -388,3 +395,15 @@ def test_samples_have_a_row_a_person_and_a_column_a_camera_and_say_how_bright_th
     assert [axes.get_xlabel() for axes in first] == ["light 10", "", "light 20", "light 30"]
     words = describe_samples([samples("a")])
     assert "a, mean lightness of 0 to 255: person 1 10 under camera 1; person 2 20 under camera 1, 30 under" in words
+
+
+def test_growth_is_drawn_on_logarithmic_axes_with_its_knee_and_told_by_its_ends() -> None:
+    time_panel, disk_panel = FIGURES["growth"]().axes
+    assert (time_panel.get_xscale(), time_panel.get_yscale()) == ("log", "log")
+    line, knee = time_panel.lines
+    assert np.asarray(line.get_xdata()).tolist() == [10.0, 1000.0]
+    assert np.asarray(knee.get_xdata()).tolist() == [100.0, 100.0]
+    assert len(disk_panel.lines) == 1
+    words = describe_growth(SIZES, GROWTH, counted="rows", note="A busy machine")
+    assert "Time, s, exact: 1 at 10 to 20 at 1k rows; its knee is at 100 rows" in words
+    assert words.endswith("A busy machine.")
