@@ -5,11 +5,11 @@ Its CPU plugin gives the thread that loads it a stack for signals of its own, an
 signal, Ctrl-C for one, with a segmentation fault (OpenVINO 2026.4). So the one that was made stays.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 
-@cache
 def openvino_core() -> Any:
     """The `Core`, kept until the process ends.
 
@@ -18,4 +18,9 @@ def openvino_core() -> Any:
     """
     import openvino
 
-    return openvino.Core()
+    return _kept(openvino.Core)
+
+
+@cache
+def _kept(make: Callable[[], Any]) -> Any:
+    return make()

@@ -13,8 +13,8 @@ def sleep_while_waiting() -> bool:
     """Let OpenMP's threads sleep while they wait for each other; False where a user has settled it, or it is too late.
 
     By itself PyTorch's OpenMP lets a waiting thread turn round and round for milliseconds first. Beside a busy process
-    it takes the time away from the very thread that it waits for, time after time: a training went ten times slower.
-    `python -m benchmarks load` measures it. It reads the environment once, when PyTorch is loaded.
+    it takes the time away from the very thread that it waits for, time after time. `python -m benchmarks load`
+    measures what that costs. OpenMP reads the environment once, when PyTorch is loaded.
     """
     if "torch" in sys.modules or any(name in os.environ for name in WAITING):
         return False

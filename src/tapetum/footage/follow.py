@@ -25,7 +25,7 @@ from tapetum.footage.track import Tracker, Tracklet
 _STILL_SECONDS, _STILL_TRAVEL = 30.0, 0.05  # heights; people who stand and look at something swayed by 0.18
 _LONG_SILENCE = 600.0  # seconds without a single box after which the detector is doubted
 _AHEAD = 8  # frames that wait to be looked at
-_HELD_BYTES = 64 << 20  # of frames that wait to be looked at, and again of those that are being looked at or were
+_HELD_BYTES = 64 << 20  # of frames that wait to be looked at, and again for each thread that looks at one
 
 
 def follow_frames(
@@ -74,7 +74,13 @@ def follow_frames(
 
     read = read_source_frames(source, noted.append, limits=options.limits, rate=options.rate, extent=extent)
     ahead = read_ahead(read, _AHEAD, weigh=_weigh, heaviest=_HELD_BYTES)
-    looked = map_in_threads(look, ahead, detect_at_once(detector), ahead=2, weigh=_weigh, heaviest=_HELD_BYTES)
+    at_once = detect_at_once(detector)
+
+    def weigh_looked_at(frame: Frame) -> int:
+        """A share of its bytes, so that as many as are looked at always have room."""
+        return _weigh(frame) // at_once
+
+    looked = map_in_threads(look, ahead, at_once, ahead=2, weigh=weigh_looked_at, heaviest=_HELD_BYTES)
     with ExitStack() as stack:
         stack.callback(pass_on_notes)  # last, when the threads have ended
         stack.enter_context(closing(ahead))

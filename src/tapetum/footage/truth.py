@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter, defaultdict
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,24 +93,25 @@ def measure_following(
     appears: Counter[int] = Counter()
     kept: list[int] = []
     num_boxes = num_hits = num_detections = right = 0
-    for frame, detections, owners, ended in follow_frames(source, detector, settings, FootageReport()):
-        kept += [tracklet.number for tracklet in ended if is_walk(tracklet, source, detector, settings)]
-        if frame is None:
-            continue
-        people = truth.pids.get(frame.number, np.zeros(0, np.int64))
-        partner, hits = _match(truth.boxes.get(frame.number), detections, rules.min_iou)
-        if len(people):
-            boxes = truth.boxes[frame.number]
-            tall = boxes[:, 3] - boxes[:, 1] >= rules.min_height * frame.picture.shape[0]
-            counts = tall & (truth.visible[frame.number] >= rules.min_visible)
-            num_boxes += int(counts.sum())
-            num_hits += int((counts & hits).sum())
-            appears.update(people[counts].tolist())
-        seen = np.where(partner >= 0, people[partner], -1) if len(people) else np.full(len(detections), -1)
-        num_detections += len(detections)
-        right += int((seen >= 0).sum())
-        for owner, pid in zip(owners.tolist(), seen.tolist(), strict=True):
-            pid_counts[owner][pid] += 1
+    with closing(follow_frames(source, detector, settings, FootageReport())) as followed:
+        for frame, detections, owners, ended in followed:
+            kept += [tracklet.number for tracklet in ended if is_walk(tracklet, source, detector, settings)]
+            if frame is None:
+                continue
+            people = truth.pids.get(frame.number, np.zeros(0, np.int64))
+            partner, hits = _match(truth.boxes.get(frame.number), detections, rules.min_iou)
+            if len(people):
+                boxes = truth.boxes[frame.number]
+                tall = boxes[:, 3] - boxes[:, 1] >= rules.min_height * frame.picture.shape[0]
+                counts = tall & (truth.visible[frame.number] >= rules.min_visible)
+                num_boxes += int(counts.sum())
+                num_hits += int((counts & hits).sum())
+                appears.update(people[counts].tolist())
+            seen = np.where(partner >= 0, people[partner], -1) if len(people) else np.full(len(detections), -1)
+            num_detections += len(detections)
+            right += int((seen >= 0).sum())
+            for owner, pid in zip(owners.tolist(), seen.tolist(), strict=True):
+                pid_counts[owner][pid] += 1
     counters = [pid_counts[number] for number in kept]
     real = [Counter({pid: count for pid, count in each.items() if pid >= 0}) for each in counters]
     most = [each.most_common(1)[0] for each in real if each]

@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 
 from tapetum.core.arrays import Real
-from tapetum.core.errors import DataError, GalleryError, RecipeError, TapetumError
+from tapetum.core.errors import DataError, GalleryError, RecipeError
 from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture
 from tapetum.data.pictures import Pictures
@@ -270,8 +270,10 @@ class Indexing:
             if error is None:
                 self._store()
             else:
-                with contextlib.suppress(TapetumError):  # the first one is told
+                try:
                     self._store()
+                except Exception as second:  # the first one is told
+                    error.add_note(f"and what was under way could not be stored: {second}")
         finally:
             self._pool.shutdown()
 
@@ -318,6 +320,7 @@ class Indexing:
         footage = self._report.footage
         footage.finished_before += 1
         footage.files["finished"] += source.num_files
+        self._store()  # of an earlier source, whose errors are not this one's
         try:
             sightings = read_sightings(source, self._folder, self._detector, self._options.extract)
             while some := list(islice(sightings, LOOKED_UP_AT_ONCE)):

@@ -16,7 +16,7 @@ from tapetum.inference.probe import compare
 from tapetum.inference.probe_scene import draw_probe
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import load_checkpoint, save_checkpoint
-from tapetum.runs.header import NOBODY, Header
+from tapetum.runs.header import NOBODY, PACKED_FROM, Header
 
 MIN_COSINE = 0.9999  # of a vector to what it was before
 SUFFIX = ".safetensors"
@@ -40,7 +40,7 @@ def pack_checkpoint(place: Path, out: Path) -> Packed:
     Args:
         out: the file, absent; named ``.safetensors``.
     Raises:
-        ExportError: its vectors would turn away from what they were, or hang on the classifier.
+        ExportError: its vectors would turn away from what they were, or hang on the classifier, or it is packed.
         OutputError: `out` is taken, has another ending or cannot be written.
     """
     if out.suffix != SUFFIX:
@@ -49,6 +49,8 @@ def pack_checkpoint(place: Path, out: Path) -> Packed:
         raise OutputError(f"{out}: is there already; name another file or remove it")
     checkpoint = load_checkpoint(place)
     header = checkpoint.header
+    if header.is_packed:
+        raise ExportError(f"{checkpoint.path}: is packed already; copy the file")
     settings = settings_of(header, checkpoint.path)
     small = build_method(header.method, header.options, NOBODY, camids=header.camids, size=settings.size)
     own = small.state_dict()
@@ -70,7 +72,7 @@ def pack_checkpoint(place: Path, out: Path) -> Packed:
             f"{checkpoint.path}: as halves without its classifier its vectors turn away (cosine {cosine:.5f}, allowed "
             f"{MIN_COSINE}); use the checkpoint itself"
         )
-    origin = {**header.origin, "packed_from": digest_file(checkpoint.path)[:16], "trained_on_ids": header.num_ids}
+    origin = {**header.origin, PACKED_FROM: digest_file(checkpoint.path)[:16], "trained_on_ids": header.num_ids}
     header = dataclasses.replace(header, num_ids=NOBODY, pids=(), origin=origin)
     save_checkpoint(out, small, header, tensors=kept)
     return Packed(out, out.stat().st_size, cosine, header)

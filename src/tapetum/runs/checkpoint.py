@@ -104,7 +104,7 @@ def load_checkpoint(
         raise CheckpointError(
             f"{path}: method is {header.method!r}, expected {method!r}; choose the matching checkpoint"
         )
-    if num_ids is not None and header.num_ids not in (num_ids, NOBODY):
+    if num_ids is not None and header.num_ids != num_ids and not header.is_packed:
         raise CheckpointError(
             f"{path}: trained on {header.num_ids} identities, expected {num_ids}; choose the matching checkpoint"
         )
@@ -143,10 +143,17 @@ def start_from(network: nn.Module, start: Checkpoint, absent_at_start: frozenset
         return absent_at_start.isdisjoint(name.split("."))
 
     anew = {name: value for name, value in own.items() if not is_needed(name)}
-    if start.header.num_ids == NOBODY:
-        anew |= {name: value for name, value in own.items() if name in weights and weights[name].shape != value.shape}
+    if start.header.is_packed:
+        anew |= {name: value for name, value in own.items() if _is_row_an_identity(value, weights.get(name))}
     known = {name: value for name, value in weights.items() if name in anew and value.shape == anew[name].shape}
     fill(network, {name: value for name, value in weights.items() if is_needed(name)} | anew | known, start.path)
+
+
+def _is_row_an_identity(tensor: Tensor, packed: Tensor | None) -> bool:
+    """Whether a tensor of a packed model has one row where the network has one for each identity."""
+    if packed is None or not tensor.ndim == packed.ndim > 0:
+        return False
+    return len(packed) == NOBODY < len(tensor) and packed.shape[1:] == tensor.shape[1:]
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:

@@ -15,6 +15,7 @@ from tapetum.runs.run_folder import RunFolder
 FORMAT = 1
 HEADER = "tapetum"
 NOBODY = 1  # classes of a packed model: the fewest that every method can be built with
+PACKED_FROM = "packed_from"  # in the origin of a packed model: digest of the checkpoint
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Header:
     size: Sequence[int] | None = None
     normalisation: str = ""
     format: int = FORMAT
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether these weights have no classifier, see `tapetum.inference.pack`."""
+        return PACKED_FROM in self.origin
 
 
 def find_checkpoint(place: Path) -> Path:

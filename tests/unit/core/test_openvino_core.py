@@ -19,7 +19,9 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
-DROPPED_ELSEWHERE = INTERRUPTED.replace("openvino_core().get", "cores = [openvino_core.__wrapped__()]; cores[0].get", 1)
+DROPPED_ELSEWHERE = INTERRUPTED.replace(
+    "openvino_core().get", "import openvino; cores = [openvino.Core()]; cores[0].get", 1
+)
 DROPPED_ELSEWHERE = DROPPED_ELSEWHERE.replace("(openvino_core(), gc", "(cores.clear(), gc")
 
 

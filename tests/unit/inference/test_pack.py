@@ -16,7 +16,8 @@ from tapetum.inference.identity import identify
 from tapetum.inference.pack import pack_checkpoint
 from tapetum.inference.probe_scene import draw_pictures
 from tapetum.inference.sessions import open_model
-from tapetum.methods import ide
+from tapetum.methods import build_method, ide
+from tapetum.runs.checkpoint import load_checkpoint, start_from
 from tapetum.runs.header import find_checkpoint, read_header
 
 MakeRun = Callable[..., Path]
@@ -86,3 +87,26 @@ def test_a_number_beyond_a_half_stays_as_it_is() -> None:
     short = pack._shorten(torch.tensor([[1.0, 2.0]]))
     assert short.dtype == torch.float16
     assert np.array_equal(short.numpy(), [[1, 2]])
+
+
+def test_what_is_packed_is_not_packed_again(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"small\.safetensors: is packed already; copy the file"):
+        pack_checkpoint(packed, tmp_path / "smaller.safetensors")
+
+
+def test_a_training_begins_with_packed_weights_and_a_classifier_of_its_own(packed: Path) -> None:
+    start = load_checkpoint(packed)
+    options = dict(start.header.options)
+    network = build_method("ide", options, 7, size=tuple(start.header.size or ()))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    start_from(network, start, frozenset())
+    for name, value in network.state_dict().items():
+        own = "classifier" in name
+        assert torch.equal(value, before[name] if own else start.network.state_dict()[name]), name
+
+
+def test_packed_weights_of_another_width_are_no_start(packed: Path) -> None:
+    start = load_checkpoint(packed)
+    network = build_method("ide", {**start.header.options, "width": 2 * start.header.options["width"]}, 7)
+    with pytest.raises(CheckpointError, match="where the network needs"):
+        start_from(network, start, frozenset())

@@ -9,6 +9,31 @@ from tapetum.runs import packaged
 from tapetum.runs.header import find_checkpoint
 
 
+def test_the_packaged_model_opens_by_its_name_small_calibrated_for_every_pair_and_with_its_card() -> None:
+    from tapetum.inference.identity import identify
+
+    place = Path(packaged.DEFAULT)
+    assert packaged.is_packaged(place)
+    known = identify(place)
+    assert set(known.calibration["pairs"]) == {"visible-visible", "visible-infrared", "infrared-infrared"}
+    assert known.calibration["data"]["generated"] is True
+    assert packaged.locate(place).stat().st_size < 10e6
+    assert sorted(path.name for path in packaged.FOLDER.iterdir()) == [
+        "tapetum-lite0.calibration.json", "tapetum-lite0.md", "tapetum-lite0.safetensors",
+    ]  # fmt: skip
+
+
+def test_every_place_that_names_the_packaged_model_names_the_same() -> None:
+    import inspect
+
+    import tapetum
+    from tapetum.cli import doctor, index
+
+    assert inspect.signature(tapetum.load_model).parameters["place"].default == packaged.DEFAULT
+    for command in (doctor, index):
+        assert packaged.DEFAULT in Path(command.__file__).read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package, here = tmp_path / "package", tmp_path / "here"
