@@ -204,3 +204,13 @@ def test_where_imagenet_weights_cannot_be_fetched_the_run_stops_and_says_how_to_
 def test_a_recipe_that_names_the_choice_of_its_release_says_how_often_that_tests(name: str) -> None:
     every = 1 if load_recipe(name).method.name in ("deen", "dclnet") else 2
     assert re.search(rf"best_on_test with every: {every}$", read(name), re.MULTILINE)
+
+
+def test_no_picture_that_is_brightened_by_curves_leaves_its_range() -> None:
+    """Eight times v + a (v^2 - v): outside 0..1 that has no bound."""
+    for name in sorted(RECIPES):
+        recipe = load_recipe(name)
+        if recipe.method.name != "idf":
+            continue
+        for operation in recipe.augment:
+            assert not (operation.get("fill") == "noise" and operation.get("clip") is False), name
