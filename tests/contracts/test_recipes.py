@@ -208,7 +208,7 @@ def test_a_recipe_that_names_the_choice_of_its_release_says_how_often_that_tests
 
 def test_no_picture_that_is_brightened_by_curves_leaves_its_range() -> None:
     """Eight times v + a (v^2 - v): outside 0..1 that has no bound."""
-    for name in sorted(RECIPES):
+    for name in NAMES:
         recipe = load_recipe(name)
         if recipe.method.name != "idf":
             continue
