@@ -59,7 +59,7 @@ def describe_start(recipes: Mapping[str, str], *, scratch: bool) -> str:
 
 
 def _describe(recipe: Recipe, *, scratch: bool) -> str:
-    backbone = _backbone_options(recipe)[1].backbone
+    backbone = _backbone(recipe) or f"{recipe.method.name}'s own network"
     if not _has_package(recipe):
         return f"{backbone}, from scratch (no package has weights for it)"
     if not scratch:
@@ -69,8 +69,14 @@ def _describe(recipe: Recipe, *, scratch: bool) -> str:
 
 
 def _has_package(recipe: Recipe) -> bool:
-    """The packages' networks give maps, so they cannot stand in for a transformer."""
-    return not gives_tokens(_backbone_options(recipe)[1].backbone)
+    """The packages' networks give maps: they stand in for no transformer, and for no network of a method's own."""
+    backbone = _backbone(recipe)
+    return backbone is not None and not gives_tokens(backbone)
+
+
+def _backbone(recipe: Recipe) -> str | None:
+    """Of timm; None where a method's network is its own."""
+    return getattr(_backbone_options(recipe)[1], "backbone", None)
 
 
 def _backbone_options(recipe: Recipe) -> tuple[str, Any]:

@@ -22,6 +22,7 @@ LABELS = {
     "agw_visible_synth": "AGW",
     "abd_net_synth": "ABD-Net",
     "transreid_synth": "TransReID",
+    "osnet_synth": "OSNet",
     "pcb_synth": "PCB",
     "mb_mb_synth": "MB+MB",
     "ieb_synth": "IEB",

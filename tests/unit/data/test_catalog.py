@@ -18,6 +18,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_every_dataset_is_listed() -> None:
     assert list_names(PACKAGE) == [
+        "city",
         "folder",
         "knight",
         "llcm",

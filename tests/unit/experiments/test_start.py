@@ -15,9 +15,10 @@ from tapetum.runs.recipe import load_recipe, write_yaml
 RECIPES = [recipe for layout in (VISIBLE, ACROSS) for recipe in list_trainable(layout).values()]
 STEM_RELU = {"bnneck_synth", "bot_synth", "agw_visible_synth", "idf_agw_synth", "idf_bnneck_synth", "idf_bot_synth"}
 STEM_RELU |= {"jsia_synth"}
+OWN_START = ("transreid_synth", "osnet_synth")  # no package has weights for their networks
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if not name.endswith("transreid_synth")])
+@pytest.mark.parametrize("name", [name for name in RECIPES if not name.endswith(OWN_START)])
 def test_every_recipe_of_a_demo_takes_the_pretrained_network_and_is_untouched_from_scratch(name: str) -> None:
     recipe = load_recipe(name, start_overrides(name, scratch=False))
     method = recipe.method.options
@@ -30,6 +31,12 @@ def test_every_recipe_of_a_demo_takes_the_pretrained_network_and_is_untouched_fr
     build_method(recipe.method.name, method, 3, camids=(1, 2), size=recipe.data.size)  # else: no ReLU of its own, ...
     assert start_overrides(name, scratch=True) == []
     assert load_recipe(name).init.weights == "random"
+
+
+def test_a_network_of_a_method_s_own_starts_from_scratch_and_is_called_so() -> None:
+    assert start_overrides("osnet_synth", scratch=False) == []
+    own = "osnet's own network, from scratch (no package has weights for it)"
+    assert describe_start({"OSNet": "osnet_synth"}, scratch=False) == own
 
 
 def test_a_transformer_starts_from_scratch_and_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

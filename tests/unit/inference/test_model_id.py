@@ -46,6 +46,7 @@ def test_a_file_of_weights_has_the_id_of_the_weights_in_it(tmp_path: Path) -> No
     state |= {"b.number": torch.tensor(3), "a.nothing": torch.zeros(0, 4)}
     path = tmp_path / "weights.safetensors"
     save_file(state, path, metadata={"tapetum": "{}"})
+    state["float16"] = state["float16"].float()  # as a network holds what a file keeps short
     assert model_id_of_file(path, SETTINGS) == model_id(state, SETTINGS)
 
 

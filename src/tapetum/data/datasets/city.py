@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tapetum.core.errors import DataError
 from tapetum.core.protocol import Protocol, mixed_protocol
 from tapetum.core.types import Modality, Record
 from tapetum.data.layout import (
@@ -28,6 +29,8 @@ from tapetum.data.layout import (
 NAME = "city"
 OBTAIN = "it is generated: tapetum data generate FOLDER --layout city"
 SPLITS = ("train", "test")
+MOST = 999  # cameras
+CAMERAS = {modality: tuple(range(1, MOST + 1)) for modality in Modality}
 _SHORT = {Modality.VISIBLE: "vis", Modality.INFRARED: "nir"}
 
 
@@ -82,9 +85,11 @@ def picture_path(split: str, pid: int, camid: int, index: int, modality: Modalit
     """Where this layout keeps a picture, relative to the root.
 
     Raises:
-        DataError: there is no such split.
+        DataError: there is no such split, or no such camera.
     """
     require_split(split, SPLITS, dataset=NAME)
+    if camid not in CAMERAS[Modality(modality)]:
+        raise DataError(f"{NAME}: has {modality.name.lower()} cameras 1 to {MOST}, not {camid}; choose among them")
     return Path(split) / f"{pid:04d}" / f"{pid:04d}_c{camid:03d}_{_SHORT[Modality(modality)]}_{index:02d}.jpg"
 
 
