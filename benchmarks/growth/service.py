@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.bench_service import ROWS, WARM_SECONDS
 from benchmarks.bench_service import measure as measure_load
 from benchmarks.growth.subject import GIB, Knee, Needs, Panel, Row, Subject, in_child
+from tapetum.core.errors import DataError
 
 SECONDS = 30.0
 
@@ -38,6 +39,8 @@ def build(seconds: float = SECONDS, rows: int = ROWS) -> Subject:
 def measure(size: int, folder: Path, *, seconds: float, rows: int) -> Row:  # noqa: ARG001
     """Clients and server share this machine."""
     load = in_child(measure_load, clients=size, seconds=seconds, warm=min(WARM_SECONDS, seconds), rows=rows)
+    if not load.seconds:
+        raise DataError(f"{size} clients: no answer within {seconds:g} s; give it longer with --seconds")
     return {
         "answers_per_second": len(load.seconds) / load.wall_seconds,
         "refused_per_second": load.refused / load.wall_seconds,

@@ -179,7 +179,7 @@ def test_a_training_step_with_the_recipe_is_the_releases(whole, one_thread):
     weights_of = dict(zip(gradients, trained.values(), strict=True))
     assert [rates[id(weights_of[name])] for name in names] == pytest.approx(case.arrays["train/cfg/lr"][used.numpy()])
     blind = {"fc1", "fc2"}  # next to no gradient: the release itself differs with the number of threads
-    noisy = {"encode1", "encode2", "bn1", "bn2"}
+    noisy = {"encode1", "encode2", "bn1", "bn2", "decode"}  # the last: 1.2 % off on a CPU with AVX-512
     for kind, values in (("grad", gradients), ("step", moved)):
         norms = torch.stack([values[name].double().norm() for name in names])
         assert_near(case, f"train/parameter_{kind}_norm", norms, used)
