@@ -41,3 +41,36 @@ def test_without_keeping_it_the_next_signal_ends_the_process() -> None:
     done = run(DROPPED_ELSEWHERE)
     assert done.stdout == ""
     assert done.returncode < 0
+
+
+FIRST_AT_ONCE = """
+import os, sys, threading
+import numpy as np
+import openvino
+from openvino import opset13
+from tapetum.core.openvino_core import openvino_core
+
+given = opset13.parameter([1], np.float32)
+core = openvino_core()
+network = core.compile_model(openvino.Model([opset13.relu(given)], [given]), "CPU")
+together = threading.Barrier(2)
+sys.setswitchinterval(1e-6)
+
+def compute():
+    request = network.create_infer_request()
+    together.wait()
+    request.infer([np.zeros(1, np.float32)])
+
+threads = [threading.Thread(target=compute, daemon=True) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(10)
+os._exit(3 if any(thread.is_alive() for thread in threads) else 0)
+"""
+
+
+@pytest.mark.slow
+def test_threads_that_compute_first_at_the_same_time_do_not_wait_for_each_other() -> None:
+    ended = [run(FIRST_AT_ONCE).returncode for _ in range(12)]
+    assert ended == [0] * 12
