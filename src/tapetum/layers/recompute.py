@@ -22,14 +22,14 @@ def recompute(part: Callable[[Tensor], Tensor], modules: nn.Module, maps: Tensor
         return part(maps)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _without_statistics(modules)
+        return nullcontext(), without_statistics(modules)
 
     made: Tensor = checkpoint(part, maps, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     return made
 
 
 @contextmanager
-def _without_statistics(modules: nn.Module) -> Iterator[None]:
+def without_statistics(modules: nn.Module) -> Iterator[None]:
     """Batch norms in training compute as ever, but leave their running statistics alone."""
     norms = [module for module in modules.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]

@@ -1,8 +1,9 @@
 """Student: what IDF knows of a night picture, taught to one branch that searches at the cost of the baseline.
 
-IDF trains as ever. Beside it trains one network of its own, an ordinary one of the extractor's method, that sees the
-night picture alone: it learns the identities, follows the class scores of IDF's fused head, and is to find pictures as
-similar to each other as IDF's vectors for search are. Nothing flows back into IDF. A search uses the student alone.
+IDF trains as ever. Beside it trains one network of its own, an ordinary one of the extractor's method, that is searched
+with on the night picture alone: it learns the identities, on that picture and as IDF brightens it, follows the class
+scores of IDF's fused head, and is to find pictures as similar to each other as IDF's vectors for search are. Nothing
+flows back into IDF. A search uses the student alone.
 
 Source: ours; there is no paper. The teacher is `tapetum.methods.idf`; for the two losses see
 `tapetum.losses.distillation` (Hinton et al., 2015) and `tapetum.losses.similarity` (Tung and Mori, 2019).
@@ -22,6 +23,7 @@ from tapetum.core.options import option, read_options, require
 from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation
+from tapetum.layers.recompute import without_statistics
 from tapetum.losses.distillation import distillation
 from tapetum.losses.similarity import similarity_distillation
 from tapetum.methods import idf
@@ -52,12 +54,17 @@ class Options:
     score_weight: float = option(1.0, "of the divergence from the class scores of the teacher's fused head", least=0)
     score_temperature: float = option(2.0, "divides both scores; the loss is multiplied by its square", above=0)
     similarity_weight: float = option(10.0, "of the difference from the similarities of the teacher's vectors", least=0)
+    bright_weight: float = option(1.0, "of the student's own losses on the pictures as IDF brightens them", least=0)
 
     def __post_init__(self) -> None:
         idf.extractor_settings(self)
         require(
             teacher_options(self).fusion != "none" or not self.score_weight,
             "method.teacher.fusion: none leaves no fused head to follow; set method.score_weight: 0, or a fusion",
+        )
+        require(
+            teacher_options(self).streams != "night_twice" or not self.bright_weight,
+            "method.teacher.streams: night_twice brightens nothing; set method.bright_weight: 0, or other streams",
         )
 
 
@@ -83,10 +90,12 @@ class Output:
     Attributes:
         student: feature, embedding and class scores of the student.
         teacher: all that IDF gives.
+        bright: what the student makes of the brightened pictures; None outside training and where it has no weight.
     """
 
     student: HeadOutput
     teacher: idf.Output
+    bright: HeadOutput | None
 
     @property
     def logits(self) -> Tensor:
@@ -109,14 +118,26 @@ class Method(nn.Module):
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:
         """What both make of the pictures; a search needs the student's half, see `embed`."""
-        return Output(self.student(images, modalities, camids), self.teacher(images, modalities, camids))
+        teacher = self.teacher(images, modalities, camids)
+        bright = None
+        if self.training and self.options.bright_weight and teacher.enhanced is not None:
+            scale = self.options.input_scale
+            pictures = teacher.enhanced.detach().float().clamp(0, scale) / scale
+            with without_statistics(self.student):  # batch norms are to know night pictures, as a search has no others
+                bright = self.student(pictures, modalities, camids)
+        return Output(self.student(images, modalities, camids), teacher, bright)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """IDF's, the student's own, and what it learns from the teacher: scores and similarities, weighted."""
+        """IDF's, the student's own (of night and bright pictures), and what it learns from the teacher, weighted."""
         options = self.options
         student, teacher = output.student, output.teacher
         losses = self.teacher.losses(teacher, batch)
         losses |= {f"{name}_student": value for name, value in self.student.losses(student, batch).items()}
+        if output.bright is not None:
+            losses |= {
+                f"{name}_bright": options.bright_weight * value
+                for name, value in self.student.losses(output.bright, batch).items()
+            }
         if options.score_weight:
             losses["scores"] = options.score_weight * distillation(
                 student.first_logits, teacher.heads["f"].first_logits, temperature=options.score_temperature

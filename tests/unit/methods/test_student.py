@@ -14,6 +14,7 @@ EXTRACTOR = {"backbone": "test_resnet", "width": 16, "dropout": 0.0}
 PEOPLE = 3
 DCE = {"curve_smoothness", "exposure", "colour", "spatial"}
 IDF = DCE | {"id_enhanced", "id_night", "id_fused", "reconstruction", "distillation"}
+TAUGHT = {"id_student", "id_bright", "scores", "similarities"}
 
 
 def make_batch(size=6):
@@ -87,11 +88,13 @@ def test_what_an_exporter_traces_has_neither_the_enhancer_nor_the_teacher_s_bran
 
 
 def test_the_losses_are_idf_s_the_student_s_own_and_what_it_learns_from_the_teacher():
-    options = {"score_weight": 0.5, "score_temperature": 3.0, "similarity_weight": 7.0}
+    options = {"score_weight": 0.5, "score_temperature": 3.0, "similarity_weight": 7.0, "bright_weight": 0.4}
     method, batch = build(**options), make_batch()
     output = run(method, batch)
     losses = method.losses(output, batch)
-    assert losses.keys() == IDF | {"id_student", "scores", "similarities"}
+    assert losses.keys() == IDF | TAUGHT
+    bright = method.student(output.teacher.enhanced.clamp(0, 1), batch.modalities, batch.camids)
+    torch.testing.assert_close(losses["id_bright"], 0.4 * nn.functional.cross_entropy(bright.logits, batch.labels))
     cross_entropy = nn.functional.cross_entropy(output.student.logits, batch.labels)
     torch.testing.assert_close(losses["id_student"], cross_entropy)
     heads = output.teacher.heads
@@ -103,21 +106,41 @@ def test_the_losses_are_idf_s_the_student_s_own_and_what_it_learns_from_the_teac
 
 
 def test_a_weight_of_zero_switches_a_term_off():
-    method, batch = build(score_weight=0.0, similarity_weight=0.0), make_batch()
+    method, batch = build(score_weight=0.0, similarity_weight=0.0, bright_weight=0.0), make_batch()
     assert method.losses(run(method, batch), batch).keys() == IDF | {"id_student"}
 
 
 def test_the_student_changes_nothing_of_the_teacher_s_training_nor_the_teacher_the_student_s_own_loss():
     method, batch = build(), make_batch()
     losses = method.losses(run(method, batch), batch)
-    learnt = losses["scores"] + losses["similarities"] + losses["id_student"]
-    learnt.backward(retain_graph=True)
+    sum(losses[name] for name in TAUGHT).backward(retain_graph=True)
     assert all(weights.grad is None for weights in method.teacher.parameters())
     for weights in (method.student.head.reduce.weight, method.student.branch.backbone.conv1[0].weight):
         assert weights.grad.abs().sum() > 0
     method.zero_grad()
     torch.stack([losses[name] for name in IDF]).sum().backward()
     assert all(weights.grad is None for weights in method.student.parameters())
+
+
+def test_brightened_pictures_leave_no_trace_in_the_student_s_running_statistics():
+    method, batch = build(), make_batch()
+    plain = build("ide")
+    plain.load_state_dict(method.student.state_dict())
+    run(plain, batch)
+    run(method, batch)
+    expected = dict(plain.named_buffers())
+    assert any("running_mean" in name for name in expected)
+    for name, statistics in method.student.named_buffers():
+        assert torch.equal(statistics, expected[name])
+
+
+def test_a_student_with_another_range_of_inputs_sees_brightened_pictures_in_that_range_too():
+    method, batch = build(input_scale=0.5), make_batch()
+    output = run(method, batch)
+    seen = output.teacher.enhanced.clamp(0, 0.5) / 0.5
+    expected = method.student(seen, batch.modalities, batch.camids)
+    torch.testing.assert_close(output.bright.embedding, expected.embedding)
+    assert run(method.eval(), batch).bright is None
 
 
 def test_the_student_sees_the_night_picture_as_the_recipe_normalises_it():
@@ -190,6 +213,10 @@ def test_every_extractor_of_idf_can_be_a_student(extractor):
         ({"teacher": {"streams": "enhanced"}}, "method.teacher: method.fusion: bottleneck needs two streams"),
         ({"extractor": "idf", "extractor_options": {}}, "method.extractor: idf has no class Branch"),
         ({"extractor_options": {"test_feature": "head"}}, "method.extractor_options.test_feature: is decided for both"),
+        (
+            {"teacher": {"streams": "night_twice"}},
+            "method.teacher.streams: night_twice brightens nothing; set",
+        ),
         ({"score_temperature": 0.0}, "method.score_temperature"),
         ({"similarity_weight": -1.0}, "method.similarity_weight"),
     ],
