@@ -174,7 +174,8 @@ def read_whole(
     prefix = case.info["checkpoint"]["prefix"]
     released = {prefix + key: value for key, value in state.items()}
     found = convert_from(layout, released, told)
-    method = build_method(found.method, found.options | dict(changed), found.num_ids)
+    size = {"size": found.size} if found.size else {}
+    method = build_method(found.method, found.options | dict(changed), found.num_ids, camids=found.camids, **size)
     method.load_state_dict(method.state_dict() | found.state)
     return Whole(case, form, released, method)
 
