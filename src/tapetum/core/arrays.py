@@ -3,7 +3,7 @@
 PyTorch takes longer to be imported than a search takes, and neither a gallery nor an exported model needs it.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Real = NDArray[np.float32]
 Whole = NDArray[np.int64]
+Rows = TypeVar("Rows", Real, "Tensor")
 
 
 def to_array(vectors: "NDArray[Any] | Tensor") -> Real:
@@ -41,11 +42,11 @@ def unit_rows(vectors: Real) -> Real:
     return unit
 
 
-def paired_products(a: Real, b: Real) -> Real:
+def paired_products(a: Rows, b: Rows) -> Rows:
     """The inner product of each row of one matrix with the same row of the other, (N,).
 
     Each is a function of its two rows alone: numbers are multiplied one by one and added by halves, in an order that no
-    library, thread, shape or instruction set has a say in. Bit for bit those of `core.vectors.row_products`.
+    library, thread, shape or instruction set has a say in. So arrays and tensors have the same, bit for bit.
     """
     products = a * b
     width = products.shape[1]
@@ -53,4 +54,5 @@ def paired_products(a: Real, b: Real) -> Real:
         half = width // 2
         products[:, :half] += products[:, width - half : width]
         width -= half
-    return products[:, 0] if width else np.zeros(len(products), dtype=np.float32)
+    sums: Rows = products[:, 0] if width else products.sum(1)
+    return sums

@@ -134,21 +134,6 @@ def _is_shared(keys: Tensor) -> Tensor:
     return shared
 
 
-def row_products(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product of each row of one matrix with the same row of the other.
-
-    Each is a function of its two rows alone: numbers are multiplied one by one and added by halves, in an order that no
-    library, thread, shape or instruction set has a say in.
-    """
-    products = a * b
-    width = products.shape[1]
-    while width > 1:
-        half = width // 2
-        products[:, :half] += products[:, width - half : width]
-        width -= half
-    return products[:, 0] if width else products.new_zeros(len(products))
-
-
 def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k smallest entries of each row, exactly: equal entries come in the order of their columns.
 

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from tapetum.core.arrays import paired_products
 from tapetum.core.errors import ProtocolError
-from tapetum.core.vectors import CACHED, first_equal, one_thread, row_products, similarity_blocks, smallest
+from tapetum.core.vectors import CACHED, first_equal, one_thread, similarity_blocks, smallest
 
 OriginalDistance = Literal["squared_euclidean", "fourth_power"]
 PIECE = 2**22  # entries of a temporary array
@@ -86,7 +87,7 @@ class _FromVectors:  # original distances among all N pictures, queries first
         keys = torch.minimum(rows, columns) * self.size + torch.maximum(rows, columns)
         pairs, place = torch.unique(keys, return_inverse=True)  # most stand there both ways round
         products = [
-            row_products(self.everyone[some // self.size], self.everyone[some % self.size])
+            paired_products(self.everyone[some // self.size], self.everyone[some % self.size])
             for some in torch.split(pairs, max(1, CACHED // self.everyone.shape[1]))
         ]
         return self.distance(torch.cat(products))[place]

@@ -102,6 +102,8 @@ def index_on_ray(
     ray = connect(address)
     try:
         job = begin_job(sources, store, model, build_detector(), settings, name, report)
+        if job is None:
+            return None
         rest = job.unfinished()
         if rest:
             data = importlib.import_module("ray.data")

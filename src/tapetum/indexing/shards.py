@@ -2,10 +2,13 @@
 
     GALLERY/shards/JOB/SOURCE.shard   a finished shard: vectors, sightings, counts, SHA-256; whole or not there
     GALLERY/shards/JOB/SOURCE.lock    held by the process that is making it
+    GALLERY/shards/JOB/RANK-of-N.rank of a process that takes part
+    GALLERY/shards/.JOB               a job that is over, with the ranks that took part, until the last of N has come
 
 JOB names the command. Nothing but the gallery's folder, which every machine sees, holds the processes together. A
 process takes whatever shard is neither finished nor held; the system lets go of a killed one's locks, so another takes
-its shard. Who finds all of them finished writes the rows into the gallery and removes the job.
+its shard. Who finds all of them finished writes the rows into the gallery and removes the job. A rank that comes when
+its job is over took no part, and leaves; one that took part was given the command again, and begins anew.
 """
 
 import contextlib
@@ -15,6 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +75,11 @@ def world() -> int:
     return int(number) if number.isdigit() else 1
 
 
+def _of_world() -> str:
+    """How the names of files end that stand for the ranks of this command."""
+    return f"-of-{world()}.rank"
+
+
 class ShardJob:
     """One command's work, as its processes see it.
 
@@ -96,6 +105,26 @@ class ShardJob:
         self.units = {shard: count_units(source) for shard, source in self.sources.items()}
         self._made = 0
         self._begun = time.monotonic()
+
+    def join(self) -> bool:
+        """Take part in the work; False where the other processes of this command had done it all before this one came.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        make_folder(self.gallery / SHARDS)
+        with self._merging():
+            ranks = {path.name for path in self._over.glob(f"*{_of_world()}")}
+            own = f"{os.environ.get('RANK', '')}{_of_world()}"
+            if ranks and own not in ranks and not self.is_open():
+                (self._over / own).touch()
+                self._forget()
+                return False
+            shutil.rmtree(self._over, ignore_errors=True)
+            make_folder(self.folder)
+            if "RANK" in os.environ:
+                (self.folder / own).touch()
+        return True
 
     def work(self, progress: Progress | None = None) -> int:
         """Make every shard that nobody else makes; afterwards all are finished.
@@ -169,7 +198,7 @@ class ShardJob:
             OutputError: another run writes to this gallery; what it does not have yet stays in the shards.
         """
         report = report or IndexReport()
-        with locked(self.gallery / SHARDS / "merge.lock", None):
+        with self._merging():
             if not self.is_open():
                 return None
             with self.store.writing():
@@ -177,10 +206,9 @@ class ShardJob:
                     self._merge(shard, report)
                 index_sources([], self.store, self.model, self.detector, options=self.options, report=report)
             report.seconds = time.monotonic() - self._begun
-            over = self.folder.with_name(f".{self.folder.name}")
-            shutil.rmtree(over, ignore_errors=True)
-            self.folder.rename(over)  # at once: nobody takes a shard of it any more
-            shutil.rmtree(over, ignore_errors=True)
+            shutil.rmtree(self._over, ignore_errors=True)
+            self.folder.rename(self._over)  # at once: nobody takes a shard of it any more
+            self._forget()
             return report
 
     @property
@@ -200,6 +228,22 @@ class ShardJob:
     def is_open(self) -> bool:
         """Whether its shards have not been put together yet."""
         return self.folder.is_dir()
+
+    @property
+    def _over(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}")
+
+    def _forget(self) -> None:
+        """Remove what is left of a job that is over; its ranks once all have come."""
+        ranks = list(self._over.glob(f"*{_of_world()}"))
+        if 0 < len(ranks) < world():
+            for path in set(self._over.iterdir()) - set(ranks):
+                path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self._over, ignore_errors=True)
+
+    def _merging(self) -> AbstractContextManager[None]:
+        return locked(self.gallery / SHARDS / "merge.lock", None)
 
     def _wait_for(self, shard: str) -> None:
         """Until its maker has finished it or died."""
@@ -251,15 +295,18 @@ def begin_job(
     options: IndexOptions,
     name: Sequence[str],
     report: IndexReport,
-) -> ShardJob:
+) -> ShardJob | None:
     """A job that processes may take shards of; the report is told where sources were taken for something else before.
 
+    Returns:
+        The job; None where the other processes of this command had ended it before this one came.
     Raises:
         GalleryError: another model's gallery, or one without a folder for crops.
         OutputError: the folder cannot be written.
     """
     job = ShardJob(store, model, detector, options, name, sources)
-    make_folder(job.folder)
+    if not job.join():
+        return None
     compare_with_earlier(sources, job.gallery, report.footage)
     return job
 
@@ -290,6 +337,8 @@ def index_in_shards(
     """
     report = report or IndexReport()
     job = begin_job(sources, store, model, detector, options or IndexOptions(), name, report)
+    if job is None:
+        return None, 0
     made = job.work(progress)
     return job.merge(report), made
 

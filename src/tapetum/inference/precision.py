@@ -29,7 +29,7 @@ def resolve_precision(
         device: its kind, "cpu" or "cuda".
         place: the setting, or the artefact, for the message.
         runtime: of the artefact; "torch" for a run.
-        network: to be computed, where it is known: on a CPU, depthwise convolutions take longer in bf16.
+        network: to be computed, where it is known: on a CPU, not on a GPU, a depthwise one stays in fp32.
     Raises:
         RecipeError: no such arithmetic, or not with this device and runtime.
     """

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from tapetum.core.method import TrainingFacts
 from tapetum.core.types import Batch
-from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import Maps, Tokens, build_any_backbone, load_backbone
 from tapetum.layers.bnneck import centres_of
 from tapetum.layers.branch import Features, HeadOutput
 from tapetum.layers.normalisation import Normalise
+from tapetum.methods._mirrored import Mirrored
 
 
 class BackboneBranch(nn.Module):
@@ -59,7 +59,7 @@ class BackboneBranch(nn.Module):
         load_backbone(self.backbone, self.options.backbone, source, for_distances=self.compares_distances)
 
 
-class SingleBranch(nn.Module):
+class SingleBranch(Mirrored):
     """One branch and its head. The options name `input_scale`, `normalisation` and `test_feature` among others."""
 
     extractor: ClassVar[Any]  # the file's class Branch
@@ -83,21 +83,6 @@ class SingleBranch(nn.Module):
         """Those of the branch."""
         losses: dict[str, Tensor] = self.branch.losses(output, batch, self.head)
         return losses
-
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first."""
-        vectors = self.describe(self.forward(images, modalities, camids))
-        if mirror:
-            vectors = vectors + self.describe(self.forward(images.flip(3), modalities, camids))
-        return self.scale(vectors)
-
-    def describe(self, output: HeadOutput) -> Tensor:
-        """The raw vectors for search, (B, D) or in parts, as a mirror's are added to them."""
-        return output.embedding if self.options.test_feature == "head" else output.feature
-
-    def scale(self, vectors: Tensor) -> Tensor:
-        """Raw vectors as they are searched with, (B, D) of unit length."""
-        return normalise(vectors)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Backbone and head, and centres where the head has some; what the head holds fixed belongs to none."""

@@ -33,6 +33,7 @@ from tapetum.layers.normalisation import Normalise
 from tapetum.layers.two_stream import apply_by_modality
 from tapetum.layers.weights import check_tensors, read_state
 from tapetum.layers.winograd import use_winograd
+from tapetum.methods._mirrored import Mirrored
 
 # For tests. Dropout goes by place in the batch. Norms by picture: of five, a modality's batch norm magnifies rounding.
 SMALL = {"backbone": "test_convnext", "width": 64, "dropout": 0.0}
@@ -195,7 +196,7 @@ def _check_partners(labels: Tensor, positives: Tensor) -> None:
         )
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """Two networks, one for each modality, and behind them a shared layer and a classifier.
 
     Attributes:
@@ -263,12 +264,9 @@ class Method(nn.Module):
                 losses["intra"] = options.ranking_weight * options.intra_weight * within
         return losses
 
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first."""
-        vectors = self.forward(images, modalities, camids).embedding
-        if mirror:
-            vectors = vectors + self.forward(images.flip(3), modalities, camids).embedding
-        return normalise(vectors)
+    def describe(self, output: HeadOutput) -> Tensor:
+        """The shared layer's embedding."""
+        return output.embedding
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Both networks as the backbone; shared layer and classifier as the head; scales of norms in neither."""

@@ -36,6 +36,7 @@ from tapetum.layers.branch import HeadOutput
 from tapetum.layers.modality_norms import MixedNorm, SplitNorm, showing
 from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.winograd import use_winograd
+from tapetum.methods._mirrored import Mirrored
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
 
 SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
@@ -195,7 +196,7 @@ def _count(labels: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor]:
 # Network
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """A backbone with switched norms and a BNNeck.
 
     Attributes:
@@ -345,17 +346,6 @@ class Method(nn.Module):
             parts = torch.split(self.average, [value.numel() for value in values])
             for value, part in zip(values, parts, strict=True):
                 value.copy_(part.view(value.shape))
-
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first."""
-        vectors = self._describe(images, modalities, camids)
-        if mirror:
-            vectors = vectors + self._describe(images.flip(3), modalities, camids)
-        return normalise(vectors)
-
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        output = self.forward(images, modalities, camids)
-        return output.embedding if self.options.test_feature == "head" else output.feature
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Backbone, head, and while it is searched the switches."""

@@ -29,7 +29,6 @@ from tapetum.core.errors import TrainingError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
-from tapetum.core.vectors import normalise
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation, Normalise
@@ -38,6 +37,7 @@ from tapetum.layers.two_stream import TwoStream, apply_by_modality, divide_backb
 from tapetum.layers.winograd import use_winograd
 from tapetum.losses.centre_cluster import cluster_around_centres
 from tapetum.losses.place_contrast import COLDEST, contrast_places
+from tapetum.methods._mirrored import Mirrored
 
 SMALL = {"backbone": "test_efficientnet"}  # for tests: its last maps are no single places
 TRAINING_ONLY = ("part_head", "pixel_head")  # a training may begin with a checkpoint without them
@@ -213,7 +213,7 @@ def find_pairs(labels: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor]:
     return seen, met
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """Two stems and first stages, three shared stages, generalised mean, BNNeck; two heads beside it in training.
 
     Attributes:
@@ -288,18 +288,11 @@ class Method(nn.Module):
         by_stripe = weights.reshape(len(weights), self.options.parts, self.width)
         return scores, find_parts(last, by_stripe, maps[COMPARED].shape[2:])
 
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:  # noqa: ARG002
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first."""
-        vectors = self._describe(images, modalities)
-        if mirror:
-            vectors = vectors + self._describe(images.flip(3), modalities)
-        return normalise(vectors)
-
-    def _describe(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def compute_vectors(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """Feature or embedding of pictures, (B, D), without the maps that training asks for."""
         # Not the network's own call, of which `forward` makes none: what looks at layers finds the same ones in both.
-        output = self.head(pool_gem(self.network.compute_last(self.normalise(images), modalities), POWER))
-        vectors: Tensor = output.embedding if self.options.test_feature == "head" else output.feature
-        return vectors
+        last = self.network.compute_last(self.normalise(images), modalities)
+        return self.describe(self.head(pool_gem(last, POWER)))
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """The network as the backbone; neck, classifier and the heads of the training as the head."""

@@ -31,11 +31,11 @@ from tapetum.core.errors import CheckpointError, TrainingError
 from tapetum.core.method import EpochStart, TrainingFacts, Turn
 from tapetum.core.options import option, require
 from tapetum.core.types import Batch
-from tapetum.core.vectors import normalise
 from tapetum.layers.attention_unet import AttentionUNet
 from tapetum.layers.patch_discriminator import PatchDiscriminator
 from tapetum.layers.vgg import VggFeatures
 from tapetum.losses.least_squares import least_squares, relativistic_least_squares
+from tapetum.methods._mirrored import Mirrored
 
 SMALL = {  # for tests: without VGG's weights, and without chance, as patches are then whole pictures
     "width": 2,
@@ -99,7 +99,7 @@ def compare_features(vgg: VggFeatures, ours: Tensor, theirs: Tensor) -> Tensor:
     return functional.mse_loss(first, second)
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """EnlightenGAN.
 
     Attributes:
@@ -180,12 +180,9 @@ class Method(nn.Module):
             "patch_discriminator": (least_squares(real_patches, 1) + least_squares(made_patches, 0)) / 2,
         }
 
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:  # noqa: ARG002
-        """The generator's mean deepest features, (B, 16 width) float32 of unit length; with `mirror`, both sides'."""
-        means = self.generator.describe(2 * images - 1).float()
-        if mirror:
-            means = means + self.generator.describe(2 * images.flip(3) - 1).float()
-        return normalise(means)
+    def compute_vectors(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """The generator's mean deepest features, (B, 16 width) float32."""
+        return self.generator.describe(2 * images - 1).float()
 
     def enhance(self, images: Tensor) -> Tensor:
         """Brightened pictures, clipped to 0..1."""

@@ -46,6 +46,7 @@ from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.two_stream import apply_by_modality, divide_backbone, output_width
 from tapetum.layers.winograd import use_winograd
 from tapetum.losses.least_squares import summed_least_squares
+from tapetum.methods._mirrored import Mirrored
 from tapetum.methods._translation import brightness, check_people, draw_rows, find_partners, split_by_modality
 
 SMALL = {  # for tests, without chance
@@ -345,7 +346,7 @@ def penalise_gradients(judge: nn.Module, pictures: Tensor) -> tuple[tuple[Tensor
         return scores, torch.stack([each.square().sum((1, 2, 3)).mean() for each in gradients]).sum()
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """Two encoders for each modality, a decoder, discriminators, and a trunk and a head that tell people apart.
 
     Attributes:
@@ -530,13 +531,9 @@ class Method(nn.Module):
         further = visible[~torch.isin(visible, own)], infrared[~torch.isin(infrared, partners)]
         return Pairs((own, partners), further)
 
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:  # noqa: ARG002
-        """Vectors for search, (B, D) float32 of unit length, each picture through the encoders of its modality."""
-        pictures = self.normalise(images)
-        vectors = self._describe(*self._encode(pictures, modalities)).embedding
-        if mirror:
-            vectors = vectors + self._describe(*self._encode(pictures.flip(3), modalities)).embedding
-        return normalise(vectors)
+    def compute_vectors(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """Embeddings of pictures, (B, D), each through the encoders of its modality; nothing is translated."""
+        return self._describe(*self._encode(self.normalise(images), modalities)).embedding
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Attributes and generators are encoders and decoder; backbone is the trunk of prototypes."""

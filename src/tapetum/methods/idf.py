@@ -21,7 +21,6 @@ from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option, read_options, require
 from tapetum.core.types import Batch
-from tapetum.core.vectors import normalise
 from tapetum.layers.bnneck import centres_of
 from tapetum.layers.branch import HeadOutput, RegularisesWeights, whole_of
 from tapetum.layers.curve_net import CurveNet
@@ -30,6 +29,7 @@ from tapetum.losses.distillation import distillation
 from tapetum.losses.structure import structural_dissimilarity
 from tapetum.methods import find_method
 from tapetum.methods._enhancement import enhancement_losses
+from tapetum.methods._mirrored import Mirrored
 from tapetum.methods._official import OfficialFormat, Tensors, read_tensor_size
 from tapetum.methods.ide import dead_classifiers, head_renaming
 
@@ -243,7 +243,7 @@ class Output:
         return next(self.heads[name].first_logits for name in "fev" if name in self.heads)
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """IDF and the rows of its ablation."""
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
@@ -378,15 +378,8 @@ class Method(nn.Module):
             losses["structure"] = options.structure_weight * structural_dissimilarity(output.pictures, output.enhanced)
         return losses
 
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length: [e, v, f] joined, summed with the mirror, scaled once."""
-        vectors = self.describe(self.forward(images, modalities, camids))
-        if mirror:
-            vectors = vectors + self.describe(self.forward(images.flip(3), modalities, camids))
-        return normalise(vectors)
-
     def describe(self, output: Output) -> Tensor:
-        """The raw vectors for search, (B, D) float32: those of the branches that the options name, joined."""
+        """The raw vectors for search, (B, D) float32: [e, v, f], or those of the branches that the options name."""
         of_head = self.options.test_feature == "head"
         vectors = [
             output.heads[name].embedding if of_head else output.features[name]

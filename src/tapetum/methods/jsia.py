@@ -37,7 +37,7 @@ from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import EpochStart, TrainingFacts, Turn
 from tapetum.core.options import option, require
 from tapetum.core.types import Batch, Modality
-from tapetum.core.vectors import euclidean, normalise
+from tapetum.core.vectors import euclidean
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
@@ -47,6 +47,7 @@ from tapetum.layers.two_stream import STEM, divide_backbone, output_width
 from tapetum.layers.winograd import use_winograd
 from tapetum.losses.cross_triplet import cross_triplet
 from tapetum.losses.least_squares import summed_least_squares
+from tapetum.methods._mirrored import Mirrored
 from tapetum.methods._translation import brightness, check_people, draw_rows, find_partners, split_by_modality
 
 SMALL = {  # for tests, without chance
@@ -238,7 +239,7 @@ def symmetric_divergence(scores: Tensor, targets: Tensor) -> Tensor:
     return ((ours.exp() - theirs.exp()) * (ours - theirs)).sum(1).mean()
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """An encoder in two levels, a neck, and for each modality a generator and a discriminator.
 
     Attributes:
@@ -433,12 +434,9 @@ class Method(nn.Module):
         check_people(labels, others, "jsia")
         return cast(Translations, output.translations)
 
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:  # noqa: ARG002
-        """Vectors for search, (B, D) float32 of unit length, both modalities alike."""
-        vectors = self._classify(self._find_content(images)).embedding
-        if mirror:
-            vectors = vectors + self._classify(self._find_content(images.flip(3))).embedding
-        return normalise(vectors)
+    def compute_vectors(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """Embeddings of pictures, (B, D), both modalities alike; nothing is translated."""
+        return self._classify(self._find_content(images)).embedding
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Backbone (both levels of the encoder), head, generators, discriminators."""

@@ -27,7 +27,6 @@ from tapetum.core.errors import TrainingError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
-from tapetum.core.vectors import normalise
 from tapetum.layers.backbones import build_backbone, load_backbone, pool_average
 from tapetum.layers.bnneck import BNNeck
 from tapetum.layers.branch import HeadOutput
@@ -36,6 +35,7 @@ from tapetum.layers.two_stream import divide_backbone, output_width
 from tapetum.layers.winograd import use_winograd
 from tapetum.losses.centre_cluster import cluster_around_centres
 from tapetum.losses.distillation import distillation
+from tapetum.methods._mirrored import Mirrored
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
 
 SMALL = {"backbone": "test_efficientnet", "last_stride": 1}  # for tests: its last maps are no single places
@@ -137,7 +137,7 @@ def overlap_of_masks(masks: Tensor) -> Tensor:
     return products.mean() / (parts * (parts - 1) / 2)
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """A backbone with two alleviations, masks of parts, BNNeck, and a classifier for each modality while it trains.
 
     Attributes:
@@ -237,17 +237,6 @@ class Method(nn.Module):
 
     def _classifiers(self) -> list[AveragedClassifier]:
         return [cast(AveragedClassifier, each) for each in self.by_modality]
-
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
-        """Vectors for search, (B, D) float32 of unit length; with `mirror` the raw vectors of both are summed first."""
-        vectors = self._describe(images, modalities, camids)
-        if mirror:
-            vectors = vectors + self._describe(images.flip(3), modalities, camids)
-        return normalise(vectors)
-
-    def _describe(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:
-        output = self.forward(images, modalities, camids)
-        return output.embedding if self.options.test_feature == "head" else output.feature
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Backbone with its alleviations; masks, neck and classifiers as the head."""

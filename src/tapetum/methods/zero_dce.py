@@ -18,9 +18,9 @@ from tapetum.core.errors import CheckpointError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch
-from tapetum.core.vectors import normalise
 from tapetum.layers.curve_net import CurveNet
 from tapetum.methods._enhancement import enhancement_losses
+from tapetum.methods._mirrored import Mirrored
 
 SMALL = {"curve_width": 4}  # for tests
 
@@ -48,7 +48,7 @@ class Output:
     curves: Tensor
 
 
-class Method(nn.Module):
+class Method(Mirrored):
     """Zero-DCE."""
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
@@ -69,12 +69,9 @@ class Method(nn.Module):
         """The four terms, weighted; there are no labels."""
         return enhancement_losses(self.options, output.pictures, output.enhanced, output.curves)
 
-    def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:  # noqa: ARG002
-        """The mean curve of each picture, (B, 24) float32 of unit length; with `mirror`, of its mirror, too."""
-        means = self.enhancer.curves(images).float().mean((2, 3))
-        if mirror:
-            means = means + self.enhancer.curves(images.flip(3)).float().mean((2, 3))
-        return normalise(means)
+    def compute_vectors(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
+        """The mean curve of each picture, (B, 24) float32."""
+        return self.enhancer.curves(images).float().mean((2, 3))
 
     def enhance(self, images: Tensor) -> Tensor:
         """Brightened pictures, clipped to 0..1."""

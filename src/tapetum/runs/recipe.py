@@ -194,7 +194,8 @@ class TrainingSection(Section):
     finds its pairs there, so that `accumulate` and `devices` change the result a little.
 
     Attributes:
-        precision: arithmetic of the forward pass; "auto" takes bf16 where the machine computes it fast, else fp32.
+        precision: arithmetic of the forward pass; "auto" takes bf16 where the machine computes this network fast in it,
+            else fp32.
         accumulate: the global batch is computed in this many parts whose gradients are averaged.
         save_minutes: a state to resume from is written after each epoch, and within long epochs this often.
     """

@@ -12,7 +12,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -33,7 +33,7 @@ from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import class_labels, drop_unpaired, modality_values, outfit_values
 from tapetum.data.sampler import build_sampler, name_pictures
 from tapetum.inference.devices import choose_device
-from tapetum.inference.precision import Precision, resolve_precision
+from tapetum.inference.precision import resolve_precision
 from tapetum.methods import absent_at_start, build_method
 from tapetum.runs.checkpoint import is_checkpoint, load_checkpoint, start_from
 from tapetum.runs.header import find_checkpoint, read_header
@@ -132,11 +132,8 @@ def train(
         if "threads" in facts:  # another number adds up in another order
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(facts["threads"])
-        plan = _make_plan(recipe, folder, dataset, pictures, facts)
         state = load_state(folder.state) if folder.state.is_file() else None
-        network = _build_network(plan, dataset, state)
-        if "precision" not in facts:
-            plan = _settle_precision(plan, network)
+        plan, network = _make_plan(recipe, folder, dataset, pictures, facts, state)
         loop = TrainingLoop(network, plan, reporter or Silence(), state)
         if begins:
             stack.enter_context(folder.taken_back(unless=lambda: recipe.training.devices > 1 or loop.place.steps > 0))
@@ -158,9 +155,12 @@ def train(
 
 
 def _make_plan(
-    recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, before: Mapping[str, Any]
-) -> TrainingPlan:
-    """What to do; a training goes on in the precision and is validated by the protocol that it was begun with."""
+    recipe: Recipe, folder: RunFolder, dataset: Dataset, pictures: str, before: Mapping[str, Any], state: State | None
+) -> tuple[TrainingPlan, nn.Module]:
+    """What to do, and with which network.
+
+    A training goes on in the precision and is validated by the protocol that it was begun with.
+    """
     everybody = training_records(dataset)
     records = drop_unpaired(everybody, sampler_options(recipe))
     unpaired = len({record.pid for record in everybody}) - len({record.pid for record in records})
@@ -192,7 +192,10 @@ def _make_plan(
         raise RecipeError(
             f"training.devices is {training.devices}, but this machine offers {num_gpus} GPU(s); lower it"
         )
-    precision: Precision = before.get("precision") or resolve_precision(training.precision, device.type)
+    camids = tuple(sorted({record.camid for record in records}))
+    facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
+    network = _build_network(recipe, facts, dataset, state)
+    precision = before.get("precision") or resolve_precision(training.precision, device.type, network=network)
     origin = {
         "data": pictures,
         "dataset": dataset.name,
@@ -204,13 +207,10 @@ def _make_plan(
         "threads": torch.get_num_threads(),
         "versions": read_versions(),
     }
-    camids = tuple(sorted({record.camid for record in records}))
-    facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
-    return TrainingPlan(recipe, folder, tuple(records), validation, tuple(pids), facts, precision, origin)
+    return TrainingPlan(recipe, folder, tuple(records), validation, tuple(pids), facts, precision, origin), network
 
 
-def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) -> nn.Module:
-    recipe, facts = plan.recipe, plan.facts
+def _build_network(recipe: Recipe, facts: TrainingFacts, dataset: Dataset, state: State | None) -> nn.Module:
     torch.manual_seed(derive_seed(recipe.seed, "weights"))
     network = build_method(recipe.method.name, recipe.method.options, **vars(facts))
     method = cast(Method, network)
@@ -234,13 +234,6 @@ def _build_network(plan: TrainingPlan, dataset: Dataset, state: State | None) ->
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return network
-
-
-def _settle_precision(plan: TrainingPlan, network: nn.Module) -> TrainingPlan:
-    """What "auto" means for this network."""
-    training = plan.recipe.training
-    precision = resolve_precision(training.precision, choose_device(training.accelerator).type, network=network)
-    return replace(plan, precision=precision, origin={**plan.origin, "precision": precision})
 
 
 def _fit(loop: TrainingLoop) -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tapetum.core.arrays import distinct, paired_products, to_array, unit_rows
-from tapetum.core.vectors import normalise, row_products
+from tapetum.core.vectors import normalise
 
 
 def some(count: int, dimension: int, seed: int = 0) -> np.ndarray:
@@ -40,6 +40,19 @@ def test_distinct_numbers_are_those_that_numpy_finds(shape: tuple[int, ...]) -> 
 @pytest.mark.parametrize("dimension", [0, 1, 2, 67, 512])
 def test_products_of_pairs_are_bit_for_bit_those_of_tensors(dimension: int) -> None:
     a, b = some(40, dimension), some(40, dimension, seed=1)
-    expected = row_products(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    expected = paired_products(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     assert np.array_equal(paired_products(a, b), expected)
-    assert np.array_equal(paired_products(a, b[:1]), row_products(torch.from_numpy(a), torch.from_numpy(b[:1])).numpy())
+    assert np.array_equal(
+        paired_products(a, b[:1]), paired_products(torch.from_numpy(a), torch.from_numpy(b[:1])).numpy()
+    )
+
+
+def test_the_product_of_two_rows_does_not_depend_on_what_stands_beside_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for dimension in (1, 2, 7, 96, 2048):
+        a, b = (normalise(torch.randn(50, dimension, generator=generator)) for _ in range(2))
+        whole = paired_products(a, b)
+        torch.testing.assert_close(whole, (a * b).sum(1))
+        alone = [float(paired_products(a[row : row + 1], b[row : row + 1])) for row in range(50)]
+        assert whole.tolist() == alone
+    assert paired_products(torch.zeros(3, 0), torch.zeros(3, 0)).tolist() == [0, 0, 0]

@@ -8,7 +8,6 @@ from tapetum.core.vectors import (
     euclidean,
     first_equal,
     normalise,
-    row_products,
     similarity_blocks,
     smallest,
     squared_euclidean,
@@ -67,17 +66,6 @@ def test_rows_that_equal_an_earlier_one_are_found_whatever_holds_them_apart() ->
     assert torch.equal(first_equal(damaged), torch.arange(5)), "NaN equals nothing, and does not loop"
     assert first_equal(rows[:0]).shape == (0,)
     assert first_equal(torch.zeros(4, 0)).tolist() == [0, 0, 0, 0]
-
-
-def test_the_product_of_two_rows_does_not_depend_on_what_stands_beside_them() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for dimension in (1, 2, 7, 96, 2048):
-        a, b = (functional.normalize(torch.randn(50, dimension, generator=generator)) for _ in range(2))
-        whole = row_products(a, b)
-        torch.testing.assert_close(whole, (a * b).sum(1))
-        alone = [float(row_products(a[row : row + 1], b[row : row + 1])) for row in range(50)]
-        assert whole.tolist() == alone
-    assert row_products(torch.zeros(3, 0), torch.zeros(3, 0)).tolist() == [0, 0, 0]
 
 
 def test_tiles_shrink_with_a_wide_gallery() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gallery_rows import some_vectors
-from tapetum.core.vectors import row_products
+from tapetum.core.arrays import paired_products
 from tapetum.gallery import exact
 from tapetum.gallery.exact import VectorBlocks, read_block, write_block
 
@@ -151,7 +151,7 @@ def exactly(
     rows = rows[np.argsort(table.stamps[rows])]
     values, found = [], []
     for query in queries:
-        similarities = row_products(query.expand(len(rows), -1), torch.from_numpy(table.vectors[rows]))
+        similarities = paired_products(query.expand(len(rows), -1), torch.from_numpy(table.vectors[rows]))
         order = similarities.sort(descending=True, stable=True)
         values.append(order.values[:k].clamp(-1, 1).tolist())
         found.append(rows[order.indices[:k].numpy()].tolist())

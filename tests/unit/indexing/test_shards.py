@@ -110,7 +110,9 @@ def index_with_others(
 
 
 def begin(store: Store, model: Model, sources: list[Source]) -> ShardJob:
-    return begin_job(sources, store, model, DETECTOR, IndexOptions(), ["here"], IndexReport())
+    job = begin_job(sources, store, model, DETECTOR, IndexOptions(), ["here"], IndexReport())
+    assert job is not None
+    return job
 
 
 def test_two_workers_bring_what_one_brings_row_for_row(
@@ -279,6 +281,25 @@ def test_the_size_of_the_world_is_torchruns(monkeypatch: pytest.MonkeyPatch) -> 
     assert world() == 1
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert world() == 4
+
+
+def test_a_rank_that_comes_when_all_is_done_tells_nothing_and_the_command_given_again_begins_anew(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = tmp_path / "gallery"
+    monkeypatch.setenv("WORLD_SIZE", "3")
+
+    def come(rank: int) -> int | None:
+        """Rows that were added, where it is this rank that tells."""
+        monkeypatch.setenv("RANK", str(rank))
+        report = index_with_others(gallery, model, run_file, find_sources([crops]))
+        return None if report is None else report.added
+
+    assert [come(rank) for rank in (1, 0, 2)] == [PICTURES, None, None]
+    assert not list(gallery.glob("shards/*/")), "all have come"
+    assert [come(rank) for rank in (2, 2, 0)] == [0, 0, None], "the second time it was given the command again"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert come(1) == 0, "among two it is another command"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golden.networks.fill import Case, uniform
-from golden_files import FOLDER
+from golden.networks.fill import uniform
+from golden_networks import Whole, read_whole, take_step
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
@@ -23,7 +23,7 @@ from tapetum.methods._official import to_theirs
 from tapetum.runs.checkpoint import load_checkpoint
 from tapetum.runs.convert import export_checkpoint, import_checkpoint
 from tapetum.runs.recipe import load_recipe
-from tapetum.training.optimisation import build_optimisers, compute_lr_factor, set_learning_rates
+from tapetum.training.optimisation import build_optimisers, compute_lr_factor
 from tapetum.training.stepping import freeze, turns_of
 
 LAYOUT = "abd-net-official"
@@ -68,39 +68,10 @@ def test_a_head_for_a_strip_equals_the_originals(golden, assert_matches, kind: s
             assert_matches(weights.grad, case.grad[f"param.{theirs[name]}"], 1e-3)
 
 
-@dataclass(frozen=True)
-class Whole:
-    """The method with the weights of its golden case, as the release has it."""
-
-    case: Case
-    released: dict[str, Tensor]
-    method: nn.Module
-
-    def check(self, entry: str, found: Tensor) -> None:
-        kind, name = entry.split("/")
-        expected = torch.as_tensor(self.case.arrays[f"{kind}/out/{name}"]).double()
-        assert found.shape == expected.shape
-        deviation = float((found.detach().double() - expected).abs().max())
-        allowed = self.case.tolerance(entry) * float(expected.abs().max())
-        assert deviation <= allowed, f"{entry}: {deviation:.3g} where {allowed:.3g} is allowed"
-
-    def check_map(self, name: str, maps: Tensor) -> None:
-        steps = [max(1, size // pieces) for size, pieces in zip(maps.shape[1:], (16, 6, 3), strict=True)]
-        self.check(f"eval/{name}.mean", maps.mean((2, 3)))
-        self.check(f"eval/{name}.patch", maps[:, :: steps[0], :: steps[1], :: steps[2]])
-
-
 @pytest.fixture(scope="module")
 def whole() -> Whole:
-    case = Case(FOLDER / "networks" / "abd_net.npz")
-    released = {key: torch.from_numpy(value) for key, value in case.state_dict().items()}
-    sums = torch.stack([released[key].sum(dtype=torch.float64) for key in case.keys])
-    torch.testing.assert_close(sums, torch.from_numpy(case.arrays["weights/cfg/sum"]), rtol=1e-6, atol=1e-6)
-    found = convert_from(LAYOUT, released)
-    options = found.options | {"ow_scope": "direct", "dropout": 0.0, "map_dropout": 0.0}
-    method = build_method("abd_net", options, found.num_ids)
-    method.load_state_dict(found.state)
-    return Whole(case, released, method)
+    """As the release has it, with no dropout."""
+    return read_whole("abd_net", LAYOUT, changed={"ow_scope": "direct", "dropout": 0.0, "map_dropout": 0.0})
 
 
 @pytest.mark.slow
@@ -124,7 +95,7 @@ def test_the_vector_for_search_and_the_maps_before_it_are_the_releases(whole) ->
         place.register_forward_hook(lambda module, inputs, output, name=name: maps[name].append(output))
         for name, place in places.items()
     ]
-    images = torch.from_numpy(case.pictures("eval", "visible")).float() / 255
+    images = whole.pictures("eval", "visible")
     nowhere = torch.zeros(len(images), dtype=torch.int64)
     with torch.no_grad():
         output = method(images, nowhere, nowhere)
@@ -135,11 +106,9 @@ def test_the_vector_for_search_and_the_maps_before_it_are_the_releases(whole) ->
     made |= {
         f"{name}_{strip}": value for name, found in maps.items() if len(found) > 1 for strip, value in enumerate(found)
     }
-    assert made.keys() == {key.split("/")[2].removesuffix(".mean") for key in case.arrays if key.endswith(".mean")}
-    for name, found in made.items():
-        whole.check_map(name, found)
-    whole.check("eval/feature", output.embedding)
-    whole.check("eval/logits", output.logits.transpose(0, 1))
+    whole.near_maps(made)
+    whole.near("eval/feature", output.embedding)
+    whole.near("eval/logits", output.logits.transpose(0, 1))
     expected = normalise(torch.from_numpy(case.arrays["eval/out/embedding"]))
     assert (vectors - expected).abs().max() <= case.tolerance("eval/embedding") * expected.abs().max()
 
@@ -155,43 +124,23 @@ def test_a_training_step_with_the_recipe_is_the_releases(whole, monkeypatch: pyt
     monkeypatch.setattr(abd_net, "draw_starts", fixed)
     case, method = whole.case, copy.deepcopy(whole.method).train()
     recipe = load_recipe("abd_net_market1501")
-    (optimiser,) = build_optimisers(method, method.parameter_groups(), recipe.optimiser, turns_of(method))
-    set_learning_rates(optimiser.inner, recipe.schedule, EPOCH)
-    before = {name: weights.detach().clone() for name, weights in method.named_parameters()}
     labels = torch.from_numpy(case.arrays["train/in/labels"])
-    images = torch.from_numpy(case.pictures("train", "images")).float() / 255
+    images = whole.pictures("train", "images")
     batch = Batch(images, labels, labels, labels, torch.zeros_like(labels), epoch=EPOCH)
 
     losses = losses_of(method, batch)
     assert losses.keys() == {"id", "triplet", "of", "ow"}
     total = torch.stack(list(losses.values())).sum()
-    total.backward()
-    gradients = {name: weights.grad.clone() for name, weights in method.named_parameters()}
-    optimiser.inner.step()
-    moved = {name: weights.detach() - before[name] for name, weights in method.named_parameters()}
-
-    for name, value in losses.items():
-        whole.check(f"train/loss.{name}", value)
-    whole.check("train/loss.total", total)
-    parameters = [str(name) for name in case.arrays["train/cfg/parameters"]]
-    rates = {group["lr"] for group in optimiser.inner.param_groups}
-    assert sorted(rates) == pytest.approx(sorted(set(case.arrays["train/cfg/lr"])))
+    (optimiser,) = build_optimisers(method, method.parameter_groups(), recipe.optimiser, turns_of(method))
     decays = {group["weight_decay"] for group in optimiser.inner.param_groups}
     assert decays == set(case.arrays["train/cfg/weight_decay"])
-    gradients, moved = (to_theirs(values, abd_net.RENAMING) for values in (gradients, moved))
-    assert set(parameters) == set(gradients)
-    for kind, values in (("grad", gradients), ("step", moved)):
-        norms = torch.stack([values[name].double().norm() for name in parameters])
-        whole.check(f"train/parameter_{kind}_norm", norms)
-        for top in ("common_branch", "branches"):
-            inside = norms[torch.tensor([name.startswith(f"{top}.") for name in parameters])]
-            whole.check(f"train/{kind}_norm.{top}", inside.norm())
-    first = [functional.pad(gradients[name].flatten()[:8], (0, 8))[:8] for name in parameters]
-    whole.check("train/parameter_grad_first", torch.stack(first))
-    state = to_theirs(method.state_dict(), abd_net.RENAMING)
-    layers = [str(name) for name in case.arrays["train/cfg/norm_layers"]]
-    running = [[state[f"{name}.running_{each}"].double().norm() for each in ("mean", "var")] for name in layers]
-    whole.check("train/running_norm", torch.tensor(running, dtype=torch.float64))
+    step = take_step(method, total, recipe, EPOCH)
+
+    for name, value in losses.items():
+        whole.near(f"train/loss.{name}", value)
+    whole.near("train/loss.total", total)
+    whole.check_step(step)
+    whole.check_statistics(method)
 
 
 def turned(released: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,11 +5,9 @@ import torch
 
 from golden.networks.fill import Case
 from golden_files import FOLDER
-from golden_releases import Whole, check_step, read_patches, read_whole
+from golden_networks import Whole, read_whole, take_step, watch
 from tapetum.core.errors import CheckpointError
-from tapetum.core.types import Batch
-from tapetum.methods import cm_nas, convert_from, convert_to
-from tapetum.methods._official import to_theirs
+from tapetum.methods import convert_from, convert_to
 from tapetum.runs.recipe import load_recipe
 
 pytestmark = pytest.mark.slow  # whole published networks
@@ -20,11 +18,7 @@ DIGITS = " ".join(map(str, Case(FOLDER / "networks" / "cm_nas.npz").info["option
 
 @pytest.fixture(scope="module")
 def whole() -> Whole:
-    return read_whole("cm_nas", LAYOUT, {"config": DIGITS})
-
-
-def renamed(values):
-    return to_theirs(values, cm_nas._renaming(cm_nas.Options(config=DIGITS)))
+    return read_whole("cm_nas", LAYOUT, told={"config": DIGITS})
 
 
 def test_a_released_checkpoint_comes_in_by_the_norms_that_counted_steps_and_goes_out_without_the_others(whole):
@@ -32,7 +26,7 @@ def test_a_released_checkpoint_comes_in_by_the_norms_that_counted_steps_and_goes
     assert len(released) == 854
     with pytest.raises(CheckpointError, match=r"does not tell its config; add --set method\.config=VALUE"):
         convert_from(LAYOUT, released)  # all its norms have counted a hundred
-    used = {f"module.{name}" for name in renamed(whole.method.state_dict())}
+    used = {f"module.{name}" for name in whole.renamed(whole.method.state_dict())}
     counted = {
         name: value * (name in used) if name.endswith("num_batches_tracked") else value
         for name, value in released.items()
@@ -50,32 +44,26 @@ def test_a_released_checkpoint_comes_in_by_the_norms_that_counted_steps_and_goes
 @pytest.mark.parametrize("side", ["visible", "infrared"])
 def test_vectors_for_search_and_the_maps_before_them_are_the_releases(whole, side):
     method = whole.method.eval()
-    maps: dict[str, torch.Tensor] = {}
-    hooks = [
-        method.backbone.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: maps.update({name: output})
-        )
-        for name in ("layer3", "layer4")
-    ]
     images = whole.pictures("eval", side)
     modalities = torch.full((len(images),), int(side == "infrared"))
-    with torch.no_grad():
+    with torch.no_grad(), watch({name: method.backbone.get_submodule(name) for name in ("layer3", "layer4")}) as maps:
         output = method(images, modalities, modalities)
-    for hook in hooks:
-        hook.remove()
-    for name, value in maps.items():
-        whole.near(f"eval/{side}.{name}.patch", read_patches(value))
+    whole.near_maps(maps, f"{side}.")
     whole.near(f"eval/{side}_pool", output.feature)
     whole.near(f"eval/{side}_embedding", torch.nn.functional.normalize(output.embedding))
 
 
 def test_a_training_step_with_the_recipe_is_the_releases(whole):
     """From a batch in another order than the release's, whose first half is visible."""
-    labels = torch.from_numpy(whole.case.arrays["train/in/labels"]).repeat(2)
-    count = len(labels) // 2
-    modalities, rows = torch.arange(2).repeat_interleave(count), torch.arange(2 * count)
-    images = torch.cat([whole.pictures("train", side) for side in ("visible", "infrared")])
-    order = torch.randperm(2 * count, generator=torch.Generator().manual_seed(0))
-    batch = Batch(images, labels, labels, modalities, modalities, rows).select(order)
-    called = {"similarity": "sp", "discrepancy": "cmmd"}
-    check_step(whole, whole.method.train(), batch, load_recipe("cm_nas_sysu"), renamed, called)
+    theirs = whole.batch()
+    order = torch.randperm(len(theirs), generator=torch.Generator().manual_seed(0))
+    batch, method = theirs.select(order), whole.method.train()
+    losses = method.losses(method(batch.images, batch.modalities, batch.camids), batch)
+    total = torch.stack(list(losses.values())).sum()
+    step = take_step(method, total, load_recipe("cm_nas_sysu"))
+    for ours, name in (("id", "id"), ("triplet", "triplet"), ("similarity", "sp"), ("discrepancy", "cmmd")):
+        whole.near(f"train/loss.{name}", losses.pop(ours))
+    assert not losses
+    whole.near("train/loss.total", total)
+    whole.check_step(step)
+    whole.check_statistics(method)

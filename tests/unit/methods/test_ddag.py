@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from golden_networks import Whole, assert_gradients, assert_statistics, read_batch, read_maps, read_pictures, read_whole
+from golden_networks import Whole, read_whole, take_step, watch
 from tapetum.core.errors import CheckpointError, TrainingError
 from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import normalise
@@ -17,7 +17,7 @@ from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods import build_method, build_options, convert_from, convert_to, small_options
 from tapetum.methods.ddag import GraphAttention, PartAttention, attend
 from tapetum.runs.recipe import load_recipe
-from tapetum.training.optimisation import build_optimisers, compute_lr_factor, set_learning_rates
+from tapetum.training.optimisation import build_optimisers, compute_lr_factor
 from tapetum.training.stepping import Stepper, turns_of
 
 LAYOUT = "ddag-official"
@@ -232,7 +232,7 @@ def test_a_training_step_in_bf16_and_channels_last_moves_every_group():
 
 @pytest.fixture(scope="module")
 def whole() -> Whole:
-    return read_whole("ddag", LAYOUT)
+    return read_whole("ddag", LAYOUT, used_only=True)
 
 
 @pytest.mark.slow
@@ -262,14 +262,15 @@ def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
 @pytest.mark.parametrize("side", ["visible", "infrared"])
 def test_vectors_for_search_are_the_releases(whole, side):
     method = copy.copy(whole.method).eval()
-    images = read_pictures(whole.case, "eval", side)
+    images = whole.pictures("eval", side)
     modalities = torch.full((len(images),), Modality[side.upper()])
     stages = {f"layer{number}": method.network.stages[number - 1][-1] for number in (3, 4)}
-    with torch.no_grad(), read_maps(whole, side, stages):
+    with torch.no_grad(), watch(stages) as maps:
         output = method(images, modalities, modalities)
-    whole.assert_near(f"eval/{side}.layer4.mean", output.feature)
-    whole.assert_near(f"eval/{side}_bn", normalise(output.embedding))
-    whole.assert_near(f"eval/{side}_embedding", normalise(output.attended))
+    whole.near_maps(maps, f"{side}.")
+    whole.near(f"eval/{side}.layer4.mean", output.feature)
+    whole.near(f"eval/{side}_bn", normalise(output.embedding))
+    whole.near(f"eval/{side}_embedding", normalise(output.attended))
     assert method.options.test_feature == "part"
 
 
@@ -279,30 +280,20 @@ def test_a_training_step_is_the_releases(whole):
     method = copy.deepcopy(whole.method).train()
     method.graph.dropout = 0.0
     method.graph_weight.fill_(0.15)
-    theirs = read_batch(whole.case)
+    theirs = whole.batch()
     order = torch.randperm(len(theirs), generator=torch.Generator().manual_seed(0))
     batch = theirs.select(order)
     output = run(method, batch)
     losses = method.losses(output, batch)
     assert losses.keys() == {"id", "triplet", "part", "graph"}
     total = torch.stack(list(losses.values())).sum()
-    total.backward()
+    whole.near("train/extra.graph_log_probability", method.graph(output.feature, batch.labels), order)
+    step = take_step(method, total, load_recipe("ddag_sysu"), epoch=1.0)
     for name, value in (losses | {"total": total}).items():
-        whole.assert_near(f"train/loss.{name}", value)
-    whole.assert_near("train/extra.graph_log_probability", method.graph(output.feature, batch.labels), order)
-    assert_gradients(whole, method)
-    assert_statistics(whole, method)
-
-    recipe = load_recipe("ddag_sysu")
-    (optimiser,) = build_optimisers(method, method.parameter_groups(), recipe.optimiser, turns_of(method))
-    set_learning_rates(optimiser.inner, recipe.schedule, 1.0)
-    places = {id(weights): name for name, weights in method.named_parameters()}
-    rates = {places[id(w)]: group["lr"] for group in optimiser.inner.param_groups for w in group["params"]}
-    found = whole.renamed({name: torch.tensor(rate) for name, rate in rates.items()})
-    names = [str(name) for name in whole.case.arrays["train/cfg/parameters"]]
-    expected = dict(zip(names, whole.case.arrays["train/cfg/lr"], strict=True))
-    for name, rate in found.items():
-        assert float(rate) == pytest.approx(expected[name]), name
+        whole.near(f"train/loss.{name}", value)
+    whole.check_weights("grad", step.gradients)
+    whole.check_rates(step.rates)
+    whole.check_statistics(method)
 
 
 def test_the_recipes_numbers_are_those_of_the_fact_sheet():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from golden_networks import Whole, assert_gradients, assert_statistics, read_batch, read_maps, read_pictures, read_whole
+from golden_networks import Whole, read_whole, watch
 from tapetum.core.errors import CheckpointError, RecipeError, TrainingError
 from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import normalise
@@ -285,7 +285,7 @@ def test_settings_that_cannot_work_are_refused():
 
 @pytest.fixture(scope="module")
 def whole() -> Whole:
-    return read_whole("lba", LAYOUT)
+    return read_whole("lba", LAYOUT, used_only=True)
 
 
 @pytest.mark.slow
@@ -309,14 +309,15 @@ def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
 @pytest.mark.parametrize("side", ["visible", "infrared"])
 def test_vectors_for_search_are_the_releases(whole, side):
     method = copy.copy(whole.method).eval()
-    images = read_pictures(whole.case, "eval", side)
+    images = whole.pictures("eval", side)
     modalities = torch.full((len(images),), Modality[side.upper()])
     stages = {f"layer{number}": method.network.stages[number - 1][-1] for number in (3, 4)}
-    with torch.no_grad(), read_maps(whole, side, stages):
+    with torch.no_grad(), watch(stages) as maps:
         output = method(images, modalities, modalities)
-    whole.assert_near(f"eval/{side}_pool", output.feature)
-    whole.assert_near(f"eval/{side}_embedding", normalise(output.feature))
-    whole.assert_near(f"eval/{side}_logits", output.logits)
+    whole.near_maps(maps, f"{side}.")
+    whole.near(f"eval/{side}_pool", output.feature)
+    whole.near(f"eval/{side}_embedding", normalise(output.feature))
+    whole.near(f"eval/{side}_logits", output.logits)
     assert method.options.test_feature == "backbone"
 
 
@@ -324,7 +325,7 @@ def test_vectors_for_search_are_the_releases(whole, side):
 def test_a_training_step_is_the_releases_with_the_papers_dense_triplets_or_its_own(whole, monkeypatch):
     """Losses, gradients and running statistics, from a batch in another order than the release's, with its pairs."""
     case, method = whole.case, copy.deepcopy(whole.method).train()
-    theirs = read_batch(case)
+    theirs = whole.batch()
     order = torch.randperm(len(theirs), generator=torch.Generator().manual_seed(0))
     batch, places = theirs.select(order), order.argsort()
 
@@ -348,15 +349,16 @@ def test_a_training_step_is_the_releases_with_the_papers_dense_triplets_or_its_o
     own = sum(0.5 * dense_triplet(each, margin=0.3, form="released") for each in alignments)
     assert losses.keys() == {"id", "triplet", "id_layer3", "id_layer4", "dense"}
     for name, value in losses.items():
-        whole.assert_near(f"train/loss.{name}", value, other="paper_form" if name == "dense" else "")
-    whole.assert_near("train/loss.total", total, other="paper_form")
-    whole.assert_near("train/loss.dense", own)
-    whole.assert_near("train/loss.total", total - losses["dense"] + own)
+        whole.near(f"train/loss.{name}", value, other="paper_form" if name == "dense" else "")
+    whole.near("train/loss.total", total, other="paper_form")
+    whole.near("train/loss.dense", own)
+    whole.near("train/loss.total", total - losses["dense"] + own)
     for number, each in enumerate(alignments, 3):
         hinges = functional.relu(each.distances[0] - each.distances[1] + 0.3)
-        whole.assert_near(f"train/extra.dense_map_layer{number}", hinges.unflatten(1, (9, 5)), order)
-    assert_gradients(whole, method, other="paper_form")
-    assert_statistics(whole, method)
+        whole.near(f"train/extra.dense_map_layer{number}", hinges.unflatten(1, (9, 5)), order)
+    gradients = {name: weights.grad for name, weights in method.named_parameters() if weights.grad is not None}
+    whole.check_weights("grad", gradients, other="paper_form")
+    whole.check_statistics(method)
 
 
 def test_the_recipes_numbers_are_those_of_the_fact_sheet():

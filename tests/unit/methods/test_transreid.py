@@ -11,8 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golden.networks.fill import Case
-from golden_files import FOLDER, list_cases, read_case
+from golden_files import list_cases, read_case
+from golden_networks import Whole, read_whole, take_step
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.method import TrainingFacts
 from tapetum.core.types import UNKNOWN_CAMERA, Batch
@@ -361,43 +361,26 @@ def test_idf_sees_through_its_eyes() -> None:
     assert not torch.allclose(vectors, elsewhere, atol=1e-4)
 
 
-class Whole:
-    """A whole published network with the weights and pictures of a golden case."""
+def read_images(whole: Whole, kind: str, name: str) -> tuple[Tensor, Tensor]:
+    """Pictures and camids; the file counts cameras from 0."""
+    images, cameras = whole.pictures(kind, name), whole.case.arrays.get(f"{kind}/in/cameras")
+    return images, torch.full((len(images),), UNKNOWN_CAMERA) if cameras is None else torch.from_numpy(cameras) + 1
 
-    def __init__(self, name: str) -> None:
-        self.case = Case(FOLDER / "networks" / f"{name}.npz")
-        found = convert_from(LAYOUT, {key: torch.from_numpy(value) for key, value in self.case.state_dict().items()})
-        options = found.options | {"drop_path": 0.0}
-        self.method = build_method("transreid", options, found.num_ids, camids=found.camids, size=found.size)
-        self.method.load_state_dict(found.state)
 
-    def read(self, kind: str, name: str) -> tuple[Tensor, Tensor]:
-        """Pictures and camids; the file counts cameras from 0."""
-        images = torch.from_numpy(self.case.pictures(kind, name)).float() / 255
-        cameras = self.case.arrays.get(f"{kind}/in/cameras")
-        camids = torch.full((len(images),), UNKNOWN_CAMERA) if cameras is None else torch.from_numpy(cameras) + 1
-        return images, camids
-
-    def check(self, entry: str, found: Tensor | float) -> None:
-        kind, name = entry.split("/")
-        expected = torch.as_tensor(self.case.arrays[f"{kind}/out/{name}"])
-        deviation = (torch.as_tensor(found) - expected).abs().max()
-        assert deviation <= self.case.tolerance(entry) * expected.abs().max(), (entry, float(deviation))
-
-    def check_tokens(self, name: str, tokens: Tensor) -> None:
-        self.check(f"eval/{name}.first", tokens[:, 0])
-        self.check(f"eval/{name}.patch", tokens[:, :: tokens.shape[1] // 12, :: tokens.shape[2] // 24])
+def check_tokens(whole: Whole, name: str, tokens: Tensor) -> None:
+    whole.near(f"eval/{name}.first", tokens[:, 0])
+    whole.near(f"eval/{name}.patch", tokens[:, :: tokens.shape[1] // 12, :: tokens.shape[2] // 24])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["transreid", "transreid_no_sie", "transreid_vit_baseline"])
 def test_a_whole_published_network_gives_its_values_and_takes_its_step(name: str) -> None:
-    whole = Whole(name)
+    whole = read_whole(name, LAYOUT, changed={"drop_path": 0.0})
     case, method = whole.case, whole.method.eval()
-    images, camids = whole.read("eval", "visible")
+    images, camids = read_images(whole, "eval", "visible")
     with torch.no_grad():
         output = method(images, 0 * camids, camids)
-        whole.check("eval/embedding", method.embed(images, 0 * camids, camids))
+        whole.near("eval/embedding", method.embed(images, 0 * camids, camids))
         branch = method.branch
         tokens = branch.backbone.embed(method.normalise(images))
         if branch.cameras is not None:
@@ -405,46 +388,27 @@ def test_a_whole_published_network_gives_its_values_and_takes_its_step(name: str
         for number, block in enumerate(branch.backbone.blocks):
             tokens = branch.backbone.run_blocks(tokens, [block], first=number)
             if number in (0, 5, 10):
-                whole.check_tokens(f"block{number}", tokens)
+                check_tokens(whole, f"block{number}", tokens)
         behind = branch.whole.norm(branch.whole.block(tokens))
-        whole.check_tokens("global_branch" if branch.local is not None else "norm", behind)
+        check_tokens(whole, "global_branch" if branch.local is not None else "norm", behind)
     joined = [output.feature, *([] if output.parts is None else output.parts.unbind(1))]
-    whole.check("eval/feature_before", transreid.join_parts(joined))
-    whole.check("eval/feature_after", output.embedding)
+    whole.near("eval/feature_before", transreid.join_parts(joined))
+    whole.near("eval/feature_after", output.embedding)
 
-    images, camids = whole.read("train", "images")
+    images, camids = read_images(whole, "train", "images")
     labels = torch.from_numpy(case.arrays["train/in/labels"])
     recipe = load_recipe("transreid_night600")
     method.train()
-    (optimiser,) = build_optimisers(method, method.parameter_groups(), recipe.optimiser, turns_of(method))
-    set_learning_rates(optimiser.inner, recipe.schedule, 0)
     batch = Batch(images, labels, labels, camids, 0 * labels)
     losses = method.losses(method(images, batch.modalities, camids), batch)
     named = {key.removeprefix("train/out/loss.") for key in case.arrays if key.startswith("train/out/loss.")}
     assert losses.keys() == named - {"total"}
     for loss, value in losses.items():
-        whole.check(f"train/loss.{loss}", value.detach())
+        whole.near(f"train/loss.{loss}", value)
     total = sum(losses.values())
-    whole.check("train/loss.total", total.detach())
-    total.backward()
-
-    before = {key: weights.detach().clone() for key, weights in method.named_parameters()}
-    norms = _released_names(method, {key: w.grad.norm() for key, w in method.named_parameters() if w.grad is not None})
-    parameters = [str(key) for key in case.arrays["train/cfg/parameters"]]
-    whole.check("train/parameter_grad_norm", torch.tensor([float(norms.get(key, -1)) for key in parameters]))
-    optimiser.inner.step()
-    steps = {key: (weights.detach() - before[key]).norm() for key, weights in method.named_parameters()}
-    steps = _released_names(method, steps)
-    whole.check("train/parameter_step_norm", torch.tensor([float(steps.get(key, 0)) for key in parameters]))
-    statistics = _released_names(method, dict(method.named_buffers()))
-    layers = [str(layer) for layer in case.arrays["train/cfg/norm_layers"]]
-    found = [[statistics[f"{each}.running_{kind}"].norm() for kind in ("mean", "var")] for each in layers]
-    whole.check("train/running_norm", torch.tensor(found))
-
-
-def _released_names(method: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    kept = {key: value for key, value in values.items() if key in method.state_dict()}
-    return to_theirs(kept, transreid.renaming(method.options))
+    whole.near("train/loss.total", total)
+    whole.check_step(take_step(method, total, recipe))
+    whole.check_statistics(method)
 
 
 def test_a_head_for_other_parts_is_refused() -> None:
