@@ -3,7 +3,6 @@
 See tests/golden/methods.md; of a release's tensors those alone are filled that ours uses too.
 """
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golden.networks import fill
-from golden.networks.fill import Case
+from golden.networks.fill import Case, tensor
 from golden_files import FOLDER
 from tapetum.core.types import Batch
 from tapetum.methods import build_method, official_formats, small_options
 from tapetum.methods._official import OfficialFormat, to_theirs
-
-CHUNK = 2**15  # numbers
 
 
 @dataclass(frozen=True)
@@ -79,20 +75,7 @@ def _fill(case: Case, key: str, number: int) -> np.ndarray[Any, Any]:
     offset, scale = (float(case.arrays[f"weights/cfg/{name}"][number]) for name in ("offset", "scale"))
     if key.endswith("num_batches_tracked"):
         return np.array(int(offset), np.int64)
-    return _fill_by_formula(key, case.shapes[key], case.info["seed"], offset, scale)
-
-
-def _fill_by_formula(name: str, shape: tuple[int, ...], seed: int, offset: float, scale: float) -> np.ndarray[Any, Any]:
-    """What `golden.networks.fill.tensor` gives, some numbers at a time so that they stay in the processor's cache."""
-    start = np.array([zlib.crc32(name.encode()) + (seed << 32)], np.uint64)
-    state = fill._scramble(start + fill._GAMMA)
-    values = np.empty(shape, np.float32)
-    flat = values.reshape(-1)
-    for first in range(0, flat.size, CHUNK):
-        steps = np.arange(first + 1, min(first + CHUNK, flat.size) + 1, dtype=np.uint64) * fill._GAMMA
-        bits = fill._scramble(state + steps) >> np.uint64(40)
-        flat[first : first + CHUNK] = offset + scale * ((2.0 * bits.astype(np.float64) + 1.0) / 2.0**24 - 1.0)
-    return values
+    return tensor(key, case.shapes[key], case.info["seed"], offset, scale)
 
 
 def read_pictures(case: Case, kind: str, name: str) -> Tensor:
