@@ -1,9 +1,10 @@
 """Fixtures that several test packages share; heavy imports stay inside."""
 
+import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,22 @@ TINY = (
 )
 TINY_IDE = ("method.backbone=test_resnet", "method.width=16")
 TINY_IDF = ("method.extractor_options={backbone: test_resnet, width: 16}", "method.curve_width=4")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nothing that is imported or collected is garbage: it is not looked for meanwhile, nor there later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Some libraries complain of what is left at the end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +80,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def kept_memory() -> None:
+    """What a test frees serves the next one without the system in between, as in the program itself."""
+    from tapetum.core.memory import keep_freed_memory
+
+    keep_freed_memory()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def streets() -> Iterator[None]:
     """Scenes of the same cameras share their streets, each of which costs as much as ten small pictures."""
     from tapetum.synth import scene
@@ -70,6 +95,27 @@ def streets() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scene, "build_street", lru_cache(maxsize=16)(scene.build_street))
         yield
+
+
+@pytest.fixture(scope="module")
+def coarse_streets() -> Iterator[None]:
+    """Streets of few pixels, where it does not matter what is behind the people: 0.01 s in the place of 0.2 s each."""
+    from tapetum.synth import background, scene
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene, "build_street", lru_cache(maxsize=16)(partial(background.build_street, size=(135, 240))))
+        yield
+
+
+@pytest.fixture
+def quick_milvus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milvus's client asks after 10 ms, not after 500, whether a table that it made is there."""
+    import time
+    from types import SimpleNamespace
+
+    grpc_handler = pytest.importorskip("pymilvus.client.grpc_handler")
+    clock = SimpleNamespace(time=time.time, sleep=lambda seconds: time.sleep(min(seconds, 0.01)))
+    monkeypatch.setattr(grpc_handler, "time", clock)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 import ast
 import importlib
-import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,11 +59,27 @@ HOMES = {  # library -> packages (or files) that may import it
 }
 FORMER = ("engine", "runtime", "investigation")  # rooms whose names only say what they have become
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE).parts[0] not in FORMER)
+ROOMS = sorted({path.relative_to(SOURCE).parts[0] for path in FILES})  # packages, and files beside them
+
+
+def files_of(room: str) -> list[Path]:
+    return [path for path in FILES if path.relative_to(SOURCE).parts[0] == room]
+
+
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Imports, functions and classes of a file, which is parsed once; of a body only its docstring is kept."""
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+    for node in nodes:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            del node.body[1:]
+    return nodes
 
 
 def imports_of(path: Path) -> list[tuple[int, str]]:
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -72,11 +88,10 @@ def imports_of(path: Path) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_point_to_lower_layers_and_heavy_libraries_have_one_home(path: Path) -> None:
-    relative = path.relative_to(SOURCE)
-    package = relative.parts[0]
-    for line, name in imports_of(path):
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_to_lower_layers_and_heavy_libraries_have_one_home(room: str) -> None:
+    found = [(path.relative_to(SOURCE), *each) for path in files_of(room) for each in imports_of(path)]
+    for relative, line, name in found:
         library = name.split(".")[0]
         homes = HOMES.get(library)
         if homes:
@@ -86,44 +101,36 @@ def test_imports_point_to_lower_layers_and_heavy_libraries_have_one_home(path: P
         if library != "tapetum" or len(relative.parts) == 1:
             continue
         target = name.partition(".")[2].partition(".")[0]
-        if target in (package, "__version__", ""):
+        if target in (room, "__version__", ""):
             continue
         assert target in LAYERS, f"{relative}:{line}: tapetum.{target} has no layer"
-        assert LAYERS[target] < LAYERS[package], (
-            f"{relative}:{line}: {package} (layer {LAYERS[package]}) imports {target} (layer {LAYERS[target]})"
+        assert LAYERS[target] < LAYERS[room], (
+            f"{relative}:{line}: {room} (layer {LAYERS[room]}) imports {target} (layer {LAYERS[target]})"
         )
 
 
-def documented_functions() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    found = []
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "Args:" in (ast.get_docstring(node) or ""):
-                found.append((f"{path.relative_to(SOURCE)}::{node.name}", node))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "node"), documented_functions(), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_documented_arguments_are_of_the_signature_and_in_its_order(
-    name: str, node: ast.FunctionDef | ast.AsyncFunctionDef
-) -> None:
-    text = inspect.cleandoc(ast.get_docstring(node) or "")
-    block = re.split(r"\n(?=\S)", text.split("Args:\n", 1)[1])[0]
-    indent = len(block) - len(block.lstrip())
-    documented = [
-        part.strip().lstrip("*")
-        for names in re.findall(rf"^ {{{indent}}}(\S[^:\n]*):", block, flags=re.MULTILINE)
-        for part in names.split(",")
-    ]
-    arguments = node.args
-    signature = [a.arg for a in arguments.posonlyargs + arguments.args + arguments.kwonlyargs]
-    signature += [a.arg for a in (arguments.vararg, arguments.kwarg) if a]
-    signature = [argument for argument in signature if argument not in ("self", "cls")]
-    assert documented == [argument for argument in signature if argument in documented], (
-        f"{name}: Args documents {documented}, the signature has {signature}"
-    )
+@pytest.mark.parametrize("room", ROOMS)
+def test_documented_arguments_are_of_the_signature_and_in_its_order(room: str) -> None:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [(path, node) for path in files_of(room) for node in nodes_of(path) if isinstance(node, functions)]
+    for file, node in found:
+        text = ast.get_docstring(node) or ""
+        if "Args:" not in text:
+            continue
+        block = re.split(r"\n(?=\S)", text.split("Args:\n", 1)[1])[0]
+        indent = len(block) - len(block.lstrip())
+        documented = [
+            part.strip().lstrip("*")
+            for names in re.findall(rf"^ {{{indent}}}(\S[^:\n]*):", block, flags=re.MULTILINE)
+            for part in names.split(",")
+        ]
+        arguments = node.args
+        signature = [a.arg for a in arguments.posonlyargs + arguments.args + arguments.kwonlyargs]
+        signature += [a.arg for a in (arguments.vararg, arguments.kwarg) if a]
+        signature = [argument for argument in signature if argument not in ("self", "cls")]
+        assert documented == [argument for argument in signature if argument in documented], (
+            f"{file.relative_to(SOURCE)}::{node.name}: Args documents {documented}, the signature has {signature}"
+        )
 
 
 def test_no_module_is_called_utils() -> None:
@@ -136,7 +143,7 @@ CONTRACT = {"Options", "Method", "Branch", "Output", "Sampler"}  # what every fi
 def test_a_class_name_has_one_meaning() -> None:
     places: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
     assert {name: where for name, where in places.items() if len(where) > 1 and name not in CONTRACT} == {}
@@ -175,7 +182,7 @@ def test_what_contributing_says_travels_is_what_travels() -> None:
             f"{name}: not in {home}"
         )
         for room in re.findall(r"\w+", f"{makers} {takers}"):
-            texts = [path.read_text() for path in FILES if path.relative_to(SOURCE).parts[0] == room]
+            texts = [path.read_text() for path in files_of(room)]
             assert any(re.search(rf"\b{name}\b", each) for each in texts), f"{name} does not reach {room}"
 
 

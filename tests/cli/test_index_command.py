@@ -149,6 +149,7 @@ def test_footage_that_cannot_be_read_is_named_and_nothing_at_all_is_status_1(
     assert call(command)[0] == 0
 
 
+@pytest.mark.usefixtures("quick_milvus")
 def test_the_search_to_begin_with_names_the_folder_and_no_password(trained: Path, call: Call, tmp_path: Path) -> None:
     pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")
     cv2.imwrite(str(tmp_path / "person.png"), np.random.default_rng(0).integers(0, 255, (64, 32, 3), np.uint8))

@@ -18,7 +18,7 @@ from tapetum.data.layout import Counts, write_sample_picture
 from tapetum.runs.recipe import scene_options
 from tapetum.runs.sources import open_scene
 
-pytestmark = pytest.mark.parametrize("name", list_names(PACKAGE))
+pytestmark = [pytest.mark.parametrize("name", list_names(PACKAGE)), pytest.mark.usefixtures("coarse_streets")]
 
 
 @pytest.fixture

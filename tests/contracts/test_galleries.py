@@ -30,6 +30,7 @@ from gallery_rows import (
 )
 from tapetum.core.errors import FilterError, GalleryError, OutputError, TapetumError
 from tapetum.core.types import Modality
+from tapetum.gallery import milvus
 from tapetum.gallery.filters import And, Coded, Compare, Not, as_filter, rows_passing
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import FIELDS, FORMAT, ModelInfo, Row, flatten
@@ -56,6 +57,7 @@ class Place:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "lance":
         return Place("lance", str(tmp_path / "night"), tmp_path / "night", tmp_path)
+    request.getfixturevalue("quick_milvus")
     return Place("milvus", f"milvus://{tmp_path}/lite.db/night", tmp_path / "crops of night", tmp_path)
 
 
@@ -528,7 +530,9 @@ def test_without_pymilvus_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
         open_gallery("milvus://127.0.0.1:1/night")
 
 
-def test_milvus_unreachable_is_said_within_seconds_without_the_password() -> None:
+def test_milvus_unreachable_is_said_within_seconds_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert milvus.PATIENCE_SECONDS < 5
+    monkeypatch.setattr(milvus, "PATIENCE_SECONDS", 0.3)
     start = time.monotonic()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -584,6 +588,7 @@ def test_a_server_is_shared_by_clients_and_its_end_is_said_at_once(tmp_path: Pat
         assert time.monotonic() - start < 30
 
 
+@pytest.mark.usefixtures("quick_milvus")
 def test_a_collection_that_is_no_gallery_is_left_alone(tmp_path: Path) -> None:
     from pymilvus import MilvusClient
 
@@ -595,6 +600,7 @@ def test_a_collection_that_is_no_gallery_is_left_alone(tmp_path: Path) -> None:
     client.close()
 
 
+@pytest.mark.usefixtures("quick_milvus")
 def test_a_milvus_gallery_without_a_folder_keeps_no_crops(tmp_path: Path) -> None:
     with open_gallery(f"milvus://{tmp_path}/lite.db/night", MODEL) as store:
         store.upsert(some_rows(2), some_vectors(2))

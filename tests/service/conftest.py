@@ -1,5 +1,6 @@
 """A small gallery with pictures and a tiny model behind a server, in this process."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -57,12 +58,19 @@ def model(make_run: Callable[..., Path]) -> Model:  # noqa: F811
     return open_model(make_run("ide"), precision="fp32", device="cpu")
 
 
-@pytest.fixture
-def store(tmp_path: Path, model: Model) -> Iterator[Store]:
-    folder = tmp_path / "night"
+@pytest.fixture(scope="session")
+def filled(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery with pictures, to be copied: that is quicker than to fill one."""
+    folder = tmp_path_factory.mktemp("filled") / "night"
     with open_gallery(folder, create=ModelInfo(model.id, model.dimension, "IDE for tests")) as opened:
         rows = [row_with_crop(folder, row, model, number) for number, row in enumerate(some_rows(ROWS))]
         opened.upsert(rows, some_vectors(ROWS, dimension=model.dimension))
+    return folder
+
+
+@pytest.fixture
+def store(filled: Path, tmp_path: Path) -> Iterator[Store]:
+    with open_gallery(shutil.copytree(filled, tmp_path / "night")) as opened:
         yield opened
 
 

@@ -413,7 +413,7 @@ def parse_yaml(text: str, place: str) -> Any:
     return copy.deepcopy(_parse_yaml(text, place))
 
 
-@lru_cache(128)  # a table reads the same recipes over and over, 40 ms each
+@lru_cache(1024)  # a table reads the same recipes over and over, 40 ms each; changes of theirs count too
 def _parse_yaml(text: str, place: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  # derives from SafeLoader: runs no code

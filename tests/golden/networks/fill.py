@@ -19,6 +19,7 @@ import numpy as np
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MUL_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MUL_2 = np.uint64(0x94D049BB133111EB)
+_CHUNK = 2**15
 
 
 def _scramble(z):
@@ -28,22 +29,26 @@ def _scramble(z):
     return z ^ (z >> np.uint64(31))
 
 
-def bits(name, count, seed):
-    """`count` integers in [0, 2**24) for this name and seed (uint64)."""
+def bits(name, count, seed, first=0):
+    """`count` integers in [0, 2**24) for this name and seed (uint64), from the `first` on."""
     start = np.array([zlib.crc32(name.encode()) + (int(seed) << 32)], np.uint64)
-    steps = np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
+    steps = np.arange(first + 1, first + count + 1, dtype=np.uint64) * _GAMMA
     return _scramble(_scramble(start + _GAMMA) + steps) >> np.uint64(40)
 
 
-def uniform(name, count, seed):
+def uniform(name, count, seed, first=0):
     """`count` values in (-1, 1), symmetric around 0, float64 (exact in float32 too)."""
-    return (2.0 * bits(name, count, seed).astype(np.float64) + 1.0) / 2.0**24 - 1.0
+    return (2.0 * bits(name, count, seed, first).astype(np.float64) + 1.0) / 2.0**24 - 1.0
 
 
 def tensor(name, shape, seed, offset, scale):
-    """One weight tensor, float32, filled in C order."""
-    count = int(np.prod(shape, dtype=np.int64))
-    return (offset + scale * uniform(name, count, seed)).astype(np.float32).reshape(shape)
+    """One weight tensor, float32, filled in C order, some numbers at a time: they stay in the processor's cache."""
+    values = np.empty(shape, np.float32)
+    flat = values.reshape(-1)
+    for first in range(0, flat.size, _CHUNK):
+        part = flat[first : first + _CHUNK]
+        part[:] = offset + scale * uniform(name, part.size, seed, first)
+    return values
 
 
 def fill(shapes, seed, offset, scale):

@@ -31,7 +31,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> DemoOptions:
 
 
 @pytest.fixture(scope="module")
-def metrics(options: DemoOptions, one_thread: None) -> dict:
+def metrics(options: DemoOptions, one_thread: None, coarse_streets: None) -> dict:
     return run_demo(options, quiet=True)
 
 

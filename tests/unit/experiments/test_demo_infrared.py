@@ -46,7 +46,7 @@ def few_others() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def metrics(options: InfraredDemoOptions, few_others: None, one_thread: None) -> dict:
+def metrics(options: InfraredDemoOptions, few_others: None, one_thread: None, coarse_streets: None) -> dict:
     return run_infrared_demo(options, quiet=True)
 
 

@@ -418,6 +418,7 @@ def test_a_gallery_that_is_new_remembers_the_model_and_one_of_another_version_is
         open_gallery_for(store.where, model, tmp_path)
 
 
+@pytest.mark.usefixtures("quick_milvus")
 def test_a_milvus_gallery_keeps_its_crops_in_its_folder(tmp_path: Path, model: Model) -> None:
     pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")
     sources = find_sources([write_crops(tmp_path / "in")])
