@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from benchmarks.__main__ import describe_machine
 from benchmarks.lite0 import CACHE, SCENES, SEEDS, sides_of
@@ -22,16 +24,19 @@ from tapetum.core.atomic import write_bytes
 from tapetum.core.protocol import Protocol
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import EmbeddingSet
+from tapetum.core.vectors import smallest
 from tapetum.evaluation.bootstrap import paired_bootstrap
 from tapetum.evaluation.calibration import Calibration, from_content
 from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.metrics import Evaluation, evaluate
+from tapetum.evaluation.ranking import select_sides
 from tapetum.evaluation.slices import by_label, by_modality
 from tapetum.inference.sessions import open_model
 from tapetum.runs.sources import open_scene
 
 WAYS = ("as it is", "modality", "centre", "calibrated")
 PROTOCOL = "city_mixed"
+ANSWERS = 20  # of a search, as many as the service shows
 RESULT = Path("docs/results/mixed.json")
 
 
@@ -71,6 +76,44 @@ def compare(
     return rows
 
 
+def answer(everyone: EmbeddingSet, rules: Protocol, calibration: Calibration, seed: int) -> dict[str, Any]:
+    """The first `ANSWERS` of `tapetum search --group none`, by either `--rank`, in percent.
+
+    By similarity they are the most similar ones, ordered by probability; calibrated, the most probable of all.
+
+    Returns:
+        "rank1", the first is right; "found", the part of a query's right pictures that is among them; "across", the
+        same of its right pictures of the other modality; each a figure for either ranking, and their paired difference.
+    """
+    sides = [select_sides(everyone, everyone, rules, each) for each in (None, calibration)]
+    values: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    queries = []
+    for (rows, distances), (_, evidence) in zip(*(each.distances() for each in sides), strict=True):
+        for side, block in zip(sides, (distances, evidence), strict=True):
+            side.candidates.remove_junk(block, rows)
+        near = smallest(distances, ANSWERS)[1]
+        near = near.gather(1, evidence.gather(1, near).argsort(dim=1, stable=True))
+        same = everyone.pids == everyone.pids[rows].unsqueeze(1)
+        matches = same & distances.isfinite()
+        across = matches & (everyone.modalities != everyone.modalities[rows].unsqueeze(1))
+        lists = near, smallest(evidence, ANSWERS)[1]
+        for name, wanted in (("found", matches), ("across", across)):
+            counts = wanted.sum(1).clamp(min=1)
+            one, other = (wanted.gather(1, each).sum(1) / counts for each in lists)
+            values.setdefault(name, []).append((one, other))
+        first, second = (matches.gather(1, each[:, :1])[:, 0].double() for each in lists)
+        values.setdefault("rank1", []).append((first, second))
+        queries.append(rows)
+    people = everyone.pids[torch.cat(queries)].numpy()
+    result = {}
+    for name, parts in values.items():
+        usual, ranked = (torch.cat(each).double().numpy()[None] for each in zip(*parts, strict=True))
+        paired = paired_bootstrap([ranked, usual], people, rng=numpy_generator(seed, "answers", name))
+        ends = [100 * float(each[0, 1]) for each in (paired.difference, paired.low, paired.high)]
+        result[name] = {"similarity": 100 * usual.mean(), "calibrated": 100 * ranked.mean(), "difference": ends}
+    return result
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="tapetum-lite0")
@@ -93,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "queries": evaluations[WAYS[0]].metrics.num_queries,
             "ways": {way: numbers for way, (_, numbers) in found.items()},
             "differences": compare(evaluations, people, seed),
+            f"first {ANSWERS} answers": answer(everyone, sides.rules, calibration, seed),
         }
         show(seed, scenes[str(seed)])
     content = {
@@ -108,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def show(seed: int, scene: dict[str, Any]) -> None:
-    """A line a way, and a line a difference."""
+    """A line a way, a line a difference, and a line for what answers of a search hold."""
     print(f"\nseed {seed}, {scene['queries']} queries")
     for way, numbers in scene["ways"].items():
         parts = [f"rank-1 {numbers['rank1']:.1f}  mAP {numbers['mean_ap']:.1f}"]
@@ -120,10 +164,17 @@ def show(seed: int, scene: dict[str, Any]) -> None:
             )
         print(f"  {way:<12}", "  ".join(parts))
     for name, each in scene["differences"].items():
+        told = (f"{key} {_with_interval(*ends)}" for key, ends in each.items())
+        print(f"  {name:<24}", "  ".join(told))
+    for name, each in scene[f"first {ANSWERS} answers"].items():
         print(
-            f"  {name:<24}",
-            "  ".join(f"{key} {d:+.1f} ({low:+.1f} to {high:+.1f})" for key, (d, low, high) in each.items()),
+            f"  first {ANSWERS} answers, {name:<8} by similarity {each['similarity']:.1f}, calibrated "
+            f"{each['calibrated']:.1f}: {_with_interval(*each['difference'])}"
         )
+
+
+def _with_interval(difference: float, low: float, high: float) -> str:
+    return f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _rounded(value: Any) -> Any:

@@ -145,8 +145,8 @@ def _echo_ranking(card: "Card") -> None:
     if card.camera_norm != "none":
         typer.echo(f"camera norm {card.camera_norm}, from the unlabelled test pictures")
     if card.calibration is not None:
-        people = card.calibration["people"]
-        typer.echo(f"ranked by calibrated log-odds, fitted on {people.get('people')} people of {people.get('name')}")
+        name = card.calibration["people"].get("name")
+        typer.echo(f"ranked by the calibrated log-odds of each pair of modalities, fitted on other people, of {name}")
 
 
 def _echo_table(cards: "Sequence[Card]") -> None:
