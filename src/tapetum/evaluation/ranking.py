@@ -209,10 +209,8 @@ class AdmittedPairs:
             similarities within a pair of modalities.
         """
         for rows, block in similarity_blocks(self.query, self.gallery, chunk_size):
-            yield (
-                rows,
-                block.neg_() if self.calibration is None else self._evidence(self.calibration, rows, block).neg_(),
-            )
+            nearness = block if self.calibration is None else self._evidence(self.calibration, rows, block)
+            yield rows, nearness.neg_()
 
     def _evidence(self, calibration: Calibration, rows: Tensor, block: Tensor) -> Tensor:
         """(n, Ng) float64 from similarities, each by the curve of its pair of modalities."""

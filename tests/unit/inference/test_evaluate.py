@@ -321,6 +321,7 @@ def test_a_calibrated_ranking_is_on_the_card_and_in_its_name(run: Path, crossed:
     card = read_card(ranked.path)
     assert card.calibration == {"people": {"name": "others", "people": "test"}, "seed": 7}
     assert read_card(usual.path).calibration is None
+    assert read_test(RunFolder(run), card) is None, "figures by plain similarity would show another ranking"
     alone = evaluate(ranked.query, ranked.gallery, ranked.protocol, calibration=read_calibration(file))
     assert torch.equal(ranked.evaluation.per_query_ap, alone.per_query_ap)
     bias = [each.card.slices["modality"]["infrared"]["own_modality_first"] for each in (usual, ranked)]

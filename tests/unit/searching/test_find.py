@@ -24,10 +24,10 @@ from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_sightings
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.footage.sources import find_sources
-from tapetum.gallery.filters import Among, Not
+from tapetum.gallery.filters import Among, Filter, Not, write_filter
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row, Run
-from tapetum.gallery.store import Store
+from tapetum.gallery.store import SearchResult, Store
 from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.sessions import Model
 from tapetum.searching import find as finding
@@ -602,3 +602,22 @@ def test_a_ranking_by_calibration_that_cannot_be_is_refused_with_the_remedy(stre
         find(street, [picture_query(2)], FindOptions(rank="calibrated", rerank=True), calibrated())
     with pytest.raises(GalleryError, match=r"rank is 'calibratd'; it should be .*; did you mean calibrated\?"):
         FindOptions(rank="calibratd")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("rank", "asked"), [("similarity", [None]), ("calibrated", ["visible", "infrared"])])
+def test_each_modality_is_searched_for_as_many_rows_as_are_wanted_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, asked: list[str | None]
+) -> None:
+    """So an approximate index, too, has to find each modality's own nearest, not what is left among the other's."""
+    with both_kinds(tmp_path / "g") as store:
+        searched, before = [], store.search
+
+        def note(vectors: Real, k: int, rows: Filter | None = None, *, exact: bool | None = None) -> SearchResult:
+            searched.append((k, write_filter(rows) if rows is not None else None))
+            return before(vectors, k, rows, exact=exact)
+
+        monkeypatch.setattr(store, "search", note)
+        query = replace(query_of_rows(store, ["r000"]), rows=())
+        find(store, [query], FindOptions(k=7, group="none", rank=rank), calibrated())  # type: ignore[arg-type]
+    assert [k for k, _ in searched] == [7] * len(asked)
+    assert [rows and rows.removeprefix("modality == ") for _, rows in searched] == asked
