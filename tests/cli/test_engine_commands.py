@@ -236,6 +236,12 @@ def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: 
             "evaluate runs/ide --camera-norm mean",
             ["--camera-norm is 'mean', expected none, centre, standard, modality"],
         ),
+        ("evaluate runs/ide --rank calibratd", ["--rank calibratd: is unknown; did you mean calibrated?"]),
+        (
+            "evaluate runs/ide --rank calibrated",
+            ["there is no runs/ide/calibration.json; run `tapetum calibrate runs/ide`"],
+        ),
+        ("evaluate runs/ide --calibration c.json", ["--calibration c.json: only --rank calibrated takes one"]),
         ("evaluate runs/ide --precision foo", ["--precision is 'foo', expected fp32, bf16, fp16 or auto"]),
         ("extract runs/ide empty --out x", ["empty: no picture in this folder or below it"]),
         ("evaluate runs/nothing", ["runs/nothing: no such run folder or checkpoint file"]),

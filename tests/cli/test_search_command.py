@@ -182,6 +182,14 @@ def test_a_row_and_a_tracklet_are_searched_for_without_the_model(
     assert "c1" not in {answer[4] for answer in outcome.answers}
 
 
+def test_a_gallery_of_one_modality_is_ranked_by_calibration_as_by_similarity(call: Call, calibrated: Site) -> None:
+    search = f"tapetum search --gallery {calibrated.gallery} --row r0 --rank"
+    plain, ranked = call(f"{search} similarity"), call(f"{search} calibrated")
+    assert (plain.status, ranked.status) == (0, 0), ranked.err
+    assert plain.answers == ranked.answers
+    assert "each modality's nearest are merged by probability, not by similarity" in ranked.out
+
+
 def test_the_gallery_s_model_that_moved_or_was_trained_again_is_said(call: Call, site: Site, tmp_path: Path) -> None:
     info = ModelInfo("other-model", 16, "", str(site.run))
     with open_gallery(tmp_path / "other", create=info) as store:
@@ -300,6 +308,11 @@ def test_identities_need_a_calibration_and_say_that_they_are_an_estimate(
         ("--row r1 --group person", "group is 'person'"),
         ("--row r1 --case case.pdf", "give a name that ends in .html or .zip"),
         ("--row r1 --prior 0.1", "prior needs a calibration"),
+        ("--row r1 --rank calibrated", "rank calibrated needs a calibration: run `tapetum calibrate"),
+        (
+            "--row r1 --rank calibratd",
+            "rank is 'calibratd'; it should be 'similarity' or 'calibrated'; did you mean calib",
+        ),
         ("--row r1 --at 3", "--at 3: belongs to a video"),
         ("--row r1 --box 1,2,3,4", "--box 1,2,3,4: belongs to one picture"),
         ("--query {picture} --box 1,2,3", "--box 1,2,3: want four whole numbers"),
@@ -324,6 +337,8 @@ def test_what_needs_a_gallery_is_refused_elsewhere(call: Call, site: Site, peopl
     folder = people / "bounding_box_test"
     outcome = call(f"tapetum search {site.run} --gallery {folder} --query {site.pictures[0]} --camera c1")
     assert (outcome.status, "is no gallery, and --camera needs one" in outcome.err) == (2, True)
+    outcome = call(f"tapetum search {site.run} --gallery {folder} --query {site.pictures[0]} --rank calibrated")
+    assert (outcome.status, "is no gallery, and --rank needs one" in outcome.err) == (2, True)
     outcome = call(f"tapetum search --gallery {folder} --query {site.pictures[0]}")
     assert (outcome.status, f"give the run: tapetum search RUN --gallery {folder}" in outcome.err) == (2, True)
     outcome = call(f"tapetum search --gallery {tmp_path / 'none'} --query {site.pictures[0]}")

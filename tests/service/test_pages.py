@@ -278,6 +278,8 @@ def test_a_search_goes_on_from_a_crop_or_a_walk(page: TestClient) -> None:
         ({"row": "row00001", "since": "yesterday"}, "is no time"),
         ({"row": "row00001", "modality": "thermal"}, "modality: Input should be"),
         ({"row": "row00001", "false_alarms": "2"}, "false_alarms"),
+        ({"row": "row00001", "rank": "calibratd"}, "rank: Input should be"),
+        ({"row": "row00001", "rank": "calibrated"}, "rank calibrated needs a calibration"),
     ],
 )
 def test_a_wrong_field_is_named_beside_the_form(page: TestClient, fields: dict[str, str], said: str) -> None:
@@ -344,6 +346,14 @@ def test_a_verdict_is_clear_at_the_top(page: TestClient, store: Store, model: Mo
     none = post(page, "/search", data={"row": "row00001", "camera": "c3", "false_alarms": "0.01"})
     assert re.search(r'class="verdict miss".*?<h2 id="verdict">No match</h2>', none.text, re.DOTALL)
     assert re.search("(?i)no match above", text_of(none))
+    apart = post(page, "/search", data={"row": "row00001", "rank": "calibrated"})
+    assert "merged by probability" in text_of(apart)
+    (tick,) = [told for told in check_page(apart).all("input") if told.get("name") == "rank"]
+    assert "checked" in tick
+    asked = {"rows": ["row00001"], "rank": "calibrated", "k": 50, "group": "none"}
+    told = page.post("/api/v1/search", json=asked, headers={"x-csrf-token": token_of(page)}).json()
+    chances = [each["probability"] for each in told["queries"][0]["found"]]
+    assert chances == sorted(chances, reverse=True)
     nothing = post(page, "/search", data={"row": "row00001", "since": "2031-01-01T00:00"})
     assert "Nothing to compare with" in text_of(nothing)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_columns, echo_left_out, echo_skipped
-from tapetum.core.errors import RecipeError
+from tapetum.core.errors import RecipeError, nearest_name
 
 if TYPE_CHECKING:
     from tapetum.evaluation.card import Card
@@ -48,6 +48,16 @@ def command(
             "modality (the mean of each modality), counted on the unlabelled test pictures; default: the recipe's."
         ),
     ] = None,
+    rank: Annotated[
+        str,
+        typer.Option(
+            help="similarity, or calibrated: by the calibrated log-odds of each pair of modalities, which must have "
+            "been fitted on other people."
+        ),
+    ] = "similarity",
+    calibration: Annotated[
+        Path | None, typer.Option(help="For --rank calibrated: a file of `tapetum calibrate`; default: the run's own.")
+    ] = None,
     precision: Precision = None,
     out: Annotated[Path | None, typer.Option(help="Folder for card and embeddings; default: RUN/evaluation.")] = None,
     skip_corrupt: SkipCorrupt = False,
@@ -60,7 +70,7 @@ def command(
     """
     from tapetum.evaluation.camera_norm import CameraNorm
     from tapetum.evaluation.rerank import RerankOptions
-    from tapetum.inference.evaluate import evaluate_run, override_data
+    from tapetum.inference.evaluate import Ranking, evaluate_run, override_data
     from tapetum.runs.progress import showing_pictures
     from tapetum.runs.sources import open_data
 
@@ -72,6 +82,10 @@ def command(
             )
     if camera_norm is not None and camera_norm not in get_args(CameraNorm):
         raise RecipeError(f"--camera-norm is {camera_norm!r}, expected {', '.join(get_args(CameraNorm))}")
+    if rank not in get_args(Ranking):
+        raise RecipeError(f"--rank {rank}: is unknown; {nearest_name(rank, get_args(Ranking))}")
+    if calibration is not None and rank != "calibrated":
+        raise RecipeError(f"--calibration {calibration}: only --rank calibrated takes one")
     changes = [*(set_ or []), *["data.skip_corrupt=true"] * skip_corrupt]
     section = override_data(run, data, changes + ["data.options.multi_query=true"] * multi_query)
     with showing_pictures("evaluating", quiet=quiet) as progress:
@@ -85,6 +99,8 @@ def command(
             rerank=RerankOptions() if rerank else None,
             multi_query=multi_query,
             camera_norm=cast("CameraNorm | None", camera_norm),
+            rank=cast("Ranking", rank),
+            calibration=calibration,
             precision=precision,
             out=out,
             progress=progress,
@@ -118,16 +134,19 @@ def _echo_card(card: "Card") -> None:
             f"{met['num_queries']} queries with a {LOOKALIKE_LEVELS[0]}: rank1 {100 * met['rank1']:.2f}  "
             f"mean_ap {100 * met['mean_ap']:.2f}{taken}  (percent)"
         )
-    _echo_camera_norm(card)
+    _echo_ranking(card)
     typer.echo(
         f"protocol {card.rules.name}, AP {card.rules.ap}, {card.metrics['num_queries']} queries, "
         f"chance mAP {100 * card.chance['mean_ap']:.2f}, weights: {card.checkpoint['chosen_by']}"
     )
 
 
-def _echo_camera_norm(card: "Card") -> None:
+def _echo_ranking(card: "Card") -> None:
     if card.camera_norm != "none":
         typer.echo(f"camera norm {card.camera_norm}, from the unlabelled test pictures")
+    if card.calibration is not None:
+        name = card.calibration["people"].get("name")
+        typer.echo(f"ranked by the calibrated log-odds of each pair of modalities, fitted on other people, of {name}")
 
 
 def _echo_table(cards: "Sequence[Card]") -> None:
@@ -141,7 +160,7 @@ def _echo_table(cards: "Sequence[Card]") -> None:
                 trials = ", ".join(filter(None, (str(card.num_trials), card.galleries)))
                 rows.append([card.rules.name + name, *cells, str(numbers["num_queries"]), trials])
     echo_columns(rows)
-    _echo_camera_norm(cards[0])
+    _echo_ranking(cards[0])
     typer.echo(f"percent, mean and deviation over trials; weights: {cards[0].checkpoint['chosen_by']}")
 
 

@@ -74,6 +74,13 @@ def command(
         float | None,
         typer.Option(help="Leave out what the camera of a --row or --tracklet saw within so many seconds of it."),
     ] = None,
+    rank: Annotated[
+        str | None,
+        typer.Option(
+            help="Which rows come into question: similarity, the most similar of all (the default); or calibrated, the "
+            "most similar of each modality, merged by the calibrated log-odds of their pair."
+        ),
+    ] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="Order the answers by k-reciprocal neighbours too.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Compare every row, also in a large gallery.")] = False,
     false_alarms: Annotated[
@@ -147,6 +154,7 @@ def command(
             exact=True if exact else None,
             group=group,  # type: ignore[arg-type]  # checked there
             exclude_seconds=exclude_seconds,
+            rank=rank or "similarity",  # type: ignore[arg-type]  # checked there
             rerank=rerank,
             false_alarms=false_alarms,
             prior=prior,

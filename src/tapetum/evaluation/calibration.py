@@ -7,7 +7,7 @@ any prior can be put to it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 GENERATED = "synth"  # the data set by which calibrations that do not say more show that their people were generated
 Level = Union[float, Array, "Tensor"]
+_SLOPE = 1e-6  # of the evidence where its curve is flat: far below any step of it, far above what float64 rounds
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,36 @@ class Calibration:
         check_prior(prior)
         probabilities = _probabilities(self._pair(pair), np.asarray(similarity, dtype=np.float64), prior)
         return float(probabilities) if np.ndim(probabilities) == 0 else probabilities
+
+    def evidence(self, similarity: Level, pair: str) -> Array:
+        """What a ranking may compare across pairs of modalities: log-odds of one person at even odds beforehand.
+
+        Within a pair the order of similarities stays: flat stretches of the curve rise by a hair.
+
+        Args:
+            similarity: cosine, or an array of them.
+        Raises:
+            ProtocolError: no such pair was fitted.
+        """
+        own, values = self._pair(pair), np.asarray(similarity, dtype=np.float64)
+        probabilities = np.interp(values, own.similarities, own.probabilities)
+        evidence: Array = np.log(probabilities) - np.log1p(-probabilities) + _SLOPE * values
+        return evidence
+
+    def check_ranks(self, pairs: Collection[str]) -> None:
+        """Refuse a ranking by `evidence` in which some entries would have no place.
+
+        Args:
+            pairs: of modalities, that occur between who searches and what is searched.
+        Raises:
+            ProtocolError: one of them was not fitted.
+        """
+        missing = [pair for pair in sorted(pairs) if pair not in self.pairs]
+        if missing:
+            raise ProtocolError(
+                f"rank calibrated: {', '.join(missing)} is not calibrated, so that such answers have no place among "
+                "the others; run `tapetum calibrate` with people seen in both modalities, or rank by similarity"
+            )
 
     def threshold(self, rate: float, pair: str, *, gallery: int | None = None) -> float:
         """The similarity from which a match is declared; above 1 where even a copy would be a false alarm.

@@ -32,6 +32,7 @@ GROUPS = {  # which part of a difference each field of a card belongs to
         "galleries",
         "mirror",
         "camera_norm",
+        "calibration",
         "rerank",
         "bootstrap.level",
         "bootstrap.draws",
@@ -58,6 +59,7 @@ class Card:
     reranked: Section | None = None  # as `metrics`
     mirror: bool = False  # pictures were joined with their mirror
     camera_norm: CameraNorm = "none"  # what was taken out of the vectors of each camera, see `evaluation.camera_norm`
+    calibration: Section | None = None  # whose evidence ranked: of what people; None where similarity did
     checkpoint: Section = field(default_factory=dict)  # how it was chosen ("chosen_by") and what else identifies it
     data: Section = field(default_factory=dict)  # name and fingerprint of the pictures, and what else identifies them
     method: str = ""
@@ -91,6 +93,7 @@ def build_card(
     reranked: Evaluation | Sequence[Evaluation] | None = None,
     rerank: RerankOptions | None = None,
     camera_norm: CameraNorm = "none",
+    calibration: Section | None = None,
     labels: Mapping[str, Sequence[str]] | None = None,
     slices: Mapping[str, Mapping[str, Metrics]] | None = None,
     figures: Mapping[str, Mapping[str, Section]] | None = None,
@@ -144,6 +147,7 @@ def build_card(
         reranked=None if reranked is None else _plain(_numbers(_listed(reranked))),
         mirror=mirror,
         camera_norm=camera_norm,
+        calibration=None if calibration is None else _plain(calibration),
         checkpoint=_plain(checkpoint),
         data=_plain(data),
         method=method,

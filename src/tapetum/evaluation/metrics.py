@@ -17,7 +17,8 @@ from torch import Tensor
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import APRule, Protocol
 from tapetum.core.types import EmbeddingSet
-from tapetum.core.vectors import one_thread, similarity_blocks
+from tapetum.core.vectors import one_thread
+from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.ranking import Candidates, count_nearer, distinct_keys, farthest, find_candidates, select_sides
 
 if TYPE_CHECKING:
@@ -99,25 +100,28 @@ def evaluate(
     protocol: Protocol,
     *,
     rerank: "RerankOptions | None" = None,
+    calibration: Calibration | None = None,
     chunk_size: int | None = None,
 ) -> Evaluation:
     """Rank the gallery for every query by cosine similarity and count.
 
     Args:
         rerank: re-rank by k-reciprocal encoding first; None ranks by similarity alone.
+        calibration: rank by its evidence, which differs from similarity where a query meets entries of both
+            modalities; not of re-ranked distances.
         chunk_size: queries at a time (rounded up to whole tiles, see `core.vectors.similarity_blocks`); the result
             does not depend on it.
     Raises:
-        ProtocolError: a side is empty, vectors do not fit together or hold NaN, or no query has a match.
+        ProtocolError: a side is empty, vectors do not fit together or hold NaN, no query has a match, or a pair of
+            modalities that occurs is not calibrated.
     """
-    sides = select_sides(query, gallery, protocol)
+    sides = select_sides(query, gallery, protocol, calibration)
     if rerank is not None:
         from tapetum.evaluation.rerank import rerank_blocks
 
         blocks = rerank_blocks(sides.query, sides.gallery, rerank, chunk_size=chunk_size)
-    else:  # -(a.b) in place of a.b: smaller is closer, and negation is exact
-        products = similarity_blocks(sides.query, sides.gallery, chunk_size)
-        blocks = ((rows, block.neg_()) for rows, block in products)
+    else:
+        blocks = sides.distances(chunk_size)
     return _count(blocks, sides.candidates, sides.query_rows)
 
 

@@ -6,6 +6,7 @@ match where that is little work, or else its *values* are sorted, which is sever
 permutation. Rows in which a match ties with another entry are the only ones whose permutation is needed.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise, similarity_blocks, smallest
+from tapetum.evaluation.calibration import Calibration
+from tapetum.evaluation.thresholds import pair_name
 
 LONG_ROW = 4096  # entries from which on a row is worth a look of its own
 FEW_MATCHES = 12  # up to which comparing a long row with each takes no longer than the fastest sort of it
@@ -192,13 +195,46 @@ class AdmittedPairs:
     query_rows: Tensor  # (Nq,) int64 rows of the query set as given
     gallery_rows: Tensor  # (Ng,) int64 rows of the gallery as given
     candidates: Candidates
+    modalities: tuple[Tensor, Tensor]  # (Nq,) and (Ng,) int64
+    calibration: Calibration | None = None  # ranks by its evidence; None ranks by similarity
+
+    def distances(self, chunk_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the gallery is ranked by, smaller is closer, some queries at a time.
+
+        Args:
+            chunk_size: queries at a time, see `core.vectors.similarity_blocks`.
+        Yields:
+            (rows, block): `rows` (n,) int64 numbers of queries; block is (n, Ng), overwritten by the next one:
+            -(a.b) in float32, for negation is exact, or the negated evidence in float64, which keeps the order of
+            similarities within a pair of modalities.
+        """
+        for rows, block in similarity_blocks(self.query, self.gallery, chunk_size):
+            nearness = block if self.calibration is None else self._evidence(self.calibration, rows, block)
+            yield rows, nearness.neg_()
+
+    def _evidence(self, calibration: Calibration, rows: Tensor, block: Tensor) -> Tensor:
+        """(n, Ng) float64 from similarities, each by the curve of its pair of modalities."""
+        ours, theirs = self.modalities[0][rows], self.modalities[1]
+        evidence = torch.empty_like(block, dtype=torch.float64)
+        for one in torch.unique(ours).tolist():
+            queries = (ours == one).nonzero()
+            for other in torch.unique(theirs).tolist():
+                entries = (theirs == other).nonzero().squeeze(1)
+                values = calibration.evidence(block[queries, entries].cpu().numpy(), pair_name(one, other))
+                evidence[queries, entries] = torch.from_numpy(values).to(block.device)
+        return evidence
 
 
-def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> AdmittedPairs:
+def select_sides(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, calibration: Calibration | None = None
+) -> AdmittedPairs:
     """Apply a protocol's modalities, cameras and ignored pids; vectors are copied only where rows fall away.
 
+    Args:
+        calibration: rank by its evidence; None ranks by similarity.
     Raises:
-        ProtocolError: a side is empty, or the vectors have different lengths.
+        ProtocolError: a side is empty, the vectors have different lengths, or a pair of modalities that occurs is not
+            calibrated.
     """
     if query.vectors.shape[1] != gallery.vectors.shape[1]:
         raise ProtocolError(
@@ -216,12 +252,18 @@ def select_sides(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol)
         protocol,
     )
     kept = gallery_rows[candidates.kept]
+    modalities = query.modalities.to(device)[query_rows].long(), gallery.modalities.to(device)[kept].long()
+    if calibration is not None:
+        ours, theirs = (torch.unique(each).tolist() for each in modalities)
+        calibration.check_ranks({pair_name(one, other) for one in ours for other in theirs})
     return AdmittedPairs(
         query=query.vectors if len(query_rows) == len(query) else query.vectors[query_rows],
         gallery=gallery.vectors if len(kept) == len(gallery) else gallery.vectors[kept],
         query_rows=query_rows,
         gallery_rows=kept,
         candidates=candidates,
+        modalities=modalities,
+        calibration=calibration,
     )
 
 
@@ -248,8 +290,7 @@ def top_k(
     count, reverse = min(k, len(kept)), protocol.ties == "larger_index_first"
     rows = torch.full((len(query_rows), k), -1)
     similarities = torch.full((len(query_rows), k), -torch.inf)
-    for part, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
-        distances = block.neg_()
+    for part, distances in sides.distances(chunk_size):
         if distances.isnan().any():
             raise ProtocolError(f"protocol {protocol.name}: the embeddings hold NaN or infinity; extract them again")
         sides.candidates.remove_junk(distances, part)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
-from tapetum.core.vectors import similarity_blocks
+from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.metrics import Evaluation, Metrics, evaluate, summarise
 from tapetum.evaluation.ranking import admitted_rows, select_sides
 from tapetum.evaluation.trials import evaluate_trials
@@ -62,13 +62,18 @@ def thirds(values: Tensor) -> list[str]:
     return [("low", "medium", "high")[level] for level in torch.bucketize(measure, edges).tolist()]
 
 
-def first_wrong_rows(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> Tensor:
-    """(Nq,) int64 gallery row of each query's nearest entry of another person; -1 where there is none."""
-    sides = select_sides(query, gallery, protocol)
+def first_wrong_rows(
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, calibration: Calibration | None = None
+) -> Tensor:
+    """(Nq,) int64 gallery row of each query's nearest entry of another person; -1 where there is none.
+
+    Args:
+        calibration: what is nearest is told by its evidence, as in `evaluate`.
+    """
+    sides = select_sides(query, gallery, protocol, calibration)
     reverse = protocol.ties == "larger_index_first"
     found = torch.full((len(query),), -1, dtype=torch.int64)
-    for part, block in similarity_blocks(sides.query, sides.gallery):
-        distances = block.neg_()
+    for part, distances in sides.distances():
         pairs = sides.candidates.pairs(part)
         sides.candidates.remove_junk(distances, part, pairs)
         distances[pairs[0], pairs[1]] = torch.inf
@@ -84,24 +89,25 @@ def _first_columns(distances: Tensor, *, reverse: bool) -> Tensor:
 
 
 def by_modality(
-    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol
+    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, calibration: Calibration | None = None
 ) -> tuple[list[str], dict[str, dict[str, float]]]:
     """How much more often a picture finds one of its own modality first than their share would have it.
 
+    Args:
+        calibration: what is nearest is told by its evidence, as in `evaluate`.
     Returns:
         The modality of each query; and for each modality `OWN_FIRST`, the share of its queries whose nearest entry,
         whoever it shows, is of it too, `OWN_SHARE`, what part of their ranked entries is of it, and `BIAS`, the first
         divided by the second: 1 where the modality plays no part. Empty where the gallery has one modality only.
     """
     names = [Modality(value).name.lower() for value in query.modalities.tolist()]
-    sides = select_sides(query, gallery, protocol)
-    theirs = gallery.modalities.to(sides.gallery.device)[sides.gallery_rows]
+    sides = select_sides(query, gallery, protocol, calibration)
+    theirs = sides.modalities[1]
     if len(torch.unique(theirs)) < 2:
         return names, {}
     reverse = protocol.ties == "larger_index_first"
     first, share = (torch.full((len(query),), torch.nan, dtype=torch.float64) for _ in range(2))
-    for part, block in similarity_blocks(sides.query, sides.gallery):
-        distances = block.neg_()
+    for part, distances in sides.distances():
         sides.candidates.remove_junk(distances, part)
         rows = sides.query_rows[part]
         ranked = distances.isfinite()
@@ -119,12 +125,17 @@ def by_modality(
 
 
 def by_lookalikes(
-    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, outfits: tuple[Tensor, Tensor]
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    protocol: Protocol,
+    outfits: tuple[Tensor, Tensor],
+    calibration: Calibration | None = None,
 ) -> tuple[list[str], float | None]:
     """Which queries meet somebody in the same clothes, and whether it is they who are taken for the person.
 
     Args:
         outfits: (Nq,) and (Ng,) int64, equal for people in the same clothes; -1 where nothing is known.
+        calibration: what is nearest is told by its evidence, as in `evaluate`.
     Returns:
         One of `LOOKALIKE_LEVELS` for each query, and the share of those with a look-alike in the gallery whose nearest
         entry of another person shows one; None where no query has any.
@@ -134,19 +145,24 @@ def by_lookalikes(
     outfit, wearer = torch.unique(worn, dim=1)
     meets = ((outfit == ours.unsqueeze(1)) & (wearer != query.pids.cpu().unsqueeze(1))).any(1)
     levels = [LOOKALIKE_LEVELS[0] if each else LOOKALIKE_LEVELS[1] for each in meets.tolist()]
-    wrong = first_wrong_rows(query, gallery, protocol)
+    wrong = first_wrong_rows(query, gallery, protocol, calibration)
     asked = meets & (wrong >= 0)
     taken = (theirs[wrong[asked]] == ours[asked]).double()
     return levels, float(taken.mean()) if len(taken) else None
 
 
 def by_camera_pair(
-    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, drawn: Sequence[Tensor] | None = None
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    protocol: Protocol,
+    drawn: Sequence[Tensor] | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Metrics]:
     """Metrics of each query camera against each gallery camera alone; all pairs cost as much as one evaluation.
 
     Args:
         drawn: one (n,) int64 a trial, the rows it took of the side that the protocol draws; None where it draws none.
+        calibration: ranks by its evidence, as in `evaluate`.
     Returns:
         "camera 2 to camera 5" and so on to metrics, for the pairs in which some query has a match.
     """
@@ -165,10 +181,10 @@ def by_camera_pair(
                 continue
             sides = query.select(queries.to(query.pids.device)), gallery.select(entries.to(gallery.pids.device))
             if drawn is None:
-                metrics = evaluate(*sides, protocol).metrics
+                metrics = evaluate(*sides, protocol, calibration=calibration).metrics
             else:
                 rows = [_among(each.cpu(), queries if protocol.drawn == "query" else entries) for each in drawn]
-                metrics = evaluate_trials(*sides, protocol, drawn=rows).metrics
+                metrics = evaluate_trials(*sides, protocol, drawn=rows, calibration=calibration).metrics
             results[f"camera {int(ours)} to camera {int(theirs)}"] = metrics
     return results
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import EmbeddingSet
-from tapetum.core.vectors import similarity_blocks
 from tapetum.evaluation.bootstrap import combine
+from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.metrics import Evaluation, Metrics, Tally, evaluate, pick
 from tapetum.evaluation.ranking import admitted_rows, find_candidates, select_sides
 from tapetum.evaluation.rerank import RerankOptions
@@ -191,6 +191,7 @@ def evaluate_trials(
     permutations: Permutations | None = None,
     drawn: Sequence[Tensor] | None = None,
     rerank: RerankOptions | None = None,
+    calibration: Calibration | None = None,
     chunk_size: int | None = None,
 ) -> Trials:
     """Every trial of a protocol, from one product of all queries with all pictures that some trial takes.
@@ -200,6 +201,7 @@ def evaluate_trials(
         drawn: one (n,) int64 a trial, rows of the drawn side as given, where they were drawn before (the set may
             then lack pictures that no trial takes); None draws them.
         rerank: re-rank each trial alone, by its own queries and gallery.
+        calibration: ranks by its evidence, as in `evaluate`.
         chunk_size: queries at a time; the result does not depend on it.
     Raises:
         ProtocolError: nothing can be drawn, a side is empty, vectors are damaged or no query has a match.
@@ -222,9 +224,9 @@ def evaluate_trials(
             for rows in drawn
         )
     elif side == "query":
-        each = _evaluate_drawn_queries(query, gallery, protocol, drawn, chunk_size)
+        each = _evaluate_drawn_queries(query, gallery, protocol, drawn, calibration, chunk_size)
     else:
-        each = _evaluate_drawn_galleries(query, gallery, protocol, drawn, chunk_size)
+        each = _evaluate_drawn_galleries(query, gallery, protocol, drawn, calibration, chunk_size)
     averages = combine([trial.metrics for trial in each])
     return Trials(averages.metrics, averages.deviations, each, tuple(drawn), side)
 
@@ -235,11 +237,16 @@ def _reindexed(evaluation: Evaluation, rows: Tensor) -> Evaluation:
 
 
 def _evaluate_drawn_queries(
-    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, drawn: Sequence[Tensor], chunk_size: int | None
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    protocol: Protocol,
+    drawn: Sequence[Tensor],
+    calibration: Calibration | None,
+    chunk_size: int | None,
 ) -> tuple[Evaluation, ...]:
     """A query's ranking is the same in every trial that takes it: each is ranked once."""
     union = torch.unique(torch.cat(list(drawn)))
-    whole = evaluate(query.select(union), gallery, protocol, chunk_size=chunk_size)
+    whole = evaluate(query.select(union), gallery, protocol, calibration=calibration, chunk_size=chunk_size)
     place = torch.full((len(query),), -1)
     place[union[whole.query_rows]] = torch.arange(len(whole.query_rows))
     places = [place[rows] for rows in drawn]
@@ -247,10 +254,15 @@ def _evaluate_drawn_queries(
 
 
 def _evaluate_drawn_galleries(
-    query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol, drawn: Sequence[Tensor], chunk_size: int | None
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    protocol: Protocol,
+    drawn: Sequence[Tensor],
+    calibration: Calibration | None,
+    chunk_size: int | None,
 ) -> tuple[Evaluation, ...]:
     union = torch.unique(torch.cat(list(drawn)))
-    sides = select_sides(query, gallery.select(union), protocol)
+    sides = select_sides(query, gallery.select(union), protocol, calibration)
     device = sides.gallery.device
     kept = union[sides.gallery_rows.cpu()]
     pids, camids = gallery.pids.to(device)[kept], gallery.camids.to(device)[kept]
@@ -265,8 +277,7 @@ def _evaluate_drawn_galleries(
         )
         for some in columns
     ]
-    for rows, block in similarity_blocks(sides.query, sides.gallery, chunk_size):
-        distances = block.neg_()
+    for rows, distances in sides.distances(chunk_size):
         for tally, some in zip(tallies, columns, strict=True):
             tally.add(rows, distances.index_select(1, some))
     return tuple(tally.finish() for tally in tallies)

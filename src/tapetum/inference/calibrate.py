@@ -1,6 +1,6 @@
 """From a run and people it was never trained on to a calibration, checked on people that it was not fitted on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +39,7 @@ from tapetum.evaluation.verification import (
     thin,
 )
 from tapetum.inference.embedder import Embedder
-from tapetum.inference.identity import calibration_path
+from tapetum.inference.identity import calibration_path, find_calibration
 from tapetum.runs.packaged import refuse_packaged
 from tapetum.runs.sources import CACHE, open_data
 
@@ -143,6 +143,43 @@ def calibrate_run(
     path = out or calibration_path(place)
     write_calibration(path, calibration)
     return Calibrated(calibration, path, skipped)
+
+
+def find_calibration_of_others(
+    embedder: Embedder, place: Path, dataset: Dataset, file: Path | None = None
+) -> Calibration:
+    """A model's calibration, to rank test pictures by: of other people than those.
+
+    Args:
+        place: run folder or checkpoint file.
+        dataset: that is tested on.
+        file: a calibration elsewhere; None takes the model's own.
+    Raises:
+        CheckpointError: it is damaged, or `file` does not exist.
+        ProtocolError: there is none, it belongs to another model, or it was fitted on the people to be tested.
+    """
+    calibration = find_calibration(place, embedder.facts, file)
+    remedy = f"run `tapetum calibrate {place}` on other people: --people holdout, or --data NAME=ROOT"
+    if calibration is None:
+        raise ProtocolError(f"rank calibrated: there is no {calibration_path(place)}; {remedy}")
+    data = calibration.data
+    if data.get("name") == dataset.name and data.get("people") == "test":
+        own = dataset.name == embedder.recipe.data.name
+        generated = (dataset.root / SCENE_FILE).is_file()  # of one name, and yet of other people
+        if not generated or data.get("fingerprint") in set(_fingerprints(dataset, embedder, own=own)):
+            raise ProtocolError(
+                f"rank calibrated: it was calibrated on test people of {dataset.name}, who are tested; {remedy}"
+            )
+    return calibration
+
+
+def _fingerprints(dataset: Dataset, embedder: Embedder, *, own: bool) -> Iterator[str]:
+    """Of the test people that a calibration may have been fitted on, by each of the protocols."""
+    for rules in dataset.protocols.values():
+        try:
+            yield fingerprint(held_out_records(dataset, rules, embedder.checkpoint.header.pids, own=own))
+        except DataError:  # nobody is left for this one
+            continue
 
 
 def held_out_records(

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import takewhile
 from operator import eq
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
 from tapetum.data.threads import Progress
+from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.camera_norm import CameraNorm, normalise_cameras
 from tapetum.evaluation.card import Card, build_card, write_card
 from tapetum.evaluation.metrics import Evaluation, Sides, evaluate
@@ -45,6 +46,7 @@ from tapetum.evaluation.slices import (
     thirds,
 )
 from tapetum.evaluation.trials import SEEDED, draw_trials, evaluate_trials, order_rows
+from tapetum.inference.calibrate import find_calibration_of_others
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
 from tapetum.inference.precision import resolve_precision
@@ -58,6 +60,7 @@ TEST = "test"  # of records whose side a protocol decides
 WORST = 10
 DRAWS = 1000
 LONGEST = 100  # letters of options in a file name
+Ranking = Literal["similarity", "calibrated"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,14 @@ class Evaluated(Sides):
     statistics: PictureStatistics  # of each query picture as given
     trials: tuple[Evaluation, ...]  # per query, without re-ranking: one a trial, or a single one
     drawn: tuple[torch.Tensor, ...] | None = None  # (n,) int64 rows that each trial took of the side that it drew
+    calibration: Calibration | None = None  # whose evidence ranked; None where similarity did
 
     @cached_property
     def evaluation(self) -> Evaluation:
         """Per query, without re-ranking, by `protocol`: the one to show rank lists with."""
-        return self.trials[0] if self.drawn is None else evaluate(self.query, self.gallery, self.protocol)
+        if self.drawn is None:
+            return self.trials[0]
+        return evaluate(self.query, self.gallery, self.protocol, calibration=self.calibration)
 
 
 def override_data(place: Path, source: str | None, changes: Sequence[str] = ()) -> DataSection:
@@ -103,6 +109,8 @@ def evaluate_run(
     rerank: RerankOptions | None = None,
     multi_query: bool = False,
     camera_norm: CameraNorm | None = None,
+    rank: Ranking = "similarity",
+    calibration: Path | None = None,
     precision: str | None = None,
     out: Path | None = None,
     draws: int = DRAWS,
@@ -122,6 +130,8 @@ def evaluate_run(
         multi_query: average all pictures of a query's person under its camera (split "multi_query").
         camera_norm: take the statistics of each camera's test pictures out of its vectors; what is kept on disk, and
             what calibrations and galleries are made of, stays as it is.
+        rank: "calibrated" ranks by the calibrated log-odds of each pair of modalities, as a gallery can be searched.
+        calibration: a file of `calibrate_run` for that; None takes the run's own.
         out: folder for card and embeddings; else ``evaluation/`` of the run, or beside the checkpoint file.
         draws: resamplings of the bootstrap.
         cache: folder for generated scenes.
@@ -129,7 +139,7 @@ def evaluate_run(
     Raises:
         CheckpointError: no checkpoint, or it is damaged.
         DataError: pictures are missing or damaged.
-        ProtocolError: the protocol cannot be carried out on these pictures.
+        ProtocolError: the protocol cannot be carried out on these pictures, or there is no calibration to rank by.
         RecipeError: the dataset has no such protocol, or tests people whom the weights may have been trained on.
         OutputError: the result cannot be written.
     """
@@ -142,6 +152,14 @@ def evaluate_run(
     if rerank is None and recipe.evaluation.rerank is not None:
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     camera_norm = camera_norm or recipe.evaluation.camera_norm
+    known = None
+    if rank == "calibrated":
+        if rerank is not None or camera_norm != "none":
+            what = f"camera_norm {camera_norm}" if rerank is None else "rerank"
+            raise ProtocolError(
+                f"rank calibrated: calibrations are of plain similarities, and {what} makes others; take one of both"
+            )
+        known = find_calibration_of_others(embedder, place, dataset, calibration)
     folder = out or (RunFolder(place).evaluation if place.is_dir() else place.with_suffix(".evaluation"))
     with new_folder(folder):
         stem = folder / "_".join([dataset.name, *_variant(embedder, data)])
@@ -164,6 +182,7 @@ def evaluate_run(
                 extraction,
                 multi_query=multi_query,
                 camera_norm=camera_norm,
+                calibration=known,
             )
             for test, both in zip(tests, sides, strict=True)
         ]
@@ -273,15 +292,16 @@ def _evaluate_test(
     *,
     multi_query: bool,
     camera_norm: CameraNorm,
+    calibration: Calibration | None,
 ) -> Evaluated:
     rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
     start = time.monotonic()
-    trials = _rank(test, query, gallery)
-    reranked = _rank(test, query, gallery, rerank) if rerank is not None else None
+    trials = _rank(test, query, gallery, calibration=calibration)
+    reranked = _rank(test, query, gallery, rerank=rerank) if rerank is not None else None
     seconds = extraction + time.monotonic() - start
     statistics = measure_pictures(test.records["query"])
-    labels, figures = _lookalikes(test, query, gallery)
-    names, bias = by_modality(query, gallery, test.rules)
+    labels, figures = _lookalikes(test, query, gallery, calibration)
+    names, bias = by_modality(query, gallery, test.rules, calibration)
     if bias:
         labels[MODALITY], figures[MODALITY] = names, bias
     card = build_card(
@@ -314,6 +334,7 @@ def _evaluate_test(
         reranked=reranked,
         rerank=rerank,
         camera_norm=camera_norm,
+        calibration=None if calibration is None else {"people": calibration.data, "seed": calibration.seed},
         labels={
             "light": light_levels(statistics.lightness).tolist(),
             "size": size_levels(statistics.height).tolist(),
@@ -322,22 +343,22 @@ def _evaluate_test(
             **labels,
         },
         figures=figures,
-        slices={"camera_pair": by_camera_pair(query, gallery, rules, test.drawn)},
+        slices={"camera_pair": by_camera_pair(query, gallery, rules, test.drawn, calibration)},
         galleries=test.galleries,
         worst_queries=_worst(trials, query, dataset.people),
         draws=draws,
     )
     parts = [stem.name] + [rules.name] * (rules.name != dataset.name) + ["multi_query"] * multi_query
-    parts += [f"camera_{camera_norm}"] * (camera_norm != "none")
+    parts += [f"camera_{camera_norm}"] * (camera_norm != "none") + ["calibrated"] * (calibration is not None)
     parts += ["no_mirror"] * (not embedder.mirror) + ["rerank"] * (rerank is not None)
     path = stem.with_name(f"{'_'.join(parts)}.json")
     write_card(path, card)
     rules = rules if test.drawn is None else replace(rules, trials=1, drawn=None)
-    return Evaluated(query, gallery, rules, card, path, statistics, trials, test.drawn)
+    return Evaluated(query, gallery, rules, card, path, statistics, trials, test.drawn, calibration)
 
 
 def _lookalikes(
-    test: _Test, query: EmbeddingSet, gallery: EmbeddingSet
+    test: _Test, query: EmbeddingSet, gallery: EmbeddingSet, calibration: Calibration | None
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, dict[str, float]]]]:
     """Slice and figure of the people in the same clothes; nothing where the data set knows of none.
 
@@ -346,17 +367,23 @@ def _lookalikes(
     outfits = [torch.tensor([record.outfit for record in test.records[side]]) for side in SIDES]
     if not (outfits[0] >= 0).any():
         return {}, {}
-    levels, share = by_lookalikes(query, gallery, test.rules, (outfits[0], outfits[1]))
+    levels, share = by_lookalikes(query, gallery, test.rules, (outfits[0], outfits[1]), calibration)
     figures = {} if share is None else {LOOKALIKES: {LOOKALIKE_LEVELS[0]: {FIRST_WRONG: share}}}
     return {LOOKALIKES: levels}, figures
 
 
 def _rank(
-    test: _Test, query: EmbeddingSet, gallery: EmbeddingSet, rerank: RerankOptions | None = None
+    test: _Test,
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    *,
+    rerank: RerankOptions | None = None,
+    calibration: Calibration | None = None,
 ) -> tuple[Evaluation, ...]:
     if test.drawn is None:
-        return (evaluate(query, gallery, test.rules, rerank=rerank),)
-    return evaluate_trials(query, gallery, test.rules, drawn=test.drawn, rerank=rerank).each
+        return (evaluate(query, gallery, test.rules, rerank=rerank, calibration=calibration),)
+    drawn = test.drawn
+    return evaluate_trials(query, gallery, test.rules, drawn=drawn, rerank=rerank, calibration=calibration).each
 
 
 def _describe_tests(

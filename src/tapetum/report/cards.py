@@ -41,6 +41,7 @@ def circumstances(card: Card) -> dict[str, str]:
         "CMC by": card.rules.cmc,
         "mirror": "on" if card.mirror else "off",
         "camera norm": "" if card.camera_norm == "none" else f"{card.camera_norm}, from unlabelled test pictures",
+        "ranked by": "" if card.calibration is None else "calibrated log-odds of each pair of modalities",
         "re-ranking": "off" if card.rerank is None else "also",
         "pictures": str(card.data.get("name", "")),
         "fingerprint": str(card.data.get("fingerprint", "")),

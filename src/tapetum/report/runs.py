@@ -96,7 +96,7 @@ def read_training(folders: Sequence[Path]) -> dict[str, dict[str, Array]]:
 
 
 def read_test(folder: RunFolder, card: Card) -> Kept | None:
-    """The embeddings behind a card; None where they were not kept or stand for several pictures.
+    """The embeddings behind a card; None where they were not kept, stand for several pictures or rank by a calibration.
 
     Where galleries are drawn, they are searched as one: the numbers of the trials stand on the card.
 
@@ -109,7 +109,7 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
     pairs = [(path.with_name(path.name.replace("_gallery", "_query")), path) for path in galleries]
     pairs = [pair for pair in pairs if pair[0].is_file()]
     stores = sorted(folder.evaluation.glob(f"{name}*_test{ending}"))
-    if card.data.get("multi_query") or not (pairs or stores):
+    if card.data.get("multi_query") or card.calibration is not None or not (pairs or stores):
         return None
     protocol = replace(card.rules, trials=1, drawn=None)
     for pair in pairs:

@@ -125,15 +125,21 @@ def find(
         calibration: of the gallery's model; None gives similarities alone.
     Raises:
         FilterError: the filter is wrong.
-        GalleryError: vectors of another model, or an option that these queries cannot have.
-        ProtocolError: a rate or prior that the calibration does not support, or that needs one.
+        GalleryError: vectors of another model, or options that these queries, or each other, cannot have.
+        ProtocolError: a rate, a prior or a ranking that the calibration does not support, or that needs one.
     """
     start = time.perf_counter()
+    if options.rerank and options.rank == "calibrated":
+        raise GalleryError(
+            "search: rerank and rank calibrated both decide on the order, and re-ranked distances are not calibrated; "
+            "take one of the two"
+        )
     if calibration is None:
         for name, needs_calibration in (
             ("false_alarms", options.false_alarms is not None),
             ("prior", options.prior is not None),
             ("group identity", options.group == "identity"),
+            ("rank calibrated", options.rank == "calibrated"),
         ):
             if needs_calibration:
                 raise ProtocolError(f"search: {name} needs a calibration: {advise_calibration(store)}")
@@ -204,7 +210,11 @@ def _find(
     visible = store.count(_and(rows, Compare("modality", "==", Modality.VISIBLE)))
     sizes = {Modality.VISIBLE: visible, Modality.INFRARED: num_rows - visible}
     means = [_mean_vectors(query) for query in queries]
-    groups_of_queries, exact, recall = _search(store, means, rows, options, calibration)
+    kinds = [modality for modality, size in sizes.items() if size]
+    if options.rank == "calibrated" and calibration is not None:
+        asking = {modality for query in queries for modality in query.modalities}
+        calibration.check_ranks({pair_name(one, other) for one in asking for other in kinds})
+    groups_of_queries, exact, recall = _search(store, means, rows, kinds, options, calibration)
     rules_and_why = [_match_rule(store, query, sizes, options, calibration) for query in queries]
     rules = [rule for rule, _ in rules_and_why]
     if options.group == "none":
@@ -232,6 +242,8 @@ def _find(
             )
         if options.rerank:
             verdict += "; the order is re-ranked, similarity and probability are not"
+        if options.rank == "calibrated":
+            verdict += "; each modality's nearest are merged by probability, not by similarity"
         findings.append(Findings(best, exact, recall, matches, verdict, 0.0, num_rows, hard))
     return findings
 
@@ -283,7 +295,7 @@ def _match_rule(
             calibration, sizes, modalities=modalities, rate=options.false_alarms, prior=options.prior
         ), ""
     except ProtocolError as error:
-        if options.false_alarms is not None or options.prior is not None:
+        if options.false_alarms is not None or options.prior is not None or options.rank == "calibrated":
             raise
         return None, f"no answer can be called a match: {error}"
 
@@ -292,10 +304,25 @@ def _search(
     store: Store,
     queries: Sequence[Means],
     rows: Filter | None,
+    kinds: Sequence[Modality],
     options: FindOptions,
     calibration: Calibration | None,
 ) -> tuple[list[list[Group]], bool, float | None]:
-    """Groups of each query by their best row; more rows are fetched until there are enough groups."""
+    """Groups of each query by their best row; more rows are fetched until there are enough groups.
+
+    Args:
+        kinds: modalities of the rows; ranked by the calibration, each is searched for its own nearest rows, so that
+            no approximate search and no cut loses those of one among the other's.
+    """
+    apart: Sequence[Filter | None] = [rows]
+    if options.rank == "calibrated" and len(kinds) > 1:
+        apart = [_and(rows, Compare("modality", "==", kind)) for kind in kinds]
+
+    def worth(each: FoundRow) -> float:
+        if options.rank == "similarity" or calibration is None:
+            return each.similarity
+        return float(calibration.evidence(each.similarity, pair_name(each.asked, each.row.sighting.modality)))
+
     groups_of: dict[int, list[Group]] = {}
     enough = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
     size = options.k if options.group == "none" else enough * ROWS_A_GROUP
@@ -304,20 +331,23 @@ def _search(
     waiting = list(range(len(queries)))
     while waiting:
         vectors = np.stack([vector for place in waiting for vector in queries[place].values()])
-        answer = store.search(vectors, size, rows, exact=options.exact)
-        exact, recall = exact and answer.exact, answer.recall if recall is None else recall
-        hits = iter(answer.hits)
+        answers = [store.search(vectors, size, part, exact=options.exact) for part in apart]
+        exact = exact and all(answer.exact for answer in answers)
+        if recall is None:
+            recall = min((answer.recall for answer in answers if answer.recall is not None), default=None)
+        hits = zip(*(answer.hits for answer in answers), strict=True)
         left = []
         for place in waiting:
-            lists = [next(hits) for _ in queries[place]]
-            complete = size == MOST_ANSWERS or all(len(some) < size for some in lists)
-            best: dict[str, FoundRow] = {}
-            for modality, some in zip(queries[place], lists, strict=True):
+            asked = [(modality, some) for modality in queries[place] for some in next(hits)]
+            complete = size == MOST_ANSWERS or all(len(some) < size for _, some in asked)
+            best: dict[str, tuple[float, FoundRow]] = {}
+            for modality, some in asked:
                 for hit in some:
-                    before = best.get(hit.row.sighting.id)
-                    if before is None or hit.similarity > before.similarity:
-                        best[hit.row.sighting.id] = FoundRow(hit.row, hit.similarity, modality)
-            found_rows = sorted(best.values(), key=lambda each: -each.similarity)[:size]
+                    row = FoundRow(hit.row, hit.similarity, modality)
+                    entry, before = (worth(row), row), best.get(hit.row.sighting.id)
+                    if before is None or entry[0] > before[0]:
+                        best[hit.row.sighting.id] = entry
+            found_rows = [row for _, row in sorted(best.values(), key=lambda entry: -entry[0])][:size]
             if options.rerank:
                 found_rows = _rerank(store, np.stack(list(queries[place].values())), found_rows, options.shortlist)
             groups, full = _group(store, found_rows, rows, options, calibration)

@@ -1,6 +1,7 @@
 """A search's question beside the person: which rows, and how. Page, API, command line and library share it."""
 
-from typing import Annotated, Any, Literal, TypeVar
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -12,15 +13,19 @@ from pydantic import (
     model_validator,
 )
 
-from tapetum.core.errors import GalleryError
+from tapetum.core.errors import GalleryError, nearest_name
 from tapetum.gallery.filters import LONGEST_FILTER, Among, And, Compare, Filter, as_filter
 from tapetum.gallery.store import MOST_ANSWERS
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 MOST_IDS = 1000
 M = TypeVar("M", bound=BaseModel)
 Text = Annotated[str, Field(max_length=4096)]
 ModalityName = Literal["visible", "infrared"]
 Grouping = Literal["tracklet", "identity", "none"]
+Ranking = Literal["similarity", "calibrated"]
 Time = Annotated[str | float, Field(description="ISO 8601 with its zone, or seconds since 1970-01-01 UTC")]
 
 
@@ -81,6 +86,11 @@ class Question(RequestBody):
     exclude_seconds: float | None = Field(
         default=None, ge=0, le=1e9, description="leave out what the query's own camera saw so near in time"
     )
+    rank: Ranking = Field(
+        default="similarity",
+        description="which rows come into question: the most similar of all, or the most similar of each modality, "
+        "merged by the calibrated log-odds of their pair of modalities; where a picture finds its own modality first",
+    )
     rerank: bool = Field(
         default=False,
         description="order by k-reciprocal neighbours too; probabilities and matches stay those of plain similarities, "
@@ -122,7 +132,7 @@ class FindOptions(Question):
             return handler(values)
         except ValidationError as error:
             problem = error.errors()[0]
-            remedy = problem["msg"].replace("Input", "it")
+            remedy = _say(problem).replace("Input", "it")
             raise GalleryError(f"search: {problem['loc'][0]} is {problem['input']!r}; {remedy}") from None
 
 
@@ -140,4 +150,14 @@ def check_fields(kind: type[M], values: Any, place: str = "") -> M:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in (*([place] if place else []), *problem["loc"]))
-        raise GalleryError(f"{where}: {problem['msg']}"[:400]) from None
+        raise GalleryError(f"{where}: {_say(problem)}"[:400]) from None
+
+
+def _say(problem: "ErrorDetails") -> str:
+    """What is wrong with a value; of a misspelt name also which one is meant."""
+    message, value = problem["msg"], problem["input"]
+    if problem["type"] == "literal_error" and isinstance(value, str):
+        names = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+        close = nearest_name(value, names)
+        message += f"; {close}" * close.startswith("did you mean")
+    return message

@@ -13,7 +13,7 @@ from tapetum.service.schemas import SearchOptions
 
 BOX = ("left", "top", "width", "height")
 WHERE = dict.fromkeys(("since", "until", "modality", "quality"), "")  # UTC without a zone; percent
-HOW = dict.fromkeys(("exclude", "false_alarms", "prior", "told", "rerank", "exact"), "") | {
+HOW = dict.fromkeys(("exclude", "false_alarms", "prior", "told", "rank", "rerank", "exact"), "") | {
     "group": "tracklet",
     "k": "20",
 }
@@ -65,6 +65,7 @@ def search_options(form: SearchForm) -> dict[str, Any]:
         "k": form["k"],
         "group": form["group"],
         "exclude_seconds": form["exclude"] or None,
+        "rank": form["rank"] or "similarity",
         "rerank": form["rerank"] == "yes",
         "exact": True if form["exact"] == "yes" else None,
         "false_alarms": form["false_alarms"] or None,
@@ -98,6 +99,7 @@ def form_of(options: SearchOptions) -> SearchForm:
         "false_alarms": number(options.false_alarms),
         "prior": number(options.prior, 100),
         "told": "",
+        "rank": options.rank if options.rank != "similarity" else "",
         "rerank": "yes" if options.rerank else "",
         "exact": "yes" if options.exact else "",
     }

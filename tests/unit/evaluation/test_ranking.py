@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
-from tapetum.evaluation.metrics import evaluate
+from tapetum.evaluation.calibration import Calibration, PairCalibration
+from tapetum.evaluation.metrics import evaluate, evaluate_distances
 from tapetum.evaluation.ranking import (
     LONG_ROW,
     count_nearer,
@@ -18,6 +20,9 @@ from tapetum.evaluation.ranking import (
     multi_query,
     top_k,
 )
+from tapetum.evaluation.slices import by_modality
+from tapetum.evaluation.thresholds import Tail, pair_name
+from tapetum.evaluation.trials import evaluate_trials
 
 Sides = tuple[EmbeddingSet, EmbeddingSet]
 
@@ -143,3 +148,84 @@ def test_entries_left_to_rank_are_counted_once_whatever_rules_take_them_out(
             own |= gallery.camids == theirs
         assert torch.equal(distances[row].isinf(), own)
         assert int(left[row]) == int((~own).sum())
+
+
+def calibrated(*names: str) -> Calibration:
+    """Curves by hand, each pair's with its own flat stretch and its own steepness."""
+    curves = {
+        "visible-visible": ((0.0, 0.3, 0.4, 0.8), (0.05, 0.2, 0.2, 0.95)),
+        "visible-infrared": ((-0.3, 0.1, 0.2, 0.5), (0.1, 0.4, 0.4, 0.9)),
+        "infrared-infrared": ((0.1, 0.5, 0.9), (0.02, 0.6, 0.99)),
+    }
+    nothing = Tail((), ())
+    pairs = {name: PairCalibration(*curves[name], nothing, {}, {"people": 99}) for name in names or curves}
+    return Calibration({}, {}, "p", 0, 0.5, "isotonic", (0.1,), pairs)
+
+
+def log_odds(similarity: float, curve: PairCalibration) -> float:
+    """The definition: straight between the points of the curve, flat outside."""
+    points = list(zip(curve.similarities, curve.probabilities, strict=True))
+    chance = points[0][1] if similarity <= points[0][0] else points[-1][1]
+    for (left, low), (right, high) in pairwise(points):
+        if left < similarity <= right:
+            chance = low + (similarity - left) / (right - left) * (high - low)
+    return float(np.log(chance / (1 - chance)))
+
+
+@pytest.fixture
+def mixed(make_set: Callable[..., EmbeddingSet]) -> EmbeddingSet:
+    rng = np.random.default_rng(11)
+    everyone = make_set(rng.integers(1, 12, 90), rng.integers(1, 4, 90), noise=0.9, seed=5)
+    return replace(everyone, modalities=torch.from_numpy((rng.random(90) < 0.4).astype(np.int64)))
+
+
+def test_a_ranking_by_calibration_is_what_a_slow_loop_says(mixed: EmbeddingSet) -> None:
+    protocol, known = Protocol("p", ap="step"), calibrated()
+    distances = np.zeros((90, 90))
+    for row in range(90):
+        for column in range(90):
+            similarity = float(mixed.vectors[row] @ mixed.vectors[column])
+            pair = pair_name(int(mixed.modalities[row]), int(mixed.modalities[column]))
+            distances[row, column] = -log_odds(similarity, known.pairs[pair]) - 1e-6 * similarity
+    sides = mixed.pids, mixed.pids, mixed.camids, mixed.camids
+    expected = evaluate_distances(distances, *sides, protocol)
+    for chunk_size in (None, 1):
+        found = evaluate(mixed, mixed, protocol, calibration=known, chunk_size=chunk_size)
+        torch.testing.assert_close(found.per_query_ap, expected.per_query_ap)
+        assert torch.equal(found.per_query_first_rank, expected.per_query_first_rank)
+    assert not torch.equal(found.per_query_ap, evaluate(mixed, mixed, protocol).per_query_ap)
+    _, figures = by_modality(mixed, mixed, protocol, known)
+    own = []
+    for row in (mixed.modalities == 1).nonzero().squeeze(1).tolist():
+        junk = (mixed.pids == mixed.pids[row]) & (mixed.camids == mixed.camids[row])
+        nearest = np.where(junk.numpy(), np.inf, distances[row]).argmin()
+        own.append(bool(mixed.modalities[nearest] == 1))
+    assert figures["infrared"]["own_modality_first"] == pytest.approx(np.mean(own))
+
+
+def test_a_ranking_by_calibration_changes_nothing_within_one_pair_of_modalities(searched: Sides) -> None:
+    query, gallery = searched
+    for modality in Modality:
+        sides = query, replace(gallery, modalities=torch.full_like(gallery.modalities, modality))
+        for ties in ("smaller_index_first", "larger_index_first"):
+            protocol = Protocol("p", ties=ties)  # type: ignore[arg-type]
+            plain, ranked = (evaluate(*sides, protocol, calibration=each) for each in (None, calibrated()))
+            assert torch.equal(plain.per_query_ap, ranked.per_query_ap)
+            assert torch.equal(plain.per_query_first_rank, ranked.per_query_first_rank)
+
+
+def test_drawn_galleries_are_ranked_by_calibration_as_each_alone(mixed: EmbeddingSet) -> None:
+    protocol, known = Protocol("p", drawn="gallery", trials=2), calibrated()
+    drawn = [torch.arange(0, 60), torch.arange(25, 90)]
+    trials = evaluate_trials(mixed, mixed, protocol, drawn=drawn, calibration=known).each
+    for rows, trial in zip(drawn, trials, strict=True):
+        alone = evaluate(mixed, mixed.select(rows), replace(protocol, drawn=None, trials=1), calibration=known)
+        assert torch.equal(trial.per_query_ap, alone.per_query_ap)
+
+
+def test_a_pair_of_modalities_without_a_calibration_cannot_be_ranked(mixed: EmbeddingSet) -> None:
+    message = "visible-infrared is not calibrated.*; run `tapetum calibrate`.*or rank by similarity"
+    with pytest.raises(ProtocolError, match=message):
+        evaluate(mixed, mixed, Protocol("p"), calibration=calibrated("visible-visible", "infrared-infrared"))
+    visible = mixed.select((mixed.modalities == 0).nonzero().squeeze(1))
+    evaluate(visible, visible, Protocol("p"), calibration=calibrated("visible-visible"))

@@ -12,16 +12,20 @@ import torch
 from tapetum.core.errors import CheckpointError, DataError, ProtocolError, RecipeError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality, Record
-from tapetum.data.catalog import Dataset, open_dataset
+from tapetum.data.catalog import Dataset, fingerprint, open_dataset
 from tapetum.data.datasets import llcm, regdb
+from tapetum.data.datasets.synth import SCENE_FILE
 from tapetum.data.layout import write_sample_picture
 from tapetum.data.loose import list_pictures
+from tapetum.evaluation.calibration import Calibration, PairCalibration, read_calibration, write_calibration
 from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.card import diff_cards, read_card
 from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.evaluation.slices import first_wrong_rows
+from tapetum.evaluation.thresholds import Tail
 from tapetum.inference import evaluate as module
+from tapetum.inference.calibrate import held_out_records
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report.runs import read_test
@@ -294,6 +298,69 @@ def test_all_protocols_are_those_that_differ_and_a_mixed_gallery_tells_of_its_mo
     assert set(levels) == {"visible", "infrared"}
     for level in levels.values():
         assert level["modality_bias"] == pytest.approx(level["own_modality_first"] / level["own_modality_share"])
+
+
+def calibration_of(run: Path, folder: Path, **data: object) -> Path:
+    """A calibration by hand, of a run's model; `data` says of what people."""
+    model = {name: value for name, value in Embedder(run).facts.items() if name != "device"}
+    steep, flat = (
+        PairCalibration((-1.0, 1.0), ends, Tail((), ()), {}, {"people": 99}) for ends in ((0.01, 0.99), (0.4, 0.6))
+    )
+    pairs = {"visible-visible": flat, "visible-infrared": steep, "infrared-infrared": flat}
+    path = folder / "calibration.json"
+    write_calibration(path, Calibration(model, data, "p", 7, 0.5, "isotonic", (0.1,), pairs))
+    return path
+
+
+def test_a_calibrated_ranking_is_on_the_card_and_in_its_name(run: Path, crossed: Dataset, tmp_path: Path) -> None:
+    file = calibration_of(run, tmp_path, name="others", people="test")
+    options: dict[str, Any] = {"dataset": crossed, "out": tmp_path / "cards", "draws": 10}
+    usual = evaluate_one(run, "llcm_mixed", **options)
+    ranked = evaluate_one(run, "llcm_mixed", rank="calibrated", calibration=file, **options)
+    assert ranked.path.name == f"{usual.path.stem}_calibrated.json"
+    card = read_card(ranked.path)
+    assert card.calibration == {"people": {"name": "others", "people": "test"}, "seed": 7}
+    assert read_card(usual.path).calibration is None
+    assert read_test(RunFolder(run), card) is None, "figures by plain similarity would show another ranking"
+    alone = evaluate(ranked.query, ranked.gallery, ranked.protocol, calibration=read_calibration(file))
+    assert torch.equal(ranked.evaluation.per_query_ap, alone.per_query_ap)
+    bias = [each.card.slices["modality"]["infrared"]["own_modality_first"] for each in (usual, ranked)]
+    assert bias[1] < bias[0]
+    differing = {each.name for each in diff_cards(usual.card, ranked.card)["protocol"]}
+    assert any(name.startswith("calibration") for name in differing)
+    drawn = evaluate_one(run, rank="calibrated", calibration=file, **options)
+    assert torch.equal(drawn.trials[0].per_query_ap, evaluate_one(run, **options).trials[0].per_query_ap), "one pair"
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ({"name": "others"}, {"camera_norm": "centre"}, "camera_norm centre makes others; take one of both"),
+        ({"name": "others"}, {"rerank": RerankOptions()}, "rerank makes others; take one of both"),
+        ({"name": "others"}, {"calibration": None}, "there is no .*; run `tapetum calibrate .* on other people"),
+        ({"name": "llcm", "people": "test"}, {}, "calibrated on test people of llcm, who are tested; run"),
+    ],
+)
+def test_a_calibrated_ranking_that_cannot_be_is_refused(
+    run: Path, crossed: Dataset, tmp_path: Path, data: dict[str, object], options: dict[str, Any], message: str
+) -> None:
+    settings = {"calibration": calibration_of(run, tmp_path, **data), **options}
+    with pytest.raises(ProtocolError, match=message):
+        evaluate_one(run, "llcm_mixed", dataset=crossed, out=tmp_path / "cards", rank="calibrated", **settings)
+
+
+def test_a_generated_scene_is_told_from_others_of_its_name_by_its_pictures(
+    run: Path, crossed: Dataset, tmp_path: Path
+) -> None:
+    scene = replace(crossed, root=tmp_path)
+    (tmp_path / SCENE_FILE).touch()
+    options: dict[str, Any] = {"dataset": scene, "out": tmp_path / "cards", "draws": 10, "rank": "calibrated"}
+    pictures = fingerprint(held_out_records(crossed, crossed.protocol("llcm_mixed"), [], own=False))
+    same = calibration_of(run, tmp_path, name="llcm", people="test", fingerprint=pictures)
+    with pytest.raises(ProtocolError, match="who are tested"):
+        evaluate_one(run, "llcm_mixed", calibration=same, **options)
+    other = calibration_of(run, tmp_path, name="llcm", people="test", fingerprint="0123456789abcdef")
+    assert evaluate_one(run, "llcm_mixed", calibration=other, **options).card.calibration is not None
 
 
 def test_several_protocols_describe_each_picture_once(

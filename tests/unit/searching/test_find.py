@@ -24,10 +24,10 @@ from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_sightings
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.footage.sources import find_sources
-from tapetum.gallery.filters import Among, Not
+from tapetum.gallery.filters import Among, Filter, Not, write_filter
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import ModelInfo, Row, Run
-from tapetum.gallery.store import Store
+from tapetum.gallery.store import SearchResult, Store
 from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.sessions import Model
 from tapetum.searching import find as finding
@@ -524,3 +524,100 @@ def test_a_crop_of_the_first_half_of_an_appearance_brings_its_second_half_back(t
                 assert findings.found[0].row.sighting.id in second or CUT in query.labels[0]
             (together,) = find(store, [join_queries(asked)], options, None)
             assert together.found[0].row.sighting.id in second
+
+
+def steeper(low: float, high: float) -> PairCalibration:
+    """A pair of modalities of which similarities from `low` to `high` say all."""
+    plain = calibrated().pairs["visible-visible"]
+    return replace(plain, similarities=(low, high), probabilities=(0.02, 0.98))
+
+
+def both_kinds(folder: Path) -> Store:
+    """Sixty rows in either modality, each alone; an infrared row's vector is mostly what all infrared ones share."""
+    store = open_gallery(folder, create=MODEL)
+    rows = [row_of(0, n, id=f"r{n:03}", tracklet="", modality=INFRARED if n % 2 else VISIBLE) for n in range(120)]
+    shift = 1.5 * some_vectors(1, seed=7)
+    vectors = functional.normalize(some_vectors(120, seed=8) + 0.4 * some_vectors(1, seed=9))
+    vectors[1::2] = functional.normalize(vectors[1::2] + shift)
+    store.upsert(rows, vectors)
+    return store
+
+
+def test_ranked_by_calibration_answers_are_in_the_order_of_their_log_odds_as_a_slow_loop_says(tmp_path: Path) -> None:
+    own, across = steeper(0.0, 0.9), steeper(-0.2, 0.4)
+    known = calibrated(pairs={"visible-visible": own, "visible-infrared": across, "infrared-infrared": own})
+    with both_kinds(tmp_path / "g") as store:
+        for modality in Modality:
+            query = replace(query_of_rows(store, ["r001" if modality else "r000"]), rows=())
+            every = find(store, [query], FindOptions(k=120, group="none"), None)[0].found
+            expected = []
+            for each in every:
+                pair = own if each.row.sighting.modality == modality else across
+                (low, high), (floor, top) = pair.similarities, pair.probabilities
+                share = min(max((each.similarity - low) / (high - low), 0.0), 1.0)
+                chance = floor + share * (top - floor)
+                expected.append((math.log(chance / (1 - chance)), each.similarity, each.row.sighting.id))
+            best = [name for *_, name in sorted(expected, reverse=True)]
+            for k in (5, 20):
+                options = FindOptions(k=k, group="none", rank="calibrated")
+                found = find(store, [query], options, known)[0]
+                assert [each.row.sighting.id for each in found.found] == best[:k]
+                similarity = {each.row.sighting.id: each.similarity for each in every}
+                assert all(each.similarity == similarity[each.row.sighting.id] for each in found.found)
+                assert "merged by probability, not by similarity" in found.verdict
+
+
+def test_a_short_list_by_similarity_loses_what_each_modality_s_own_search_finds(tmp_path: Path) -> None:
+    own, across = steeper(0.5, 1.0), steeper(-0.5, 0.0)  # across modalities any similarity says more
+    known = calibrated(pairs={"visible-visible": own, "visible-infrared": across, "infrared-infrared": own})
+    with both_kinds(tmp_path / "g") as store:
+        query = replace(query_of_rows(store, ["r001"]), rows=())
+        kinds = []
+        for rank in ("similarity", "calibrated"):
+            (found,) = find(store, [query], FindOptions(k=6, group="none", rank=rank), known)
+            kinds.append([each.row.sighting.modality for each in found.found])
+        assert kinds[0] == [INFRARED] * 6
+        assert kinds[1][1:] == [VISIBLE] * 5
+
+
+def test_within_one_modality_the_ranking_by_calibration_is_that_by_similarity(street: Store) -> None:
+    for group in ("none", "tracklet"):
+        plain, ranked = (
+            find(street, [picture_query(2)], FindOptions(k=20, group=group, rank=rank), calibrated())[0].found
+            for rank in ("similarity", "calibrated")
+        )
+        assert plain == ranked
+
+
+def test_a_ranking_by_calibration_that_cannot_be_is_refused_with_the_remedy(street: Store) -> None:
+    options, only = FindOptions(rank="calibrated"), calibrated()
+    with pytest.raises(ProtocolError, match="rank calibrated needs a calibration: run `tapetum calibrate"):
+        find(street, [picture_query(2)], options, None)
+    only = replace(only, pairs={"visible-visible": only.pairs["visible-visible"]})
+    with pytest.raises(
+        ProtocolError, match=r"visible-infrared is not calibrated.*; run `tapetum calibrate` with people"
+    ):
+        find(street, [picture_query(2, modality=INFRARED)], options, only)
+    with pytest.raises(GalleryError, match="rerank and rank calibrated both decide"):
+        find(street, [picture_query(2)], FindOptions(rank="calibrated", rerank=True), calibrated())
+    with pytest.raises(GalleryError, match=r"rank is 'calibratd'; it should be .*; did you mean calibrated\?"):
+        FindOptions(rank="calibratd")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("rank", "asked"), [("similarity", [None]), ("calibrated", ["visible", "infrared"])])
+def test_each_modality_is_searched_for_as_many_rows_as_are_wanted_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, asked: list[str | None]
+) -> None:
+    """So an approximate index, too, has to find each modality's own nearest, not what is left among the other's."""
+    with both_kinds(tmp_path / "g") as store:
+        searched, before = [], store.search
+
+        def note(vectors: Real, k: int, rows: Filter | None = None, *, exact: bool | None = None) -> SearchResult:
+            searched.append((k, write_filter(rows) if rows is not None else None))
+            return before(vectors, k, rows, exact=exact)
+
+        monkeypatch.setattr(store, "search", note)
+        query = replace(query_of_rows(store, ["r000"]), rows=())
+        find(store, [query], FindOptions(k=7, group="none", rank=rank), calibrated())  # type: ignore[arg-type]
+    assert [k for k, _ in searched] == [7] * len(asked)
+    assert [rows and rows.removeprefix("modality == ") for _, rows in searched] == asked
