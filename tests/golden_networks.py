@@ -5,7 +5,6 @@ See tests/golden/methods.md.
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from golden.networks.fill import Case
-from golden.networks.fill import Case, tensor
 from golden_files import FOLDER
 from tapetum.core.types import Batch
 from tapetum.methods import build_method, convert_from, official_formats
@@ -180,16 +178,6 @@ def read_whole(
     method = build_method(found.method, found.options | dict(changed), found.num_ids, camids=found.camids, **size)
     method.load_state_dict(method.state_dict() | found.state)
     return Whole(case, form, released, method)
-
-
-def _fill(case: Case, key: str, number: int) -> np.ndarray[Any, Any]:
-    stored = case.arrays.get(f"weights/param/{key}")
-    if stored is not None:
-        return stored.astype(np.float32)
-    offset, scale = (float(case.arrays[f"weights/cfg/{name}"][number]) for name in ("offset", "scale"))
-    if key.endswith("num_batches_tracked"):
-        return np.array(int(offset), np.int64)
-    return tensor(key, case.shapes[key], case.info["seed"], offset, scale)
 
 
 def read_pictures(case: Case, kind: str, name: str) -> Tensor:
