@@ -130,8 +130,8 @@ FAMILIES = {
         people=300,
         test_people=80,
         epochs=6,
-        # Visible pictures as light as low-light ones of a campus (a mean of 80 of 255, not 20), and clothes that look in
-        # infrared somewhat as they do by light: people who can be found, so that methods can differ.
+        # Visible pictures as light as low-light ones of a campus (a mean of 80 of 255, not 20), and clothes that look
+        # in infrared somewhat as they do by light: people who can be found, so that methods can differ.
         scene={"pictures_per_camera": 2, "light_scale": 4.0, "infrared_likeness": 0.6},
         settings=FLOAT32,
     ),
