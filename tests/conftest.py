@@ -35,18 +35,12 @@ TINY_IDF = ("method.extractor_options={backbone: test_resnet, width: 16}", "meth
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Nothing that is imported or collected is garbage: it is not looked for meanwhile, nor there later."""
+    """Nothing that is imported or collected is garbage: it is not looked for meanwhile."""
     gc.disable()
     try:
         return (yield)
     finally:
-        gc.freeze()
         gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    """Some libraries complain of what is left at the end."""
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
