@@ -33,6 +33,7 @@ from tapetum.experiments.start import PRETRAINED, describe_start, start_override
 from tapetum.experiments.trainable import ACROSS, VISIBLE, run_name
 from tapetum.inference.evaluate import Evaluated
 from tapetum.layers.weight_packages import is_installed
+from tapetum.methods import build_options
 from tapetum.runs.checkpoint import load_checkpoint
 from tapetum.runs.history import read_history
 from tapetum.runs.recipe import load_recipe, scene_options
@@ -334,10 +335,15 @@ def _kept_file(plan: Plan, folder: Path, family: str) -> Path:
 
 
 def _name_settings(plan: Plan) -> str:
-    """A digest of all that decides a run but the place of its pictures."""
+    """A digest of all that decides a run but the place of its pictures.
+
+    The method's options are told with their defaults: where one changes, what was kept is of other settings.
+    """
     settings = plan.recipe.model_dump(mode="json")
     settings["data"].pop("root")
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    method = plan.recipe.method
+    settings["method"] = {"name": method.name, **vars(build_options(method.name, method.options))}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=dict).encode()).hexdigest()[:16]
 
 
 def _read_kept(plan: Plan, options: LeagueOptions) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Options:
     # losses; 0 switches a term off
     score_weight: float = option(1.0, "of the divergence from the class scores of the teacher's fused head", least=0)
     score_temperature: float = option(2.0, "divides both scores; the loss is multiplied by its square", above=0)
-    similarity_weight: float = option(10.0, "of the difference from the similarities of the teacher's vectors", least=0)
+    similarity_weight: float = option(0.0, "of the difference from the similarities of the teacher's vectors", least=0)
     bright_weight: float = option(1.0, "of the student's own losses on the pictures as IDF brightens them", least=0)
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ class Method(nn.Module):
         teacher = self.teacher(images, modalities, camids)
         bright = None
         if self.training and self.options.bright_weight and teacher.enhanced is not None:
-            scale = self.options.input_scale
+            scale = self.teacher.options.input_scale
             pictures = teacher.enhanced.detach().float().clamp(0, scale) / scale
             with without_statistics(self.student):  # batch norms are to know night pictures, as a search has no others
                 bright = self.student(pictures, modalities, camids)
@@ -134,10 +134,8 @@ class Method(nn.Module):
         losses = self.teacher.losses(teacher, batch)
         losses |= {f"{name}_student": value for name, value in self.student.losses(student, batch).items()}
         if output.bright is not None:
-            losses |= {
-                f"{name}_bright": options.bright_weight * value
-                for name, value in self.student.losses(output.bright, batch).items()
-            }
+            bright = self.student.branch.losses(output.bright, batch, self.student.head)  # weights' own count once
+            losses |= {f"{name}_bright": options.bright_weight * value for name, value in bright.items()}
         if options.score_weight:
             losses["scores"] = options.score_weight * distillation(
                 student.first_logits, teacher.heads["f"].first_logits, temperature=options.score_temperature

@@ -13,6 +13,7 @@ from tapetum.core.errors import DataError, RecipeError
 from tapetum.experiments import league
 from tapetum.experiments.league import FAMILIES, LeagueOptions, count_work, league_rows, run_league
 from tapetum.experiments.league_table import render_league, summarise
+from tapetum.experiments.paper_rows import SYNTH
 from tapetum.runs.recipe import load_recipe
 
 SMALL = (
@@ -112,6 +113,18 @@ def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
         run_league(options(tmp_path, overrides=(*SMALL, "optimiser.lr=0.5")), cache=tmp_path, quiet=True)
     with pytest.raises(RecipeError, match=r"ide_seed1 holds a run with data.scene.num_test_people = 4, now it is 5"):
         run_league(options(tmp_path, test_people=5), cache=tmp_path, quiet=True)
+
+
+def test_what_was_kept_is_of_other_settings_where_a_method_s_default_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = league.league_rows(options(tmp_path))[0]
+    plan = league.make_plan(row, 1, {SYNTH: str(tmp_path)}, tmp_path, ())
+    before = league._name_settings(plan)
+    assert league._name_settings(replace(plan, folder=tmp_path / "elsewhere")) == before
+    build = league.build_options
+    monkeypatch.setattr(league, "build_options", lambda *method: replace(build(*method), width=3))
+    assert league._name_settings(plan) != before
 
 
 @pytest.mark.slow

@@ -24,8 +24,10 @@ def make_batch(size=6):
 
 
 def build(name="student", **options):
+    """With every term that a student can learn from; the similarities are off by default."""
     torch.manual_seed(11)
-    return build_method(name, small_options(name) | options, PEOPLE)
+    every = {"similarity_weight": 10.0} if name == "student" else {}
+    return build_method(name, small_options(name) | every | options, PEOPLE)
 
 
 def run(method, batch):
@@ -134,13 +136,23 @@ def test_brightened_pictures_leave_no_trace_in_the_student_s_running_statistics(
         assert torch.equal(statistics, expected[name])
 
 
-def test_a_student_with_another_range_of_inputs_sees_brightened_pictures_in_that_range_too():
-    method, batch = build(input_scale=0.5), make_batch()
+@pytest.mark.parametrize("options", [{"input_scale": 0.5}, {"teacher": {"curve_width": 4, "input_scale": 0.5}}])
+def test_whatever_range_the_teacher_brightens_in_the_student_sees_pictures(options):
+    method, batch = build(**options), make_batch()
     output = run(method, batch)
     seen = output.teacher.enhanced.clamp(0, 0.5) / 0.5
     expected = method.student(seen, batch.modalities, batch.camids)
     torch.testing.assert_close(output.bright.embedding, expected.embedding)
     assert run(method.eval(), batch).bright is None
+
+
+def test_what_regularises_a_student_s_weights_counts_once():
+    settings = small_options("abd_net")
+    options = {"extractor": "abd_net", "extractor_options": settings, "teacher": {"curve_width": 4}}
+    method = build_method("student", options | {"normalisation": "half", "test_feature": "head"}, PEOPLE, size=(64, 32))
+    names = method.losses(run(method, make_batch()), make_batch()).keys()
+    assert {"ow_student", "id_student", "id_bright"} <= names
+    assert "ow_bright" not in names
 
 
 def test_the_student_sees_the_night_picture_as_the_recipe_normalises_it():
@@ -199,7 +211,7 @@ def test_every_extractor_of_idf_can_be_a_student(extractor):
     batch = make_batch()
     losses = method.losses(run(method, batch), batch)
     torch.stack(list(losses.values())).sum().backward()
-    assert {"scores", "similarities"} < set(losses)
+    assert "scores" in losses
     plain = build_method(extractor, settings | own, PEOPLE, camids=(0, 1, 2), size=(64, 32))
     plain.load_state_dict(method.student.state_dict())
     assert torch.equal(embed(method, batch, mirror=True), embed(plain, batch, mirror=True))
@@ -224,6 +236,11 @@ def test_every_extractor_of_idf_can_be_a_student(extractor):
 def test_options_that_do_not_go_together_are_refused(options, complaint):
     with pytest.raises(RecipeError, match=complaint):
         build_options("student", small_options("student") | options)
+
+
+def test_similarities_are_taught_where_they_are_asked_for_alone():
+    method, batch = build_method("student", small_options("student"), PEOPLE), make_batch()
+    assert method.losses(run(method, batch), batch).keys() == IDF | TAUGHT - {"similarities"}
 
 
 def test_without_its_scores_the_teacher_needs_no_fused_head():

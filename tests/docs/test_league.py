@@ -1,0 +1,43 @@
+"""The league's figures in the documents are those of the runs that are kept."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "docs/results/league"
+NUMBER = r"\d+\.\d(?: ± \d+\.\d)?"
+
+
+def read_kept(family):
+    """Label -> (rank-1, mAP) as a table writes them."""
+    runs = defaultdict(list)
+    for path in sorted(KEPT.glob(f"{family}-*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        runs[content["label"]].append([content["testing"]["metrics"][name] for name in ("rank1", "mean_ap")])
+    return {label: tuple(write(values) for values in zip(*some, strict=True)) for label, some in runs.items()}
+
+
+def write(values):
+    mean = f"{100 * np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"
+
+
+@pytest.mark.parametrize("family", ["visible", "infrared"])
+def test_the_page_s_table_is_what_the_kept_runs_gave(family):
+    page = (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
+    section = page.split(f"### What the {family} family gave so far")[1].split("\n## ")[0].split("\n### ")[0]
+    rows = re.findall(rf"^\| ([^|]+) \| ({NUMBER}) \| ({NUMBER}) \|", section, flags=re.MULTILINE)
+    assert {label: (rank1, mean_ap) for label, rank1, mean_ap in rows} == read_kept(family)
+
+
+def test_the_readme_s_table_is_of_the_visible_league():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").split("**A league of methods**")[1]
+    lines = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("|")][:4]
+    (_, *labels), _, (_, *rank1), (_, *mean_ap) = lines
+    kept = read_kept("visible")
+    assert [kept[label] for label in labels] == list(zip(rank1, mean_ap, strict=True))
