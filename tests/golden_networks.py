@@ -132,8 +132,12 @@ class Whole:
             self.check_weights(kind, values, blind=blind, floors=floors)
         self.check_rates(step.rates)
 
-    def check_statistics(self, method: nn.Module) -> None:
-        """Running statistics after a training step; a release may carry norms that it never uses."""
+    def check_statistics(self, method: nn.Module, *, unused: int = 0) -> None:
+        """Running statistics after a training step.
+
+        Args:
+            unused: norms that the release carries and never uses; ours has all others.
+        """
         state = self.renamed(method.state_dict())
         layers = [str(name) for name in self.case.arrays["train/cfg/norm_layers"]]
         used = torch.tensor([f"{name}.running_mean" in state for name in layers])
@@ -143,6 +147,7 @@ class Whole:
             if f"{name}.running_mean" in state
         ]
         assert len(running) == sum(name.endswith("running_mean") for name in state)
+        assert len(layers) - len(running) == unused
         self.near("train/running_norm", torch.tensor(running, dtype=torch.float64), used)
 
 
@@ -153,6 +158,7 @@ def read_whole(
     told: Mapping[str, str] = MappingProxyType({}),
     changed: Mapping[str, object] = MappingProxyType({}),
     used_only: bool = False,
+    beside: str | tuple[str, ...] = (),
 ) -> Whole:
     """From a file below tests/golden/networks.
 
@@ -160,6 +166,7 @@ def read_whole(
         told: options that the layout's files may not tell.
         changed: options that are otherwise than such files tell.
         used_only: fill what ours uses alone, which the method's own options tell; the rest is most of a release.
+        beside: prefixes of tensors of ours that such files do not hold; they keep the numbers that they began with.
     """
     case, form = Case(FOLDER / "networks" / f"{name}.npz"), official_formats()[layout]
     keys = case.keys
@@ -176,7 +183,8 @@ def read_whole(
     found = convert_from(layout, released, told)
     size = {"size": found.size} if found.size else {}
     method = build_method(found.method, found.options | dict(changed), found.num_ids, camids=found.camids, **size)
-    method.load_state_dict(method.state_dict() | found.state)
+    kept = {name: tensor for name, tensor in method.state_dict().items() if name.startswith(beside)}
+    method.load_state_dict(kept | found.state)
     return Whole(case, form, released, method)
 
 

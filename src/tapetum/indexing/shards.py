@@ -2,7 +2,7 @@
 
     GALLERY/shards/JOB/SOURCE.shard   a finished shard: vectors, sightings, counts, SHA-256; whole or not there
     GALLERY/shards/JOB/SOURCE.lock    held by the process that is making it
-    GALLERY/shards/JOB/RANK-of-N.rank of a process that takes part
+    GALLERY/shards/JOB/RANK-of-N.rank of a process that takes part; torchrun's launch follows N where it names one
     GALLERY/shards/.JOB               a job that is over, with the ranks that took part, until the last of N has come
 
 JOB names the command. Nothing but the gallery's folder, which every machine sees, holds the processes together. A
@@ -56,6 +56,7 @@ from tapetum.searching.retention import SHARDS
 
 FORMAT = 3
 HEADER = "tapetum_shard"
+LAUNCH = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")  # equal in its ranks
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,14 @@ def world() -> int:
     return int(number) if number.isdigit() else 1
 
 
-def _of_world() -> str:
-    """How the names of files end that stand for the ranks of this command."""
-    return f"-of-{world()}.rank"
+def _of_launch() -> str:
+    """How the names of files end that stand for the ranks of this launch of the command.
+
+    Ranks of an interrupted launch do not count for the next. Where a starter names no launch, all are one.
+    """
+    names = [os.environ.get(name, "") for name in LAUNCH]
+    launch = "-" + hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16] if any(names) else ""
+    return f"-of-{world()}{launch}.rank"
 
 
 class ShardJob:
@@ -114,8 +120,8 @@ class ShardJob:
         """
         make_folder(self.gallery / SHARDS)
         with self._merging():
-            ranks = {path.name for path in self._over.glob(f"*{_of_world()}")}
-            own = f"{os.environ.get('RANK', '')}{_of_world()}"
+            ranks = {path.name for path in self._over.glob(f"*{_of_launch()}")}
+            own = f"{os.environ.get('RANK', '')}{_of_launch()}"
             if ranks and own not in ranks and not self.is_open():
                 (self._over / own).touch()
                 self._forget()
@@ -235,7 +241,7 @@ class ShardJob:
 
     def _forget(self) -> None:
         """Remove what is left of a job that is over; its ranks once all have come."""
-        ranks = list(self._over.glob(f"*{_of_world()}"))
+        ranks = list(self._over.glob(f"*{_of_launch()}"))
         if 0 < len(ranks) < world():
             for path in set(self._over.iterdir()) - set(ranks):
                 path.unlink(missing_ok=True)

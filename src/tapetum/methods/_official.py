@@ -96,7 +96,8 @@ class OfficialFormat:
         for name in self.asked:
             if not getattr(options, name):
                 raise UntoldError(f"{place}: does not tell its {name}; add --set method.{name}=VALUE")
-        expected = _build_empty(self.network, options, TrainingFacts(**facts))
+        with torch.device("meta"):  # without numbers: quick enough to be built again
+            expected = self.network(options, TrainingFacts(**facts)).state_dict()
         theirs = to_theirs(expected, self.renaming(options))
         if not any(name.endswith(STEPS) for name in state):  # files of PyTorch before 0.4.1 count no steps
             state = {**state, **{name: torch.zeros((), dtype=torch.int64) for name in theirs if name.endswith(STEPS)}}
@@ -133,18 +134,6 @@ class OfficialFormat:
         theirs |= self.unused(settings, theirs)
         self.read(theirs, {name: getattr(settings, name) for name in self.asked})  # the same strict check
         return {self.prefix + name: tensor for name, tensor in theirs.items()}
-
-
-_EMPTY: dict[tuple[type[nn.Module], str], dict[str, Tensor]] = {}  # a file is read again when it is written
-
-
-def _build_empty(network: type[nn.Module], options: Any, facts: TrainingFacts) -> dict[str, Tensor]:
-    """A network's tensors without their numbers."""
-    key = network, f"{options} {facts}"
-    if key not in _EMPTY:
-        with torch.device("meta"):
-            _EMPTY[key] = network(options, facts).state_dict()
-    return _EMPTY[key]
 
 
 def read_tensor_size(state: Tensors, name: str, place: str) -> int:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tapetum.gallery.schema import Run
 from tapetum.gallery.store import Store
 from tapetum.indexing.index import IndexOptions, IndexReport, Progress, index_sources, open_gallery_for
 from tapetum.indexing.shards import (
+    LAUNCH,
     Made,
     ShardJob,
     begin_job,
@@ -283,23 +285,54 @@ def test_the_size_of_the_world_is_torchruns(monkeypatch: pytest.MonkeyPatch) -> 
     assert world() == 4
 
 
-def test_a_rank_that_comes_when_all_is_done_tells_nothing_and_the_command_given_again_begins_anew(
+@pytest.fixture
+def come(
     crops: Path, model: Model, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gallery = tmp_path / "gallery"
+) -> Callable[[int], int | None]:
+    """A rank of three does its share; the rows that were added, where it is this rank that tells."""
+    for name in LAUNCH:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "3")
 
-    def come(rank: int) -> int | None:
-        """Rows that were added, where it is this rank that tells."""
+    def take_part(rank: int) -> int | None:
         monkeypatch.setenv("RANK", str(rank))
-        report = index_with_others(gallery, model, run_file, find_sources([crops]))
+        report = index_with_others(tmp_path / "gallery", model, run_file, find_sources([crops]))
         return None if report is None else report.added
 
+    return take_part
+
+
+def test_a_rank_that_comes_when_all_is_done_tells_nothing_and_the_command_given_again_begins_anew(
+    come: Callable[[int], int | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert [come(rank) for rank in (1, 0, 2)] == [PICTURES, None, None]
-    assert not list(gallery.glob("shards/*/")), "all have come"
+    assert not list(tmp_path.glob("gallery/shards/*/")), "all have come"
     assert [come(rank) for rank in (2, 2, 0)] == [0, 0, None], "the second time it was given the command again"
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert come(1) == 0, "among two it is another command"
+
+
+@pytest.mark.parametrize("name", LAUNCH)
+def test_the_last_rank_is_late_also_where_all_had_come_to_an_interrupted_launch(
+    name: str,
+    come: Callable[[int], int | None],
+    crops: Path,
+    model: Model,
+    run_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with open_gallery_for(tmp_path / "gallery", model, run_file) as store:
+        for rank in range(3):
+            monkeypatch.setenv("RANK", str(rank))
+            begin(store, model, find_sources([crops]))
+    monkeypatch.setenv(name, "2")
+    assert [come(rank) for rank in (0, 1, 2)] == [PICTURES, None, None]
+    assert not list(tmp_path.glob("gallery/shards/*/")), "all have come"
+    assert come(1) == 0
+    monkeypatch.setenv(name, "3")
+    assert [come(rank) for rank in (2, 0)] == [0, None], "another launch is the command given again"
 
 
 @pytest.fixture(scope="module")

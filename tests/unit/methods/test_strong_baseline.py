@@ -23,7 +23,7 @@ CENTRES = "head.centres.weight"
 def whole(request) -> Whole:
     """With class centres, which the releases keep in a file of their own."""
     weight = build_options(request.param).centre_weight
-    found = read_whole(request.param, f"{request.param}-official", changed={"centre_weight": weight})
+    found = read_whole(request.param, f"{request.param}-official", changed={"centre_weight": weight}, beside=CENTRES)
     centres = found.method.head.centres.weight
     values = tensor("centres", tuple(centres.shape), found.case.info["seed"], 0, 1)
     centres.data.copy_(torch.from_numpy(values))
