@@ -317,9 +317,12 @@ def test_a_calibrated_ranking_is_on_the_card_and_in_its_name(run: Path, crossed:
     options: dict[str, Any] = {"dataset": crossed, "out": tmp_path / "cards", "draws": 10}
     usual = evaluate_one(run, "llcm_mixed", **options)
     ranked = evaluate_one(run, "llcm_mixed", rank="calibrated", calibration=file, **options)
-    assert ranked.path.name == f"{usual.path.stem}_calibrated.json"
+    digest = read_calibration(file).digest
+    assert json.loads(file.read_text())["digest"] == digest
+    assert ranked.path.name == f"{usual.path.stem}_calibrated_{digest}.json"
     card = read_card(ranked.path)
-    assert card.calibration == {"people": {"name": "others", "people": "test"}, "seed": 7}
+    facts = {"people": {"name": "others", "people": "test"}, "seed": 7, "method": "isotonic", "digest": digest}
+    assert card.calibration == facts
     assert read_card(usual.path).calibration is None
     assert read_test(RunFolder(run), card) is None, "figures by plain similarity would show another ranking"
     alone = evaluate(ranked.query, ranked.gallery, ranked.protocol, calibration=read_calibration(file))
@@ -330,6 +333,25 @@ def test_a_calibrated_ranking_is_on_the_card_and_in_its_name(run: Path, crossed:
     assert any(name.startswith("calibration") for name in differing)
     drawn = evaluate_one(run, rank="calibrated", calibration=file, **options)
     assert torch.equal(drawn.trials[0].per_query_ap, evaluate_one(run, **options).trials[0].per_query_ap), "one pair"
+
+
+def test_rankings_by_two_calibrations_of_the_same_people_are_two_cards_of_two_protocols(
+    run: Path, crossed: Dataset, tmp_path: Path
+) -> None:
+    own = calibration_of(run, tmp_path, name="others")
+    other = tmp_path / "logistic.json"
+    write_calibration(other, replace(read_calibration(own), method="logistic"))
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copy(own, tmp_path / "run" / "calibration.json")
+    options: dict[str, Any] = {"dataset": crossed, "draws": 10, "rank": "calibrated"}
+    cards = [
+        evaluate_one(tmp_path / "run", "llcm_mixed", calibration=file, **options)
+        for file in (None, tmp_path / "run" / "calibration.json", other)
+    ]
+    assert cards[0].path == cards[1].path != cards[2].path
+    assert cards[0].path.name.endswith("_calibrated.json")
+    differing = {each.name for each in diff_cards(cards[0].card, cards[2].card)["protocol"]}
+    assert differing == {"calibration.digest", "calibration.method"}
 
 
 @pytest.mark.parametrize(
