@@ -126,7 +126,8 @@ def evaluate_run(
             recipe's choice, else the dataset's default.
         dataset: None opens the one that the run's recipe names.
         data: how `dataset` was opened; options other than the recipe's become part of the card's name.
-        mirror: None takes the recipe's choice, as for `rerank`, `camera_norm` and `precision`.
+        mirror: None takes the recipe's choice, as for `rerank`, `camera_norm` and `precision`; ranked by a calibration,
+            the recipe's re-ranking is left out.
         rerank: report re-ranked numbers as well.
         multi_query: average all pictures of a query's person under its camera (split "multi_query").
         camera_norm: take the statistics of each camera's test pictures out of its vectors; what is kept on disk, and
@@ -151,15 +152,18 @@ def evaluate_run(
     check_division(dataset, recipe.data, place, data)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
     tests = [_plan_test(dataset, rules) for rules in choose_protocols(dataset, [name or usual for name in protocols])]
-    if rerank is None and recipe.evaluation.rerank is not None:
+    if rerank is None and recipe.evaluation.rerank is not None and rank != "calibrated":
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     camera_norm = camera_norm or recipe.evaluation.camera_norm
     known, ranked_by = None, ""
     if rank == "calibrated":
         if rerank is not None or camera_norm != "none":
-            what = f"camera_norm {camera_norm}" if rerank is None else "rerank"
+            what, remedy = f"camera_norm {camera_norm}", "add --camera-norm none"
+            if rerank is not None:
+                what, remedy = "rerank", "leave --rerank out"
             raise ProtocolError(
-                f"rank calibrated: calibrations are of plain similarities, and {what} makes others; take one of both"
+                f"rank calibrated: calibrations are of plain similarities, and {what} makes others; {remedy}, or rank "
+                "by similarity"
             )
         known = find_calibration_of_others(embedder, place, dataset, calibration)
         own = calibration is None or calibration.resolve() == calibration_path(place).resolve()

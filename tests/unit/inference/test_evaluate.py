@@ -357,8 +357,8 @@ def test_rankings_by_two_calibrations_of_the_same_people_are_two_cards_of_two_pr
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ({"name": "others"}, {"camera_norm": "centre"}, "camera_norm centre makes others; take one of both"),
-        ({"name": "others"}, {"rerank": RerankOptions()}, "rerank makes others; take one of both"),
+        ({"name": "others"}, {"camera_norm": "centre"}, "camera_norm centre makes others; add --camera-norm none, or"),
+        ({"name": "others"}, {"rerank": RerankOptions()}, "rerank makes others; leave --rerank out, or"),
         ({"name": "others"}, {"calibration": None}, "there is no .*; run `tapetum calibrate .* on other people"),
         ({"name": "llcm", "people": "test"}, {}, "calibrated on test people of llcm, who are tested; run"),
     ],
@@ -369,6 +369,19 @@ def test_a_calibrated_ranking_that_cannot_be_is_refused(
     settings = {"calibration": calibration_of(run, tmp_path, **data), **options}
     with pytest.raises(ProtocolError, match=message):
         evaluate_one(run, "llcm_mixed", dataset=crossed, out=tmp_path / "cards", rank="calibrated", **settings)
+
+
+def test_a_recipe_s_own_re_ranking_is_left_out_of_a_calibrated_ranking_and_its_camera_norm_can_be(
+    crossed: Dataset, tiny_recipe: Build, tmp_path: Path
+) -> None:
+    set_by_recipe = ["schedule.epochs=1", "evaluation.rerank={k1: 5, k2: 2}", "evaluation.camera_norm=standard"]
+    train(tiny_recipe(overrides=set_by_recipe), tmp_path / "run")
+    file = calibration_of(tmp_path / "run", tmp_path, name="others")
+    options: dict[str, Any] = {"dataset": crossed, "draws": 10, "rank": "calibrated", "calibration": file}
+    with pytest.raises(ProtocolError, match="camera_norm standard makes others; add --camera-norm none"):
+        evaluate_one(tmp_path / "run", "llcm_mixed", **options)
+    card = evaluate_one(tmp_path / "run", "llcm_mixed", camera_norm="none", **options).card
+    assert (card.rerank, card.reranked, card.camera_norm) == (None, None, "none")
 
 
 def test_a_generated_scene_is_told_from_others_of_its_name_by_its_pictures(
