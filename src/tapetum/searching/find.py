@@ -34,7 +34,7 @@ from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter,
 from tapetum.gallery.store import MOST_ANSWERS, Store
 from tapetum.searching.calibrated import advise_calibration
 from tapetum.searching.identities import comparison_rates
-from tapetum.searching.match_rule import MatchRule, build_match_rule
+from tapetum.searching.match_rule import MatchRule, ProbabilityRule, Rule, build_match_rule
 from tapetum.searching.query import Query
 from tapetum.searching.question import FindOptions
 from tapetum.searching.tracklets import (
@@ -216,7 +216,9 @@ def _find(
         calibration.check_ranks({pair_name(one, other) for one in asking for other in kinds})
     groups_of_queries, exact, recall = _search(store, means, rows, kinds, options, calibration)
     rules_and_why = [_match_rule(store, query, sizes, options, calibration) for query in queries]
-    rules = [rule for rule, _ in rules_and_why]
+    rules: list[Rule | None] = [rule for rule, _ in rules_and_why]
+    if options.rank == "calibrated" and calibration is not None:  # the order needs no rate of false alarms
+        rules = [rule or ProbabilityRule(calibration) for rule in rules]
     if options.group == "none":
         answers_of_queries = [
             [weigh_group(row, rule, {}, {}) for row in groups]
@@ -234,6 +236,8 @@ def _find(
         known = [each.accepted for each in best if each.accepted is not None]
         matches = sum(known) if rule is not None else None
         verdict = why if rule is None or matches is None else _say(rule, matches, len(best))
+        if rule is None:  # as without a ranking: no answer has a probability where none can be a match
+            best = tuple(replace(each, probability=None) for each in best)
         if options.group == "identity" and calibration is not None:
             rate = max(comparison_rates(calibration).values(), default=0.0)
             verdict += (
@@ -295,7 +299,7 @@ def _match_rule(
             calibration, sizes, modalities=modalities, rate=options.false_alarms, prior=options.prior
         ), ""
     except ProtocolError as error:
-        if options.false_alarms is not None or options.prior is not None or options.rank == "calibrated":
+        if options.false_alarms is not None or options.prior is not None:
             raise
         return None, f"no answer can be called a match: {error}"
 
