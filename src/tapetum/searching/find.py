@@ -321,12 +321,7 @@ def _search(
     apart: Sequence[Filter | None] = [rows]
     if options.rank == "calibrated" and len(kinds) > 1:
         apart = [_and(rows, Compare("modality", "==", kind)) for kind in kinds]
-
-    def worth(each: FoundRow) -> float:
-        if options.rank == "similarity" or calibration is None:
-            return each.similarity
-        return float(calibration.evidence(each.similarity, pair_name(each.asked, each.row.sighting.modality)))
-
+    ranked_by = calibration if options.rank == "calibrated" else None
     groups_of: dict[int, list[Group]] = {}
     enough = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
     size = options.k if options.group == "none" else enough * ROWS_A_GROUP
@@ -346,11 +341,11 @@ def _search(
             complete = size == MOST_ANSWERS or all(len(some) < size for _, some in asked)
             best: dict[str, tuple[float, FoundRow]] = {}
             for modality, some in asked:
-                for hit in some:
-                    row = FoundRow(hit.row, hit.similarity, modality)
-                    entry, before = (worth(row), row), best.get(hit.row.sighting.id)
-                    if before is None or entry[0] > before[0]:
-                        best[hit.row.sighting.id] = entry
+                list_rows = [FoundRow(hit.row, hit.similarity, modality) for hit in some]
+                for entry in zip(_worth(list_rows, ranked_by), list_rows, strict=True):
+                    name = entry[1].row.sighting.id
+                    if name not in best or entry[0] > best[name][0]:
+                        best[name] = entry
             found_rows = [row for _, row in sorted(best.values(), key=lambda entry: -entry[0])][:size]
             if options.rerank:
                 found_rows = _rerank(store, np.stack(list(queries[place].values())), found_rows, options.shortlist)
@@ -361,6 +356,21 @@ def _search(
                 left.append(place)
         waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
     return [groups_of[place] for place in range(len(queries))], exact, recall
+
+
+def _worth(rows: Sequence[FoundRow], calibration: Calibration | None) -> list[float]:
+    """What orders each row among those of other pairs of modalities: its evidence, else its similarity.
+
+    Args:
+        calibration: None ranks by similarity.
+    """
+    worth = np.array([each.similarity for each in rows], dtype=np.float64)
+    if calibration is not None:
+        pairs = np.array([pair_name(each.asked, each.row.sighting.modality) for each in rows], dtype=str)
+        for pair in np.unique(pairs).tolist():  # once for each: a call costs more than its values
+            worth[pairs == pair] = calibration.evidence(worth[pairs == pair], pair)
+    found: list[float] = worth.tolist()
+    return found
 
 
 def _mean_vectors(query: Query) -> Means:
