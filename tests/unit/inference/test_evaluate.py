@@ -28,7 +28,7 @@ from tapetum.inference import evaluate as module
 from tapetum.inference.calibrate import held_out_records
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import Evaluated, evaluate_run
-from tapetum.report.runs import read_test
+from tapetum.report.runs import collect_content, find_test, read_test
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import list_split
@@ -369,6 +369,30 @@ def test_a_calibrated_ranking_that_cannot_be_is_refused(
     settings = {"calibration": calibration_of(run, tmp_path, **data), **options}
     with pytest.raises(ProtocolError, match=message):
         evaluate_one(run, "llcm_mixed", dataset=crossed, out=tmp_path / "cards", rank="calibrated", **settings)
+
+
+def test_a_report_takes_the_first_card_that_is_not_calibrated_and_says_where_there_is_none(
+    run: Path, crossed: Dataset, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    file = calibration_of(run, tmp_path, name="others")
+    options: dict[str, Any] = {"dataset": crossed, "draws": 10}
+    evaluate_one(tmp_path / "run", LLCM[0], rank="calibrated", calibration=file, **options)
+    reason = "every result card is ranked by a calibration, and only single pictures ranked by similarity are drawn"
+    with pytest.raises(DataError, match=f"{reason}; add that with `tapetum evaluate "):
+        find_test(tmp_path / "run")
+    content = collect_content([tmp_path / "run"], title="One", command="tapetum report build", searches=1)
+    assert content.rank_lists == content.worst_queries == ()
+    assert [reason in note for note in content.notes] == [True]
+
+    plain = evaluate_one(tmp_path / "run", LLCM[0], **options)
+    plain.path.rename(plain.path.with_name("z.json"))
+    result, kept = find_test(tmp_path / "run")
+    assert (result.note, kept.query.paths) == ("z", plain.query.paths)
+    content = collect_content([tmp_path / "run"], title="One", command="tapetum report build", searches=1)
+    assert content.notes == ()
+    assert content.rank_lists
+    assert content.worst_queries
 
 
 def test_a_recipe_s_own_re_ranking_is_left_out_of_a_calibrated_ranking_and_its_camera_norm_can_be(
