@@ -374,7 +374,7 @@ def test_a_calibrated_ranking_that_cannot_be_is_refused(
 def test_a_report_takes_the_first_card_that_is_not_calibrated_and_says_where_there_is_none(
     run: Path, crossed: Dataset, tmp_path: Path
 ) -> None:
-    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
     file = calibration_of(run, tmp_path, name="others")
     options: dict[str, Any] = {"dataset": crossed, "draws": 10}
     evaluate_one(tmp_path / "run", LLCM[0], rank="calibrated", calibration=file, **options)
