@@ -147,6 +147,8 @@ def _echo_ranking(card: "Card") -> None:
     if card.calibration is not None:
         name = card.calibration["people"].get("name")
         typer.echo(f"ranked by the calibrated log-odds of each pair of modalities, fitted on other people, of {name}")
+        if card.recipe.get("evaluation", {}).get("rerank"):
+            typer.echo("the recipe's re-ranking is left out: a calibration is of plain similarities")
 
 
 def _echo_table(cards: "Sequence[Card]") -> None:

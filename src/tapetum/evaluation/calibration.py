@@ -60,6 +60,11 @@ class Calibration:
         generated = self.data.get("generated", self.data.get("name") == GENERATED)
         return "fitted on generated people, so on pictures of real ones both are a guess" if generated else ""
 
+    @property
+    def digest(self) -> str:
+        """A name for all of it, as its file bears it."""
+        return str(to_content(self)["digest"])
+
     def probability(self, similarity: Level, pair: str, *, prior: float | None = None) -> Any:
         """The probability that two pictures show one person: a float, or float64 values in an array's shape.
 

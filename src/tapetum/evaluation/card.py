@@ -59,7 +59,7 @@ class Card:
     reranked: Section | None = None  # as `metrics`
     mirror: bool = False  # pictures were joined with their mirror
     camera_norm: CameraNorm = "none"  # what was taken out of the vectors of each camera, see `evaluation.camera_norm`
-    calibration: Section | None = None  # whose evidence ranked: of what people; None where similarity did
+    calibration: Section | None = None  # whose evidence ranked; None where similarity did
     checkpoint: Section = field(default_factory=dict)  # how it was chosen ("chosen_by") and what else identifies it
     data: Section = field(default_factory=dict)  # name and fingerprint of the pictures, and what else identifies them
     method: str = ""

@@ -49,6 +49,7 @@ from tapetum.evaluation.trials import SEEDED, draw_trials, evaluate_trials, orde
 from tapetum.inference.calibrate import find_calibration_of_others
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
+from tapetum.inference.identity import calibration_path
 from tapetum.inference.precision import resolve_precision
 from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.recipe import DataSection, check_recipe, override_recipe
@@ -125,13 +126,15 @@ def evaluate_run(
             recipe's choice, else the dataset's default.
         dataset: None opens the one that the run's recipe names.
         data: how `dataset` was opened; options other than the recipe's become part of the card's name.
-        mirror: None takes the recipe's choice, as for `rerank`, `camera_norm` and `precision`.
+        mirror: None takes the recipe's choice, as for `rerank`, `camera_norm` and `precision`; ranked by a calibration,
+            the recipe's re-ranking is left out.
         rerank: report re-ranked numbers as well.
         multi_query: average all pictures of a query's person under its camera (split "multi_query").
         camera_norm: take the statistics of each camera's test pictures out of its vectors; what is kept on disk, and
             what calibrations and galleries are made of, stays as it is.
         rank: "calibrated" ranks by the calibrated log-odds of each pair of modalities, as a gallery can be searched.
-        calibration: a file of `calibrate_run` for that; None takes the run's own.
+        calibration: a file of `calibrate_run` for that; None takes the run's own. The card's name bears the digest of
+            any other.
         out: folder for card and embeddings; else ``evaluation/`` of the run, or beside the checkpoint file.
         draws: resamplings of the bootstrap.
         cache: folder for generated scenes.
@@ -149,17 +152,22 @@ def evaluate_run(
     check_division(dataset, recipe.data, place, data)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
     tests = [_plan_test(dataset, rules) for rules in choose_protocols(dataset, [name or usual for name in protocols])]
-    if rerank is None and recipe.evaluation.rerank is not None:
+    if rerank is None and recipe.evaluation.rerank is not None and rank != "calibrated":
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     camera_norm = camera_norm or recipe.evaluation.camera_norm
-    known = None
+    known, ranked_by = None, ""
     if rank == "calibrated":
         if rerank is not None or camera_norm != "none":
-            what = f"camera_norm {camera_norm}" if rerank is None else "rerank"
+            what, remedy = f"camera_norm {camera_norm}", "add --camera-norm none"
+            if rerank is not None:
+                what, remedy = "rerank", "leave --rerank out"
             raise ProtocolError(
-                f"rank calibrated: calibrations are of plain similarities, and {what} makes others; take one of both"
+                f"rank calibrated: calibrations are of plain similarities, and {what} makes others; {remedy}, or rank "
+                "by similarity"
             )
         known = find_calibration_of_others(embedder, place, dataset, calibration)
+        own = calibration is None or calibration.resolve() == calibration_path(place).resolve()
+        ranked_by = "calibrated" if own else f"calibrated_{known.digest}"
     folder = out or (RunFolder(place).evaluation if place.is_dir() else place.with_suffix(".evaluation"))
     with new_folder(folder):
         stem = folder / "_".join([dataset.name, *_variant(embedder, data)])
@@ -183,6 +191,7 @@ def evaluate_run(
                 multi_query=multi_query,
                 camera_norm=camera_norm,
                 calibration=known,
+                ranked_by=ranked_by,
             )
             for test, both in zip(tests, sides, strict=True)
         ]
@@ -293,7 +302,13 @@ def _evaluate_test(
     multi_query: bool,
     camera_norm: CameraNorm,
     calibration: Calibration | None,
+    ranked_by: str,
 ) -> Evaluated:
+    """Rank and count, and write the card.
+
+    Args:
+        ranked_by: what the card's name says of the calibration; empty where there is none.
+    """
     rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
     start = time.monotonic()
     trials = _rank(test, query, gallery, calibration=calibration)
@@ -334,7 +349,7 @@ def _evaluate_test(
         reranked=reranked,
         rerank=rerank,
         camera_norm=camera_norm,
-        calibration=None if calibration is None else {"people": calibration.data, "seed": calibration.seed},
+        calibration=None if calibration is None else _facts_of(calibration),
         labels={
             "light": light_levels(statistics.lightness).tolist(),
             "size": size_levels(statistics.height).tolist(),
@@ -349,12 +364,22 @@ def _evaluate_test(
         draws=draws,
     )
     parts = [stem.name] + [rules.name] * (rules.name != dataset.name) + ["multi_query"] * multi_query
-    parts += [f"camera_{camera_norm}"] * (camera_norm != "none") + ["calibrated"] * (calibration is not None)
+    parts += [f"camera_{camera_norm}"] * (camera_norm != "none") + [ranked_by] * bool(ranked_by)
     parts += ["no_mirror"] * (not embedder.mirror) + ["rerank"] * (rerank is not None)
     path = stem.with_name(f"{'_'.join(parts)}.json")
     write_card(path, card)
     rules = rules if test.drawn is None else replace(rules, trials=1, drawn=None)
     return Evaluated(query, gallery, rules, card, path, statistics, trials, test.drawn, calibration)
+
+
+def _facts_of(calibration: Calibration) -> dict[str, Any]:
+    """What a card says of the calibration that ranked: two of the same people may still differ."""
+    return {
+        "people": calibration.data,
+        "seed": calibration.seed,
+        "method": calibration.method,
+        "digest": calibration.digest,
+    }
 
 
 def _lookalikes(

@@ -156,11 +156,14 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
     methods = [run.results[0].method for run in runs]
     names = methods if len(set(methods)) == len(runs) else [run.results[0].label for run in runs]
     tests: dict[str, Kept] = {}
-    for name, run in zip(names, runs, strict=True):
-        test = read_test(run.folder, run.results[0].card)
-        if test is not None and all(
-            test.query.paths == other.query.paths and test.protocol == other.protocol for other in tests.values()
-        ):
+    notes = []
+    found_tests = [_first_test(run) for run in runs]
+    for name, run, found in zip(names, runs, found_tests, strict=True):
+        if found is None:
+            notes.append(f"No rank lists of {name}: {_say_missing(run)}.")
+            continue
+        _, test = found
+        if all(test.query.paths == other.query.paths and test.protocol == other.protocol for other in tests.values()):
             tests[name] = test
     label, method = list(tests.items())[-1] if tests else ("", None)
     distances, maps = collect_across({label: test.whole for label, test in tests.items()})
@@ -176,7 +179,8 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
         distances=distances,
         maps=maps,
         calibrations=_calibrations(names, runs),
-        pairs=_last_pairs(runs) if tests else (),
+        pairs=_last_pairs([run for run, found in zip(runs, found_tests, strict=True) if found]),
+        notes=tuple(notes),
     )
 
 
@@ -184,15 +188,34 @@ def find_test(place: Path) -> tuple[Result, Kept]:
     """The first result of a run folder whose embeddings were kept, and its test.
 
     Raises:
-        DataError: the run was not evaluated, or its embeddings are gone.
+        DataError: the run was not evaluated, its embeddings are gone, or no card ranks single pictures by similarity.
     """
     (run,) = read_runs([place])
-    for result in run.results:
-        test = read_test(run.folder, result.card)
-        if test is not None:
-            return result, test
-    raise DataError(
-        f"{place}: the embeddings beside the result cards are gone; make them again with `tapetum evaluate {place}`"
+    found = _first_test(run)
+    if found is None:
+        raise DataError(f"{place}: {_say_missing(run)}")
+    return found
+
+
+def _first_test(run: RunResults) -> tuple[Result, Kept] | None:
+    """The first result with a test; None where none has one."""
+    tests = ((result, read_test(run.folder, result.card)) for result in run.results)
+    return next(((result, test) for result, test in tests if test is not None), None)
+
+
+def _say_missing(run: RunResults) -> str:
+    """Why no result of a run has a test, and what to do."""
+    cards = [result.card for result in run.results]
+    others = {
+        "ranked by a calibration": any(card.calibration is not None for card in cards),
+        "of several pictures a query": any(card.data.get("multi_query") for card in cards),
+    }
+    remedy = f"`tapetum evaluate {run.folder.root}`"
+    if any(card.calibration is None and not card.data.get("multi_query") for card in cards):
+        return f"the embeddings beside the result cards are gone; make them again with {remedy}"
+    what = " or ".join(name for name, some in others.items() if some)
+    return (
+        f"every result card is {what}, and only single pictures ranked by similarity are drawn; add that with {remedy}"
     )
 
 

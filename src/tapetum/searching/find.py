@@ -34,7 +34,7 @@ from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter,
 from tapetum.gallery.store import MOST_ANSWERS, Store
 from tapetum.searching.calibrated import advise_calibration
 from tapetum.searching.identities import comparison_rates
-from tapetum.searching.match_rule import MatchRule, build_match_rule
+from tapetum.searching.match_rule import MatchRule, ProbabilityRule, Rule, build_match_rule
 from tapetum.searching.query import Query
 from tapetum.searching.question import FindOptions
 from tapetum.searching.tracklets import (
@@ -216,7 +216,9 @@ def _find(
         calibration.check_ranks({pair_name(one, other) for one in asking for other in kinds})
     groups_of_queries, exact, recall = _search(store, means, rows, kinds, options, calibration)
     rules_and_why = [_match_rule(store, query, sizes, options, calibration) for query in queries]
-    rules = [rule for rule, _ in rules_and_why]
+    rules: list[Rule | None] = [rule for rule, _ in rules_and_why]
+    if options.rank == "calibrated" and calibration is not None:  # the order needs no rate of false alarms
+        rules = [rule or ProbabilityRule(calibration) for rule in rules]
     if options.group == "none":
         answers_of_queries = [
             [weigh_group(row, rule, {}, {}) for row in groups]
@@ -234,6 +236,8 @@ def _find(
         known = [each.accepted for each in best if each.accepted is not None]
         matches = sum(known) if rule is not None else None
         verdict = why if rule is None or matches is None else _say(rule, matches, len(best))
+        if rule is None:  # as without a ranking: no answer has a probability where none can be a match
+            best = tuple(replace(each, probability=None) for each in best)
         if options.group == "identity" and calibration is not None:
             rate = max(comparison_rates(calibration).values(), default=0.0)
             verdict += (
@@ -295,7 +299,7 @@ def _match_rule(
             calibration, sizes, modalities=modalities, rate=options.false_alarms, prior=options.prior
         ), ""
     except ProtocolError as error:
-        if options.false_alarms is not None or options.prior is not None or options.rank == "calibrated":
+        if options.false_alarms is not None or options.prior is not None:
             raise
         return None, f"no answer can be called a match: {error}"
 
@@ -317,12 +321,7 @@ def _search(
     apart: Sequence[Filter | None] = [rows]
     if options.rank == "calibrated" and len(kinds) > 1:
         apart = [_and(rows, Compare("modality", "==", kind)) for kind in kinds]
-
-    def worth(each: FoundRow) -> float:
-        if options.rank == "similarity" or calibration is None:
-            return each.similarity
-        return float(calibration.evidence(each.similarity, pair_name(each.asked, each.row.sighting.modality)))
-
+    ranked_by = calibration if options.rank == "calibrated" else None
     groups_of: dict[int, list[Group]] = {}
     enough = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
     size = options.k if options.group == "none" else enough * ROWS_A_GROUP
@@ -342,11 +341,11 @@ def _search(
             complete = size == MOST_ANSWERS or all(len(some) < size for _, some in asked)
             best: dict[str, tuple[float, FoundRow]] = {}
             for modality, some in asked:
-                for hit in some:
-                    row = FoundRow(hit.row, hit.similarity, modality)
-                    entry, before = (worth(row), row), best.get(hit.row.sighting.id)
-                    if before is None or entry[0] > before[0]:
-                        best[hit.row.sighting.id] = entry
+                list_rows = [FoundRow(hit.row, hit.similarity, modality) for hit in some]
+                for entry in zip(_worth(list_rows, ranked_by), list_rows, strict=True):
+                    name = entry[1].row.sighting.id
+                    if name not in best or entry[0] > best[name][0]:
+                        best[name] = entry
             found_rows = [row for _, row in sorted(best.values(), key=lambda entry: -entry[0])][:size]
             if options.rerank:
                 found_rows = _rerank(store, np.stack(list(queries[place].values())), found_rows, options.shortlist)
@@ -357,6 +356,21 @@ def _search(
                 left.append(place)
         waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
     return [groups_of[place] for place in range(len(queries))], exact, recall
+
+
+def _worth(rows: Sequence[FoundRow], calibration: Calibration | None) -> list[float]:
+    """What orders each row among those of other pairs of modalities: its evidence, else its similarity.
+
+    Args:
+        calibration: None ranks by similarity.
+    """
+    worth = np.array([each.similarity for each in rows], dtype=np.float64)
+    if calibration is not None:
+        pairs = np.array([pair_name(each.asked, each.row.sighting.modality) for each in rows], dtype=str)
+        for pair in np.unique(pairs).tolist():  # once for each: a call costs more than its values
+            worth[pairs == pair] = calibration.evidence(worth[pairs == pair], pair)
+    found: list[float] = worth.tolist()
+    return found
 
 
 def _mean_vectors(query: Query) -> Means:

@@ -78,6 +78,23 @@ class MatchRule:
         return text + (f"; {', '.join(self.uncalibrated)} is not calibrated" if self.uncalibrated else "")
 
 
+@dataclass(frozen=True)
+class ProbabilityRule:
+    """What a calibration that supports no rate of false alarms says of answers: which is how probable, none a match."""
+
+    calibration: Calibration  # of every pair of modalities that occurs
+
+    def probability(self, similarity: float, query: Modality, answer: Modality) -> float:
+        """The probability that an answer shows the person searched for, by the calibration's own prior."""
+        return float(self.calibration.probability(similarity, pair_name(query, answer)))
+
+    def accepts(self, similarity: float, query: Modality, answer: Modality) -> None:
+        """Nothing: there is no threshold."""
+
+
+Rule = MatchRule | ProbabilityRule
+
+
 def build_match_rule(
     calibration: Calibration,
     sizes: Mapping[Modality, int],

@@ -18,7 +18,7 @@ from tapetum.gallery.filters import Among, And, Filter
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store, chunks
 from tapetum.searching.identities import join_alike
-from tapetum.searching.match_rule import MatchRule
+from tapetum.searching.match_rule import Rule
 
 TRACKLETS_AT_ONCE = 1_000  # whose vectors are in memory
 
@@ -108,7 +108,7 @@ def weigh_tracklets(
     store: Store,
     groups_of_queries: Sequence[Sequence[Group]],
     queries: Sequence[Means],
-    rules: Sequence[MatchRule | None],
+    rules: Sequence[Rule | None],
     rows: Filter | None,
 ) -> list[list[Found]]:
     """Each group by its most probable tracklet; where no probability is known, by the most similar one.
@@ -163,7 +163,7 @@ def _mean_vectors(
 
 def weigh_group(
     group: Group,
-    rule: MatchRule | None,
+    rule: Rule | None,
     columns: Mapping[Modality, int],
     alike: Mapping[TrackletKey, Real],
 ) -> Found:

@@ -28,7 +28,7 @@ from tapetum.inference import evaluate as module
 from tapetum.inference.calibrate import held_out_records
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import Evaluated, evaluate_run
-from tapetum.report.runs import read_test
+from tapetum.report.runs import collect_content, find_test, read_test
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import list_split
@@ -317,9 +317,12 @@ def test_a_calibrated_ranking_is_on_the_card_and_in_its_name(run: Path, crossed:
     options: dict[str, Any] = {"dataset": crossed, "out": tmp_path / "cards", "draws": 10}
     usual = evaluate_one(run, "llcm_mixed", **options)
     ranked = evaluate_one(run, "llcm_mixed", rank="calibrated", calibration=file, **options)
-    assert ranked.path.name == f"{usual.path.stem}_calibrated.json"
+    digest = read_calibration(file).digest
+    assert json.loads(file.read_text())["digest"] == digest
+    assert ranked.path.name == f"{usual.path.stem}_calibrated_{digest}.json"
     card = read_card(ranked.path)
-    assert card.calibration == {"people": {"name": "others", "people": "test"}, "seed": 7}
+    facts = {"people": {"name": "others", "people": "test"}, "seed": 7, "method": "isotonic", "digest": digest}
+    assert card.calibration == facts
     assert read_card(usual.path).calibration is None
     assert read_test(RunFolder(run), card) is None, "figures by plain similarity would show another ranking"
     alone = evaluate(ranked.query, ranked.gallery, ranked.protocol, calibration=read_calibration(file))
@@ -332,11 +335,30 @@ def test_a_calibrated_ranking_is_on_the_card_and_in_its_name(run: Path, crossed:
     assert torch.equal(drawn.trials[0].per_query_ap, evaluate_one(run, **options).trials[0].per_query_ap), "one pair"
 
 
+def test_rankings_by_two_calibrations_of_the_same_people_are_two_cards_of_two_protocols(
+    run: Path, crossed: Dataset, tmp_path: Path
+) -> None:
+    own = calibration_of(run, tmp_path, name="others")
+    other = tmp_path / "logistic.json"
+    write_calibration(other, replace(read_calibration(own), method="logistic"))
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copy(own, tmp_path / "run" / "calibration.json")
+    options: dict[str, Any] = {"dataset": crossed, "draws": 10, "rank": "calibrated"}
+    cards = [
+        evaluate_one(tmp_path / "run", "llcm_mixed", calibration=file, **options)
+        for file in (None, tmp_path / "run" / "calibration.json", other)
+    ]
+    assert cards[0].path == cards[1].path != cards[2].path
+    assert cards[0].path.name.endswith("_calibrated.json")
+    differing = {each.name for each in diff_cards(cards[0].card, cards[2].card)["protocol"]}
+    assert differing == {"calibration.digest", "calibration.method"}
+
+
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ({"name": "others"}, {"camera_norm": "centre"}, "camera_norm centre makes others; take one of both"),
-        ({"name": "others"}, {"rerank": RerankOptions()}, "rerank makes others; take one of both"),
+        ({"name": "others"}, {"camera_norm": "centre"}, "camera_norm centre makes others; add --camera-norm none, or"),
+        ({"name": "others"}, {"rerank": RerankOptions()}, "rerank makes others; leave --rerank out, or"),
         ({"name": "others"}, {"calibration": None}, "there is no .*; run `tapetum calibrate .* on other people"),
         ({"name": "llcm", "people": "test"}, {}, "calibrated on test people of llcm, who are tested; run"),
     ],
@@ -347,6 +369,43 @@ def test_a_calibrated_ranking_that_cannot_be_is_refused(
     settings = {"calibration": calibration_of(run, tmp_path, **data), **options}
     with pytest.raises(ProtocolError, match=message):
         evaluate_one(run, "llcm_mixed", dataset=crossed, out=tmp_path / "cards", rank="calibrated", **settings)
+
+
+def test_a_report_takes_the_first_card_that_is_not_calibrated_and_says_where_there_is_none(
+    run: Path, crossed: Dataset, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    file = calibration_of(run, tmp_path, name="others")
+    options: dict[str, Any] = {"dataset": crossed, "draws": 10}
+    evaluate_one(tmp_path / "run", LLCM[0], rank="calibrated", calibration=file, **options)
+    reason = "every result card is ranked by a calibration, and only single pictures ranked by similarity are drawn"
+    with pytest.raises(DataError, match=f"{reason}; add that with `tapetum evaluate "):
+        find_test(tmp_path / "run")
+    content = collect_content([tmp_path / "run"], title="One", command="tapetum report build", searches=1)
+    assert content.rank_lists == content.worst_queries == ()
+    assert [reason in note for note in content.notes] == [True]
+
+    plain = evaluate_one(tmp_path / "run", LLCM[0], **options)
+    plain.path.rename(plain.path.with_name("z.json"))
+    result, kept = find_test(tmp_path / "run")
+    assert (result.note, kept.query.paths) == ("z", plain.query.paths)
+    content = collect_content([tmp_path / "run"], title="One", command="tapetum report build", searches=1)
+    assert content.notes == ()
+    assert content.rank_lists
+    assert content.worst_queries
+
+
+def test_a_recipe_s_own_re_ranking_is_left_out_of_a_calibrated_ranking_and_its_camera_norm_can_be(
+    crossed: Dataset, tiny_recipe: Build, tmp_path: Path
+) -> None:
+    set_by_recipe = ["schedule.epochs=1", "evaluation.rerank={k1: 5, k2: 2}", "evaluation.camera_norm=standard"]
+    train(tiny_recipe(overrides=set_by_recipe), tmp_path / "run")
+    file = calibration_of(tmp_path / "run", tmp_path, name="others")
+    options: dict[str, Any] = {"dataset": crossed, "draws": 10, "rank": "calibrated", "calibration": file}
+    with pytest.raises(ProtocolError, match="camera_norm standard makes others; add --camera-norm none"):
+        evaluate_one(tmp_path / "run", "llcm_mixed", **options)
+    card = evaluate_one(tmp_path / "run", "llcm_mixed", camera_norm="none", **options).card
+    assert (card.rerank, card.reranked, card.camera_norm) == (None, None, "none")
 
 
 def test_a_generated_scene_is_told_from_others_of_its_name_by_its_pictures(

@@ -580,6 +580,27 @@ def test_a_short_list_by_similarity_loses_what_each_modality_s_own_search_finds(
         assert kinds[1][1:] == [VISIBLE] * 5
 
 
+@pytest.mark.parametrize("group", ["none", "tracklet"])
+def test_a_ranking_by_calibration_needs_no_false_alarm_rate_that_is_supported(tmp_path: Path, group: str) -> None:
+    def known(rates: tuple[float, ...]) -> Calibration:
+        own, across = steeper(0.5, 1.0), steeper(-0.5, 0.0)
+        pairs = {"visible-visible": own, "visible-infrared": across, "infrared-infrared": own}
+        return calibrated(pairs=pairs, rates=rates)
+
+    with both_kinds(tmp_path / "g") as store:
+        query = replace(query_of_rows(store, ["r001"]), rows=())
+        options = FindOptions(k=20, group=group, rank="calibrated")  # type: ignore[arg-type]
+        (without,), (with_rate,) = (find(store, [query], options, known(rates)) for rates in ((1e-6,), (0.1,)))
+        plain_options = options.model_copy(update={"rank": "similarity"})
+        (plain,) = find(store, [query], plain_options, known((1e-6,)))
+    assert without.verdict.startswith("no answer can be called a match: ")
+    assert plain.verdict in without.verdict
+    assert without.matches is None
+    assert with_rate.matches is not None
+    assert without.found == tuple(replace(each, probability=None, accepted=None) for each in with_rate.found)
+    assert {each.row.sighting.id for each in without.found} != {each.row.sighting.id for each in plain.found}
+
+
 def test_within_one_modality_the_ranking_by_calibration_is_that_by_similarity(street: Store) -> None:
     for group in ("none", "tracklet"):
         plain, ranked = (
