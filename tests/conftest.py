@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import lru_cache, partial
@@ -31,6 +32,12 @@ TINY = (
 )
 TINY_IDE = ("method.backbone=test_resnet", "method.width=16")
 TINY_IDF = ("method.extractor_options={backbone: test_resnet, width: 16}", "method.curve_width=4")
+
+
+def pytest_sessionstart() -> None:
+    """A suite that was started in the background ignores Ctrl-C, which some tests send."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
