@@ -137,6 +137,8 @@ def connect(address: str) -> Any:
         RecipeError: Ray is not installed, or no cluster is there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # else a thread that Ray Data leaves behind connects anew after the shutdown, to any cluster it finds
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")

@@ -101,8 +101,11 @@ def test_a_cluster_of_two_nodes_brings_what_one_process_brings(crops: Path, run_
         vectors = store.fetch([row.sighting.id for row in rows]).vectors
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, str(tmp_path / "script.py"), str(crops), str(tmp_path / "shared"), str(run_file)]
-    loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else Ray takes 127.0.0.1 for this machine's other address
-    done = subprocess.run(command, env=os.environ | loopback, capture_output=True, text=True, check=False, timeout=300)
+    settings = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray takes 127.0.0.1 for this machine's other address
+        "RAY_ENABLE_AUTO_CONNECT": "0",  # as `connect` sets it; the script imports Ray before
+    }
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=300)
     lines = [line for line in done.stdout.splitlines() if line.startswith("TOLD ")]
     assert lines, done.stdout + done.stderr
     told = json.loads(lines[0].removeprefix("TOLD "))
