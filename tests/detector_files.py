@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,6 +87,28 @@ def centres_of_one(box: tuple[float, float, float, float] = (8, 4, 16, 28), *, s
     scores[0, row, column, 0], scores[0, row, column + 1, 0], scores[0, 1, 6, 1] = score, score - 0.1, 0.95
     sides[0, row, column] = [4 * column - left, 4 * row - top, right - 4 * column, bottom - 4 * row]
     return scores, sides
+
+
+def nanodet_literally(
+    outputs: list[np.ndarray], size: tuple[int, int], person_class: int, min_score: float
+) -> list[tuple[list[float], float]]:
+    """Boxes and scores of layout nanodet by its formula, one place and one side after the other."""
+    found = []
+    for level, stride in enumerate((8, 16, 32)):
+        scores, steps = outputs[level][0], outputs[3 + level][0]
+        for row in range(size[0] // stride):
+            for column in range(size[1] // stride):
+                place = row * (size[1] // stride) + column
+                if scores[place, person_class] < min_score:
+                    continue
+                bins, sides = steps.shape[1] // 4, []
+                for side in range(4):
+                    powers = [math.exp(steps[place, side * bins + step]) for step in range(bins)]
+                    sides.append(stride * sum(step * power for step, power in enumerate(powers)) / sum(powers))
+                x, y = (column + 0.5) * stride, (row + 0.5) * stride
+                box = [x - sides[0], y - sides[1], x + sides[2], y + sides[3]]
+                found.append((box, float(scores[place, person_class])))
+    return found
 
 
 def write_tflite(path: Path, operation: int) -> Path:

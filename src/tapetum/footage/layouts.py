@@ -107,7 +107,45 @@ class CentreLayout:
         return np.concatenate([middles - sides[:, :2], middles + sides[:, 2:]], 1), scores[rows, columns]
 
 
-LAYOUTS: Mapping[str, NetworkLayout] = {"ssd": SsdLayout(), "centernet": CentreLayout()}
+@dataclass(frozen=True)
+class NanoDetLayout:
+    """NanoDet: every place of three maps scores the classes, and for each side of a box how many steps away it is.
+
+    A distance is the mean of its numbers of steps, 0 and up, weighed by the softmax of their scores; a step is the
+    map's stride, and distances begin in the middle of a place. Input: BGR, channels first, less the mean of ImageNet
+    and divided by its deviation.
+
+    Source: Li et al., Generalized Focal Loss, NeurIPS 2020; github.com/RangiLyu/nanodet, at 4e02e91,
+    config/legacy_v0.x_configs/nanodet-g.yml, for strides, mean and deviation.
+    """
+
+    strides: tuple[int, ...] = (8, 16, 32)
+    mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # blue, green, red
+    deviation: tuple[float, float, float] = (57.375, 57.12, 58.395)
+
+    def prepare(self, canvas: Picture) -> NDArray[Any]:
+        """As `NetworkLayout.prepare`."""
+        normal = (canvas[..., ::-1] - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
+        return np.ascontiguousarray(normal.transpose(2, 0, 1)[None])
+
+    def decode(
+        self, outputs: Sequence[NDArray[Any]], size: tuple[int, int], person_class: int, min_score: float
+    ) -> Found:
+        """As `NetworkLayout.decode`; for each stride (1, P, C) scores after the sigmoid, then (1, P, 4 S) of steps."""
+        places = [_middles(size, stride) for stride in self.strides]
+        scores, steps = _maps_of(outputs, [len(each) for each in places])
+        scores = _class_of(scores, person_class)
+        strong = scores >= min_score
+        middles = np.concatenate(places)[strong]
+        strides = np.repeat(np.array(self.strides, np.float32), [len(each) for each in places])[strong, None]
+        with np.errstate(invalid="ignore"):  # a box of no numbers is thrown away later
+            logits = steps[strong]
+            weights = np.exp(logits - logits.max(2, keepdims=True))
+            sides = weights @ np.arange(weights.shape[2], dtype=np.float32) / weights.sum(2) * strides
+        return np.concatenate([middles - sides[:, :2], middles + sides[:, 2:]], 1), scores[strong]
+
+
+LAYOUTS: Mapping[str, NetworkLayout] = {"ssd": SsdLayout(), "centernet": CentreLayout(), "nanodet": NanoDetLayout()}
 
 
 @lru_cache(maxsize=8)
@@ -128,6 +166,31 @@ def _ssd_anchors(size: tuple[int, int], smallest: float, largest: float, finest:
         extents = np.array([(scale * math.sqrt(ratio), scale / math.sqrt(ratio)) for scale, ratio in shapes])
         maps.append(np.concatenate([middles, np.broadcast_to(extents, middles.shape)], 3).reshape(-1, 4))
     return np.concatenate(maps).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _middles(size: tuple[int, int], stride: int) -> FloatArray:
+    """(P, 2) middles x and y of a map's places in pixels of the input, row by row."""
+    height, width = (math.ceil(side / stride) for side in size)
+    y, x = np.mgrid[:height, :width]
+    return np.asarray((np.stack([x, y], 2).reshape(-1, 2) + 0.5) * stride, np.float32)
+
+
+def _maps_of(outputs: Sequence[NDArray[Any]], counts: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+    """(P, C) scores and (P, 4, S) steps of a network that gives both for each of its maps; the maps are joined.
+
+    Args:
+        counts: of places, of each map.
+    """
+    shapes = [np.shape(each) for each in outputs]
+    columns = [shape[-1] for shape in shapes[:1] + shapes[-1:] if shape]  # C and 4 * S
+    expected = [(1, count, column) for column in columns for count in counts]
+    if len(columns) != 2 or shapes != expected or columns[1] < 8 or columns[1] % 4:
+        wanted = ", ".join(f"(1, {count}, {column})" for column in ("C", "4 S") for count in counts)
+        raise DataError(f"detector: gives outputs of shapes {shapes}; layout nanodet is {wanted} here")
+    joined = np.concatenate(outputs[: len(counts)], 1)[0], np.concatenate(outputs[len(counts) :], 1)[0]
+    scores, steps = (np.asarray(each, np.float32) for each in joined)
+    return scores, steps.reshape(len(steps), 4, -1)
 
 
 def _two_of(outputs: Sequence[NDArray[Any]], count: int, layout: str) -> tuple[FloatArray, FloatArray]:

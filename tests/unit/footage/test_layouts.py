@@ -1,11 +1,12 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from detector_files import centres_of_one
+from detector_files import centres_of_one, nanodet_literally
 from tapetum.core.errors import DataError
-from tapetum.footage.layouts import LAYOUTS, CentreLayout, SsdLayout, _ssd_anchors
+from tapetum.footage.layouts import LAYOUTS, CentreLayout, NanoDetLayout, SsdLayout, _ssd_anchors
 
 PERSON, CAR = 4, 23
 
@@ -73,14 +74,88 @@ def test_centres_are_peaks_with_the_distances_that_stand_there() -> None:
     assert len(cars) == 1
 
 
+def nanodet_outputs(height: int = 64, width: int = 96) -> list[np.ndarray]:
+    """Two classes and 11 steps, drawn: scores of strides 8, 16, 32, then steps."""
+    rng = np.random.default_rng(0)
+    counts = [height // stride * (width // stride) for stride in (8, 16, 32)]
+    scores = [rng.uniform(0, 1, (1, count, 2)).astype(np.float32) for count in counts]
+    return scores + [rng.normal(0, 3, (1, count, 44)).astype(np.float32) for count in counts]
+
+
+@pytest.mark.parametrize("person_class", [0, 1])
+def test_nanodet_boxes_are_those_of_a_slow_loop_over_all_places(person_class: int) -> None:
+    outputs = nanodet_outputs()
+    boxes, scores = NanoDetLayout().decode(outputs, (64, 96), person_class, 0.7)
+    expected = nanodet_literally(outputs, (64, 96), person_class, 0.7)
+    assert 20 < len(expected) < 50
+    np.testing.assert_allclose(boxes, [box for box, _ in expected], rtol=1e-5, atol=1e-4)
+    assert scores.tolist() == pytest.approx([score for _, score in expected])
+    assert boxes.dtype == scores.dtype == np.float32
+
+
+def test_nanodet_s_certain_distances_are_whole_steps() -> None:
+    outputs = nanodet_outputs()
+    for each in outputs[:3]:
+        each[:] = 0
+    outputs[1][0, 8, 0] = 0.9  # of 4 x 6 places of 16 pixels: the second row, the third column
+    outputs[4][0, 8] = 0
+    for side, step in enumerate((2, 1, 10, 0)):
+        outputs[4][0, 8, 11 * side + step] = 200
+    boxes, _ = NanoDetLayout().decode(outputs, (64, 96), 0, 0.3)
+    assert boxes.tolist() == [[40 - 32, 24 - 16, 40 + 160, 24 + 0]]
+    nobody, scores = NanoDetLayout().decode(outputs, (64, 96), 0, 0.95)
+    assert (nobody.shape, scores.shape) == ((0, 4), (0,))
+
+
+def test_nanodet_takes_blue_first_and_each_channel_by_its_own_mean_and_deviation() -> None:
+    canvas = np.zeros((2, 3, 3), np.uint8)
+    canvas[1, 2] = (255, 128, 1)  # red, green, blue
+    prepared = NanoDetLayout().prepare(canvas)
+    assert (prepared.shape, prepared.dtype) == ((1, 3, 2, 3), np.float32)
+    expected = [(1 - 103.53) / 57.375, (128 - 116.28) / 57.12, (255 - 123.675) / 58.395]
+    assert prepared[0, :, 1, 2].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_nanodet_s_wild_steps_make_no_warning_and_no_crash() -> None:
+    outputs = nanodet_outputs()
+    outputs[3][0, :10], outputs[3][0, 10:20], outputs[3][0, 20:30] = 1e30, np.inf, np.nan
+    outputs[0][:] = 1
+    boxes, scores = NanoDetLayout().decode(outputs, (64, 96), 0, 0.99)
+    assert np.isfinite(boxes[:10]).all()  # all steps alike
+    assert not np.isfinite(boxes[10:30]).any()
+    assert len(scores) == len(boxes) >= 96
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda outputs: [],
+        lambda outputs: outputs[:3],
+        lambda outputs: outputs[3:] + outputs[:3],
+        lambda outputs: [outputs[1], outputs[0], *outputs[2:]],
+        lambda outputs: [*outputs[:2], outputs[2][..., :1], *outputs[3:]],
+        lambda outputs: [*outputs[:3], *(each[..., :42] for each in outputs[3:])],
+        lambda outputs: [*outputs[:3], *(each[..., :4] for each in outputs[3:])],
+        lambda outputs: [np.float32(0)] * 6,
+    ],
+)
+def test_nanodet_s_maps_of_other_shapes_are_named(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> None:
+    with pytest.raises(DataError, match=r"shapes .*; layout nanodet is \(1, 96, C\), .*\(1, 6, 4 S\) here"):
+        NanoDetLayout().decode(change(nanodet_outputs()), (64, 96), 0, 0.3)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_outputs_of_another_network_are_named(layout: str) -> None:
     wrong = [np.zeros((1, 10, 4), np.float32), np.zeros((1, 11, 24), np.float32)]
     with pytest.raises(DataError, match=rf"gives outputs of shapes .* layout {layout} is"):
         LAYOUTS[layout].decode(wrong, (300, 300), 0, 0.3)
-    right = ssd_outputs() if layout == "ssd" else list(centres_of_one())
+    right, size = {
+        "ssd": (ssd_outputs(), (300, 300)),
+        "centernet": (list(centres_of_one()), (32, 32)),
+        "nanodet": (nanodet_outputs(), (64, 96)),
+    }[layout]
     with pytest.raises(DataError, match="person_class is 80"):
-        LAYOUTS[layout].decode(right, (300, 300) if layout == "ssd" else (32, 32), 80, 0.3)
+        LAYOUTS[layout].decode(right, size, 80, 0.3)
 
 
 def test_maps_of_two_sizes_are_named() -> None:
