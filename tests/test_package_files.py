@@ -12,6 +12,8 @@ import yaml
 
 from tapetum import __version__
 from tapetum.cli.main import app
+from tapetum.service.api import HEALTH
+from tapetum.service.server import GRACE_SECONDS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -72,6 +74,14 @@ def test_the_container_copies_what_is_there_and_installs_extras_that_exist() -> 
     assert users == ["tapetum"]  # not root
 
 
+def test_what_a_container_fetches_lies_in_its_volume_and_its_stop_is_heard_by_a_first_process() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    (cache,) = (line.partition("XDG_CACHE_HOME=")[2] for line in lines if line.startswith("ENV "))
+    (volume,) = (line.split()[1] for line in lines if line.startswith("VOLUME"))
+    assert Path(cache).is_relative_to(volume)
+    assert "STOPSIGNAL SIGINT" in lines  # Python hears it; SIGTERM it leaves to the kernel, which spares process 1
+
+
 def test_compose_serves_by_options_that_exist_and_publishes_on_this_machine_alone() -> None:
     text = (ROOT / "compose.yaml").read_text()
     service = yaml.safe_load(text)["services"]["tapetum"]
@@ -79,6 +89,16 @@ def test_compose_serves_by_options_that_exist_and_publishes_on_this_machine_alon
     for command in re.findall(r"run --rm tapetum (.*)", text):
         words(command)
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
+    (address,) = re.findall(r"http://127\.0\.0\.1:8000(/[a-z0-9/]+)", service["healthcheck"]["test"][-1])
+    assert address in HEALTH
+    compile(service["healthcheck"]["test"][-1], "health check", "exec")
+
+
+def test_the_commands_that_compose_names_begin_with_a_gallery_because_a_user_needs_one() -> None:
+    for path in (ROOT / "compose.yaml", ROOT / "docs" / "site.md"):
+        commands = re.findall(r"compose run --rm tapetum (\w+)", path.read_text())
+        assert commands.index("index") < commands.index("users")
 
 
 def test_citation_and_package_are_of_one_version() -> None:
