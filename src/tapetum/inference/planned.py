@@ -13,7 +13,7 @@ from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol, Side
 from tapetum.core.types import Record
 from tapetum.data.catalog import Dataset, fingerprint
-from tapetum.evaluation.trials import SEEDED, draw_trials, order_rows
+from tapetum.evaluation.trials import SEEDED, Drawing, order_rows
 
 SIDES: tuple[Side, Side] = ("query", "gallery")
 TEST = "test"  # of records whose side a protocol decides
@@ -73,7 +73,7 @@ def plan_test(dataset: Dataset, rules: Protocol) -> PlannedTest:
     permutations = dataset.permutations if rules.drawn == "gallery" else None
     records = whole[rules.drawn]
     pids, camids = np.array([(record.pid, record.camid) for record in records], dtype=np.int64).T
-    trials = draw_trials(pids, camids, [record.path.name for record in records], rules, permutations)
+    trials = Drawing(pids, camids, [record.path.name for record in records], rules, permutations).draw_all()
     union = torch.unique(torch.cat(trials))
     place = torch.empty(len(records), dtype=torch.int64)
     place[union] = torch.arange(len(union))
