@@ -149,9 +149,8 @@ def write_plan() -> str:
     else:
         few = f"{index['frames']} frames tell of the command's start alone; {LEAST_FRAMES:,} are needed"
         lines.append(("one core, background detector", "not measured yet", few))
-        ceiling = add(
-            "one core, trained detector alone", 1000 / DETECTOR_MS, "frames/s", f"docs/detectors.md, {DETECTOR_MS} ms a frame"
-        )
+        source = f"docs/detectors.md, {DETECTOR_MS} ms a frame"
+        ceiling = add("one core, trained detector alone", 1000 / DETECTOR_MS, "frames/s", source)
         cores = add("cores at least", frames / ceiling, "", "frames in all / one core", math.ceil)
         add(f"machines of {MACHINE_CORES} cores", cores / MACHINE_CORES, "", "", math.ceil)
     add("passages of people", PASSAGES, "a camera and day", "assumed")

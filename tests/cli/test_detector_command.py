@@ -95,7 +95,7 @@ def test_mistakes_are_one_line_and_status_2(
         ("get centrenet", "detector 'centrenet' cannot be fetched; did you mean centernet?"),
         ("get centernet", "@some/body@1.0.0: npm is not installed here; install Node.js, or run `npm pack"),
         (f"get ssd-mobilenet --file {archive}", f"{archive}: is @some/body@1.0.0, SHA-256"),
-        (f"get torchvision:ssd300_vgg16 --file {archive}", "detector torchvision:ssd300_vgg16: has no package; leave --file out"),
+        (f"get torchvision:ssd300_vgg16 --file {archive}", "detector torchvision:ssd300_vgg16: has no package; leave"),
         (f"try centernet {clip}", "detector centernet: was not fetched yet; type: tapetum detector get centernet"),
         (f"try background {tmp_path / 'gone.mp4'}", ""),
         (f"try background {clip} --frames 0", "detector try: --frames 0 cannot be shown"),
