@@ -2,6 +2,10 @@
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -92,3 +96,26 @@ def test_what_security_promises_is_said_on_pages_that_are_there() -> None:
     pages = re.findall(r"\]\(([^)]+)\)", (ROOT / "SECURITY.md").read_text())
     assert pages
     assert all((ROOT / page).is_file() for page in pages)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="needs what git tracks")
+def test_the_source_distribution_holds_what_is_tracked_and_so_passes_its_own_tests(tmp_path: Path) -> None:
+    told = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = {name for name in told.split("\0") if name and (ROOT / name).is_file()}
+    for name in tracked:
+        place = tmp_path / "tracked" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, place)
+    code = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=tmp_path / "tracked",
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    made = {"PKG-INFO", "setup.cfg"} | {name for name in names if name.startswith("src/tapetum.egg-info/")}
+    assert names - made == tracked
