@@ -71,7 +71,7 @@ class Release:
 RELEASES = {
     "bot-official": Release("bot", 2048),
     "agw-official": Release("agw", 2048),
-    # ViT-S, as TransReID-SSL has it, with all of TransReID: a ViT-B has four times the weights and is read the same way.
+    # ViT-S, as TransReID-SSL has it, with all of TransReID: a ViT-B has four times the weights.
     "transreid-official": Release("transreid", 1920, {"backbone": "vit_small_patch16_224"}, camids=(1, 2, 3, 4, 5, 6)),
     "abd-net-official": Release("abd_net", 3072, wrapped={"rank1": np.float64(0.9), "epoch": 70}),
     "pcb-official": Release("pcb", 12288),
