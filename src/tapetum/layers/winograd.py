@@ -2,10 +2,13 @@
 
 A tile of 6 x 5 pixels gives 4 x 3 results: with both transformed, 30 products take the place of 108. In float32 the
 results are those of a direct convolution but for rounding (about 1e-6 of the largest). Transforms cost time, too, and
-so this pays on a CPU, for many channels; anything else is left to PyTorch.
+so this pays on a CPU, for many channels, where products are computed about as fast as convolutions; anything else is
+left to PyTorch.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ KERNEL = 3
 RESULTS = (4, 3)  # of a tile, down and across: maps of 24 x 9 and 48 x 18 are covered without waste
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)  # at which polynomials are evaluated, beside infinity
 MIN_CHANNELS = 256  # in and out, below which transforms cost more than they save
+SLOW_PRODUCTS = 0.65  # of a convolution's rate: on Zen 5 products reach 0.4, and filtering loses
 CHUNK_BYTES = 16 * 2**20  # of transformed tiles at a time: they stay in the CPU's caches
 
 
@@ -35,6 +39,11 @@ def convolve(maps: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor:
     """
     if not _pays(maps, weight):
         return functional.conv2d(maps, weight, padding=dilation, dilation=dilation)
+    return filter_maps(maps, weight, dilation=dilation)
+
+
+def filter_maps(maps: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor:
+    """`convolve` by filtering, whether it pays or not."""
     seen: Tensor = _Winograd.apply(maps, weight, dilation)
     return seen
 
@@ -77,7 +86,32 @@ def _pays(maps: Tensor, weight: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_compiling()
+        and _products_keep_up()
     )
+
+
+@cache
+def _products_keep_up() -> bool:
+    """Whether a large product reaches about the rate of a convolution here, measured once, in some 50 ms.
+
+    PyTorch takes the two from different libraries, and that of products leaves an AMD CPU's AVX-512 aside.
+    """
+    maps = torch.ones(1, MIN_CHANNELS, 24, 24).contiguous(memory_format=torch.channels_last)
+    weight = torch.ones(MIN_CHANNELS, MIN_CHANNELS, KERNEL, KERNEL).contiguous(memory_format=torch.channels_last)
+    rows, columns = torch.ones(24 * 24, MIN_CHANNELS * KERNEL**2), torch.ones(MIN_CHANNELS * KERNEL**2, MIN_CHANNELS)
+    with torch.no_grad():
+        convolution = _shortest(lambda: functional.conv2d(maps, weight, padding=1))
+        return convolution > SLOW_PRODUCTS * _shortest(lambda: rows @ columns)
+
+
+def _shortest(work: Callable[[], Tensor], tries: int = 6) -> float:
+    """Seconds; the first try also prepares."""
+    seconds = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 class _Winograd(torch.autograd.Function):
