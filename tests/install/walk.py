@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-SMALLER = {"--video": "20", "--people": "3", "--cameras": "2", "--set": "infrared_cameras=[2]"}
+SMALLER = {"--video": "12", "--people": "3", "--cameras": "2", "--set": "infrared_cameras=[2]"}
 FEWER_SECONDS = 300  # for a line that took ten on two cores
 
 
@@ -49,7 +49,7 @@ def run(words: list[str]) -> str:
 
 
 def cut_person(footage: Path, picture: Path) -> tuple[float, float]:
-    """The largest person whom the first camera sees whole, as a picture; the first and last second at which it has them."""
+    """Cut the largest person whom the first camera sees whole; the first and last second of them in its clip."""
     with (footage / "cam1.csv").open(newline="") as table:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(table)]
     chosen = max((row for row in rows if row["visible"] == 1), key=lambda row: row["width"] * row["height"])
