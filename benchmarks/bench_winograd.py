@@ -2,8 +2,8 @@
 
 The shapes are those of DEEN at its published size, in a step of eight pictures: its last two stages, and the dilated
 convolutions of its expansion, both branches at once. Forward and backward together, in turn, after both gave the same
-numbers. Where a ratio falls below one, `convolve` should leave such a shape to PyTorch on this CPU: `MIN_CHANNELS` and
-`SLOW_PRODUCTS` there decide it.
+numbers. Where a ratio falls below one, `convolve` should leave such a shape to PyTorch on this CPU: `MIN_CHANNELS`
+there and the rate of products (`tapetum.layers.products`) decide it.
 """
 
 from typing import Any

@@ -6,9 +6,7 @@ so this pays on a CPU, for many channels, where products are computed about as f
 left to PyTorch.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from tapetum.layers.products import products_keep_up
 from tapetum.layers.replacing import replace_convolutions
 
 KERNEL = 3
 RESULTS = (4, 3)  # of a tile, down and across: maps of 24 x 9 and 48 x 18 are covered without waste
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)  # at which polynomials are evaluated, beside infinity
 MIN_CHANNELS = 256  # in and out, below which transforms cost more than they save
-SLOW_PRODUCTS = 0.65  # of a convolution's rate: on Zen 5 products reach 0.4, and filtering loses
 CHUNK_BYTES = 16 * 2**20  # of transformed tiles at a time: they stay in the CPU's caches
 
 
@@ -86,32 +84,8 @@ def _pays(maps: Tensor, weight: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_compiling()
-        and _products_keep_up()
+        and products_keep_up()
     )
-
-
-@cache
-def _products_keep_up() -> bool:
-    """Whether a large product reaches about the rate of a convolution here, measured once, in some 50 ms.
-
-    PyTorch takes the two from different libraries, and that of products leaves an AMD CPU's AVX-512 aside.
-    """
-    maps = torch.ones(1, MIN_CHANNELS, 24, 24).contiguous(memory_format=torch.channels_last)
-    weight = torch.ones(MIN_CHANNELS, MIN_CHANNELS, KERNEL, KERNEL).contiguous(memory_format=torch.channels_last)
-    rows, columns = torch.ones(24 * 24, MIN_CHANNELS * KERNEL**2), torch.ones(MIN_CHANNELS * KERNEL**2, MIN_CHANNELS)
-    with torch.no_grad():
-        convolution = _shortest(lambda: functional.conv2d(maps, weight, padding=1))
-        return convolution > SLOW_PRODUCTS * _shortest(lambda: rows @ columns)
-
-
-def _shortest(work: Callable[[], Tensor], tries: int = 6) -> float:
-    """Seconds; the first try also prepares."""
-    seconds = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 class _Winograd(torch.autograd.Function):
