@@ -58,10 +58,10 @@ def _pays(values: Tensor, weight: Tensor) -> bool:
     return (
         values.device.type == "cpu"
         and values.dtype == weight.dtype == torch.float32
-        and values.numel() * len(weight) >= MIN_WORK
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_compiling()
+        and values.numel() * len(weight) >= MIN_WORK
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and not products_keep_up()
     )
