@@ -1,15 +1,16 @@
-"""What was tried to make training and extraction faster on a CPU, and left out or not decided: each against the way it is.
+"""What was tried to make training and extraction faster on a CPU, each way against the one that is in use.
 
 A row is the tried way ("ours") against the plain one ("peer"), in seconds, both in turn and in one run, after both gave
-the same numbers: the largest difference, as a share of the largest number, is asserted and printed. Networks are the
-published ones with random weights and norms that have seen a batch; few pictures, so that all of it takes minutes.
+the same numbers: the largest difference is printed as a share of the largest number. In fp32 it must be rounding; in
+bf16 the tried way must be about as near to fp32 as the plain one. Networks are the published ones with random weights
+and norms that have seen a batch; few pictures, so that all of it takes minutes.
 int8 stands in `bench_int8`, Winograd's filtering in `bench_winograd`. Why some cannot be had, docs/benchmarks.md says.
 """
 
 import copy
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from benchmarks import tried_work
 from benchmarks.bench_idf import build_training
 from benchmarks.measure import alternate, build_row, once
 from benchmarks.tried_networks import convolve_backward, fold_norms, join_expansion, multiply_columns, pair_networks
-from benchmarks.tried_work import PLAIN, SWITCHES
+from benchmarks.tried_work import AUTOCAST, PLAIN, SWITCHES
 from benchmarks.workers import worker
 from tapetum.core.memory import keep_freed_memory
 from tapetum.inference.precision import has_fast_bf16
@@ -32,7 +33,7 @@ from tapetum.methods import build_method
 NUM_IDS = 60
 ROUNDS = 3
 FP32_TOLERANCE = 1e-3  # of the largest number: rounding, in sums of another order through fifty layers
-BF16_TOLERANCE = 0.1  # a rounding of 2^-9 at each of fifty layers, in another place
+BF16_TOLERANCE = 2.0  # times as far from the numbers in fp32 as the plain way in bf16 is
 IDE_SIZE, DEEN_SIZE, SMALL_SIZE = (256, 128), (384, 144), (128, 64)
 WEIGHT_SHAPES = {  # of ResNet-50's 3x3 convolutions at 256 x 128: channels, height, width
     "stage 1": (64, 64, 32),
@@ -90,16 +91,35 @@ def settle(method: nn.Module, size: tuple[int, int]) -> nn.Module:
     return method.eval().to(memory_format=torch.channels_last)
 
 
-def compare(name: str, plain: Side, tried: Side, *, bf16: bool, note: str = "") -> dict[str, Any]:
-    """A row, after both gave the same tensors."""
-    difference = largest_difference(tried(), plain())
-    allowed = BF16_TOLERANCE if bf16 else FP32_TOLERANCE
-    if not difference <= allowed:
-        raise AssertionError(f"{name}: the two differ by {difference:.1e} of the largest number, allowed {allowed:.0e}")
+def compare(name: str, plain: Side, tried: Side, *, exact: Side | None = None, note: str = "") -> dict[str, Any]:
+    """A row, after both gave the same tensors.
+
+    Args:
+        exact: the plain way in fp32, where both sides are in bf16.
+        note: what a reader must know besides.
+    """
+    made, expected = tried(), plain()
+    check(name, made, expected, None if exact is None else exact())
+    difference = largest_difference(made, expected)
     seconds = alternate({"tried": tried, "plain": plain}, ROUNDS)
+    return tell(name, seconds, difference, note)
+
+
+def tell(name: str, seconds: Mapping[str, float], difference: float, note: str = "") -> dict[str, Any]:
     told = f"largest difference {difference:.1e} of the largest number"
     row = build_row(name, seconds["tried"], seconds["plain"], "s", note=f"{told}; {note}" if note else told)
     return row | {"difference": difference}
+
+
+def check(name: str, made: Sequence[Tensor], plain: Sequence[Tensor], exact: Sequence[Tensor] | None = None) -> None:
+    """Both ways give the same but for rounding; `exact` where they are in bf16."""
+    if exact is None:
+        difference, allowed = largest_difference(made, plain), FP32_TOLERANCE
+    else:
+        difference = largest_difference(made, exact)
+        allowed = BF16_TOLERANCE * largest_difference(plain, exact)
+    if not difference <= allowed:
+        raise AssertionError(f"{name}: differs by {difference:.1e} of the largest number, allowed {allowed:.1e}")
 
 
 def largest_difference(ones: Sequence[Tensor], others: Sequence[Tensor]) -> float:
@@ -122,7 +142,8 @@ def embed(method: Any, images: Tensor, *, bf16: bool) -> list[Tensor]:
 
 def measure_folding(name: str, method: nn.Module, images: Tensor, *, bf16: bool) -> dict[str, Any]:
     sides = [partial(embed, each, images, bf16=bf16) for each in (method, fold_norms(method))]
-    return compare(f"norms folded: extraction, {title(name, images, bf16=bf16)}", *sides, bf16=bf16)
+    exact = partial(embed, method, images, bf16=False) if bf16 else None
+    return compare(f"norms folded: extraction, {title(name, images, bf16=bf16)}", *sides, exact=exact)
 
 
 def title(name: str, images: Tensor, *, bf16: bool) -> str:
@@ -134,36 +155,32 @@ def measure_joining(method: Any, images: Tensor, *, bf16: bool) -> Iterator[dict
     """Extraction by the whole network; with gradients the expansion and the stage behind it, without dropout."""
     joined = join_expansion(method, fixed=True)
     sides = [partial(embed, each, images, bf16=bf16) for each in (method, joined)]
-    yield compare(f"1x1 joined: extraction, {title('deen', images, bf16=bf16)}", *sides, bf16=bf16)
+    exact = partial(embed, method, images, bf16=False) if bf16 else None
+    yield compare(f"1x1 joined: extraction, {title('deen', images, bf16=bf16)}", *sides, exact=exact)
 
     with torch.no_grad():
         maps = method.network.stem(method.normalise(images), kinds_of(images))
         for stage in method.network.stages[: method.options.expand_after]:
             maps = stage(maps)
-    steps = [
-        partial(learn_expanded, each, maps, bf16=bf16) for each in (method.train(), join_expansion(method, fixed=False))
-    ]
+    method.train()
+    steps = [partial(learn_expanded, each, maps, bf16=bf16) for each in (method, join_expansion(method, fixed=False))]
+    exact = partial(learn_expanded, method, maps, bf16=False) if bf16 else None
     name = title("expansion and last stage, with gradients", images, bf16=bf16)
-    yield compare(f"1x1 joined: {name}", *steps, bf16=bf16, note="without the dropout of 0.01 that stands between")
+    yield compare(f"1x1 joined: {name}", *steps, exact=exact, note="without the dropout of 0.01 that stands between")
 
 
 def learn_expanded(method: Any, maps: Tensor, *, bf16: bool) -> list[Tensor]:
     """What the expansion and the stage behind it give, and gradients of weights before and behind the 1x1."""
     stage = method.network.stages[method.options.expand_after]
     maps = maps.detach().requires_grad_()
-    weights = [branch.dilated[0].weight for branch in method.expansion.branches]
-    weights += [stage[0].conv2.weight, stage[-1].conv3.weight]
+    outer = [weight for branch in method.expansion.branches for weight in (branch.dilated[0].weight, branch.out.weight)]
+    weights = [*outer, stage[0].conv2.weight, stage[-1].conv3.weight]
     with autocast(bf16=bf16):
         seen = stage(method.expansion(maps))
-    everything = [each for part in (method.expansion, stage) for each in part.parameters() if each.requires_grad]
-    seen.float().square().mean().backward(inputs=[maps, *everything])
-    return [seen, maps.grad, *(take_gradient(weight) for weight in weights)]
-
-
-def take_gradient(weight: Tensor) -> Tensor:
-    gradient, weight.grad = weight.grad, None
-    assert gradient is not None
-    return gradient
+    everything = {id(each): each for part in (method.expansion, stage) for each in part.parameters()}
+    gradients = torch.autograd.grad(seen.float().square().mean(), [maps, *everything.values()])
+    found = dict(zip(everything, gradients[1:], strict=True))
+    return [seen, gradients[0], *(found[id(weight)] for weight in weights)]
 
 
 def measure_pair(backbone: str, images: Tensor, *, bf16: bool) -> Iterator[dict[str, Any]]:
@@ -175,7 +192,7 @@ def measure_pair(backbone: str, images: Tensor, *, bf16: bool) -> Iterator[dict[
     inputs = images, images.flip(3)
     both = torch.cat(inputs, 1).contiguous(memory_format=torch.channels_last)
 
-    def apart(*, train: bool) -> list[Tensor]:
+    def apart(*, train: bool, bf16: bool = bf16) -> list[Tensor]:
         with torch.set_grad_enabled(train), autocast(bf16=bf16):
             seen = [network.train(train)(each) for network, each in zip((first, second), inputs, strict=True)]
         return seen if not train else [*seen, *learn(seen, [first, second])]
@@ -188,13 +205,14 @@ def measure_pair(backbone: str, images: Tensor, *, bf16: bool) -> Iterator[dict[
     for what, train in (("forward", False), ("with gradients", True)):
         sides = partial(apart, train=train), partial(together, train=train)
         name = title(f"both extractors of IDF, {what}", images, bf16=bf16)
-        yield compare(f"in one pass, by groups: {name}", *sides, bf16=bf16)
+        exact = partial(apart, train=train, bf16=False) if bf16 else None
+        yield compare(f"in one pass, by groups: {name}", *sides, exact=exact)
 
 
 def learn(seen: list[Tensor], networks: list[Any]) -> list[Tensor]:
-    """Gradients of all weights; those of the last convolutions one below the other."""
+    """Gradients of all weights; those of a late convolution one below the other."""
     torch.stack([each.float().square().mean() for each in seen]).sum().backward()
-    last = torch.cat([network.layer4[-1].conv3.weight.grad for network in networks])
+    last = torch.cat([network.layer4[-1].conv1.weight.grad for network in networks])
     for network in networks:
         network.zero_grad()
     return [last]
@@ -218,7 +236,7 @@ def measure_columns(name: str, channels: int, height: int, width: int, batch: in
             f"im2col: weight gradient, {name}, {batch} x {channels} x {height} x {width}, bf16",
             lambda: [plain()],
             lambda: [multiply_columns(maps, gradient)],
-            bf16=True,
+            exact=lambda: [convolve_backward(maps.float(), gradient.float(), weight.float())],
             note=f"oneDNN's gradient takes {times['gradient'] / times['forward']:.1f} times its forward",
         )
 
@@ -236,13 +254,14 @@ def measure_switches(backbone: str, size: tuple[int, int], *, batch: int) -> Ite
     for name, switch in SWITCHES.items():
         if name == PLAIN:
             continue
-        difference = largest_difference([found[name]], [found[PLAIN]])
-        allowed = BF16_TOLERANCE if switch.bf16 else FP32_TOLERANCE
-        if not difference <= allowed:
-            raise AssertionError(f"{name}: embeddings differ by {difference:.1e} of the largest, allowed {allowed:.0e}")
+        made = [found[name]]
+        if switch.bf16:
+            check(name, made, [found[AUTOCAST]], [found[PLAIN]])
+        else:
+            check(name, made, [found[PLAIN]])
         row = f"{name}: training step, IDE+ {backbone}, {batch} of {size[0]} x {size[1]}, against fp32"
-        told = f"largest difference {difference:.1e} of the largest number"
-        yield build_row(row, seconds[name], seconds[PLAIN], "s", note=told) | {"difference": difference}
+        times = {"tried": seconds[name], "plain": seconds[PLAIN]}
+        yield tell(row, times, largest_difference(made, [found[PLAIN]]))
 
 
 def measure_compile(backbone: str, images: Tensor) -> dict[str, Any]:
@@ -268,10 +287,8 @@ def measure_compile(backbone: str, images: Tensor) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache):
         warm, found = once(partial(gradients, *sides["tried"]))
-        difference = largest_difference(found, gradients(*sides["plain"]))
-        if not difference <= FP32_TOLERANCE:
-            raise AssertionError(f"{name}: gradients differ by {difference:.1e} of the largest number")
+        expected = gradients(*sides["plain"])
+        check(name, found, expected)
         steps = {side: build_training(method, partial(loss, called)) for side, (method, called) in sides.items()}
         seconds = alternate(steps, ROUNDS)
-    told = f"largest difference {difference:.1e} of the largest number; the first step took {warm:.0f} s, to compile"
-    return build_row(name, seconds["tried"], seconds["plain"], "s", note=told) | {"difference": difference}
+    return tell(name, seconds, largest_difference(found, expected), f"the first step took {warm:.0f} s, to compile")

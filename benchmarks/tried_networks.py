@@ -37,8 +37,9 @@ def fold_norms(network: nn.Module) -> nn.Module:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 fused: Any = fuse_conv_bn_eval(convolution, norm)
                 is_winograd = isinstance(convolution, Convolution)
-                parent.register_module(behind, Shift(fused.bias) if is_winograd else nn.Identity())
-                if is_winograd:
+                activation = getattr(norm, "act", nn.Identity())  # timm's norms of an EfficientNet hold theirs
+                parent.register_module(behind, Shift(fused.bias) if is_winograd else activation)
+                if is_winograd:  # which takes no bias
                     fused.bias = None
                 parent.register_module(name, fused)
     return folded
@@ -68,10 +69,14 @@ class Joined(nn.Module):
     Args:
         convolution: of the stage behind the expansion, without bias.
         fixed: multiply the weights once, for extraction; else in every call, with gradients for all of them.
+    Raises:
+        ValueError: the convolution is larger than 1x1: the zeros around its maps come behind the branch's bias.
     """
 
     def __init__(self, convolution: nn.Conv2d, expansion: Expansion, *, fixed: bool) -> None:
         super().__init__()
+        if convolution.kernel_size != (1, 1):
+            raise ValueError(f"{convolution} is no 1x1 convolution; choose a backbone of bottlenecks, e.g. resnet50")
         self.convolution = convolution
         self.outs = nn.ModuleList(branch.get_submodule("out") for branch in expansion.branches)
         self.kept: list[tuple[Tensor, Tensor]] | None = None
