@@ -1,8 +1,8 @@
 """What was tried to make training and extraction faster on a CPU, each way against the one that is in use.
 
 A row is the tried way ("ours") against the plain one ("peer"), in seconds, both in turn and in one run, after both gave
-the same numbers: the largest difference is printed as a share of the largest number. In fp32 it must be rounding; in
-bf16 the tried way must be about as near to fp32 as the plain one. Networks are the published ones with random weights
+the same numbers: the largest difference of outputs is printed as a share of the largest number. In fp32 outputs and
+gradients must be the same but for rounding; in bf16 the tried way must be about as near to fp32 as the plain one. Networks are the published ones with random weights
 and norms that have seen a batch; few pictures, so that all of it takes minutes.
 int8 stands in `bench_int8`, Winograd's filtering in `bench_winograd`. Why some cannot be had, docs/benchmarks.md says.
 """
@@ -32,7 +32,9 @@ from tapetum.methods import build_method
 
 NUM_IDS = 60
 ROUNDS = 3
-FP32_TOLERANCE = 1e-3  # of the largest number: rounding, in sums of another order through fifty layers
+# Share of the numbers' length. Outputs agree to 1e-5; of gradients the plain way itself changes by 5e-3 where pictures
+# change by a millionth, as a rounding opens or closes a ReLU.
+FP32_TOLERANCE = 1e-2
 BF16_TOLERANCE = 2.0  # times as far from the numbers in fp32 as the plain way in bf16 is
 IDE_SIZE, DEEN_SIZE, SMALL_SIZE = (256, 128), (384, 144), (128, 64)
 WEIGHT_SHAPES = {  # of ResNet-50's 3x3 convolutions at 256 x 128: channels, height, width
@@ -92,7 +94,7 @@ def settle(method: nn.Module, size: tuple[int, int]) -> nn.Module:
 
 
 def compare(name: str, plain: Side, tried: Side, *, exact: Side | None = None, note: str = "") -> dict[str, Any]:
-    """A row, after both gave the same tensors.
+    """A row, after both gave the same tensors, what the network gives first.
 
     Args:
         exact: the plain way in fp32, where both sides are in bf16.
@@ -100,7 +102,7 @@ def compare(name: str, plain: Side, tried: Side, *, exact: Side | None = None, n
     """
     made, expected = tried(), plain()
     check(name, made, expected, None if exact is None else exact())
-    difference = largest_difference(made, expected)
+    difference = largest_difference(made[0], expected[0])
     seconds = alternate({"tried": tried, "plain": plain}, ROUNDS)
     return tell(name, seconds, difference, note)
 
@@ -114,21 +116,23 @@ def tell(name: str, seconds: Mapping[str, float], difference: float, note: str =
 def check(name: str, made: Sequence[Tensor], plain: Sequence[Tensor], exact: Sequence[Tensor] | None = None) -> None:
     """Both ways give the same but for rounding; `exact` where they are in bf16."""
     if exact is None:
-        difference, allowed = largest_difference(made, plain), FP32_TOLERANCE
+        difference, allowed = distance(made, plain), FP32_TOLERANCE
     else:
-        difference = largest_difference(made, exact)
-        allowed = BF16_TOLERANCE * largest_difference(plain, exact)
+        difference, allowed = distance(made, exact), BF16_TOLERANCE * distance(plain, exact)
     if not difference <= allowed:
-        raise AssertionError(f"{name}: differs by {difference:.1e} of the largest number, allowed {allowed:.1e}")
+        raise AssertionError(f"{name}: differs by {difference:.1e} of the numbers' length, allowed {allowed:.1e}")
 
 
-def largest_difference(ones: Sequence[Tensor], others: Sequence[Tensor]) -> float:
-    """Of tensors in turn, each as a share of its largest number; the largest of them."""
-    shares = [
-        float((one.float() - other.float()).detach().abs().max() / other.detach().float().abs().max())
-        for one, other in zip(ones, others, strict=True)
-    ]
-    return max(shares)
+def distance(ones: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """Length of the difference of tensors in turn as a share of the other's length; the largest of them."""
+    pairs = [(one.detach().float(), other.detach().float()) for one, other in zip(ones, others, strict=True)]
+    return max(float((one - other).norm() / other.norm()) for one, other in pairs)
+
+
+def largest_difference(one: Tensor, other: Tensor) -> float:
+    """As a share of the largest number."""
+    one, other = one.detach().float(), other.detach().float()
+    return float((one - other).abs().max() / other.abs().max())
 
 
 def autocast(*, bf16: bool) -> torch.autocast:
@@ -178,9 +182,15 @@ def learn_expanded(method: Any, maps: Tensor, *, bf16: bool) -> list[Tensor]:
     with autocast(bf16=bf16):
         seen = stage(method.expansion(maps))
     everything = {id(each): each for part in (method.expansion, stage) for each in part.parameters()}
-    gradients = torch.autograd.grad(seen.float().square().mean(), [maps, *everything.values()])
+    gradients = torch.autograd.grad(weigh(seen), [maps, *everything.values()])
     found = dict(zip(everything, gradients[1:], strict=True))
     return [seen, gradients[0], *(found[id(weight)] for weight in weights)]
+
+
+def weigh(maps: Tensor) -> Tensor:
+    """A loss with a gradient of its own for each number; of squares behind a norm nearly all cancels."""
+    weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))
+    return (maps.float() * weights).mean()
 
 
 def measure_pair(backbone: str, images: Tensor, *, bf16: bool) -> Iterator[dict[str, Any]]:
@@ -211,7 +221,7 @@ def measure_pair(backbone: str, images: Tensor, *, bf16: bool) -> Iterator[dict[
 
 def learn(seen: list[Tensor], networks: list[Any]) -> list[Tensor]:
     """Gradients of all weights; those of a late convolution one below the other."""
-    torch.stack([each.float().square().mean() for each in seen]).sum().backward()
+    torch.stack([weigh(each) for each in seen]).sum().backward()
     last = torch.cat([network.layer4[-1].conv1.weight.grad for network in networks])
     for network in networks:
         network.zero_grad()
@@ -242,14 +252,14 @@ def measure_columns(name: str, channels: int, height: int, width: int, batch: in
 
 
 def measure_switches(backbone: str, size: tuple[int, int], *, batch: int) -> Iterator[dict[str, Any]]:
-    """One process a switch, all waiting for their turn; embeddings first, which must be those without a switch."""
+    """One process a switch, all waiting for their turn; pooled features first, which must be those without a switch."""
     words = (backbone, *map(str, size), str(batch))
     with ExitStack() as stack:
         asked = {
             name: stack.enter_context(worker(tried_work.__name__, name, *words, environment=switch.environment))
             for name, switch in SWITCHES.items()
         }
-        found = {name: torch.tensor(ask("embeddings")) for name, ask in asked.items()}
+        found = {name: torch.tensor(ask("features")) for name, ask in asked.items()}
         seconds = alternate({name: partial(ask, "step") for name, ask in asked.items()}, ROUNDS)
     for name, switch in SWITCHES.items():
         if name == PLAIN:
@@ -261,7 +271,7 @@ def measure_switches(backbone: str, size: tuple[int, int], *, batch: int) -> Ite
             check(name, made, [found[PLAIN]])
         row = f"{name}: training step, IDE+ {backbone}, {batch} of {size[0]} x {size[1]}, against fp32"
         times = {"tried": seconds[name], "plain": seconds[PLAIN]}
-        yield tell(row, times, largest_difference(made, [found[PLAIN]]))
+        yield tell(row, times, largest_difference(found[name], found[PLAIN]))
 
 
 def measure_compile(backbone: str, images: Tensor) -> dict[str, Any]:
@@ -291,4 +301,6 @@ def measure_compile(backbone: str, images: Tensor) -> dict[str, Any]:
         check(name, found, expected)
         steps = {side: build_training(method, partial(loss, called)) for side, (method, called) in sides.items()}
         seconds = alternate(steps, ROUNDS)
-    return tell(name, seconds, largest_difference(found, expected), f"the first step took {warm:.0f} s, to compile")
+    return tell(
+        name, seconds, largest_difference(found[0], expected[0]), f"the first step took {warm:.0f} s, to compile"
+    )

@@ -1,7 +1,7 @@
 """A training step of IDE+ under one of PyTorch's or oneDNN's switches, in a process of its own; see `bench_tried`.
 
-Command line: SWITCH BACKBONE HEIGHT WIDTH BATCH, of `SWITCHES`. Asked for "step" it does one, asked for "embeddings" it
-tells the embeddings of a batch in training mode.
+Command line: SWITCH BACKBONE HEIGHT WIDTH BATCH, of `SWITCHES`. Asked for "step" it does one, asked for "features" it
+tells the pooled features of a batch in training mode.
 """
 
 import sys
@@ -73,7 +73,7 @@ def main(words: list[str]) -> None:
         if question == "step":
             return step()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return method.train()(images, kinds, kinds).embedding.tolist()
+            return method.train()(images, kinds, kinds).feature.tolist()
 
     answer(work)
 
