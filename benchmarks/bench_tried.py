@@ -2,9 +2,10 @@
 
 A row is the tried way ("ours") against the plain one ("peer"), in seconds, both in turn and in one run, after both gave
 the same numbers: the largest difference of outputs is printed as a share of the largest number. In fp32 outputs and
-gradients must be the same but for rounding; in bf16 the tried way must be about as near to fp32 as the plain one. Networks are the published ones with random weights
-and norms that have seen a batch; few pictures, so that all of it takes minutes.
-int8 stands in `bench_int8`, Winograd's filtering in `bench_winograd`. Why some cannot be had, docs/benchmarks.md says.
+gradients must be the same but for rounding; in bf16 the tried way must be about as near to fp32 as the plain one.
+Networks are the published ones with random weights and norms that have seen a batch; few pictures, so that all of it
+takes minutes. int8 stands in `bench_int8`, Winograd's filtering in `bench_winograd`. Why some cannot be had,
+docs/benchmarks.md says.
 """
 
 import copy
