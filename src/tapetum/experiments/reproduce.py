@@ -259,7 +259,7 @@ def _build_enhancer(rewriting: Rewriting, network: Brightening | None) -> tuple[
     if network is None:
         return build_enhancer(rewriting.by)
     if network.place.is_dir() or is_checkpoint(network.place):
-        return build_enhancer(str(network.place))
+        return build_enhancer(str(network.place.absolute()))  # a path even where the folder has an enhancer's name
     return build_enhancer(network.name, {"weights": str(network.place)})
 
 
