@@ -29,8 +29,8 @@ def build_enhancer(name: str, options: Mapping[str, Any] | None = None) -> tuple
     """An enhancer, and what it is as plain values: equal values make equal pictures.
 
     Args:
-        name: of a file here; a stranger's module by its dotted name; or the path of a run or a checkpoint. A file's name
-            is never a path: a folder that is called alike is "./NAME".
+        name: of a file here; a stranger's module by its dotted name; or the path of a run or a checkpoint. The name of
+            a file here is never a path: a folder that is called alike is "./NAME".
         options: of the file; a run has none.
     Raises:
         RecipeError: there is no such file, an option is wrong, or the file breaks the contract.
