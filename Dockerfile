@@ -1,4 +1,4 @@
-# The service and every command, without the demo's extras: docker build -t tapetum .
+# The service and every command but training, plots and demos: docker build -t tapetum .
 FROM python:3.12-slim AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE NOTICE ./
@@ -6,17 +6,21 @@ COPY src src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
+# An index with PyTorch's CPU builds leaves 4 GB of CUDA out; pip reads it from the environment of the step below.
+ARG PIP_EXTRA_INDEX_URL
 COPY constraints.txt /wheels/
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir --constraint /wheels/constraints.txt "$(ls /wheels/*.whl)[export,footage,gallery,milvus,serve]" \
  && rm -r /wheels \
  && useradd --create-home --uid 10001 tapetum \
  && install -d -o tapetum /data
+# The root may be read-only, so what is fetched (detectors, weights) lies in the volume.
+ENV XDG_CACHE_HOME=/data/cache
 USER tapetum
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "-c", \
-  "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/api/v1/health/live', timeout=4)"]
+# A container's first process ignores SIGTERM unless it asks for it; every command ends in order at Ctrl-C.
+STOPSIGNAL SIGINT
 ENTRYPOINT ["tapetum"]
 CMD ["--help"]

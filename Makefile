@@ -1,11 +1,14 @@
 # Everything runs in .venv, made once from constraints.txt; `make clean` removes it.
 PYTHON ?= python3
+# What pip is told beside the package: `make test VERSIONS=` takes the newest of each, VERSIONS='torch==2.11.*' that one.
+VERSIONS ?= --constraint constraints.txt
 VENV := .venv
-BIN := $(VENV)/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-ir demo-real test test-slow check docs bench model package format clean
+.PHONY: help install demo demo-ir demo-real test test-slow test-wheel check docs bench model package format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,7 +16,7 @@ help:  ## this list
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Tapetum needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS) --editable '.[dev,docs]'
 	touch $(STAMP)
 
 install: $(STAMP)  ## create the environment
@@ -58,9 +61,21 @@ model: $(STAMP)  ## make the packaged model again from nothing, with its calibra
 	$(BIN)/tapetum calibrate $(LITE0) --data city=runs/lite0-people --precision fp32
 	rm $(LITE0:.safetensors=.calibration_)*.svg
 
-package: $(STAMP)  ## build the wheel and the source distribution into dist/
+TOOLS := build/tools
+FRESH := build/fresh
+
+package:  ## build the wheel and the source distribution into dist/
 	rm -rf build dist
-	$(BIN)/python -m build
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build
+	$(TOOLS)/$(SCRIPTS)/python -m build
+
+test-wheel: package  ## install the wheel into an environment of its own and run the README's lines there on a drawn clip
+	$(PYTHON) -m venv $(FRESH)
+	$(FRESH)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[all]"
+	$(FRESH)/$(SCRIPTS)/tapetum --version
+	mkdir $(FRESH)/empty
+	cd $(FRESH)/empty && ../$(SCRIPTS)/python -P $(CURDIR)/tests/install/walk.py
 
 format: $(STAMP)  ## format and fix what ruff can
 	$(BIN)/ruff check --fix .

@@ -20,7 +20,7 @@ from torch.nn import functional
 from benchmarks.measure import alternate, build_row
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
-from tapetum.evaluation.trials import Trials, draw_trials, evaluate_trials
+from tapetum.evaluation.trials import Drawing, Trials, evaluate_trials
 
 DIMENSION = 2048
 ROUNDED = 5e-5  # products of other shapes round differently: a few of many thousand rankings swap two neighbours
@@ -159,7 +159,7 @@ def run() -> Iterator[dict[str, Any]]:
 def measure(name: str, size: Size, protocol: Protocol, rounds: int) -> Iterator[dict[str, Any]]:
     query, gallery = build_sets(size, protocol)
     names = [path.name for path in gallery.paths]
-    draws = [rows.numpy() for rows in draw_trials(gallery.pids, gallery.camids, names, protocol)]
+    draws = [rows.numpy() for rows in Drawing(gallery.pids, gallery.camids, names, protocol).draw_all()]
     results: dict[str, Any] = {}
 
     def ours() -> None:
@@ -196,5 +196,5 @@ def check_exactly(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol
     some = query.select(torch.arange(0, len(query), 40))
     some, entries = (replace(side, vectors=(side.vectors * 2000).round()) for side in (some, gallery))
     names = [path.name for path in gallery.paths]
-    draws = [rows.numpy() for rows in draw_trials(gallery.pids, gallery.camids, names, protocol)]
+    draws = [rows.numpy() for rows in Drawing(gallery.pids, gallery.camids, names, protocol).draw_all()]
     check(evaluate_trials(some, entries, protocol), evaluate_plainly(some, entries, protocol, draws, kind="stable"))

@@ -2,7 +2,8 @@
 
 The shapes are those of DEEN at its published size, in a step of eight pictures: its last two stages, and the dilated
 convolutions of its expansion, both branches at once. Forward and backward together, in turn, after both gave the same
-numbers. Where a ratio falls below one, `MIN_CHANNELS` there is wrong for this CPU.
+numbers. Where a ratio falls below one, `convolve` should leave such a shape to PyTorch on this CPU: `MIN_CHANNELS`
+there and the rate of products (`tapetum.layers.products`) decide it.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.measure import alternate, build_row
-from tapetum.layers.winograd import convolve
+from tapetum.layers.winograd import filter_maps
 
 BATCH = 8
 HEIGHT, WIDTH = 24, 9
@@ -40,7 +41,7 @@ def _measure(name: str, channels: int, filters: int, dilation: int) -> dict[str,
     weight.requires_grad_()
 
     def ours() -> tuple[Tensor, ...]:
-        seen = convolve(maps, weight, dilation=dilation)
+        seen = filter_maps(maps, weight, dilation=dilation)
         return seen, *torch.autograd.grad(seen.square().mean(), (maps, weight))
 
     def peer() -> tuple[Tensor, ...]:

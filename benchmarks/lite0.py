@@ -93,17 +93,20 @@ def calibration_errors(model: Model, embeddings: EmbeddingSet, rules: Protocol) 
             yield pair, 100 * compute_reliability(count_pairs(comparison), probabilities, calibration.prior).error
 
 
-def measure_clip(model: Model, dataset: Dataset) -> dict[str, float]:
+def measure_clip(model: Model, dataset: Dataset) -> dict[str, float | None]:
+    """Of a clip with one person alone, what tells people apart is None."""
     sides = sides_of(dataset, dataset.default_protocol)
     numbers = measure(model, sides)
     query, gallery = (model.describe_records(some)[0] for some in (sides.query, sides.gallery))
     similarity = query.vectors @ gallery.vectors.T
     same = query.pids[:, None] == gallery.pids[None]
+    one_person = float(similarity[same].mean())
+    two_people = float(similarity[~same].mean()) if (~same).any() else None
     return {
         **{name: numbers[name] for name in ("rank1", "mean_ap")},
-        "one person": float(similarity[same].mean()),
-        "two people": float(similarity[~same].mean()) if (~same).any() else float("nan"),
-        "apart": float(similarity[same].mean() - similarity[~same].mean()) if (~same).any() else float("nan"),
+        "one person": one_person,
+        "two people": two_people,
+        "apart": None if two_people is None else one_person - two_people,
     }
 
 
@@ -156,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seeds": wanted.seeds,
         "rows": rows,
     }
-    write_bytes(wanted.json, (json.dumps(content, indent=1) + "\n").encode())
+    write_bytes(wanted.json, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _has_infrared(sides: Sides) -> bool:
@@ -171,7 +174,9 @@ def show(rows: dict[str, dict[str, dict[str, Any]]]) -> None:
             print(f"  {label:<14}", "  ".join(f"{key} {_text(value)}" for key, value in numbers.items()))
 
 
-def _text(value: float | list[float]) -> str:
+def _text(value: float | list[float] | None) -> str:
+    if value is None:
+        return "-"
     if not isinstance(value, list):
         return f"{value:.2f}"
     deviation = f" ± {statistics.stdev(value):.1f}" if len(value) > 1 else ""

@@ -24,6 +24,7 @@ PASSAGES = 2_000  # of people before a camera in a day
 PEAK = 4  # the busiest hour against the mean
 MACHINE_CORES, MACHINE_GIB = 64, 256
 DETECTOR_MS = 32  # of ssd-mobilenet on a frame that is not brightened: docs/detectors.md
+DETECTOR_CPU = "AMD EPYC (Zen 3)"  # which that was measured on
 LEAST_FRAMES = 5_000  # of a measurement in which the command's start weighs little
 LINK_BYTES, LINKS = 4, 48  # of HNSW with M = 24, as Tapetum asks Milvus for: twice M in the lowest layer
 COLUMNS = {
@@ -148,9 +149,8 @@ def write_plan() -> str:
     else:
         few = f"{index['frames']} frames tell of the command's start alone; {LEAST_FRAMES:,} are needed"
         lines.append(("one core, background detector", "not measured yet", few))
-        ceiling = add(
-            "one core, trained detector alone", 1000 / DETECTOR_MS, "frames/s", "docs/detectors.md, 32 ms a frame"
-        )
+        source = f"docs/detectors.md, {DETECTOR_MS} ms a frame"
+        ceiling = add("one core, trained detector alone", 1000 / DETECTOR_MS, "frames/s", source)
         cores = add("cores at least", frames / ceiling, "", "frames in all / one core", math.ceil)
         add(f"machines of {MACHINE_CORES} cores", cores / MACHINE_CORES, "", "", math.ceil)
     add("passages of people", PASSAGES, "a camera and day", "assumed")
@@ -201,6 +201,8 @@ def write_plan() -> str:
     links = (VECTOR_BYTES + LINK_BYTES * LINKS) * ROWS / 2**40
     add("Milvus with HNSW, memory", links, "TiB", "vectors + 48 links of 4 bytes; without its own needs")
     add(f"machines of {MACHINE_GIB} GiB for it", links * 1024 / MACHINE_GIB, "", "one copy", math.ceil)
+    lines += [(f"machine of growth_{what}", read_results(what)["machine"], "its file") for what in ("gallery", "index")]
+    lines.append(("CPU of the detector's time", DETECTOR_CPU, "docs/detectors.md"))
     return "\n".join(
         ["| quantity | worked out | from |", "|---|---|---|", *(f"| {' | '.join(line)} |" for line in lines)]
     )

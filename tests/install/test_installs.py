@@ -162,3 +162,9 @@ def test_with_everything_each_module_can_be_imported(install: Callable[..., Run]
     told = install("all")("-W", "ignore", "-c", code, folder=tmp_path)
     assert told.returncode == 0, told.stderr
     assert int(told.stdout) > 200
+
+
+def test_the_readme_s_lines_find_a_drawn_person_in_drawn_footage(install: Callable[..., Run], tmp_path: Path) -> None:
+    told = install("all")(str(ROOT / "tests" / "install" / "walk.py"), folder=tmp_path)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert told.stdout.endswith("the README's lines work here\n")

@@ -126,6 +126,14 @@ def test_a_name_that_is_not_the_servers_is_refused(serve: MakeServer) -> None:
     assert named.get("/api/v1/gallery", headers={"host": "localhost"}).status_code == 421
 
 
+def test_a_supervisor_asks_for_health_by_whatever_name_or_address(serve: MakeServer) -> None:
+    named = serve(signed_in=False, hosts=frozenset({"people.example.org"}))
+    for host in ("127.0.0.1:8000", "10.88.0.20:8000", "tapetum"):
+        assert named.get("/api/v1/health/live", headers={"host": host}).json() == {"status": "alive"}
+        assert named.get("/api/v1/health/ready", headers={"host": host}).json() == {"status": "ready"}
+        assert named.get("/api/v1/openapi.json", headers={"host": host}).status_code == 421
+
+
 def test_the_owners_token_opens_a_session_and_a_wrong_one_does_not(serve: MakeServer) -> None:
     client = serve(signed_in=False)
     answer = client.post("/api/v1/login", json={"token": TOKEN + "x"})

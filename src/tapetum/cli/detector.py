@@ -67,7 +67,8 @@ def get(
     if name.startswith(TORCHVISION):
         if file is not None:
             raise RecipeError(
-                f"detector {name}: has no package; give its weights to --detector-weights, without --file"
+                f"detector {name}: has no package; leave --file out, and give a file of its weights to "
+                f"tapetum index --detector-weights"
             )
         typer.echo(f"{name}: fetched by torchvision as {build_detector(name).name}; licence of the weights: see there")
         return

@@ -1,4 +1,4 @@
-"""OpenVINO's one `Core` of this process, ready for several threads.
+"""OpenVINO's one `Core` of this process, ready for several threads, and an import of it that tells nobody.
 
 Two faults of OpenVINO 2026.4 are kept away here.
 
@@ -11,11 +11,18 @@ threads come first at once, the other holds that lock while it waits for the gua
 one layer is computed before anybody has the `Core`.
 """
 
+import importlib
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+# OpenVINO reports each import to its maker, from a process that it forks for that; without this library it does not.
+TELEMETRY = "openvino_telemetry"
 _making = threading.Lock()
 _kept: list[Any] = []
 
@@ -26,14 +33,36 @@ def openvino_core() -> Any:
     Raises:
         ImportError: OpenVINO is not installed.
     """
-    import openvino
-
+    openvino = import_unreported("openvino")
     with _making:
         if not _kept:
             core = openvino.Core()
             _compute_once(core)
             _kept.append(core)
     return _kept[0]
+
+
+def import_unreported(library: str) -> ModuleType:
+    """A library that imports OpenVINO, or OpenVINO itself, without a report of it to OpenVINO's maker.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    with _without(TELEMETRY):
+        return importlib.import_module(library)
+
+
+@contextmanager
+def _without(library: str) -> Iterator[None]:
+    """Imports do as if a library were not installed; one that is imported already stays."""
+    if library in sys.modules:
+        yield
+        return
+    sys.modules[library] = None  # type: ignore[assignment]  # Python's own way to say so
+    try:
+        yield
+    finally:
+        del sys.modules[library]
 
 
 def _compute_once(core: Any) -> None:

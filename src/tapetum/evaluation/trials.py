@@ -63,15 +63,8 @@ def order_rows(
     return torch.from_numpy(order[place[order] >= 0])
 
 
-def draw_trial(
-    pids: Tensor | NDArray[np.int64],
-    camids: Tensor | NDArray[np.int64],
-    names: Sequence[str],
-    protocol: Protocol,
-    trial: int,
-    permutations: Permutations | None = None,
-) -> Tensor:
-    """The pictures that one trial takes of the drawn side.
+class Drawing:
+    """The pictures that the trials of a protocol are drawn from, put in order once for all of them.
 
     Where a person has fewer than `protocol.shots` pictures under a camera, all of them are taken (the released codes
     stop there), and the random numbers go on as if that camera had been skipped.
@@ -79,31 +72,11 @@ def draw_trial(
     Args:
         pids: (N,) int64 of every picture of the drawn side; one modality.
         names: N file names, without folders.
-        trial: counted from 0; the seed.
         permutations: (camid, pid) -> (trials, n) file numbers from 1, of which the first `shots` are taken; None draws
             by the seed.
-    Returns:
-        (n,) int64 row numbers, by person, then camera.
     Raises:
-        ProtocolError: the protocol draws nothing, there is nothing to draw from, or the permutations do not fit.
+        ProtocolError: the protocol draws nothing, or there is nothing to draw from.
     """
-    return _Drawing(pids, camids, names, protocol).draw(trial, permutations)
-
-
-def draw_trials(
-    pids: Tensor | NDArray[np.int64],
-    camids: Tensor | NDArray[np.int64],
-    names: Sequence[str],
-    protocol: Protocol,
-    permutations: Permutations | None = None,
-) -> tuple[Tensor, ...]:
-    """`draw_trial` for each of the protocol's trials."""
-    drawing = _Drawing(pids, camids, names, protocol)
-    return tuple(drawing.draw(trial, permutations) for trial in range(protocol.trials))
-
-
-class _Drawing:
-    """The pictures of the drawn side, put in order once for all trials."""
 
     def __init__(
         self,
@@ -111,10 +84,11 @@ class _Drawing:
         camids: Tensor | NDArray[np.int64],
         names: Sequence[str],
         protocol: Protocol,
+        permutations: Permutations | None = None,
     ) -> None:
         if protocol.drawn is None:
             raise ProtocolError(f"protocol {protocol.name} draws nothing; choose one with drawn galleries")
-        self.protocol = protocol
+        self.protocol, self.permutations = protocol, permutations
         people, cameras = np.asarray(pids, dtype=np.int64), np.asarray(camids, dtype=np.int64)
         _, limits = protocol.limits(protocol.drawn)
         rows = order_rows(people, cameras, names, limits).numpy()
@@ -134,9 +108,23 @@ class _Drawing:
             for pid, camid, start, stop in zip(*keys[:, starts], starts, stops, strict=True)
         ]
 
-    def draw(self, trial: int, permutations: Permutations | None) -> Tensor:
-        places = self._by_seed(trial) if permutations is None else self._by_permutation(trial, permutations)
+    def draw(self, trial: int) -> Tensor:
+        """The pictures that one trial takes.
+
+        Args:
+            trial: counted from 0; the seed.
+        Returns:
+            (n,) int64 row numbers, by person, then camera.
+        Raises:
+            ProtocolError: the permutations do not fit the pictures.
+        """
+        orders = self.permutations
+        places = self._by_seed(trial) if orders is None else self._by_permutation(trial, orders)
         return torch.from_numpy(self.rows[places])
+
+    def draw_all(self) -> tuple[Tensor, ...]:
+        """`draw` for each of the protocol's trials."""
+        return tuple(map(self.draw, range(self.protocol.trials)))
 
     def _by_seed(self, trial: int) -> list[int]:
         rng, shots = random.Random(trial), self.protocol.shots  # noqa: S311  # the published draws
@@ -197,7 +185,7 @@ def evaluate_trials(
     """Every trial of a protocol, from one product of all queries with all pictures that some trial takes.
 
     Args:
-        permutations: see `draw_trial`.
+        permutations: see `Drawing`.
         drawn: one (n,) int64 a trial, rows of the drawn side as given, where they were drawn before (the set may
             then lack pictures that no trial takes); None draws them.
         rerank: re-rank each trial alone, by its own queries and gallery.
@@ -213,8 +201,8 @@ def evaluate_trials(
         pictures = query if side == "query" else gallery
         rows = admitted_rows(pictures, protocol, side).cpu()
         names = [pictures.paths[row].name for row in rows.tolist()]
-        trials = draw_trials(pictures.pids.cpu()[rows], pictures.camids.cpu()[rows], names, protocol, permutations)
-        drawn = [rows[some] for some in trials]
+        drawing = Drawing(pictures.pids.cpu()[rows], pictures.camids.cpu()[rows], names, protocol, permutations)
+        drawn = [rows[some] for some in drawing.draw_all()]
     drawn = [rows.cpu() for rows in drawn]
     if rerank is not None:
         each = tuple(

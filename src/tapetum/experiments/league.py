@@ -267,6 +267,7 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
             content = summarise(
                 [done[each.folder] for each in plans if each.folder in done],
                 family=options.family,
+                pictures=pictures,
                 scene={**options.scene, **_count(dataset)},
                 starts=starts,
                 planned={row.label: len(set(options.seeds)) for row in rows},

@@ -26,6 +26,7 @@ def summarise(
     results: Sequence[Mapping[str, Any]],
     *,
     family: str,
+    pictures: str,
     scene: Mapping[str, Any],
     starts: Mapping[str, str],
     planned: Mapping[str, int],
@@ -34,6 +35,7 @@ def summarise(
 
     Args:
         results: one a run, as in the run folders.
+        pictures: fingerprint of the scene as it is generated here and now.
         scene: settings of the scene and how many pictures it has.
         starts: label -> what its networks start from.
         planned: label -> seeds that the league asks for, in the order of the rows.
@@ -47,10 +49,20 @@ def summarise(
         "protocol": results[0]["testing"]["protocol"],
         "ap": results[0]["testing"]["ap"],
         "versions": read_versions(),
-        "pictures": sorted({str(each.get("data")) for each in results}),
+        "pictures": pictures,
+        "other_pictures": _list_strangers(results, pictures),
         "rows": rows,
         "pairs": _compare([some for some in runs.values() if some]),
     }
+
+
+def _list_strangers(results: Sequence[Mapping[str, Any]], pictures: str) -> dict[str, list[str]]:
+    """Fingerprint -> the runs that were made on it and not on the scene as it is now."""
+    strangers: dict[str, list[str]] = {}
+    for each in results:
+        if (theirs := each.get("data") or pictures) != pictures:
+            strangers.setdefault(theirs, []).append(f"{each['label']} by seed {each['seed']}")
+    return strangers
 
 
 def _summarise_row(label: str, runs: Sequence[Mapping[str, Any]], start: str, planned: int) -> dict[str, Any]:
@@ -177,10 +189,11 @@ def render_league(content: Mapping[str, Any]) -> str:
         "say how a method does on a street.",
         "",
     ]
-    if len(content.get("pictures", [])) > 1:
+    for fingerprint, runs in content["other_pictures"].items():
         lines += [
-            "**Not the same pictures to the last byte**: these runs were made on machines, or by versions, that render "
-            f"otherwise (fingerprints {', '.join(content['pictures'])}).",
+            f"**Not the same pictures**: {', '.join(runs)}, on pictures with the fingerprint {fingerprint}; this "
+            f"scene's is {content['pictures']}. A machine that rounds otherwise renders alike but for last bits; "
+            "another version of the generator may not: then delete these runs' files to train them again.",
             "",
         ]
     if missing:

@@ -227,7 +227,8 @@ class TorchvisionDetector:
                 network = build(weights="DEFAULT")
             except OSError as error:
                 raise DataError(
-                    f"detector {model}: its weights cannot be downloaded ({error}); give them as a file"
+                    f"detector {model}: its weights cannot be downloaded ({error}); give their file: tapetum index "
+                    f"SOURCE --detector torchvision:{model} --detector-weights FILE"
                 ) from None
             self.key = f"{model} default {min_score}"
         else:

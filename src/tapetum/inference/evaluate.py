@@ -1,18 +1,15 @@
 """From a checkpoint and a dataset to a result card: extract, rank, count, and say where it fails.
 
-Embeddings are kept beside the card; an evaluation by other rules takes them from there if checkpoint, pictures and
-arithmetic are the same.
+What a protocol asks for is planned in `tapetum.inference.planned`; embeddings are kept beside the card, see
+`tapetum.inference.kept_embeddings`.
 """
 
 import hashlib
 import re
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
-from operator import eq
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +17,9 @@ import numpy as np
 import torch
 
 from tapetum.core.atomic import new_folder
-from tapetum.core.errors import DataError, ProtocolError
+from tapetum.core.errors import ProtocolError
 from tapetum.core.method import part_for_search
-from tapetum.core.protocol import Protocol, Side
-from tapetum.core.types import EmbeddingSet, Record
+from tapetum.core.types import EmbeddingSet
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
 from tapetum.data.threads import Progress
@@ -31,7 +27,6 @@ from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.camera_norm import CameraNorm, normalise_cameras
 from tapetum.evaluation.card import Card, build_card, write_card
 from tapetum.evaluation.metrics import Evaluation, Sides, evaluate
-from tapetum.evaluation.pair_distances import picture_keys, record_key
 from tapetum.evaluation.ranking import multi_query as join_queries
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.evaluation.slices import (
@@ -45,19 +40,18 @@ from tapetum.evaluation.slices import (
     mean_precisions,
     thirds,
 )
-from tapetum.evaluation.trials import SEEDED, draw_trials, evaluate_trials, order_rows
+from tapetum.evaluation.trials import evaluate_trials
 from tapetum.inference.calibrate import find_calibration_of_others
 from tapetum.inference.embedder import Embedder
-from tapetum.inference.embeddings import read_embeddings, save_embeddings
 from tapetum.inference.identity import calibration_path
+from tapetum.inference.kept_embeddings import describe_tests, embed_split
+from tapetum.inference.planned import SIDES, PlannedTest, choose_protocols, plan_test
 from tapetum.inference.precision import resolve_precision
 from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.recipe import DataSection, check_recipe, override_recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import CACHE, check_division, list_split, open_data, source_overrides
 
-SIDES: tuple[Side, Side] = ("query", "gallery")
-TEST = "test"  # of records whose side a protocol decides
 WORST = 10
 DRAWS = 1000
 LONGEST = 100  # letters of options in a file name
@@ -151,7 +145,7 @@ def evaluate_run(
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
     check_division(dataset, recipe.data, place, data)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
-    tests = [_plan_test(dataset, rules) for rules in choose_protocols(dataset, [name or usual for name in protocols])]
+    tests = [plan_test(dataset, rules) for rules in choose_protocols(dataset, [name or usual for name in protocols])]
     if rerank is None and recipe.evaluation.rerank is not None and rank != "calibrated":
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     camera_norm = camera_norm or recipe.evaluation.camera_norm
@@ -172,9 +166,9 @@ def evaluate_run(
     with new_folder(folder):
         stem = folder / "_".join([dataset.name, *_variant(embedder, data)])
         start = time.monotonic()
-        sides = _describe_tests(embedder, dataset, tests, stem, progress)
+        sides = describe_tests(embedder, dataset, tests, stem, progress)
         if multi_query:
-            extra = _embed(embedder, list_split(dataset, "multi_query"), "multi_query", stem, progress)
+            extra = embed_split(embedder, list_split(dataset, "multi_query"), "multi_query", stem, progress)
             sides = [(join_queries(query, extra), gallery) for query, gallery in sides]
         sides = [normalise_cameras(query, gallery, camera_norm) for query, gallery in sides]
         extraction = time.monotonic() - start
@@ -197,99 +191,8 @@ def evaluate_run(
         ]
 
 
-def choose_protocols(dataset: Dataset, names: Sequence[str | None]) -> list[Protocol]:
-    """Protocols by name, each once; None is the default.
-
-    Args:
-        names: "all" stands for each that differs from the others in a rule; among equals the one named most like the
-            default stays (e.g. that of the same release).
-    Raises:
-        RecipeError: the dataset has no such protocol.
-    """
-    protocols: dict[str, Protocol] = {}
-    for name in names:
-        if name != "all":
-            rules = dataset.protocol(name)
-            protocols.setdefault(rules.name, rules)
-            continue
-        usual = dataset.default_protocol
-        alike = sorted(dataset.protocols, key=lambda each: -sum(takewhile(bool, map(eq, each, usual))))
-        best: dict[Protocol, str] = {}
-        for each in alike:
-            best.setdefault(replace(dataset.protocols[each], name="", source=""), each)
-        protocols |= {name: each for name, each in dataset.protocols.items() if name in best.values()}
-    return list(protocols.values())
-
-
-@dataclass(frozen=True)
-class _Test:
-    """What one protocol asks of a dataset."""
-
-    rules: Protocol
-    records: dict[Side, list[Record]]  # of the drawn side those that some trial takes
-    whole: dict[Side, list[Record]]  # before anything is drawn
-    fingerprints: dict[Side, str]  # of the whole sides
-    drawn: tuple[torch.Tensor, ...] | None = None  # (n,) int64 a trial, numbers among the records of the drawn side
-    galleries: str | None = None  # what was drawn, and how
-
-
-def _plan_test(dataset: Dataset, rules: Protocol) -> _Test:
-    """Who searches whom, and what each trial draws.
-
-    Raises:
-        DataError: a side has no picture.
-        ProtocolError: the galleries cannot be drawn.
-    """
-    if rules.trials > 1 and rules.drawn is None:
-        raise ProtocolError(
-            f"protocol {rules.name} wants {rules.trials} trials and draws nothing; choose a protocol of one trial"
-        )
-    whole = {side: _list_side(dataset, rules, side) for side in SIDES}
-    fingerprints = {side: fingerprint(records) for side, records in whole.items()}
-    if rules.drawn is None:
-        return _Test(rules, whole, whole, fingerprints)
-    permutations = dataset.permutations if rules.drawn == "gallery" else None
-    records = whole[rules.drawn]
-    pids, camids = np.array([(record.pid, record.camid) for record in records], dtype=np.int64).T
-    trials = draw_trials(pids, camids, [record.path.name for record in records], rules, permutations)
-    union = torch.unique(torch.cat(trials))
-    place = torch.empty(len(records), dtype=torch.int64)
-    place[union] = torch.arange(len(union))
-    seeded = f"{'queries' if rules.drawn == 'query' else 'galleries'} {SEEDED}"
-    return _Test(
-        rules,
-        {**whole, rules.drawn: [records[row] for row in union.tolist()]},
-        whole,
-        fingerprints,
-        tuple(place[rows] for rows in trials),
-        seeded if permutations is None else dataset.permutation_file,
-    )
-
-
-def _list_side(dataset: Dataset, rules: Protocol, side: Side) -> list[Record]:
-    """The records of one side, where the protocol decides on sides in the order of the released codes."""
-    records = dataset.side(side, rules.name)
-    modality, camids = rules.limits(side)
-    if not records:
-        counts = Counter(
-            f"{record.split} {record.modality.name.lower()}" if record.split == TEST else record.split
-            for record in dataset.records
-        )
-        known = ", ".join(f"{n} {name}" for name, n in sorted(counts.items()))
-        what = f"no picture of split {side!r}" if modality is None else f"no {modality.name.lower()} picture as {side}"
-        raise DataError(
-            f"{dataset.name}: {what} for protocol {rules.name} in {dataset.root}; it has {known}: complete it, "
-            "or choose another protocol"
-        )
-    if not all(record.split == TEST for record in records):
-        return records
-    pids, cameras = np.array([(record.pid, record.camid) for record in records], dtype=np.int64).T
-    order = order_rows(pids, cameras, [record.path.name for record in records], camids)
-    return [records[row] for row in order.tolist()]
-
-
 def _evaluate_test(
-    test: _Test,
+    test: PlannedTest,
     query: EmbeddingSet,
     gallery: EmbeddingSet,
     embedder: Embedder,
@@ -383,7 +286,7 @@ def _facts_of(calibration: Calibration) -> dict[str, Any]:
 
 
 def _lookalikes(
-    test: _Test, query: EmbeddingSet, gallery: EmbeddingSet, calibration: Calibration | None
+    test: PlannedTest, query: EmbeddingSet, gallery: EmbeddingSet, calibration: Calibration | None
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, dict[str, float]]]]:
     """Slice and figure of the people in the same clothes; nothing where the data set knows of none.
 
@@ -398,7 +301,7 @@ def _lookalikes(
 
 
 def _rank(
-    test: _Test,
+    test: PlannedTest,
     query: EmbeddingSet,
     gallery: EmbeddingSet,
     *,
@@ -409,120 +312,6 @@ def _rank(
         return (evaluate(query, gallery, test.rules, rerank=rerank, calibration=calibration),)
     drawn = test.drawn
     return evaluate_trials(query, gallery, test.rules, drawn=drawn, rerank=rerank, calibration=calibration).each
-
-
-def _describe_tests(
-    embedder: Embedder, dataset: Dataset, tests: Sequence[_Test], stem: Path, progress: Progress | None
-) -> list[tuple[EmbeddingSet, EmbeddingSet]]:
-    """Query and gallery of every test, each picture described once."""
-    records = {side: {record for test in tests for record in test.records[side]} for side in SIDES}
-    if any(record.split == TEST for some in records.values() for record in some):
-        stores = dict.fromkeys(SIDES, _embed_test(embedder, dataset, tests, stem, progress))
-    else:
-        stores = {
-            side: _embed(
-                embedder, [each for each in dict.fromkeys(dataset.records) if each in some], side, stem, progress
-            )
-            for side, some in records.items()
-        }
-    return [
-        (_pick(stores["query"], test.records["query"]), _pick(stores["gallery"], test.records["gallery"]))
-        for test in tests
-    ]
-
-
-def _pick(embeddings: EmbeddingSet, records: Sequence[Record]) -> EmbeddingSet:
-    """The rows of some pictures, in their order."""
-    paths = tuple(record.path for record in records)
-    if paths == embeddings.paths:
-        return embeddings
-    rows = {path: row for row, path in enumerate(embeddings.paths)}
-    return embeddings.select(torch.tensor([rows[path] for path in paths], dtype=torch.int64))
-
-
-def _embed_test(
-    embedder: Embedder, dataset: Dataset, tests: Sequence[_Test], stem: Path, progress: Progress | None
-) -> EmbeddingSet:
-    """Embeddings of all test pictures that some of the tests asks for; those of earlier evaluations stay.
-
-    One file holds each picture once, whatever its side is in a protocol; its facts say for each protocol which rows
-    are the query and which the gallery.
-    """
-    path = _embeddings_path(stem, TEST, embedder)
-    known = [record for record in dataset.records if record.split == TEST]
-    kept = read_kept(path, embedder.facts, known)
-    parts, sides = ([kept[0]], dict(kept[1].get("sides", {}))) if kept else ([], {})
-    missing = {record.path for test in tests for some in test.records.values() for record in some}
-    missing -= {path for part in parts for path in part.paths}
-    if missing:
-        new = [record for record in dataset.records if record.path in missing]
-        parts.append(embedder.describe(new, progress=progress)[0])
-    store = join_embeddings(parts)
-    rows = {place: row for row, place in enumerate(store.paths)}
-    ours = {
-        test.rules.name: {
-            side: {"pictures": test.fingerprints[side], "rows": [rows[record.path] for record in records]}
-            for side, records in test.records.items()
-        }
-        for test in tests
-    }
-    if missing or any(sides.get(name) != entry for name, entry in ours.items()):
-        record_of = {record.path: record for record in known}
-        pictures = fingerprint([record_of[place] for place in store.paths])
-        save_embeddings(path, store, {**embedder.facts, "pictures": pictures, "sides": sides | ours})
-    return store
-
-
-def read_kept(
-    path: Path, facts: Mapping[str, Any], records: Sequence[Record]
-) -> tuple[EmbeddingSet, dict[str, Any]] | None:
-    """Embeddings that an earlier evaluation kept, and all facts about them.
-
-    Args:
-        facts: that must be theirs.
-        records: the pictures must be among these; their files may lie elsewhere now.
-    Returns:
-        None where the file is missing or damaged, or where something that matters has changed since.
-    """
-    try:
-        embeddings, kept = read_embeddings(path)
-    except DataError:
-        return None  # made anew
-    keys, theirs = picture_keys(embeddings), [record_key(record) for record in records]
-    known = dict(zip(theirs, records, strict=True))
-    pictures = records if keys == theirs else [known[key] for key in keys if key in known]
-    alike = all(kept.get(name) == value for name, value in facts.items()) and len(pictures) == len(embeddings)
-    if not alike or kept.get("pictures") != fingerprint(pictures):
-        return None
-    return replace(embeddings, paths=tuple(picture.path for picture in pictures)), kept
-
-
-def join_embeddings(parts: Sequence[EmbeddingSet]) -> EmbeddingSet:
-    """One or several sets, one after the other."""
-    return EmbeddingSet(
-        vectors=torch.cat([part.vectors for part in parts]),
-        paths=tuple(path for part in parts for path in part.paths),
-        pids=torch.cat([part.pids for part in parts]),
-        camids=torch.cat([part.camids for part in parts]),
-        modalities=torch.cat([part.modalities for part in parts]),
-    )
-
-
-def _embeddings_path(stem: Path, split: str, embedder: Embedder) -> Path:
-    return stem.with_name(f"{stem.name}_{split}{'' if embedder.mirror else '_no_mirror'}.safetensors")
-
-
-def _embed(
-    embedder: Embedder, records: Sequence[Record], split: str, stem: Path, progress: Progress | None
-) -> EmbeddingSet:
-    """Embeddings of one split, from an earlier evaluation where nothing that matters has changed."""
-    path = _embeddings_path(stem, split, embedder)
-    kept = read_kept(path, embedder.facts, records)
-    if kept and kept[0].paths == tuple(record.path for record in records):
-        return kept[0]
-    embeddings, _ = embedder.describe(records, progress=progress)
-    save_embeddings(path, embeddings, {**embedder.facts, "pictures": fingerprint(records)})
-    return embeddings
 
 
 def _worst(trials: Sequence[Evaluation], query: EmbeddingSet, people: Mapping[int, str]) -> list[dict[str, Any]]:

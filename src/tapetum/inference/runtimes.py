@@ -5,11 +5,8 @@ What PyTorch computes is in `inference.torch_sessions`, so that the other librar
 The precision is told to the library by name: OpenVINO, left alone, takes bf16 on some CPUs and fp32 on others.
 """
 
-import importlib
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -18,7 +15,7 @@ import numpy as np
 
 from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import RecipeError
-from tapetum.core.openvino_core import openvino_core
+from tapetum.core.openvino_core import import_unreported, openvino_core
 from tapetum.core.threads import count_threads
 from tapetum.inference.artefact import ArtefactError, Runtime
 from tapetum.inference.precision import Device, Precision
@@ -110,26 +107,11 @@ def _open_torchscript(folder: Path, precision: Precision, device: Device) -> Net
     return TorchScriptSession(folder / NETWORK_FILES["torchscript"][0], precision, device)
 
 
-# OpenVINO reports each import to its maker, from a process that it forks for that; without this library it does not.
-TELEMETRY = "openvino_telemetry"
 SESSIONS: Mapping[Runtime, Callable[[Path, Precision, Device], NetworkSession]] = {
     "onnx": OnnxSession,
     "openvino": OpenVinoSession,
     "torchscript": _open_torchscript,
 }
-
-
-@contextmanager
-def _without(library: str) -> Iterator[None]:
-    """Imports do as if a library were not installed; one that is imported already stays."""
-    if library in sys.modules:
-        yield
-        return
-    sys.modules[library] = None  # type: ignore[assignment]  # Python's own way to say so
-    try:
-        yield
-    finally:
-        del sys.modules[library]
 
 
 def import_extra(library: str) -> ModuleType:
@@ -139,8 +121,7 @@ def import_extra(library: str) -> ModuleType:
         ArtefactError: it is not installed.
     """
     try:
-        with _without(TELEMETRY):
-            return importlib.import_module(library)
+        return import_unreported(library)
     except ImportError as error:
         raise ArtefactError(
             f"{library} cannot be imported ({error}); install it with `pip install tapetum[export]`"

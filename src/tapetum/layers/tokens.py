@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.errors import CheckpointError, RecipeError
+from tapetum.layers.products import use_fast_products
 
 PREFIXES = ("cls_token", "dist_token", "reg_token")  # that stand before the patches, in this order
 POSITIONS_STD = 0.02
@@ -110,6 +111,7 @@ class TokenBackbone(nn.Module):
             self.rope.update_feat_shape(list(self.grid))
         self.is_mixed = bool(getattr(network, "rope_mixed", False))  # a rotation of its own for each block
         self.blocks = nn.ModuleList(network.blocks)
+        use_fast_products(self.blocks)
         # Where the published network averages its tokens, it normalises behind the average; tokens want it before.
         self.norm, self.fc_norm = network.norm, network.fc_norm
 

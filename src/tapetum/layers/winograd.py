@@ -2,7 +2,8 @@
 
 A tile of 6 x 5 pixels gives 4 x 3 results: with both transformed, 30 products take the place of 108. In float32 the
 results are those of a direct convolution but for rounding (about 1e-6 of the largest). Transforms cost time, too, and
-so this pays on a CPU, for many channels; anything else is left to PyTorch.
+so this pays on a CPU, for many channels, where products are computed about as fast as convolutions; anything else is
+left to PyTorch.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from tapetum.layers.products import products_keep_up
 from tapetum.layers.replacing import replace_convolutions
 
 KERNEL = 3
@@ -35,6 +37,11 @@ def convolve(maps: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor:
     """
     if not _pays(maps, weight):
         return functional.conv2d(maps, weight, padding=dilation, dilation=dilation)
+    return filter_maps(maps, weight, dilation=dilation)
+
+
+def filter_maps(maps: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor:
+    """`convolve` by filtering, whether it pays or not."""
     seen: Tensor = _Winograd.apply(maps, weight, dilation)
     return seen
 
@@ -77,6 +84,7 @@ def _pays(maps: Tensor, weight: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_compiling()
+        and products_keep_up()
     )
 
 

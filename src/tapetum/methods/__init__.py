@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tapetum.core import discovery
 from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import read_options
+from tapetum.core.options import plain_options, read_options
 from tapetum.methods._contract import check_file, check_kind, check_method
 from tapetum.methods._official import Converted, OfficialFormat, UntoldError
 
@@ -87,6 +87,19 @@ def build_options(name: str, options: Mapping[str, Any] | None = None) -> Any:
         if method == name and isinstance(values.get(option), bool):
             values[option] = meant[values[option]]
     return read_options(method_options(name), values)
+
+
+def write_options(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A method's options as plain values, every default written out: they mean the same where a default has changed.
+
+    An ``Options`` that holds another file's options has ``written_out()``, which writes out those too.
+
+    Raises:
+        RecipeError: as `build_options`.
+    """
+    settings = build_options(name, options)
+    plain: dict[str, Any] = settings.written_out() if hasattr(settings, "written_out") else plain_options(settings)
+    return plain
 
 
 def build_method(

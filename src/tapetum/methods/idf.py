@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import option, read_options, require
+from tapetum.core.options import option, plain_options, read_options, require
 from tapetum.core.types import Batch
 from tapetum.layers.bnneck import centres_of
 from tapetum.layers.branch import HeadOutput, RegularisesWeights, whole_of
@@ -130,6 +130,10 @@ class Options:
         )
         extractor_settings(self)
 
+    def written_out(self) -> dict[str, Any]:
+        """As plain values, the extractor's options whole."""
+        return {**plain_options(self), "extractor_options": write_extractor_options(self)}
+
     def available_branches(self) -> set[str]:
         """Which of e (enhanced or second night stream), v (night), f (fused) can be part of the vector for search."""
         streams = {"e"} if self.streams == "enhanced" else {"e", "v"}
@@ -176,6 +180,12 @@ def extractor_settings(options: NamesExtractor) -> tuple[ModuleType, Any]:
         )
     settings = read_options(module.Options, {**meant, **options.extractor_options}, place="method.extractor_options")
     return module, settings
+
+
+def write_extractor_options(options: NamesExtractor) -> dict[str, Any]:
+    """The extractor's options as plain values, every default written out but of those that are not the extractor's."""
+    plain = plain_options(extractor_settings(options)[1])
+    return {name: value for name, value in plain.items() if name not in OWN_EXTRACTOR_OPTIONS}
 
 
 class BottleneckFusion(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tapetum.core.errors import RecipeError
 from tapetum.core.method import TrainingFacts
-from tapetum.core.options import option, read_options, require
+from tapetum.core.options import option, plain_options, read_options, require
 from tapetum.core.types import Batch
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.normalisation import Normalisation
@@ -66,6 +66,11 @@ class Options:
             teacher_options(self).streams != "night_twice" or not self.bright_weight,
             "method.teacher.streams: night_twice brightens nothing; set method.bright_weight: 0, or other streams",
         )
+
+    def written_out(self) -> dict[str, Any]:
+        """As plain values, the options of extractor and teacher whole."""
+        own, teacher = idf.write_extractor_options(self), teacher_options(self).written_out()
+        return {**plain_options(self), "extractor_options": own, "teacher": teacher}
 
 
 def teacher_options(options: Options) -> idf.Options:

@@ -14,7 +14,7 @@ from tapetum.evaluation.card import Card
 from tapetum.evaluation.metrics import Sides
 from tapetum.evaluation.pair_distances import picture_keys
 from tapetum.inference.embedder import Embedder
-from tapetum.inference.evaluate import join_embeddings, read_kept
+from tapetum.inference.kept_embeddings import join_embeddings, read_kept
 from tapetum.runs.recipe import override_recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import open_data, source_overrides

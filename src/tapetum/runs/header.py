@@ -24,7 +24,8 @@ class Header:
 
     Attributes:
         method, options, num_ids, camids, size: enough to build the network. Files that were written before cameras and
-            size were kept have none; their size is that of their recipe.
+            size were kept have none; their size is that of their recipe. Likewise older files of trainings leave
+            options out that were at their default.
         recipe: the resolved recipe of the training; empty for converted weights.
         chosen_by: why these weights, e.g. "best mAP on 30 held-out identities, epoch 15 of 20".
         epoch: complete epochs of training behind the weights.

@@ -375,9 +375,17 @@ def _scene_section() -> type[Section]:
     return create_model("Scene", __base__=Section, queries_per_camera=(Count, 3), layout=(str, "synth"), **fields)
 
 
+def plain_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain values, every default written out, the method's too."""
+    from tapetum.methods import write_options  # imports torch; recipes are also listed where torch is not needed
+
+    method = {"name": recipe.method.name} | write_options(recipe.method.name, recipe.method.options)
+    return recipe.model_dump(mode="json") | {"method": method}
+
+
 def write_yaml(recipe: Recipe) -> str:
-    """The resolved recipe as YAML, every default written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    """`plain_recipe` as YAML."""
+    return yaml.safe_dump(plain_recipe(recipe), sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Loader(yaml.SafeLoader):

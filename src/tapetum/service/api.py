@@ -44,7 +44,8 @@ from tapetum.service.uploads import find_pictures, read_form
 from tapetum.service.users import Role
 
 PREFIX = "/api/v1"
-PUBLIC = frozenset(f"{PREFIX}/{name}" for name in ("health/live", "health/ready", "login", "openapi.json"))
+HEALTH = frozenset({f"{PREFIX}/health/live", f"{PREFIX}/health/ready"})
+PUBLIC = HEALTH | {f"{PREFIX}/login", f"{PREFIX}/openapi.json"}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorOut, "description": "Refused; `error` says why."},
     "5XX": {"model": ErrorOut, "description": "Not possible now."},

@@ -121,8 +121,9 @@ class Gate:
 
     def _admit(self, request: Request) -> None:
         """Tell who is asking; refuse a wrong host, another site's request, and too many."""
+        path = request.scope["path"]
         host = _host_of(request.headers.get("host", ""))
-        if host not in self.service.options.hosts:
+        if host not in self.service.options.hosts and path not in api.HEALTH:  # supervisors call by address
             raise HostError(f"host {host[:100]!r}: not a name of this server; start it with --public-name {host[:100]}")
         if request.method not in SAFE:
             _check_origin(request.headers, self.service.options.hosts)
@@ -136,7 +137,6 @@ class Gate:
         request.state.principal = principal and replace(principal, address=address)
         request.state.refusal = refusal
         self.service.rate.take(f"name {principal.name}" if principal else f"address {address}")
-        path = request.scope["path"]
         if principal is None and path.startswith(API) and path not in api.PUBLIC:
             raise SignInError(refusal or "log in first, or send an API key")
 

@@ -13,7 +13,7 @@ from tapetum.core.protocol import Protocol, Side
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
-from tapetum.evaluation.trials import draw_trial
+from tapetum.evaluation.trials import Drawing
 
 PROTOCOL = Protocol(
     name="holdout",
@@ -99,15 +99,14 @@ def validate_on_test(dataset: Dataset, protocol: Protocol) -> Validation:
             )
     if protocol.drawn is not None:
         records = sides[protocol.drawn]
-        rows = draw_trial(
+        drawing = Drawing(
             np.array([record.pid for record in records], dtype=np.int64),
             np.array([record.camid for record in records], dtype=np.int64),
             [record.path.name for record in records],
             protocol,
-            0,
             dataset.permutations,
         )
-        sides[protocol.drawn] = [records[row] for row in rows.tolist()]
+        sides[protocol.drawn] = [records[row] for row in drawing.draw(0).tolist()]
     rules = replace(protocol, drawn=None, trials=1)
     return Validation(tuple(sides["query"]), tuple(sides["gallery"]), rules, at_test=True)
 

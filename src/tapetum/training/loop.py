@@ -32,6 +32,7 @@ from tapetum.evaluation.metrics import evaluate
 from tapetum.inference.devices import computing_in
 from tapetum.inference.embeddings import extract
 from tapetum.inference.precision import Precision
+from tapetum.methods import write_options
 from tapetum.runs.checkpoint import save_checkpoint
 from tapetum.runs.header import Header
 from tapetum.runs.history import Curves, write_history
@@ -366,7 +367,7 @@ class TrainingLoop(LightningModule):
         recipe = self.plan.recipe
         header = Header(
             method=recipe.method.name,
-            options=recipe.method.options,
+            options=write_options(recipe.method.name, recipe.method.options),
             num_ids=self.network.num_ids,
             camids=self.plan.facts.camids,
             size=self.plan.facts.size,

@@ -6,8 +6,10 @@ one that was left alone (bit for bit on a CPU).
 """
 
 import contextlib
+import json
 import logging
 import platform
+import shlex
 import signal
 import threading
 import warnings
@@ -39,7 +41,7 @@ from tapetum.runs.checkpoint import is_checkpoint, load_checkpoint, start_from
 from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.history import read_history
 from tapetum.runs.progress import Reporter, Silence
-from tapetum.runs.recipe import Recipe, check_recipe, parse_yaml, write_yaml
+from tapetum.runs.recipe import Recipe, check_recipe, parse_yaml, plain_recipe, write_yaml
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import CACHE, check_division, open_data, sampler_options, training_records
 from tapetum.training.holdout import Validation, split_holdout, validate_on_test
@@ -339,12 +341,16 @@ def check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
     if not folder.recipe.is_file():
         return
     there = check_recipe(parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), str(folder.recipe))
-    old, new = (dict(_flatten(which.model_dump(mode="json"))) for which in (there, recipe))
-    for key in sorted(old.keys() | new.keys()):
+    old, new = (dict(_flatten(plain_recipe(which))) for which in (there, recipe))
+    for key in sorted(old.keys() | new.keys(), key=lambda key: (key != "method.name", key)):
         if not f"{key}.".startswith(FREE_TO_CHANGE) and old.get(key) != new.get(key):
+            way = ""
+            if key.startswith("method.") and key in old and key != "method.name":  # maybe a default that changed
+                setting = shlex.quote(f"{key}={json.dumps(old[key])}")
+                way = f", or go on as before with --set {setting}"
             raise RecipeError(
                 f"{folder.root} holds a run with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
-                "choose another --out, or delete the folder"
+                f"choose another --out, or delete the folder{way}"
             )
 
 

@@ -1,4 +1,4 @@
-"""A process in which OpenVINO computed can still be interrupted."""
+"""A process in which OpenVINO computed can still be interrupted, and reports to nobody."""
 
 import subprocess
 import sys
@@ -33,6 +33,13 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 def test_ctrl_c_is_heard_after_another_thread_used_it() -> None:
     done = run(INTERRUPTED)
     assert (done.returncode, done.stdout) == (0, "interrupted\n")
+
+
+def test_nothing_is_reported_to_openvino_s_maker() -> None:
+    program = "import sys; from tapetum.core.openvino_core import openvino_core; openvino_core(); print(*sys.modules)"
+    modules = run(program).stdout.split()
+    assert "openvino" in modules
+    assert "openvino_telemetry" not in modules
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from tapetum.evaluation.bootstrap import bootstrap
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.evaluation.rerank import RerankOptions
 from tapetum.evaluation.slices import by_camera_pair, mean_precisions
-from tapetum.evaluation.trials import draw_trial, evaluate_trials, order_rows
+from tapetum.evaluation.trials import Drawing, evaluate_trials, order_rows
 
 DRAWS = golden_files.load("gallery_selection")
 SINGLE = Protocol("drawn", cmc="identities", drawn="gallery", trials=10)
@@ -47,8 +47,9 @@ def test_galleries_are_drawn_as_the_released_codes_draw_them(
     rows = read_files(case, files, cameras)
     rules = replace(SINGLE, gallery_camids=cameras)
     state = random.getstate()
+    drawing = Drawing(rows[:, 1], rows[:, 0], file_names(case, rows), rules)
     for trial in range(10):
-        found = draw_trial(rows[:, 1], rows[:, 0], file_names(case, rows), rules, trial)
+        found = drawing.draw(trial)
         np.testing.assert_array_equal(rows[found], DRAWS[f"{case}/out/{galleries}_trial{trial}"])
     assert random.getstate() == state
 
@@ -181,14 +182,14 @@ def test_several_shots_are_a_sample_of_the_sorted_names_and_a_small_folder_is_ta
     pids, camids = torch.tensor([1, 1, 1, 1, 1, 2, 2]), torch.ones(7, dtype=torch.int64)
     rules = Protocol("multi", drawn="gallery", shots=3, trials=2)
     for trial in range(2):
-        found = draw_trial(pids, camids, names, rules, trial)
+        found = Drawing(pids, camids, names, rules).draw(trial)
         expected = random.Random(trial).sample(["0001.jpg", "0003.jpg", "0005.jpg", "0007.jpg", "0009.jpg"], 3)
         assert [names[row] for row in found] == [*expected, "0002.jpg", "0008.jpg"]
 
 
 def test_ignored_people_are_not_drawn() -> None:
     pids, camids = torch.tensor([-1, 1, 2]), torch.ones(3, dtype=torch.int64)
-    assert draw_trial(pids, camids, ["a", "b", "c"], RULES["llcm"], 0).tolist() == [1, 2]
+    assert Drawing(pids, camids, ["a", "b", "c"], RULES["llcm"]).draw(0).tolist() == [1, 2]
 
 
 PERMUTED = Protocol("permuted", gallery_camids=(2, 1), drawn="gallery", trials=2, shots=2)
@@ -198,7 +199,7 @@ ORDERS = {(1, 4): np.array([[3, 1, 2], [2, 3, 1]]), (2, 4): np.array([[2, 1], [1
 
 def test_permutations_of_the_data_set_decide_where_there_are_some() -> None:
     pids, camids = torch.full((5,), 4), torch.tensor([1, 1, 1, 2, 2])
-    first, second = (draw_trial(pids, camids, NAMES, PERMUTED, trial, ORDERS).tolist() for trial in (0, 1))
+    first, second = (rows.tolist() for rows in Drawing(pids, camids, NAMES, PERMUTED, ORDERS).draw_all())
     assert first == [4, 3, 2, 0]  # camera 2 comes first: files 2 and 1, then 3 and 1 of camera 1
     assert second == [3, 4, 1, 2]
 
@@ -217,7 +218,7 @@ def test_permutations_that_do_not_fit_the_pictures_are_an_error(
 ) -> None:
     pids, camids = torch.full((5,), 4)[:rows], torch.tensor([1, 1, 1, 2, 2])[:rows]
     with pytest.raises(ProtocolError, match=message):
-        draw_trial(pids, camids, NAMES[:rows], PERMUTED, trial, orders)
+        Drawing(pids, camids, NAMES[:rows], PERMUTED, orders).draw(trial)
 
 
 def test_what_cannot_be_drawn_is_named(crossed: tuple[EmbeddingSet, EmbeddingSet]) -> None:
@@ -225,7 +226,7 @@ def test_what_cannot_be_drawn_is_named(crossed: tuple[EmbeddingSet, EmbeddingSet
     with pytest.raises(ProtocolError, match="protocol plain draws nothing"):
         evaluate_trials(query, gallery, Protocol("plain"))
     with pytest.raises(ProtocolError, match="protocol plain draws nothing; choose one with drawn galleries"):
-        draw_trial(gallery.pids, gallery.camids, ["x"] * 500, Protocol("plain"), 0)
+        Drawing(gallery.pids, gallery.camids, ["x"] * 500, Protocol("plain"))
     far = replace(RULES["sysu"], gallery_camids=(11, 12))
     with pytest.raises(ProtocolError, match=r"no gallery picture to draw from; .* under the cameras \[11, 12\]"):
         evaluate_trials(query, gallery, far)

@@ -4,10 +4,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from tapetum.core.seeding import numpy_generator
+from tapetum.core.types import Modality, Record
+from tapetum.data.catalog import Dataset, open_dataset
+from tapetum.data.datasets import llcm
+from tapetum.data.layout import write_sample_picture
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import Header, save_checkpoint
 from tapetum.runs.recipe import load_recipe
@@ -114,3 +120,18 @@ def make_artefact(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -
         return made[method, runtime]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """LLCM's layout with six testing people, three pictures each under two cameras of both modalities."""
+    root = tmp_path_factory.mktemp("llcm")
+    rng = numpy_generator(3)
+    entries = []
+    for pid, camid, modality, index in np.ndindex(8, 2, 2, 3):
+        split = "train" if pid < 2 else "test"
+        path = llcm.picture_path(split, pid + 1, camid + 1, index, Modality(modality))
+        write_sample_picture(root / path, rng)
+        entries.append(Record(path, pid + 1, camid + 1, Modality(modality), split))
+    llcm.write_index(root, entries)
+    return open_dataset("llcm", root)

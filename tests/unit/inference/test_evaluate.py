@@ -11,11 +11,9 @@ import torch
 
 from tapetum.core.errors import CheckpointError, DataError, ProtocolError, RecipeError
 from tapetum.core.seeding import numpy_generator
-from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset, fingerprint, open_dataset
-from tapetum.data.datasets import llcm, regdb
+from tapetum.data.datasets import regdb
 from tapetum.data.datasets.synth import SCENE_FILE
-from tapetum.data.layout import write_sample_picture
 from tapetum.data.loose import list_pictures
 from tapetum.evaluation.calibration import Calibration, PairCalibration, read_calibration, write_calibration
 from tapetum.evaluation.camera_norm import normalise_cameras
@@ -80,30 +78,6 @@ def test_a_card_holds_every_circumstance_of_its_numbers(run: Path, people: Path)
     assert [entry["ap"] for entry in worst] == sorted(entry["ap"] for entry in worst)
 
 
-def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothing_has_changed(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    evaluate_one(run, draws=10)
-    described: list[int] = []
-    honest = Embedder.describe
-
-    def counting(self: Embedder, records: list[object], **settings: object) -> object:
-        described.append(len(records))
-        return honest(self, records, **settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Embedder, "describe", counting)
-    a = evaluate_one(run, protocol="night600_step", draws=10)
-    assert described == []
-    assert a.path.name == "night600_night600_step.json"
-    evaluate_one(run, mirror=False, draws=10)
-    evaluate_one(run, precision="bf16", draws=10)
-    assert described == [8, 32, 8, 32]
-    kept = RunFolder(run).evaluation / "night600_bf16_query.safetensors"
-    kept.write_bytes(kept.read_bytes()[:100])
-    evaluate_one(run, precision="bf16", draws=10)
-    assert described == [8, 32, 8, 32, 8]
-
-
 def test_camera_norm_is_on_the_card_and_in_its_name_and_leaves_what_is_kept_as_it_is(run: Path, tmp_path: Path) -> None:
     usual = evaluate_one(run, out=tmp_path, draws=10)
     kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
@@ -158,13 +132,6 @@ def test_other_options_and_precision_have_cards_and_embeddings_of_their_own(
     foreign = replace(usual.card, checkpoint={**usual.card.checkpoint, "digest": "0" * 16})
     with pytest.raises(ProtocolError, match="of other weights, pictures or precision than the result card of night600"):
         read_test(folder, foreign)
-
-
-def test_several_trials_of_nothing_drawn_are_refused(run: Path, people: Path) -> None:
-    dataset = open_dataset("night600", people)
-    protocols = {"night600": replace(dataset.protocols["night600"], trials=10)}
-    with pytest.raises(ProtocolError, match="wants 10 trials and draws nothing"):
-        evaluate_one(run, dataset=replace(dataset, protocols=protocols), draws=10)
 
 
 def test_the_difference_of_two_cards_names_what_was_changed(run: Path) -> None:
@@ -240,21 +207,6 @@ def test_the_card_is_plain_json_without_paths_of_the_machine(run: Path, people: 
     content["recipe"]["data"].pop("root")  # the recipe says where its pictures were
     assert str(people) not in json.dumps(content)
     assert module.WORST == 10
-
-
-@pytest.fixture(scope="module")
-def crossed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """LLCM's layout with six testing people, three pictures each under two cameras of both modalities."""
-    root = tmp_path_factory.mktemp("llcm")
-    rng = numpy_generator(3)
-    entries = []
-    for pid, camid, modality, index in np.ndindex(8, 2, 2, 3):
-        split = "train" if pid < 2 else "test"
-        path = llcm.picture_path(split, pid + 1, camid + 1, index, Modality(modality))
-        write_sample_picture(root / path, rng)
-        entries.append(Record(path, pid + 1, camid + 1, Modality(modality), split))
-    llcm.write_index(root, entries)
-    return open_dataset("llcm", root)
 
 
 LLCM = [f"llcm_revised_{name}" for name in ("nir_to_vis", "vis_to_nir", "vis_to_nir_released_script")]
@@ -422,40 +374,6 @@ def test_a_generated_scene_is_told_from_others_of_its_name_by_its_pictures(
     assert evaluate_one(run, "llcm_mixed", calibration=other, **options).card.calibration is not None
 
 
-def test_several_protocols_describe_each_picture_once(
-    run: Path, crossed: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    described: list[str] = []
-    honest = Embedder.describe
-
-    def counting(self: Embedder, records: list[Record], **settings: object) -> object:
-        described.extend(record.path.name for record in records)
-        return honest(self, records, **settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Embedder, "describe", counting)
-    first = evaluate_one(run, dataset=crossed, protocol=LLCM[0], out=tmp_path, draws=10)
-    assert len(described) == len(set(described)) == len(first.query) + len(first.gallery)
-    found = evaluate_run(run, LLCM, dataset=crossed, out=tmp_path, draws=10)
-    assert [each.card.rules.name for each in found] == LLCM
-    assert len(described) == len(set(described)) == 72
-    assert torch.equal(found[0].trials[3].per_query_ap, first.trials[3].per_query_ap)
-    released = found[2]
-    assert (len(released.trials[0].matched), released.card.data["gallery"]) == (12, 36)  # a person under a camera
-    assert released.card.galleries == "queries drawn by the released codes' seeded choice"
-    evaluate_run(run, [*LLCM, LLCM[0]], dataset=crossed, out=tmp_path, draws=10)
-    assert len(described) == 72
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *sorted(f"llcm_{name}.json" for name in LLCM), "llcm_test.safetensors",
-    ]  # fmt: skip
-    folder = RunFolder(tmp_path / "copy")
-    shutil.copytree(tmp_path, folder.evaluation, ignore=shutil.ignore_patterns("copy"))
-    for each in found:
-        kept = read_test(folder, read_card(each.path))
-        assert kept is not None
-        assert torch.equal(kept.gallery.vectors, each.gallery.vectors)
-        assert torch.equal(kept.evaluation.per_query_ap, each.evaluation.per_query_ap)
-
-
 def test_another_source_of_galleries_is_a_difference_of_protocol(run: Path, crossed: Dataset, tmp_path: Path) -> None:
     drawn = {}
     for record in crossed.side("gallery"):
@@ -470,13 +388,6 @@ def test_another_source_of_galleries_is_a_difference_of_protocol(run: Path, cros
     groups = diff_cards(seeded, permuted)
     assert [difference.name for difference in groups["protocol"]] == ["galleries"]
     assert groups["data"] == groups["model"] == []
-
-
-def test_a_missing_modality_is_named_with_the_data_set(run: Path, crossed: Dataset, tmp_path: Path) -> None:
-    visible = tuple(record for record in crossed.records if record.modality == Modality.VISIBLE)
-    with pytest.raises(DataError, match=r"llcm: no infrared picture as query for protocol llcm_revised_nir_to_vis in .*"
-                       "it has 36 test visible, 12 train"):  # fmt: skip
-        evaluate_one(run, dataset=replace(crossed, records=visible), out=tmp_path, draws=10)
 
 
 CROSSED = ["sampler={name: cross_modality, ids: 2, pictures: 2, steps: 1}", "schedule.epochs=1"]

@@ -5,7 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tapetum.layers import winograd
 from tapetum.layers.winograd import RESULTS, Convolution, _matrices, convolve, use_winograd
+
+
+@pytest.fixture(autouse=True)
+def keep_up(monkeypatch):
+    """Products are fast enough, whatever this machine is."""
+    monkeypatch.setattr(winograd, "products_keep_up", lambda: True)
 
 
 def draw(generator, *shape):
@@ -61,6 +68,12 @@ def test_a_batch_of_many_chunks_gives_what_its_pictures_give_alone(rng, monkeypa
 def test_what_does_not_pay_is_left_to_pytorch(channels, dtype, rng):
     maps, weight = draw(rng, 1, channels, 4, 4).to(dtype), draw(rng, 256, channels, 3, 3).to(dtype)
     assert torch.equal(convolve(maps, weight), functional.conv2d(maps, weight, padding=1))
+
+
+def test_where_products_are_slow_pytorch_convolves(rng, monkeypatch):
+    monkeypatch.setattr(winograd, "products_keep_up", lambda: False)
+    found = convolve(draw(rng, 1, 256, 4, 4), draw(rng, 256, 256, 3, 3).requires_grad_())
+    assert type(found.grad_fn).__name__ == "ConvolutionBackward0"
 
 
 def test_under_autocast_pytorch_computes_in_bfloat16(rng):

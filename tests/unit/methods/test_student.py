@@ -8,7 +8,8 @@ from tapetum.core.types import Batch
 from tapetum.layers.backbones import build_backbone
 from tapetum.losses.distillation import distillation
 from tapetum.losses.similarity import similarity_distillation
-from tapetum.methods import build_method, build_options, small_options
+from tapetum.methods import build_method, build_options, idf, small_options, write_options
+from tapetum.methods.student import teacher_options
 
 EXTRACTOR = {"backbone": "test_resnet", "width": 16, "dropout": 0.0}
 PEOPLE = 3
@@ -196,6 +197,23 @@ def test_the_teacher_may_have_other_extractors_than_the_student():
     losses = method.losses(run(method, batch), batch)
     assert {"triplet_fused", "id_student", "scores", "similarities"} <= set(losses)
     assert embed(method, batch).shape == (6, 16)
+
+
+@pytest.mark.parametrize(
+    "teacher", [{"curve_width": 4}, {"extractor": "bot", "extractor_options": small_options("bot")}]
+)
+def test_options_written_out_name_those_of_extractor_and_teacher_and_build_the_same(teacher):
+    options = {"extractor": "bnneck", "extractor_options": {"label_smoothing": 0.25}, "teacher": teacher}
+    whole = write_options("student", options)
+    assert (whole["extractor_options"]["label_smoothing"], whole["extractor_options"]["stem_relu"]) == (0.25, True)
+    assert whole["teacher"]["distillation_weight"] == 0.1
+    assert "last_stride" in whole["teacher"]["extractor_options"]
+    assert write_options("student", whole) == whole
+    student, again = build_options("student", options), build_options("student", whole)
+    assert idf.extractor_settings(student) == idf.extractor_settings(again)
+    teachers = teacher_options(student), teacher_options(again)
+    assert idf.extractor_settings(teachers[0]) == idf.extractor_settings(teachers[1])
+    assert teachers[0].written_out() == teachers[1].written_out()
 
 
 @pytest.mark.parametrize("extractor", ["bot", "agw", "pcb", "transreid", "abd_net"])

@@ -5,7 +5,15 @@ import pytest
 
 from tapetum.core.errors import RecipeError
 from tapetum.methods import build_options
-from tapetum.runs.recipe import check_recipe, known_keys, list_recipes, load_recipe, parse_yaml, write_yaml
+from tapetum.runs.recipe import (
+    check_recipe,
+    known_keys,
+    list_recipes,
+    load_recipe,
+    parse_yaml,
+    plain_recipe,
+    write_yaml,
+)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +145,10 @@ def test_the_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
         recipe = load_recipe(name)
         path = tmp_path / f"{name}.yaml"
         path.write_text(write_yaml(recipe))
-        assert load_recipe(path) == recipe
+        again = load_recipe(path)
+        assert plain_recipe(again) == plain_recipe(recipe)
+        assert again.method.options.keys() == vars(build_options(recipe.method.name)).keys()
+        assert again.model_copy(update={"method": recipe.method}) == recipe
 
 
 def test_known_keys_reach_every_depth() -> None:

@@ -1,12 +1,17 @@
 import csv
+import importlib
 import os
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +232,43 @@ def test_a_folder_holds_one_recipe_but_may_move_its_data_and_be_tested_otherwise
     elsewhere = tmp_path / "elsewhere"
     elsewhere.symlink_to(people)
     train(tiny_recipe(overrides=[f"data.root={elsewhere}", "evaluation.rerank={k1: 9}"]), undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "module", "key", "setting"),
+    [
+        ("ide_night600", "ide", "method.dropout", "method.dropout=0.5"),
+        ("idf_official", "ide", "method.extractor_options.dropout", "method.extractor_options.dropout=0.5"),
+        ("idf_official", "idf", "method.fusion_activation", "'method.fusion_activation=\"tanh_relu\"'"),
+    ],
+)
+def test_a_run_names_a_default_that_has_changed_since_it_began_and_goes_on_with_the_old_one(
+    recipe: str,
+    module: str,
+    key: str,
+    setting: str,
+    tiny_recipe: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    overrides, option = ["sampler.steps=1"], key.rpartition(".")[2]
+    if option != "dropout":
+        overrides.append("method.extractor_options.dropout=0.5")
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_recipe(recipe, overrides), tmp_path / "run", reporter=StopAfter(1))
+    options = importlib.import_module(f"tapetum.methods.{module}").Options
+    old = getattr(options(), option)
+    new = {"dropout": 0.25, "fusion_activation": "relu"}[option]
+    before = options.__init__.__defaults__
+    changed = tuple(new if field == option else value for field, value in zip(vars(options()), before, strict=True))
+    monkeypatch.setattr(options.__init__, "__defaults__", changed)
+    kept = read_header(RunFolder(tmp_path / "run").last).options  # a search builds the network of before
+    assert reduce(getitem, key.split(".")[1:], kept) == old
+    said = f"holds a run with {key} = {old!r}, now it is {new!r}; choose another --out, .* go on as before with --set "
+    with pytest.raises(RecipeError, match=f"{said}{re.escape(setting)}$"):
+        train(tiny_recipe(recipe, overrides), tmp_path / "run")
+    result = train(tiny_recipe(recipe, [*overrides, *shlex.split(setting)]), tmp_path / "run")
+    assert result.epochs == 2
 
 
 @pytest.mark.parametrize("there", [None, "mine.txt", "recipe.yaml", "logs/tensorboard/events.out.tfevents.before"])

@@ -1,0 +1,78 @@
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from tapetum.core.types import Record
+from tapetum.data.catalog import Dataset, open_dataset
+from tapetum.evaluation.card import read_card
+from tapetum.inference.embedder import Embedder
+from tapetum.inference.evaluate import evaluate_run
+from tapetum.report.runs import read_test
+from tapetum.runs.run_folder import RunFolder
+
+MakeRun = Callable[..., Path]
+LLCM = [f"llcm_revised_{name}" for name in ("nir_to_vis", "vis_to_nir", "vis_to_nir_released_script")]
+
+
+def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothing_has_changed(
+    make_run: MakeRun, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = partial(evaluate_run, make_run("ide"), dataset=open_dataset("night600", people), out=tmp_path, draws=10)
+    night()
+    described: list[int] = []
+    honest = Embedder.describe
+
+    def counting(self: Embedder, records: list[object], **settings: object) -> object:
+        described.append(len(records))
+        return honest(self, records, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Embedder, "describe", counting)
+    (a,) = night(["night600_step"])
+    assert described == []
+    assert a.path.name == "night600_night600_step.json"
+    night(mirror=not a.card.mirror)
+    night(precision="bf16")
+    assert described == [8, 32, 8, 32]
+    kept = tmp_path / "night600_bf16_query.safetensors"
+    kept.write_bytes(kept.read_bytes()[:100])
+    night(precision="bf16")
+    assert described == [8, 32, 8, 32, 8]
+
+
+def test_several_protocols_describe_each_picture_once(
+    make_run: MakeRun, crossed: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[str] = []
+    honest = Embedder.describe
+
+    def counting(self: Embedder, records: list[Record], **settings: object) -> object:
+        described.extend(record.path.name for record in records)
+        return honest(self, records, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Embedder, "describe", counting)
+    run = make_run("ide")
+    (first,) = evaluate_run(run, LLCM[:1], dataset=crossed, out=tmp_path, draws=10)
+    assert len(described) == len(set(described)) == len(first.query) + len(first.gallery)
+    found = evaluate_run(run, LLCM, dataset=crossed, out=tmp_path, draws=10)
+    assert [each.card.rules.name for each in found] == LLCM
+    assert len(described) == len(set(described)) == 72
+    assert torch.equal(found[0].trials[3].per_query_ap, first.trials[3].per_query_ap)
+    released = found[2]
+    assert (len(released.trials[0].matched), released.card.data["gallery"]) == (12, 36)  # a person under a camera
+    assert released.card.galleries == "queries drawn by the released codes' seeded choice"
+    evaluate_run(run, [*LLCM, LLCM[0]], dataset=crossed, out=tmp_path, draws=10)
+    assert len(described) == 72
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *sorted(f"llcm_{name}.json" for name in LLCM), "llcm_test.safetensors",
+    ]  # fmt: skip
+    folder = RunFolder(tmp_path / "copy")
+    shutil.copytree(tmp_path, folder.evaluation, ignore=shutil.ignore_patterns("copy"))
+    for each in found:
+        kept = read_test(folder, read_card(each.path))
+        assert kept is not None
+        assert torch.equal(kept.gallery.vectors, each.gallery.vectors)
+        assert torch.equal(kept.evaluation.per_query_ap, each.evaluation.per_query_ap)
