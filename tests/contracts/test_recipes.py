@@ -130,6 +130,37 @@ def test_each_row_of_the_ablation_has_a_recipe_for_night600_and_one_for_the_nigh
     assert load_recipe(f"{row}_synth").data.name == "synth"
 
 
+@pytest.mark.parametrize(
+    ("name", "twin", "protocol"),
+    [
+        ("idf_knight", "idf_official", None),
+        ("idf_agw_knight", "idf_agw_night600", "knight_step"),
+        ("idf_transreid_knight", "idf_transreid_night600", "knight_step"),
+    ],
+)
+def test_a_recipe_for_knight_is_that_for_night600_but_for_the_pictures_and_their_protocol(
+    name: str, twin: str, protocol: str | None
+) -> None:
+    ours, theirs = (load_recipe(each).model_dump() for each in (name, twin))
+    assert (ours["data"].pop("name"), ours["data"].pop("options")) == ("knight", {"subset": "c12"})
+    assert (theirs["data"].pop("name"), theirs["data"].pop("options")) == ("night600", {})
+    assert ours["evaluation"].pop("protocol") == protocol
+    theirs["evaluation"].pop("protocol")
+    for part in ("name", "about"):
+        del ours[part], theirs[part]
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("extractor", ["agw", "bot", "pcb", "abd_net", "transreid"])
+def test_idf_over_an_extractor_learns_on_night600_as_the_extractor_does(extractor: str) -> None:
+    ours, alone = (load_recipe(f"{name}_night600") for name in (f"idf_{extractor}", extractor))
+    assert ours.method.options["extractor"] == extractor
+    assert ours.optimiser.group_lr == alone.optimiser.group_lr | {"enhancer": 0.0001}
+    assert (ours.data, ours.sampler, ours.evaluation) == (alone.data, alone.sampler, alone.evaluation)
+    for part in ("name", "lr", "weight_decay", "frozen", "own"):
+        assert getattr(ours.optimiser, part) == getattr(alone.optimiser, part)
+
+
 def test_the_paper_s_training_numbers_are_those_of_the_fact_sheet() -> None:
     for name in ("idf_official", *(f"{row}_night600" for row in TABLE_V)):
         recipe = load_recipe(name)

@@ -134,7 +134,9 @@ def enhance(
     enhancer: Annotated[
         str,
         typer.Option(
-            "--with", help="ada_gamma, clahe, enlighten_gan, zero_dce, a module's dotted name, or a run that brightens."
+            "--with",
+            help="ada_gamma, clahe, enlighten_gan, zero_dce, a module's dotted name, or a run that brightens; ./NAME "
+            "is the folder of that name.",
         ),
     ],
     settings: Annotated[

@@ -77,7 +77,8 @@ def command(
         str,
         typer.Option(
             help="Dark frames before detection: auto (gamma for fetched detectors), gamma, off, an enhancer of "
-            "`tapetum data enhance`, or a run that brightens; crops stay as they are."
+            "`tapetum data enhance`, or a run that brightens (./NAME is the folder of that name); crops stay as they "
+            "are."
         ),
     ] = AUTO,
     rate: Annotated[float | None, typer.Option(help="Most frames a second that are looked at; default: all.")] = None,

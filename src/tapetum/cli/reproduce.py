@@ -11,7 +11,10 @@ from tapetum.cli._choices import Quiet
 
 def command(
     table: Annotated[
-        str, typer.Argument(help="table2 to table7, figure1 or figure8 of the IDF paper, deen-table4, or league.")
+        str,
+        typer.Argument(
+            help="table2 to table7, figure1 or figure8 of the IDF paper, deen-table2 to deen-table4, or league."
+        ),
     ],
     data: Annotated[
         list[str] | None,
@@ -61,7 +64,7 @@ def command(
     Example: tapetum reproduce table5 --data synth --set schedule.epochs=12
     """
     from tapetum.core.errors import RecipeError
-    from tapetum.experiments.paper_tables import LEAGUE, TABLES
+    from tapetum.experiments.paper_tables import LEAGUE, find_table
     from tapetum.experiments.reproduce import render_table, run_table
     from tapetum.runs.sources import parse_source
 
@@ -75,7 +78,8 @@ def command(
         "kept": kept,
     }
     given = {name: value for name, value in scene.items() if value is not None}
-    if given and table != LEAGUE:
+    printed = None if table == LEAGUE else find_table(table)
+    if given and printed is not None:
         option = next(iter(given)).replace("_", "-")
         raise RecipeError(
             f"--{option} is of `tapetum reproduce {LEAGUE}`; for {table} change recipes with --set KEY=VALUE"
@@ -92,7 +96,7 @@ def command(
         f"{table}_{family or 'visible'}" if table == LEAGUE else f"{table}_synth" if "synth" in roots else table
     )
     try:
-        if table == LEAGUE:
+        if printed is None:
             _run_league(roots, folder, numbers, only or [], set_ or [], given, quiet=quiet)
             return
         content = run_table(
@@ -110,8 +114,8 @@ def command(
         typer.echo("tapetum: stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     typer.echo(render_table(content), nl=False)
-    files = ".md, .json and .svg" if TABLES[table].figure else ".md and .json"
-    typer.echo(f"{folder / table}{files}: written ({TABLES[table].title})")
+    files = ".md, .json and .svg" if printed.figure else ".md and .json"
+    typer.echo(f"{folder / table}{files}: written ({printed.title})")
 
 
 def _run_league(

@@ -129,7 +129,7 @@ def open_dataset(
     )
     own = load_dataset_module(name)
     if hasattr(own, "read_outfits") and (outfits := own.read_outfits(Path(root))):
-        records = [replace(record, outfit=outfits.get(record.pid, -1)) for record in records]
+        records = [replace(record, outfit=outfits.get(record.path, -1)) for record in records]
     orders = None
     if hasattr(module, "read_permutations"):
         orders = module.read_permutations(Path(root), **{name: settings[name] for name in drawing if name in settings})

@@ -85,7 +85,7 @@ class CheckReport:
             if row.differs and row.published
         ]
         kinds: tuple[tuple[str, Sequence[object]], ...] = (
-            ("names without identity and camera", self.name_failures),
+            ("names without identity and camera of this data set", self.name_failures),
             ("unreadable pictures", self.unreadable),
             ("pictures beside the layout, left out", self.left_out),
             ("people named like a copy of another", self.copied_people),

@@ -29,14 +29,15 @@ def build_enhancer(name: str, options: Mapping[str, Any] | None = None) -> tuple
     """An enhancer, and what it is as plain values: equal values make equal pictures.
 
     Args:
-        name: of a file here; a stranger's module by its dotted name; or the path of a run or a checkpoint.
+        name: of a file here; a stranger's module by its dotted name; or the path of a run or a checkpoint. The name of
+            a file here is never a path: a folder that is called alike is "./NAME".
         options: of the file; a run has none.
     Raises:
         RecipeError: there is no such file, an option is wrong, or the file breaks the contract.
         CheckpointError: weights are missing, damaged or of something else.
         MethodError: the run's method brightens nothing.
     """
-    if Path(name).exists():
+    if name not in discovery.list_names(__name__) and Path(name).exists():
         return _of_run(Path(name), options)
     module = discovery.load(__name__, name)
     for part, needed in (("Options", "a frozen dataclass"), ("build", "a function (options) -> picture -> picture")):

@@ -19,6 +19,10 @@ from tapetum.experiments.published import (
     TABLE_VII,
 )
 
+COUNTED = {  # tables that `tapetum data stats` makes -> an example
+    "table1": "tapetum data stats night600 ROOT --beside knight=ROOT,subset=c12 --beside market1501=ROOT",
+    "deen-table1": "tapetum data stats regdb ROOT --beside sysu_mm01=ROOT --beside llcm=ROOT",
+}
 LEAGUE = "league"  # no table of a paper, see `tapetum.experiments.league`
 SCENES: dict[str, dict[str, float]] = {  # each has other people, cameras and nights; C is also darker and harder
     "A": {},
@@ -274,8 +278,26 @@ TABLES: dict[str, PaperTable] = {
 }
 
 
+def find_table(name: str) -> PaperTable:
+    """A table by its name.
+
+    Raises:
+        RecipeError: there is none of that name, or it trains nothing and another command makes it.
+    """
+    if name in COUNTED:
+        raise RecipeError(
+            f"table {name!r} counts data sets and trains nothing; it is "
+            f"`tapetum data stats NAME ROOT --beside NAME=ROOT`, e.g. {COUNTED[name]}"
+        )
+    if name not in TABLES:
+        raise RecipeError(f"table {name!r} is unknown; {nearest_name(name, [*TABLES, LEAGUE])}")
+    return TABLES[name]
+
+
 def rows_of(table: str, *, scene: bool) -> list[PaperRow]:
-    """The rows of a table."""
-    if table not in TABLES:
-        raise RecipeError(f"table {table!r} is unknown; {nearest_name(table, [*TABLES, LEAGUE])}")
-    return TABLES[table].rows(scene)
+    """The rows of a table.
+
+    Raises:
+        RecipeError: as `find_table` says.
+    """
+    return find_table(table).rows(scene)

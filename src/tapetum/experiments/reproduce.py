@@ -4,9 +4,10 @@ Each row and seed has a run folder of its own, so a table goes on where it was i
 rows run with recipes made for it; the paper's figures are then shown for the order of the rows only.
 """
 
+import contextlib
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.core.atomic import write_bytes
-from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.core.errors import RecipeError, TapetumError, nearest_name
 from tapetum.data.catalog import Dataset
 from tapetum.data.darken import darken_dataset
 from tapetum.data.rewrite import JPEG_QUALITY, rewrite_dataset
@@ -193,22 +194,25 @@ def train_plan(plan: Plan, board: Board, cache: Path) -> Dataset:
 
     Returns:
         The training pictures' data set.
+    Raises:
+        TapetumError: as `train` and `open_data` say; the message begins with the row's label.
     """
-    first = plan.brightening
-    if first is not None and first.recipe is not None:
-        board.begin(plan.title(plan.first_part))
-        train(first.recipe, first.place, reporter=board, cache=cache)
-        board.finish_stage()
-    if plan.source is not None:
-        board.begin(plan.title(REWRITE))
-        _rewrite(plan, open_data(plan.source, cache=cache, progress=board.pictures).dataset.root, board.pictures)
-        board.finish_stage()
-    board.begin(plan.title("train"))
-    dataset = open_data(plan.recipe.data, cache=cache, progress=board.pictures).dataset
-    finished = bool(RunFolder(plan.folder).read_facts().get("finished"))
-    train(plan.recipe, plan.folder, dataset=dataset, reporter=board, cache=cache)
-    board.finish_stage(at_once=finished)
-    return dataset
+    with _naming(plan.row):
+        first = plan.brightening
+        if first is not None and first.recipe is not None:
+            board.begin(plan.title(plan.first_part))
+            train(first.recipe, first.place, reporter=board, cache=cache)
+            board.finish_stage()
+        if plan.source is not None:
+            board.begin(plan.title(REWRITE))
+            _rewrite(plan, open_data(plan.source, cache=cache, progress=board.pictures).dataset.root, board.pictures)
+            board.finish_stage()
+        board.begin(plan.title("train"))
+        dataset = open_data(plan.recipe.data, cache=cache, progress=board.pictures).dataset
+        finished = bool(RunFolder(plan.folder).read_facts().get("finished"))
+        train(plan.recipe, plan.folder, dataset=dataset, reporter=board, cache=cache)
+        board.finish_stage(at_once=finished)
+        return dataset
 
 
 def evaluate_plan(
@@ -219,6 +223,8 @@ def evaluate_plan(
     Args:
         dataset: of the training pictures.
         progress: called with (done, total) pictures beside the board.
+    Raises:
+        TapetumError: as `evaluate_run` and `open_data` say; the message begins with the row's label.
     """
     row = plan.row
 
@@ -228,11 +234,21 @@ def evaluate_plan(
             progress(done, total)
 
     board.begin(plan.title("test"))
-    target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != plan.recipe.data else dataset
-    place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
-    (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, out=place, progress=tell)
+    with _naming(row):
+        target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != plan.recipe.data else dataset
+        place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
+        (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, out=place, progress=tell)
     board.finish_stage()
     return found
+
+
+@contextlib.contextmanager
+def _naming(row: PaperRow) -> Iterator[None]:
+    """Errors say of which row they are: a table has many, and few messages name even the method."""
+    try:
+        yield
+    except TapetumError as error:
+        raise type(error)(f"row {row.label!r}: {error}") from error
 
 
 def _rewrite(plan: Plan, source: Path, progress: PictureProgress) -> None:
@@ -259,7 +275,7 @@ def _build_enhancer(rewriting: Rewriting, network: Brightening | None) -> tuple[
     if network is None:
         return build_enhancer(rewriting.by)
     if network.place.is_dir() or is_checkpoint(network.place):
-        return build_enhancer(str(network.place))
+        return build_enhancer(str(network.place.absolute()))  # a path even where the folder has an enhancer's name
     return build_enhancer(network.name, {"weights": str(network.place)})
 
 

@@ -63,7 +63,7 @@ def test_unparsable_names_are_all_listed(root: Path) -> None:
         write_sample_picture(root / "train" / name, RNG)
     report = check_dataset("folder", root)
     assert [path.name for path in report.name_failures] == ["12-c3.jpg", "person.jpg"]
-    assert "2 names without identity and camera" in report.problems[0]
+    assert "2 names without identity and camera of this data set" in report.problems[0]
 
 
 def test_unreadable_pictures_are_all_listed(root: Path) -> None:

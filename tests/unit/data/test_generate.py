@@ -281,3 +281,13 @@ def test_who_wears_the_same_clothes_stands_in_the_ground_truth_and_is_read_back(
     assert {record.outfit for record in open_dataset("synth", tmp_path / "plain").records} == {-1}
     generate_dataset(tmp_path / "market", "market1501", replace(TINY, lookalikes=2))
     assert {record.outfit for record in open_dataset("synth", tmp_path / "market").split("query")} == {3}
+
+
+@pytest.mark.parametrize("name", ["llcm", "regdb"])
+def test_who_wears_the_same_clothes_is_told_also_where_a_layout_numbers_people_anew(name: str, tmp_path: Path) -> None:
+    options = replace(TINY, num_train_people=4, pictures_per_camera=2, infrared_cameras=(2,), lookalikes=2)
+    generate_dataset(tmp_path / "scene", name, options)
+    dataset = open_dataset("synth", tmp_path / "scene")
+    worn = {(record.pid, record.outfit) for record in dataset.split("train")}
+    assert worn == {(0, 1), (1, 1), (2, 3), (3, 3)}
+    assert {record.outfit for record in dataset.split("test")} == {5}

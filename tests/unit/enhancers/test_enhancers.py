@@ -134,6 +134,17 @@ def test_a_mistake_names_the_enhancer_and_the_remedy(tmp_path: Path) -> None:
             build_enhancer(name, options)
 
 
+def test_a_folder_named_like_an_enhancer_hides_it_only_where_it_is_written_as_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ada_gamma").mkdir()
+    assert build_enhancer("ada_gamma")[1]["enhancer"] == "ada_gamma"
+    for path in ("./ada_gamma", str(tmp_path / "ada_gamma")):
+        with pytest.raises(CheckpointError, match="no checkpoint at"):
+            build_enhancer(path)
+
+
 STRANGER = """
 from dataclasses import dataclass
 

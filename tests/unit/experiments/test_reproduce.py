@@ -242,6 +242,28 @@ def test_an_unknown_table_is_named_with_the_nearest() -> None:
         rows_of("table8", scene=False)
 
 
+@pytest.mark.parametrize(("table", "other"), [("table1", "knight"), ("deen-table1", "llcm")])
+def test_a_table_that_only_counts_names_the_command_that_makes_it(table: str, other: str) -> None:
+    with pytest.raises(
+        RecipeError, match=rf"tapetum data stats NAME ROOT --beside NAME=ROOT`, .*--beside {other}=ROOT"
+    ):
+        rows_of(table, scene=True)
+
+
+def test_a_row_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
+    small = [f"data.scene.{part}" for part in PARTS if not part.startswith("cameras")]
+    with pytest.raises(RecipeError, match=r"^row 'RegDB VIS→IR: Hi-CMD': method\.dilations .* of 32 pixels"):
+        run_table(
+            "deen-table2",
+            SCENE,
+            tmp_path,
+            overrides=[*small, "data.size=[64, 32]"],
+            only=["RegDB VIS→IR: Hi-CMD"],
+            cache=tmp_path / "data",
+            quiet=True,
+        )
+
+
 def test_a_filter_that_fits_no_row_names_the_rows(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"fits no row of table5; rows: MB, MB\+MB"):
         run_table("table5", SCENE, tmp_path, only=["nothing"])
@@ -319,13 +341,20 @@ def test_a_method_of_the_poster_is_trained_once_and_tested_in_each_way(table: st
     small = [*people, *SHORT, "sampler.steps=1", "sampler.ids=2"]
     small += ["sampler.pictures=2", "method.backbone=test_resnet", "method.last_stride=2"]
     content = run_table(
-        table, SCENE, tmp_path, overrides=small, only=[": DEEN", ": MAUM"], cache=tmp_path / "data", quiet=True
+        table,
+        SCENE,
+        tmp_path,
+        overrides=small,
+        only=[": DEEN", ": CAJ", ": MAUM"],
+        cache=tmp_path / "data",
+        quiet=True,
     )
-    ours = [row for row in content["rows"] if row["recipe"]]
-    assert len(ours) == {"deen-table2": 4, "deen-table3": 3}[table]
-    assert len({row["protocol"] for row in ours}) == len(ours)
-    assert len(list(tmp_path.glob("deen_*"))) == len({row["protocol"].partition("_")[0] for row in ours})
-    assert set(ours[0]["ours_percent"]) == {"rank1", "rank10", "rank20", "mean_ap"}
+    for method in ("deen", "caj"):
+        ours = [row for row in content["rows"] if row["recipe"] == f"{method}_synth"]
+        assert len(ours) == {"deen-table2": 4, "deen-table3": 3}[table]
+        assert len({row["protocol"] for row in ours}) == len(ours)
+        assert len(list(tmp_path.glob(f"{method}_*"))) == len({row["protocol"].partition("_")[0] for row in ours})
+        assert set(ours[0]["ours_percent"]) == {"rank1", "rank10", "rank20", "mean_ap"}
     if table == "deen-table2":
         assert "| SYSU-MM01 all-search: MAUM | not run |" in (tmp_path / f"{table}.md").read_text()
 
@@ -371,6 +400,9 @@ def test_rows_run_on_the_scene_and_a_second_call_trains_nothing(tmp_path: Path) 
             ["cam2-cam3: I", "cam2-cam3: K"],
             ["cam2-cam3: " + name for name in (KNIGHT_REID, "IDE+", "IDF_IDE+")],
         ),
+        ("table5", ["MB+MB (w/ cat)"], ["MB+MB (w/ cat)"]),
+        ("table6", ["lambda1 0.1, lambda2 0.9"], ["lambda1 0.1, lambda2 0.9"]),
+        ("table7", ["scene A to scene C"], ["scene A to scene C"]),
         ("figure1", ["BoT on"], ["BoT on night", "BoT on day darkened", "BoT on day"]),
         ("figure8", [], ["AGW, visible", "AGW, near-infrared"]),
     ],
@@ -385,6 +417,8 @@ def test_rows_of_each_table_run_on_the_scene(table: str, only: list[str], labels
     if table == "table4":
         assert f"| cam2-cam3: {KNIGHT_REID} | not run | not run | not run | not run | 14.30 | 22.50 |" in text
         assert {row["protocol"] for row in content["rows"][1:]} == {"knight"}
+    if table == "table7":
+        assert (tmp_path / "idf_scene_A_seed2021" / "evaluation_scene_c").is_dir()
     if table == "figure1":
         assert [row["ap"] for row in content["rows"]] == ["step"] * 3
         assert (tmp_path / "pictures_gamma" / "darken.json").is_file()

@@ -37,6 +37,7 @@ PROTOCOLS = {
 }
 DEFAULT_PROTOCOL = "knight"
 SUBSETS = {"c12": (1, 2), "c13": (1, 3), "c23": (2, 3)}
+CAMERAS = {Modality.VISIBLE: SUBSETS["c12"]}  # that `picture_path` has a place for
 PUBLISHED_SUBSETS = {  # the IDF paper; the three overlap
     "c12": {"total": Counts(183430, 474)},
     "c13": {"total": Counts(56889, 176)},
@@ -64,6 +65,8 @@ def read_records(
     Args:
         split_file: JSON of the form {"train": [pid, ...], "test": [pid, ...]}; None takes even pids to train on and
             odd ones to test on. For the raw layout only: the converted one is split already.
+    Raises:
+        DataError: a picture of the converted layout is of a camera that the subset does not have.
     """
     if subset not in SUBSETS:
         raise RecipeError(f"{NAME}: subset {subset!r} is unknown; {nearest_name(subset, SUBSETS)}")
@@ -79,6 +82,7 @@ def read_records(
                     list_pictures(converted / folder), split=split, dataset=NAME, failures=failures
                 )
             ]
+            records = _of_subset(records, subset, failures)
             require_pictures(records, converted, dataset=NAME, failures=failures)
             return records
     if not (base / "Person").is_dir():
@@ -86,6 +90,21 @@ def read_records(
     records = _read_raw(base / "Person", SUBSETS[subset], split_file, failures)
     require_pictures(records, base / "Person", dataset=NAME, failures=failures)
     return records
+
+
+def _of_subset(records: list[Record], subset: str, failures: list[Path] | None) -> list[Record]:
+    """Records under the cameras of a subset; others are an error, or failures where a list is given."""
+    first, second = SUBSETS[subset]
+    strays = [record for record in records if record.camid not in SUBSETS[subset]]
+    if strays and failures is None:
+        raise DataError(
+            f"{NAME}: {strays[0].path} is of camera {strays[0].camid}, and subset {subset} has cameras {first} and "
+            f"{second}; read another subset ({', '.join(SUBSETS)}), or remove the file ('tapetum data check' lists all "
+            "of them)"
+        )
+    if failures is not None:
+        failures += [record.path for record in strays]
+    return [record for record in records if record.camid in SUBSETS[subset]]
 
 
 def _read_raw(
@@ -141,8 +160,14 @@ def _split_people(pids: Iterable[int], split_file: Path | str | None) -> tuple[s
 
 
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
-    """Where the converted layout of the subset of cameras 1 and 2 keeps a picture, relative to the root."""
+    """Where the converted layout of the subset of cameras 1 and 2 keeps a picture, relative to the root.
+
+    Raises:
+        DataError: the subset has no such camera.
+    """
     visible_only(modality, dataset=NAME)
+    if camid not in CAMERAS[Modality.VISIBLE]:
+        raise DataError(f"{NAME}: subset c12, which is written here, has cameras 1 and 2, not {camid}; choose these")
     return Path("NightPerson_C12_MT") / CONVERTED[split] / f"{pid:04d}_c{camid}_{index:06d}.jpg"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tapetum.core.errors import DataError
 from tapetum.core.types import Modality, Record
 from tapetum.data.layout import (
     Counts,
@@ -36,6 +37,7 @@ PROTOCOLS = {
 DEFAULT_PROTOCOL = "market1501"
 PUBLISHED = {"train": Counts(12936, 751), "query": Counts(3368, 750), "gallery": Counts(19732, None)}
 LAYOUTS = ("bounding_box_train/, query/ and bounding_box_test/ with files such as 0001_c1s1_000151_01.jpg",)
+CAMERAS = {Modality.VISIBLE: (1, 2, 3, 4, 5, 6)}
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test", "multi_query": "gt_bbox"}
 
 
@@ -57,8 +59,14 @@ def read_records(root: Path, *, multi_query: bool = False, failures: list[Path] 
 
 
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
-    """Where this layout keeps a picture, relative to the root."""
+    """Where this layout keeps a picture, relative to the root.
+
+    Raises:
+        DataError: there is no such camera.
+    """
     visible_only(modality, dataset=NAME)
+    if camid not in CAMERAS[Modality.VISIBLE]:
+        raise DataError(f"{NAME}: has cameras 1 to {len(CAMERAS[Modality.VISIBLE])}, not {camid}; choose among them")
     person = "-1" if pid < 0 else f"{pid:04d}"
     return Path(FOLDERS[split]) / f"{person}_c{camid}s1_{index:06d}_00.jpg"
 

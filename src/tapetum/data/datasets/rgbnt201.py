@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.core.errors import DataError, RecipeError, nearest_name
-from tapetum.core.protocol import Protocol
+from tapetum.core.protocol import Protocol, mixed_protocol
 from tapetum.core.types import Modality, Record
 from tapetum.data.layout import (
     Counts,
@@ -53,7 +53,7 @@ PROTOCOLS = {
         (Modality.INFRARED, Modality.VISIBLE),
     )
     for name in [f"rgbnt201_{_SHORT[query]}_to_{_SHORT[gallery]}"]
-}
+} | {"rgbnt201_mixed": mixed_protocol("rgbnt201")}
 DEFAULT_PROTOCOL = "rgbnt201_rgb_to_rgb"
 PUBLISHED = {  # of one spectrum
     f"{split} {modality.name.lower()}": counts

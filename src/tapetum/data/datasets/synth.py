@@ -47,13 +47,17 @@ def read_layout(root: Path) -> str:
     return str(_read_scene(root).get("dataset", NAME))
 
 
-def read_outfits(root: Path) -> dict[int, int]:
-    """pid -> number of the clothes that the person wears with others; empty where all have their own.
+def read_outfits(root: Path) -> dict[Path, int]:
+    """Picture -> number of the clothes that its person wears with others; empty where all have their own.
+
+    By picture, because some layouts number their training people anew (LLCM, RegDB).
 
     Raises:
         DataError: the scene is missing or was not written to its end.
     """
-    return {int(pid): int(outfit) for pid, outfit in _read_scene(root).get("outfits", {}).items()}
+    scene = _read_scene(root)
+    outfits = scene.get("outfits", {})
+    return {root / each["path"]: int(outfits[str(each["pid"])]) for each in scene["pictures"]} if outfits else {}
 
 
 def _read_scene(root: Path) -> dict[str, Any]:

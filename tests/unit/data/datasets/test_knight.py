@@ -7,6 +7,7 @@ import pytest
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.types import Record
 from tapetum.data.catalog import open_dataset
+from tapetum.data.check import check_dataset
 from tapetum.data.datasets import knight
 from tapetum.data.layout import write_sample_picture
 
@@ -79,3 +80,20 @@ def test_the_converted_layout_is_read_as_it_is_split(tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text('{"train": [1], "test": [2]}')
     with pytest.raises(DataError, match="is split already"):
         knight.read_records(tmp_path, split_file=tmp_path / "split.json")
+
+
+def test_a_camera_outside_the_subset_is_refused_and_a_check_lists_it(tmp_path: Path) -> None:
+    folder = tmp_path / "NightPerson_C13_MT"
+    for split, pid, camid in (("train", 2, 1), ("train", 2, 3), ("query", 1, 1), ("gallery", 1, 3)):
+        write_sample_picture(folder / knight.CONVERTED[split] / f"{pid:04d}_c{camid}_000000.jpg", RNG)
+    assert {record.camid for record in knight.read_records(tmp_path, subset="c13")} == {1, 3}
+    with pytest.raises(DataError, match=r"0002_c3_000000\.jpg is of camera 3, and subset c12 has cameras 1 and 2"):
+        knight.read_records(folder)
+    report = check_dataset("knight", folder, options={"subset": "c12"})
+    assert [path.name for path in report.name_failures] == ["0002_c3_000000.jpg", "0001_c3_000000.jpg"]
+    assert {row.split: row.cameras for row in report.splits}["total"] == 1
+
+
+def test_a_camera_that_the_written_subset_does_not_have_has_no_place() -> None:
+    with pytest.raises(DataError, match="has cameras 1 and 2, not 3"):
+        knight.picture_path("train", 1, 3, 0)

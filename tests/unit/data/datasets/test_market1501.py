@@ -39,3 +39,10 @@ def test_multi_query_pictures_are_read_when_asked_and_there(tmp_path: Path) -> N
 def test_root_may_be_the_folder_that_holds_the_dataset(tmp_path: Path, name: str) -> None:
     market1501.write_miniature(tmp_path / name, RNG)
     assert len(market1501.read_records(tmp_path)) == 32
+
+
+def test_a_seventh_camera_has_no_place() -> None:
+    assert market1501.picture_path("train", 1, 6, 0).name == "0001_c6s1_000000_00.jpg"
+    for camid in (0, 7):
+        with pytest.raises(DataError, match=f"has cameras 1 to 6, not {camid}"):
+            market1501.picture_path("train", 1, camid, 0)

@@ -36,6 +36,15 @@ def test_every_testing_picture_of_a_modality_is_query_and_gallery(root: Path) ->
         assert len(sides[0]) == 3 * 4 * 2
 
 
+def test_mixed_every_testing_picture_searches_among_those_of_both_modalities(root: Path) -> None:
+    dataset = open_dataset("rgbnt201", root)
+    for side in ("query", "gallery"):
+        records = dataset.side(side, "rgbnt201_mixed")
+        assert records == [record for record in dataset.records if record.split == "test"]
+        assert len(records) == 2 * 3 * 4 * 2
+        assert {record.modality for record in records} == set(Modality)
+
+
 def test_spectra_are_chosen_and_thermal_is_infrared_too(root: Path) -> None:
     for path in sorted(root.glob("*/NI/*.jpg")):
         write_sample_picture(path.parents[1] / "TI" / path.name, np.random.default_rng(1))
