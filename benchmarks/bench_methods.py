@@ -53,6 +53,7 @@ PEOPLE, PICTURES = 16, 4
 CAMIDS = (1, 9)  # the second sees by day in enlighten_gan's scene
 CPU = torch.device("cpu")
 CONTEXT = get_context("forkserver")
+LATE_IMPORTS = ("timm", "torch._dynamo")  # by networks and optimisers: half of a process's time, so before all of them
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def run(only: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
 
 def measure_family(names: Sequence[str], precisions: Sequence[Precision]) -> Iterator[dict[str, Any]]:
     """Measure in turns, then give the rows of each; the first name is the reference."""
-    CONTEXT.set_forkserver_preload([__name__])  # a process begins with everything imported
+    CONTEXT.set_forkserver_preload([__name__, *LATE_IMPORTS])
     found: dict[tuple[str, Precision], list[Found]] = {}
     for _ in range(ROUNDS):
         for name in names:
