@@ -29,7 +29,7 @@ METHODS = {  # with an extractor where a method has several -> whether it takes 
 NAMES = [pytest.param(*method, id=" with ".join(filter(None, method))) for method in METHODS]
 CHANCE = ("dropout", "drop_path")  # ends of options' names
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-# A look at all pictures goes by running statistics, which are of the first process's share there: none within two epochs.
+# No look at all pictures: it goes by running statistics, which are of the first process's share there.
 UNJUDGED = {"dart": ("method.warmup_epochs=2",)}
 IMPORTED = ["tapetum.training.train", "timm", "torch._dynamo"]  # seconds of a process
 
@@ -91,7 +91,7 @@ def ready_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         torch.multiprocessing,
         "start_processes",
-        lambda *arguments, start_method, **more: start(*arguments, **more),  # noqa: ARG005
+        lambda *arguments, start_method, **more: start(*arguments, **more),
     )
     before = torch.multiprocessing.get_sharing_strategy()
     torch.multiprocessing.set_sharing_strategy("file_system")  # such a process is given 256 open files at most
