@@ -1,10 +1,12 @@
 """Run every benchmark, or those whose name holds one of the given words: `python -m benchmarks evaluation reranking`.
 
 A benchmark is a file `bench_<name>.py` with a function `run()` that gives rows (`measure.build_row`), one by one or
-as a list. One that says `TAKES_FILES` is given the words that are files, such as clips. The table is printed as it
-grows and written to `runs/bench.json`; a run of some keeps the others' rows.
+as a list. One that says `TAKES_FILES` is given the words that are files, such as clips; one that says `TAKES_NAMES` the
+names behind `--only`, with which the others do not run. The table is printed as it grows and written to
+`runs/bench.json`; a run of some keeps the others' rows.
 """
 
+import argparse
 import importlib
 import json
 import os
@@ -13,7 +15,9 @@ import platform
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -72,25 +76,49 @@ def save(rows: list[dict[str, Any]], *, kept: list[dict[str, Any]]) -> None:
     write_bytes(RESULT, (json.dumps(everything, indent=2) + "\n").encode())
 
 
-def main(words: list[str]) -> int:
+def load(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.bench_{name}")
+
+
+def start(benchmark: ModuleType, files: list[Path], only: list[str]) -> Iterable[dict[str, Any]]:
+    """Its rows."""
+    if getattr(benchmark, "TAKES_FILES", False):
+        rows = benchmark.run(files)
+    elif getattr(benchmark, "TAKES_NAMES", False):
+        rows = benchmark.run(only)
+    else:
+        rows = benchmark.run()
+    found: Iterable[dict[str, Any]] = rows
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write; the exit status is 1 if a benchmark broke."""
-    files = [Path(word) for word in words if Path(word).is_file()]
-    words = [word for word in words if not Path(word).is_file()]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="parts of benchmarks' names, or files for them")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="e.g. a method; repeatable")
+    wanted = parser.parse_args(arguments)
+    files = [Path(word) for word in wanted.words if Path(word).is_file()]
+    words = [word for word in wanted.words if not Path(word).is_file()]
     names = list_benchmarks(words)
     if not names:
         print(f"no benchmark is called like {' or '.join(words)}; there are: {', '.join(list_benchmarks([]))}")
         return 2
+    if wanted.only:
+        names = [name for name in names if getattr(load(name), "TAKES_NAMES", False)]
+    if not names:
+        print(f"{' or '.join(words)}: takes no --only; leave it out, or name the benchmark methods")
+        return 2
     machine = describe_machine()
-    kept = json.loads(RESULT.read_text()) if words and RESULT.is_file() else []
+    kept = json.loads(RESULT.read_text()) if (words or wanted.only) and RESULT.is_file() else []
     rows: list[dict[str, Any]] = []
     broken = []
     print(machine)
     print(f"{'':<66} {'ours':>10} {'peer':>10} {'unit':<9} {'times as good':>9}")
     for name in names:
-        start = time.perf_counter()
+        begun = time.perf_counter()
         try:
-            module = importlib.import_module(f"benchmarks.bench_{name}")
-            for row in module.run(files) if getattr(module, "TAKES_FILES", False) else module.run():
+            for row in start(load(name), files, wanted.only):
                 row["machine"] = machine
                 rows.append(row)
                 print_row(row)
@@ -98,7 +126,7 @@ def main(words: list[str]) -> int:
         except Exception:
             traceback.print_exc()
             broken.append(name)
-        print(f"    ({name}: {time.perf_counter() - start:.0f} s)", flush=True)
+        print(f"    ({name}: {time.perf_counter() - begun:.0f} s)", flush=True)
     print(f"written to {RESULT}" if rows else "nothing was measured")
     if broken:
         print(f"broken: {', '.join(broken)}")
@@ -106,4 +134,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,10 +1,8 @@
-"""The visible methods beyond IDE+ and IDF: training steps and extraction, and what is computed otherwise than plainly.
+"""What visible methods compute otherwise than plainly, and TransReID's artefacts; their speeds are in `methods`.
 
-Steps and extraction are at 256 x 128 with the published backbones, in pictures a second: channels-last and what
-`training.precision: auto` means on this CPU, against float32 in PyTorch's default layout. Then, with
-equal values asserted, what avoids work: TransReID's fused attention against products that are written out; ABD-Net's
-power iterations, which never form M M^T, against forming it. TransReID's artefacts are compared with PyTorch in speed;
-`tapetum export`, which makes them, asserts equal vectors.
+With equal values asserted, what avoids work: TransReID's fused attention against products that are written out;
+ABD-Net's power iterations, which never form M M^T, against forming it. TransReID's artefacts are compared with PyTorch
+in speed; `tapetum export`, which makes them, asserts equal vectors.
 """
 
 import tempfile
@@ -20,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.measure import alternate, build_row
 from tapetum.core.types import Batch
 from tapetum.inference.export import export_run
-from tapetum.inference.precision import resolve_precision
 from tapetum.inference.sessions import open_model
 from tapetum.losses.spectral_gap import spectral_gap
 from tapetum.methods import build_method
@@ -31,66 +28,23 @@ PEOPLE = 60
 CAMIDS = (1, 2, 3, 4, 5, 6)
 SIZE, BATCH = (256, 128), 8
 ROUNDS = 2
-METHODS = {"PCB": "pcb", "BoT": "bot", "AGW": "agw", "ABD-Net": "abd_net", "TransReID": "transreid"}
-PRECISION = resolve_precision("auto", "cpu")
 SMALL_VIT = {"backbone": "deit_small_patch16_224"}  # for artefacts: the published one is four times as large
 
 
-def build(name: str, *, fast: bool, options: dict[str, Any] | None = None) -> Any:
+def build(options: dict[str, Any] | None = None) -> Any:
     torch.manual_seed(0)
-    layout = torch.channels_last if fast else torch.contiguous_format
-    return build_method(name, options or {}, PEOPLE, camids=CAMIDS, size=SIZE).to(memory_format=layout)
+    return build_method("transreid", options or {}, PEOPLE, camids=CAMIDS, size=SIZE).eval()
 
 
-def draw_batch(*, fast: bool) -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(BATCH, 3, *SIZE, generator=generator)
+def draw_batch() -> Batch:
+    images = torch.rand(BATCH, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(BATCH) // 2
     cameras = torch.tensor(CAMIDS)[torch.arange(BATCH) % len(CAMIDS)]
-    layout = torch.channels_last if fast else torch.contiguous_format
-    # Late enough for terms that start at some epoch.
-    return Batch(
-        images.contiguous(memory_format=layout), labels, labels, cameras, torch.zeros_like(labels), epoch=50, step=0
-    )
-
-
-def training_step(name: str, *, fast: bool) -> Callable[[], None]:
-    method, batch = build(name, fast=fast).train(), draw_batch(fast=fast)
-    optimiser = torch.optim.SGD(method.parameters(), lr=1e-4, momentum=0.9, fused=fast)
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast and PRECISION == "bf16"):
-            losses = method.losses(method(batch.images, batch.modalities, batch.camids), batch)
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        optimiser.step()
-
-    return step
-
-
-def extraction(name: str, *, fast: bool) -> Callable[[], Tensor]:
-    method, batch = build(name, fast=fast).eval(), draw_batch(fast=fast)
-
-    def extract() -> Tensor:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast and PRECISION == "bf16"):
-            vectors: Tensor = method.embed(batch.images, batch.modalities, batch.camids)
-            return vectors
-
-    return extract
+    return Batch(images, labels, labels, cameras, torch.zeros_like(labels))
 
 
 def run() -> Iterator[dict[str, Any]]:
-    """Rows one by one; large networks are freed between them."""
-    against = f"{PRECISION} channels-last, against fp32 plain"
-    for label, name in METHODS.items():
-        for what, make in (("training step", training_step), ("extraction", extraction)):
-            sides: dict[str, Callable[[], object]] = {
-                side: make(name, fast=side == "ours") for side in ("ours", "peer")
-            }
-            rate = {side: BATCH / seconds for side, seconds in alternate(sides, ROUNDS).items()}
-            yield build_row(
-                f"{label} {what}, 256 x 128, batch {BATCH}: {against}", rate["ours"], rate["peer"], "pictures/s"
-            )
+    """Rows one by one."""
     yield measure_attention()
     yield measure_gaps("OF: maps of 2048 x 8 x 1024 places", 8, 2048, 1024)
     yield measure_gaps("OW: 16 weights of 512 x 4608", 16, 512, 4608)
@@ -98,7 +52,12 @@ def run() -> Iterator[dict[str, Any]]:
 
 
 def measure_attention() -> dict[str, Any]:
-    fused = extraction("transreid", fast=False)
+    method, batch = build(), draw_batch()
+
+    def fused() -> Tensor:
+        with torch.no_grad():
+            vectors: Tensor = method.embed(batch.images, batch.modalities, batch.camids)
+            return vectors
 
     def plainly() -> Tensor:
         with sdpa_kernel(SDPBackend.MATH):
@@ -136,10 +95,10 @@ def measure_gaps(what: str, count: int, rows: int, columns: int) -> dict[str, An
 
 
 def measure_artefacts() -> Iterator[dict[str, Any]]:
-    network = build("transreid", fast=False, options=SMALL_VIT).eval()
+    network = build(SMALL_VIT)
     recipe = load_recipe("transreid_market1501", ["method.backbone=deit_small_patch16_224"])
     header = Header("transreid", SMALL_VIT, PEOPLE, recipe.model_dump(mode="json"), camids=CAMIDS, size=SIZE)
-    batch = draw_batch(fast=False)
+    batch = draw_batch()
     with tempfile.TemporaryDirectory() as folder:
         run_file = Path(folder) / "run.safetensors"
         save_checkpoint(run_file, network, header)

@@ -1,7 +1,8 @@
 """What a method may ask of a training: turns, optimisers of its own, a look before each epoch, a memory of pictures.
 
 Each is trained as a whole, in parts, in bfloat16, and killed at two places and resumed; as few as show all that several
-processes must agree on are trained by two, since each such training costs twice the time to import everything.
+processes must agree on are trained by two, since each such training costs twice the time to import everything. What
+every method does with settings that are nothing special is in `test_every_method`.
 """
 
 from collections.abc import Callable
@@ -83,7 +84,6 @@ KILLED = PUBLISHED | {  # with averages, which a checkpoint keeps or a state; or
         "optimiser.own={attributes: {name: adam, lr: 0.001}, generators: {name: adam, lr: 0.001}, discriminators: "
         "{name: adam, lr: 0.001}}",
     ),
-    "mpanet": ("method={name: mpanet, backbone: test_efficientnet, last_stride: 1}", "data.size=[64, 32]"),
     "cm_nas that searches": (
         "method={name: cm_nas, backbone: test_resnet, last_stride: 2, config: search, average_decay: 0.5, "
         "average_every: 1}",

@@ -1,0 +1,131 @@
+"""One battery over every method that has a scene recipe: a new one is killed, resumed and trained by two processes too.
+
+Methods with settings of their own, such as a warm-up that ends, are in `test_demanding_methods`.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from interruption import StopAfter
+from tapetum.data.catalog import Dataset
+from tapetum.methods import small_options, views_of
+from tapetum.runs.recipe import Recipe, list_recipes, load_recipe
+from tapetum.training.train import TrainingInterrupted, train
+
+Build = Callable[..., Recipe]
+SCENES = [load_recipe(name) for name in list_recipes() if name.endswith("_synth")]
+METHODS = {  # with an extractor where a method has several -> whether it takes both modalities
+    (recipe.method.name, recipe.method.options.get("extractor", "")): recipe.sampler.name == "cross_modality"
+    for recipe in SCENES
+}
+NAMES = [pytest.param(*method, id=" with ".join(filter(None, method))) for method in METHODS]
+CHANCE = ("dropout", "drop_path")  # ends of options' names
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+# No look at all pictures: it goes by running statistics, which are of the first process's share there.
+UNJUDGED = {"dart": ("method.warmup_epochs=2",)}
+IMPORTED = ["tapetum.training.train", "timm", "torch._dynamo"]  # seconds of a process
+
+pytestmark = pytest.mark.slow
+
+
+def small_recipe(build: Build, method: str, extractor: str, *settings: str, chance: bool) -> Recipe:
+    """Two epochs of three steps with a small network.
+
+    Args:
+        chance: with the network's own dropout; small ones have none otherwise.
+    """
+    options: dict[str, Any] = {**small_options(method)}
+    if extractor:
+        options |= {"extractor": extractor, "extractor_options": small_options(extractor)}
+    options = without_chance_off(options) if chance else options
+    infrared = METHODS[method, extractor]
+    sampler = {"name": "cross_modality" if infrared else "pk", "ids": 4, "pictures": 2, "steps": 3}
+    return build(
+        overrides=[
+            f"method={json.dumps({'name': method, **options})}",
+            f"sampler={json.dumps({**sampler, 'views': views_of(method)})}",
+            "data.size=[64, 32]",
+            "schedule.epochs=2",
+            "optimiser.lr=0.001",
+            "optimiser.group_lr={}",
+            *settings,
+        ]
+    )
+
+
+def without_chance_off(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: without_chance_off(value) if isinstance(value, dict) else value
+        for name, value in options.items()
+        if not name.endswith(CHANCE)
+    }
+
+
+@pytest.mark.parametrize(("method", "extractor"), NAMES)
+def test_killed_and_resumed_it_ends_with_the_same_weights(
+    method: str, extractor: str, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    recipe = small_recipe(tiny_recipe, method, extractor, chance=True)
+    whole = load_file(train(recipe, tmp_path / "whole", dataset=two_modalities).folder.last)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "run", dataset=two_modalities, reporter=StopAfter(4))  # within the second epoch
+    found = load_file(train(recipe, tmp_path / "run", dataset=two_modalities).folder.last)
+    assert found.keys() == whole.keys()
+    assert [key for key, value in whole.items() if not torch.equal(found[key], value)] == []
+
+
+@pytest.fixture
+def ready_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Processes that train together begin with everything imported, not each by importing it for seconds."""
+    multiprocessing.set_forkserver_preload(IMPORTED)
+    # Lightning goes on believing that they are spawned: of others it thinks that they may share their weights.
+    start = partial(torch.multiprocessing.start_processes, start_method="forkserver")
+    monkeypatch.setattr(
+        torch.multiprocessing,
+        "start_processes",
+        lambda *arguments, start_method, **more: start(*arguments, **more),
+    )
+    before = torch.multiprocessing.get_sharing_strategy()
+    torch.multiprocessing.set_sharing_strategy("file_system")  # such a process is given 256 open files at most
+    yield
+    torch.multiprocessing.set_sharing_strategy(before)
+
+
+@pytest.mark.parametrize(("method", "extractor"), NAMES)
+def test_two_processes_train_it_like_two_parts_of_a_batch(
+    method: str,
+    extractor: str,
+    ready_processes: None,
+    tiny_recipe: Build,
+    two_modalities: Dataset,
+    tmp_path: Path,
+) -> None:
+    """Norms take their statistics over each part, unlike those of a whole batch."""
+    weights = []
+    for setting in ("training.accumulate=2", "training.devices=2"):
+        recipe = small_recipe(tiny_recipe, method, extractor, setting, *UNJUDGED.get(method, ()), chance=False)
+        result = train(recipe, tmp_path / setting, dataset=two_modalities)
+        assert result.epochs == 2
+        assert result.folder.read_facts()["finished"]
+        weights.append(load_file(result.folder.last))
+    parts, found = weights
+    assert found.keys() == parts.keys()
+    for key, value in parts.items():
+        if not key.endswith(STATISTICS):  # of both parts there, of the first here
+            assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-5), key
+
+
+def test_two_processes_judge_the_names_of_all_pictures_together(
+    ready_processes: None, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    recipe = small_recipe(tiny_recipe, "dart", "", "training.devices=2", chance=False)
+    warm, judged = train(recipe, tmp_path / "run", dataset=two_modalities).history
+    assert judged.keys() - warm.keys() == {"loss_triplet_1", "loss_triplet_2"}
