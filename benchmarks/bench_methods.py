@@ -36,6 +36,7 @@ from tapetum.data.loader import TrainLoader
 from tapetum.inference.devices import computing_in
 from tapetum.inference.embeddings import embed_pictures
 from tapetum.inference.precision import Precision, has_fast_bf16
+from tapetum.layers.curve_net import CurveNet
 from tapetum.methods import build_method, build_options, find_method
 from tapetum.runs.recipe import Recipe, list_recipes, load_recipe
 from tapetum.runs.sources import augment_options, picture_options, sampler_options
@@ -165,10 +166,8 @@ def measure(name: str, precision: Precision, overrides: Sequence[str] = ()) -> F
     """
     forget_peak()
     keep_freed_memory()  # as `tapetum train` does
-    own = load_recipe(name + SUFFIX).sampler.options
-    batch = f"sampler.batch={BATCH}" if "batch" in own else f"sampler.ids={own['ids'] * BATCH // OWN_BATCH}"
-    recipe = load_recipe(name + SUFFIX, [batch, f"sampler.steps={STEPS + 1}", *overrides])
     with TemporaryDirectory() as folder:
+        recipe = open_recipe(name, Path(folder), overrides)
         training = Training(recipe, precision, write_pictures(Path(folder), recipe))
         training.begin(0)
         warm, *batches = training.draw(epoch=recipe.schedule.epochs - 1)
@@ -180,6 +179,20 @@ def measure(name: str, precision: Precision, overrides: Sequence[str] = ()) -> F
     training.network.eval()
     training.extract(warm)
     return Found(len(warm), steps, tuple(once(lambda: training.extract(warm))[0] for _ in range(STEPS)), peak)
+
+
+def open_recipe(name: str, folder: Path, overrides: Sequence[str]) -> Recipe:
+    """A recipe with this benchmark's batch, and a random enhancer in `folder` where it begins with a trained one."""
+    own = load_recipe(name + SUFFIX).sampler.options
+    batch = f"sampler.batch={BATCH}" if "batch" in own else f"sampler.ids={own['ids'] * BATCH // OWN_BATCH}"
+    settings = [batch, f"sampler.steps={STEPS + 1}", *overrides]
+    recipe = load_recipe(name + SUFFIX, settings)
+    options = recipe.method.options
+    if "enhancer_weights" not in options:
+        return recipe
+    weights = folder / "curves.pth"
+    torch.save(CurveNet(options["curve_width"]).state_dict(), weights)
+    return load_recipe(name + SUFFIX, [*settings, f"method.enhancer_weights={weights}"])
 
 
 def write_pictures(folder: Path, recipe: Recipe) -> list[Record]:
@@ -210,6 +223,7 @@ class Training:
         facts = TrainingFacts(len(self.loader.pids), CAMIDS, recipe.data.size, len(self.loader.records))
         torch.manual_seed(recipe.seed)
         network = build_method(recipe.method.name, recipe.method.options, **vars(facts))
+        cast(Method, network).load_pretrained("none")
         self.layout = torch.channels_last if recipe.training.channels_last else torch.contiguous_format
         self.network: nn.Module = network.to(memory_format=self.layout)
         turns, groups = turns_of(network), cast(Method, network).parameter_groups()
