@@ -1,6 +1,7 @@
 # Everything runs in .venv, made once from constraints.txt; `make clean` removes it.
 PYTHON ?= python3
-# What pip is told beside the package: `make test VERSIONS=` takes the newest of each, VERSIONS='torch==2.11.*' that one.
+# What pip is told beside the package when .venv is made: `make clean`, then `make test VERSIONS=` takes the newest of
+# each, VERSIONS='torch==2.11.*' that one.
 VERSIONS ?= --constraint constraints.txt
 VENV := .venv
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)

@@ -104,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not names:
         print(f"no benchmark is called like {' or '.join(words)}; there are: {', '.join(list_benchmarks([]))}")
         return 2
+    if wanted.only and not words:
+        print("--only needs the name of a benchmark beside it: methods")
+        return 2
     if wanted.only:
         names = [name for name in names if getattr(load(name), "TAKES_NAMES", False)]
     if not names:

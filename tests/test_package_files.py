@@ -48,9 +48,9 @@ def test_a_workflow_calls_what_make_knows_and_its_actions_have_a_version(path: P
     steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
     runs = [step["run"] for step in steps if "run" in step]
     assert runs
-    for run in runs:
-        first, *others = run.split()
-        assert (first == "make" and others[0] in targets) or (first.startswith(".") and (ROOT / first).is_file()), run
+    for line in (line for run in runs for line in run.strip().splitlines()):
+        first, *others = line.split()
+        assert (first == "make" and others[0] in targets) or (first.startswith(".") and (ROOT / first).is_file()), line
     assert all("@" in step["uses"] for step in steps if "uses" in step)
 
 

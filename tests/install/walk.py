@@ -37,7 +37,9 @@ def start(words: list[str]) -> subprocess.Popen[str]:
     environment = os.environ | {"TAPETUM_CACHE": str(Path("cache").resolve()), "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "tapetum", *words]
     print("$ tapetum", shlex.join(words), flush=True)
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    )
 
 
 def run(words: list[str]) -> str:

@@ -62,7 +62,7 @@ def _without(library: str) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[library]
+        sys.modules.pop(library, None)  # another thread may have come at the same time
 
 
 def _compute_once(core: Any) -> None:

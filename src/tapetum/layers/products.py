@@ -4,10 +4,11 @@ PyTorch takes float32 products from MKL, which leaves the AVX-512 of an AMD CPU 
 which does not: on Zen 5 a product reaches 0.4 of a convolution's rate. oneDNN computes products as fast.
 """
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,11 +19,29 @@ from torch.utils.flop_counter import register_flop_formula
 
 SLOW = 0.65  # of a convolution's rate; 0.4 and about 1 are what was met
 MIN_WORK = 2**20  # multiply-adds, below which a call costs more than it computes
+HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_measuring = threading.Lock()
+_found: list[bool] = []
 
 
 def products_keep_up() -> bool:
     """Whether a large product reaches about the rate of a convolution on this CPU; measured once, in some 50 ms."""
-    return _measure()
+    with _measuring:
+        if not _found:
+            with ThreadPoolExecutor(1) as alone:  # a thread that no counting, casting or recording here reaches
+                _found.append(alone.submit(_compare).result())
+    return _found[0]
+
+
+@contextmanager
+def products_as_found(keep_up: bool) -> Iterator[None]:
+    """What `products_keep_up` says in here, so that a resumed training computes as it began."""
+    before = _found.copy()
+    _found[:] = [keep_up]
+    try:
+        yield
+    finally:
+        _found[:] = before
 
 
 class Linear(nn.Linear):
@@ -47,7 +66,7 @@ def use_fast_products(network: nn.Module) -> None:
 
 
 def multiply(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`torch.nn.functional.linear`: (..., C) and (K, C) give (..., K)."""
+    """`torch.nn.functional.linear`: (..., C) and (K, C) give (..., K); no second derivatives."""
     if not _pays(values, weight):
         return functional.linear(values, weight, bias)
     product: Tensor = _Product.apply(values, weight, bias)
@@ -62,7 +81,7 @@ def _pays(values: Tensor, weight: Tensor) -> bool:
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_compiling()
         and values.numel() * len(weight) >= MIN_WORK
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and HAS_ONEDNN
         and not products_keep_up()
     )
 
@@ -92,16 +111,13 @@ def _compute(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return product
 
 
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
 def _count(values: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
     """Twice the multiply-adds, as torch counts a product's."""
     return 2 * values.numel() * weight[0]
 
 
-@cache
-def _measure() -> bool:
-    with ThreadPoolExecutor(1) as alone:  # a thread that no counting, casting or recording of the caller's reaches
-        return alone.submit(_compare).result()
+if HAS_ONEDNN:
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_count)
 
 
 def _compare() -> bool:

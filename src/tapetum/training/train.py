@@ -36,6 +36,7 @@ from tapetum.data.loader import class_labels, drop_unpaired, modality_values, ou
 from tapetum.data.sampler import build_sampler, name_pictures
 from tapetum.inference.devices import choose_device
 from tapetum.inference.precision import resolve_precision
+from tapetum.layers.products import products_as_found, products_keep_up
 from tapetum.methods import absent_at_start, build_method
 from tapetum.runs.checkpoint import is_checkpoint, load_checkpoint, start_from
 from tapetum.runs.header import find_checkpoint, read_header
@@ -134,6 +135,8 @@ def train(
         if "threads" in facts:  # another number adds up in another order
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(facts["threads"])
+        if "products_keep_up" in facts:
+            stack.enter_context(products_as_found(facts["products_keep_up"]))
         state = load_state(folder.state) if folder.state.is_file() else None
         plan, network = _make_plan(recipe, folder, dataset, pictures, facts, state)
         loop = TrainingLoop(network, plan, reporter or Silence(), state)
@@ -207,6 +210,7 @@ def _make_plan(
         "precision": precision,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
+        "products_keep_up": products_keep_up(),
         "versions": read_versions(),
     }
     return TrainingPlan(recipe, folder, tuple(records), validation, tuple(pids), facts, precision, origin), network

@@ -9,6 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tapetum.layers import products
 from tapetum.layers.products import Linear, multiply, use_fast_products
 
+KEEP_UP = products.products_keep_up
+pytestmark = pytest.mark.skipif(not products.HAS_ONEDNN, reason="this PyTorch is built without oneDNN")
+
 
 @pytest.fixture(autouse=True)
 def lag(monkeypatch):
@@ -86,6 +89,13 @@ def test_a_network_keeps_the_names_and_values_of_its_parameters(rng):
     torch.testing.assert_close(copy.deepcopy(network)(values), plain(values), rtol=1e-4, atol=1e-5)
 
 
+def test_what_was_found_before_holds_and_is_forgotten(monkeypatch):
+    monkeypatch.setattr(products, "_found", [True])
+    with products.products_as_found(False):
+        assert not KEEP_UP()
+    assert KEEP_UP()
+
+
 @pytest.mark.parametrize(("product", "keeps_up"), [(1.0, True), (1.5, True), (2.0, False)])
 def test_a_machine_is_judged_by_the_time_of_both(product, keeps_up, monkeypatch):
     seconds = iter([1.0, product])  # of a convolution, then of a product with as many multiplications
@@ -96,10 +106,9 @@ def test_a_machine_is_judged_by_the_time_of_both(product, keeps_up, monkeypatch)
 def test_a_machine_is_measured_once_and_nobody_counts_it(monkeypatch):
     asked = []
     monkeypatch.setattr(products, "_shortest", lambda work: asked.append(work().shape) or 1.0)
-    products._measure.cache_clear()
+    monkeypatch.setattr(products, "_found", [])
     with FlopCounterMode(display=False) as counter:
-        assert products._measure()
-        assert products._measure()
-    products._measure.cache_clear()
+        assert KEEP_UP()
+        assert KEEP_UP()
     assert asked == [(1, 256, 24, 24), (24 * 24, 256)]
     assert counter.get_total_flops() == 0

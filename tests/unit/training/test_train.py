@@ -25,6 +25,7 @@ from tapetum.core.errors import CheckpointError, DataError, OutputError, RecipeE
 from tapetum.core.method import TrainingFacts
 from tapetum.core.types import Batch, Modality
 from tapetum.data.catalog import Dataset
+from tapetum.layers import products
 from tapetum.layers.branch import HeadOutput
 from tapetum.methods import build_method, ide
 from tapetum.runs.checkpoint import Header, read_header, save_checkpoint
@@ -371,6 +372,29 @@ def test_a_training_goes_on_with_the_number_of_threads_it_was_begun_with(tiny_re
     finally:
         torch.set_num_threads(begun)
     assert RunFolder(tmp_path / "run").read_facts()["threads"] == begun
+
+
+def test_a_training_goes_on_with_the_library_for_products_it_was_begun_with(
+    tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(overrides=["sampler.steps=2"])
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, folder.root, reporter=StopAfter(3))
+    begun = folder.read_facts()["products_keep_up"]
+    monkeypatch.setattr(products, "_found", [not begun])  # a busy minute, or another machine
+    seen = []
+    build = ide.Method.__init__
+
+    def remember(self: ide.Method, options: ide.Options, facts: TrainingFacts) -> None:
+        seen.append(products.products_keep_up())
+        build(self, options, facts)
+
+    monkeypatch.setattr(ide.Method, "__init__", remember)
+    train(recipe, folder.root)
+    assert set(seen) == {begun}
+    assert products.products_keep_up() is not begun
+    assert folder.read_facts()["products_keep_up"] is begun
 
 
 def test_a_look_at_held_out_people_does_not_change_the_training(tiny_recipe: Build, tmp_path: Path) -> None:
