@@ -4,8 +4,8 @@
 convolutions and products (QDQ; a scale for each filter, and one for each map, from generated pictures of other people).
 OpenVINO reads the same file: its own quantiser, nncf, is no dependency and not used. Rank-1, mAP and what share of the
 first 20 of a gallery stays the same are those of a generated scene that nothing was trained or calibrated on; the
-vectors of each side come from files, as a search has them. For speed both compute the same batch in memory. bf16, and
-ONNX Runtime in fp32 on a graph whose norms were folded into convolutions before the export, stand beside.
+vectors of each side come from files, as a search has them. For speed both compute the same batch in memory. bf16 stands
+beside.
 """
 
 import dataclasses
@@ -18,17 +18,15 @@ from typing import Any
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from torch import nn
 
 from benchmarks.lite0 import CACHE, SCENES, Sides, sides_of
 from benchmarks.measure import alternate, build_row
-from benchmarks.tried_networks import fold_norms
 from tapetum.core.arrays import Real
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.loader import EvalLoader
 from tapetum.data.pictures import PictureOptions
 from tapetum.evaluation.metrics import evaluate
-from tapetum.inference.export import Describing, export_run
+from tapetum.inference.export import export_run
 from tapetum.inference.model import Model
 from tapetum.inference.precision import has_fast_bf16
 from tapetum.inference.runtimes import NETWORK_FILES, OnnxSession, OpenVinoSession, import_extra
@@ -85,20 +83,13 @@ def read_batches(model: Model, records: Sequence[Record]) -> Iterator[Real]:
 
 
 def quantise(folder: Path, batches: Iterator[Real]) -> None:
-    """The packaged model to `onnx-int8` and `openvino-int8` in a folder.
-
-    Norms are folded before the export: ONNX Runtime does not find those of this graph, whose zero biases are computed,
-    and would round maps before and behind each.
-    """
+    """The packaged model's ONNX file in a folder to `onnx-int8` and `openvino-int8` there."""
     openvino = import_extra("openvino")
     file = NETWORK_FILES["onnx"][0]
     for kind in ("onnx-int8", "openvino-int8"):
         (folder / kind).mkdir()
-    export_run(MODEL, "onnx", folder / "folded", build=describe_folded)
-    source, prepared = folder / "folded" / file, folder / "prepared.onnx"
-    for _ in range(2):  # the second pass turns into constants what the first one has written out
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        source = prepared
+    prepared = folder / "prepared.onnx"
+    quant_pre_process(str(folder / "onnx" / file), str(prepared), skip_symbolic_shape=True)
     quantize_static(
         str(prepared),
         str(folder / "onnx-int8" / file),
@@ -114,15 +105,10 @@ def quantise(folder: Path, batches: Iterator[Real]) -> None:
     openvino.save_model(network, folder / "openvino-int8" / NETWORK_FILES["openvino"][0], compress_to_fp16=False)
 
 
-def describe_folded(method: nn.Module, mirror: bool) -> nn.Module:
-    return Describing(fold_norms(method), mirror)
-
-
 def open_sides(folder: Path, model: Model) -> dict[str, Model]:
     """By runtime and arithmetic; what is rounded to int8 leaves the rest in fp32."""
     sessions: dict[str, Any] = {
         "ONNX Runtime, fp32": OnnxSession(folder / "onnx", "fp32", "cpu"),
-        "ONNX Runtime, fp32 with norms folded before the export": OnnxSession(folder / "folded", "fp32", "cpu"),
         "ONNX Runtime, int8": OnnxSession(folder / "onnx-int8", "fp32", "cpu"),
         "OpenVINO, fp32": OpenVinoSession(folder / "openvino", "fp32", "cpu"),
         "OpenVINO, int8": OpenVinoSession(folder / "openvino-int8", "fp32", "cpu"),

@@ -16,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_service import make_gallery, make_model
 from benchmarks.load_work import WORK
 from benchmarks.measure import build_row
-from benchmarks.workers import ROOT, worker
+from benchmarks.workers import ROOT, Ask, NotPreparedError, worker
 from tapetum.core.threads import count_threads
 from tapetum.data.generate import generate_dataset, generate_video
 from tapetum.inference.export import export_run
@@ -61,16 +61,19 @@ def run(kinds: tuple[str, ...] = tuple(WORK), rounds: int = ROUNDS) -> Iterator[
 
 def measure(kind: str, folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
     """One piece of work by each setting, in turn."""
-    sides = {name: (ROOT / "src", settings) for name, settings in OPENMP.items()}
-    if before := os.environ.get("TAPETUM_BEFORE"):
-        sides["by the commit before"] = (Path(before), {})
+    asks: dict[str, Ask] = {}
     with ExitStack() as stack:
-        asks = {
-            side: stack.enter_context(
+
+        def start(settings: Mapping[str, str], source: Path = ROOT / "src") -> Ask:
+            return stack.enter_context(
                 worker("benchmarks.load_work", kind, str(folder), environment=settings, source=source)
             )
-            for side, (source, settings) in sides.items()
-        }
+
+        for side, settings in OPENMP.items():
+            asks[side] = start(settings)
+        if before := os.environ.get("TAPETUM_BEFORE"):
+            with suppress(NotPreparedError):  # it may not read what today's checkout wrote
+                asks["by the commit before"] = start({}, Path(before))
         rates: dict[tuple[str, bool], list[float]] = {(side, busy): [] for side in asks for busy in (False, True)}
         for _ in range(rounds):
             for side, ask in asks.items():

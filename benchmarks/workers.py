@@ -16,6 +16,10 @@ ROOT = Path(__file__).parents[1]
 Ask = Callable[[str], Any]
 
 
+class NotPreparedError(RuntimeError):
+    """A process ended instead of answering; what it printed says why."""
+
+
 @contextmanager
 def worker(
     module: str, *words: str, environment: Mapping[str, str] | None = None, source: Path = ROOT / "src"
@@ -26,6 +30,8 @@ def worker(
         words: of its command line.
         environment: variables besides those of this process.
         source: the `src` folder whose Tapetum it uses.
+    Raises:
+        NotPreparedError: the process ended, as an earlier checkout's does where it cannot read what today's wrote.
     """
     command = [sys.executable, "-m", module, *words]
     variables = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{ROOT}", **(environment or {})}
@@ -38,7 +44,7 @@ def worker(
         for line in lines:
             if line.startswith("{"):  # others are what libraries print
                 return json.loads(line)["answer"]
-        raise RuntimeError(f"{' '.join(command)}: ended with status {process.wait()}")
+        raise NotPreparedError(f"{' '.join(command)}: ended with status {process.wait()}")
 
     def ask(question: str) -> Any:
         assert process.stdin is not None

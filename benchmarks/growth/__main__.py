@@ -84,6 +84,7 @@ def measure_all(what: str, subject: Subject, sizes: Sequence[int], path: Path, p
         rows[size] = {"size": size, "others": round(others, 2)} | measure_one(subject, size, work)
         print(f"{size:>10,} {subject.counted}: {tell(rows[size])}", flush=True)
         write(what, subject, [rows[each] for each in sorted(rows)], path, picture)
+    write(what, subject, [rows[each] for each in sorted(rows)], path, picture)  # knees by today's rule, if nothing else
     for panel in subject.panels:
         if panel.knee and (size := panel.knee.find([rows[each] for each in sorted(rows)])):
             print(f"{panel.title}: knee at {size:,.0f} {subject.counted}, from where {panel.knee.meaning}")

@@ -27,7 +27,12 @@ def build(seconds: float = SECONDS, rows: int = ROWS) -> Subject:
             Panel(
                 "Answers a second",
                 {"answers": "answers_per_second", "told to wait": "refused_per_second"},
-                Knee("answers_per_second", lambda slope: slope <= 0.2, "more clients get no more answers, they wait"),
+                Knee(
+                    "answers_per_second",
+                    lambda slope: slope <= 0.2,
+                    "more clients get no more answers, they wait, and from some number on are told to",
+                    counts=lambda row: not row["refused_per_second"],  # who is sent away at once costs little
+                ),
             ),
             Panel("Time to an answer, s", {"median": "median_seconds", "95th percentile": "p95_seconds"}),
         ),

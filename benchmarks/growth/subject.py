@@ -32,15 +32,17 @@ class Knee:
         key: of the figure that is looked at.
         steps: takes a slope on two logarithmic axes: 1 is in proportion, 2 as the square, 0 no growth.
         meaning: what begins at the knee.
+        counts: which rows are looked at.
     """
 
     key: str
     steps: Callable[[float], bool]
     meaning: str
+    counts: Callable[[Row], bool] = bool
 
     def find(self, rows: Sequence[Row]) -> float | None:
         """The size; None where the last step is not of that kind, or too few sizes are there to say."""
-        there = [row for row in rows if row.get(self.key)]
+        there = [row for row in rows if row.get(self.key) and self.counts(row)]
         if len(there) < ENOUGH:
             return None
         sizes, values = (np.log([row[key] for row in there]) for key in ("size", self.key))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tapetum.core.arrays import Real
 from tapetum.core.atomic import write_bytes
 from tapetum.core.digest import digest_file
 from tapetum.core.errors import RecipeError, TapetumError
@@ -45,6 +46,7 @@ from tapetum.runs.checkpoint import load_checkpoint
 
 OPSET = 20
 OUTPUT = "vectors"
+CONVOLUTION_WITH_BIAS = 3  # inputs of ONNX's Conv: maps, weight, bias
 BATCHES = (1, 2, 7, 32)
 # Unit vectors of float32 differ by some 1e-7 between libraries; each fault known so far shows at 3e-5 or more.
 MAX_DIFFERENCE = 2e-5
@@ -196,13 +198,14 @@ def _describe_probe(network: nn.Module, settings: ModelSettings, camids: Sequenc
 
 def write_onnx(function: nn.Module, example: Example, folder: Path, opset: int) -> None:
     """Write one ONNX file for any batch size."""
+    file = folder / NETWORK_FILES["onnx"][0]
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(function, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=False)
     # Without the exporter's own simplification: it takes the 1e-12 under the root of GeM pooling for a zero, which
     # moves AGW's vectors by 3e-5; and the libraries simplify for themselves.
     torch.onnx.export(
         program,
-        f=str(folder / NETWORK_FILES["onnx"][0]),
+        f=str(file),
         input_names=INPUTS[: len(example)],
         output_names=[OUTPUT],
         opset_version=opset,
@@ -211,6 +214,50 @@ def write_onnx(function: nn.Module, example: Example, folder: Path, opset: int) 
         optimize=False,
         verbose=False,
     )
+    _simplify(file)
+
+
+def _simplify(file: Path) -> None:
+    """Let ONNX Runtime see what is constant, so that it folds norms and activations into the convolutions before them.
+
+    The exporter writes the missing bias of a convolution as a zero which is cast and expanded, and casts the bounds of
+    an activation. Such a bias is left out, and constants are cast here.
+    """
+    onnx = import_extra("onnx")
+    model = onnx.load(file)
+    graph = model.graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    constants = {name: _value_of(node) for name, node in made_by.items() if node.op_type == "Constant"}
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    types = {each.name: each.type.tensor_type.elem_type for each in inferred}
+    for node in graph.node:
+        if node.op_type == "CastLike" and node.input[0] in constants and types.get(node.output[0]):
+            kind = onnx.helper.tensor_dtype_to_np_dtype(types[node.output[0]])
+            value = constants[node.output[0]] = constants[node.input[0]].astype(kind)
+            tensor = onnx.numpy_helper.from_array(value, node.output[0])
+            node.CopyFrom(onnx.helper.make_node("Constant", [], list(node.output), value=tensor))
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) == CONVOLUTION_WITH_BIAS:
+            bias = made_by.get(node.input[2])
+            value = None if bias is None or bias.op_type != "Expand" else constants.get(bias.input[0])
+            if value is not None and not value.any():
+                del node.input[2]
+    wanted = {each.name for each in graph.output}
+    kept = []
+    for node in reversed(graph.node):  # which stand in the order of their computing
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    write_bytes(file, model.SerializeToString())
+
+
+def _value_of(constant: Any) -> Real:
+    """Of a node of that type, which holds a tensor or a number."""
+    onnx = import_extra("onnx")
+    value = onnx.helper.get_attribute_value(constant.attribute[0])
+    return np.asarray(onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value)
 
 
 def write_openvino(function: nn.Module, example: Example, folder: Path, opset: int) -> None:

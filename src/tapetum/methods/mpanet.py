@@ -9,8 +9,6 @@ Differs:
   release moves them with each forward pass; here they never share memory with the classifiers, as they do in a network
   that the release has just built;
 - each modality's cross-entropy has one weight. The release adds its term of 0.5 twice: 1.0 here;
-- pictures are drawn with replacement, as the other visible-infrared methods draw them; the release uses each person's
-  pictures of the rarer modality once an epoch;
 - how the mask's and the two classifiers' weights begin is not known of the release: as new convolutions and as the
   neck's classifier do, here. It does not search with the mirror; where a recipe asks for it, raw vectors are summed.
 """

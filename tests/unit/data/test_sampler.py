@@ -33,11 +33,18 @@ def cross(labels: np.ndarray, modalities: np.ndarray, ids: int, pictures: int, *
     return build_sampler(sampling, labels, modalities, **({"seed": 0} | others))
 
 
+def once(labels: np.ndarray, modalities: np.ndarray, ids: int, pictures: int, **others: Any) -> BatchSampler:
+    options = {key: others.pop(key) for key in ("unpaired", "steps") if key in others}
+    sampling = read_sampling({"name": "cross_modality_once", "ids": ids, "pictures": pictures, **options})
+    return build_sampler(sampling, labels, modalities, **({"seed": 0} | others))
+
+
 def each(seed: int = 3, **share: int) -> list[BatchSampler]:
     return [
         uniform(len(LABELS), 8, seed=seed, **share),
         pk(LABELS, 4, 2, seed=seed, **share),
         mixed(2, 4, seed=seed, **share),
+        once(MIXED_LABELS, MIXED_MODALITIES, 2, 4, unpaired="drop", seed=seed, **share),
     ]
 
 
@@ -123,7 +130,7 @@ def test_people_are_drawn_equally_often_whatever_their_place() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
 def test_one_two_and_four_processes_draw_the_same_global_batches(kind: int, world: int) -> None:
     alone = each()[kind].batches(2)
     shares = [list(with_epoch(each(rank=rank, world=world)[kind], 2)) for rank in range(world)]
@@ -155,7 +162,7 @@ def test_parts_share_out_a_process_s_pictures_one_after_the_other() -> None:
     assert {tuple(part.positions) for sampler in in_two for part in list(sampler)[:2]} == whole
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
 def test_sampler_is_put_back_to_any_batch_of_any_epoch(kind: int) -> None:
     full = [part.rows.tolist() for part in with_epoch(each()[kind], 7)]
     restored = with_epoch(each()[kind], 7)
@@ -164,7 +171,7 @@ def test_sampler_is_put_back_to_any_batch_of_any_epoch(kind: int) -> None:
     assert [part.number for part in restored] == list(range(2, len(full)))
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
 def test_epochs_and_seeds_differ_and_repeat(kind: int) -> None:
     one, again = each()[kind], each()[kind]
     assert np.array_equal(one.batches(4), again.batches(4))
@@ -388,7 +395,10 @@ def test_the_global_batch_counts_every_view_of_every_picture(section: dict, pict
     ("section", "message"),
     [
         ({"name": "unifrm", "batch": 8}, "sampler 'unifrm' is unknown; did you mean uniform?"),
-        ({"name": 3}, "sampler.name is 3, expected a name; known: cross_modality, lookalikes, pk, uniform"),
+        (
+            {"name": 3},
+            "sampler.name is 3, expected a name; known: cross_modality, cross_modality_once, lookalikes, pk, uniform",
+        ),
         ({"batch": 8, "step": 3}, "sampler.step is unknown; did you mean steps?"),
         ({"batch": 0}, "sampler.batch: 0 is out of range; use a number from 1"),
         ({"batch": 8, "views": [0, 1]}, "sampler.views: 0 is out of range"),
@@ -446,3 +456,33 @@ def test_without_people_in_the_same_clothes_the_sampler_says_what_to_take() -> N
     for outfits in (None, np.repeat([-1, -1, 5], 4)):
         with pytest.raises(DataError, match=r"no two training identities .* dressed alike; take sampler pk, or"):
             build_sampler(read_sampling({**LOOKALIKES, "ids": 2}), np.repeat(np.arange(3), 4), outfits=outfits, seed=0)
+
+
+def test_no_picture_comes_twice_where_each_is_drawn_once_and_pairs_are_as_many_as_the_rarer_modality_has() -> None:
+    labels, modalities = np.repeat([0, 1, 2, 0, 1, 2], [9, 5, 4, 4, 7, 6]), np.repeat([VISIBLE, INFRARED], [18, 17])
+    sampler = once(labels, modalities, 2, 2)
+    seen: Counter[int] = Counter()
+    for epoch in range(40):
+        batches = sampler.batches(epoch)
+        rows = batches.ravel()
+        assert len(set(rows.tolist())) == len(rows)
+        people, kinds = (each[batches].reshape(len(batches), 2, 2, 2) for each in (labels, modalities))
+        assert (people == people[:, :, :1, :1]).all()  # a person's four side by side,
+        assert (kinds == np.array([VISIBLE, INFRARED])[:, None]).all()  # visible ones first
+        assert (people[:, 0, 0, 0] != people[:, 1, 0, 0]).all()
+        assert len(batches) in (2, 3)  # each has two groups: 4, 5 and 4 pictures of the rarer modality
+        seen.update(rows.tolist())
+    assert len(seen) == len(labels)  # over epochs all come
+
+
+def test_whoever_lacks_pictures_of_both_modalities_is_drawn_again_and_of_one_named_or_left_out() -> None:
+    labels = np.repeat([5, 6, 7, 8, 5, 6, 7, 8], [2, 4, 4, 4, 1, 4, 2, 4])
+    modalities = np.repeat([VISIBLE, INFRARED], [14, 11])
+    with pytest.raises(DataError, match=r"1 of 4 .*sampler\.pictures = 3 .*: 7 \(infrared\); set sampler\.unpaired"):
+        once(labels, modalities, 2, 3)
+    sampler = once(labels, modalities, 3, 3, unpaired="drop")
+    batches = sampler.batches(0)
+    assert len(batches) == 1
+    assert Counter(labels[batches[0]].tolist()) == {5: 6, 6: 6, 8: 6}
+    with pytest.raises(DataError, match="3 training identities are fewer than P = 4"):
+        once(labels, modalities, 4, 3, unpaired="drop")

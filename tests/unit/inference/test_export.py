@@ -162,6 +162,23 @@ def test_a_graph_that_answers_for_another_number_of_pictures_is_not_written(make
 
 
 @pytest.mark.slow
+def test_onnx_runtime_folds_every_norm_behind_a_convolution(make_artefact: Make, tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "folded.onnx")
+    file = make_artefact("ide", "onnx") / NETWORK_FILES["onnx"][0]
+    onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    before, after = (
+        sum(node.op_type == "BatchNormalization" for node in onnx.load(each).graph.node)
+        for each in (file, options.optimized_model_filepath)
+    )
+    assert before > 10
+    assert after == 0  # nor that of the embedding, which follows a product
+
+
 @pytest.mark.parametrize("runtime", ["onnx", "openvino", "torchscript"])
 def test_a_method_that_looks_at_cameras_is_exported_with_them(
     runtime: str, make_run: Make, make_artefact: Make
