@@ -48,8 +48,8 @@ check: $(STAMP)  ## ruff, mypy (strict), import layers, documentation build
 docs: $(STAMP)  ## build the documentation into docs/_build/html (warnings are errors)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-bench: $(STAMP)  ## measure against peers, print ratios, write runs/bench.json
-	$(BIN)/python -m benchmarks
+bench: $(STAMP)  ## measure against peers, print ratios, write runs/bench.json; more with WORDS=long, WORDS="growth device"
+	$(BIN)/python -m benchmarks $(WORDS)
 
 LITE0 := src/tapetum/packaged/tapetum-lite0.safetensors
 

@@ -30,6 +30,7 @@ from tapetum.inference.export import export_run
 from tapetum.inference.sessions import open_model
 from tapetum.synth.scene import SceneOptions
 
+LONG = True
 OURS, ALONE = "as tapetum sets it", "as the libraries do"
 OPENMP: Mapping[str, Mapping[str, str]] = {
     OURS: {},

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+_ADDED: set[str] = set()  # variables that `wait_as_the_program` set in this process
 Ask = Callable[[str], Any]
 
 
@@ -34,7 +35,7 @@ def worker(
         NotPreparedError: the process ended, as an earlier checkout's does where it cannot read what today's wrote.
     """
     command = [sys.executable, "-m", module, *words]
-    variables = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{ROOT}", **(environment or {})}
+    variables = {**environment_for(source), **(environment or {})}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -72,7 +73,22 @@ def answer(work: Ask) -> None:
 
 
 def wait_as_the_program() -> None:
-    """Let threads wait for each other as `tapetum` does; an earlier checkout has nothing of the kind."""
+    """Let threads wait for each other as `tapetum` does; an earlier checkout has nothing of the kind.
+
+    To be called before torch is loaded: its OpenMP reads the environment once.
+    """
     from tapetum.core import threads
 
+    before = set(os.environ)
     getattr(threads, "sleep_while_waiting", bool)()
+    _ADDED.update(set(os.environ) - before)
+
+
+def environment_for(source: Path) -> dict[str, str]:
+    """Variables of a process that uses the Tapetum of a `src` folder: PYTHONPATH and what this process has.
+
+    An earlier checkout is not told how its threads wait, unless a user said it.
+    """
+    ours = source.resolve() == (ROOT / "src").resolve()
+    kept = {name: value for name, value in os.environ.items() if ours or name not in _ADDED}
+    return {**kept, "PYTHONPATH": f"{source}{os.pathsep}{ROOT}"}

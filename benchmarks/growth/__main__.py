@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.__main__ import describe_machine
 from benchmarks.growth.subject import Row, Subject, parse_size, processor_times
+from benchmarks.workers import wait_as_the_program
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import RecipeError, TapetumError
 from tapetum.core.threads import count_threads
@@ -188,4 +189,5 @@ def tell(row: Row) -> str:
 
 
 if __name__ == "__main__":
+    wait_as_the_program()
     sys.exit(main())
