@@ -85,7 +85,7 @@ def test_a_small_network_gives_the_vectors_of_the_release(small, golden, assert_
     output = small.eval()(images, 0 * case.inputs["cam"], 10 * (1 + case.inputs["cam"]))
     found = output.embedding
     if name.endswith("before"):
-        found = transreid.join_parts([output.feature, *output.parts.unbind(1)])
+        found = output.whole_and_parts
     (found * case.inputs["probe_y"]).sum().backward()
     assert_matches(found, case.out["y"], 2e-4)
     assert_matches(images.grad, case.grad["x"], 1e-3)
@@ -361,6 +361,25 @@ def test_idf_sees_through_its_eyes() -> None:
     assert not torch.allclose(vectors, elsewhere, atol=1e-4)
 
 
+def test_idf_searches_with_parts_before_the_necks_where_it_is_asked_for_them() -> None:
+    options = {"extractor": "transreid", "extractor_options": transreid.SMALL, "curve_width": 4}
+    torch.manual_seed(3)
+    method = build_method("idf", {**options, "test_feature": "parts"}, NUM_IDS, camids=CAMIDS, size=SIZE).train()
+    batch = make_batch()
+    method(batch.images, batch.modalities, batch.camids)  # so that the necks change something
+    with torch.no_grad():
+        output = method.eval()(batch.images, batch.modalities, batch.camids)
+        vectors = method.embed(batch.images, batch.modalities, batch.camids)
+    enhanced, night, fused = (output.heads[name] for name in "evf")
+    streams = [vector for head in (enhanced, night) for vector in (head.feature, head.parts.flatten(1) / 4)]
+    torch.testing.assert_close(vectors, normalise(torch.cat([*streams, fused.feature], 1)))
+    assert torch.equal(fused.feature, output.features["f"])
+    assert vectors.shape == (8, (5 + 5 + 1) * 64)
+    assert not torch.allclose(
+        vectors, normalise(torch.cat([output.heads[name].embedding for name in "evf"], 1)), atol=1e-2
+    )
+
+
 def read_images(whole: Whole, kind: str, name: str) -> tuple[Tensor, Tensor]:
     """Pictures and camids; the file counts cameras from 0."""
     images, cameras = whole.pictures(kind, name), whole.case.arrays.get(f"{kind}/in/cameras")
@@ -391,8 +410,7 @@ def test_a_whole_published_network_gives_its_values_and_takes_its_step(name: str
                 check_tokens(whole, f"block{number}", tokens)
         behind = branch.whole.norm(branch.whole.block(tokens))
         check_tokens(whole, "global_branch" if branch.local is not None else "norm", behind)
-    joined = [output.feature, *([] if output.parts is None else output.parts.unbind(1))]
-    whole.near("eval/feature_before", transreid.join_parts(joined))
+    whole.near("eval/feature_before", output.whole_and_parts)
     whole.near("eval/feature_after", output.embedding)
 
     images, camids = read_images(whole, "train", "images")
