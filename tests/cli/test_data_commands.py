@@ -276,6 +276,9 @@ def test_several_datasets_stand_side_by_side_in_one_table_and_one_figure(tmp_pat
     assert rows["night600"]["paper"]["pictures"] == 28813
     assert "| night600 | 5 | 2 | 31 |" in table
     assert "| 600 | 8 | 28,813 | parallel/downward | Detectron2/hand | yes |" in table
+    nothing_counted = " | ".join(["-"] * 8)
+    assert f"| MARS | {nothing_counted} | 1261 | 6 | 1,119,003 | downward | DPM/GMMCP | no |" in table
+    assert len(re.findall(r"^\|", table, re.MULTILINE)) == 2 + 4 + 5  # the other five of the paper's eight
     assert rows["market1501 (m-night)"]["mean_lightness"] < rows["market1501 (m)"]["mean_lightness"]
     assert (out / "datasets.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(out.glob("measurements-*.npz"))) == 4

@@ -135,6 +135,9 @@ def test_each_row_of_the_ablation_has_a_recipe_for_night600_and_one_for_the_nigh
     [
         ("idf_knight", "idf_official", None),
         ("idf_agw_knight", "idf_agw_night600", "knight_step"),
+        ("idf_bot_knight", "idf_bot_night600", "knight_step"),
+        ("idf_pcb_knight", "idf_pcb_night600", None),
+        ("idf_abd_net_knight", "idf_abd_net_night600", "knight_step"),
         ("idf_transreid_knight", "idf_transreid_night600", "knight_step"),
     ],
 )

@@ -54,6 +54,7 @@ class CheckReport:
     Attributes:
         copied_people: people whose names look like a file manager's copy of another's, "0003 (2)" beside "0003".
         absent_people: people whom the dataset's own lists name and of whom there is no picture, "split person 12".
+        lone: pictures taken in several spectra at once of which some have no file, "RGB/000001_cam1_0_01.jpg (no NI)".
         query_copies: query pictures that are also in the gallery (as published in Night600; the junk rule covers them).
     """
 
@@ -68,6 +69,7 @@ class CheckReport:
     empty_ids: tuple[Path, ...]
     absent_people: tuple[str, ...]
     one_sided: tuple[str, ...]  # training people in one modality only, "person 12 (visible)"
+    lone: tuple[str, ...]
     dark: tuple[str, ...]  # one message for each picture of 16 bits that is black when scaled by the full range
     queries_without_match: tuple[Path, ...]  # query pictures whose person no other camera's gallery shows
     duplicates: tuple[tuple[Path, ...], ...]
@@ -92,6 +94,7 @@ class CheckReport:
             ("people without pictures", self.empty_ids),
             ("people named by the dataset's lists without pictures", self.absent_people),
             ("training people in one modality only (sampler.unpaired=drop trains without them)", self.one_sided),
+            ("pictures without their counterpart in another spectrum", self.lone),
             (f"pictures of 16 bits whose values end below {_DARK} and so come out black", self.dark),
             ("queries without a match", self.queries_without_match),
             ("groups of identical files", self.duplicates),
@@ -143,6 +146,7 @@ def check_dataset(
         empty_ids=_find_empty_folders(dataset.records),
         absent_people=_find_absent_people(dataset, root),
         one_sided=_find_one_sided(dataset.records),
+        lone=_find_lone(name, root),
         dark=tuple(dark),
         queries_without_match=_find_unmatched(dataset),
         duplicates=tuple(tuple(record.path for record in group) for group in duplicates),
@@ -269,6 +273,17 @@ def _find_one_sided(records: Sequence[Record]) -> tuple[str, ...]:
         return ()
     alone = sorted((pid, modalities) for pid, modalities in seen.items() if len(modalities) == 1)
     return tuple(f"person {pid} ({next(iter(modalities)).name.lower()})" for pid, modalities in alone)
+
+
+def _find_lone(name: str, root: Path) -> tuple[str, ...]:
+    """Pictures without their counterpart, in a dataset that has such; of all its spectra, whichever are read.
+
+    A generated scene has none, whatever layout it is in: its cameras of a place take pictures at moments of their own.
+    """
+    module = load_dataset_module(name)
+    if not hasattr(module, "read_lone"):
+        return ()
+    return tuple(f"{path} (no {', '.join(absent)})" for path, absent in module.read_lone(Path(root)))
 
 
 def _find_unmatched(dataset: Dataset) -> tuple[Path, ...]:

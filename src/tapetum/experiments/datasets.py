@@ -99,21 +99,33 @@ def tabulate_datasets(measured: Mapping[str, Measured]) -> list[dict[str, Any]]:
 
 
 def format_datasets(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a Markdown table; what the paper prints is in columns of its own, marked so."""
+    """The rows as a Markdown table; what the paper prints is in columns of its own, marked so.
+
+    Beside a data set of the IDF paper's Table I stand the others that it prints, of which nothing is counted.
+    """
     head = ["dataset", *COUNTED, *(f"*paper:* {column}" for column in PRINTED)]
     lines = [_line(head), _line(["---"] * len(head))]
     for row in rows:
         counted = [row["ids"], row["cameras"], f"{row['pictures']:,}", f"{row['mean_lightness']:.1f}"]
         counted += [f"{100 * row['light'][level]:.0f} %" for level in LIGHT_LEVELS]
         counted += [f"{row['median_height']:.0f}"]
-        paper = row["paper"]
-        printed: list[Any] = ["-"] * len(PRINTED)
-        if paper:
-            glimmer = "yes" if paper["glimmer"] else "no"
-            printed = [paper["ids"], paper["cameras"], f"{paper['pictures']:,}"]
-            printed += [paper["viewpoint"], paper["labelling"], glimmer]
-        lines.append(_line([row["dataset"], *counted, *printed]))
+        lines.append(_line([row["dataset"], *counted, *_write_printed(row["paper"])]))
+    printed = {name: asdict(each) for name, each in TABLE_I.items()}
+    beside = [row["paper"] for row in rows]
+    if any(each in beside for each in printed.values()):
+        lines += [
+            _line([name, *["-"] * len(COUNTED), *_write_printed(each)])
+            for name, each in printed.items()
+            if each not in beside
+        ]
     return "\n".join([*lines, "", NOTE]) + "\n"
+
+
+def _write_printed(paper: Mapping[str, Any] | None) -> list[Any]:
+    if paper is None:
+        return ["-"] * len(PRINTED)
+    counts = [paper["ids"], paper["cameras"], f"{paper['pictures']:,}"]
+    return [*counts, paper["viewpoint"], paper["labelling"], "yes" if paper["glimmer"] else "no"]
 
 
 def _line(cells: Sequence[Any]) -> str:

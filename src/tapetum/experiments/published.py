@@ -48,10 +48,15 @@ class PublishedDataset:
     glimmer: bool = False
 
 
-TABLE_I = {  # which is printed sideways: those of its data sets that can be read here
+TABLE_I = {  # which is printed sideways; data sets that can be read here under their names here
     "night600": PublishedDataset(600, 8, 28813, "parallel/downward", "Detectron2/hand", glimmer=True),
     "knight": PublishedDataset(937, 3, 315354, "downward", "hand", glimmer=False),
+    "i-LIDS": PublishedDataset(119, 2, 476, "downward", "hand", glimmer=False),
+    "VIPeR": PublishedDataset(632, 2, 1264, "parallel", "hand", glimmer=False),
+    "CUHK01": PublishedDataset(971, 2, 3884, "downward", "hand", glimmer=False),
+    "CUHK03": PublishedDataset(1467, 6, 14097, "downward", "DPM/hand", glimmer=False),
     "market1501": PublishedDataset(1501, 6, 32217, "parallel", "hand", glimmer=False),
+    "MARS": PublishedDataset(1261, 6, 1119003, "downward", "DPM/GMMCP", glimmer=False),
 }
 
 

@@ -4,10 +4,11 @@ A method whose file has a class ``Branch`` can serve as IDF's extractor: IDF bui
 and asks the branch for the heads that suit it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from tapetum.core.types import Batch
@@ -51,6 +52,20 @@ class HeadOutput:
     def first_logits(self) -> Tensor:
         """(B, num_ids) class scores of the whole picture: those of the first classifier."""
         return self.logits if self.logits.ndim == 2 else self.logits[0]
+
+    @property
+    def whole_and_parts(self) -> Tensor:
+        """(B, D), what came in joined as `join_parts` says; the feature alone where there are no parts."""
+        return join_parts([self.feature, *([] if self.parts is None else self.parts.unbind(1))])
+
+
+def join_parts(features: Sequence[Tensor]) -> Tensor:
+    """(B, sum of widths): the whole's, which comes first, and those of the parts, which are divided by their number.
+
+    Source: TransReID, the vector for search.
+    """
+    whole, *parts = features
+    return torch.cat([whole, *(part / len(parts) for part in parts)], 1)
 
 
 def whole_of(feature: Tensor | Features) -> Tensor:

@@ -10,7 +10,8 @@ Differs:
 - the release has a folder of night pictures and one of day pictures. Here both are in one data set, and
   `day_cameras` names the cameras that see by day (of a generated scene with ``light: both``, those behind the first
   half); without it, the brighter half of each batch is the example for the darker half, rounded up;
-- pictures are persons cut out, so a recipe resizes and flips them, where the release takes crops of 320 x 320;
+- pictures are persons cut out, so a recipe resizes them whole, where the release takes crops of 320 x 320; and each is
+  flipped by itself, where the release flips a night picture and its day picture together;
 - a patch is at most as big as the picture;
 - weights of VGG-16 named as torchvision's see pictures prepared as torchvision's do, see `tapetum.layers.vgg`. The
   release's own are a conversion of Caffe's;

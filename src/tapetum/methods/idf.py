@@ -100,7 +100,9 @@ class Options:
     distillation_temperature: float = option(1.0, "divides both logits; the loss is multiplied by its square", above=0)
 
     # the vector for search
-    test_feature: Literal["head", "backbone"] = option("head", "paper: backbone (pooled features and latent code)")
+    test_feature: Literal["head", "backbone", "parts"] = option(
+        "head", "paper: backbone (pooled features and latent code); parts: these and what TransReID's parts give"
+    )
     test_branches: str = option("all", "'evf', 'f' ... of e (enhanced), v (night), f (fused); all: those there are")
 
     def __post_init__(self) -> None:
@@ -390,11 +392,14 @@ class Method(Mirrored):
 
     def describe(self, output: Output) -> Tensor:
         """The raw vectors for search, (B, D) float32: [e, v, f], or those of the branches that the options name."""
-        of_head = self.options.test_feature == "head"
-        vectors = [
-            output.heads[name].embedding if of_head else output.features[name]
-            for name in self.options.search_branches()
-        ]
+        names = self.options.search_branches()
+        match self.options.test_feature:
+            case "head":
+                vectors = [output.heads[name].embedding for name in names]
+            case "backbone":
+                vectors = [output.features[name] for name in names]
+            case "parts":  # before the heads, each as TransReID alone is searched with
+                vectors = [output.heads[name].whole_and_parts for name in names]
         return torch.cat([vector.float() for vector in vectors], dim=1)
 
     def enhance(self, images: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from tapetum.core.options import option, require
 from tapetum.core.types import Batch
 from tapetum.layers.backbones import build_any_backbone, load_backbone
 from tapetum.layers.bnneck import BNNeck
-from tapetum.layers.branch import Features, HeadOutput
+from tapetum.layers.branch import Features, HeadOutput, join_parts
 from tapetum.layers.normalisation import Normalisation
 from tapetum.layers.tokens import Stem, TokenBackbone, patch_grid
 from tapetum.losses.triplet import batch_hard_triplet
@@ -248,7 +248,7 @@ class Method(SingleBranch):
         """The raw vectors for search, (B, D): the embedding, or the backbone's whole and parts as they are joined."""
         if self.options.test_feature == "head":
             return output.embedding
-        return join_parts([output.feature, *([] if output.parts is None else output.parts.unbind(1))])
+        return output.whole_and_parts
 
 
 def jigsaw_order(number: int, shift: int, groups: int) -> Tensor:
@@ -260,12 +260,6 @@ def jigsaw_order(number: int, shift: int, groups: int) -> Tensor:
     order = [*range(shift - 1, number), *range(shift - 1)]
     order += order[-2:-1] * (-number % groups)
     return torch.tensor(order).view(groups, -1).T.flatten()
-
-
-def join_parts(features: Sequence[Tensor]) -> Tensor:
-    """(B, sum of widths): the whole's, which comes first, and those of the parts, which are divided by their number."""
-    whole, *parts = features
-    return torch.cat([whole, *(part / len(parts) for part in parts)], 1)
 
 
 def _final_norm(network: TokenBackbone) -> nn.Module:

@@ -157,7 +157,8 @@ class ScheduleSection(Section):
 
     Attributes:
         name: "constant"; "step" multiplies by `gamma` every `step` epochs; "multistep" at each of `milestones`;
-            "cosine" falls from 1 to `final` over all epochs.
+            "cosine" falls from 1 to `final` over all epochs; "linear" on a straight line to `final`, from the one epoch
+            in `milestones` on, or from the beginning.
         by: the factor changes at each epoch, or smoothly at each optimiser step.
         warmup_epochs: the factor also rises linearly from `warmup_factor` to 1 over the first epochs.
         warmup_alone: while it rises, the course of `name` does not count; else the two are multiplied.
@@ -166,7 +167,7 @@ class ScheduleSection(Section):
     """
 
     epochs: Count
-    name: Literal["constant", "step", "multistep", "cosine"] = "step"
+    name: Literal["constant", "step", "multistep", "cosine", "linear"] = "step"
     step: Count | None = None
     gamma: Positive = 0.1
     milestones: Annotated[tuple[Count, ...], Field(strict=False)] = ()
@@ -184,6 +185,10 @@ class ScheduleSection(Section):
             raise ValueError("schedule: step needs the number of epochs between two drops as schedule.step")
         if self.name == "multistep" and not self.milestones:
             raise ValueError("schedule: multistep needs schedule.milestones, e.g. [40, 70]")
+        if self.name == "linear" and len(self.milestones) > 1:
+            raise ValueError(
+                f"schedule: linear falls from one epoch on, schedule.milestones has {len(self.milestones)}; leave one"
+            )
         return self
 
 

@@ -95,6 +95,10 @@ def compute_lr_factor(schedule: ScheduleSection, position: float, *, share: floa
     elif schedule.name == "cosine":
         final = schedule.final * share
         factor = final + (1 - final) * (1 + math.cos(math.pi * position / schedule.epochs)) / 2
+    elif schedule.name == "linear":
+        start = min(schedule.milestones, default=0)
+        fallen = max(position - start, 0) / max(schedule.epochs - start, 1)  # a start behind the end: never
+        factor = 1 - (1 - schedule.final * share) * fallen
     return factor * rising if position < schedule.warmup_epochs else factor
 
 

@@ -32,6 +32,7 @@ EVERYTHING = [
     {"name": "erasing", "probability": 0.7, "fill": "noise"},
 ]
 ANY = [{"name": name, "probability": 0.6} for name in ("gamma", "darken", "resize_crop", "channel_gray")]
+ANY += [{"name": "flip_vertical", "probability": 0.6}]
 ANY += [{"name": "channel_exchange", "probability": 0.6}, {"name": "erasing", "fill": "noise"}]
 GOLDEN = golden_files.load("batches_before")
 BEFORE: dict[str, dict[str, Any]] = {  # the mappings whose pictures the file holds, drawn before operations were files

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,11 +15,24 @@ from safetensors.torch import save_file
 from tapetum.core.discovery import list_names
 from tapetum.core.errors import CheckpointError, DataError, MethodError, RecipeError
 from tapetum.core.method import TrainingFacts
+from tapetum.data.rewrite import rewrite_dataset
 from tapetum.enhancers import ada_gamma, build_enhancer
 from tapetum.layers.attention_unet import AttentionUNet
+from tapetum.layers.curve_net import CurveNet
 from tapetum.methods import zero_dce
 
 PLAIN = ("ada_gamma", "clahe")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Untrained networks, as files."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    networks = {"zero_dce": CurveNet(), "enlighten_gan": AttentionUNet()}
+    for name, network in networks.items():
+        save_file(network.state_dict(), folder / f"{name}.safetensors")
+    return {name: str(folder / f"{name}.safetensors") for name in networks}
 
 
 def picture_of(low: int, high: int, seed: int = 0) -> np.ndarray:
@@ -72,10 +86,40 @@ def test_a_dark_picture_becomes_brighter_and_keeps_size_and_type(name: str) -> N
     [np.zeros((8, 4), np.uint8), np.zeros((8, 4, 3), np.uint16), np.zeros((8, 4, 4), np.uint8)],
     ids=["grey", "16 bits", "four channels"],
 )
-@pytest.mark.parametrize("name", PLAIN)
-def test_what_is_no_picture_of_bytes_is_refused(name: str, picture: np.ndarray) -> None:
+@pytest.mark.parametrize("name", [*PLAIN, "zero_dce", "enlighten_gan"])
+def test_what_is_no_picture_of_bytes_is_refused(name: str, picture: np.ndarray, weights: dict[str, str]) -> None:
+    options = {"weights": weights[name]} if name in weights else {}
     with pytest.raises(DataError, match=rf"enhancer {name}: a picture is .*; give \(H, W, 3\) uint8 RGB"):
-        build_enhancer(name)[0](picture)
+        build_enhancer(name, options)[0](picture)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "zero_dce", "enlighten_gan"])
+def test_grey_files_and_files_of_sixteen_bits_become_bright_pictures_of_bytes(
+    name: str, weights: dict[str, str], tmp_path: Path
+) -> None:
+    source, target = tmp_path / "night", tmp_path / "bright"
+    source.mkdir()
+    coloured = picture_of(0, 60)
+    grey, deep = coloured[..., 0], coloured.astype(np.uint16) * 257
+    stored = {
+        "colour.png": coloured,
+        "grey.png": grey,
+        "grey.jpg": grey,
+        "deep.png": deep,
+        "deep_grey.png": deep[..., 0],
+    }
+    for file, pixels in stored.items():
+        assert cv2.imwrite(str(source / file), pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    brighten, facts = build_enhancer(name, {"weights": weights[name]} if name in weights else {})
+    result = rewrite_dataset(source, target, lambda picture: (brighten(picture), 95), verb="enhance", settings=facts)
+    assert (result.written, result.skipped) == (len(stored), ())
+    made = {file: cv2.imread(str(target / file), cv2.IMREAD_UNCHANGED) for file in stored}
+    assert all(pixels.shape == (24, 12, 3) and pixels.dtype == np.uint8 for pixels in made.values())
+    assert np.array_equal(made["deep.png"], made["colour.png"])  # full range against full range
+    assert np.array_equal(made["deep_grey.png"], made["grey.png"])
+    assert np.array_equal(made["colour.png"][..., ::-1], brighten(coloured))
+    if name in PLAIN:
+        assert made["grey.png"].mean() > 1.1 * grey.mean()
 
 
 def test_weights_of_zero_dce_give_the_method_s_own_pictures_and_are_named_by_their_content(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,24 @@ def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
         run_league(options(tmp_path, overrides=(*SMALL, "optimiser.lr=0.5")), cache=tmp_path, quiet=True)
     with pytest.raises(RecipeError, match=r"ide_seed1 holds a run with data.scene.num_test_people = 4, now it is 5"):
         run_league(options(tmp_path, test_people=5), cache=tmp_path, quiet=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_entry_of_a_family_is_trained_tested_and_compared(
+    family: str, small_networks: None, tmp_path: Path
+) -> None:
+    cameras = 2 if family == "visible" else 4  # two of them infrared
+    content = run_league(
+        options(tmp_path, family=family, cameras=cameras, seeds=(1,), only=()), cache=tmp_path, quiet=True
+    )
+    labels = [entry.label for entry in FAMILIES[family].entries]
+    assert [row["label"] for row in content["rows"]] == labels
+    assert [row["seeds"] for row in content["rows"]] == [[1]] * len(labels)
+    assert {(row["epochs"], row["steps_an_epoch"]) for row in content["rows"]} == {(1, 2)}
+    assert all(0 < row["mean_ap"]["mean"] <= 1 for row in content["rows"])
+    assert {tuple(pair["rows"]) for pair in content["pairs"]} == set(combinations(labels, 2))
+    assert "to come" not in (tmp_path / "league.md").read_text()
 
 
 def test_what_was_kept_is_of_other_settings_where_a_method_s_default_changed(

@@ -243,6 +243,15 @@ def test_a_pictures_result_does_not_depend_on_the_others_of_its_batch() -> None:
     torch.testing.assert_close(together[2:3], alone)
 
 
+@pytest.mark.parametrize("twin", ["night600", "synth"])
+def test_the_recipes_flip_and_lower_the_rate_as_the_release_does(twin: str) -> None:
+    recipe = load_recipe(f"enlighten_gan_{twin}")
+    assert [entry["name"] for entry in recipe.augment] == ["flip", "flip_vertical"]
+    assert {entry["probability"] for entry in recipe.augment} == {0.5}
+    schedule = recipe.schedule
+    assert (schedule.name, schedule.milestones, schedule.final) == ("linear", (schedule.epochs // 2,), 0.0)
+
+
 def test_the_recipe_for_the_generated_scene_names_the_cameras_that_see_by_day_there() -> None:
     recipe = load_recipe("enlighten_gan_synth")
     options, _ = scene_options(recipe.data.scene)

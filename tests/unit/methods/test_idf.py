@@ -190,6 +190,7 @@ def test_the_search_vector_equals_the_definition_of_the_original():
         ({"test_branches": "fe"}, 32),
         ({"test_feature": "backbone"}, 3 * 96),
         ({"test_feature": "backbone", "fusion_width": 100}, 2 * 96 + 100),
+        ({"test_feature": "parts"}, 3 * 96),  # this extractor has none
         ({"fusion": "concat"}, 48),
         ({"fusion": "none"}, 32),
         ({"streams": "enhanced", "fusion": "none"}, 16),
@@ -216,6 +217,7 @@ def test_branches_are_joined_in_the_order_asked_for():
         ({"test_branches": ""}, "method.test_branches: ''"),
         ({"fusion": "none", "test_branches": "f"}, "'f' is not made of e, v"),
         ({"branch_losses": False, "test_branches": "ev"}, "'ev' is not made of f"),
+        ({"branch_losses": False, "test_branches": "ev", "test_feature": "parts"}, "'ev' is not made of f"),
         ({"streams": "enhanced"}, "method.fusion: bottleneck needs two streams"),
         ({"fusion": "none", "branch_losses": False}, "method.branch_losses: false leaves nothing to train"),
         ({"enhancer_init": "zero_dce"}, "method.enhancer_weights: '' does not go with enhancer_init zero_dce"),

@@ -21,9 +21,9 @@ from tapetum.layers.backbones import Tokens, build_any_backbone
 from tapetum.layers.branch import HeadOutput
 from tapetum.layers.tokens import TokenBackbone
 from tapetum.losses.triplet import batch_hard_triplet
-from tapetum.methods import build_method, convert_from, convert_to, transreid
+from tapetum.methods import absent_at_start, build_method, convert_from, convert_to, transreid
 from tapetum.methods._official import to_theirs
-from tapetum.runs.checkpoint import load_checkpoint
+from tapetum.runs.checkpoint import Header, load_checkpoint, save_checkpoint, start_from
 from tapetum.runs.convert import export_checkpoint, import_checkpoint
 from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers, set_learning_rates
@@ -85,7 +85,7 @@ def test_a_small_network_gives_the_vectors_of_the_release(small, golden, assert_
     output = small.eval()(images, 0 * case.inputs["cam"], 10 * (1 + case.inputs["cam"]))
     found = output.embedding
     if name.endswith("before"):
-        found = transreid.join_parts([output.feature, *output.parts.unbind(1)])
+        found = output.whole_and_parts
     (found * case.inputs["probe_y"]).sum().backward()
     assert_matches(found, case.out["y"], 2e-4)
     assert_matches(images.grad, case.grad["x"], 1e-3)
@@ -276,11 +276,13 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
-def make_released(*, sie: bool, jigsaw: bool) -> dict[str, Tensor]:
+def make_released(
+    *, sie: bool, jigsaw: bool, stride: int | None = None, size: tuple[int, int] = TrainingFacts.size
+) -> dict[str, Tensor]:
     options = {"backbone": "deit_tiny_patch16_224", "sie": sie, "jigsaw": jigsaw}
-    options["patch_stride"] = 12 if jigsaw else 16
+    options["patch_stride"] = stride or (12 if jigsaw else 16)
     with torch.device("meta"):
-        method = build_method("transreid", options, NUM_IDS, camids=(1, 2, 3) if sie else ())
+        method = build_method("transreid", options, NUM_IDS, camids=(1, 2, 3) if sie else (), size=size)
     generator = torch.Generator().manual_seed(7)
     state = {name: torch.rand(value.shape, generator=generator) for name, value in method.state_dict().items()}
     return convert_to(LAYOUT, asdict(method.options), state)
@@ -307,6 +309,43 @@ def test_a_released_checkpoint_comes_in_and_goes_out_unchanged(sie: bool, jigsaw
     for name, value in written.items():
         assert torch.equal(value, released[name].to(value.dtype)), name
         assert not name.startswith(dead) or not value.any()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(("stride", "size"), [(16, (256, 128)), (11, (256, 128)), (12, (384, 128))])
+def test_a_released_checkpoint_with_parts_tells_stride_and_size_by_its_patches(
+    stride: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    released = make_released(sie=True, jigsaw=True, stride=stride, size=size)
+    torch.save(released, tmp_path / "transformer_120.pth")
+    header = import_checkpoint(LAYOUT, tmp_path / "transformer_120.pth", tmp_path / "ours.safetensors")
+    assert (header.size, header.options["patch_stride"]) == (size, stride)
+    method = load_checkpoint(tmp_path / "ours.safetensors").network
+    patches = released["base.pos_embed"].shape[1] - 1
+    assert method.branch.order.shape == (4, patches // 4)
+    assert describe(method, torch.rand(1, 3, *size), 1).shape == (1, 5 * 192)
+    export_checkpoint(LAYOUT, tmp_path / "ours.safetensors", tmp_path / "theirs.pth")
+    assert torch.load(tmp_path / "theirs.pth", weights_only=True).keys() == released.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "camids", "message"),
+    [
+        ({"patch_stride": 8}, CAMIDS, r"'branch.backbone.pos_embed' is \(1, 11, 64\) where .* \(1, 22, 64\)"),
+        ({}, (1, 2), r"'branch.cameras.vectors' is \(3, 1, 64\) where .* \(2, 1, 64\)"),
+        ({"sie": False}, (), r"1 unknown tensor\(s\), first 'branch.cameras.vectors'"),
+        ({"jigsaw": False}, CAMIDS, r"unknown tensor\(s\), first 'branch.local.block"),
+    ],
+)
+def test_no_training_begins_with_weights_of_another_stride_or_other_cameras(
+    change: dict[str, object], camids: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "begun.safetensors"
+    save_checkpoint(file, build(), Header("transreid", transreid.SMALL, NUM_IDS, camids=CAMIDS, size=SIZE))
+    network = build_method("transreid", transreid.SMALL | change, NUM_IDS, camids=camids, size=SIZE)
+    with pytest.raises(CheckpointError, match=rf"begun.safetensors: .*{message}.*; supply a file of this network"):
+        start_from(network, load_checkpoint(file), absent_at_start("transreid"))
 
 
 @pytest.mark.slow
@@ -361,6 +400,25 @@ def test_idf_sees_through_its_eyes() -> None:
     assert not torch.allclose(vectors, elsewhere, atol=1e-4)
 
 
+def test_idf_searches_with_parts_before_the_necks_where_it_is_asked_for_them() -> None:
+    options = {"extractor": "transreid", "extractor_options": transreid.SMALL, "curve_width": 4}
+    torch.manual_seed(3)
+    method = build_method("idf", {**options, "test_feature": "parts"}, NUM_IDS, camids=CAMIDS, size=SIZE).train()
+    batch = make_batch()
+    method(batch.images, batch.modalities, batch.camids)  # so that the necks change something
+    with torch.no_grad():
+        output = method.eval()(batch.images, batch.modalities, batch.camids)
+        vectors = method.embed(batch.images, batch.modalities, batch.camids)
+    enhanced, night, fused = (output.heads[name] for name in "evf")
+    streams = [vector for head in (enhanced, night) for vector in (head.feature, head.parts.flatten(1) / 4)]
+    torch.testing.assert_close(vectors, normalise(torch.cat([*streams, fused.feature], 1)))
+    assert torch.equal(fused.feature, output.features["f"])
+    assert vectors.shape == (8, (5 + 5 + 1) * 64)
+    assert not torch.allclose(
+        vectors, normalise(torch.cat([output.heads[name].embedding for name in "evf"], 1)), atol=1e-2
+    )
+
+
 def read_images(whole: Whole, kind: str, name: str) -> tuple[Tensor, Tensor]:
     """Pictures and camids; the file counts cameras from 0."""
     images, cameras = whole.pictures(kind, name), whole.case.arrays.get(f"{kind}/in/cameras")
@@ -391,8 +449,7 @@ def test_a_whole_published_network_gives_its_values_and_takes_its_step(name: str
                 check_tokens(whole, f"block{number}", tokens)
         behind = branch.whole.norm(branch.whole.block(tokens))
         check_tokens(whole, "global_branch" if branch.local is not None else "norm", behind)
-    joined = [output.feature, *([] if output.parts is None else output.parts.unbind(1))]
-    whole.near("eval/feature_before", transreid.join_parts(joined))
+    whole.near("eval/feature_before", output.whole_and_parts)
     whole.near("eval/feature_after", output.embedding)
 
     images, camids = read_images(whole, "train", "images")

@@ -64,6 +64,10 @@ def test_an_unknown_key_at_any_depth_is_refused_with_the_nearest_name(override: 
         ("selection.rule=best", "expected 'holdout', 'last' or 'best_on_test'"),
         ("schedule.step=null", "schedule: step needs the number of epochs between two drops"),
         ("schedule.name=multistep", "schedule: multistep needs schedule.milestones"),
+        (
+            "schedule={epochs: 9, name: linear, milestones: [3, 5]}",
+            "schedule: linear falls from one epoch on, schedule.milestones has 2; leave one",
+        ),
         ("selection.ids=1.5", "selection.ids is 1.5, expected a fraction below 1 or a whole number"),
         ("method.curve_width=wide", "method.curve_width: 'wide' is of type str; expected int"),
         ("name=a/b", "name is 'a/b', must be a plain name"),

@@ -56,6 +56,17 @@ def test_a_schedule_by_epoch_stands_still_within_an_epoch_and_one_by_step_moves(
     assert compute_lr_factor(by_step, 10) == pytest.approx(by_step.final)
 
 
+def test_a_linear_schedule_is_full_until_its_milestone_and_falls_to_its_final_in_equal_steps() -> None:
+    """EnlightenGAN's release: of 200 epochs the first 101 are full, the last has a hundredth."""
+    release = ScheduleSection(epochs=200, name="linear", milestones=(100,), final=0.0)
+    found = [compute_lr_factor(release, epoch) for epoch in range(200)]
+    np.testing.assert_allclose(found, [1.0] * 101 + [each / 100 for each in range(99, 0, -1)], rtol=1e-12)
+    at_once = ScheduleSection(epochs=4, name="linear", final=0.2, by="step")
+    assert [compute_lr_factor(at_once, place) for place in (0, 2, 3.5, 4)] == pytest.approx([1, 0.6, 0.3, 0.2])
+    cut_short = ScheduleSection(epochs=5, name="linear", milestones=(10,), final=0.0)
+    assert [compute_lr_factor(cut_short, epoch) for epoch in range(5)] == [1.0] * 5
+
+
 def build_one(network: nn.Module, groups: Groups, section: OptimiserSection, *, fused: bool = True) -> Optimizer:
     """The optimiser of a method without turns."""
     (built,) = build_optimisers(network, groups, section, [Turn("all", tuple(groups), no_losses)], fused=fused)

@@ -113,6 +113,23 @@ def _list_spectrum(folder: Path, spectrum: str, spectra: Sequence[str]) -> list[
     return paths
 
 
+def read_lone(root: Path) -> list[tuple[Path, tuple[str, ...]]]:
+    """Pictures of which another spectrum that is there has no file of that name, and those spectra.
+
+    A folder without any picture counts as a spectrum that is not there.
+    """
+    base = find_base(root, dataset=NAME, names=("rgbnt201",), obtain=OBTAIN)
+    lone = []
+    for folder in FOLDERS.values():
+        places = {spectrum: base / folder / spectrum for spectrum in SPECTRA}
+        paths = {spectrum: list_pictures(place) for spectrum, place in places.items() if place.is_dir()}
+        names = {spectrum: {path.name for path in found} for spectrum, found in paths.items() if found}
+        for path in sorted(path for found in paths.values() for path in found):
+            absent = tuple(spectrum for spectrum, there in names.items() if path.name not in there)
+            lone += [(path, absent)] if absent else []
+    return lone
+
+
 def picture_path(split: str, pid: int, camid: int, index: int, modality: Modality = Modality.VISIBLE) -> Path:
     """Where this layout keeps a picture, relative to the root; infrared ones as near-infrared.
 
@@ -141,7 +158,8 @@ def scene_defaults(cameras: int | None = None) -> dict[str, Any]:
 
 
 def write_miniature(root: Path, rng: np.random.Generator) -> None:
-    """Two training and three testing people under four cameras, in visible and near-infrared light."""
-    for pid, camid, modality, index in np.ndindex(5, 4, 2, 2):
-        split = "train" if pid < 2 else "test"
-        write_sample_picture(root / picture_path(split, pid + 1, camid + 1, index, Modality(modality)), rng)
+    """Two training and three testing people under four cameras, in visible, near-infrared and thermal light."""
+    for pid, camid, index in np.ndindex(5, 4, 2):
+        path = root / picture_path("train" if pid < 2 else "test", pid + 1, camid + 1, index)
+        for spectrum in SPECTRA:
+            write_sample_picture(path.parents[1] / spectrum / path.name, rng)

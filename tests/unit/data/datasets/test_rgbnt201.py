@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.types import Modality
 from tapetum.data.catalog import open_dataset
+from tapetum.data.check import check_dataset
 from tapetum.data.datasets import rgbnt201
 from tapetum.data.layout import write_sample_picture
 
@@ -46,8 +48,6 @@ def test_mixed_every_testing_picture_searches_among_those_of_both_modalities(roo
 
 
 def test_spectra_are_chosen_and_thermal_is_infrared_too(root: Path) -> None:
-    for path in sorted(root.glob("*/NI/*.jpg")):
-        write_sample_picture(path.parents[1] / "TI" / path.name, np.random.default_rng(1))
     assert spectra_of(root, "RGB") == {"RGB"}
     assert spectra_of(root, "NI") == {"NI"}
     assert spectra_of(root, "RGB", "TI") == {"RGB", "TI"}
@@ -68,11 +68,33 @@ def test_an_unknown_spectrum_names_the_nearest(root: Path) -> None:
 
 
 def test_a_missing_spectrum_is_named_with_what_can_be_read_without_it(root: Path) -> None:
+    shutil.rmtree(root / "train_171" / "TI")
     with pytest.raises(
         DataError, match=r"no picture in .*train_171/TI; unpack that spectrum there, or read .*spectra: \[RGB\]"
     ):
         rgbnt201.read_records(root, spectra=["RGB", "TI"])
     assert rgbnt201.read_records(root, spectra=["RGB"])
+
+
+def test_the_check_lists_pictures_without_their_counterpart(root: Path) -> None:
+    assert check_dataset("rgbnt201", root).lone == ()
+    (root / "test" / "NI" / "000003_cam4_0_01.jpg").unlink()
+    (root / "train_171" / "RGB" / "000001_cam1_0_00.jpg").unlink()
+    (root / "train_171" / "TI" / "000001_cam1_0_00.jpg").unlink()
+    report = check_dataset("rgbnt201", root, options={"spectra": ["TI"]})
+    assert report.lone == (
+        f"{root / 'train_171/NI/000001_cam1_0_00.jpg'} (no RGB, TI)",
+        f"{root / 'test/RGB/000003_cam4_0_01.jpg'} (no NI)",
+        f"{root / 'test/TI/000003_cam4_0_01.jpg'} (no NI)",
+    )
+    problem = f"3 pictures without their counterpart in another spectrum, e.g. {report.lone[0]}"
+    assert problem in report.problems
+
+
+def test_a_copy_with_one_spectrum_lacks_no_counterparts(root: Path) -> None:
+    for path in root.glob("*/[NT]I/*"):
+        path.unlink()
+    assert check_dataset("rgbnt201", root, options={"spectra": ["RGB"]}).lone == ()
 
 
 def test_a_wrong_name_is_told_with_a_right_one(root: Path) -> None:
