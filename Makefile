@@ -71,7 +71,7 @@ package:  ## build the wheel and the source distribution into dist/
 	$(TOOLS)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build
 	$(TOOLS)/$(SCRIPTS)/python -m build
 
-test-wheel: package  ## install the wheel into an environment of its own and run the README's lines there on a drawn clip
+test-wheel: package  ## install the wheel into an environment of its own and run the README's lines there on a drawn clip, and on TAPETUM_CLIP=file
 	$(PYTHON) -m venv $(FRESH)
 	$(FRESH)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[all]"
 	$(FRESH)/$(SCRIPTS)/tapetum --version
