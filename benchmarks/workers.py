@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ Ask = Callable[[str], Any]
 
 
 class NotPreparedError(RuntimeError):
-    """A process ended instead of answering; what it printed says why."""
+    """A process ended instead of answering; the last line that it printed says why."""
 
 
 @contextmanager
@@ -36,33 +37,41 @@ def worker(
     """
     command = [sys.executable, "-m", module, *words]
     variables = {**environment_for(source), **(environment or {})}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    lines = process.stdout
-
-    def read() -> Any:
-        for line in lines:
-            if line.startswith("{"):  # others are what libraries print
-                return json.loads(line)["answer"]
-        raise NotPreparedError(f"{' '.join(command)}: ended with status {process.wait()}")
-
-    def ask(question: str) -> Any:
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=variables
+        ) as process,
+    ):
         assert process.stdin is not None
-        process.stdin.write(question + "\n")
-        process.stdin.flush()
-        return read()
+        assert process.stdout is not None
+        questions, lines = process.stdin, process.stdout
 
-    try:
-        read()
-        yield ask
-    finally:
-        process.stdin.close()
+        def read() -> Any:
+            for line in lines:
+                if line.startswith("{"):  # others are what libraries print
+                    return json.loads(line)["answer"]
+            status = process.wait()
+            complaints.seek(0)
+            told = complaints.read().strip()
+            print(told, file=sys.stderr)
+            last = told.splitlines()[-1] if told else "it said nothing"
+            raise NotPreparedError(f"{module} by {source} ended with status {status} ({last})")
+
+        def ask(question: str) -> Any:
+            questions.write(question + "\n")
+            questions.flush()
+            return read()
+
         try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            read()
+            yield ask
+        finally:
+            questions.close()
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def answer(work: Ask) -> None:

@@ -5,12 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import bench_limit, bench_methods, device, workers
+from benchmarks import bench_footage, bench_limit, bench_load, bench_methods, device, workers
 from benchmarks.growth import __main__ as growth
 
 from tapetum.core.errors import RecipeError
@@ -224,3 +227,41 @@ def test_shares_of_a_products_rate_say_what_was_asked_and_missed(
     assert f"the product's rate: {rows[0]['peer']:.0f} GFLOP/s" in rows[0]["note"]
     command.print_row({**rows[0], "ratio": 0.7})
     assert "asked 0.8x: MISSED" in capsys.readouterr().out
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    package = tmp_path / "src" / "tapetum"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('too old for this')\n")
+    with (
+        pytest.raises(workers.NotPreparedError, match=r"ended with status 1 \(RuntimeError: too old for this\)"),
+        workers.worker("benchmarks.tried_work", source=tmp_path / "src"),
+    ):
+        pass
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_an_earlier_checkout_that_cannot_start_is_left_out_and_the_row_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: dict[str, Any] = {
+        "": 1.0,
+        "whole": {"seconds": 1.0, "cpu": 1.0, "frames": 10, "rows": ["a"], "sum": [0.0]},
+        "stages": {"decode": 0.5, "detect": 0.8},
+    }
+
+    @contextmanager
+    def worker(*_: str, source: Path = workers.ROOT / "src", **__: object) -> Iterator[workers.Ask]:
+        if source == tmp_path:
+            raise workers.NotPreparedError("it ended with status 1 (too old for this)")
+        yield answers.__getitem__
+
+    monkeypatch.setenv("TAPETUM_BEFORE", str(tmp_path))
+    for benchmark in (bench_load, bench_footage):
+        monkeypatch.setattr(benchmark, "worker", worker)
+    monkeypatch.setattr(bench_load, "busy_process", nullcontext)
+    loaded = list(bench_load.measure("index", tmp_path, rounds=1))
+    watched = list(bench_footage.measure(tmp_path, "a clip", "background", tmp_path, 10, 1))
+    for rows in (loaded, watched):
+        assert not any("commit before" in row["name"] for row in rows)
+        assert rows[0]["note"].endswith("; the commit before is left out: it ended with status 1 (too old for this)")

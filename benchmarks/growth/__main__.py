@@ -87,8 +87,9 @@ def measure_all(what: str, subject: Subject, sizes: Sequence[int], path: Path, p
         write(what, subject, [rows[each] for each in sorted(rows)], path, picture)
     write(what, subject, [rows[each] for each in sorted(rows)], path, picture)  # knees by today's rule, if nothing else
     for panel in subject.panels:
-        if panel.knee and (size := panel.knee.find([rows[each] for each in sorted(rows)])):
-            print(f"{panel.title}: knee at {size:,.0f} {subject.counted}, from where {panel.knee.meaning}")
+        if panel.knee:
+            where = panel.knee.say([rows[each] for each in sorted(rows)], subject.counted)
+            print(f"{panel.title}: knee {where} ({panel.knee.meaning})")
     print(f"beyond: {subject.beyond}")
 
 
