@@ -48,8 +48,8 @@ check: $(STAMP)  ## ruff, mypy (strict), import layers, documentation build
 docs: $(STAMP)  ## build the documentation into docs/_build/html (warnings are errors)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-bench: $(STAMP)  ## measure against peers, print ratios, write runs/bench.json
-	$(BIN)/python -m benchmarks
+bench: $(STAMP)  ## measure against peers, print ratios, write runs/bench.json; more with WORDS=long, WORDS="growth device"
+	$(BIN)/python -m benchmarks $(WORDS)
 
 LITE0 := src/tapetum/packaged/tapetum-lite0.safetensors
 
@@ -71,7 +71,7 @@ package:  ## build the wheel and the source distribution into dist/
 	$(TOOLS)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build
 	$(TOOLS)/$(SCRIPTS)/python -m build
 
-test-wheel: package  ## install the wheel into an environment of its own and run the README's lines there on a drawn clip
+test-wheel: package  ## install the wheel into an environment of its own and run the README's lines there on a drawn clip, and on TAPETUM_CLIP=file
 	$(PYTHON) -m venv $(FRESH)
 	$(FRESH)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[all]"
 	$(FRESH)/$(SCRIPTS)/tapetum --version

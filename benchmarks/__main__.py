@@ -1,9 +1,11 @@
-"""Run every benchmark, or those whose name holds one of the given words: `python -m benchmarks evaluation reranking`.
+"""Run every short benchmark, or those whose name holds one of the given words: `python -m benchmarks evaluation idf`.
 
 A benchmark is a file `bench_<name>.py` with a function `run()` that gives rows (`measure.build_row`), one by one or
 as a list. One that says `TAKES_FILES` is given the words that are files, such as clips; one that says `TAKES_NAMES` the
-names behind `--only`, with which the others do not run. The table is printed as it grows and written to
-`runs/bench.json`; a run of some keeps the others' rows.
+names behind `--only`, with which the others do not run. One that says `LONG` takes more than some five minutes and runs
+when its whole name is given; the word `long` stands for all of those. The table is printed as it grows and written to
+`runs/bench.json`, which keeps rows of other names. Two words more run what writes files of its own: `growth`, how
+cost grows, into `runs/growth_*.json`, hours; `device`, training at published size on an accelerator.
 """
 
 import argparse
@@ -21,27 +23,41 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 
 import benchmarks
+from benchmarks.workers import wait_as_the_program
 from tapetum.core.atomic import make_folder, write_bytes
-from tapetum.inference.precision import FAST_BF16
 
 RESULT = Path("runs") / "bench.json"
+ALL_LONG = "long"
+APART = ("growth", "device")  # words for what is no benchmark with rows
 
 
-def list_benchmarks(words: list[str]) -> list[str]:
-    """Names of the benchmarks that hold one of the words; all without words."""
-    found = sorted(
-        module.name.removeprefix("bench_")
-        for module in pkgutil.iter_modules(benchmarks.__path__)
-        if module.name.startswith("bench_")
-    )
-    return [name for name in found if not words or any(word in name for word in words)]
+def list_benchmarks(words: Sequence[str] = ()) -> list[str]:
+    """Names of those that the words pick; all short ones without words."""
+    names = list_all()
+    long = [name for name in names if is_long(name)]
+    others = [word for word in words if word != ALL_LONG]
+    short = [name for name in names if name not in long and (not words or any(word in name for word in others))]
+    return sorted([*short, *(name for name in long if name in words or ALL_LONG in words)])
+
+
+def list_all() -> list[str]:
+    found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
+    return sorted(name.removeprefix("bench_") for name in found if name.startswith("bench_"))
+
+
+def is_long(name: str) -> bool:
+    """Whether the file says `LONG = True`; read, not imported, so that `--help` answers at once."""
+    return "LONG = True" in Path(__file__).with_name(f"bench_{name}.py").read_text(encoding="utf-8").splitlines()
 
 
 def describe_machine() -> str:
     """What the figures were measured on; makers give one name to several generations, which family and model tell."""
+    import torch  # not before the threads know how to wait
+
+    from tapetum.inference.precision import FAST_BF16
+
     processor = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
@@ -92,28 +108,59 @@ def start(benchmark: ModuleType, files: list[Path], only: list[str]) -> Iterable
     return found
 
 
+def run_apart(word: str) -> int:
+    """Run what prints and writes by itself; the exit status."""
+    if word == "device":
+        importlib.import_module("benchmarks.device").main([])
+        return 0
+    growth = importlib.import_module("benchmarks.growth.__main__")
+    return max(growth.main([what, "--out", str(RESULT.parent / f"growth_{what}.json")]) for what in growth.SUBJECTS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write; the exit status is 1 if a benchmark broke."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", help="parts of benchmarks' names, or files for them")
+    listed = f"benchmarks: {', '.join(list_benchmarks())}. Long ones: {', '.join(filter(is_long, list_all()))}."
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=listed,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", help="parts of benchmarks' names, long, growth, device, or files for them")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="e.g. a method; repeatable")
     wanted = parser.parse_args(arguments)
     files = [Path(word) for word in wanted.words if Path(word).is_file()]
     words = [word for word in wanted.words if not Path(word).is_file()]
-    names = list_benchmarks(words)
-    if not names:
-        print(f"no benchmark is called like {' or '.join(words)}; there are: {', '.join(list_benchmarks([]))}")
+    apart = [word for word in APART if word in words and not wanted.only]
+    picking = [word for word in words if word not in APART]
+    names = list_benchmarks(picking) if picking or not words else []
+    if not names and not apart and not wanted.only:
+        print(f"no benchmark is called like {' or '.join(words)}; there are: {', '.join(list_all())}")
         return 2
     if wanted.only and not words:
         print("--only needs the name of a benchmark beside it: methods")
         return 2
     if wanted.only:
         names = [name for name in names if getattr(load(name), "TAKES_NAMES", False)]
-    if not names:
+    if not names and not apart:
         print(f"{' or '.join(words)}: takes no --only; leave it out, or name the benchmark methods")
         return 2
+    broken = measure_all(names, files, wanted.only) if names else []
+    for word in apart:
+        try:
+            broken += [word] * bool(run_apart(word))
+        except Exception:
+            traceback.print_exc()
+            broken.append(word)
+    if broken:
+        print(f"broken: {', '.join(broken)}")
+    return 1 if broken else 0
+
+
+def measure_all(names: Sequence[str], files: list[Path], only: list[str]) -> list[str]:
+    """Print and write the rows of benchmarks; the names of those that broke."""
     machine = describe_machine()
-    kept = json.loads(RESULT.read_text()) if (words or wanted.only) and RESULT.is_file() else []
+    kept = json.loads(RESULT.read_text()) if RESULT.is_file() else []
     rows: list[dict[str, Any]] = []
     broken = []
     print(machine)
@@ -121,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         begun = time.perf_counter()
         try:
-            for row in start(load(name), files, wanted.only):
+            for row in start(load(name), files, only):
                 row["machine"] = machine
                 rows.append(row)
                 print_row(row)
@@ -131,10 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             broken.append(name)
         print(f"    ({name}: {time.perf_counter() - begun:.0f} s)", flush=True)
     print(f"written to {RESULT}" if rows else "nothing was measured")
-    if broken:
-        print(f"broken: {', '.join(broken)}")
-    return 1 if broken else 0
+    return broken
 
 
 if __name__ == "__main__":
+    wait_as_the_program()
     sys.exit(main())

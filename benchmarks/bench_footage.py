@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,15 @@ def measure(
     words = "benchmarks.footage_work", str(clip), detector, str(artefact), str(frames)
     wholes: dict[str, list[dict[str, Any]]] = {"ours": [], "before": []}
     stages: list[dict[str, float]] = []
+    left_out = ""
     with ExitStack() as stack:
         ask = stack.enter_context(worker(*words))
         asks = {"ours": ask}
         if before:
-            with suppress(NotPreparedError):  # it may not know this detector
+            try:
                 asks["before"] = stack.enter_context(worker(*words, source=Path(before)))
+            except NotPreparedError as error:  # it may not know this detector
+                left_out = f"; the commit before is left out: {error}"
         for _ in range(rounds):
             for side, one in asks.items():
                 wholes[side].append(one("whole"))
@@ -86,7 +89,7 @@ def measure(
         count / seconds[slowest],
         "frames/s",
         target=ASKED_OF_SLOWEST,
-        note=f"{count} frames, {len(wholes['ours'][0]['rows'])} crops; one after the other: {shares}; {busy}",
+        note=f"{count} frames, {len(wholes['ours'][0]['rows'])} crops; one after the other: {shares}; {busy}{left_out}",
     )
     for stage, each in seconds.items():
         yield build_row(f"{title}: {stage} alone", count / each, None, "frames/s")

@@ -36,6 +36,7 @@ from tapetum.gallery.store import Store
 Real = NDArray[np.float32]
 Whole = NDArray[np.int64]
 
+LONG = True
 FOLDER = Path("runs") / "bench-gallery"
 VERSION = 2
 DIMENSION = 512

@@ -42,13 +42,14 @@ class Subject:
     name: str
     size: tuple[int, int]
     modalities: tuple[Modality, ...] = (Modality.VISIBLE,)
+    target: float = 0.8  # share of a product's rate that is asked for
 
 
 SUBJECTS = (
     Subject("IDE+", "ide", (256, 128)),
     Subject("IDF", "idf", (256, 128)),
     Subject("AGW", "agw", (256, 128)),
-    Subject("TransReID", "transreid", (256, 128)),
+    Subject("TransReID", "transreid", (256, 128), target=0.9),
     Subject("DEEN", "deen", (384, 144), (Modality.VISIBLE, Modality.INFRARED)),
 )
 
@@ -82,8 +83,9 @@ def measure(subject: Subject) -> Iterator[dict[str, Any]]:
                 operations / seconds["ours"] / 1e9,
                 limit / 1e9,
                 "GFLOP/s",
+                target=subject.target,
                 note=f"{operations / len(batch.images) / 2e9:.1f} billion multiply-adds a picture, "
-                f"{len(batch.images) / seconds['ours']:.3g} pictures/s",
+                f"{len(batch.images) / seconds['ours']:.3g} pictures/s; the product's rate: {limit / 1e9:.0f} GFLOP/s",
             )
 
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tapetum.inference.export import export_run
 from tapetum.inference.sessions import open_model
 from tapetum.synth.scene import SceneOptions
 
+LONG = True
 OURS, ALONE = "as tapetum sets it", "as the libraries do"
 OPENMP: Mapping[str, Mapping[str, str]] = {
     OURS: {},
@@ -62,6 +63,7 @@ def run(kinds: tuple[str, ...] = tuple(WORK), rounds: int = ROUNDS) -> Iterator[
 def measure(kind: str, folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
     """One piece of work by each setting, in turn."""
     asks: dict[str, Ask] = {}
+    left_out = ""
     with ExitStack() as stack:
 
         def start(settings: Mapping[str, str], source: Path = ROOT / "src") -> Ask:
@@ -72,8 +74,10 @@ def measure(kind: str, folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
         for side, settings in OPENMP.items():
             asks[side] = start(settings)
         if before := os.environ.get("TAPETUM_BEFORE"):
-            with suppress(NotPreparedError):  # it may not read what today's checkout wrote
+            try:
                 asks["by the commit before"] = start({}, Path(before))
+            except NotPreparedError as error:  # it may not read what today's checkout wrote
+                left_out = f"; the commit before is left out: {error}"
         rates: dict[tuple[str, bool], list[float]] = {(side, busy): [] for side in asks for busy in (False, True)}
         for _ in range(rounds):
             for side, ask in asks.items():
@@ -88,7 +92,7 @@ def measure(kind: str, folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
         alone, beside = middle[side, False], middle[side, True]
         name = f"{kind}, {side}: beside a busy process, against alone"
         if side == OURS:
-            yield build_row(name, beside, alone, unit, target=fair / 2, note=f"a fair share is {fair:.2f}")
+            yield build_row(name, beside, alone, unit, target=fair / 2, note=f"a fair share is {fair:.2f}{left_out}")
         else:
             yield build_row(name, beside, alone, unit)
     yield build_row(f"{kind}: alone, {OURS}, against {ALONE}", middle[OURS, False], middle[ALONE, False], unit)

@@ -44,6 +44,7 @@ from tapetum.training.beginning import Beginning
 from tapetum.training.optimisation import build_optimisers, set_learning_rates
 from tapetum.training.stepping import Stepper, turns_of
 
+LONG = True
 TAKES_NAMES = True
 SUFFIX = "_synth"
 REFERENCES = {"infrared": "deen", "visible": "ide"}  # whose figures the others of a family are compared with

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.measure import build_row
+from benchmarks.workers import environment_for
 
 ROUNDS = 3
 ASKED = {"search --tracklet": 2.0, "search --query, OpenVINO": 3.0, "gallery info": 0.5, "index of one picture": 3.5}
@@ -74,7 +75,7 @@ def prepare(place: Path, source: Path) -> tuple[Path, Path, dict[str, list[str]]
 
 def call(place: Path, source: Path, *words: str) -> tuple[float, str]:
     """CPU seconds of a Python process and its children, and what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    environment = {**environment_for(source), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, *words], cwd=place, env=environment, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

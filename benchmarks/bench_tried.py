@@ -31,6 +31,7 @@ from tapetum.core.memory import keep_freed_memory
 from tapetum.inference.precision import has_fast_bf16
 from tapetum.methods import build_method
 
+LONG = True
 NUM_IDS = 60
 ROUNDS = 3
 # Share of the numbers' length. Outputs agree to 3e-5; of gradients the plain way itself changes by 5e-3 where pictures

@@ -1,13 +1,24 @@
 """Benchmarks of which a test can say more than that they ran: which methods are measured, and on other machines."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import bench_methods, device
+from benchmarks import bench_footage, bench_limit, bench_load, bench_methods, device, workers
+from benchmarks.growth import __main__ as growth
 
 from tapetum.core.errors import RecipeError
+from tapetum.core.threads import WAITING
+from tapetum.methods import build_method as build
 from tapetum.methods import small_options
 from tapetum.runs.recipe import list_recipes, load_recipe
 
@@ -113,3 +124,144 @@ def test_only_picks_methods_and_is_refused_where_there_are_none_to_pick(
     assert "synth: takes no --only" in capsys.readouterr().out
     assert command.main(["methods", "--only", "ddag", "--only", "lba"]) == 0
     assert given == [["ddag", "lba"]]
+
+
+def test_long_benchmarks_run_when_named_whole_or_all_together() -> None:
+    long = set(filter(command.is_long, command.list_all()))
+    assert {"deen_published", "gallery", "load", "methods", "tried"} <= long
+    assert not long & set(command.list_benchmarks())
+    assert set(command.list_benchmarks(["long"])) == long
+    assert command.list_benchmarks(["deen"]) == ["deen"]
+    assert command.list_benchmarks(["deen_published", "synth"]) == ["deen_published", "synth"]
+    assert command.list_benchmarks(["load"]) == ["load", "loader"]
+
+
+def test_help_and_the_page_say_which_are_long(capsys: pytest.CaptureFixture[str]) -> None:
+    long = set(filter(command.is_long, command.list_all()))
+    page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \| \*long:\*", page, re.MULTILINE)) == long
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Long ones: {', '.join(sorted(long))}." in printed
+    assert "`growth`" in printed
+    assert "`device`" in printed
+
+
+def test_growth_and_the_script_for_a_gpu_run_when_they_are_named_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "RESULT", tmp_path / "bench.json")
+    called: list[list[str]] = []
+
+    def measure(words: list[str]) -> int:
+        called.append(words)
+        return 2 if words[0] == "index" else 0
+
+    monkeypatch.setattr(growth, "main", measure)
+    monkeypatch.setattr(device, "main", lambda words: called.append(["device", *words]))
+    assert command.main(["growth", "device"]) == 1
+    assert [words[0] for words in called] == ["evaluation", "gallery", "index", "service", "device"]
+    assert called[0] == ["evaluation", "--out", str(tmp_path / "growth_evaluation.json")]
+    assert "broken: growth" in capsys.readouterr().out
+    assert not (tmp_path / "bench.json").exists()
+
+
+def test_a_run_of_short_ones_keeps_the_rows_of_long_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "RESULT", tmp_path / "bench.json")
+    row = {"ours": 1.0, "peer": None, "ratio": None, "unit": "s", "target": None, "note": ""}
+    (tmp_path / "bench.json").write_text(json.dumps([{"name": "of a long one", **row}]))
+    monkeypatch.setattr(command, "load", lambda name: SimpleNamespace(run=lambda: [{"name": name, **row}]))
+    assert command.main([]) == 0
+    assert [each["name"] for each in json.loads((tmp_path / "bench.json").read_text())] == [
+        "of a long one",
+        *command.list_benchmarks(),
+    ]
+    assert command.main(["long"]) == 0
+    names = [each["name"] for each in json.loads((tmp_path / "bench.json").read_text())]
+    assert names[0] == "of a long one"
+    assert sorted(names[1:]) == command.list_all()
+
+
+def test_threads_wait_as_the_programs_do_before_torch_is_loaded_and_no_earlier_checkout_is_told() -> None:
+    code = (
+        "import os, sys, pathlib\n"
+        "import benchmarks.__main__, benchmarks.growth.__main__\n"
+        "from benchmarks import workers\n"
+        "assert 'torch' not in sys.modules\n"
+        "workers.wait_as_the_program()\n"
+        "print(os.environ['OMP_WAIT_POLICY'])\n"
+        "print(workers.environment_for(workers.ROOT / 'src').get('OMP_WAIT_POLICY'))\n"
+        "print(workers.environment_for(pathlib.Path('before/src')).get('OMP_WAIT_POLICY'))\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in WAITING}
+    environment = {**kept, "PYTHONPATH": workers.environment_for(workers.ROOT / "src")["PYTHONPATH"]}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["passive", "passive", "None"]
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "OMP_WAIT_POLICY": "active"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split() == ["active"] * 3
+
+
+def test_shares_of_a_products_rate_say_what_was_asked_and_missed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_limit, "ROUNDS", 1)
+    monkeypatch.setattr(bench_limit, "SIDE", 256)
+    small = bench_limit.Subject("IDE+", "ide", (64, 32))
+    options = small_options("ide")
+    monkeypatch.setattr(
+        bench_limit, "build_method", lambda name, _, *given, **named: build(name, options, *given, **named)
+    )
+    rows = list(bench_limit.measure(small))
+    assert {row["target"] for row in rows} == {0.8}
+    assert {subject.name: subject.target for subject in bench_limit.SUBJECTS if subject.target != 0.8} == {
+        "transreid": 0.9
+    }
+    assert "billion multiply-adds a picture" in rows[0]["note"]
+    assert f"the product's rate: {rows[0]['peer']:.0f} GFLOP/s" in rows[0]["note"]
+    command.print_row({**rows[0], "ratio": 0.7})
+    assert "asked 0.8x: MISSED" in capsys.readouterr().out
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    package = tmp_path / "src" / "tapetum"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('too old for this')\n")
+    with (
+        pytest.raises(workers.NotPreparedError, match=r"ended with status 1 \(RuntimeError: too old for this\)"),
+        workers.worker("benchmarks.tried_work", source=tmp_path / "src"),
+    ):
+        pass
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_an_earlier_checkout_that_cannot_start_is_left_out_and_the_row_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: dict[str, Any] = {
+        "": 1.0,
+        "whole": {"seconds": 1.0, "cpu": 1.0, "frames": 10, "rows": ["a"], "sum": [0.0]},
+        "stages": {"decode": 0.5, "detect": 0.8},
+    }
+
+    @contextmanager
+    def worker(*_: str, source: Path = workers.ROOT / "src", **__: object) -> Iterator[workers.Ask]:
+        if source == tmp_path:
+            raise workers.NotPreparedError("it ended with status 1 (too old for this)")
+        yield answers.__getitem__
+
+    monkeypatch.setenv("TAPETUM_BEFORE", str(tmp_path))
+    for benchmark in (bench_load, bench_footage):
+        monkeypatch.setattr(benchmark, "worker", worker)
+    monkeypatch.setattr(bench_load, "busy_process", nullcontext)
+    loaded = list(bench_load.measure("index", tmp_path, rounds=1))
+    watched = list(bench_footage.measure(tmp_path, "a clip", "background", tmp_path, 10, 1))
+    for rows in (loaded, watched):
+        assert not any("commit before" in row["name"] for row in rows)
+        assert rows[0]["note"].endswith("; the commit before is left out: it ended with status 1 (too old for this)")

@@ -58,7 +58,7 @@ def test_a_size_that_is_in_the_file_is_measured_again_only_on_request(asked: lis
     measure("evaluation --sizes 2 --again", out)
     assert asked == [1, 4, 2, 2]
     content = json.loads(out.read_text())
-    assert content["knees"] == {"Time, s": 1.0}
+    assert content["knees"] == {}
     assert "16 at 4 things" in content["figure"]
 
 
@@ -128,7 +128,15 @@ def test_a_knee_is_the_first_size_from_which_every_step_is_steep() -> None:
         rows: list[dict[str, Any]] = [{"size": 10**power, "cost": value} for power, value in enumerate(values)]
         return Knee("cost", lambda slope: slope >= 0.8, "").find([*rows, {"size": 10**6, "left_out": "too large"}])
 
+    def say(*values: float) -> str:
+        rows: list[dict[str, Any]] = [{"size": 10**power, "cost": value} for power, value in enumerate(values)]
+        return Knee("cost", lambda slope: slope >= 0.8, "").say(rows, "rows")
+
     assert find(1, 1.1, 10, 100) == 10
+    assert say(1, 1.1, 10, 100) == "at 10 rows"
+    assert find(1, 10, 100, 1000) is None  # nothing changes
+    assert say(1, 10, 100, 1000) == "from the smallest size on, 1 rows"
+    assert say(1, 10, 100, 110) == say(1, 10) == "not reached"
     assert find(1, 10, 11, 110) == 100  # the first steep step was none of a lasting growth
     assert find(1, 10, 100, 110) is None
     assert find(1, 10) is None

@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.__main__ import describe_machine
 from benchmarks.growth.subject import Row, Subject, parse_size, processor_times
+from benchmarks.workers import wait_as_the_program
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import RecipeError, TapetumError
 from tapetum.core.threads import count_threads
@@ -86,8 +87,9 @@ def measure_all(what: str, subject: Subject, sizes: Sequence[int], path: Path, p
         write(what, subject, [rows[each] for each in sorted(rows)], path, picture)
     write(what, subject, [rows[each] for each in sorted(rows)], path, picture)  # knees by today's rule, if nothing else
     for panel in subject.panels:
-        if panel.knee and (size := panel.knee.find([rows[each] for each in sorted(rows)])):
-            print(f"{panel.title}: knee at {size:,.0f} {subject.counted}, from where {panel.knee.meaning}")
+        if panel.knee:
+            where = panel.knee.say([rows[each] for each in sorted(rows)], subject.counted)
+            print(f"{panel.title}: knee {where} ({panel.knee.meaning})")
     print(f"beyond: {subject.beyond}")
 
 
@@ -188,4 +190,5 @@ def tell(row: Row) -> str:
 
 
 if __name__ == "__main__":
+    wait_as_the_program()
     sys.exit(main())

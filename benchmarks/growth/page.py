@@ -109,8 +109,7 @@ def write_table(what: str) -> str:
         )
     for panel in subject.panels:
         if panel.knee:
-            found = content["knees"].get(panel.title)
-            where = f"at {short_number(found)} {subject.counted}" if found else "not reached"
+            where = panel.knee.say(rows, subject.counted)
             lines.append(f'Knee of "{panel.title}": **{where}** ({panel.knee.meaning}).')
     left = [f"{short_number(row['size'])} ({row['left_out']})" for row in content["rows"] if "left_out" in row]
     absent = [short_number(size) for size in subject.sizes if size not in {row["size"] for row in content["rows"]}]

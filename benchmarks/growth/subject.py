@@ -41,17 +41,31 @@ class Knee:
     counts: Callable[[Row], bool] = bool
 
     def find(self, rows: Sequence[Row]) -> float | None:
-        """The size; None where the last step is not of that kind, or too few sizes are there to say."""
+        """The size; None where the last step is not of that kind, too few sizes are there to say, or all are of it."""
+        found, smallest = self._look(rows)
+        return None if found == smallest else found
+
+    def say(self, rows: Sequence[Row], counted: str) -> str:
+        """Where it is, in words: growth that is of that kind from the smallest size on changes nowhere."""
+        from tapetum.plots.growth import short_number  # with matplotlib, which no measured process needs
+
+        found, smallest = self._look(rows)
+        if found is None:
+            return "not reached"
+        return f"{'from the smallest size on,' if found == smallest else 'at'} {short_number(found)} {counted}"
+
+    def _look(self, rows: Sequence[Row]) -> tuple[float | None, float | None]:
+        """The smallest size from which on steps are of that kind, and the smallest of all."""
         there = [row for row in rows if row.get(self.key) and self.counts(row)]
         if len(there) < ENOUGH:
-            return None
+            return None, None
         sizes, values = (np.log([row[key] for row in there]) for key in ("size", self.key))
         found = None
         for place in range(len(there) - 2, -1, -1):
             if not self.steps(float((values[place + 1] - values[place]) / (sizes[place + 1] - sizes[place]))):
                 break
             found = float(there[place]["size"])
-        return found
+        return found, float(there[0]["size"])
 
 
 @dataclass(frozen=True)

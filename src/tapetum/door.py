@@ -82,12 +82,12 @@ def from_hub(
 def push_to_hub(
     folder: Place, repository: str, *, private: bool = True, licence: str | None = None, about: str = ""
 ) -> str:
-    """Send a model of `tapetum export` to the Hugging Face hub; its address there.
+    """Send a model of `tapetum export` to the Hugging Face hub, or one of the package by its name; its address there.
 
     Args:
         repository: "organisation/name"; made where it is not there.
         private: of one that is made.
-        licence: as the hub names them, e.g. "apache-2.0".
+        licence: as the hub names them, e.g. "apache-2.0"; a model of the package has one.
         about: what it was trained and measured on, in Markdown, for its card.
     Raises:
         CheckpointError: no such model.

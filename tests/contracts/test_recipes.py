@@ -164,6 +164,20 @@ def test_idf_over_an_extractor_learns_on_night600_as_the_extractor_does(extracto
         assert getattr(ours.optimiser, part) == getattr(alone.optimiser, part)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_synth")])
+def test_every_recipe_of_the_night_scene_searches_with_the_mirror(name: str) -> None:
+    """Rows of one table would differ in it otherwise, and it alone gives points."""
+    assert load_recipe(name).evaluation.mirror
+
+
+@pytest.mark.parametrize("extractor", ["agw", "bnneck", "bot", "abd_net", "transreid"])
+def test_idf_over_an_extractor_is_tested_on_the_night_scene_as_the_extractor_is(extractor: str) -> None:
+    alone = "agw_visible" if extractor == "agw" else extractor
+    ours, theirs = (load_recipe(f"{name}_synth") for name in (f"idf_{extractor}", alone))
+    assert ours.method.options["extractor"] == extractor
+    assert (ours.data, ours.evaluation) == (theirs.data, theirs.evaluation)
+
+
 def test_the_paper_s_training_numbers_are_those_of_the_fact_sheet() -> None:
     for name in ("idf_official", *(f"{row}_night600" for row in TABLE_V)):
         recipe = load_recipe(name)

@@ -52,7 +52,8 @@ def summarise(
         "pictures": pictures,
         "other_pictures": _list_strangers(results, pictures),
         "rows": rows,
-        "pairs": _compare([some for some in runs.values() if some]),
+        "open": [label for label, some in runs.items() if not some],
+        "pairs": compare_rows([some for some in runs.values() if some]),
     }
 
 
@@ -103,7 +104,7 @@ def _median(values: Sequence[float | None]) -> float | None:
     return float(np.median(known)) if known else None
 
 
-def _compare(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def compare_rows(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Every pair of methods: differences with their intervals, and whether that in mAP is real.
 
     With a single training of one of them nobody can say: ``real`` is None.
@@ -175,12 +176,18 @@ def _is_true(real: Sequence[Sequence[bool | None]]) -> NDArray[np.bool_]:
     return np.array([[entry is True for entry in row] for row in real])
 
 
-def render_league(content: Mapping[str, Any]) -> str:
-    """A league as Markdown."""
+def render_league(content: Mapping[str, Any], figure: str = "league.svg") -> str:
+    """A league as Markdown.
+
+    Args:
+        figure: where `write_figure` wrote, seen from the page.
+    """
     scene, rows, chance, count = content["scene"], content["rows"], content["chance"], len(content["pairs"])
     missing = sum(row["seeds_planned"] - len(row["seeds"]) for row in rows)
     lines = [
-        f"League, {content['family']} methods on one generated night scene; percent, mean ± deviation over seeds",
+        f"# League: {content['family']} methods on one generated night scene",
+        "",
+        "Percent, mean ± deviation over seeds.",
         "",
         f"{scene['num_train_people']} people to train on ({scene['training_pictures']} pictures), "
         f"{scene['num_test_people']} others to find ({scene['testing_pictures']} pictures), {scene['cameras']} "
@@ -196,8 +203,9 @@ def render_league(content: Mapping[str, Any]) -> str:
             "another version of the generator may not: then delete these runs' files to train them again.",
             "",
         ]
-    if missing:
-        lines += [f"**Not complete**: {missing} runs of these rows are still to come.", ""]
+    if missing or content["open"]:
+        absent = f"; of {', '.join(content['open'])} there is nothing yet" if content["open"] else ""
+        lines += [f"**Not complete**: {missing} runs of these rows are still to come{absent}.", ""]
     lines += _table(
         ["method", *QUALITY.values(), "seeds", "starts from"],
         [
@@ -249,7 +257,7 @@ def render_league(content: Mapping[str, Any]) -> str:
         f"drawn anew. With {count} pairs, {count * (1 - LEVEL):.1f} would be called real by chance if "
         "all were alike. *One seed*: not decidable yet.",
         "",
-        *_render_matrix(content),
+        *_render_matrix(content, figure),
         "",
         *_table(
             ["pair", "mAP", "interval", "verdict", "rank-1", "interval"],
@@ -269,7 +277,7 @@ def render_league(content: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _render_matrix(content: Mapping[str, Any]) -> list[str]:
+def _render_matrix(content: Mapping[str, Any], figure: str) -> list[str]:
     labels, differences, real = _matrix(content)
     described = describe_differences(labels, differences, _is_true(real))
     table = _table(
@@ -285,7 +293,7 @@ def _render_matrix(content: Mapping[str, Any]) -> list[str]:
             for i, label in enumerate(labels)
         ],
     )
-    return [*table, "", f"![{described}](league.svg)"]
+    return [*table, "", f"![{described}]({figure})"]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -237,7 +237,8 @@ def evaluate_plan(
     with _naming(row):
         target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != plan.recipe.data else dataset
         place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
-        (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, out=place, progress=tell)
+        mirror = plan.tested.evaluation.mirror  # which may have changed since the training
+        (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, mirror=mirror, out=place, progress=tell)
     board.finish_stage()
     return found
 

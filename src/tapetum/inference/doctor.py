@@ -22,6 +22,7 @@ from tapetum.core.types import Modality
 from tapetum.core.versions import describe_processor, read_versions
 from tapetum.data.image_io import Picture, resize
 from tapetum.footage.detectors import FALLBACK, choose_detector
+from tapetum.footage.fetched import detector_folder
 from tapetum.inference.devices import choose_device
 from tapetum.inference.precision import has_fast_bf16
 from tapetum.inference.sessions import Model, open_model
@@ -97,7 +98,7 @@ def examine(model: Path | None, *, runs: Path = Path("runs")) -> Iterator[Findin
     """
     yield from _libraries()
     yield from _arithmetic()
-    for folder in (runs, CACHE, Path(tempfile.gettempdir())):
+    for folder in (runs, CACHE, detector_folder(), Path(tempfile.gettempdir())):
         yield _folder(folder)
     yield _detector()
     if model is None:

@@ -239,8 +239,8 @@ def _simplify(file: Path) -> None:
     for node in graph.node:
         if node.op_type == "Conv" and len(node.input) == CONVOLUTION_WITH_BIAS:
             bias = made_by.get(node.input[2])
-            value = None if bias is None or bias.op_type != "Expand" else constants.get(bias.input[0])
-            if value is not None and not value.any():
+            zero = None if bias is None or bias.op_type != "Expand" else constants.get(bias.input[0])
+            if zero is not None and not zero.any():
                 del node.input[2]
     wanted = {each.name for each in graph.output}
     kept = []

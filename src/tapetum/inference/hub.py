@@ -4,6 +4,7 @@ Nothing in a repository is executed; a TorchScript artefact, which is a program,
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import yaml
@@ -12,6 +13,7 @@ from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import CheckpointError, OutputError
 from tapetum.inference.artefact import CARD, Artefact, is_artefact, read_artefact
+from tapetum.runs import packaged
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -32,7 +34,8 @@ def push_to_hub(
     """Send an exported model to the hub as one commit; its address there.
 
     Args:
-        folder: of ``tapetum export``.
+        folder: of ``tapetum export``; or the name of a model of the package, which goes as ONNX, with its own card and
+            licence.
         repository: "organisation/name"; made where it is not there.
         licence: as the hub names them, e.g. "apache-2.0"; None says nothing, which means that nobody may use it.
         about: what else its card says: data, figures, limits.
@@ -41,6 +44,16 @@ def push_to_hub(
         CheckpointError: no artefact, or damaged.
         OutputError: the hub refuses it or cannot be reached.
     """
+    if packaged.is_packaged(folder):
+        from tapetum.inference.export import export_run
+
+        card = "\n\n".join(filter(None, (packaged.read_card(folder), about)))
+        with TemporaryDirectory() as place:
+            exported = Path(place) / folder.name
+            export_run(folder, "onnx", exported)
+            return push_to_hub(
+                exported, repository, private=private, licence=licence or packaged.LICENCE, about=card, api=api
+            )
     if not is_artefact(folder):
         raise CheckpointError(f"{folder}: is no exported model; make one with: tapetum export RUN --out {folder}")
     artefact = read_artefact(folder)

@@ -5,6 +5,7 @@ from pathlib import Path
 from tapetum.core.errors import OutputError
 
 FOLDER = Path(__file__).parents[1] / "packaged"
+LICENCE = "apache-2.0"  # of all of them, as the package's, in the hub's spelling
 DEFAULT = "tapetum-lite0"  # what `tapetum index` takes for a new gallery, see docs/lite0.md
 
 
@@ -26,6 +27,12 @@ def is_present(place: Path) -> bool:
 def name_of(place: Path) -> str:
     """How a place is remembered: a packaged model by its name, good on every machine; others by where they lie."""
     return str(place) if is_packaged(place) else str(place.resolve())
+
+
+def read_card(place: Path) -> str:
+    """What stands on the card of a packaged model, in Markdown, below its title."""
+    text = (FOLDER / f"{place}.md").read_text(encoding="utf-8")
+    return text.partition("\n")[2].strip()
 
 
 def refuse_packaged(place: Path, what: str) -> None:

@@ -62,6 +62,7 @@ FREE_TO_CHANGE = (  # keys and sections that decide nothing about the weights: a
     "evaluation.rerank.",
     "evaluation.precision.",
 )
+MIRROR = "evaluation.mirror"  # free, too, but where weights are chosen by what was found with it
 
 
 class TogetherStrategy(DDPStrategy):
@@ -346,6 +347,8 @@ def check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
         return
     there = check_recipe(parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), str(folder.recipe))
     old, new = (dict(_flatten(plain_recipe(which))) for which in (there, recipe))
+    if there.selection.rule != "holdout":
+        old[MIRROR] = new[MIRROR]
     for key in sorted(old.keys() | new.keys(), key=lambda key: (key != "method.name", key)):
         if not f"{key}.".startswith(FREE_TO_CHANGE) and old.get(key) != new.get(key):
             way = ""

@@ -12,11 +12,13 @@ import pytest
 from tapetum.cli.main import app
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.experiments import league
-from tapetum.experiments.league import FAMILIES, LeagueOptions, count_work, league_rows, run_league
+from tapetum.experiments.league import FAMILIES, LeagueOptions, league_rows, run_league, tabulate_kept
+from tapetum.experiments.league_measures import count_work
 from tapetum.experiments.league_table import render_league, summarise
 from tapetum.experiments.paper_rows import SYNTH
 from tapetum.runs.recipe import load_recipe
 
+SPLITS = {"train": ("bounding_box_train",), "test": ("bounding_box_test", "query_3")}  # folders of the visible layout
 SMALL = (
     "data.scene.size=[64, 32]",
     "data.size=[64, 32]",
@@ -55,6 +57,8 @@ def test_every_row_has_the_same_pictures_steps_and_epochs(family: str, tmp_path:
     assert len({(recipe.data.size, recipe.schedule.epochs) for recipe in recipes}) == 1
     assert len({recipe.sampler.options["steps"] for recipe in recipes}) == 1
     assert {recipe.selection.rule for recipe in recipes} == {"last"}
+    assert {(recipe.evaluation.mirror, recipe.evaluation.camera_norm) for recipe in recipes} == {(True, "none")}
+    assert len({recipe.evaluation.protocol for recipe in recipes}) == 1
     assert {recipe.sampler.global_batch for recipe in recipes} <= {32, 48}  # CAJ shows visible pictures twice
 
 
@@ -93,6 +97,9 @@ def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
     assert pair["mean_ap"]["difference"] == pytest.approx(means[0] - means[1], abs=1e-5)
     assert pair["real"] == (pair["mean_ap"]["low"] > 0 or pair["mean_ap"]["high"] < 0)
     assert content == json.loads((tmp_path / "league.json").read_text())
+    for split, count in (("train", "training_pictures"), ("test", "testing_pictures")):
+        folders = [tmp_path / "scene" / name for name in SPLITS[split]]
+        assert content["scene"][count] == len({path.name for folder in folders for path in folder.iterdir()})
     assert (tmp_path / "league.svg").read_text().count("IDE+") >= 2
     for row in content["rows"]:
         assert row["mean_ap"]["deviation"] is not None
@@ -103,6 +110,15 @@ def test_a_league_compares_every_pair_goes_on_and_trains_again_what_was_removed(
 
     weights = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoints/last.safetensors")}
     assert len(weights) == 4
+    unmirrored = run_league(
+        options(tmp_path, overrides=(*SMALL, "evaluation.mirror=false")), cache=tmp_path, quiet=True
+    )
+    assert [row["mirror"] for row in (*content["rows"], *unmirrored["rows"])] == [True, True, False, False]
+    for one, other in zip(content["rows"], unmirrored["rows"], strict=True):
+        assert one["multiply_adds"] == 2 * other["multiply_adds"]
+        assert one["training_pictures_per_second"] == other["training_pictures_per_second"]
+    assert all(path.stat().st_mtime_ns == time for path, time in weights.items())
+    assert run_league(options(tmp_path), cache=tmp_path, quiet=True)["pairs"] == content["pairs"]  # tested again, alike
     shutil.rmtree(tmp_path / "pcb_seed1")
     again = run_league(options(tmp_path), cache=tmp_path, quiet=True)
     moved = {path.parts[-3] for path, time in weights.items() if path.stat().st_mtime_ns != time}
@@ -284,7 +300,24 @@ def test_the_table_says_what_is_real_what_is_not_and_what_nobody_can_say() -> No
     assert "33" in text
     assert "0.033 (with its mirror)" in text
     assert "| good | 80.0 ± 0.0 |" in text
-    assert "**Not complete**: 1 runs" in text
+    assert "**Not complete**: 1 runs of these rows are still to come.\n" in text
+    content["open"] = ["later", "never"]
+    assert "still to come; of later, never there is nothing yet.\n" in render_league(content)
+
+
+def test_what_is_kept_makes_a_table_without_a_scene(tmp_path: Path) -> None:
+    wanted = options(tmp_path, kept=tmp_path, only=("IDE+", "PCB", "student"))
+    with pytest.raises(DataError, match=r"no result of the visible family; run the league with --kept first"):
+        tabulate_kept(wanted)
+    plans = league._make_plans(wanted)
+    for plan in plans:
+        if plan.row.label == "IDE+" or (plan.row.label, plan.seed) == ("PCB", 1):
+            league._keep(run(plan.row.label, plan.seed, [0.8, 0.8, 0.7, 0.9]) | {"data": "here"}, plan, wanted)
+    content = tabulate_kept(wanted)
+    assert [(row["label"], row["seeds"]) for row in content["rows"]] == [("IDE+", [1, 2]), ("PCB", [1])]
+    assert content["open"] == ["student"]
+    assert (content["scene"]["training_pictures"], content["scene"]["testing_pictures"]) == (32, 16)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_the_command_refuses_what_is_not_its_own() -> None:

@@ -69,10 +69,14 @@ def test_everything_is_looked_at_and_a_model_that_cannot_be_opened_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "packages_distributions", lambda: {"av": ["av"]})
-    findings = {finding.what: finding for finding in examine(tmp_path / "none", runs=tmp_path / "new")}
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "cache"))
+    found = list(examine(tmp_path / "none", runs=tmp_path / "new"))
+    findings = {finding.what: finding for finding in found}
+    folders = [finding.text for finding in found if finding.what == "folder"]
     assert (findings["footage"].state, findings["gallery"].state) == ("ok", "note")
     assert findings["gallery"].text == ("without lancedb, pyarrow; where it is needed: pip install 'tapetum[gallery]'")
     assert "torch" in findings["versions"].text
+    assert any(text.startswith(f"{tmp_path / 'cache' / 'detectors'}: writable") for text in folders)
     assert findings["detector"].text.startswith("`auto` takes ")
     assert findings["model"].state == "problem"
     assert str(tmp_path / "none") in findings["model"].text

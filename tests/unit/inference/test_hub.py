@@ -18,6 +18,7 @@ from tapetum.core.errors import CheckpointError, OutputError
 from tapetum.inference import hub
 from tapetum.inference.hub import fetch_from_hub, push_to_hub
 from tapetum.inference.sessions import open_model
+from tapetum.runs import packaged
 
 Make = Callable[..., Path]
 
@@ -91,6 +92,25 @@ def test_a_card_guesses_neither_licence_nor_figures(place: FolderHub, exported: 
     assert "license" not in yaml.safe_load(card.split("---")[1])
     assert "Its maker says nothing of what it was trained and measured on." in card
     assert "nothing: a search gives similarities and no probability" in card
+
+
+def test_the_package_s_model_goes_by_its_name_with_its_card_and_comes_back_with_its_vectors(
+    place: FolderHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tapetum.push_to_hub("tapetum-lite0", "lab/lite0", about="Sent by the lab.")
+    assert not (tmp_path / "tapetum-lite0").exists()
+    model, own = tapetum.from_hub("lab/lite0", precision="fp32"), open_model(Path("tapetum-lite0"), precision="fp32")
+    pictures = np.random.default_rng(0).integers(0, 255, (2, *own.settings.size, 3)).astype(np.uint8)
+    first, second = (torch.as_tensor(each.describe(pictures, 0)) for each in (own, model))
+    assert (model.id, model.calibration) == (own.id, own.calibration)
+    torch.testing.assert_close(first, second, atol=2e-5, rtol=0)
+    card = (place.root / "lab/lite0/README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0"
+    own_card = (packaged.FOLDER / "tapetum-lite0.md").read_text(encoding="utf-8")
+    assert own_card.removeprefix("# tapetum-lite0\n").strip() in card
+    assert "What it must not be used for" in card
+    assert "Sent by the lab." in card
 
 
 def test_only_an_exported_model_is_sent(place: FolderHub, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tapetum.runs.recipe import Recipe, write_yaml
 from tapetum.runs.run_folder import RunFolder
 from tapetum.training.state import State, load_state, save_state
 from tapetum.training.stepping import in_float32
-from tapetum.training.train import TrainingInterrupted, train
+from tapetum.training.train import TrainingInterrupted, check_same_recipe, train
 
 Build = Callable[..., Recipe]
 
@@ -233,6 +233,22 @@ def test_a_folder_holds_one_recipe_but_may_move_its_data_and_be_tested_otherwise
     elsewhere = tmp_path / "elsewhere"
     elsewhere.symlink_to(people)
     train(tiny_recipe(overrides=[f"data.root={elsewhere}", "evaluation.rerank={k1: 9}"]), undisturbed)
+
+
+@pytest.mark.parametrize("rule", ["last", "best_on_test", "holdout"])
+def test_the_mirror_may_change_unless_weights_were_chosen_with_it(
+    rule: str, tiny_recipe: Build, tmp_path: Path
+) -> None:
+    plain, mirrored = (
+        tiny_recipe(overrides=[f"selection.rule={rule}", f"evaluation.mirror={mirror}"]) for mirror in ("false", "true")
+    )
+    folder = RunFolder(tmp_path)
+    folder.recipe.write_text(write_yaml(plain))
+    if rule != "holdout":  # the others' looks are without it
+        check_same_recipe(folder, mirrored)
+        return
+    with pytest.raises(RecipeError, match=r"holds a run with evaluation.mirror = False, now it is True; choose"):
+        check_same_recipe(folder, mirrored)
 
 
 @pytest.mark.parametrize(
