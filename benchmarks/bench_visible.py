@@ -1,8 +1,9 @@
 """What visible methods compute otherwise than plainly, and TransReID's artefacts; their speeds are in `methods`.
 
-With equal values asserted, what avoids work: TransReID's fused attention against products that are written out;
-ABD-Net's power iterations, which never form M M^T, against forming it. TransReID's artefacts are compared with PyTorch
-in speed; `tapetum export`, which makes them, asserts equal vectors.
+With equal values asserted, what avoids work: TransReID's fused attention against products that are written out, in
+extraction and in a training step; ABD-Net's power iterations, which never form M M^T, against forming it. And what
+avoids none: torch's attention for ABD-Net's position attention. TransReID's artefacts are compared with PyTorch in
+speed; `tapetum export`, which makes them, asserts equal vectors.
 """
 
 import tempfile
@@ -19,6 +20,7 @@ from benchmarks.measure import alternate, build_row
 from tapetum.core.types import Batch
 from tapetum.inference.export import export_run
 from tapetum.inference.sessions import open_model
+from tapetum.layers.attention import PositionAttention
 from tapetum.losses.spectral_gap import spectral_gap
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import Header, save_checkpoint
@@ -46,6 +48,8 @@ def draw_batch() -> Batch:
 def run() -> Iterator[dict[str, Any]]:
     """Rows one by one."""
     yield measure_attention()
+    yield measure_attention_step()
+    yield measure_position_attention()
     yield measure_gaps("OF: maps of 2048 x 8 x 1024 places", 8, 2048, 1024)
     yield measure_gaps("OW: 16 weights of 512 x 4608", 16, 512, 4608)
     yield from measure_artefacts()
@@ -67,6 +71,52 @@ def measure_attention() -> dict[str, Any]:
     seconds = alternate({"ours": fused, "peer": plainly}, ROUNDS)
     name = "TransReID extraction, float32: fused attention, against its products written out"
     return build_row(name, BATCH / seconds["ours"], BATCH / seconds["peer"], "pictures/s")
+
+
+def measure_attention_step() -> dict[str, Any]:
+    """Forward, losses and backward; nothing is dropped, so that both sides compute the same."""
+    method, batch = build({"drop_path": 0.0}).train(), draw_batch()
+    parameters = [each for each in method.parameters() if each.requires_grad]
+
+    def fused() -> list[Tensor]:
+        output = method(batch.images, batch.modalities, batch.camids)
+        total = torch.stack(list(method.losses(output, batch).values())).sum()
+        return [total, *torch.autograd.grad(total, parameters)]
+
+    def plainly() -> list[Tensor]:
+        with sdpa_kernel(SDPBackend.MATH):
+            return fused()
+
+    for ours, theirs in zip(fused(), plainly(), strict=True):
+        scale = max(float(theirs.abs().max()), 1e-3)
+        torch.testing.assert_close(ours / scale, theirs / scale, rtol=0, atol=1e-3)
+    seconds = alternate({"ours": fused, "peer": plainly}, ROUNDS)
+    name = "TransReID training step, float32: fused attention, against its products written out"
+    return build_row(name, BATCH / seconds["ours"], BATCH / seconds["peer"], "pictures/s")
+
+
+def measure_position_attention() -> dict[str, Any]:
+    """ABD-Net's, of the maps of one half of its pictures; torch's own on the same queries, keys and values."""
+    torch.manual_seed(0)
+    attention = PositionAttention(512)
+    torch.nn.init.ones_(attention.gamma)
+    maps = torch.rand(BATCH, 512, 12, 8, requires_grad=True)
+
+    def plainly() -> Tensor:
+        attended: Tensor = attention(maps)
+        return attended
+
+    def by_torch() -> Tensor:
+        parts = (attention.query, attention.key, attention.value)
+        query, key, value = (part(maps).flatten(2).mT[:, None] for part in parts)
+        heard = functional.scaled_dot_product_attention(query, key, value, scale=1.0)  # its own would be 1 / 8
+        return attention.gamma * heard[:, 0].mT.reshape(maps.shape) + maps
+
+    torch.testing.assert_close(plainly(), by_torch(), rtol=0, atol=1e-5)
+    sides = {"ours": lambda: plainly().sum().backward(), "peer": lambda: by_torch().sum().backward()}
+    seconds = alternate(sides, rounds=20)
+    name = "ABD-Net's position attention with gradients: products written out, against torch's attention"
+    return build_row(name, seconds["ours"], seconds["peer"], "s")
 
 
 def gap_plainly(matrices: Tensor, starts: Tensor) -> Tensor:
