@@ -39,8 +39,12 @@ def describe_training(folder: RunFolder, plan: Plan, peak: int | None) -> dict[s
         "precision": facts["precision"],
         "threads": facts["threads"],
         "machine": describe_processor(),
-        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "load": _read_load(),
     }
+
+
+def _read_load() -> list[float] | None:
+    return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
 
 
 def describe_testing(found: Evaluated, plan: Plan, meter: "Speedometer") -> dict[str, Any]:
@@ -59,6 +63,7 @@ def describe_testing(found: Evaluated, plan: Plan, meter: "Speedometer") -> dict
         "mirror": card.mirror,
         "precision": card.checkpoint["precision"],
         "pictures_per_second": meter.speed,
+        "load": _read_load(),
         **count_work(plan.folder, mirror=card.mirror),
     }
 

@@ -90,7 +90,7 @@ def _summarise_row(label: str, runs: Sequence[Mapping[str, Any]], start: str, pl
         "mirror": tested[0]["mirror"],
         **{name: _median(values) for name, values in zip(COST, columns, strict=True)},
         "machines": sorted({f"{each['machine']}, {each['threads']} threads, {each['precision']}" for each in trained}),
-        "load": max((each["load"][0] for each in trained if each["load"]), default=None),
+        "load": max((each["load"][0] for each in (*trained, *tested) if each.get("load")), default=None),
     }
 
 
@@ -203,9 +203,10 @@ def render_league(content: Mapping[str, Any], figure: str = "league.svg") -> str
             "another version of the generator may not: then delete these runs' files to train them again.",
             "",
         ]
-    if missing or content["open"]:
-        absent = f"; of {', '.join(content['open'])} there is nothing yet" if content["open"] else ""
-        lines += [f"**Not complete**: {missing} runs of these rows are still to come{absent}.", ""]
+    open_still = [f"{missing} runs of these rows are still to come"] if missing else []
+    open_still += [f"of {', '.join(content['open'])} there is nothing yet"] if content["open"] else []
+    if open_still:
+        lines += [f"**Not complete**: {'; '.join(open_still)}.", ""]
     lines += _table(
         ["method", *QUALITY.values(), "seeds", "starts from"],
         [
