@@ -56,3 +56,18 @@ def test_the_whole_table_is_what_the_kept_runs_give(family):
     page, content = module.render(family)
     assert (KEPT / f"{family}.md").read_text(encoding="utf-8") == page
     assert {row["label"] for row in content["rows"]} == set(read_kept(family))
+
+
+def test_the_student_s_figures_on_other_people_are_those_that_were_written():
+    content = json.loads((ROOT / "docs/results/student.json").read_text(encoding="utf-8"))
+    section = (ROOT / "docs/student.md").read_text(encoding="utf-8").split("### On people who had no part in it")[1]
+    rows = re.findall(rf"^\| ([^|]+) \| ({NUMBER}) \| ({NUMBER}) \|", section, flags=re.MULTILINE)
+    figures = {
+        row["label"]: tuple(write(row[name]["each"]) for name in ("rank1", "mean_ap")) for row in content["rows"]
+    }
+    assert {label: (rank1, mean_ap) for label, rank1, mean_ap in rows} == figures
+    for pair in content["pairs"]:
+        first, last = pair["rows"]
+        difference, low, high = (100 * pair["mean_ap"][end] for end in ("difference", "low", "high"))
+        line = f"| {first} less {last} | {difference:.1f} | {low:.1f} to {high:.1f} |"
+        assert line in section, line
