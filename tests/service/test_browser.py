@@ -36,6 +36,7 @@ pytestmark = [
 ]
 
 ROWS = 12
+HEIGHT = "shown => shown.decode().then(() => shown.naturalHeight)"  # of a picture, once it is there
 PHONE = {"width": 360, "height": 740}
 EVERY_PAGE = ("/", "/?row=row00001", "/browse?camera=c1", "/sightings/row00003", "/footage", "/audit", "/nothing")
 
@@ -189,7 +190,7 @@ def test_from_a_picture_to_an_answer_a_case_and_a_deletion(
         first = page.locator(".card").first
         assert "97" in first.inner_text()
         assert "✓ match" in first.inner_text()
-        assert page.locator(".asked img").evaluate("shown => shown.naturalHeight") == 64
+        assert page.locator(".asked img").evaluate(HEIGHT) == 64
 
         page.get_by_text("Change where, when or how").click()
         page.get_by_label("c1").uncheck()
@@ -200,7 +201,7 @@ def test_from_a_picture_to_an_answer_a_case_and_a_deletion(
 
         page.locator(".card .shot").first.click()
         page.get_by_role("heading", name="The whole walk").wait_for()
-        assert page.get_by_alt_text("The same crop, enhanced").evaluate("shown => shown.naturalHeight") == 64
+        assert page.get_by_alt_text("The same crop, enhanced").evaluate(HEIGHT) == 64
         page.get_by_role("button", name="Search again from here").click()
         page.wait_for_url("**/results/**")
 
