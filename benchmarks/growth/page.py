@@ -23,8 +23,8 @@ FRAMES = 10  # a second of a camera, all of them looked at
 PASSAGES = 2_000  # of people before a camera in a day
 PEAK = 4  # the busiest hour against the mean
 MACHINE_CORES, MACHINE_GIB = 64, 256
-DETECTOR_MS = 32  # of ssd-mobilenet on a frame that is not brightened: docs/detectors.md
-DETECTOR_CPU = "AMD EPYC (Zen 3)"  # which that was measured on
+DETECTOR_MS = 9  # of ssd-mobilenet on a frame that is not brightened: docs/detectors.md
+DETECTOR_CPU = "AMD EPYC (Zen 5)"  # which that was measured on
 LEAST_FRAMES = 5_000  # of a measurement in which the command's start weighs little
 LINK_BYTES, LINKS = 4, 48  # of HNSW with M = 24, as Tapetum asks Milvus for: twice M in the lowest layer
 COLUMNS = {
