@@ -9,6 +9,8 @@ writing of crops; embedding reads the crops from the disk; storing includes putt
 Stages share the cores. Where one that is alone keeps all of them busy, the whole cannot be as fast: the note says how
 fast it would be if all cores were busy all the time with what the whole computes.
 
+On a CPU with bf16 arithmetic, the whole with a fetched detector in bf16 takes turns with it.
+
 With TAPETUM_BEFORE=SRC, the `src` folder of an earlier checkout, the same clip by that one takes turns as well.
 """
 
@@ -28,6 +30,7 @@ from tapetum.data.generate import generate_video
 from tapetum.footage.detectors import FALLBACK
 from tapetum.footage.fetched import fetched_names
 from tapetum.inference.export import export_run
+from tapetum.inference.precision import has_fast_bf16
 from tapetum.synth.scene import SceneOptions
 
 TAKES_FILES = True
@@ -57,15 +60,17 @@ def generate_clip(folder: Path) -> Path:
 def measure(
     clip: Path, about: str, detector: str, artefact: Path, frames: int, rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """The whole, its stages, and the whole by an earlier checkout, in turn."""
+    """The whole, its stages, the whole with the detector in bf16, and the whole by an earlier checkout, in turn."""
     before = os.environ.get("TAPETUM_BEFORE")
     words = "benchmarks.footage_work", str(clip), detector, str(artefact), str(frames)
-    wholes: dict[str, list[dict[str, Any]]] = {"ours": [], "before": []}
+    wholes: dict[str, list[dict[str, Any]]] = {"ours": [], "bf16": [], "before": []}
     stages: list[dict[str, float]] = []
     left_out = ""
     with ExitStack() as stack:
         ask = stack.enter_context(worker(*words))
         asks = {"ours": ask}
+        if detector != FALLBACK and has_fast_bf16("cpu"):
+            asks["bf16"] = stack.enter_context(worker(*words, "bf16"))
         if before:
             try:
                 asks["before"] = stack.enter_context(worker(*words, source=Path(before)))
@@ -93,6 +98,15 @@ def measure(
     )
     for stage, each in seconds.items():
         yield build_row(f"{title}: {stage} alone", count / each, None, "frames/s")
+    if "bf16" in asks:
+        full, half = wholes["ours"][0], wholes["bf16"][0]
+        yield build_row(
+            f"{title} in bf16: end to end, against fp32",
+            count / statistics.median(each["seconds"] for each in wholes["bf16"]),
+            count / whole,
+            "frames/s",
+            note=f"{len(half['rows'])} crops, not {len(full['rows'])}",
+        )
     if "before" in asks:
         ours, theirs = wholes["ours"][0], wholes["before"][0]
         same = "the same rows" if ours["rows"] == theirs["rows"] else "OTHER ROWS"

@@ -28,6 +28,7 @@ from tapetum.footage.detectors import build_detector
 from tapetum.footage.fetched import fetched_names, find_fetched
 from tapetum.footage.track import assign_best
 from tapetum.indexing.finder import build_finder
+from tapetum.inference.precision import has_fast_bf16
 from tapetum.synth.sensor import DarkenOptions, darken_picture
 
 LEVELS = (None, 32, 16, 8)  # mean lightness, 0..255, before noise; None is the frame as it is
@@ -72,11 +73,11 @@ def measure(detector: Detector, frames: Sequence[Labelled]) -> tuple[int, int, f
     return found, false, 1000 * float(np.median(seconds))
 
 
-def open_detector(name: str, brighten: str) -> Detector:
+def open_detector(name: str, brighten: str, precision: str = "fp32") -> Detector:
     """One core only, where the detector lets one say so."""
     fetched = find_fetched(name) if name in fetched_names() else None
     if fetched is not None and brighten == "off":
-        return fetched.open(threads=1)
+        return fetched.open(threads=1, precision=precision)
     return build_detector(name) if name == "background" else build_finder(name, brighten=brighten)
 
 
@@ -90,11 +91,14 @@ def main(clips: Path, names: Sequence[str]) -> None:
     for level, pictures in nights.items():
         print(f"lightness {level or 'by day'}: {np.mean([picture.mean() for picture, _ in pictures]):.1f} measured")
     for name in names or fetched_names():
-        for brighten in ("off", "gamma", *filter(None, [os.environ.get("BRIGHTEN")])):
-            detector = open_detector(name, brighten)
+        ways = [(way, "fp32") for way in ("off", "gamma", *filter(None, [os.environ.get("BRIGHTEN")]))]
+        if name in fetched_names() and has_fast_bf16("cpu"):
+            ways.append(("off", "bf16"))
+        for brighten, precision in ways:
+            detector = open_detector(name, brighten, precision)
             results = [measure(detector, pictures) for pictures in nights.values()]
             figures = "  ".join(f"{found}+{false}" for found, false, _ in results)
-            print(f"{name:<16} {Path(brighten).name:<10} {figures}  {results[0][2]:.0f} ms", flush=True)
+            print(f"{name:<16} {Path(brighten).name:<10} {precision} {figures}  {results[0][2]:.0f} ms", flush=True)
 
 
 if __name__ == "__main__":

@@ -143,9 +143,10 @@ def embed(folder: Path | None, sightings: list[Any], model: Model) -> np.ndarray
 
 
 def main() -> None:
-    clip, name, artefact, most = sys.argv[1:]
+    clip, name, artefact, most, *precision = sys.argv[1:]
     wait_as_the_program()
-    (source,), detector, model = find_sources([clip]), build_detector(name), open_model(Path(artefact))
+    detector = build_detector(name, **dict(zip(["precision"], precision, strict=False)))  # earlier code knows none
+    (source,), model = find_sources([clip]), open_model(Path(artefact))
     options = ExtractOptions(limits=Limits(max_frames=int(most)))
     kinds = {"whole": index_whole, "stages": time_stages}
     index_whole(source, detector, model, ExtractOptions(limits=Limits(max_frames=40)))  # to load what is loaded late

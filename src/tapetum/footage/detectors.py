@@ -68,6 +68,7 @@ def build_detector(
     person_class: int | None = None,
     weights: Path | None = None,
     brighten: bool | None = None,
+    precision: str = "fp32",
 ) -> Detector:
     """The detector of a name.
 
@@ -77,8 +78,11 @@ def build_detector(
         person_class: of a file; None takes the layout's usual one.
         weights: of a torchvision detector; None lets torchvision fetch them.
         brighten: whether dark frames are brightened by `brighten_for_detection`; None does so for fetched detectors.
+        precision: "fp32", with the same boxes on every CPU; or "bf16", for what was fetched and for files with a layout
+            of `footage.layouts`.
     Raises:
-        RecipeError: an unknown name, one that was not fetched, or an option that this detector does not have.
+        RecipeError: an unknown name, one that was not fetched, or an option that this detector or this CPU does not
+            have.
         DataError: a file that is no such detector.
         MissingLibraryError: what runs the file is not installed.
     """
@@ -91,23 +95,28 @@ def build_detector(
     if name == FALLBACK:
         if brighten:
             raise RecipeError(f"detector {name}: brightens dark scenes by itself; leave brightening out")
+        _check_precision(name, precision)
         return BackgroundDetector()
-    detector = _build_trained(name, layout, person_class, weights)
+    detector = _build_trained(name, layout, person_class, weights, precision)
     by_default = not is_file and not name.startswith(TORCHVISION)  # others: as galleries know what they have finished
     return BrighteningDetector(detector) if (by_default if brighten is None else brighten) else detector
 
 
-def _build_trained(name: str, layout: str | None, person_class: int | None, weights: Path | None) -> Detector:
+def _build_trained(
+    name: str, layout: str | None, person_class: int | None, weights: Path | None, precision: str
+) -> Detector:
     if name.startswith(TORCHVISION):
+        _check_precision(name, precision)
         return TorchvisionDetector(name.removeprefix(TORCHVISION), weights)
     if not _is_file(name):
-        return _open_fetched(name)
+        return _open_fetched(name, precision)
     if not Path(name).is_file():
         raise _unknown(name)
     from tapetum.footage.layouts import LAYOUTS
 
     if Path(name).suffix.lower() == ".tflite" or layout in LAYOUTS:
-        return _open_network(Path(name), layout, person_class)
+        return _open_network(Path(name), layout, person_class, precision)
+    _check_precision(name, precision)
     from tapetum.footage.onnx import Layout, OnnxDetector, OnnxDetectorOptions
 
     return OnnxDetector(
@@ -115,11 +124,16 @@ def _build_trained(name: str, layout: str | None, person_class: int | None, weig
     )
 
 
+def _check_precision(name: str, precision: str) -> None:
+    if precision != "fp32":
+        raise RecipeError(f"detector {name}: computes in fp32 alone, not in {precision}; leave the precision out")
+
+
 def _is_file(name: str) -> bool:
     return Path(name).suffix.lower() in (".onnx", ".tflite") or Path(name).is_file()
 
 
-def _open_fetched(name: str) -> Detector:
+def _open_fetched(name: str, precision: str) -> Detector:
     from tapetum.footage.fetched import find_fetched
     from tapetum.footage.known import known_names
 
@@ -128,10 +142,10 @@ def _open_fetched(name: str) -> Detector:
     fetched = find_fetched(name)
     if fetched is None:
         raise RecipeError(f"detector {name}: was not fetched yet; type: tapetum detector get {name}")
-    return fetched.open()
+    return fetched.open(precision=precision)
 
 
-def _open_network(path: Path, layout: str | None, person_class: int | None) -> Detector:
+def _open_network(path: Path, layout: str | None, person_class: int | None, precision: str) -> Detector:
     from tapetum.footage.network import NetworkDetector, NetworkOptions
 
     if layout is None or person_class is None:
@@ -139,7 +153,7 @@ def _open_network(path: Path, layout: str | None, person_class: int | None) -> D
             f"detector {path}: a TFLite file says neither its layout nor which class is a person; "
             "add --detector-layout ssd --person-class N"
         )
-    return NetworkDetector(path, NetworkOptions(layout, person_class))
+    return NetworkDetector(path, NetworkOptions(layout, person_class, precision=precision))
 
 
 def _unknown(name: str) -> RecipeError:

@@ -43,13 +43,14 @@ class FetchedDetector:
         """By which it is asked for."""
         return self.path.stem
 
-    def open(self, threads: int = 0) -> NetworkDetector:
+    def open(self, threads: int = 0, precision: str = "fp32") -> NetworkDetector:
         """The detector, ready to run.
 
         Args:
-            threads: as for `NetworkOptions`.
+            threads: as for `NetworkOptions`, as is the next.
         Raises:
             DataError: the file is missing or was damaged since it was fetched.
+            RecipeError: this CPU has not the arithmetic.
             MissingLibraryError: OpenVINO is not installed.
         """
         again = f"fetch it again: tapetum detector get {self.name}"
@@ -62,7 +63,9 @@ class FetchedDetector:
                 f"detector {self.name}: {self.path} is cut short or was changed, its SHA-256 is {found[:16]}..., where "
                 f"{self.sha256[:16]}... was written; {again}"
             )
-        options = NetworkOptions(self.layout, self.person_class, self.size, self.min_score, self.max_iou, threads)
+        options = NetworkOptions(
+            self.layout, self.person_class, self.size, self.min_score, self.max_iou, threads, precision
+        )
         return NetworkDetector(self.path, options, name=f"{self.name} ({self.origin})", content=self.content)
 
 

@@ -19,6 +19,7 @@ from tapetum.footage.onnx import letterbox
 
 _READING = 1  # another number wherever the same network gives other boxes
 _SIDES = 16, 4096
+_HINTS = {"fp32": "f32", "bf16": "bf16"}  # precision -> as OpenVINO calls it
 _REMEDY = "give another export of the network, or fetch it again"
 
 
@@ -32,10 +33,13 @@ class NetworkOptions:
     min_score: float = 0.3  # weaker detections are dropped
     max_iou: float = 0.45  # overlap up to which two detections are two people
     threads: int = 0  # that look at pictures, one each; 0 takes as many as `count_threads` says
+    precision: str = "fp32"  # of `_HINTS`
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise RecipeError(f"detector: layout {self.layout!r} is unknown; {nearest_name(self.layout, LAYOUTS)}")
+        if self.precision not in _HINTS:
+            raise RecipeError(f"detector: precision {self.precision!r} is unknown; use {' or '.join(_HINTS)}")
 
 
 class NetworkDetector:
@@ -47,6 +51,7 @@ class NetworkDetector:
             the SHA-256 of the file.
     Raises:
         DataError: the file is missing, damaged, or has other inputs or outputs than its layout.
+        RecipeError: this CPU has not the arithmetic.
         MissingLibraryError: OpenVINO is not installed.
     """
 
@@ -62,7 +67,7 @@ class NetworkDetector:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); give a network's file") from None
         self.at_once = options.threads or count_threads()
-        self._network = _compile(path, self.at_once)
+        self._network = _compile(path, self.at_once, options.precision)
         self._requests = threading.local()  # a request serves one thread at a time
         self._size = self._read_input()
         self.name = name or f"network {path.name} ({digest[:16]})"
@@ -70,6 +75,8 @@ class NetworkDetector:
             f"network {_READING} {digest[:16]} {options.layout} {options.person_class} {self._size} "
             f"{options.min_score} {options.max_iou}"
         )
+        if options.precision != "fp32":  # galleries from before there was another know it without
+            self.name, self.key = f"{self.name} in {options.precision}", f"{self.key} {options.precision}"
 
     def start(self) -> None:
         """Nothing to forget: each picture stands for itself."""
@@ -110,8 +117,8 @@ class NetworkDetector:
         return size[0], size[1]
 
 
-def _compile(path: Path, threads: int) -> Any:
-    """The network ready to run, in full precision: the same boxes on every CPU.
+def _compile(path: Path, threads: int, precision: str) -> Any:
+    """The network ready to run.
 
     Each of the threads computes a picture of its own. Several on one picture wait for each other after every layer:
     that costs a quarter more, and beside a busy process they wait for whichever is not running.
@@ -125,15 +132,18 @@ def _compile(path: Path, threads: int) -> Any:
     if path.suffix.lower() == ".tflite" and not _is_tflite(path):  # OpenVINO would guess at other formats, aloud
         raise DataError(f"{path}: is no TFLite network; {_REMEDY}")
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "NUM_STREAMS": threads,
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # a thread that is bound to a core waits for whatever else runs there
     }
     try:
-        return core.compile_model(str(path), "CPU", settings)
+        network = core.compile_model(str(path), "CPU", settings)
     except Exception as error:  # OpenVINO has one type for every way of being no network
         raise DataError(f"{path}: OpenVINO cannot read it ({explain(str(error))}); {_REMEDY}") from None
+    if network.get_property("INFERENCE_PRECISION_HINT").get_type_name() != _HINTS[precision]:
+        raise RecipeError(f"detector {path.stem}: this CPU has no {precision} of its own; leave its precision out")
+    return network
 
 
 def explain(message: str) -> str:

@@ -1,6 +1,7 @@
 """A detector as an operator asks for it, with what brightens dark frames before it looks at them."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from tapetum.core.errors import RecipeError
@@ -20,6 +21,7 @@ def build_finder(
     person_class: int | None = None,
     weights: Path | None = None,
     brighten: str = "auto",
+    precision: str = "fp32",
 ) -> Detector:
     """The detector of a name, told how dark frames are brightened.
 
@@ -27,17 +29,19 @@ def build_finder(
         name: as for `build_detector`, as are the next three.
         brighten: "auto" (by gamma for fetched detectors, others see frames as they are), "gamma", "off", or what
             `build_enhancer` takes: an enhancer's name, or a run that brightens.
+        precision: as for `build_detector`.
     Raises:
         TapetumError: as `build_detector` and `build_enhancer` say.
     """
+    build = partial(
+        build_detector, name, layout=layout, person_class=person_class, weights=weights, precision=precision
+    )
     if brighten in _BRIGHTEN:
-        return build_detector(
-            name, layout=layout, person_class=person_class, weights=weights, brighten=_BRIGHTEN[brighten]
-        )
+        return build(brighten=_BRIGHTEN[brighten])
     from tapetum.enhancers import build_enhancer  # PyTorch takes longer to be imported than the rest needs to index
 
     enhance, facts = build_enhancer(brighten)
-    detector = build_detector(name, layout=layout, person_class=person_class, weights=weights, brighten=False)
+    detector = build(brighten=False)
     if name == FALLBACK:
         raise RecipeError(f"detector {name}: brightens dark scenes by itself; leave --brighten {brighten} out")
 

@@ -24,8 +24,13 @@ def test_names_and_options_that_cannot_be_are_named(tmp_path: Path) -> None:
         build_detector("torchvision:ssd300_vgg16", layout="yolo")
     with pytest.raises(RecipeError, match="weights are for torchvision:NAME"):
         build_detector(weights=tmp_path / "x.pth")
+    for name in ("background", "torchvision:ssd300_vgg16"):
+        with pytest.raises(RecipeError, match=f"detector {name}: computes in fp32 alone, not in bf16"):
+            build_detector(name, precision="bf16")
     (tmp_path / "x.onnx").write_bytes(b"no network")
     with pytest.raises(DataError, match="no ONNX network"):
         build_detector(str(tmp_path / "x.onnx"), layout="yolo", person_class=0)
     with pytest.raises(RecipeError, match="layout 'yollo' is unknown"):
         build_detector(str(tmp_path / "x.onnx"), layout="yollo")
+    with pytest.raises(RecipeError, match=r"detector \S+x\.onnx: computes in fp32 alone, not in bf16"):
+        build_detector(str(tmp_path / "x.onnx"), layout="yolo", precision="bf16")

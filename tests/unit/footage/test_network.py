@@ -1,4 +1,5 @@
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from tapetum.core.errors import DataError, MissingLibraryError, RecipeError
 from tapetum.data.threads import map_in_threads
 from tapetum.footage.detect import BrighteningDetector, detect_at_once
 from tapetum.footage.network import NetworkDetector, NetworkOptions
+from tapetum.inference.precision import has_fast_bf16
 
 OPTIONS = NetworkOptions("centernet", 0, threads=1)
 PICTURE = np.zeros((64, 128, 3), np.uint8)  # shrunk to 16 x 32 with 8 rows of grey above
@@ -51,6 +53,24 @@ def test_the_key_names_what_decides_and_not_how_it_was_written(network: Path) ->
     assert NetworkDetector(network, NetworkOptions("centernet", 0, threads=0), content="a").key == keys[0]
 
 
+BF16 = NetworkOptions("centernet", 0, threads=1, precision="bf16")
+
+
+@pytest.mark.skipif(not has_fast_bf16("cpu"), reason="this CPU has no bf16 arithmetic of its own")
+def test_bf16_is_said_and_part_of_the_key(network: Path) -> None:
+    full, half = NetworkDetector(network, OPTIONS), NetworkDetector(network, BF16)
+    assert half.detect(PICTURE).boxes.tolist() == full.detect(PICTURE).boxes.tolist()  # the file computes nothing
+    assert (half.name, half.key) == (f"{full.name} in bf16", f"{full.key} bf16")
+
+
+def test_arithmetic_that_is_not_the_one_asked_for_is_refused(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = Mock()
+    compiled.get_property.return_value.get_type_name.return_value = "f32"  # as on a CPU without bf16
+    monkeypatch.setattr("tapetum.footage.network.openvino_core", lambda: Mock(compile_model=lambda *_: compiled))
+    with pytest.raises(RecipeError, match="detector centres: this CPU has no bf16 of its own; leave its precision out"):
+        NetworkDetector(network, BF16)
+
+
 def test_what_is_no_network_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.tflite").write_text("no network at all")
     (tmp_path / "text.onnx").write_text("no network at all")
@@ -62,6 +82,8 @@ def test_what_is_no_network_is_named(tmp_path: Path) -> None:
         NetworkDetector(tmp_path / "gone.onnx", OPTIONS)
     with pytest.raises(RecipeError, match="layout 'centrenet' is unknown; did you mean centernet"):
         NetworkOptions("centrenet", 0)
+    with pytest.raises(RecipeError, match="precision 'fp16' is unknown; use fp32 or bf16"):
+        NetworkOptions("centernet", 0, precision="fp16")
 
 
 def test_an_operation_that_openvino_does_not_know_is_named(tmp_path: Path) -> None:
