@@ -6,8 +6,9 @@ IDF=runs/demo/idf`; all of them see the same pictures in the same sitting.
 Scenes: seeds that nothing was trained or chosen on, with other people, cameras and moments than any training's; the
 demo's layout (eight cameras at night, Night600's rules) and the packaged model's own (24 places, both modalities,
 night and day). A calibration is the model's own, as `tapetum search` would use it; its error is that of Naeini et al.
-at a prior of one half. Clips: people are cut out of each by its background, the first half of an appearance searches
-the second, as the pictures are and darkened; "apart" is the mean similarity of one person less that of two.
+at a prior of one half. Clips: people are cut out of each by `--detector`, without one by its background; the first
+half of an appearance searches the second, as the pictures are and darkened; "apart" is the mean similarity of one
+person less that of two.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from tapetum.evaluation.calibration import from_content, probabilities_of_bins
 from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.verification import build_comparisons, compute_reliability, count_pairs
 from tapetum.footage.crop_video import crop_video
+from tapetum.footage.detectors import FALLBACK, build_detector
 from tapetum.inference.model import Model
 from tapetum.inference.sessions import open_model
 from tapetum.runs.sources import open_scene
@@ -110,12 +112,12 @@ def measure_clip(model: Model, dataset: Dataset) -> dict[str, float | None]:
     }
 
 
-def clips_of(folder: Path, work: Path) -> Iterator[tuple[str, Dataset]]:
+def clips_of(folder: Path, work: Path, detector: str | None) -> Iterator[tuple[str, Dataset]]:
     """Each clip's crops as they are and darkened; a clip of fewer than two appearances is left out, and said so."""
     for path in sorted(folder.glob("*.mp4")):
         stem = path.stem
         try:
-            crop_video(path, work / stem / "day")
+            crop_video(path, work / stem / "day", detector=None if detector is None else build_detector(detector))
         except DataError as error:
             print(f"{path.name}: left out ({error})")
             continue
@@ -128,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="LABEL=MODEL")
     parser.add_argument("--clips", type=Path)
+    parser.add_argument("--detector")
     parser.add_argument("--json", type=Path, default=RESULT)
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--people", type=int)
@@ -149,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         row.setdefault(quantity, []).append(value)
     if wanted.clips is not None:
         with tempfile.TemporaryDirectory() as work:
-            for name, dataset in clips_of(wanted.clips, Path(work)):
+            for name, dataset in clips_of(wanted.clips, Path(work), wanted.detector):
                 for label, model in models.items():
                     rows.setdefault(name, {})[label] = measure_clip(model, dataset)
     show(rows)
@@ -157,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "machine": describe_machine(),
         "models": {label: model.facts for label, model in models.items()},
         "seeds": wanted.seeds,
+        "detector": wanted.detector or FALLBACK,
         "rows": rows,
     }
     write_bytes(wanted.json, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -316,24 +316,36 @@ def _compare(
 
 @app.command("crop-video")
 def crop_video(
-    clip: Annotated[Path, typer.Argument(help="Video of a static camera that sees nobody in the first moments.")],
+    clip: Annotated[
+        Path,
+        typer.Argument(help="A video; without --detector of a static camera that sees nobody in the first moments."),
+    ],
     out: Annotated[Path, typer.Argument(help="New folder; the dataset 'folder' reads it.")],
     every_seconds: Annotated[float, typer.Option(min=0.01, help="Time between two crops of a person.")] = 0.5,
     margin: Annotated[float, typer.Option(min=0, max=1, help="Added on each side, as a fraction of the box.")] = 0.05,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="As for `tapetum index`; default: what moves before a background that is learned slowly."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Cut people out of a clip with slow-learning background subtraction.
+    """Cut people out of a clip.
 
     The first half of each appearance becomes the query (camera 1), the second half the gallery (camera 2).
 
-    Example: tapetum data crop-video clip.mp4 runs/crops
+    Example: tapetum data crop-video clip.mp4 runs/crops --detector ssd-mobilenet
     """
     from tapetum.footage.crop_video import CropVideoOptions
     from tapetum.footage.crop_video import crop_video as crop
+    from tapetum.footage.detectors import build_detector
 
     with _progress("Looking for people", quiet=quiet) as progress:
         result = crop(
-            clip, out, options=CropVideoOptions(every_seconds=every_seconds, margin=margin), progress=progress
+            clip,
+            out,
+            detector=None if detector is None else build_detector(detector),
+            options=CropVideoOptions(every_seconds=every_seconds, margin=margin),
+            progress=progress,
         )
     rows: list[tuple[str, ...]] = [("appearance", "from", "to", "query", "gallery")]
     for appearance in range(1, result.appearances + 1):

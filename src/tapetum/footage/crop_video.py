@@ -1,9 +1,9 @@
 """Person crops with times out of a clip of a static camera, as a data set that can be searched.
 
 The built-in detector takes whatever moves in front of a still background for a person, so it is for static cameras that
-see nobody in the first moments; a trained detector is better everywhere else. The first half of each appearance becomes
-camera 1 and the query, the second half camera 2 and the gallery, in the layout which `tapetum.data.datasets.folder`
-reads; ``crops.json`` says where and when each crop was seen.
+see nobody in the first moments; a trained detector, where one is given, is better everywhere else. The first half of
+each appearance becomes camera 1 and the query, the second half camera 2 and the gallery, in the layout which
+`tapetum.data.datasets.folder` reads; ``crops.json`` says where and when each crop was seen.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from tapetum.data.datasets.folder import picture_path
 from tapetum.data.image_io import write_picture
 from tapetum.data.threads import Progress
 from tapetum.footage.crops import REPORT_EVERY, cut_out, widen_box
-from tapetum.footage.detect import BackgroundDetector
+from tapetum.footage.detect import BackgroundDetector, Detector
 from tapetum.footage.follow import follow_frames, is_walk
 from tapetum.footage.frames import count_units
 from tapetum.footage.motion import MotionOptions
@@ -43,14 +43,14 @@ class CropVideoOptions:
 
     every_seconds: float = 0.5  # between two crops of one person
     margin: float = 0.05  # added on each side, as a fraction of the box
-    learning_rate: float = 0.0005  # of the background, per frame, while nobody is seen
+    learning_rate: float = 0.0005  # of the built-in detector's background, per frame, while nobody is seen
     seen_factor: float = 0.1  # that rate is multiplied with this while somebody is seen
-    detection_height: int = 240  # frames are made this high (pixels) for detection; crops come from the full frame
+    detection_height: int = 240  # frames are made this high (pixels) for it; crops come from the full frame
     min_height: float = 0.3  # smallest person, as a fraction of the frame's height
     aspect: tuple[float, float] = (1.3, 6.0)  # smallest and largest height over width of a box that is cropped
     max_gap_seconds: float = 1.5  # a person unseen for longer is a new appearance
     min_seconds: float = 1.0  # shorter appearances are dropped
-    min_travel: float = 0.5  # of its own height that an appearance must move; what never moves is no person
+    min_travel: float = 0.5  # of its own height that an appearance must move, where the detector takes what moves
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,26 @@ class _Cut(NamedTuple):
 
 
 def crop_video(
-    clip: Path, out: Path, *, options: CropVideoOptions | None = None, progress: Progress | None = None
+    clip: Path,
+    out: Path,
+    *,
+    detector: Detector | None = None,
+    options: CropVideoOptions | None = None,
+    progress: Progress | None = None,
 ) -> CropVideoResult:
     """Find people in a clip and write their crops.
 
     Args:
-        clip: a video file of a static camera.
+        clip: a video file, of a static camera for the built-in detector.
         out: a new or empty folder, or one that the same call has filled before (then nothing is done).
+        detector: None takes the built-in one, with its part of the options.
         progress: called with (done, total) frames. Total is 0 where the clip does not tell.
     Raises:
         DataError: the clip is missing, damaged or shows nobody.
         OutputError: `out` holds something else, or cannot be written.
     """
     settings = options or CropVideoOptions()
-    key = _make_key(clip, settings)
+    key = _make_key(clip, settings, detector)
     earlier = _read_finished(out, key)
     if earlier:
         return earlier
@@ -107,12 +113,14 @@ def crop_video(
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
     report = FootageReport()
     try:
-        appearances = _cut_people(clip, partial, settings, report, progress)
+        appearances = _cut_people(clip, partial, detector, settings, report, progress)
         if not appearances:
-            raise DataError(
-                f"{clip}: nobody found in {report.frames} frames; the built-in detector needs a static camera "
-                f"that first sees the empty scene"
+            remedy = (
+                "look at its boxes with tapetum detector try"
+                if detector
+                else ("the built-in detector needs a static camera that first sees the empty scene")
             )
+            raise DataError(f"{clip}: nobody found in {report.frames} frames; {remedy}")
         crops = _name_crops(appearances, partial)
         problems = tuple(problem.message for problem in report.problems)
         manifest = {
@@ -120,6 +128,7 @@ def crop_video(
             "key": key,
             "frames": report.frames,
             "appearances": len(appearances),
+            "detector": detector.name if detector else "",
             "options": asdict(settings),
             "crops": [asdict(crop) for crop in crops],
             "problems": problems,
@@ -147,7 +156,12 @@ def open_clip(clip: Path) -> Source:
 
 
 def _cut_people(
-    clip: Path, folder: Path, settings: CropVideoOptions, report: FootageReport, progress: Progress | None
+    clip: Path,
+    folder: Path,
+    detector: Detector | None,
+    settings: CropVideoOptions,
+    report: FootageReport,
+    progress: Progress | None,
 ) -> list[list[_Cut]]:
     """Two crops or more of each appearance, in the order of first sight.
 
@@ -155,7 +169,7 @@ def _cut_people(
     """
     source = open_clip(clip)
     make_folder(folder)
-    detector = BackgroundDetector(
+    detector = detector or BackgroundDetector(
         options=MotionOptions(settings.learning_rate, settings.seen_factor, settings.detection_height)
     )
     rules = ExtractOptions(
@@ -211,14 +225,16 @@ def _name_crops(appearances: list[list[_Cut]], folder: Path) -> tuple[Crop, ...]
     return tuple(crops)
 
 
-def _make_key(clip: Path, options: CropVideoOptions) -> str:
-    """Names clip content and settings, to know finished work again."""
+def _make_key(clip: Path, options: CropVideoOptions, detector: Detector | None) -> str:
+    """Names clip content, settings and detector, to know finished work again."""
     try:
         with clip.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{clip}: cannot be read ({error.strerror}); give a video file") from None
-    return hashlib.sha256(f"{digest} {json.dumps(asdict(options), sort_keys=True)}".encode()).hexdigest()[:20]
+    found_by = f" {detector.key}" if detector else ""
+    key = f"{digest} {json.dumps(asdict(options), sort_keys=True)}{found_by}"
+    return hashlib.sha256(key.encode()).hexdigest()[:20]
 
 
 def _read_finished(out: Path, key: str) -> CropVideoResult | None:

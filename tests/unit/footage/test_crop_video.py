@@ -9,10 +9,11 @@ import pytest
 from street_clip import COLOURS, RATE, WIDTH, street, write_clip, write_street
 from tapetum.core.errors import DataError, OutputError
 from tapetum.data.catalog import open_dataset
-from tapetum.data.image_io import read_picture
+from tapetum.data.image_io import Picture, read_picture
 from tapetum.footage import crop_video as module
 from tapetum.footage import motion
 from tapetum.footage.crop_video import CropVideoOptions, crop_video
+from tapetum.footage.detect import Detections
 
 CLIP = Path(
     os.environ.get("TAPETUM_CLIP", Path(__file__).parents[4] / "shared" / "data" / "one-by-one-person-detection.mp4")
@@ -112,6 +113,27 @@ def test_empty_street_is_said_to_be_empty(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"empty\.mp4: nobody found in 40 frames"):
         crop_video(path, tmp_path / "crops")
     assert not (tmp_path / "crops").exists()
+
+
+class OneStands:
+    """A trained detector that sees one person, who never moves."""
+
+    name, key, moving_only = "one stands", "one stands 1", False
+
+    def start(self) -> None:
+        """Nothing to forget."""
+
+    def detect(self, picture: Picture) -> Detections:
+        """Always there."""
+        return Detections(np.array([[40, 20, 80, 120]], np.float32), np.ones(1, np.float32))
+
+
+def test_a_trained_detector_crops_who_stands_and_is_named(clip: Path, tmp_path: Path) -> None:
+    crop_video(clip, tmp_path / "crops", detector=OneStands())
+    manifest = json.loads((tmp_path / "crops" / "crops.json").read_text())
+    assert (manifest["appearances"], manifest["detector"]) == (1, "one stands")
+    with pytest.raises(OutputError, match="of another clip or with other settings"):  # of the built-in one, so of another key
+        crop_video(clip, tmp_path / "crops")
 
 
 def test_change_of_light_alone_is_nobody(tmp_path: Path) -> None:
