@@ -132,7 +132,7 @@ def test_a_trained_detector_crops_who_stands_and_is_named(clip: Path, tmp_path: 
     crop_video(clip, tmp_path / "crops", detector=OneStands())
     manifest = json.loads((tmp_path / "crops" / "crops.json").read_text())
     assert (manifest["appearances"], manifest["detector"]) == (1, "one stands")
-    with pytest.raises(OutputError, match="of another clip or with other settings"):  # of the built-in one, so of another key
+    with pytest.raises(OutputError, match="of another clip or with other settings"):
         crop_video(clip, tmp_path / "crops")
 
 
