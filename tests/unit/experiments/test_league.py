@@ -185,6 +185,9 @@ def test_results_that_were_kept_make_the_same_table_without_a_training(
         assert one["real"] == other["real"]
         for end in ("difference", "low", "high"):
             assert one["mean_ap"][end] == pytest.approx(other["mean_ap"][end], abs=2e-6)
+    unmirrored = (*SMALL, "evaluation.mirror=false")  # which the run folders alone would allow
+    with pytest.raises(DataError, match=r"visible-ide_seed1\.json: was measured by other settings than .* for IDE\+"):
+        run_league(options(tmp_path / "here", kept=tmp_path / "kept", overrides=unmirrored), cache=tmp_path, quiet=True)
     changed = options(tmp_path / "there", kept=tmp_path / "kept", overrides=(*SMALL, "optimiser.lr=0.5"))
     with pytest.raises(DataError, match=r"visible-ide_seed1\.json: was measured by other settings than .* for IDE\+"):
         run_league(changed, cache=tmp_path, quiet=True)
