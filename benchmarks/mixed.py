@@ -1,6 +1,8 @@
 """What helps a search among visible and infrared pictures: the table of docs/protocols.md, docs/results/mixed.json.
 
 `python -m benchmarks.mixed [--people N] [--seeds 11,12,13] [MODEL]`; the packaged model is taken where none is named.
+`python -m benchmarks.mixed --runs FOLDER... [--only two_stream,deen]`: the trainings of an infrared league in place of
+one model, on their own scene and without a calibration; docs/results/mixed_runs.json.
 
 Scenes: those of `benchmarks.lite0`, seeds that nothing was trained, chosen or calibrated on. Each is searched by the
 rules of `city_mixed`, every picture among all others: as it is, with the mean of each modality or of each camera taken
@@ -21,7 +23,7 @@ from torch import Tensor
 from benchmarks.__main__ import describe_machine
 from benchmarks.lite0 import CACHE, SCENES, SEEDS, sides_of
 from tapetum.core.atomic import write_bytes
-from tapetum.core.protocol import Protocol
+from tapetum.core.protocol import MIXED, Protocol
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import smallest
@@ -31,17 +33,20 @@ from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.metrics import Evaluation, evaluate
 from tapetum.evaluation.ranking import select_sides
 from tapetum.evaluation.slices import by_label, by_modality
+from tapetum.inference.evaluate import evaluate_run
 from tapetum.inference.sessions import open_model
-from tapetum.runs.sources import open_scene
+from tapetum.runs.recipe import load_recipe
+from tapetum.runs.run_folder import RunFolder
+from tapetum.runs.sources import list_protocols, open_scene
 
 WAYS = ("as it is", "modality", "centre", "calibrated")
 PROTOCOL = "city_mixed"
 ANSWERS = 20  # of a search, as many as the service shows
-RESULT = Path("docs/results/mixed.json")
+RESULT, RESULT_OF_RUNS = Path("docs/results/mixed.json"), Path("docs/results/mixed_runs.json")
 
 
 def search(
-    everyone: EmbeddingSet, rules: Protocol, way: str, calibration: Calibration
+    everyone: EmbeddingSet, rules: Protocol, way: str, calibration: Calibration | None
 ) -> tuple[Evaluation, dict[str, Any]]:
     """One way to search, and its numbers in percent; of each modality's queries also what they find first."""
     ranked_by = calibration if way == "calibrated" else None
@@ -60,7 +65,8 @@ def compare(
     evaluations: dict[str, Evaluation], people: np.ndarray, seed: int
 ) -> dict[str, dict[str, tuple[float, float, float]]]:
     """Every way beside each that stands before it: difference, low and high end, in percent."""
-    first = evaluations[WAYS[0]]
+    ways = list(evaluations)
+    first = evaluations[ways[0]]
     counted = first.counted.numpy()
     rows: dict[str, dict[str, tuple[float, float, float]]] = {}
     for quantity in ("rank1", "mean_ap"):
@@ -69,10 +75,10 @@ def compare(
             each = found.per_query_ap if quantity == "mean_ap" else (found.per_query_first_rank == 1).double()
             values.append(each.numpy()[counted][None])
         paired = paired_bootstrap(values, people[counted], rng=numpy_generator(seed, "mixed", quantity))
-        for row, name in enumerate(WAYS):
+        for row, name in enumerate(ways):
             for other in range(row):
                 ends = (100 * float(each[row, other]) for each in (paired.difference, paired.low, paired.high))
-                rows.setdefault(f"{name} less {WAYS[other]}", {})[quantity] = tuple(ends)  # type: ignore[assignment]
+                rows.setdefault(f"{name} less {ways[other]}", {})[quantity] = tuple(ends)  # type: ignore[assignment]
     return rows
 
 
@@ -114,13 +120,56 @@ def answer(everyone: EmbeddingSet, rules: Protocol, calibration: Calibration, se
     return result
 
 
+def measure_run(folder: Path) -> dict[str, Any]:
+    """A training's gallery of both modalities: as it is, and with the mean of each modality or camera taken out."""
+    recipe = load_recipe(RunFolder(folder).recipe)
+    protocol = next(name for name in list_protocols(recipe.data) if name.endswith(MIXED))
+    (usual,) = evaluate_run(folder, [protocol], camera_norm="none")
+    found = {way: search(usual.query, usual.protocol, way, None) for way in WAYS if way != "calibrated"}
+    evaluations = {way: evaluation for way, (evaluation, _) in found.items()}
+    people = usual.query.pids.numpy()[evaluations[WAYS[0]].query_rows.numpy()]
+    return {
+        "queries": evaluations[WAYS[0]].metrics.num_queries,
+        "protocol": protocol,
+        "pictures": usual.card.data["fingerprint"],
+        "ways": {way: numbers for way, (_, numbers) in found.items()},
+        "differences": compare(evaluations, people, recipe.seed),
+    }
+
+
+def measure_runs(folders: Sequence[Path], only: Sequence[str]) -> dict[str, Any]:
+    """Name -> figures of the finished runs in some folders of leagues.
+
+    Args:
+        only: names of runs without their seeds; none takes all.
+    """
+    runs = {}
+    for path in sorted((path for folder in folders for path in folder.glob("*_seed*")), key=lambda path: path.name):
+        name = path.name.rpartition("_seed")[0]
+        if RunFolder(path).read_facts().get("finished") and (not only or name in only):
+            runs[path.name] = measure_run(path)
+            show(path.name, runs[path.name])
+    return runs
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="tapetum-lite0")
-    parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--runs", nargs="+", type=Path, help="folders of infrared leagues")
+    parser.add_argument("--only", default="", help="of their runs, names without the seed")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--people", type=int, default=SCENES["a city"]["num_test_people"])
     wanted = parser.parse_args(arguments)
+    if wanted.runs:
+        only = [name for name in wanted.only.split(",") if name]
+        content = {
+            "command": "python -m benchmarks.mixed --runs FOLDER..." + (f" --only {wanted.only}" if only else ""),
+            "machine": describe_machine(),
+            "runs": measure_runs(wanted.runs, only),
+        }
+        write(wanted.json or RESULT_OF_RUNS, content)
+        return
     model = open_model(Path(wanted.model))
     calibration = from_content(dict(model.calibration), model.id)
     scenes: dict[str, Any] = {}
@@ -138,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "differences": compare(evaluations, people, seed),
             f"first {ANSWERS} answers": answer(everyone, sides.rules, calibration, seed),
         }
-        show(seed, scenes[str(seed)])
+        show(f"seed {seed}", scenes[str(seed)])
     content = {
         "command": "python -m benchmarks.mixed",
         "machine": describe_machine(),
@@ -148,12 +197,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "people": wanted.people,
         "scenes": scenes,
     }
-    write_bytes(wanted.json, (json.dumps(_rounded(content), indent=1) + "\n").encode())
+    write(wanted.json or RESULT, content)
 
 
-def show(seed: int, scene: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any]) -> None:
+    """JSON with figures of four decimals."""
+    write_bytes(path, (json.dumps(_rounded(content), indent=1) + "\n").encode())
+
+
+def show(title: str, scene: dict[str, Any]) -> None:
     """A line a way, a line a difference, and a line for what answers of a search hold."""
-    print(f"\nseed {seed}, {scene['queries']} queries")
+    print(f"\n{title}, {scene['queries']} queries")
     for way, numbers in scene["ways"].items():
         parts = [f"rank-1 {numbers['rank1']:.1f}  mAP {numbers['mean_ap']:.1f}"]
         for name in ("visible", "infrared"):
@@ -166,7 +220,7 @@ def show(seed: int, scene: dict[str, Any]) -> None:
     for name, each in scene["differences"].items():
         told = (f"{key} {_with_interval(*ends)}" for key, ends in each.items())
         print(f"  {name:<24}", "  ".join(told))
-    for name, each in scene[f"first {ANSWERS} answers"].items():
+    for name, each in scene.get(f"first {ANSWERS} answers", {}).items():
         print(
             f"  first {ANSWERS} answers, {name:<8} by similarity {each['similarity']:.1f}, calibrated "
             f"{each['calibrated']:.1f}: {_with_interval(*each['difference'])}"

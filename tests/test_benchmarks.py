@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import bench_footage, bench_limit, bench_load, bench_methods, device, workers
+from benchmarks import bench_footage, bench_limit, bench_load, bench_methods, device, mixed, workers
 from benchmarks.growth import __main__ as growth
 
 from tapetum.core.errors import RecipeError
 from tapetum.core.threads import WAITING
+from tapetum.experiments.league import LeagueOptions, run_league
 from tapetum.methods import build_method as build
 from tapetum.methods import small_options
 from tapetum.runs.recipe import list_recipes, load_recipe
@@ -265,3 +266,35 @@ def test_an_earlier_checkout_that_cannot_start_is_left_out_and_the_row_says_why(
     for rows in (loaded, watched):
         assert not any("commit before" in row["name"] for row in rows)
         assert rows[0]["note"].endswith("; the commit before is left out: it ended with status 1 (too old for this)")
+
+
+@pytest.mark.slow
+def test_what_the_means_of_modalities_and_cameras_gain_is_measured_for_a_league_s_runs(tmp_path: Path) -> None:
+    small = ("data.scene.size=[64, 32]", "schedule.warmup_epochs=0", "sampler.steps=2", *shrink("two_stream"))
+    options = LeagueOptions(
+        tmp_path,
+        "infrared",
+        people=8,
+        test_people=8,
+        cameras=4,
+        epochs=1,
+        seeds=(1,),
+        only=("two-stream",),
+        overrides=small,
+        from_scratch=True,
+    )
+    (row,) = run_league(options, cache=tmp_path, quiet=True)["rows"]
+    out = tmp_path / "mixed.json"
+    mixed.main(["--runs", str(tmp_path), "--only", "two_stream", "--json", str(out)])
+    content = json.loads(out.read_text())
+    assert content["command"].endswith("--only two_stream")
+    (measured,) = content["runs"].values()
+    assert list(content["runs"]) == ["two_stream_seed1"]
+    usual = measured["ways"]["as it is"]
+    assert usual["mean_ap"] == pytest.approx(100 * row["mixed"]["mean_ap"]["mean"], abs=1e-4)
+    for kind, bias in row["mixed"]["modality_bias"].items():
+        assert usual[kind]["modality_bias"] == pytest.approx(bias["mean"], abs=1e-4)
+    gain = measured["ways"]["centre"]["mean_ap"] - usual["mean_ap"]
+    assert measured["differences"]["centre less as it is"]["mean_ap"][0] == pytest.approx(gain, abs=1e-3)
+    mixed.main(["--runs", str(tmp_path), "--only", "deen", "--json", str(out)])
+    assert json.loads(out.read_text())["runs"] == {}

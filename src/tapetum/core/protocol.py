@@ -108,10 +108,13 @@ def _is_among(numbers: "Tensor", few: Iterable[int]) -> "Tensor":
     return found
 
 
+MIXED = "_mixed"  # ends the names of such protocols
+
+
 def mixed_protocol(dataset: str) -> Protocol:
     """Pictures of both modalities search among pictures of both, each test picture among all others.
 
     A published protocol across modalities has a gallery of one. What cameras see in a night is a gallery of both, in
     which a vector that holds much of its modality finds that before it finds the person.
     """
-    return Protocol(f"{dataset}_mixed", source="ours: a gallery of both modalities, as a night's footage makes it")
+    return Protocol(f"{dataset}{MIXED}", source="ours: a gallery of both modalities, as a night's footage makes it")

@@ -18,20 +18,28 @@ import numpy as np
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import DataError, RecipeError, nearest_name
 from tapetum.core.memory import forget_peak, read_peak
+from tapetum.core.protocol import MIXED
 from tapetum.data.catalog import fingerprint
 from tapetum.experiments.board import Board
-from tapetum.experiments.league_measures import Speedometer, describe_testing, describe_training, list_queries
+from tapetum.experiments.league_measures import (
+    Speedometer,
+    describe_mixed,
+    describe_testing,
+    describe_training,
+    list_queries,
+)
 from tapetum.experiments.league_table import render_league, summarise, write_figure
 from tapetum.experiments.paper_rows import SYNTH, Domain, PaperRow
 from tapetum.experiments.paper_tables import LEAGUE
 from tapetum.experiments.reproduce import Plan, check_protocol, choose_rows, evaluate_plan, make_plan, train_plan
 from tapetum.experiments.start import PRETRAINED, describe_start, start_overrides
 from tapetum.experiments.trainable import ACROSS, VISIBLE, run_name
+from tapetum.inference.evaluate import evaluate_run
 from tapetum.layers.weight_packages import is_installed
 from tapetum.methods import build_options
 from tapetum.runs.recipe import load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
-from tapetum.runs.sources import CACHE, open_data
+from tapetum.runs.sources import CACHE, list_protocols, open_data
 from tapetum.training.train import check_same_data, check_same_recipe
 
 SEEDS = (1, 2, 3)
@@ -258,7 +266,8 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
         for plan in plans:  # before the first training, which may take hours
             if RunFolder(plan.folder).holds_training:
                 check_same_data(RunFolder(plan.folder), dataset, pictures)
-        read = {plan.folder: _read_result(RunFolder(plan.folder), plan) or _read_kept(plan, options) for plan in plans}
+        kept = {plan.folder: _read_kept(plan, options) for plan in plans}
+        read = {plan.folder: _read_result(RunFolder(plan.folder), plan) or kept[plan.folder] for plan in plans}
         done = {folder: known for folder, known in read.items() if "queries" in known}
         for plan in plans:
             if plan.folder in done and not RunFolder(plan.folder).holds_training:  # trained elsewhere
@@ -267,7 +276,7 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
                     board.finish_stage(at_once=True)
             else:
                 done[plan.folder] = _run(plan, board, cache)
-            _keep(done[plan.folder], plan, options)
+            _keep(done[plan.folder], kept[plan.folder], plan, options)
             results = [done[each.folder] for each in plans if each.folder in done]
             content = _summarise(results, plans, options, pictures)
             write_json(options.out / RESULT, content)
@@ -310,7 +319,13 @@ def _summarise(
         scene={**options.scene, **options.counts},
         starts=options.starts,
         planned=Counter(plan.row.label for plan in plans),
+        mixed=_name_mixed(plans[0]),
     )
+
+
+def _name_mixed(plan: Plan) -> str | None:
+    """The protocol of its scene that has one gallery of both modalities; None where the scene has one modality."""
+    return next((name for name in list_protocols(plan.tested.data) if name.endswith(MIXED)), None)
 
 
 def _run(plan: Plan, board: Board, cache: Path) -> dict[str, Any]:
@@ -323,14 +338,22 @@ def _run(plan: Plan, board: Board, cache: Path) -> dict[str, Any]:
         peak = read_peak() if counted and not finished else None
         known = {**_name_run(folder, plan), "training": describe_training(folder, plan, peak)}
         write_json(folder.root / RESULT, known)
-    if "testing" in known:
+    at_once = "testing" in known
+    if at_once:
         board.begin(plan.title("test"))
-        board.finish_stage(at_once=True)
-        return known
-    meter = Speedometer()
-    found = evaluate_plan(plan, dataset, board, cache, meter)
-    known |= {"testing": describe_testing(found, plan, meter), "queries": list_queries(found)}
-    write_json(folder.root / RESULT, known)
+    else:
+        meter = Speedometer()
+        found = evaluate_plan(plan, dataset, board, cache, meter)
+        known |= {"testing": describe_testing(found, plan, meter), "queries": list_queries(found)}
+        write_json(folder.root / RESULT, known)
+    mixed = _name_mixed(plan)
+    if mixed is not None and "mixed" not in known["testing"]:
+        mirror, tell = plan.tested.evaluation.mirror, board.pictures
+        # Takes what the test above kept of the pictures, and describes the few that no drawn gallery had.
+        (found,) = evaluate_run(plan.folder, [mixed], dataset=dataset, mirror=mirror, cache=cache, progress=tell)
+        known["testing"]["mixed"] = describe_mixed(found)
+        write_json(folder.root / RESULT, known)
+    board.finish_stage(at_once=at_once)
     return known
 
 
@@ -402,9 +425,19 @@ def _read_kept(plan: Plan, options: LeagueOptions) -> dict[str, Any]:
     return content
 
 
-def _keep(known: dict[str, Any], plan: Plan, options: LeagueOptions) -> None:
-    """Write what is known of a run, of its queries what the people gave in all: as much as the comparison looks at."""
-    if options.kept is None or _kept_file(plan, options.kept, options.family).exists():
+def _keep(known: dict[str, Any], kept: dict[str, Any], plan: Plan, options: LeagueOptions) -> None:
+    """Write what is known of a run, of its queries what the people gave in all: as much as the comparison looks at.
+
+    Args:
+        kept: what the file held; one that is there stays as it is, but for what was not measured yet.
+    """
+    if options.kept is None:
+        return
+    path = _kept_file(plan, options.kept, options.family)
+    if path.exists():
+        same = kept and all(kept.get(name) == known.get(name) for name in ("data", "ended"))  # this very training
+        if same and "mixed" in known["testing"] and "mixed" not in kept["testing"]:
+            write_json(path, {**kept, "testing": {**kept["testing"], "mixed": known["testing"]["mixed"]}})
         return
     queries = known["queries"]
     pids, place = np.unique(queries["pids"], return_inverse=True)
@@ -415,7 +448,4 @@ def _keep(known: dict[str, Any], plan: Plan, options: LeagueOptions) -> None:
     }
     by_person = {"pids": pids.tolist(), "counts": counts.tolist(), **means}
     make_folder(options.kept)
-    write_json(
-        _kept_file(plan, options.kept, options.family),
-        {**known, "settings": _name_settings(plan), "queries": by_person},
-    )
+    write_json(path, {**known, "settings": _name_settings(plan), "queries": by_person})

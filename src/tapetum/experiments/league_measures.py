@@ -10,8 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tapetum.core.errors import DataError
-from tapetum.core.types import UNKNOWN_CAMERA
+from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.core.versions import describe_processor
+from tapetum.evaluation.slices import BIAS, MODALITY, OWN_FIRST, OWN_SHARE
 from tapetum.experiments.reproduce import Plan
 from tapetum.inference.evaluate import Evaluated
 from tapetum.runs.checkpoint import load_checkpoint
@@ -65,6 +66,21 @@ def describe_testing(found: Evaluated, plan: Plan, meter: "Speedometer") -> dict
         "pictures_per_second": meter.speed,
         "load": _read_load(),
         **count_work(plan.folder, mirror=card.mirror),
+    }
+
+
+def describe_mixed(found: Evaluated) -> dict[str, Any]:
+    """What a test in one gallery of both modalities found, and how much its own modality draws a picture."""
+    card = found.card
+    levels = card.slices[MODALITY]
+    return {
+        "protocol": card.rules.name,
+        "metrics": {name: card.metrics[name] for name in ("rank1", "mean_ap")},
+        "chance": dict(card.chance),
+        "infrared_share": float((found.gallery.modalities == Modality.INFRARED).double().mean()),
+        "modality": {
+            level: {name: figures[name] for name in (OWN_FIRST, OWN_SHARE, BIAS)} for level, figures in levels.items()
+        },
     }
 
 

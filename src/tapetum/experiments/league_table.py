@@ -12,6 +12,7 @@ from tapetum.core.errors import DataError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.versions import read_versions
 from tapetum.evaluation.bootstrap import mean_and_deviation, paired_bootstrap
+from tapetum.evaluation.slices import BIAS, OWN_FIRST, OWN_SHARE
 from tapetum.plots.differences import describe_differences, draw_differences
 from tapetum.plots.style import figure_bytes
 
@@ -19,6 +20,7 @@ QUALITY = {"rank1": "rank-1", "rank5": "rank-5", "mean_ap": "mAP", "mean_inp": "
 PAIRED = ("mean_ap", "rank1")
 DRAWS = 4000
 LEVEL = 0.95
+SEARCHES = ("visible", "infrared")  # queries of a gallery of both modalities
 COST = ("training_pictures_per_second", "extraction_pictures_per_second", "peak_memory_bytes")
 
 
@@ -30,6 +32,7 @@ def summarise(
     scene: Mapping[str, Any],
     starts: Mapping[str, str],
     planned: Mapping[str, int],
+    mixed: str | None = None,
 ) -> dict[str, Any]:
     """The content of ``league.json``: fractions, per method, and every pair of methods.
 
@@ -39,6 +42,7 @@ def summarise(
         scene: settings of the scene and how many pictures it has.
         starts: label -> what its networks start from.
         planned: label -> seeds that the league asks for, in the order of the rows.
+        mixed: protocol of its scene with one gallery of both modalities; None where there is one modality.
     """
     runs = {label: [each for each in results if each["label"] == label] for label in planned}
     rows = [_summarise_row(label, some, starts[label], planned[label]) for label, some in runs.items() if some]
@@ -51,10 +55,21 @@ def summarise(
         "versions": read_versions(),
         "pictures": pictures,
         "other_pictures": _list_strangers(results, pictures),
+        "mixed": None if mixed is None else _summarise_mixed(mixed, results),
         "rows": rows,
         "open": [label for label, some in runs.items() if not some],
         "pairs": compare_rows([some for some in runs.values() if some]),
     }
+
+
+def _summarise_mixed(protocol: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a gallery of both modalities is to all rows, and of how many runs it is not known."""
+    found = [each["testing"]["mixed"] for each in results if "mixed" in each["testing"]]
+    summary: dict[str, Any] = {"protocol": protocol, "runs_without": len(results) - len(found)}
+    if found:
+        summary |= {name: found[0][name] for name in ("chance", "infrared_share")}
+        summary[OWN_SHARE] = {name: found[0]["modality"][name][OWN_SHARE] for name in SEARCHES}
+    return summary
 
 
 def _list_strangers(results: Sequence[Mapping[str, Any]], pictures: str) -> dict[str, list[str]]:
@@ -88,9 +103,25 @@ def _summarise_row(label: str, runs: Sequence[Mapping[str, Any]], start: str, pl
         "parameters": tested[0]["parameters"],
         "multiply_adds": tested[0]["multiply_adds"],
         "mirror": tested[0]["mirror"],
+        "mixed": _summarise_row_mixed(runs),
         **{name: _median(values) for name, values in zip(COST, columns, strict=True)},
         "machines": sorted({f"{each['machine']}, {each['threads']} threads, {each['precision']}" for each in trained}),
         "load": max((each["load"][0] for each in (*trained, *tested) if each.get("load")), default=None),
+    }
+
+
+def _summarise_row_mixed(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Of the runs that were tested in a gallery of both modalities; None where none was."""
+    known = [(run["seed"], run["testing"]["mixed"]) for run in runs if "mixed" in run["testing"]]
+    if not known:
+        return None
+    return {
+        "seeds": [seed for seed, _ in known],
+        **{name: _spread([each["metrics"][name] for _, each in known]) for name in ("rank1", "mean_ap")},
+        **{
+            name: {level: _spread([each["modality"][level][name] for _, each in known]) for level in SEARCHES}
+            for name in (OWN_FIRST, BIAS)
+        },
     }
 
 
@@ -219,6 +250,8 @@ def render_league(content: Mapping[str, Any], figure: str = "league.svg") -> str
             for row in rows
         ],
     )
+    if content["mixed"] is not None:
+        lines += ["", *_render_mixed(content["mixed"], rows)]
     lines += ["", "What it costs:", ""]
     lines += _table(
         [
@@ -278,6 +311,38 @@ def render_league(content: Mapping[str, Any], figure: str = "league.svg") -> str
     return "\n".join([*lines, ""])
 
 
+def _render_mixed(mixed: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of the gallery of both modalities, and how to read it."""
+    text = (
+        f"One gallery of both modalities: every test picture searches among all others, protocol {mixed['protocol']}. "
+        "*Own first*: for what part of the visible and of the infrared queries the nearest picture, whoever it shows, "
+        "is of their own modality. *Bias*: that, divided by what part of the pictures is of it; 1 where the modality "
+        "plays no part."
+    )
+    if "infrared_share" in mixed:
+        shares, chance = [mixed[OWN_SHARE][name] for name in SEARCHES], mixed["chance"]
+        text += (
+            f" {100 * mixed['infrared_share']:.1f} % of the pictures are infrared. Of those ranked, "
+            f"{100 * shares[0]:.1f} % are visible for a visible query and {100 * shares[1]:.1f} % infrared for an "
+            f"infrared one, so no bias can be above {1 / shares[0]:.2f} and {1 / shares[1]:.2f}. Chance: rank-1 "
+            f"{100 * chance['rank1']:.2f}, mAP {100 * chance['mean_ap']:.2f}."
+        )
+    if mixed["runs_without"]:
+        text += f" **{mixed['runs_without']} runs were kept before this was measured** and have no part in it."
+    cells = []
+    for row in rows:
+        of_row = row["mixed"]
+        if of_row is None:
+            cells.append([row["label"], *["–"] * 7])
+            continue
+        firsts = [_percent(of_row[OWN_FIRST][name]) for name in SEARCHES]
+        biases = [_ratio(of_row[BIAS][name]) for name in SEARCHES]
+        quality = [_percent(of_row[name]) for name in ("rank1", "mean_ap")]
+        cells.append([row["label"], *quality, *firsts, *biases, ", ".join(map(str, of_row["seeds"]))])
+    columns = [f"{name}, {queries}" for name in ("own first", "bias") for queries in SEARCHES]
+    return [text, "", *_table(["method", "rank-1", "mAP", *columns, "seeds"], cells)]
+
+
 def _render_matrix(content: Mapping[str, Any], figure: str) -> list[str]:
     labels, differences, real = _matrix(content)
     described = describe_differences(labels, differences, _is_true(real))
@@ -304,6 +369,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _percent(value: Mapping[str, Any]) -> str:
     text = f"{100 * value['mean']:.1f}"
     return text if value["deviation"] is None else f"{text} ± {100 * value['deviation']:.1f}"
+
+
+def _ratio(value: Mapping[str, Any]) -> str:
+    text = f"{value['mean']:.2f}"
+    return text if value["deviation"] is None else f"{text} ± {value['deviation']:.2f}"
 
 
 def _signed(value: float) -> str:

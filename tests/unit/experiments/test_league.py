@@ -16,6 +16,8 @@ from tapetum.experiments.league import FAMILIES, LeagueOptions, league_rows, run
 from tapetum.experiments.league_measures import count_work
 from tapetum.experiments.league_table import render_league, summarise
 from tapetum.experiments.paper_rows import SYNTH
+from tapetum.inference.embedder import Embedder
+from tapetum.inference.evaluate import evaluate_run
 from tapetum.runs.recipe import load_recipe
 
 SPLITS = {"train": ("bounding_box_train",), "test": ("bounding_box_test", "query_3")}  # folders of the visible layout
@@ -146,6 +148,11 @@ def test_every_entry_of_a_family_is_trained_tested_and_compared(
     assert [row["seeds"] for row in content["rows"]] == [[1]] * len(labels)
     assert {(row["epochs"], row["steps_an_epoch"]) for row in content["rows"]} == {(1, 2)}
     assert all(0 < row["mean_ap"]["mean"] <= 1 for row in content["rows"])
+    if family == "visible":
+        assert content["mixed"] is None
+    else:
+        assert content["mixed"]["runs_without"] == 0
+        assert all(0 < row["mixed"]["mean_ap"]["mean"] <= 1 for row in content["rows"])
     assert {tuple(pair["rows"]) for pair in content["pairs"]} == set(combinations(labels, 2))
     assert "to come" not in (tmp_path / "league.md").read_text()
 
@@ -178,6 +185,9 @@ def test_results_that_were_kept_make_the_same_table_without_a_training(
         assert one["real"] == other["real"]
         for end in ("difference", "low", "high"):
             assert one["mean_ap"][end] == pytest.approx(other["mean_ap"][end], abs=2e-6)
+    unmirrored = (*SMALL, "evaluation.mirror=false")  # which the run folders alone would allow
+    with pytest.raises(DataError, match=r"visible-ide_seed1\.json: was measured by other settings than .* for IDE\+"):
+        run_league(options(tmp_path / "here", kept=tmp_path / "kept", overrides=unmirrored), cache=tmp_path, quiet=True)
     changed = options(tmp_path / "there", kept=tmp_path / "kept", overrides=(*SMALL, "optimiser.lr=0.5"))
     with pytest.raises(DataError, match=r"visible-ide_seed1\.json: was measured by other settings than .* for IDE\+"):
         run_league(changed, cache=tmp_path, quiet=True)
@@ -252,7 +262,27 @@ def run(label: str, seed: int, precisions: list[float]) -> dict[str, Any]:
     }
 
 
-def summarise_visible(runs: list[dict[str, Any]], labels: list[str]) -> dict[str, Any]:
+def with_mixed(result: dict[str, Any], mean_ap: float, first: float) -> dict[str, Any]:
+    """The same, tested in a gallery of both modalities, too.
+
+    Args:
+        first: for what part of the queries a picture of their own modality is the nearest one.
+    """
+    shares = {"visible": 0.6, "infrared": 0.4}
+    mixed = {
+        "protocol": "llcm_mixed",
+        "metrics": {"rank1": 0.5, "mean_ap": mean_ap},
+        "chance": {"rank1": 0.02, "mean_ap": 0.03},
+        "infrared_share": 0.4,
+        "modality": {
+            name: {"own_modality_first": first, "own_modality_share": share, "modality_bias": first / share}
+            for name, share in shares.items()
+        },
+    }
+    return result | {"testing": result["testing"] | {"mixed": mixed}}
+
+
+def summarise_visible(runs: list[dict[str, Any]], labels: list[str], mixed: str | None = None) -> dict[str, Any]:
     """Of a scene with the fingerprint "here"."""
     return summarise(
         runs,
@@ -267,6 +297,7 @@ def summarise_visible(runs: list[dict[str, Any]], labels: list[str]) -> dict[str
         },
         starts=dict.fromkeys(labels, "nothing"),
         planned=dict.fromkeys(labels, 2),
+        mixed=mixed,
     )
 
 
@@ -305,6 +336,101 @@ def test_the_table_says_what_is_real_what_is_not_and_what_nobody_can_say() -> No
     assert "still to come; of later, never there is nothing yet.\n" in render_league(content)
 
 
+def test_the_table_of_both_modalities_is_of_the_runs_that_were_tested_in_such_a_gallery() -> None:
+    runs = [run(label, seed, [0.8, 0.8, 0.7, 0.9]) for label in ("both", "some", "before") for seed in (1, 2)]
+    assert "both modalities" not in render_league(summarise_visible(runs, ["both", "some", "before"]))
+    runs[0], runs[1] = with_mixed(runs[0], 0.30, 0.9), with_mixed(runs[1], 0.32, 0.6)
+    runs[3] = with_mixed(runs[3], 0.25, 0.6)
+    content = summarise_visible(runs, ["both", "some", "before"], mixed="llcm_mixed")
+    assert content["mixed"]["runs_without"] == 3
+    assert [row["mixed"] and row["mixed"]["seeds"] for row in content["rows"]] == [[1, 2], [2], None]
+    text = render_league(content)
+    assert "protocol llcm_mixed." in text
+    assert "40.0 % of the pictures are infrared." in text
+    assert "so no bias can be above 1.67 and 2.50. Chance: rank-1 2.00, mAP 3.00." in text
+    assert "**3 runs were kept before this was measured**" in text
+    spread = "75.0 ± 21.2"  # of 0.9 and 0.6
+    assert f"| both | 50.0 ± 0.0 | 31.0 ± 1.4 | {spread} | {spread} | 1.25 ± 0.35 | 1.88 ± 0.53 | 1, 2 |" in text
+    assert "| some | 50.0 | 25.0 | 60.0 | 60.0 | 1.00 | 1.50 | 2 |" in text
+    assert "| before | – | – | – | – | – | – | – |" in text
+
+
+def test_where_no_run_was_tested_in_a_gallery_of_both_modalities_the_table_says_so() -> None:
+    runs = [run("before", seed, [0.8, 0.8, 0.7, 0.9]) for seed in (1, 2)]
+    text = render_league(summarise_visible(runs, ["before"], mixed="llcm_mixed"))
+    assert "**2 runs were kept before this was measured**" in text
+    assert "of the pictures are infrared" not in text
+    assert "| before | – | – | – | – | – | – | – |" in text
+
+
+def test_a_kept_result_gets_what_was_not_measured_before_of_its_very_training_only(tmp_path: Path) -> None:
+    wanted = options(tmp_path, family="infrared", cameras=4, kept=tmp_path, only=("two-stream",), seeds=(1,))
+    (plan,) = league._make_plans(wanted)
+    before = run("two-stream", 1, [0.8, 0.8, 0.7, 0.9]) | {"data": "here", "ended": "at noon"}
+    league._keep(before, {}, plan, wanted)
+    file = tmp_path / "infrared-two_stream_seed1.json"
+    kept, first = file.read_bytes(), tabulate_kept(wanted)
+    assert (first["mixed"], first["rows"][0]["mixed"]) == ({"protocol": "llcm_mixed", "runs_without": 1}, None)
+    for other in (before, with_mixed(before, 0.3, 0.9) | {"ended": "in the evening"}):
+        league._keep(other, league._read_kept(plan, wanted), plan, wanted)
+        assert file.read_bytes() == kept
+    after = with_mixed(before, 0.3, 0.9)
+    after["testing"]["pictures_per_second"] = 7.0  # of another sitting; what was kept stays
+    league._keep(after, league._read_kept(plan, wanted), plan, wanted)
+    told = json.loads(file.read_text())
+    assert told["testing"].pop("mixed") == after["testing"]["mixed"]
+    assert told == json.loads(kept)
+    content = tabulate_kept(wanted)
+    assert content["mixed"]["runs_without"] == 0
+    assert content["rows"][0]["mixed"]["mean_ap"]["each"] == [0.3]
+
+
+@pytest.mark.slow
+def test_an_infrared_league_also_searches_a_gallery_of_both_modalities_and_finished_runs_are_tested_again(
+    small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[str] = []
+    describe = Embedder.describe
+
+    def count(self: Embedder, records: Any, **rest: Any) -> Any:
+        described.extend(record.path.name for record in records)
+        return describe(self, records, **rest)
+
+    monkeypatch.setattr(Embedder, "describe", count)
+    wanted = options(
+        tmp_path / "out", family="infrared", cameras=4, seeds=(1,), only=("two-stream",), kept=tmp_path / "kept"
+    )
+    first = run_league(wanted, cache=tmp_path, quiet=True)
+    assert len(described) == len(set(described)) == first["scene"]["testing_pictures"]  # once for both protocols
+    folder, kept = tmp_path / "out" / "two_stream_seed1", tmp_path / "kept" / "infrared-two_stream_seed1.json"
+    (found,) = evaluate_run(folder, ["llcm_mixed"], out=tmp_path / "cards")
+    levels = found.card.slices["modality"]
+    (row,) = first["rows"]
+    assert row["mixed"]["mean_ap"]["each"] == [found.card.metrics["mean_ap"]]
+    for name in ("own_modality_first", "modality_bias"):
+        assert {level: row["mixed"][name][level]["each"] for level in levels} == {
+            level: [figures[name]] for level, figures in levels.items()
+        }
+    assert first["mixed"]["infrared_share"] == pytest.approx(3 / 7)  # three of the four cameras have an infrared twin
+    page = (tmp_path / "out" / "league.md").read_text()
+    assert "protocol llcm_mixed." in page
+    assert "kept before this was measured" not in page
+
+    written = kept.read_bytes()
+    weights = (folder / "checkpoints" / "last.safetensors").stat().st_mtime_ns
+    for file in (folder / "league.json", kept):
+        content = json.loads(file.read_text())
+        del content["testing"]["mixed"]
+        file.write_text(json.dumps(content))
+    described.clear()
+    assert tabulate_kept(wanted)["mixed"] == {"protocol": "llcm_mixed", "runs_without": 1}
+    again = run_league(wanted, cache=tmp_path, quiet=True)
+    assert (again["rows"], again["mixed"]) == (first["rows"], first["mixed"])
+    assert described == []  # what the first test kept was enough
+    assert (folder / "checkpoints" / "last.safetensors").stat().st_mtime_ns == weights
+    assert json.loads(kept.read_text()) == json.loads(written)
+
+
 def test_what_is_kept_makes_a_table_without_a_scene(tmp_path: Path) -> None:
     wanted = options(tmp_path, kept=tmp_path, only=("IDE+", "PCB", "student"))
     with pytest.raises(DataError, match=r"no result of the visible family; run the league with --kept first"):
@@ -312,7 +438,7 @@ def test_what_is_kept_makes_a_table_without_a_scene(tmp_path: Path) -> None:
     plans = league._make_plans(wanted)
     for plan in plans:
         if plan.row.label == "IDE+" or (plan.row.label, plan.seed) == ("PCB", 1):
-            league._keep(run(plan.row.label, plan.seed, [0.8, 0.8, 0.7, 0.9]) | {"data": "here"}, plan, wanted)
+            league._keep(run(plan.row.label, plan.seed, [0.8, 0.8, 0.7, 0.9]) | {"data": "here"}, {}, plan, wanted)
     content = tabulate_kept(wanted)
     assert [(row["label"], row["seeds"]) for row in content["rows"]] == [("IDE+", [1, 2]), ("PCB", [1])]
     assert content["open"] == ["student"]
