@@ -16,7 +16,8 @@ from tapetum.experiments.published import KNIGHT_REID, TABLE_II, TABLE_III, TABL
 from tapetum.experiments.published_deen import TABLE_4
 from tapetum.experiments.reproduce import Plan, choose_rows, make_plan, render_table, row_recipe, run_table
 from tapetum.methods import build_options
-from tapetum.runs.recipe import list_recipes, load_recipe
+from tapetum.runs.recipe import list_recipes, load_recipe, write_yaml
+from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import list_protocols
 
 REAL = {
@@ -230,6 +231,30 @@ def test_a_protocol_that_a_row_does_not_have_is_refused_before_the_first_trainin
     with pytest.raises(RecipeError, match=r"row 'MB': synth has no protocol 'night60' \(did you mean night600\?\)"):
         run_table("table5", SCENE, tmp_path, overrides=["evaluation.protocol=night60"], only=["MB"], quiet=True)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts", "said"),
+    [
+        ([], {"data": "elsewhere"}, r"was begun with other pictures .*choose another --out"),
+        (["optimiser.lr=0.5"], {}, r"holds a run with optimiser\.lr = 0\.5.*choose another --out"),
+    ],
+    ids=["pictures", "recipe"],
+)
+def test_a_later_rows_folder_of_another_run_is_refused_before_the_first_training(
+    changes: list[str], facts: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = ["num_train_people=2", "num_test_people=2", "pictures_per_camera=1", "size=[64, 32]"]
+    tiny = [f"data.scene.{part}" for part in scene]
+    row = next(row for row in rows_of("deen-table2", scene=True) if row.label == "RegDB VIS→IR: MMN")
+    before = make_plan(row, 2021, SCENE, tmp_path, [*tiny, *changes])
+    run = RunFolder(before.folder)
+    write_text(run.recipe, write_yaml(before.recipe))
+    write_json(run.facts, facts)
+    write_text(run.last, "weights")
+    monkeypatch.setattr(reproduce, "train", lambda *_, **__: pytest.fail("a training was begun"))
+    with pytest.raises(RecipeError, match=rf"^row 'RegDB .*: MMN': .*mmn_regdb_seed2021 {said}"):
+        run_table("deen-table2", SCENE, tmp_path, overrides=tiny, cache=tmp_path / "data", quiet=True)
 
 
 def test_a_missing_root_is_named_with_the_remedy() -> None:
