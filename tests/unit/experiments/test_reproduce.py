@@ -301,21 +301,6 @@ def test_a_whole_label_names_its_row_alone_and_a_part_every_row_that_holds_it() 
     assert chosen["IDE"] == ["IDE+PCB-Net", "IDE+", "IDF_IDE+"]
 
 
-@pytest.mark.slow
-def test_rows_of_deens_ablation_run_on_a_scene_with_both_modalities(tmp_path: Path) -> None:
-    scene = "data.scene={layout: llcm, num_train_people: 4, num_test_people: 3, cameras: 2, size: [64, 32]}"
-    small = [scene, "data.size=[64, 32]", "schedule.epochs=1", "schedule.warmup_epochs=0", "sampler.steps=1"]
-    small += ["sampler.ids=2", "sampler.pictures=2", "method.backbone=test_resnet", "method.last_stride=2"]
-    content = run_table(
-        "deen-table4", SCENE, tmp_path, overrides=small, only=["1: ", "7: "], cache=tmp_path / "data", quiet=True
-    )
-    baseline, complete = content["rows"]
-    assert (baseline["label"], complete["label"]) == ("1: baseline", "7: DEE, CPM, ort, MFA")
-    assert baseline["protocol"].startswith("llcm_")
-    assert complete["paper_percent"] == {"rank1": 54.9, "rank5": None, "rank10": None, "mean_ap": 62.9}
-    assert "Paper: LLCM, infrared queries" in (tmp_path / "deen-table4.md").read_text()
-
-
 # Of the poster's methods those whose code and paper are not public; they are shown as printed.
 AS_PRINTED = {"D2RL", "X-Modality", "NFS", "FMCNet", "SMCL", "MRCN", "MAUM"}
 
@@ -360,31 +345,6 @@ def test_the_posters_figures_stand_in_their_columns() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("table", ["deen-table2", "deen-table3"])
-def test_a_method_of_the_poster_is_trained_once_and_tested_in_each_way(table: str, tmp_path: Path) -> None:
-    people = [f"data.scene.{part}" for part in PARTS if not part.startswith("cameras")]
-    small = [*people, *SHORT, "sampler.steps=1", "sampler.ids=2"]
-    small += ["sampler.pictures=2", "method.backbone=test_resnet", "method.last_stride=2"]
-    content = run_table(
-        table,
-        SCENE,
-        tmp_path,
-        overrides=small,
-        only=[": DEEN", ": CAJ", ": MAUM"],
-        cache=tmp_path / "data",
-        quiet=True,
-    )
-    for method in ("deen", "caj"):
-        ours = [row for row in content["rows"] if row["recipe"] == f"{method}_synth"]
-        assert len(ours) == {"deen-table2": 4, "deen-table3": 3}[table]
-        assert len({row["protocol"] for row in ours}) == len(ours)
-        assert len(list(tmp_path.glob(f"{method}_*"))) == len({row["protocol"].partition("_")[0] for row in ours})
-        assert set(ours[0]["ours_percent"]) == {"rank1", "rank10", "rank20", "mean_ap"}
-    if table == "deen-table2":
-        assert "| SYSU-MM01 all-search: MAUM | not run |" in (tmp_path / f"{table}.md").read_text()
-
-
-@pytest.mark.slow
 def test_rows_run_on_the_scene_and_a_second_call_trains_nothing(tmp_path: Path) -> None:
     only, run = ["IDE+ w/ Ada", "IDE+ w/ D"], tmp_path / "table3"
     content = run_table(
@@ -416,7 +376,7 @@ def test_rows_run_on_the_scene_and_a_second_call_trains_nothing(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", [table for table in TABLES if not table.startswith("deen")])
-def test_all_rows_of_each_table_run_on_the_scene(table: str, small_networks: None, tmp_path: Path) -> None:
+def test_all_rows_of_the_idf_papers_tables_run_on_the_scene(table: str, small_networks: None, tmp_path: Path) -> None:
     content = run_table(table, SCENE, tmp_path, overrides=QUICK, cache=tmp_path / "data", quiet=True)
     rows = rows_of(table, scene=True)
     assert [row["label"] for row in content["rows"]] == [row.label for row in rows]
