@@ -464,6 +464,8 @@ def render_table(content: Mapping[str, Any]) -> str:
         values = row.get("ours_percent", {})
         ours = [_cell(values[name]["mean"], values[name]["deviation"]) if values else "not run" for name in quantities]
         paper = [_cell((row["paper_percent"] or {}).get(name)) for name in quantities]
+        if row["paper_percent"] is None and "group" not in row:  # a figure's bars are there, without numbers
+            paper = ["not in the paper" for _ in quantities]
         cells = [row["label"], *ours, *paper, ", ".join(map(str, row["seeds"]))]
         lines.append("| " + " | ".join(cells) + " |")
     remarks = [f"Paper, {row['label']}: {row['paper_remark']}." for row in content["rows"] if row["paper_remark"]]
