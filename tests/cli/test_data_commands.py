@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from tapetum.cli.data import app
 from tapetum.core.errors import DataError, MethodError, OutputError, RecipeError
+from tapetum.data.catalog import load_dataset_module
 from tapetum.data.datasets import folder, knight, market1501, night600
 from tapetum.data.datasets.knight import PUBLISHED_SUBSETS
 from tapetum.data.image_io import read_picture
@@ -285,6 +286,48 @@ def test_several_datasets_stand_side_by_side_in_one_table_and_one_figure(tmp_pat
     again = ran("stats", "night600", tmp_path / "n", "--out", out, *beside)
     assert again == said
     assert not (out / "stats.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "printed"),
+    [
+        ("table1", ("night600", "market1501"), "| 600 | 8 | 28,813 | parallel/downward |"),
+        ("deen-table1", ("regdb", "sysu_mm01", "llcm"), "| 1064 | 9 / 9 | 46,767 |"),
+    ],
+)
+def test_the_papers_first_tables_count_the_datasets_given_as_stats_does(
+    call: Call, tmp_path: Path, table: str, names: tuple[str, ...], printed: str
+) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+        load_dataset_module(name).write_miniature(tmp_path / name, np.random.default_rng(0))
+    data = " ".join(f"--data {name}={tmp_path / name}" for name in names)
+    status, said, err = call(f"tapetum reproduce {table} {data} --out {tmp_path / 'out'} --quiet")
+    assert status == 0, err
+    text = (tmp_path / "out" / f"{table}.md").read_text()
+    assert text in said
+    assert printed in text
+    first, *others = names
+    beside = [word for name in others for word in ("--beside", f"{name}={tmp_path / name}")]
+    assert text in ran("stats", first, tmp_path / first, "--out", tmp_path / "stats", *beside)
+    assert [row["dataset"] for row in json.loads((tmp_path / "out" / f"{table}.json").read_text())] == list(names)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("table1", "--data is missing; add e.g. --data night600=ROOT"),
+        ("deen-table1 --data regdb=. --zero-dce w.pth", "takes no --zero-dce; leave it out"),
+        ("table1 --data night600=. --people 3", "takes no --people; leave it out"),
+        ("table1 --data synth", "synth: its folder is not given; write synth=ROOT"),
+    ],
+)
+def test_a_table_that_only_counts_says_what_it_lacks_or_has_no_use_for(
+    call: Call, tmp_path: Path, words: str, message: str
+) -> None:
+    status, _, err = call(f"tapetum reproduce {words} --out {tmp_path / 'out'}")
+    assert status == 2
+    assert message in err
 
 
 @pytest.mark.parametrize("subset", ["c12", "c13", "c23"])

@@ -218,8 +218,17 @@ def test_a_figure_of_other_rules_or_pictures_describes_what_was_not_kept(here: P
     assert not list(here.glob("runs/ide_synth/evaluation/*.safetensors"))
 
 
-def test_rank_lists_of_runs_on_other_pictures_do_not_stand_side_by_side(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("figure", ["distances", "embedding"])
+def test_two_runs_stand_side_by_side_under_letters(here: Path, figure: str) -> None:
+    output(f"plot {figure} runs/ide_synth runs/idf_synth --out both.svg")
+    drawn = (here / "both.svg").read_text()
+    assert "(a) ide_night600" in drawn
+    assert "(b) idf_paper" in drawn
+
+
+@pytest.mark.parametrize("figure", ["ranking", "distances", "embedding"])
+def test_runs_on_other_pictures_do_not_stand_side_by_side(
+    here: Path, monkeypatch: pytest.MonkeyPatch, figure: str
 ) -> None:
     find = plot._tests
 
@@ -228,8 +237,8 @@ def test_rank_lists_of_runs_on_other_pictures_do_not_stand_side_by_side(
         return {name: test, other: replace(second, query=second.query.select(torch.arange(2)))}
 
     monkeypatch.setattr(plot, "_tests", shorten_second)
-    message = complaint("plot ranking runs/ide_synth runs/idf_synth --out runs/both.png")
-    assert "idf_paper was tested on other pictures than ide_night600" in message
+    message = complaint(f"plot {figure} runs/ide_synth runs/idf_synth --out runs/both.png")
+    assert f"plot {figure}: idf_paper was tested on other pictures than ide_night600" in message
     assert not (here / "runs" / "both.png").exists()
 
 

@@ -12,6 +12,7 @@ from tapetum.cli._choices import Quiet, echo_columns, echo_skipped
 
 if TYPE_CHECKING:
     from tapetum.data.threads import Progress
+    from tapetum.runs.sources import NamedRoot
 
 app = typer.Typer(
     help="Generate, darken, enhance, check and measure datasets; cut people out of clips.",
@@ -242,8 +243,11 @@ def stats(
     Example: tapetum data stats synth runs/scene --out runs/stats
     """
     if beside:
-        first = (name, root, _parse_pairs(options, "--option"))
-        _compare(first, beside, out, skip_corrupt=skip_corrupt, workers=workers, quiet=quiet)
+        from tapetum.runs.sources import NamedRoot, parse_named_root
+
+        first = NamedRoot(name, root, _parse_pairs(options, "--option"))
+        sources = [first, *map(parse_named_root, beside)]
+        compare_datasets(sources, out, skip_corrupt=skip_corrupt, workers=workers, quiet=quiet)
         return
     from tapetum.core.atomic import make_folder, write_bytes
     from tapetum.data.catalog import open_dataset
@@ -282,36 +286,38 @@ def stats(
     typer.echo(f"{out / 'stats.png'} and {out / 'stats.json'}: written")
 
 
-def _compare(
-    first: tuple[str, Path, dict[str, Any]],
-    beside: Sequence[str],
+def compare_datasets(
+    sources: Sequence["NamedRoot"],
     out: Path,
     *,
-    skip_corrupt: bool,
-    workers: int,
+    name: str = "datasets",
+    skip_corrupt: bool = False,
+    workers: int = 2,
     quiet: bool,
 ) -> None:
-    """Measure several datasets; the table is printed as it is written."""
+    """Measure datasets; the table is printed as it is written.
+
+    Args:
+        name: of the three files, without an ending.
+    """
     from tapetum.core.atomic import make_folder, write_bytes
     from tapetum.experiments.datasets import format_datasets, measure_datasets, tabulate_datasets
     from tapetum.plots.histograms import describe_side_by_side, draw_side_by_side
     from tapetum.plots.style import figure_bytes
-    from tapetum.runs.sources import NamedRoot, parse_named_root
 
-    sources = [NamedRoot(*first), *map(parse_named_root, beside)]
     make_folder(out)
     with _progress("Measuring", quiet=quiet) as progress:
         measured = measure_datasets(sources, out, skip_corrupt=skip_corrupt, num_workers=workers, progress=progress)
     statistics = {label: each.statistics for label, each in measured.items()}
     rows = tabulate_datasets(measured)
     table = format_datasets(rows)
-    write_bytes(out / "datasets.json", json.dumps(rows, indent=1).encode())
-    write_bytes(out / "datasets.md", table.encode())
-    write_bytes(out / "datasets.png", figure_bytes(draw_side_by_side(statistics), ".png"))
+    write_bytes(out / f"{name}.json", json.dumps(rows, indent=1).encode())
+    write_bytes(out / f"{name}.md", table.encode())
+    write_bytes(out / f"{name}.png", figure_bytes(draw_side_by_side(statistics), ".png"))
     typer.echo(table)
     typer.echo(describe_side_by_side(statistics))
     echo_skipped([message for each in measured.values() for message in each.skipped])
-    typer.echo(f"{out / 'datasets.png'}, {out / 'datasets.md'} and {out / 'datasets.json'}: written")
+    typer.echo(f"{out / name}.png, .md and .json: written")
 
 
 @app.command("crop-video")

@@ -120,19 +120,13 @@ def ranking(
 
     Example: tapetum plot ranking runs/ide_synth runs/idf_synth --worst --brighten --out runs/worst.png
     """
-    from tapetum.core.errors import DataError
     from tapetum.evaluation.slices import worst_queries
     from tapetum.plots.ranking_list import Answers, describe_ranking_list, draw_ranking_list
     from tapetum.report.collect import choose_queries, collect_rank_lists, crosses_modalities
 
     tests = _tests(runs, data, protocol, quiet=quiet)
-    (name, first), *others = tests.items()
-    for other, test in others:
-        if (test.query.paths, test.gallery.paths) != (first.query.paths, first.gallery.paths):
-            raise DataError(
-                f"plot ranking: {other} was tested on other pictures than {name}, so rank lists cannot stand side "
-                "by side; name runs of one data set and protocol, or add --data NAME=ROOT"
-            )
+    _check_alike(tests, "ranking")
+    name, first = next(iter(tests.items()))
     across = crosses_modalities(first.query, first.gallery)
     evaluations = [test.evaluation for test in tests.values()]
     rows = worst_queries(first.evaluation, count).tolist() if worst else choose_queries(evaluations, count)
@@ -177,7 +171,9 @@ def distances(
     from tapetum.plots.distances import describe_distances, draw_distances
     from tapetum.report.collect import collect_distances
 
-    pairs = collect_distances(_tests(runs, data, protocol, quiet=quiet))
+    tests = _tests(runs, data, protocol, quiet=quiet)
+    _check_alike(tests, "distances")
+    pairs = collect_distances(tests)
     _write(out, draw_distances(pairs), describe_distances(pairs))
 
 
@@ -199,7 +195,9 @@ def embedding(
     from tapetum.plots.embedding import describe_embedding, draw_embedding
     from tapetum.report.collect import collect_maps
 
-    maps = collect_maps(_tests(runs, data, protocol, quiet=quiet), people=people, pictures=pictures, seed=seed)
+    tests = _tests(runs, data, protocol, quiet=quiet)
+    _check_alike(tests, "embedding")
+    maps = collect_maps(tests, people=people, pictures=pictures, seed=seed)
     _write(out, draw_embedding(maps), describe_embedding(maps))
 
 
@@ -373,6 +371,23 @@ def _tests(runs: list[Path], data: str | None, protocol: str | None, *, quiet: b
                 label, test = describe_sides(run, data=data, protocol=name, card=card, progress=progress)
         tests[label if label not in tests else str(run)] = test
     return tests
+
+
+def _check_alike(tests: "Mapping[str, Sides]", figure: str) -> None:
+    """Runs side by side were tested on the same pictures.
+
+    Raises:
+        DataError: one was not.
+    """
+    from tapetum.core.errors import DataError
+
+    (name, first), *others = tests.items()
+    for other, test in others:
+        if (test.query.paths, test.gallery.paths) != (first.query.paths, first.gallery.paths):
+            raise DataError(
+                f"plot {figure}: {other} was tested on other pictures than {name}, so they cannot stand side by side; "
+                "name runs of one data set and protocol, or add --data NAME=ROOT"
+            )
 
 
 def _write(out: Path, figure: "Figure", words: str) -> None:

@@ -13,12 +13,15 @@ def command(
     table: Annotated[
         str,
         typer.Argument(
-            help="table2 to table7, figure1 or figure8 of the IDF paper, deen-table2 to deen-table4, or league."
+            help="table1 to table7, figure1 or figure8 of the IDF paper, deen-table1 to deen-table4, or league."
         ),
     ],
     data: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=ROOT of a dataset that the rows need, repeatable; synth for the generated scene."),
+        typer.Option(
+            help="NAME=ROOT of a dataset that the rows need, repeatable; synth for the generated scene. table1 counts "
+            "those given, with reading options behind a comma."
+        ),
     ] = None,
     seeds: Annotated[
         str, typer.Option(help="Seeds separated by commas; default: each recipe's own, of a league 1,2,3.")
@@ -59,12 +62,13 @@ def command(
 ) -> None:
     """Train and test the rows of a table and print ours beside the paper's; typed again, it goes on.
 
-    A league trains methods on one generated scene by several seeds and says which differences are real.
+    A league trains methods on one generated scene by several seeds and says which differences are real. table1 and
+    deen-table1 train nothing: they count and measure the data sets given, as `tapetum data stats` does.
 
     Example: tapetum reproduce table5 --data synth --set schedule.epochs=12
     """
     from tapetum.core.errors import RecipeError
-    from tapetum.experiments.paper_tables import LEAGUE, find_table
+    from tapetum.experiments.paper_tables import COUNTED, LEAGUE, find_table
     from tapetum.experiments.reproduce import render_table, run_table
     from tapetum.runs.sources import parse_source
 
@@ -78,6 +82,10 @@ def command(
         "kept": kept,
     }
     given = {name: value for name, value in scene.items() if value is not None}
+    if table in COUNTED:
+        of_trainings = {"seeds": seeds, "only": only, "set": set_, "zero-dce": zero_dce, "enlighten-gan": enlighten_gan}
+        _count(table, data or (), out or Path("runs/reproduce") / table, {**of_trainings, **given}, quiet=quiet)
+        return
     printed = None if table == LEAGUE else find_table(table)
     if given and printed is not None:
         option = next(iter(given)).replace("_", "-")
@@ -116,6 +124,25 @@ def command(
     typer.echo(render_table(content), nl=False)
     files = ".md, .json and .svg" if printed.figure else ".md and .json"
     typer.echo(f"{folder / table}{files}: written ({printed.title})")
+
+
+def _count(table: str, data: Sequence[str], out: Path, others: Mapping[str, Any], *, quiet: bool) -> None:
+    """A table of data sets: what is printed of them is beside what is counted.
+
+    Args:
+        others: options of the command that such a table has no use for.
+    """
+    from tapetum.cli.data import compare_datasets
+    from tapetum.core.errors import RecipeError
+    from tapetum.experiments.paper_tables import COUNTED
+    from tapetum.runs.sources import parse_named_root
+
+    wrong = next((name.replace("_", "-") for name, value in others.items() if value), None)
+    if wrong is not None:
+        raise RecipeError(f"{table} counts data sets and trains nothing, so it takes no --{wrong}; leave it out")
+    if not data:
+        raise RecipeError(f"--data is missing; add e.g. {COUNTED[table]}")
+    compare_datasets([parse_named_root(text) for text in data], out, name=table, quiet=quiet)
 
 
 def _run_league(

@@ -162,10 +162,11 @@ def published_counts(name: str, options: Mapping[str, Any] | None = None) -> dic
     """What the authors state: split, or "total" -> counts.
 
     Args:
-        options: reading options; a "subset" chooses that subset's counts.
+        options: reading options; a "subset", or whose "people" train, chooses the counts.
     """
     module = load_dataset_module(name)
-    subset = (options or {}).get("subset")
+    given = options or {}
+    subset = given.get("subset", given.get("people"))
     published: dict[str, Counts] = module.PUBLISHED if subset is None else module.PUBLISHED_SUBSETS[str(subset)]
     return dict(published)
 

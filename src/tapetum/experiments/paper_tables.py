@@ -19,9 +19,9 @@ from tapetum.experiments.published import (
     TABLE_VII,
 )
 
-COUNTED = {  # tables that `tapetum data stats` makes -> an example
-    "table1": "tapetum data stats night600 ROOT --beside knight=ROOT,subset=c12 --beside market1501=ROOT",
-    "deen-table1": "tapetum data stats regdb ROOT --beside sysu_mm01=ROOT --beside llcm=ROOT",
+COUNTED = {  # tables of data sets, of which nothing is trained -> what the command needs
+    "table1": "--data night600=ROOT --data knight=ROOT,subset=c12 --data market1501=ROOT",
+    "deen-table1": "--data regdb=ROOT --data sysu_mm01=ROOT --data llcm=ROOT",
 }
 LEAGUE = "league"  # no table of a paper, see `tapetum.experiments.league`
 SCENES: dict[str, dict[str, float]] = {  # each has other people, cameras and nights; C is also darker and harder
@@ -282,15 +282,14 @@ def find_table(name: str) -> PaperTable:
     """A table by its name.
 
     Raises:
-        RecipeError: there is none of that name, or it trains nothing and another command makes it.
+        RecipeError: there is none of that name, or it trains nothing and so has no rows.
     """
     if name in COUNTED:
         raise RecipeError(
-            f"table {name!r} counts data sets and trains nothing; it is "
-            f"`tapetum data stats NAME ROOT --beside NAME=ROOT`, e.g. {COUNTED[name]}"
+            f"table {name!r} counts data sets and trains nothing; it is `tapetum reproduce {name} {COUNTED[name]}`"
         )
     if name not in TABLES:
-        raise RecipeError(f"table {name!r} is unknown; {nearest_name(name, [*TABLES, LEAGUE])}")
+        raise RecipeError(f"table {name!r} is unknown; {nearest_name(name, [*COUNTED, *TABLES, LEAGUE])}")
     return TABLES[name]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import RecipeError, TapetumError, nearest_name
-from tapetum.data.catalog import Dataset
+from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.darken import darken_dataset
 from tapetum.data.rewrite import JPEG_QUALITY, rewrite_dataset
 from tapetum.enhancers import Enhance, build_enhancer
@@ -33,7 +33,7 @@ from tapetum.runs.progress import PictureProgress
 from tapetum.runs.recipe import DataSection, Recipe, load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import CACHE, list_protocols, open_data
-from tapetum.training.train import train
+from tapetum.training.train import check_same_data, check_same_recipe, train
 
 BARS = "rank-1"  # which hangs on no rule of AP
 REWRITE = "write pictures for"
@@ -130,6 +130,7 @@ def run_table(
         zero_dce: weights of the curve network for Table III; None trains one on the training pictures.
         enlighten_gan: those of EnlightenGAN; None trains one on the generated scene, and is refused on real pictures.
     Raises:
+        RecipeError: a recipe cannot be made, or a run folder holds a run of another recipe or of other pictures.
         KeyboardInterrupt: stopped by the user; the same call goes on.
     """
     scene = SYNTH in roots
@@ -153,6 +154,7 @@ def run_table(
     ]
     for plan in plans:
         check_protocol(plan)
+    check_begun(plans, cache)
     results: dict[str, list[Card]] = {row.label: [] for row in rows}
     board = Board([stage for plan in plans for stage in plan.stages()], quiet=quiet)
     with board.showing():
@@ -375,6 +377,30 @@ def check_protocol(plan: Plan) -> None:
         )
 
 
+def check_begun(plans: Sequence[Plan], cache: Path) -> None:
+    """What earlier sittings left is of these recipes and pictures: else a row says so after hours of the ones before.
+
+    Pictures that a table writes anew are its own, and not looked at.
+
+    Raises:
+        RecipeError: it is not; the message begins with the row's label.
+    """
+    begun = {plan.folder: plan for plan in plans if RunFolder(plan.folder).holds_training}
+    for folder, plan in begun.items():
+        with _naming(plan.row):
+            check_same_recipe(RunFolder(folder), plan.recipe)
+    opened: dict[str, tuple[Dataset, str]] = {}
+    for folder, plan in begun.items():
+        if plan.source is not None:
+            continue
+        name = plan.recipe.data.model_dump_json()
+        with _naming(plan.row):
+            if name not in opened:
+                dataset = open_data(plan.recipe.data, cache=cache).dataset
+                opened[name] = dataset, fingerprint(dataset.records)
+            check_same_data(RunFolder(folder), *opened[name])
+
+
 def _slug(title: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in title.lower()).strip("_")
 
@@ -438,6 +464,8 @@ def render_table(content: Mapping[str, Any]) -> str:
         values = row.get("ours_percent", {})
         ours = [_cell(values[name]["mean"], values[name]["deviation"]) if values else "not run" for name in quantities]
         paper = [_cell((row["paper_percent"] or {}).get(name)) for name in quantities]
+        if row["paper_percent"] is None and "group" not in row:  # a figure's bars are there, without numbers
+            paper = ["not in the paper" for _ in quantities]
         cells = [row["label"], *ours, *paper, ", ".join(map(str, row["seeds"]))]
         lines.append("| " + " | ".join(cells) + " |")
     remarks = [f"Paper, {row['label']}: {row['paper_remark']}." for row in content["rows"] if row["paper_remark"]]

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tapetum.evaluation.pair_distances import PairDistances
-from tapetum.plots.style import INK, RIGHT, WRONG, legend_below, new_panels, styled
+from tapetum.plots.style import INK, RIGHT, WRONG, legend_below, letter_panels, new_panels, styled
 
 BIN = 0.01  # width of the bins drawn and compared
 MARGIN = 0.05
@@ -26,7 +26,7 @@ def draw_distances(
     low, high = find_limits(beside or distances)
     curves = [each.densities(BIN) for each in (beside or distances).values()]
     ceiling = max((float(values.max()) for _, *both in curves for values in both), default=1.0)
-    for panel, (label, each) in zip(axes, distances.items(), strict=True):
+    for panel, title, each in zip(axes, letter_panels(distances), distances.values(), strict=True):
         edges, intra, inter = each.densities(BIN)
         for values, mean, colour, dash, name in (
             (intra, each.intra_mean, RIGHT, "-", "one person (intra-class)"),
@@ -44,7 +44,7 @@ def draw_distances(
         panel.set_xlabel("cosine distance")
         panel.set_ylabel("density of pairs")
         if titles:
-            panel.set_title(label)
+            panel.set_title(title)
     legend_below(figure, axes, columns=2)
     return figure
 

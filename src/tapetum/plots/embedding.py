@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from tapetum.core.types import Modality
-from tapetum.plots.style import INK, MUTED, Array, new_panels, styled
+from tapetum.plots.style import INK, MUTED, Array, letter_panels, new_panels, styled
 
 SHAPES = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}  # as the poster's caption says; the script marks the queries
 NAMES = {Modality.VISIBLE: "visible", Modality.INFRARED: "infrared"}
@@ -34,7 +34,7 @@ def draw_embedding(maps: Mapping[str, EmbeddingMap], *, titles: bool = True) -> 
     palette = np.asarray(mpl.colormaps[COLOURS].colors)  # type: ignore[attr-defined]
     colours = {pid: palette[place % len(palette)] for place, pid in enumerate(people)}
     modalities = _list_modalities(maps)
-    for panel, (label, each) in zip(axes, maps.items(), strict=True):
+    for panel, title, each in zip(axes, letter_panels(maps), maps.values(), strict=True):
         for modality in modalities:
             rows = (each.modalities == int(modality)).nonzero()[0]
             panel.scatter(
@@ -55,7 +55,7 @@ def draw_embedding(maps: Mapping[str, EmbeddingMap], *, titles: bool = True) -> 
         for spine in panel.spines.values():
             spine.set_visible(True)
         if titles:
-            panel.set_title(label)
+            panel.set_title(title)
     handles = [
         Line2D([], [], linestyle="", marker=SHAPES[each], color="none", markeredgecolor=MUTED, label=NAMES[each])
         for each in modalities

@@ -68,14 +68,7 @@ def draw_ranking_list(
                 _show(panel, brighten(picture, exponent), colour, "-" if is_right else (0, (3, 2)))
                 panel.set_title(f"{place + 1} {sign}", fontsize=8, loc="center", pad=3, color=colour)
                 if several and row == place == 0:
-                    look: dict[str, Any] = {
-                        "xytext": (-4, 14),
-                        "textcoords": "offset points",
-                        "fontweight": "bold",
-                        "fontsize": 9,
-                    }
-                    above = panel.annotate(name, (0, 1), xycoords="axes fraction", annotation_clip=False, **look)
-                    above.set_in_layout(False)  # a long name may stand over the next columns
+                    _write_above(panel, name)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure

@@ -6,8 +6,9 @@ are named once here, so that the report can swap each for a variable of its styl
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from string import ascii_lowercase
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -114,6 +115,14 @@ def new_panels(
     rows = max(1, -(-count // columns))
     figure = new_figure((WIDTH if columns == 1 else width * columns) + wider, height * rows + legend)
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+
+
+def letter_panels(labels: Iterable[str]) -> list[str]:
+    """Titles that a text can point at: (a), (b), ... before each, where there are several panels."""
+    titles = list(labels)
+    if not 1 < len(titles) <= len(ascii_lowercase):
+        return titles
+    return [f"({letter}) {title}" for letter, title in zip(ascii_lowercase, titles, strict=False)]
 
 
 def show_picture(panel: Axes, picture: Picture) -> None:

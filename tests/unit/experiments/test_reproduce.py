@@ -16,7 +16,8 @@ from tapetum.experiments.published import KNIGHT_REID, TABLE_II, TABLE_III, TABL
 from tapetum.experiments.published_deen import TABLE_4
 from tapetum.experiments.reproduce import Plan, choose_rows, make_plan, render_table, row_recipe, run_table
 from tapetum.methods import build_options
-from tapetum.runs.recipe import list_recipes, load_recipe
+from tapetum.runs.recipe import list_recipes, load_recipe, write_yaml
+from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import list_protocols
 
 REAL = {
@@ -49,8 +50,8 @@ def test_every_row_has_a_recipe_that_can_be_read(table: str, scene: bool) -> Non
         "table7": 6,
         "figure1": 15,
         "figure8": 2,
-        "deen-table2": 73,
-        "deen-table3": 24 if scene else 44,
+        "deen-table2": 76,
+        "deen-table3": 47 if scene else 92,
         "deen-table4": 7 if scene else 14,
     }
     assert len(rows) == counts[table]
@@ -232,6 +233,30 @@ def test_a_protocol_that_a_row_does_not_have_is_refused_before_the_first_trainin
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("changes", "facts", "said"),
+    [
+        ([], {"data": "elsewhere"}, r"was begun with other pictures .*choose another --out"),
+        (["optimiser.lr=0.5"], {}, r"holds a run with optimiser\.lr = 0\.5.*choose another --out"),
+    ],
+    ids=["pictures", "recipe"],
+)
+def test_a_later_rows_folder_of_another_run_is_refused_before_the_first_training(
+    changes: list[str], facts: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = ["num_train_people=2", "num_test_people=2", "pictures_per_camera=1", "size=[64, 32]"]
+    tiny = [f"data.scene.{part}" for part in scene]
+    row = next(row for row in rows_of("deen-table2", scene=True) if row.label == "RegDB VIS→IR: MMN")
+    before = make_plan(row, 2021, SCENE, tmp_path, [*tiny, *changes])
+    run = RunFolder(before.folder)
+    write_text(run.recipe, write_yaml(before.recipe))
+    write_json(run.facts, facts)
+    write_text(run.last, "weights")
+    monkeypatch.setattr(reproduce, "train", lambda *_, **__: pytest.fail("a training was begun"))
+    with pytest.raises(RecipeError, match=rf"^row 'RegDB .*: MMN': .*mmn_regdb_seed2021 {said}"):
+        run_table("deen-table2", SCENE, tmp_path, overrides=tiny, cache=tmp_path / "data", quiet=True)
+
+
 def test_a_missing_root_is_named_with_the_remedy() -> None:
     with pytest.raises(RecipeError, match="needs --data night600=ROOT"):
         row_recipe(rows_of("table5", scene=False)[0], rows_of("table5", scene=False)[0].train_on, {}, ())
@@ -242,11 +267,9 @@ def test_an_unknown_table_is_named_with_the_nearest() -> None:
         rows_of("table8", scene=False)
 
 
-@pytest.mark.parametrize(("table", "other"), [("table1", "knight"), ("deen-table1", "llcm")])
-def test_a_table_that_only_counts_names_the_command_that_makes_it(table: str, other: str) -> None:
-    with pytest.raises(
-        RecipeError, match=rf"tapetum data stats NAME ROOT --beside NAME=ROOT`, .*--beside {other}=ROOT"
-    ):
+@pytest.mark.parametrize(("table", "needed"), [("table1", "night600=ROOT"), ("deen-table1", "regdb=ROOT")])
+def test_a_table_that_only_counts_has_no_rows_and_names_its_command(table: str, needed: str) -> None:
+    with pytest.raises(RecipeError, match=rf"trains nothing; it is `tapetum reproduce {table} --data {needed} --data"):
         rows_of(table, scene=True)
 
 
@@ -276,21 +299,6 @@ def test_a_whole_label_names_its_row_alone_and_a_part_every_row_that_holds_it() 
     assert chosen["IDE"] == ["IDE+PCB-Net", "IDE+", "IDF_IDE+"]
 
 
-@pytest.mark.slow
-def test_rows_of_deens_ablation_run_on_a_scene_with_both_modalities(tmp_path: Path) -> None:
-    scene = "data.scene={layout: llcm, num_train_people: 4, num_test_people: 3, cameras: 2, size: [64, 32]}"
-    small = [scene, "data.size=[64, 32]", "schedule.epochs=1", "schedule.warmup_epochs=0", "sampler.steps=1"]
-    small += ["sampler.ids=2", "sampler.pictures=2", "method.backbone=test_resnet", "method.last_stride=2"]
-    content = run_table(
-        "deen-table4", SCENE, tmp_path, overrides=small, only=["1: ", "7: "], cache=tmp_path / "data", quiet=True
-    )
-    baseline, complete = content["rows"]
-    assert (baseline["label"], complete["label"]) == ("1: baseline", "7: DEE, CPM, ort, MFA")
-    assert baseline["protocol"].startswith("llcm_")
-    assert complete["paper_percent"] == {"rank1": 54.9, "rank5": None, "rank10": None, "mean_ap": 62.9}
-    assert "Paper: LLCM, infrared queries" in (tmp_path / "deen-table4.md").read_text()
-
-
 # Of the poster's methods those whose code and paper are not public; they are shown as printed.
 AS_PRINTED = {"D2RL", "X-Modality", "NFS", "FMCNet", "SMCL", "MRCN", "MAUM"}
 
@@ -307,12 +315,30 @@ def test_the_rows_of_the_poster_that_cannot_run_are_those_without_public_code() 
                     assert (len(recipes), len(trained_on)) == (1, 1)
 
 
+@pytest.mark.parametrize("scene", [False, True], ids=["paper", "scene"])
+def test_a_method_that_can_run_has_a_row_in_each_column_though_the_paper_prints_none(scene: bool) -> None:
+    for table in ("deen-table2", "deen-table3"):
+        columns: dict[str, set[str]] = {}
+        for row in rows_of(table, scene=scene):
+            title, _, method = row.label.rpartition(": ")
+            assert row.recipe or row.published
+            columns.setdefault(title, set()).update([method] if row.recipe else [])
+        run = set.union(*columns.values())
+        assert all(methods == run for methods in columns.values())
+        assert len(run) == {"deen-table2": 14, "deen-table3": 15 if scene else 18}[table]
+    rows = {row.label: row for row in rows_of("deen-table3", scene=scene)}
+    assert rows["corrected, IR→VIS: MPANet"].published is None
+    assert rows["corrected, IR→VIS: MRCN"].recipe is None
+
+
 def test_the_readme_says_how_many_of_the_posters_rows_run() -> None:
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     found = re.search(r"(\d+) of the (\d+) in Table 2 and all (\d+) in Table 3", readme)
     assert found is not None
-    second = [row for row in rows_of("deen-table2", scene=False) if row.label.startswith("SYSU-MM01 all-search")]
-    third = [row for row in rows_of("deen-table3", scene=False) if row.label.startswith("poster, IR→VIS")]
+    second, third = (
+        [row for row in rows_of(table, scene=False) if row.published and row.label.startswith(column)]
+        for table, column in (("deen-table2", "SYSU-MM01 all-search"), ("deen-table3", "poster, IR→VIS"))
+    )
     runs = [sum(row.recipe is not None for row in rows) for rows in (second, third)]
     assert [int(number) for number in found.groups()] == [runs[0], len(second), runs[1]]
     assert runs[1] == len(third)
@@ -332,31 +358,6 @@ def test_the_posters_figures_stand_in_their_columns() -> None:
     assert by_script is not None
     assert poster is not None
     assert (by_script.rank1, by_script.mean_ap, poster.mean_ap) == (69.21, 55.52, 65.8)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("table", ["deen-table2", "deen-table3"])
-def test_a_method_of_the_poster_is_trained_once_and_tested_in_each_way(table: str, tmp_path: Path) -> None:
-    people = [f"data.scene.{part}" for part in PARTS if not part.startswith("cameras")]
-    small = [*people, *SHORT, "sampler.steps=1", "sampler.ids=2"]
-    small += ["sampler.pictures=2", "method.backbone=test_resnet", "method.last_stride=2"]
-    content = run_table(
-        table,
-        SCENE,
-        tmp_path,
-        overrides=small,
-        only=[": DEEN", ": CAJ", ": MAUM"],
-        cache=tmp_path / "data",
-        quiet=True,
-    )
-    for method in ("deen", "caj"):
-        ours = [row for row in content["rows"] if row["recipe"] == f"{method}_synth"]
-        assert len(ours) == {"deen-table2": 4, "deen-table3": 3}[table]
-        assert len({row["protocol"] for row in ours}) == len(ours)
-        assert len(list(tmp_path.glob(f"{method}_*"))) == len({row["protocol"].partition("_")[0] for row in ours})
-        assert set(ours[0]["ours_percent"]) == {"rank1", "rank10", "rank20", "mean_ap"}
-    if table == "deen-table2":
-        assert "| SYSU-MM01 all-search: MAUM | not run |" in (tmp_path / f"{table}.md").read_text()
 
 
 @pytest.mark.slow
@@ -391,7 +392,7 @@ def test_rows_run_on_the_scene_and_a_second_call_trains_nothing(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", [table for table in TABLES if not table.startswith("deen")])
-def test_all_rows_of_each_table_run_on_the_scene(table: str, small_networks: None, tmp_path: Path) -> None:
+def test_all_rows_of_the_idf_papers_tables_run_on_the_scene(table: str, small_networks: None, tmp_path: Path) -> None:
     content = run_table(table, SCENE, tmp_path, overrides=QUICK, cache=tmp_path / "data", quiet=True)
     rows = rows_of(table, scene=True)
     assert [row["label"] for row in content["rows"]] == [row.label for row in rows]
@@ -453,7 +454,9 @@ def test_the_rendered_table_keeps_ours_and_the_papers_apart() -> None:
             }
         ],
     }
+    content["rows"].append({**content["rows"][0], "label": "ours alone", "paper_percent": None})
     text = render_table(content)
+    assert f"| ours alone |{' 50.00 ± 1.50 |' * 4}{' not in the paper |' * 4} 1, 2 |" in text
     assert "R-1 ours" in text
     assert "R-1 paper" in text
     assert "| MB | 50.00 ± 1.50 |" in text

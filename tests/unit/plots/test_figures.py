@@ -135,6 +135,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "distances": lambda: draw_distances({"two_stream": distances(), "DEEN": distances(-100)}),
     "differences": lambda: draw_differences(["IDE+", "AGW", "IDF"], GAPS, np.abs(GAPS) > 0.02),
     "embedding": lambda: draw_embedding({"DEEN": embedding_map()}),
+    "embeddings": lambda: draw_embedding({"AGW": embedding_map(), "DEEN": embedding_map()}),
     "reliability": lambda: draw_reliability(CHECKED),
     "verification": lambda: draw_verification(CHECKED),
     "open_set": lambda: draw_open_set(CHECKED),
@@ -246,6 +247,12 @@ def test_the_figures_of_a_calibration_leave_out_what_is_empty_and_mark_the_state
     assert "visible-visible: calibration error 3.1 % (2.0 to 5.0) on 30 people" in describe_reliability(CHECKED)
     words = describe_verification(CHECKED)
     assert "58.0 % found where 9 % of searches in 120 pictures are false alarms (wanted 10 %)" in words
+
+
+def test_panels_of_several_methods_have_letters_and_one_alone_has_none() -> None:
+    names = ("distances", "embeddings", "embedding")
+    titles = [[axes.get_title(loc="left") for axes in FIGURES[name]().axes] for name in names]
+    assert titles == [["(a) two_stream", "(b) DEEN"], ["(a) AGW", "(b) DEEN"], ["DEEN"]]
 
 
 def test_on_the_map_a_colour_is_a_person_and_a_shape_a_modality() -> None:

@@ -1,7 +1,8 @@
 """SYSU-MM01: 491 people under four visible and two infrared cameras (Wu et al., ICCV 2017).
 
 Source: the AGW and DEEN releases. Training people are those of ``exp/train_id.txt`` and ``exp/val_id.txt``, testing
-people those of ``exp/test_id.txt``; of each file the first line counts. Cameras 1, 2, 4, 5 see visible light, 3 and 6
+people those of ``exp/test_id.txt``; of each file the first line counts. Hi-CMD's release trains without
+``exp/val_id.txt``. Cameras 1, 2, 4, 5 see visible light, 3 and 6
 infrared. Cameras 2 and 3 stand in one place, so for a query of camera 3 nothing of camera 2 is ranked. Published
 galleries are drawn ten times: by the dataset's own ``exp/rand_perm_cam.mat`` where it is there. AGW and DEEN draw
 theirs by a seed instead.
@@ -67,16 +68,34 @@ PUBLISHED = {
     "test infrared": Counts(3803, 96),
     "total": Counts(44745, 491),
 }
+PUBLISHED_SUBSETS = {
+    "train_val": PUBLISHED,
+    "train": PUBLISHED  # as Hi-CMD's page has it
+    | {
+        "train": Counts(30211, 296),
+        "train visible": Counts(20284, 296),
+        "train infrared": Counts(9927, 296),
+        "total": Counts(40789, 392),
+    },
+}
 LAYOUTS = ("cam1/ to cam6/ with a folder for each person (cam1/0001/0001.jpg), and exp/ with train_id.txt and others",)
 _MAX_BYTES = 64 * 2**20
-_FILES = {"train": ("train_id.txt", "val_id.txt"), "test": ("test_id.txt",)}
+_FILES = {"train_val": ("train_id.txt", "val_id.txt"), "train": ("train_id.txt",)}  # of those who train
+_TESTED = ("test_id.txt",)
 
 
-def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Record]:
-    """Records of train and test, each sorted by path; the pid is the folder's number."""
+def read_records(root: Path, *, people: str = "train_val", failures: list[Path] | None = None) -> list[Record]:
+    """Records of train and test, each sorted by path; the pid is the folder's number.
+
+    Args:
+        people: who trains: "train_val" those of both files, "train" those of ``exp/train_id.txt`` alone. The testing
+            people are the same.
+    Raises:
+        RecipeError: `people` is neither.
+    """
     base = _find_base(root)
-    people = read_people(base)
-    split_of = {pid: split for split, pids in people.items() for pid in pids}
+    divided = read_people(base, people=people)
+    split_of = {pid: split for split, pids in divided.items() for pid in pids}
     records: dict[str, list[Record]] = {split: [] for split in SPLITS}
     seen = False  # a picture, be it of people whom no file names
     for modality, camids in CAMERAS.items():
@@ -99,29 +118,34 @@ def read_records(root: Path, *, failures: list[Path] | None = None) -> list[Reco
     for split, group in records.items():
         group.sort(key=lambda record: record.path)
         if seen and not group and not failures:
-            files = [base / "exp" / name for name in _FILES[split]]
-            raise nobody_shown(files, len(people[split]), folders="cam1/ to cam6/", dataset=NAME)
+            files = [base / "exp" / name for name in (_FILES[people] if split == "train" else _TESTED)]
+            raise nobody_shown(files, len(divided[split]), folders="cam1/ to cam6/", dataset=NAME)
     everything = [record for group in records.values() for record in group]
     require_pictures(everything, base, dataset=NAME, failures=failures)
     require_modalities(everything, base, dataset=NAME)
     return everything
 
 
-def read_people(root: Path) -> dict[str, list[int]]:
+def read_people(root: Path, *, people: str = "train_val") -> dict[str, list[int]]:
     """The people whom the dataset's own files name: split -> pids.
 
+    Args:
+        people: as `read_records` has it.
     Raises:
         DataError: a file is missing or malformed, or somebody is in training and testing.
+        RecipeError: `people` is neither.
     """
+    if people not in _FILES:
+        raise RecipeError(f"{NAME}: people is {people!r}; it must be {' or '.join(_FILES)}")
     folder = _find_base(root) / "exp"
-    people = {
+    divided = {
         split: sorted({pid for name in names for pid in read_numbers(folder / name, dataset=NAME)})
-        for split, names in _FILES.items()
+        for split, names in (("train", _FILES[people]), ("test", _TESTED))
     }
-    both = set(people["train"]) & set(people["test"])
+    both = set(divided["train"]) & set(divided["test"])
     if both:
         raise DataError(f"{NAME}: {folder} has person {min(both)} in training and in testing; copy its files again")
-    return people
+    return divided
 
 
 def read_permutations(

@@ -12,7 +12,7 @@ from tapetum.core.types import Modality
 from tapetum.data.catalog import open_dataset
 from tapetum.data.check import check_dataset
 from tapetum.data.datasets import sysu_mm01
-from tapetum.data.layout import write_sample_picture
+from tapetum.data.layout import Counts, write_sample_picture
 
 RNG = np.random.default_rng(0)
 
@@ -50,6 +50,19 @@ def test_training_people_are_those_of_two_files_and_only_the_first_line_counts(r
         (3, Modality.INFRARED),
         (6, Modality.INFRARED),
     }
+
+
+def test_the_validation_people_can_be_left_out_and_the_tested_ones_stay(root: Path) -> None:
+    usual, fewer = (open_dataset("sysu_mm01", root, options=options) for options in ({}, {"people": "train"}))
+    assert {record.pid for record in fewer.split("train")} == {1, 2, 3}
+    assert {record.pid for record in usual.split("train")} == {1, 2, 3, 4}
+    assert fewer.split("test") == usual.split("test")
+    assert fewer.options == {"people": "train"}
+    counts = {row.split: row.published for row in check_dataset("sysu_mm01", root, options=fewer.options).splits}
+    assert counts["train"] == Counts(30211, 296)
+    assert counts["test"] == sysu_mm01.PUBLISHED["test"]
+    with pytest.raises(RecipeError, match="people is 'val'; it must be train_val or train"):
+        open_dataset("sysu_mm01", root, options={"people": "val"})
 
 
 def test_a_root_with_the_word_cam_in_its_path_changes_nothing(tmp_path: Path) -> None:
