@@ -68,8 +68,9 @@ def command(
     Example: tapetum reproduce table5 --data synth --set schedule.epochs=12
     """
     from tapetum.core.errors import RecipeError
+    from tapetum.experiments.paper_page import render_table
     from tapetum.experiments.paper_tables import COUNTED, LEAGUE, find_table
-    from tapetum.experiments.reproduce import render_table, run_table
+    from tapetum.experiments.reproduce import run_table
     from tapetum.runs.sources import parse_source
 
     scene = {

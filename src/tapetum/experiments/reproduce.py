@@ -6,15 +6,11 @@ rows run with recipes made for it; the paper's figures are then shown for the or
 
 import contextlib
 import json
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import RecipeError, TapetumError, nearest_name
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.darken import darken_dataset
@@ -22,11 +18,10 @@ from tapetum.data.rewrite import JPEG_QUALITY, rewrite_dataset
 from tapetum.enhancers import Enhance, build_enhancer
 from tapetum.evaluation.card import Card
 from tapetum.experiments.board import Board, Stage
-from tapetum.experiments.paper_rows import QUANTITIES, SYNTH, Domain, PaperRow, Rewriting
+from tapetum.experiments.paper_page import render_table, summarise, write_bars
+from tapetum.experiments.paper_rows import SYNTH, Domain, PaperRow, Rewriting
 from tapetum.experiments.paper_tables import GAMMA, TABLES, rows_of
 from tapetum.inference.evaluate import Evaluated, evaluate_run
-from tapetum.plots.slices import describe_slices, draw_slices
-from tapetum.plots.style import Array, figure_bytes
 from tapetum.runs.checkpoint import is_checkpoint
 from tapetum.runs.header import find_checkpoint
 from tapetum.runs.progress import PictureProgress
@@ -35,7 +30,6 @@ from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import CACHE, list_protocols, open_data
 from tapetum.training.train import check_same_data, check_same_recipe, train
 
-BARS = "rank-1"  # which hangs on no rule of AP
 REWRITE = "write pictures for"
 
 SCENE = "data.scene"
@@ -161,11 +155,11 @@ def run_table(
         for plan in plans:
             dataset = train_plan(plan, board, cache)
             results[plan.row.label].append(evaluate_plan(plan, dataset, board, cache).card)
-            content = _summarise(table, rows, results, scene)
+            content = summarise(table, rows, results, scene)
             write_json(out / f"{table}.json", content)  # after every row, so that a stop loses nothing
             write_text(out / f"{table}.md", render_table(content))
             if TABLES[table].figure:
-                _write_bars(out / f"{table}.svg", content)
+                write_bars(out / f"{table}.svg", content)
     return content
 
 
@@ -403,112 +397,3 @@ def check_begun(plans: Sequence[Plan], cache: Path) -> None:
 
 def _slug(title: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in title.lower()).strip("_")
-
-
-def _summarise(
-    table: str, rows: Sequence[PaperRow], results: Mapping[str, Sequence[Card]], scene: bool
-) -> dict[str, Any]:
-    """Mean and deviation over seeds for each row, beside the paper's figures."""
-    printed = TABLES[table]
-    content: dict[str, Any] = {
-        "table": table,
-        "paper": printed.paper,
-        "title": printed.title,
-        "pictures": "generated" if scene else "real",
-        "paper_pictures": printed.pictures,
-        "paper_remark": printed.remark,
-        "quantities": list(printed.quantities),
-        "rows": [],
-    }
-    for row in rows:
-        cards = results[row.label]
-        if row.recipe is not None and not cards:
-            continue
-        theirs = row.published
-        entry: dict[str, Any] = {"label": row.label, "recipe": row.recipe, "seeds": [card.seed for card in cards]}
-        if cards:
-            entry |= {
-                "ours_percent": {
-                    name: _spread([100 * float(card.metrics[name]) for card in cards]) for name in printed.quantities
-                },
-                "protocol": cards[0].rules.name,
-                "ap": cards[0].rules.ap,
-                "checkpoint": cards[0].checkpoint["chosen_by"],
-            }
-        entry |= {
-            "paper_percent": None if theirs is None else {name: getattr(theirs, name) for name in printed.quantities},
-            "paper_remark": "" if theirs is None else theirs.remark,
-            "paper_ap": None if theirs is None else theirs.ap,
-        }
-        if row.group:
-            entry |= {"group": row.group, "series": row.series}
-        content["rows"].append(entry)
-    return content
-
-
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    return {"mean": statistics.fmean(values), "deviation": statistics.stdev(values) if len(values) > 1 else None}
-
-
-def render_table(content: Mapping[str, Any]) -> str:
-    """A table as Markdown: ours and the paper's in columns of their own."""
-    quantities = content["quantities"]
-    names = [QUANTITIES[name] for name in quantities]
-    header = ["row", *(f"{name} ours" for name in names), *(f"{name} paper" for name in names), "seeds"]
-    lines = [f"{content['paper']}, {content['title']}; percent", ""]
-    if content["pictures"] == "generated":
-        place = content["paper_pictures"]
-        lines += [f"Ours: generated night scene. Paper: {place}. Compare the order of the rows, never the figures.", ""]
-    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for row in content["rows"]:
-        values = row.get("ours_percent", {})
-        ours = [_cell(values[name]["mean"], values[name]["deviation"]) if values else "not run" for name in quantities]
-        paper = [_cell((row["paper_percent"] or {}).get(name)) for name in quantities]
-        if row["paper_percent"] is None and "group" not in row:  # a figure's bars are there, without numbers
-            paper = ["not in the paper" for _ in quantities]
-        cells = [row["label"], *ours, *paper, ", ".join(map(str, row["seeds"]))]
-        lines.append("| " + " | ".join(cells) + " |")
-    remarks = [f"Paper, {row['label']}: {row['paper_remark']}." for row in content["rows"] if row["paper_remark"]]
-    remarks += [f"{content['paper_remark']}."] if content["paper_remark"] else []
-    rules = {
-        row["label"]: f"protocol {row['protocol']}, AP {row['ap']}, {row['checkpoint']}"
-        for row in content["rows"]
-        if "protocol" in row
-    }
-    inferred = {row["label"]: f"AP {row['paper_ap']}" for row in content["rows"] if row.get("paper_ap")}
-    said = [*_say("Ours", rules), *_say("Paper, by inference", inferred)]
-    bars = _list_bars(content)
-    drawn = ["", f"![{describe_slices(*bars, quantity=BARS)}]({content['table']}.svg)"] if bars[0] else []
-    return "\n".join([*lines, "", *said, *remarks, *drawn, ""])
-
-
-def _say(whose: str, facts: Mapping[str, str]) -> list[str]:
-    """A sentence for each fact; the rows are named where they differ.
-
-    Args:
-        facts: of each row, by its label.
-    """
-    different = sorted(set(facts.values()))
-    if len(different) == 1:
-        return [f"{whose}: {different[0]}."]
-    return [f"{whose}, {'; '.join(label for label in facts if facts[label] == fact)}: {fact}." for fact in different]
-
-
-def _list_bars(content: Mapping[str, Any]) -> tuple[list[str], None, dict[str, Array]]:
-    """Groups of bars, no counts, and the height of each method's bars: nothing where a table is not drawn."""
-    rows = [row for row in content["rows"] if "group" in row]
-    groups, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ("group", "series"))
-    heights = {method: np.full(len(groups), np.nan) for method in methods}
-    for row in rows:
-        heights[row["series"]][groups.index(row["group"])] = row["ours_percent"]["rank1"]["mean"] / 100
-    return groups, None, heights
-
-
-def _write_bars(path: Path, content: Mapping[str, Any]) -> None:
-    write_bytes(path, figure_bytes(draw_slices(*_list_bars(content), quantity=BARS), path.suffix))
-
-
-def _cell(value: float | None, deviation: float | None = None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if deviation is None else f"{value:.2f} ± {deviation:.2f}"
