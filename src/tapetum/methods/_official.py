@@ -48,7 +48,7 @@ class OfficialFormat:
         recipes_by_ids: another one where the number of identities tells the data set.
         key: under which its files keep the tensors; empty where they are the file.
         unused: (options, used tensors in this layout) -> what the release carries and never uses, as zeros.
-        needs_unused: a file without these is refused.
+        needs_unused: beginnings of names of these; a file without one of them is refused.
         left_out: prefixes of tensors of ours that such files do not hold.
         released: options of which the layout holds one value only, their default.
         settle: where released files differ in names: a file's tensors -> the same under the names that are written.
@@ -70,7 +70,7 @@ class OfficialFormat:
     recipes_by_ids: Mapping[int, str] = field(default_factory=dict)
     key: str = ""
     unused: Callable[[Any, Tensors], dict[str, Tensor]] = lambda *_: {}
-    needs_unused: bool = False
+    needs_unused: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
     settle: Callable[[Tensors], Tensors] = lambda state: state
@@ -102,7 +102,7 @@ class OfficialFormat:
         if not any(name.endswith(STEPS) for name in state):  # files of PyTorch before 0.4.1 count no steps
             state = {**state, **{name: torch.zeros((), dtype=torch.int64) for name in theirs if name.endswith(STEPS)}}
         unused = self.unused(options, theirs)
-        beside = unused if self.needs_unused else unused.keys() & state.keys()
+        beside = [name for name in unused if name in state or name.startswith(self.needs_unused)]
         try:
             check_tensors(state, theirs, place, beside=beside)
         except CheckpointError as error:

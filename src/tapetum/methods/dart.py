@@ -390,5 +390,6 @@ OFFICIAL_FORMATS = {
     FORMAT: OfficialFormat(
         FORMAT, "dart", Method, Options, read_architecture, lambda _: RENAMING, "dart_sysu",
         {206: "dart_regdb", 713: "dart_llcm"}, "net", list_unused, released=("backbone",), files=FILES,
+        needs_unused=tuple(f"{file}.bottleneck_2." for file in FILES),  # by it a file of DART is told from one of AGW
     )
 }  # fmt: skip

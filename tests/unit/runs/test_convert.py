@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tapetum.core.errors import CheckpointError, RecipeError
-from tapetum.methods import build_method, convert_to, ide, official_formats
+from tapetum.methods import build_method, convert_to, ide, official_formats, small_options
 from tapetum.runs.checkpoint import Header, save_checkpoint
 from tapetum.runs.convert import export_checkpoint, import_checkpoint
 from tapetum.runs.recipe import check_recipe, load_recipe
@@ -145,3 +145,10 @@ def test_a_file_or_layout_that_does_not_fit_is_refused(released: Path, tmp_path:
     with pytest.raises(CheckpointError):
         export_checkpoint("idf-official", tmp_path / "other", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_another_method_is_called_by_its_name_when_it_is_exported(tmp_path: Path) -> None:
+    options = small_options("ddag")
+    save_checkpoint(tmp_path / "ddag", build_method("ddag", options, 3), Header("ddag", options, 3))
+    with pytest.raises(CheckpointError, match=r"ddag: holds the method 'ddag' and does not fit lba-official: "):
+        export_checkpoint("lba-official", tmp_path / "ddag", tmp_path / "out")

@@ -27,7 +27,7 @@ from tapetum.core.types import Batch, Modality
 from tapetum.data.catalog import Dataset
 from tapetum.layers import products
 from tapetum.layers.branch import HeadOutput
-from tapetum.methods import build_method, ide
+from tapetum.methods import build_method, convert_to, ide
 from tapetum.runs.checkpoint import Header, read_header, save_checkpoint
 from tapetum.runs.progress import Silence
 from tapetum.runs.recipe import Recipe, write_yaml
@@ -681,6 +681,20 @@ def test_a_checkpoint_that_lacks_what_a_search_needs_is_no_beginning(tiny_recipe
     settings = [f"method={{name: agw, {MAPS}}}", f"init.weights={tmp_path / 'begun.safetensors'}"]
     with pytest.raises(CheckpointError, match=r"begun\.safetensors: \d+ missing tensor\(s\), first 'branch.non_local"):
         train(tiny_recipe(overrides=settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_released_checkpoint_in_the_place_of_a_backbone_is_called_by_its_layout(
+    tiny_recipe: Build, tmp_path: Path
+) -> None:
+    options = {"width": 0.25}
+    released = convert_to("osnet-official", options, build_method("osnet", options, 8).state_dict())
+    torch.save(released, tmp_path / "osnet.pth")
+    message = (
+        r"unknown tensor.*\(this file has the layout osnet-official; begin with what `tapetum convert --from` that"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        train(tiny_recipe(overrides=[f"init.weights={tmp_path / 'osnet.pth'}"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
