@@ -99,6 +99,10 @@ def test_where_the_number_of_identities_tells_the_data_set_its_recipe_is_brought
         usual, chosen = load_recipe(recipe), load_recipe(name)
         assert chosen.method.name == usual.method.name
         assert chosen.data.name != usual.data.name
+    family = [form for form in official_formats().values() if load_recipe(form.recipe).data.name == "sysu_mm01"]
+    assert len(family) >= 8
+    for form in family:
+        assert {load_recipe(name).data.name for name in form.recipes_by_ids.values()} == {"regdb", "llcm"}, form.layout
     give_recipe(monkeypatch, "ide_synth")
     header = import_checkpoint("ide-official", released_ide, tmp_path / "ours.safetensors")
     assert header.recipe["data"]["name"] == "synth"
