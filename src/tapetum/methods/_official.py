@@ -15,7 +15,9 @@ from tapetum.layers.weights import check_tensors
 
 Renaming = tuple[tuple[str, str], ...]  # (our prefix, their prefix), the first that fits counts
 Tensors = Mapping[str, Tensor]
-NO_SCORES: Mapping[str, Any] = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # of the visible-infrared releases
+# Of the visible-infrared releases; one of them keeps no mINP.
+FEWER_SCORES: Mapping[str, Any] = {"cmc": torch.zeros(20), "mAP": 0.0}
+NO_SCORES: Mapping[str, Any] = {**FEWER_SCORES, "mINP": 0.0}
 STEPS = "num_batches_tracked"
 
 
@@ -55,7 +57,8 @@ class OfficialFormat:
         variant: of the options, what a message about a tensor that does not fit adds.
         files: words in the names of the files that make up a checkpoint, where it is several; in `read` and `write` the
             names of each file's tensors begin with its word and a dot.
-        scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros.
+        scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros, and
+            of tensors by an empty dictionary.
         prefix: of every name that is written; files are read with and without "module.".
         asked: options, each a text, that a file may not tell (`architecture` then leaves it empty): somebody must.
     """

@@ -32,7 +32,7 @@ from tapetum.core.vectors import euclidean
 from tapetum.layers.non_local import InnerWidth
 from tapetum.layers.unit_sums import join_unit_sums
 from tapetum.methods import agw_vi
-from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
+from tapetum.methods._official import NO_SCORES, OfficialFormat, Renaming, Tensors, read_tensor_size
 from tapetum.methods._two_stream import Pooling, TwoStreamOptions, unused_tensors
 
 SMALL = agw_vi.SMALL
@@ -391,5 +391,6 @@ OFFICIAL_FORMATS = {
         FORMAT, "dart", Method, Options, read_architecture, lambda _: RENAMING, "dart_sysu",
         {206: "dart_regdb", 713: "dart_llcm"}, "net", list_unused, released=("backbone",), files=FILES,
         needs_unused=tuple(f"{file}.bottleneck_2." for file in FILES),  # by it a file of DART is told from one of AGW
+        scores={**NO_SCORES, "optimizer": {}},
     )
 }  # fmt: skip

@@ -80,6 +80,19 @@ def test_a_visible_infrared_release_keeps_scores_beside_the_tensors(tmp_path: Pa
     assert all(torch.equal(again["net"][name], value) for name, value in used.items())
 
 
+@pytest.mark.parametrize(
+    ("layout", "beside"),
+    [
+        ("lba-official", {"cmc", "mAP", "mINP"}),
+        ("ddag-official", {"cmc", "mAP"}),
+        ("dart-official", {"cmc", "mAP", "mINP", "optimizer"}),
+    ],
+)
+def test_an_export_has_beside_the_tensors_what_the_file_of_that_release_has(layout: str, beside: set[str]) -> None:
+    form = official_formats()[layout]
+    assert (form.key, form.scores.keys()) == ("net", beside)
+
+
 def test_an_export_says_after_how_many_epochs_its_weights_were_taken(exported_agw: Path) -> None:
     assert torch.load(exported_agw, weights_only=True, mmap=True)["epoch"] == 12
 
