@@ -434,7 +434,7 @@ def test_a_released_checkpoint_is_two_files_and_goes_both_ways(tmp_path):
     [
         ("agw_vi", "agw-vi-official or caj-official or mclnet-official"),
         ("ddag", "ddag-official"),
-        ("lba", "lba-official"),
+        ("lba", "lba-official or two-stream-official"),
         ("mmn", "mmn-official"),
         ("mpanet", "mpanet-official"),
         ("deen", "deen-official"),
