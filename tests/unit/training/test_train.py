@@ -800,9 +800,7 @@ def test_people_of_one_modality_stop_a_training_or_are_left_out_and_counted(
     assert train(tiny_recipe(overrides=pk), tmp_path / "pk", dataset=incomplete).num_ids == 8
     for method in ("lba", "align_gan"):
         small = [f"method={json.dumps({'name': method, **small_options(method)})}", "optimiser={lr: 0.01}"]
-        message = (
-            rf"{method}: \d of 8 people of the batch are there in one modality only.*\.name to cross_modality"
-        )
+        message = rf"{method}: \d of 8 people of the batch are there in one modality only.*\.name to cross_modality"
         with pytest.raises(TrainingError, match=message):
             train(tiny_recipe(overrides=[*pk, *small]), tmp_path / method, dataset=incomplete)
     visible = replace(incomplete, records=tuple(r for r in kept if r.modality == Modality.VISIBLE))
