@@ -47,7 +47,10 @@ SCATTER = (-7046029254386353131, -4658895280553007687, -7723592293110705685)
 
 @dataclass(frozen=True)
 class Options(TwoStreamOptions):
-    """What a recipe may set under ``method:``; every default is the release's."""
+    """What a recipe may set under ``method:``; every default but `look` is the release's.
+
+    A look in training mode moves the networks' statistics, by how pictures happen to be divided into batches.
+    """
 
     pooling: Pooling = option("gem", "generalised mean of power 3; or 'average'")
     non_local: tuple[int, int, int, int] = option(
