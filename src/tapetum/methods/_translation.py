@@ -67,7 +67,8 @@ def check_people(labels: Tensor, others: Tensor, method: str) -> None:
     Raises:
         TrainingError: it shows one person only, or people in one modality only.
     """
-    _, seen_in = torch.cat([labels.unique(), others.unique()]).unique(return_counts=True)  # modalities of each person
+    people = torch.cat([torch.unique(labels), torch.unique(others)])  # once for each modality that somebody is in
+    _, seen_in = torch.unique(people, return_counts=True)
     if lonely := int((seen_in == 1).sum()):
         raise TrainingError(
             f"{method}: {lonely} of {len(seen_in)} people of the batch are there in one modality only; set "
