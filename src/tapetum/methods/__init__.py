@@ -149,10 +149,17 @@ def convert_from(layout: str, state: Mapping[str, Tensor], told: Mapping[str, st
     try:
         return form.read(state, told)
     except CheckpointError as error:
-        fitting = [name for name, other in official_formats().items() if other is not form and _fits(other, state)]
+        first = f"{form.files[0]}." if form.files else ""  # a file of several counts as itself
+        own = {name.removeprefix(first): tensor for name, tensor in state.items() if name.startswith(first)}
+        fitting = [name for name in layouts_of(own) if name != layout]
         if not fitting:
             raise
         raise CheckpointError(f"{error} (this file has the layout {' or '.join(fitting)}; give --from that)") from None
+
+
+def layouts_of(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the layouts of released code that a file has; of several files, that one of them has."""
+    return [name for name, form in official_formats().items() if _fits(form, state)]
 
 
 def convert_to(layout: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

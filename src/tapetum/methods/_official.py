@@ -15,7 +15,9 @@ from tapetum.layers.weights import check_tensors
 
 Renaming = tuple[tuple[str, str], ...]  # (our prefix, their prefix), the first that fits counts
 Tensors = Mapping[str, Tensor]
-NO_SCORES: Mapping[str, Any] = {"cmc": torch.zeros(20), "mAP": 0.0, "mINP": 0.0}  # of the visible-infrared releases
+# Of the visible-infrared releases; one of them keeps no mINP.
+FEWER_SCORES: Mapping[str, Any] = {"cmc": torch.zeros(20), "mAP": 0.0}
+NO_SCORES: Mapping[str, Any] = {**FEWER_SCORES, "mINP": 0.0}
 STEPS = "num_batches_tracked"
 
 
@@ -48,14 +50,15 @@ class OfficialFormat:
         recipes_by_ids: another one where the number of identities tells the data set.
         key: under which its files keep the tensors; empty where they are the file.
         unused: (options, used tensors in this layout) -> what the release carries and never uses, as zeros.
-        needs_unused: a file without these is refused.
+        needs_unused: beginnings of names of these; a file without one of them is refused.
         left_out: prefixes of tensors of ours that such files do not hold.
         released: options of which the layout holds one value only, their default.
         settle: where released files differ in names: a file's tensors -> the same under the names that are written.
         variant: of the options, what a message about a tensor that does not fit adds.
         files: words in the names of the files that make up a checkpoint, where it is several; in `read` and `write` the
             names of each file's tensors begin with its word and a dot.
-        scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros.
+        scores: what a file with a `key` keeps beside tensors and epoch; an export knows none, and says so by zeros, and
+            of tensors by an empty dictionary.
         prefix: of every name that is written; files are read with and without "module.".
         asked: options, each a text, that a file may not tell (`architecture` then leaves it empty): somebody must.
     """
@@ -70,7 +73,7 @@ class OfficialFormat:
     recipes_by_ids: Mapping[int, str] = field(default_factory=dict)
     key: str = ""
     unused: Callable[[Any, Tensors], dict[str, Tensor]] = lambda *_: {}
-    needs_unused: bool = False
+    needs_unused: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
     settle: Callable[[Tensors], Tensors] = lambda state: state
@@ -102,7 +105,7 @@ class OfficialFormat:
         if not any(name.endswith(STEPS) for name in state):  # files of PyTorch before 0.4.1 count no steps
             state = {**state, **{name: torch.zeros((), dtype=torch.int64) for name in theirs if name.endswith(STEPS)}}
         unused = self.unused(options, theirs)
-        beside = unused if self.needs_unused else unused.keys() & state.keys()
+        beside = [name for name in unused if name in state or name.startswith(self.needs_unused)]
         try:
             check_tensors(state, theirs, place, beside=beside)
         except CheckpointError as error:

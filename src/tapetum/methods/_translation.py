@@ -67,13 +67,14 @@ def check_people(labels: Tensor, others: Tensor, method: str) -> None:
     Raises:
         TrainingError: it shows one person only, or people in one modality only.
     """
-    seen, met = set(labels.tolist()), set(others.tolist())
-    if lonely := len(seen ^ met):
+    people = torch.cat([torch.unique(labels), torch.unique(others)])  # once for each modality that somebody is in
+    _, seen_in = torch.unique(people, return_counts=True)
+    if lonely := int((seen_in == 1).sum()):
         raise TrainingError(
-            f"{method}: {lonely} of {len(seen | met)} people of the batch are there in one modality only; set "
+            f"{method}: {lonely} of {len(seen_in)} people of the batch are there in one modality only; set "
             "sampler.name to cross_modality"
         )
-    if len(seen) < 2:
+    if len(seen_in) < 2:
         raise TrainingError(
             f"{method}: the batch shows one identity only, so that there is no negative; use the sampler "
             "cross_modality with ids >= 2"

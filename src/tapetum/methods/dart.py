@@ -32,7 +32,7 @@ from tapetum.core.vectors import euclidean
 from tapetum.layers.non_local import InnerWidth
 from tapetum.layers.unit_sums import join_unit_sums
 from tapetum.methods import agw_vi
-from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
+from tapetum.methods._official import NO_SCORES, OfficialFormat, Renaming, Tensors, read_tensor_size
 from tapetum.methods._two_stream import Pooling, TwoStreamOptions, unused_tensors
 
 SMALL = agw_vi.SMALL
@@ -47,7 +47,10 @@ SCATTER = (-7046029254386353131, -4658895280553007687, -7723592293110705685)
 
 @dataclass(frozen=True)
 class Options(TwoStreamOptions):
-    """What a recipe may set under ``method:``; every default is the release's."""
+    """What a recipe may set under ``method:``; every default but `look` is the release's.
+
+    A look in training mode moves the networks' statistics, by how pictures happen to be divided into batches.
+    """
 
     pooling: Pooling = option("gem", "generalised mean of power 3; or 'average'")
     non_local: tuple[int, int, int, int] = option(
@@ -390,5 +393,7 @@ OFFICIAL_FORMATS = {
     FORMAT: OfficialFormat(
         FORMAT, "dart", Method, Options, read_architecture, lambda _: RENAMING, "dart_sysu",
         {206: "dart_regdb", 713: "dart_llcm"}, "net", list_unused, released=("backbone",), files=FILES,
+        needs_unused=tuple(f"{file}.bottleneck_2." for file in FILES),  # by it a file of DART is told from one of AGW
+        scores={**NO_SCORES, "optimizer": {}},
     )
 }  # fmt: skip

@@ -12,6 +12,8 @@ switched off. All are on here, with the weight 1 that they have there; ``release
 - a stripe's activation is taken at all places of the last map, enlarged, and compared with its mean over the stripe.
   The release scales it to 0..1 first, which moves no place across that mean unless rows of two stripes are mixed;
 - the pixel head scores each level and enlarges the scores, where the release enlarges and joins the levels' maps;
+- the pixel head learns at the full rate, as neck and classifiers do: it begins from chance as they do. The release
+  gives a tenth of it to all but these;
 - a place counts as erased where all pixels over it are. How the release shrinks that mask we do not know.
 Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
 """

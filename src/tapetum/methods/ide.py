@@ -133,6 +133,6 @@ RENAMING = (("branch.backbone.", "model."), *head_renaming("head.", "classifier.
 OFFICIAL_FORMATS = {
     "ide-official": OfficialFormat(
         "ide-official", "ide", Method, Options, read_architecture, lambda _: RENAMING, "ide_night600",
-        unused=lambda *_: dead_classifiers("model."), needs_unused=True,
+        unused=lambda *_: dead_classifiers("model."), needs_unused=("",),
     )
 }  # fmt: skip

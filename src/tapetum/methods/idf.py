@@ -473,6 +473,6 @@ def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, An
 OFFICIAL_FORMATS = {
     "idf-official": OfficialFormat(
         "idf-official", "idf", Method, Options, read_architecture, lambda _: RENAMING, "idf_official",
-        unused=lambda *_: dead_classifiers("model_v.", "model_e."), needs_unused=True,
+        unused=lambda *_: dead_classifiers("model_v.", "model_e."), needs_unused=("",),
     )
 }  # fmt: skip

@@ -15,7 +15,7 @@ Mirrored pictures are not part of its test; where a recipe asks for them, raw ve
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,8 +26,7 @@ from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
 from tapetum.layers.branch import HeadOutput
 from tapetum.methods import two_stream
-from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
-from tapetum.methods._two_stream import Pooling, TestFeature, two_stream_renaming, unused_tensors
+from tapetum.methods._two_stream import Pooling, TestFeature
 
 SMALL = two_stream.SMALL
 LAYERS = ("layer3", "layer4")  # whose maps are aligned: the last two stages'
@@ -270,22 +269,4 @@ class Method(two_stream.Method):
 
 
 # Checkpoints of the release: the two-stream network's tensors.
-FORMAT = "lba-official"
-RENAMING: Renaming = (
-    *two_stream_renaming("network."),
-    ("head.norm.", "bottleneck."),
-    ("head.classifier.", "classifier."),
-)
-
-
-def _read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, Any]]:
-    return Options(), {"num_ids": read_tensor_size(state, "classifier.weight", place)}
-
-
-OFFICIAL_FORMATS = {
-    FORMAT: OfficialFormat(
-        FORMAT, "lba", Method, Options, _read_architecture, lambda _: RENAMING, "lba_sysu",
-        {206: "lba_regdb", 713: "lba_llcm"}, "net", lambda options, _: unused_tensors(options.backbone),
-        released=("backbone", "pooling"),
-    )
-}  # fmt: skip
+OFFICIAL_FORMATS = {"lba-official": two_stream.released_format("lba", Method, Options)}

@@ -219,7 +219,7 @@ class Method(agw_vi.Method):
 
 
 # Checkpoints of the release: AGW's tensors; confuser and centres are not kept there.
-RECIPES_BY_IDS = {206: "mclnet_regdb"}
+RECIPES_BY_IDS = {206: "mclnet_regdb", 713: "mclnet_llcm"}
 OFFICIAL_FORMATS = {
     "mclnet-official": agw_vi.released_format(
         "mclnet", Method, Options, "mclnet_sysu", RECIPES_BY_IDS, ("confuser.", "centres.")

@@ -291,7 +291,7 @@ def _count(state: Tensors, name: str) -> int:
 OFFICIAL_FORMATS = {
     LAYUMI: OfficialFormat(
         LAYUMI, "pcb", Method, Options, read_layumi, renaming_of_layumi, "pcb_night600", {751: "pcb_market1501"},
-        unused=lambda *_: dead_classifiers("model."), needs_unused=True,
+        unused=lambda *_: dead_classifiers("model."), needs_unused=("",),
         released=("last_stride", "pooling", "reduction"),
     ),
     AUTHORS: OfficialFormat(

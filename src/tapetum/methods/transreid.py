@@ -354,6 +354,6 @@ def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, An
 OFFICIAL_FORMATS = {
     LAYOUT: OfficialFormat(
         LAYOUT, "transreid", Method, Options, read_architecture, renaming, "transreid_night600",
-        {751: "transreid_market1501"}, unused=unused_tensors, needs_unused=True,
+        {751: "transreid_market1501"}, unused=unused_tensors, needs_unused=("",),
     )
 }  # fmt: skip

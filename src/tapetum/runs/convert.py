@@ -104,7 +104,8 @@ def export_checkpoint(layout: str, source: Path, target: Path) -> None:
         options = asdict(build_options(checkpoint.header.method, checkpoint.header.options))  # with a former name's own
         state = convert_to(layout, options, checkpoint.network.state_dict())
     except CheckpointError as error:
-        raise CheckpointError(f"{source}: does not fit {layout}: {error}") from None
+        method = checkpoint.header.method
+        raise CheckpointError(f"{source}: holds the method {method!r} and does not fit {layout}: {error}") from None
     plain = {name: tensor.contiguous() for name, tensor in state.items()}
     form = official_formats()[layout]
     files = _list_files(layout, target)

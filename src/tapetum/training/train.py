@@ -27,7 +27,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from tapetum.core import errors
-from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.errors import CheckpointError, RecipeError, TrainingError
 from tapetum.core.method import Method, TrainingFacts
 from tapetum.core.seeding import derive_seed
 from tapetum.core.versions import read_versions
@@ -37,7 +37,8 @@ from tapetum.data.sampler import build_sampler, name_pictures
 from tapetum.inference.devices import choose_device
 from tapetum.inference.precision import resolve_precision
 from tapetum.layers.products import products_as_found, products_keep_up
-from tapetum.methods import absent_at_start, build_method
+from tapetum.layers.weights import read_state
+from tapetum.methods import absent_at_start, build_method, layouts_of
 from tapetum.runs.checkpoint import is_checkpoint, load_checkpoint, start_from
 from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.history import read_history
@@ -237,10 +238,24 @@ def _build_network(recipe: Recipe, facts: TrainingFacts, dataset: Dataset, state
             check_division(dataset, own.data, start.path, recipe.data)
         start_from(network, start, absent_at_start(recipe.method.name))
     else:  # "none" leaves backbones as they are and fills what a method's own options name
-        method.load_pretrained("none" if recipe.init.weights == "random" else recipe.init.weights)
+        _load_pretrained(method, "none" if recipe.init.weights == "random" else recipe.init.weights)
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return network
+
+
+def _load_pretrained(method: Method, source: str) -> None:
+    """Fill a method's backbones; a released checkpoint, which is none, is called by its layout."""
+    try:
+        method.load_pretrained(source)
+    except CheckpointError as error:
+        layouts = layouts_of(read_state(source)) if Path(source).is_file() else []
+        if not layouts:
+            raise
+        raise CheckpointError(
+            f"{error} (this file has the layout {' or '.join(layouts)}; begin with what `tapetum convert --from` that "
+            "makes of it)"
+        ) from None
 
 
 def _fit(loop: TrainingLoop) -> None:

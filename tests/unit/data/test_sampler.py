@@ -458,6 +458,16 @@ def test_without_people_in_the_same_clothes_the_sampler_says_what_to_take() -> N
             build_sampler(read_sampling({**LOOKALIKES, "ids": 2}), np.repeat(np.arange(3), 4), outfits=outfits, seed=0)
 
 
+@pytest.mark.parametrize(
+    "section", [{"batch": 12}, {"name": "pk", "ids": 4, "pictures": 3}, {**LOOKALIKES, "ids": 4, "pictures": 3}]
+)
+def test_a_sampler_that_knows_no_modalities_draws_people_of_one_modality_as_everybody(section: dict[str, Any]) -> None:
+    labels, outfits = np.repeat(np.arange(4), 3), np.repeat([1, 1, 2, 2], 3)
+    modalities = np.where(labels == 3, INFRARED, np.where(labels == 2, VISIBLE, np.arange(12) % 2))
+    batch = build_sampler(read_sampling(section), labels, modalities, outfits=outfits, seed=0).batches(0)[0]
+    assert sorted(batch.tolist()) == list(range(12))
+
+
 def test_no_picture_comes_twice_where_each_is_drawn_once_and_pairs_are_as_many_as_the_rarer_modality_has() -> None:
     labels, modalities = np.repeat([0, 1, 2, 0, 1, 2], [9, 5, 4, 4, 7, 6]), np.repeat([VISIBLE, INFRARED], [18, 17])
     sampler = once(labels, modalities, 2, 2)
@@ -476,10 +486,13 @@ def test_no_picture_comes_twice_where_each_is_drawn_once_and_pairs_are_as_many_a
 
 
 def test_whoever_lacks_pictures_of_both_modalities_is_drawn_again_and_of_one_named_or_left_out() -> None:
-    labels = np.repeat([5, 6, 7, 8, 5, 6, 7, 8], [2, 4, 4, 4, 1, 4, 2, 4])
-    modalities = np.repeat([VISIBLE, INFRARED], [14, 11])
-    with pytest.raises(DataError, match=r"1 of 4 .*sampler\.pictures = 3 .*: 7 \(infrared\); set sampler\.unpaired"):
+    labels = np.repeat([5, 6, 7, 8, 9, 5, 6, 7, 8], [2, 4, 4, 4, 4, 1, 4, 2, 4])
+    modalities = np.repeat([VISIBLE, INFRARED], [18, 11])
+    with pytest.raises(DataError, match=r"1 of 5 .* in one modality only: 9 \(visible\); set sampler\.unpaired"):
         once(labels, modalities, 2, 3)
+    both = labels != 9
+    with pytest.raises(DataError, match=r"1 of 4 .*sampler\.pictures = 3 .*: 7 \(infrared\); set sampler\.unpaired"):
+        once(labels[both], modalities[both], 2, 3)
     sampler = once(labels, modalities, 3, 3, unpaired="drop")
     batches = sampler.batches(0)
     assert len(batches) == 1

@@ -231,5 +231,6 @@ def test_a_network_with_that_relu_does_not_pass_for_the_released_one(tmp_path):
             convert_to("bot-official", asdict(options), state)
     small = SMALL | {"backbone": "resnet18", "last_stride": 1}
     save_checkpoint(tmp_path / "old.safetensors", build_method("bnneck", small, 3), Header("bnneck", small, 3))
-    with pytest.raises(CheckpointError, match=r"old\.safetensors: does not fit bot-official: .*stem_relu: True has"):
+    message = r"old\.safetensors: holds the method 'bnneck' and does not fit bot-official: .*stem_relu: True has"
+    with pytest.raises(CheckpointError, match=message):
         export_checkpoint("bot-official", tmp_path / "old.safetensors", tmp_path / "theirs.pth")

@@ -15,7 +15,7 @@ from tapetum.core.types import Batch
 from tapetum.layers.modality_norms import MixedNorm, SplitNorm
 from tapetum.methods import build_method, cm_nas, convert_from, convert_to, small_options
 from tapetum.methods.cm_nas import four_way_triplet, modality_discrepancy, read_config, similarity_difference
-from tapetum.runs.convert import import_checkpoint
+from tapetum.runs.convert import export_checkpoint, import_checkpoint
 from tapetum.runs.recipe import load_recipe
 from tapetum.runs.sources import augment_options
 from tapetum.training.optimisation import build_optimisers, compute_lr_factor
@@ -374,6 +374,10 @@ def test_files_of_other_networks_and_networks_that_search_do_not_fit_the_layout(
     told = ["method.config=separate"]
     header = import_checkpoint("cm-nas-official", tmp_path / "untold.pth", tmp_path / "ours.safetensors", told)
     assert (header.options["config"], header.num_ids) == ("separate", 5)
+    export_checkpoint("cm-nas-official", tmp_path / "ours.safetensors", tmp_path / "theirs.pth")
+    written = torch.load(tmp_path / "theirs.pth", weights_only=True, mmap=True)
+    assert written.keys() == {"epoch", "model", "ema", "optimizer"}
+    assert len(written["model"]) == 854
 
 
 def test_the_recipes_numbers_are_those_of_the_fact_sheet():

@@ -428,6 +428,28 @@ def test_a_released_checkpoint_is_two_files_and_goes_both_ways(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["dart_net1.t"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "layouts"),
+    [
+        ("agw_vi", "agw-vi-official or caj-official or mclnet-official"),
+        ("ddag", "ddag-official"),
+        ("lba", "lba-official or two-stream-official"),
+        ("mmn", "mmn-official"),
+        ("mpanet", "mpanet-official"),
+        ("deen", "deen-official"),
+    ],
+)
+def test_two_files_of_another_method_are_no_files_of_dart_and_are_called_by_their_layout(method, layouts):
+    with torch.device("meta"):
+        one = convert_to(layouts.split(" ")[0], {}, build_method(method, {}, NUM_IDS).state_dict())
+    both = {f"{file}.{name}": tensor for file in dart.FILES for name, tensor in one.items()}
+    with pytest.raises(
+        CheckpointError, match=rf"dart-official checkpoint: .*\(this file has the layout {layouts}; give"
+    ):
+        convert_from("dart-official", both)
+
+
 def test_the_recipes_numbers_are_those_of_the_fact_sheet():
     rates = {0: 0.1, 9: 1.0, 19: 1.0, 20: 0.1, 50: 0.01, 99: 0.01}
     for data in ("sysu", "regdb", "llcm"):

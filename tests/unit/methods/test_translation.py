@@ -2,9 +2,16 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from tapetum.core.errors import TrainingError
+from tapetum.core.types import Batch
+from tapetum.methods import build_method, small_options
 from tapetum.methods._translation import check_people, draw_rows, find_partners, split_by_modality
+from tapetum.runs.recipe import load_recipe
+from tapetum.training.optimisation import build_optimisers
+from tapetum.training.stepping import Stepper, turns_of
 
 
 def slow_partners(labels, keys, others, other_keys, shift):
@@ -68,3 +75,39 @@ def test_a_batch_without_triplets_across_modalities_is_refused(labels, others, m
     check_people(torch.tensor([0, 1, 1]), torch.tensor([1, 0]), "method")
     with pytest.raises(TrainingError, match=message):
         check_people(torch.tensor(labels), torch.tensor(others, dtype=torch.int64), "method")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("align_gan", {"encoder_size": (32, 32)}), ("jsia", {"encoder_size": (32, 32)}), ("hi_cmd", {})],
+)
+def test_generators_learn_from_a_step_in_bfloat16_and_channels_last(name, options, rng):
+    torch.manual_seed(3)
+    method = build_method(name, small_options(name) | options, 3, size=(32, 32)).train()
+    method = method.to(memory_format=torch.channels_last)
+    labels, modalities = torch.arange(12) // 4, torch.arange(12) % 2
+    images = functional.interpolate(torch.rand(12, 3, 8, 8, generator=rng), scale_factor=4)
+    batch = Batch(images.contiguous(memory_format=torch.channels_last), labels, labels, modalities, modalities)
+    generators = method.parameter_groups()["generators"]
+    own, computed, gradients = {id(weights) for weights in generators}, set(), {}
+    for layer in method.modules():
+        if isinstance(layer, nn.Conv2d) and id(layer.weight) in own:
+            layer.register_forward_hook(
+                lambda _, seen, made: computed.add((made.dtype, made.is_contiguous(memory_format=torch.channels_last)))
+            )
+    for each in generators:
+        each.register_post_accumulate_grad_hook(lambda weights: gradients.update({id(weights): weights.grad.clone()}))
+    optimisers = build_optimisers(
+        method, method.parameter_groups(), load_recipe(f"{name}_synth").optimiser, turns_of(method)
+    )
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    losses = Stepper(method, turns_of(method), optimisers, "bf16", None, scaler).step(
+        [batch], lambda phase, part: None, lambda losses: None
+    )
+    assert (torch.bfloat16, True) in computed
+    assert gradients.keys() == own
+    assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert any(gradient.any() for gradient in gradients.values())
+    assert torch.tensor(list(losses.values())).isfinite().all()
+    assert all(weights.isfinite().all() for weights in method.parameters())

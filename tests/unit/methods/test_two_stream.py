@@ -2,10 +2,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tapetum.core.errors import RecipeError
+from golden.networks.fill import Case
+from golden_files import FOLDER
+from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.types import Batch
 from tapetum.losses.triplet import batch_hard_triplet
-from tapetum.methods import build_method
+from tapetum.methods import build_method, convert_from, convert_to
 
 SMALL = {"backbone": "test_resnet", "last_stride": 2}
 
@@ -86,3 +88,24 @@ def test_settings_that_cannot_work_are_refused():
         build_method("two_stream", SMALL | {"triplet_weight": -1.0}, 2)
     with pytest.raises(RecipeError, match=r"method\.label_smoothing: 1\.0"):
         build_method("two_stream", SMALL | {"label_smoothing": 1.0}, 2)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_the_release_has_the_tensors_that_lba_s_has_and_goes_both_ways():
+    case = Case(FOLDER / "networks" / "lba.npz")  # whose release trains this network, and keeps nothing more
+    with torch.device("meta"):
+        own = build_method("two_stream", {}, 395).state_dict()
+    numbered = {name: torch.full(value.shape, n, dtype=value.dtype) for n, (name, value) in enumerate(own.items(), 1)}
+    theirs = convert_to("two-stream-official", {}, numbered)
+    assert {name: tuple(value.shape) for name, value in theirs.items()} == case.shapes
+    found = convert_from("two-stream-official", theirs)
+    assert (found.method, found.num_ids, found.options["pooling"]) == ("two_stream", 395, "average")
+    assert found.state.keys() == numbered.keys()
+    assert all(torch.equal(found.state[name], value) for name, value in numbered.items())
+    used = {name: value for name, value in theirs.items() if value.any()}
+    assert len(used) == len(numbered)
+    assert convert_from("two-stream-official", used).state.keys() == numbered.keys()
+    with pytest.raises(CheckpointError, match=r"two-stream-official checkpoint: 1 unknown tensor\(s\), first 'NL_2"):
+        convert_from("two-stream-official", theirs | {"NL_2.0.g.0.bias": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"method\.pooling: 'gem' has no place in the released layout"):
+        convert_to("two-stream-official", {"pooling": "gem"}, numbered)

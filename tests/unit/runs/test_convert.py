@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tapetum.core.errors import CheckpointError, RecipeError
-from tapetum.methods import build_method, convert_to, ide, official_formats
+from tapetum.methods import build_method, convert_to, ide, official_formats, small_options
 from tapetum.runs.checkpoint import Header, save_checkpoint
 from tapetum.runs.convert import export_checkpoint, import_checkpoint
 from tapetum.runs.recipe import check_recipe, load_recipe
@@ -80,6 +80,19 @@ def test_a_visible_infrared_release_keeps_scores_beside_the_tensors(tmp_path: Pa
     assert all(torch.equal(again["net"][name], value) for name, value in used.items())
 
 
+@pytest.mark.parametrize(
+    ("layout", "beside"),
+    [
+        ("lba-official", {"cmc", "mAP", "mINP"}),
+        ("ddag-official", {"cmc", "mAP"}),
+        ("dart-official", {"cmc", "mAP", "mINP", "optimizer"}),
+    ],
+)
+def test_an_export_has_beside_the_tensors_what_the_file_of_that_release_has(layout: str, beside: set[str]) -> None:
+    form = official_formats()[layout]
+    assert (form.key, form.scores.keys()) == ("net", beside)
+
+
 def test_an_export_says_after_how_many_epochs_its_weights_were_taken(exported_agw: Path) -> None:
     assert torch.load(exported_agw, weights_only=True, mmap=True)["epoch"] == 12
 
@@ -99,6 +112,10 @@ def test_where_the_number_of_identities_tells_the_data_set_its_recipe_is_brought
         usual, chosen = load_recipe(recipe), load_recipe(name)
         assert chosen.method.name == usual.method.name
         assert chosen.data.name != usual.data.name
+    family = [form for form in official_formats().values() if load_recipe(form.recipe).data.name == "sysu_mm01"]
+    assert len(family) >= 8
+    for form in family:
+        assert {load_recipe(name).data.name for name in form.recipes_by_ids.values()} == {"regdb", "llcm"}, form.layout
     give_recipe(monkeypatch, "ide_synth")
     header = import_checkpoint("ide-official", released_ide, tmp_path / "ours.safetensors")
     assert header.recipe["data"]["name"] == "synth"
@@ -145,3 +162,10 @@ def test_a_file_or_layout_that_does_not_fit_is_refused(released: Path, tmp_path:
     with pytest.raises(CheckpointError):
         export_checkpoint("idf-official", tmp_path / "other", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_another_method_is_called_by_its_name_when_it_is_exported(tmp_path: Path) -> None:
+    options = small_options("ddag")
+    save_checkpoint(tmp_path / "ddag", build_method("ddag", options, 3), Header("ddag", options, 3))
+    with pytest.raises(CheckpointError, match=r"ddag: holds the method 'ddag' and does not fit lba-official: "):
+        export_checkpoint("lba-official", tmp_path / "ddag", tmp_path / "out")

@@ -109,10 +109,15 @@ def test_two_processes_train_it_like_two_parts_of_a_batch(
     tmp_path: Path,
 ) -> None:
     """Norms take their statistics over each part, unlike those of a whole batch."""
+    small = partial(small_recipe, tiny_recipe, method, extractor, *UNJUDGED.get(method, ()), chance=False)
+    compare_two_processes(small, two_modalities, tmp_path)
+
+
+def compare_two_processes(build: Build, dataset: Dataset, folder: Path) -> list[dict[str, Any]]:
+    """Train with a batch in two parts and by two processes, which must end alike; what these noted of each epoch."""
     weights = []
     for setting in ("training.accumulate=2", "training.devices=2"):
-        recipe = small_recipe(tiny_recipe, method, extractor, setting, *UNJUDGED.get(method, ()), chance=False)
-        result = train(recipe, tmp_path / setting, dataset=two_modalities)
+        result = train(build(setting), folder / setting, dataset=dataset)
         assert result.epochs == 2
         assert result.folder.read_facts()["finished"]
         weights.append(load_file(result.folder.last))
@@ -121,6 +126,34 @@ def test_two_processes_train_it_like_two_parts_of_a_batch(
     for key, value in parts.items():
         if not key.endswith(STATISTICS):  # of both parts there, of the first here
             assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-5), key
+    return list(result.history)
+
+
+@pytest.mark.parametrize(
+    ("method", "afterwards"),
+    [
+        ("align_gan", {"loss_joint", "loss_pixel_id", "loss_pixel_triplet"}),
+        ("jsia", {"loss_id", "loss_pixel", "loss_triplet"}),
+    ],
+)
+def test_two_processes_go_past_the_warm_up_of_generators_that_have_optimisers_of_their_own(
+    method: str,
+    afterwards: set[str],
+    ready_processes: None,
+    tiny_recipe: Build,
+    two_modalities: Dataset,
+    tmp_path: Path,
+) -> None:
+    """With those of the scene's recipe; at last from pictures that each process draws by a chance of its own."""
+    own = load_recipe(f"{method}_synth").model_dump(mode="json")["optimiser"]["own"]
+    assert "generators" in own
+    settings = ("method.warmup_epochs=1", f"optimiser.own={json.dumps(own)}")
+    small = partial(small_recipe, tiny_recipe, method, "", *settings, chance=False)
+    warm, joint = compare_two_processes(small, two_modalities, tmp_path)
+    assert joint.keys() - warm.keys() == afterwards
+    drawn = train(small("training.devices=2", "method.gan_pictures=2"), tmp_path / "drawn", dataset=two_modalities)
+    assert [row.keys() for row in drawn.history] == [warm.keys(), joint.keys()]
+    assert all(weights.isfinite().all() for weights in load_file(drawn.folder.last).values())
 
 
 def test_two_processes_judge_the_names_of_all_pictures_together(

@@ -1,5 +1,6 @@
 import csv
 import importlib
+import json
 import os
 import re
 import resource
@@ -27,7 +28,7 @@ from tapetum.core.types import Batch, Modality
 from tapetum.data.catalog import Dataset
 from tapetum.layers import products
 from tapetum.layers.branch import HeadOutput
-from tapetum.methods import build_method, ide
+from tapetum.methods import build_method, convert_to, ide, small_options
 from tapetum.runs.checkpoint import Header, read_header, save_checkpoint
 from tapetum.runs.progress import Silence
 from tapetum.runs.recipe import Recipe, write_yaml
@@ -684,6 +685,20 @@ def test_a_checkpoint_that_lacks_what_a_search_needs_is_no_beginning(tiny_recipe
     assert not (tmp_path / "run").exists()
 
 
+def test_a_released_checkpoint_in_the_place_of_a_backbone_is_called_by_its_layout(
+    tiny_recipe: Build, tmp_path: Path
+) -> None:
+    options = {"width": 0.25}
+    released = convert_to("osnet-official", options, build_method("osnet", options, 8).state_dict())
+    torch.save(released, tmp_path / "osnet.pth")
+    message = (
+        r"unknown tensor.*\(this file has the layout osnet-official; begin with what `tapetum convert --from` that"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        train(tiny_recipe(overrides=[f"init.weights={tmp_path / 'osnet.pth'}"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 CROSS_MODALITY = "sampler={name: cross_modality, ids: 4, pictures: 2, steps: 3}"
 
 
@@ -781,6 +796,13 @@ def test_people_of_one_modality_stop_a_training_or_are_left_out_and_counted(
     assert result.num_ids == 7
     assert list(read_header(result.checkpoint).pids) == pids[1:]
     assert read_header(result.checkpoint).origin["unpaired_ids"] == 1
+    pk = ["sampler={name: pk, ids: 8, pictures: 4, steps: 1}", "schedule.epochs=1"]  # asks no modality, and draws all
+    assert train(tiny_recipe(overrides=pk), tmp_path / "pk", dataset=incomplete).num_ids == 8
+    for method in ("lba", "align_gan"):
+        small = [f"method={json.dumps({'name': method, **small_options(method)})}", "optimiser={lr: 0.01}"]
+        message = rf"{method}: \d of 8 people of the batch are there in one modality only.*\.name to cross_modality"
+        with pytest.raises(TrainingError, match=message):
+            train(tiny_recipe(overrides=[*pk, *small]), tmp_path / method, dataset=incomplete)
     visible = replace(incomplete, records=tuple(r for r in kept if r.modality == Modality.VISIBLE))
     with pytest.raises(DataError, match="needs visible and infrared training pictures, but all 32 are visible; add"):
         train(tiny_recipe(overrides=settings), tmp_path / "one", dataset=visible)
