@@ -15,7 +15,7 @@ from tapetum.core.vectors import normalise
 from tapetum.data.augmentations.erasing import fill_colour
 from tapetum.layers.normalisation import STATISTICS
 from tapetum.methods import build_method, small_options
-from tapetum.methods.mmn import MiddleGenerator, Options, StripeNecks, middle_distance, triplets_across
+from tapetum.methods.mmn import MiddleGenerator, Options, middle_distance, triplets_across
 from tapetum.runs.recipe import load_recipe
 from tapetum.runs.sources import augment_options
 from tapetum.training.optimisation import build_optimisers, compute_lr_factor
@@ -230,22 +230,6 @@ def test_the_similarity_of_two_pictures_is_the_mean_of_those_of_all_their_forms(
     for score, first in (("plain", 0), ("middle", 1)):
         alone = torch.stack([a @ b.T for a in forms[0][first::2] for b in forms[1][first::2]]).mean(0)
         torch.testing.assert_close(similarities[score], alone)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_the_necks_of_all_stripes_are_those_of_each_alone(rng, training):
-    torch.manual_seed(2)
-    together, alone = StripeNecks(5, NUM_IDS, 3).train(training), StripeNecks(5, NUM_IDS, 3).train(training)
-    stir(together)
-    alone.load_state_dict(together.state_dict())
-    stripes = torch.randn(7, 3, 5, generator=rng)
-    made = together(stripes)
-    for number, neck in enumerate(alone):
-        expected = neck(stripes[:, number])
-        for found, value in ((made.feature, expected.feature), (made.embedding, expected.embedding)):
-            torch.testing.assert_close(found[number], value)
-        torch.testing.assert_close(made.logits[number], expected.logits)
-    torch.testing.assert_close(together.state_dict(), alone.state_dict())  # statistics and their counters
 
 
 def test_a_fixed_projection_is_no_weight_but_remembered_and_a_learned_one_is_a_group_of_its_own():
