@@ -27,6 +27,7 @@ from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
 from tapetum.core.locks import locked
 from tapetum.core.postponed import postpone
+from tapetum.gallery.arrow import matrix_of, table_schema, to_arrow
 from tapetum.gallery.exact import VectorBlocks
 from tapetum.gallery.filters import Among, Coded, Filter, rows_passing
 from tapetum.gallery.schema import FIELDS, REALS, TEXTS, WHOLES, Hit, ModelInfo, Row, flatten, unflatten
@@ -241,7 +242,7 @@ class LanceStore(Store):
             for some in chunks(ids, IDS_AT_ONCE):
                 table = self._table.search().where(render_sql(Among("id", tuple(some)))).to_arrow()
                 rows += [unflatten(values) for values in table.drop_columns("vector").to_pylist()]
-                vectors.append(_matrix_of(table, self.info.dimension))
+                vectors.append(matrix_of(table, self.info.dimension))
             return rows, np.concatenate(vectors)
 
         return self._reading(answer)
@@ -319,7 +320,7 @@ class LanceStore(Store):
             raise LookupError("not found: blocks of the version that was seen")
         table = self._take(positions, ["stamp", "vector"])
         order = np.argsort(table["stamp"].to_numpy())
-        vectors = _matrix_of(table, self.info.dimension)[order]
+        vectors = matrix_of(table, self.info.dimension)[order]
         back = np.empty(len(positions), dtype=np.int64)
         back[np.argsort(self._stamps[positions])] = np.arange(len(positions))
         return vectors[back]
@@ -466,39 +467,6 @@ def connect(folder: Path) -> Any:
     import lancedb
 
     return lancedb.connect(str(folder))
-
-
-def table_schema(dimension: int) -> Any:
-    """Columns of the table."""
-    import pyarrow as pa
-
-    fields = [pa.field(name, pa.string(), nullable=False) for name in TEXTS]
-    fields += [pa.field(name, pa.int32(), nullable=False) for name in WHOLES]
-    fields += [pa.field(name, pa.float64(), nullable=False) for name in REALS]
-    fields.append(pa.field("stamp", pa.int64(), nullable=False))
-    fields.append(pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False))
-    return pa.schema(fields)
-
-
-def to_arrow(columns: dict[str, list[Any]], vectors: NDArray[np.float32]) -> Any:
-    """A batch of rows for the table.
-
-    Args:
-        vectors: (N, D).
-    """
-    import pyarrow as pa
-
-    schema = table_schema(vectors.shape[1])
-    arrays = [pa.array(columns[field.name], type=field.type) for field in schema if field.name != "vector"]
-    arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]))
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _matrix_of(table: Any, dimension: int) -> NDArray[np.float32]:
-    if table.num_rows == 0:
-        return np.empty((0, dimension), dtype=np.float32)
-    flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat.reshape(table.num_rows, dimension), dtype=np.float32)
 
 
 def _fingerprint(stamps: NDArray[np.int64]) -> list[int]:

@@ -4,14 +4,13 @@ A recipe is checked whole before anything starts; an unknown key or a wrong type
 value and what was expected. The resolved recipe is saved beside every checkpoint and result.
 """
 
-import copy
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from tapetum.core.errors import RecipeError, nearest_name
 from tapetum.core.options import require
 from tapetum.runs.recipe_batches import batch_keys, batch_sections, override_augment
+from tapetum.runs.recipe_text import parse_yaml
 from tapetum.synth.scene import SceneOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -391,52 +391,6 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
 def write_yaml(recipe: Recipe) -> str:
     """`plain_recipe` as YAML."""
     return yaml.safe_dump(plain_recipe(recipe), sort_keys=False, allow_unicode=True, width=120)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without code, in which 1e-4 is a number and a repeated key is an error.
-
-    Not libyaml's, though it is faster: text that is nested deeply ends the process there.
-    """
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [key.value for key, _ in node.value]
-    twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-    if twice:
-        mark = node.start_mark
-        raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is written twice", mark)
-    return cast(dict[Any, Any], yaml.SafeLoader.construct_mapping(loader, node, deep=True))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
-
-
-def parse_yaml(text: str, place: str) -> Any:
-    """Plain values from YAML text.
-
-    Args:
-        place: how error messages call the source.
-    """
-    return copy.deepcopy(_parse_yaml(text, place))
-
-
-@lru_cache(1024)  # a table reads the same recipes over and over, 40 ms each; changes of theirs count too
-def _parse_yaml(text: str, place: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  # derives from SafeLoader: runs no code
-    except RecursionError:
-        raise RecipeError(f"recipe {place}: is nested too deeply to be a recipe; correct the YAML") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
-        raise RecipeError(f"recipe {place}{line}: {problem}; correct the YAML") from None
 
 
 def _read_text(source: str | Path) -> tuple[str, str]:

@@ -43,7 +43,8 @@ from tapetum.runs.checkpoint import is_checkpoint, load_checkpoint, start_from
 from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.history import read_history
 from tapetum.runs.progress import Reporter, Silence
-from tapetum.runs.recipe import Recipe, check_recipe, parse_yaml, plain_recipe, write_yaml
+from tapetum.runs.recipe import Recipe, check_recipe, plain_recipe, write_yaml
+from tapetum.runs.recipe_text import parse_yaml
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
 from tapetum.runs.sources import CACHE, check_division, open_data, sampler_options, training_records
 from tapetum.training.holdout import Validation, split_holdout, validate_on_test

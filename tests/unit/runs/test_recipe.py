@@ -10,10 +10,10 @@ from tapetum.runs.recipe import (
     known_keys,
     list_recipes,
     load_recipe,
-    parse_yaml,
     plain_recipe,
     write_yaml,
 )
+from tapetum.runs.recipe_text import parse_yaml
 
 
 @pytest.mark.parametrize(
