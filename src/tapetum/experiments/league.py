@@ -266,7 +266,7 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
         for plan in plans:  # before the first training, which may take hours
             if RunFolder(plan.folder).holds_training:
                 check_same_data(RunFolder(plan.folder), dataset, pictures)
-        kept = {plan.folder: _read_kept(plan, options) for plan in plans}
+        kept = {plan.folder: _read_kept(plan, options) for plan in plans}  # all: one of other settings is refused
         read = {plan.folder: _read_result(RunFolder(plan.folder), plan) or kept[plan.folder] for plan in plans}
         done = {folder: known for folder, known in read.items() if "queries" in known}
         for plan in plans:
@@ -276,7 +276,7 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
                     board.finish_stage(at_once=True)
             else:
                 done[plan.folder] = _run(plan, board, cache)
-            _keep(done[plan.folder], kept[plan.folder], plan, options)
+            _keep(done[plan.folder], plan, options)
             results = [done[each.folder] for each in plans if each.folder in done]
             content = _summarise(results, plans, options, pictures)
             write_json(options.out / RESULT, content)
@@ -425,19 +425,9 @@ def _read_kept(plan: Plan, options: LeagueOptions) -> dict[str, Any]:
     return content
 
 
-def _keep(known: dict[str, Any], kept: dict[str, Any], plan: Plan, options: LeagueOptions) -> None:
-    """Write what is known of a run, of its queries what the people gave in all: as much as the comparison looks at.
-
-    Args:
-        kept: what the file held; one that is there stays as it is, but for what was not measured yet.
-    """
-    if options.kept is None:
-        return
-    path = _kept_file(plan, options.kept, options.family)
-    if path.exists():
-        same = kept and all(kept.get(name) == known.get(name) for name in ("data", "ended"))  # this very training
-        if same and "mixed" in known["testing"] and "mixed" not in kept["testing"]:
-            write_json(path, {**kept, "testing": {**kept["testing"], "mixed": known["testing"]["mixed"]}})
+def _keep(known: dict[str, Any], plan: Plan, options: LeagueOptions) -> None:
+    """Write what is known of a run, of its queries what the people gave in all: as much as the comparison looks at."""
+    if options.kept is None or (path := _kept_file(plan, options.kept, options.family)).exists():
         return
     queries = known["queries"]
     pids, place = np.unique(queries["pids"], return_inverse=True)
