@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a temporary name, fsync, rename."""
+"""Files that are written whole or not at all: a temporary name, fsync, rename, fsync of the folder."""
 
 import contextlib
 import os
@@ -28,29 +28,49 @@ def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     with replacing(path) as temporary, temporary.open("wb") as file:
         write(file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside `path` that takes its place when the block ends well, and vanishes otherwise.
 
+    Args:
+        durable: what the block wrote and closed, and its new name, outlive a power cut. False where so many files are
+            written that waiting for the disk would take longer, and who reads them checks.
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
+        OSError: as it came, of another file that the block names.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
+        if durable:
+            flush(temporary)
         temporary.replace(path)
+        if durable:
+            flush(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if error.filename is not None and str(error.filename) not in (str(temporary), str(path.parent)):
+            raise
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another folder") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def flush(path: Path) -> None:
+    """Hold on until a closed file's bytes, or the names in a folder, are on the disk."""
+    windows = os.name == "nt"  # flushes no folders, and files only of those who may write
+    if windows and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Vectors: unit length and pairwise distances, the same for losses, evaluation and search."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -159,9 +160,19 @@ def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For many short operations in a row: waking threads for each gains little, and stalls when the cores are busy."""
+    """For many short operations in a row: waking threads for each gains little, and stalls when the cores are busy.
+
+    It is the calling thread that has one; others keep theirs, also those that begin meanwhile.
+    """
     before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
     torch.set_num_threads(1)
+    # That is also what a thread gets that begins, so a thread whose own number plays no part sets it back.
+    setting = threading.Thread(target=torch.set_num_threads, args=(before,))
+    setting.start()
+    setting.join()
     try:
         yield
     finally:

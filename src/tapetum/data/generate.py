@@ -426,7 +426,7 @@ def _write_picture(path: Path, content: bytes) -> None:
     No fsync: it would take longer than rendering, and a resumed run checks the size of every file.
     """
     make_folder(path.parent)
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
         temporary.write_bytes(content)
 
 

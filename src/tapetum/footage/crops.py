@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tapetum.core.atomic import write_bytes
+from tapetum.core.atomic import flush, replacing
 from tapetum.core.pixels import encode_jpeg
 from tapetum.core.sighting import Box, Sighting
 from tapetum.data.image_io import Picture
@@ -38,7 +38,9 @@ class Extraction:
         """Write a crop that may be kept, from any thread; why it may not, else empty."""
         refusal = self.refuse(sighting) if self.refuse else ""
         if not refusal:
-            write_bytes(self.out / sighting.crop, content)
+            with replacing(self.out / sighting.crop, durable=False) as temporary:
+                temporary.write_bytes(content)
+                flush(temporary)  # the list of the source flushes all names at once
         return refusal
 
     def count(self, refusal: str, origin: Origin, *, doubtful: bool) -> None:

@@ -7,14 +7,13 @@ without an end was damaged.
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tapetum.core.atomic import make_folder, replacing
+from tapetum.core.atomic import flush, make_folder, replacing
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.locks import locked
 from tapetum.core.sighting import Sighting
@@ -85,8 +84,7 @@ def writing_list(
             refusals, origins = counts()
             end = {"end": len(names), "refused": dict(refusals), "time_origins": dict(origins)}
             file.write(json.dumps(end) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        flush(out / CROPS / key)  # the names of the crops before the list that names them
         for crop in (out / CROPS / key).iterdir():
             if crop.name not in names:
                 _remove(crop)
@@ -177,8 +175,6 @@ def strike_sightings(out: Path, ids: Collection[str]) -> int:
                 content = json.loads(line)
                 if _SIGHTING not in content or content[_SIGHTING]["id"] not in ids:
                     file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
     return struck
 
 

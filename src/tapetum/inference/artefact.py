@@ -5,7 +5,6 @@ The folder is written whole or not at all. Every file's digest stands in ``artef
 
 import dataclasses
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.atomic import flush, make_folder, write_bytes
 from tapetum.core.digest import digest_file
 from tapetum.core.errors import CheckpointError, OutputError, TapetumError
 from tapetum.data.image_io import Backend, Interpolation
@@ -152,23 +151,14 @@ def writing_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         for path in (*temporary.iterdir(), temporary):
-            _flush(path)
+            flush(path)
         temporary.replace(folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{folder}: cannot be written ({reason}); free space or choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """To the disk, so that a power cut after the renaming finds whole files."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:

@@ -62,3 +62,23 @@ def test_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path: 
     with pytest.raises(OutputError), replacing(tmp_path / "a.bin"):
         pass
     assert (tmp_path / "a.bin").read_bytes() == b"old"
+
+
+def test_a_file_and_its_name_are_on_the_disk_before_it_counts_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr("tapetum.core.atomic.flush", flushed.append)
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    assert flushed == [temporary, tmp_path]
+    with replacing(tmp_path / "b.txt", durable=False) as temporary:
+        temporary.write_text("x")
+    assert flushed[2:] == []
+
+
+def test_another_file_that_cannot_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a.txt", b"old")
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
+        (tmp_path / "source.txt").read_bytes()
+    assert names(tmp_path) == ["a.txt"]

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from tapetum.core.vectors import (
     euclidean,
     first_equal,
     normalise,
+    one_thread,
     similarity_blocks,
     smallest,
     squared_euclidean,
@@ -83,3 +86,25 @@ def test_smallest_equals_a_stable_sort(k: int) -> None:
     assert torch.equal(columns, expected.indices[:, :k])
     assert torch.equal(found, expected.values[:, :k])
     assert smallest(values[:0], k)[1].shape == (0, k)
+
+
+def test_one_thread_is_the_callers_alone_however_uses_overlap() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as early, ThreadPoolExecutor(1) as late:
+            first, second = one_thread(), one_thread()
+            early.submit(first.__enter__).result()
+            late.submit(second.__enter__).result()
+            inside = [worker.submit(torch.get_num_threads).result() for worker in (early, late)]
+            with ThreadPoolExecutor(1) as new:
+                begun_meanwhile = new.submit(torch.get_num_threads).result()
+            early.submit(first.__exit__, None, None, None).result()
+            late.submit(second.__exit__, None, None, None).result()
+            after = [worker.submit(torch.get_num_threads).result() for worker in (early, late)]
+        with ThreadPoolExecutor(1) as new:
+            begun_after = new.submit(torch.get_num_threads).result()
+        assert (inside, begun_meanwhile, after, begun_after) == ([1, 1], 2, [2, 2], 2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

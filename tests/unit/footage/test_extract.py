@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -161,17 +162,17 @@ def test_a_run_that_stops_in_between_leaves_whole_crops_and_no_list_and_goes_on(
 def test_a_full_disk_ends_the_run_and_loses_nothing(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, room = crops.write_bytes, iter(range(3))
+    flush, room = crops.flush, iter(range(3))
 
-    def write_while_there_is_room(path: Path, content: bytes) -> None:
+    def flush_while_there_is_room(path: Path) -> None:
         if next(room, None) is None:
-            raise OutputError(f"{path}: cannot be written (No space left on device); free space")
-        write(path, content)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(path)
 
-    monkeypatch.setattr(crops, "write_bytes", write_while_there_is_room)
+    monkeypatch.setattr(crops, "flush", flush_while_there_is_room)
     with pytest.raises(OutputError, match="No space left"):
         list(extract_sightings(source, tmp_path, BackgroundDetector(), report=FootageReport()))
-    monkeypatch.setattr(crops, "write_bytes", write)
+    monkeypatch.setattr(crops, "flush", flush)
     assert len(list((tmp_path / "crops").rglob("*.jpg"))) == 3
     complete = list(extract_sightings(source, tmp_path, BackgroundDetector()))
     assert len(complete) > 3

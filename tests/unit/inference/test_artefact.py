@@ -111,7 +111,7 @@ def test_a_disk_that_fails_is_named_and_leaves_nothing(tmp_path: Path, monkeypat
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_flush", full)
+    monkeypatch.setattr(module, "flush", full)
     with (
         pytest.raises(OutputError, match=r"out: cannot be written \(No space left on device\); free space"),
         writing_folder(tmp_path / "out") as there,
