@@ -59,6 +59,11 @@ class InUseError(OutputError):
     """Another process holds what this one wants to write."""
 
 
+def first_line(error: Exception) -> str:
+    """What another library's error says, short enough to stand in a line of ours; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """A "did you mean ...?" clause for a misspelt name, or the list of known names."""
     choices = sorted(known)

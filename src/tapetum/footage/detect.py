@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.core.errors import DataError, RecipeError, nearest_name
+from tapetum.core.errors import DataError, RecipeError, first_line, nearest_name
 from tapetum.core.sighting import Box
 from tapetum.data.image_io import Picture
 from tapetum.footage.dark import GAMMA_KEY, brighten_for_detection, brightening_curve
@@ -238,7 +238,7 @@ class TorchvisionDetector:
                 state: dict[str, Any] = torch.load(weights, map_location="cpu", weights_only=True)
                 network.load_state_dict(state)
             except Exception as error:  # every way in which a file can be no weights of this network
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                reason = first_line(error)
                 raise DataError(f"{weights}: no weights of {model} ({reason}); give the file of this model") from None
             self.key = f"{model} {hashlib.sha256(content).hexdigest()[:16]} {min_score}"
         self._network = network.eval()

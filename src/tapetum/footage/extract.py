@@ -198,7 +198,7 @@ def _key(source: Source, content: str, detector: Detector | None, options: Extra
         "cameras": sorted({picture.camera for picture in source.pictures}),
         "start": source.start if source.start_origin != "mtime" else None,  # a copy is the same footage
         "source": _stated(source.options),
-        "options": {**asdict(options), "workers": 0},
+        "options": options.deciding(),
         "detector": "" if source.kind == "crops" or detector is None else detector.key,
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:20]

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.core.errors import DataError, RecipeError, nearest_name
+from tapetum.core.errors import DataError, RecipeError, first_line, nearest_name
 from tapetum.core.threads import count_threads
 from tapetum.data.image_io import Picture
 from tapetum.footage.detect import Detections, FloatArray, keep_inside, suppress_overlaps
@@ -80,7 +80,7 @@ class OnnxDetector:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); give an ONNX file") from None
         except Exception as error:  # the runtime has a type of its own for every way of being no network
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise DataError(f"{path}: no ONNX network ({reason}); export the detector again") from None
         self.name = f"ONNX {path.name} ({digest})"
         self.key = f"onnx {digest} {sorted(asdict(self._options).items(), key=str)}"
@@ -101,7 +101,7 @@ class OnnxDetector:
         try:
             outputs = self._session.run(None, {self._input.name: batch})
         except Exception as error:  # as above
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise DataError(
                 f"{self._path}: does not run on a picture of {self._size} ({reason}); set its size"
             ) from None

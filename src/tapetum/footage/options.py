@@ -1,6 +1,6 @@
 """How footage becomes crops: the options of an extraction."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from tapetum.core.errors import RecipeError
 from tapetum.core.types import Modality
@@ -29,6 +29,10 @@ class ExtractOptions:
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     quality: QualityOptions = field(default_factory=QualityOptions)
     limits: Limits = field(default_factory=Limits)
+
+    def deciding(self) -> dict[str, object]:
+        """What decides which crops come out: all but the number of workers."""
+        return {**asdict(self), "workers": 0}
 
     def __post_init__(self) -> None:
         for name, holds, rule in (

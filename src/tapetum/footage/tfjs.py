@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +79,7 @@ def convert_graph(model: bytes, weights: bytes, outputs: Sequence[str], name: st
         whole = onnx.shape_inference.infer_shapes(whole, check_type=True, strict_mode=True)
         onnx.checker.check_model(whole)
     except Exception as error:  # every way in which shapes can contradict each other
-        raise DataError(f"{name}: its parts do not fit together ({_first_line(error)}); fetch it again") from None
+        raise DataError(f"{name}: its parts do not fit together ({first_line(error)}); fetch it again") from None
     return bytes(whole.SerializeToString())
 
 
@@ -424,7 +424,3 @@ class _Graph:
 
     def _number(self, node: _Node, key: str, otherwise: float) -> float:
         return float(node.attributes.get(key, {}).get("f", otherwise))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

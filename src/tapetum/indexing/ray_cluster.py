@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.core import errors
-from tapetum.core.errors import GalleryError, RecipeError, TapetumError
+from tapetum.core.errors import GalleryError, RecipeError, TapetumError, first_line
 from tapetum.footage.detect import Detector
 from tapetum.footage.sources import Source
 from tapetum.gallery.opening import open_gallery
@@ -149,7 +149,7 @@ def connect(address: str) -> Any:
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise RecipeError(
             f"--ray {address}: no cluster can be reached there ({reason}); start one with `ray start --head`"
         ) from None

@@ -105,8 +105,9 @@ class ShardJob:
         self.store, self.model, self.detector, self.options = store, model, detector, options
         self.gallery = crops_folder(store)
         store.expect(ModelInfo(model.id, model.dimension))
-        deciding = [*name, model.id, detector.key if detector else "", repr(options.extract)]
-        self.folder = self.gallery / SHARDS / hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
+        deciding = [*name, model.id, detector.key if detector else "", options.extract.deciding()]
+        content = json.dumps(deciding, sort_keys=True, default=str)
+        self.folder = self.gallery / SHARDS / hashlib.sha256(content.encode()).hexdigest()[:16]
         self.sources = {_shard_name(source): source for source in sources}
         self.units = {shard: count_units(source) for shard, source in self.sources.items()}
         self._made = 0

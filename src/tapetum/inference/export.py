@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tapetum.core.arrays import Real
 from tapetum.core.atomic import write_bytes
 from tapetum.core.digest import digest_file
-from tapetum.core.errors import RecipeError, TapetumError
+from tapetum.core.errors import RecipeError, TapetumError, first_line
 from tapetum.core.method import Method, part_for_search
 from tapetum.core.types import UNKNOWN_CAMERA
 from tapetum.core.versions import read_versions
@@ -123,7 +123,7 @@ def export_run(
         except (TapetumError, OSError):
             raise
         except Exception as error:  # the exporters raise types of their own, by version and by what they stumble over
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ExportError(
                 f"{checkpoint.path}: cannot be exported to {runtime} ({reason}); try another --to"
             ) from error

@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of requests or httpx, as the client uses
 
 from tapetum.core.atomic import write_bytes
-from tapetum.core.errors import CheckpointError, OutputError
+from tapetum.core.errors import CheckpointError, OutputError, first_line
 from tapetum.inference.artefact import CARD, Artefact, is_artefact, read_artefact
 from tapetum.runs import packaged
 
@@ -71,7 +71,7 @@ def push_to_hub(
         )
     except (OSError, ValueError, HTTPError) as error:
         raise OutputError(
-            f"{repository}: cannot be sent to the hub ({_first_line(error)}); see `hf auth login`"
+            f"{repository}: cannot be sent to the hub ({first_line(error)}); see `hf auth login`"
         ) from None
     return str(done)
 
@@ -97,7 +97,7 @@ def fetch_from_hub(repository: str, *, revision: str | None = None, api: "HfApi 
         folder = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=[CARD, *names]))
     except (OSError, ValueError, HTTPError) as error:
         raise CheckpointError(
-            f"{repository}: no model can be fetched from the hub ({_first_line(error)}); compare the name, or give a "
+            f"{repository}: no model can be fetched from the hub ({first_line(error)}); compare the name, or give a "
             "folder of `tapetum export`"
         ) from None
     read_artefact(folder)
@@ -149,7 +149,3 @@ def _connect() -> "HfApi":
     from huggingface_hub import HfApi
 
     return HfApi(library_name="tapetum")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tapetum.core.errors import RecipeError
+from tapetum.core.errors import RecipeError, first_line
 from tapetum.inference.artefact import ArtefactError, is_artefact, read_artefact
 from tapetum.inference.identity import checkpoint_facts, stored_calibration
 from tapetum.inference.model import MIN_COSINE, check_cosine
@@ -72,7 +72,7 @@ def open_artefact(folder: Path, *, precision: str = "auto", device: Device = "au
         except (ArtefactError, RecipeError):
             raise
         except Exception as error:  # the libraries raise types of their own
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ArtefactError(f"{folder}: {artefact.runtime} cannot open it ({reason}); export it again") from error
 
     kind = resolve_precision(precision, "cpu", str(folder), runtime=artefact.runtime)

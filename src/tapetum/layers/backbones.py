@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tapetum.core.errors import CheckpointError, RecipeError, nearest_name
+from tapetum.core.errors import CheckpointError, RecipeError, first_line, nearest_name
 from tapetum.layers.person_weights import settle_person_weights
 from tapetum.layers.strided import widen_narrow_maps
 from tapetum.layers.tokens import Stem, TokenBackbone, patch_grid
@@ -274,7 +274,7 @@ def _fetch_imagenet(name: str) -> dict[str, Tensor]:
         settings: dict[str, Any] = {} if gives_tokens(name) else {"global_pool": ""}
         return dict(timm.create_model(tagged, pretrained=True, num_classes=0, **settings).state_dict())
     except Exception as error:  # the hub's clients raise types of their own, by version
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise CheckpointError(
             f"backbone {name}: ImageNet weights {tagged} cannot be fetched ({reason}); {remedy}"
         ) from error

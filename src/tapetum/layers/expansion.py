@@ -32,16 +32,23 @@ class Expansion(nn.Module):
         width: channels, a multiple of 4.
         dropout: probability that an element of any of the maps, the original's too, is dropped in training.
         branches: embeddings made beside the original.
+        shortcut: what a branch makes is added to the map and begins as nothing, so that all begin as the original:
+            stages behind that come with weights keep what they know. Ours; the release has none.
     Raises:
         RecipeError: the channels cannot be divided by 4.
     Source: DEEN release, class "DEE_module".
     """
 
-    def __init__(self, width: int, *, dropout: float = 0.01, branches: int = 2) -> None:
+    def __init__(self, width: int, *, dropout: float = 0.01, branches: int = 2, shortcut: bool = False) -> None:
         super().__init__()
         if width % REDUCTION:
             raise RecipeError(f"expansion of {width} channels: not a multiple of {REDUCTION}; choose another backbone")
         self.branches = nn.ModuleList(ExpansionBranch(width) for _ in range(branches))
+        self.shortcut = shortcut
+        if shortcut:
+            for branch in self.branches:
+                nn.init.zeros_(branch.get_parameter("out.weight"))
+                nn.init.zeros_(branch.get_parameter("out.bias"))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -57,7 +64,8 @@ class Expansion(nn.Module):
         )
         hidden = functional.relu((first + second + third) / len(DILATIONS)).chunk(len(self.branches), 1)
         made = [branch.get_submodule("out")(part) for branch, part in zip(self.branches, hidden, strict=True)]
-        return torch.cat([maps.to(made[0].dtype), *made])
+        original = maps.to(made[0].dtype)
+        return torch.cat([original, *(original + each if self.shortcut else each for each in made)])
 
     def _filters(self, number: int) -> Tensor:
         convolutions = (branch.get_submodule(f"dilated.{number}") for branch in self.branches)

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tapetum.core.errors import CheckpointError, nearest_name
+from tapetum.core.errors import CheckpointError, first_line, nearest_name
 
 # Under which files keep the tensors beside other things, e.g. released scores; "teacher": what DINO's trainings leave.
 STATE_KEYS = ("state_dict", "net", "model", "teacher")
@@ -49,7 +49,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
             f"{path}: is damaged or holds more than tensors, and code in it is never executed; save its state_dict anew"
         ) from error
     except Exception as error:  # what a damaged file makes the readers raise is not bounded
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise CheckpointError(f"{path}: cannot be read as weights ({reason}); fetch or save the file again") from error
     if isinstance(state, Mapping):
         state = next((state[key] for key in STATE_KEYS if isinstance(state.get(key), Mapping)), state)

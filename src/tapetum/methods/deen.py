@@ -8,7 +8,8 @@ Source: the paper's poster and the released code ZYK100/LLCM. Where they disagre
 poster's reading is an option, marked "poster:" below.
 Differs: pictures come in any order, and CPM finds its centres by label; the two and a half ResNets that the released
 network carries unused are not built; the six similarities of the search are one inner product of unit vectors.
-Ours, off by default: a branch that brightens visible pictures, as IDF's does (`illumination`).
+Ours, off by default: a branch that brightens visible pictures, as IDF's does (`illumination`); an expansion that begins
+as what it expands (`expansion_shortcut`).
 """
 
 import copy
@@ -81,6 +82,9 @@ class Options:
     # the vector for search
     test_score: Literal["sum", "bn_heavy"] = option("sum", "bn_heavy: 0.1 before the neck, 0.9 after it")
 
+    # ours: an expansion that begins as what it expands
+    expansion_shortcut: bool = option(False, "branches are added to the map and begin as nothing")
+
     # ours: IDF meets DEEN
     illumination: Literal["none", "branch"] = option(
         "none", "branch: visible pictures also enter brightened, by a second stem"
@@ -148,7 +152,12 @@ class Method(nn.Module):
             Aggregation(widths[stage], widths[stage - 1], stride=self.network.strides[stage - 1]) for stage in stages
         )
         self.expansion = (
-            Expansion(widths[options.expand_after], dropout=options.dropout, branches=BRANCHES)
+            Expansion(
+                widths[options.expand_after],
+                dropout=options.dropout,
+                branches=BRANCHES,
+                shortcut=options.expansion_shortcut,
+            )
             if options.expansion
             else None
         )
@@ -310,6 +319,11 @@ class Method(nn.Module):
                 f"{source}: is a released DEEN checkpoint of the variant for {VARIANTS[theirs]}, this network is the "
                 f"one for {VARIANTS[own]}; set method.expand_after: {theirs} or supply another file"
             )
+        if self.options.expansion_shortcut:
+            raise CheckpointError(
+                f"{source}: is a released DEEN checkpoint, whose expansion has no shortcut; set "
+                "method.expansion_shortcut: false or supply another file"
+            )
         used = {name: tensor for name, tensor in converted.state.items() if not name.startswith("neck.classifier.")}
         released = ("network.", "aggregation.", "expansion.", "neck.norm.")
         expected = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(released)}
@@ -381,6 +395,6 @@ OFFICIAL_FORMATS = {
         FORMAT, "deen", Method, Options, read_architecture, _renaming, "deen_llcm",
         {206: "deen_regdb", 395: "deen_sysu"}, "net",
         lambda options, _: unused_tensors("resnet50", num_stages=options.expand_after + 1),
-        released=("backbone", "expansion", "aggregation", "illumination"), variant=_variant,
+        released=("backbone", "expansion", "aggregation", "expansion_shortcut", "illumination"), variant=_variant,
     )
 }  # fmt: skip

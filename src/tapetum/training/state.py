@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.core.atomic import make_folder, write_bytes
-from tapetum.core.errors import CheckpointError
+from tapetum.core.errors import CheckpointError, first_line
 
 FORMAT = 2
 
@@ -115,5 +115,5 @@ def load_state(path: Path) -> State:
             TrainingPosition(**content["place"]), content["network"], optimisers, content["scaler"], content["memory"]
         )
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise CheckpointError(f"{path}: cannot be read ({reason}); delete the run folder to start afresh") from None

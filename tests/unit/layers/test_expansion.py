@@ -100,3 +100,21 @@ def test_under_autocast_the_expansion_stays_close_and_in_one_type(rng):
             inside = expansion(x.contiguous(memory_format=torch.channels_last))
     assert inside.dtype == torch.bfloat16
     torch.testing.assert_close(inside.float(), expected, rtol=0.05, atol=0.05)
+
+
+def test_with_a_shortcut_branches_begin_as_the_original_and_learn_apart(rng):
+    expansion = Expansion(8, dropout=0.0, shortcut=True)
+    x = torch.randn(2, 8, 4, 4, generator=rng)
+    assert torch.equal(expansion(x), x.repeat(3, 1, 1, 1))
+    (expansion(x) * torch.randn(6, 8, 4, 4, generator=rng)).sum().backward()
+    first, second = (branch.get_parameter("out.weight").grad for branch in expansion.branches)
+    assert first.abs().sum() > 0
+    assert not torch.allclose(first, second)
+
+
+def test_with_a_shortcut_a_branch_is_added_to_the_original(rng):
+    plain, with_shortcut = Expansion(8).eval(), Expansion(8, shortcut=True).eval()
+    with_shortcut.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 8, 4, 4, generator=rng)
+    expected = plain(x) + torch.cat([torch.zeros_like(x), x, x])
+    torch.testing.assert_close(with_shortcut(x), expected)

@@ -565,6 +565,7 @@ def test_another_network_has_no_place_in_the_released_layout():
         ({"expansion": False}, "method.expansion: False has no place"),
         ({"aggregation": False}, "method.aggregation: False has no place"),
         ({"illumination": "branch"}, "method.illumination: 'branch' has no place"),
+        ({"expansion_shortcut": True}, "method.expansion_shortcut: True has no place"),
     ],
 )
 def test_an_export_names_the_option_by_which_a_network_is_not_the_released_one(options, complaint):
@@ -586,8 +587,11 @@ def test_training_can_start_from_a_released_checkpoint_but_not_from_the_other_va
     with torch.device("meta"):
         other = build_method("deen", {"expand_after": 5 - own}, 9)
         small = build_method("deen", {"expand_after": own, "backbone": "resnet18"}, 9)
+        ours = build_method("deen", {"expand_after": own, "expansion_shortcut": True}, 9)
     names = ("RegDB", "SYSU-MM01 and LLCM") if own == 2 else ("SYSU-MM01 and LLCM", "RegDB")
     with pytest.raises(CheckpointError, match=f"of the variant for {names[0]}, this network is the one for {names[1]}"):
         other.load_pretrained(str(tmp_path / "best.t"))
     with pytest.raises(CheckpointError, match=r"best\.t"):
         small.load_pretrained(str(tmp_path / "best.t"))
+    with pytest.raises(CheckpointError, match="whose expansion has no shortcut; set method.expansion_shortcut: false"):
+        ours.load_pretrained(str(tmp_path / "best.t"))
