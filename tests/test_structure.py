@@ -35,7 +35,7 @@ HOMES = {  # library -> packages (or files) that may import it
     "timm": ("layers/backbones.py",),
     "lightning": ("training/",),
     "matplotlib": ("plots/",),
-    "jinja2": ("report/", "searching/", "service/"),
+    "jinja2": ("core/templates.py", "service/page_render.py"),
     "typer": ("cli/",),
     "av": ("data/", "synth/", "footage/"),
     "cv2": ("core/pixels.py", "data/", "synth/", "footage/", "enhancers/clahe.py"),

@@ -1,5 +1,6 @@
 """``tapetum index`` and ``tapetum gallery``, run as a user would."""
 
+import errno
 import json
 import re
 import shlex
@@ -14,8 +15,7 @@ import pytest
 from gallery_rows import files_with
 from street_clip import street, write_clip, write_street
 from tapetum.cli import main
-from tapetum.core.errors import OutputError
-from tapetum.footage import crops as extraction
+from tapetum.footage import crops
 from tapetum.gallery.opening import open_gallery
 from tapetum.runs import packaged
 
@@ -191,16 +191,20 @@ def test_mistakes_are_one_line_and_status_2(call: Call, clip: Path, trained: Pat
 def test_a_full_disk_says_what_is_safe_and_how_to_go_on(
     call: Call, clip: Path, trained: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: Path, content: bytes) -> None:
-        raise OutputError(f"{path.name}: cannot be written (No space left on device); free space: {len(content)}")
+    def fail(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
+    report = gallery.parent / "report.json"
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "write_bytes", fail)
-        status, out, err = call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained}")
+        patch.setattr(crops, "flush", fail)
+        status, out, err = call(f"tapetum index {clip} --gallery {where(gallery)} --model {trained} --report {report}")
     assert status == 2
     assert (out.startswith("detector: "), out.count("\n")) == (True, 1)
     assert err.startswith("ended early: 0 rows were added and stay; the same command goes on from there\ntapetum: ")
     assert "No space left on device" in err
+    told = json.loads(report.read_text())
+    assert told["added"] == 0
+    assert "No space left on device" in told["ended_early"]
 
 
 def test_a_data_sets_pictures_are_indexed_with_their_cameras(

@@ -526,7 +526,7 @@ def test_an_address_that_cannot_be_one_is_an_error(address: str) -> None:
 
 def test_without_pymilvus_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymilvus", None)
-    with pytest.raises(GalleryError, match=r"need pymilvus; install it with: pip install tapetum\[milvus\]"):
+    with pytest.raises(GalleryError, match=r"need pymilvus; install it with: pip install 'tapetum\[milvus\]'"):
         open_gallery("milvus://127.0.0.1:1/night")
 
 

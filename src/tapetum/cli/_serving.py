@@ -21,13 +21,14 @@ def require_libraries() -> None:
         RecipeError: a library cannot be imported.
     """
     from tapetum.core.errors import RecipeError
+    from tapetum.core.extras import install_hint
 
     for library in LIBRARIES:
         try:
             importlib.import_module(library)
         except ImportError as error:
             raise RecipeError(
-                f"{library} cannot be imported ({error}); install it with: pip install 'tapetum[serve]'"
+                f"{library} cannot be imported ({error}); install it with: {install_hint(library)}"
             ) from None
 
 

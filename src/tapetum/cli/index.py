@@ -1,5 +1,6 @@
 """``tapetum index``: footage into a gallery."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -123,7 +124,7 @@ def command(
     Example: tapetum index recordings --path-pattern "{date}/{hour}/{camera}/{minute}.{second}" --dry-run
     """
     from tapetum.core.atomic import write_bytes
-    from tapetum.core.errors import RecipeError, TapetumError
+    from tapetum.core.errors import OutputError, RecipeError, TapetumError, first_line
     from tapetum.footage.detectors import choose_detector
     from tapetum.footage.options import ExtractOptions
     from tapetum.footage.sources import find_sources
@@ -180,7 +181,11 @@ def command(
                     typer.echo(f"rank {os.environ.get('RANK', '?')}: made {made} shards")
                 else:
                     whole = index_sources(footage, store, embedder, finder, **common) is not None
-        except (TapetumError, KeyboardInterrupt):
+        except (TapetumError, KeyboardInterrupt) as error:
+            if report is not None and not in_parts:  # of several processes, one tells it all at the end
+                early = {"ended_early": first_line(error)}
+                with contextlib.suppress(OutputError):  # the first error is the one to tell
+                    write_bytes(report, json.dumps(counts.to_dict() | early, indent=1).encode())
             if counts.footage.sources:  # it had begun
                 done = f"{counts.added} rows were added and stay"
                 typer.echo(f"ended early: {done}; the same command goes on from there", err=True)

@@ -59,7 +59,7 @@ class InUseError(OutputError):
     """Another process holds what this one wants to write."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What another library's error says, short enough to stand in a line of ours; its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 

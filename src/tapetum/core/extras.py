@@ -31,13 +31,18 @@ EXTRAS = {  # library, as it is imported -> extra of the package
 }
 
 
+def install_hint(library: str) -> str:
+    """The command that installs a library of an extra, as every shell takes it."""
+    return f"pip install 'tapetum[{EXTRAS[library]}]'"
+
+
 def explain_missing(error: ModuleNotFoundError) -> MissingLibraryError | None:
     """What to install after a failed import; None where the library belongs to no extra."""
     library = (error.name or "").partition(".")[0]
     if library not in EXTRAS:
         return None
     return MissingLibraryError(
-        f"{library} is not installed, and this needs it; install it with: pip install 'tapetum[{EXTRAS[library]}]'"
+        f"{library} is not installed, and this needs it; install it with: {install_hint(library)}"
     )
 
 

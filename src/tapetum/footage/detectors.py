@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from tapetum.core.errors import RecipeError
+from tapetum.core.extras import install_hint
 from tapetum.footage.detect import (
     TORCHVISION_DETECTORS,
     BackgroundDetector,
@@ -46,7 +47,7 @@ def choose_detector(name: str = AUTO) -> ChosenDetector:
 
     fetched, missing = fetched_names(), ""
     if fetched and importlib.util.find_spec("openvino") is None:
-        missing = f"; {fetched[0]} was fetched, but needs OpenVINO: pip install 'tapetum[export]'"
+        missing = f"; {fetched[0]} was fetched, but needs OpenVINO: {install_hint('openvino')}"
     elif fetched:
         others = (
             f", before {', '.join(fetched[1:])}, by what they found on the pictures measured" if fetched[1:] else ""

@@ -7,7 +7,7 @@ detects and what follows keep each other waiting no longer than the slowest take
 from collections import deque
 from collections.abc import Generator
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,20 +52,16 @@ def follow_frames(
         DataError: nothing of the source can be read, or the detector does not fit.
     """
 
-    def note(message: str) -> None:
-        report.note(source.name, message)
-
     noted: deque[str] = deque()  # by the thread that reads; a report is filled by one thread
 
     def pass_on_notes() -> None:
         while noted:
-            note(noted.popleft())
+            report.note(source.name, noted.popleft())
 
     detector.start()
     tracker = Tracker(options.tracker)
     before = -1.0
-    frames = dark = undetectable = crowded = 0
-    found, last = report.detections, 0.0
+    counts = _FrameCounts()
 
     def look(frame: Frame) -> tuple[Frame, Detections, bool, bool]:
         too_dark = is_too_dark(frame.picture, options.quality)
@@ -82,51 +78,73 @@ def follow_frames(
 
     looked = map_in_threads(look, ahead, at_once, ahead=2, weigh=weigh_looked_at, heaviest=_HELD_BYTES)
     with ExitStack() as stack:
-        stack.callback(pass_on_notes)  # last, when the threads have ended
+        # However it ends, the last first: when the threads have ended, their notes and then what was counted.
+        stack.callback(_report_frames, counts, source.name, detector.name, options.max_people, report)
+        stack.callback(pass_on_notes)
         stack.enter_context(closing(ahead))
         stack.enter_context(closing(looked))
         for frame, detections, too_dark, cannot_detect in looked:
-            frames += 1
-            dark += too_dark
-            undetectable += cannot_detect
+            counts.frames += 1
+            counts.dark += too_dark
+            counts.undetectable += cannot_detect
             if len(detections) > options.max_people:
-                crowded += 1
+                counts.crowded += 1
                 best = np.sort(np.argsort(-detections.scores, kind="stable")[: options.max_people])
                 detections = replace(detections, boxes=detections.boxes[best], scores=detections.scores[best])
             broken = frame.broken or before <= known_until < frame.seconds
-            before = last = frame.seconds
+            before = counts.last = frame.seconds
             owners, tracklets = tracker.update(frame.number, frame.seconds, detections, broken=broken)
             report.frames += 1
             report.detections += len(detections)
+            counts.detections += len(detections)
             pass_on_notes()
             yield frame, detections, owners, tracklets
-    report.dark_frames += dark
-    if dark:
-        note(
-            f"{source.name}: {dark} of {frames} frames looked at are too dark to see anybody in; light the scene or "
-            "use an infrared camera"
-        )
-    report.undetectable_frames += undetectable
-    if undetectable:
-        if 2 * undetectable > frames:
-            report.undetectable.append(source.name)
-        note(
-            f"{source.name}: {undetectable} of {frames} frames looked at have a mean lightness below "
-            f"{TOO_DARK_TO_DETECT:g} of 255, too dark to detect: detectors miss half of the people there and more, so "
-            "that nobody was found does not say that nobody was there; light the scene or use an infrared camera"
-        )
-    if report.detections == found and last >= _LONG_SILENCE and 2 * undetectable <= frames:
-        note(
-            f"{source.name}: not a single box in {last / 60:.0f} minutes ({frames} frames) by {detector.name}; if "
-            "people are to be seen there, look at it with `tapetum detector try` and choose another detector"
-        )
-    if crowded:
-        note(
-            f"{source.name}: {crowded} frames show more than {options.max_people} people; the others are left out, "
-            "raise max_people"
-        )
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     yield None, nothing, np.zeros(0, np.int64), tracker.finish()
+
+
+@dataclass
+class _FrameCounts:
+    """What was seen of one source's frames so far."""
+
+    frames: int = 0
+    dark: int = 0
+    undetectable: int = 0
+    crowded: int = 0
+    detections: int = 0
+    last: float = 0.0  # seconds since the source began
+
+
+def _report_frames(counts: _FrameCounts, name: str, detector: str, max_people: int, report: FootageReport) -> None:
+    """What the frames were like, with a line for each thing that somebody should know."""
+    report.dark_frames += counts.dark
+    report.undetectable_frames += counts.undetectable
+    frames, mostly_undetectable = counts.frames, 2 * counts.undetectable > counts.frames
+    lines = []
+    if counts.dark:
+        lines.append(
+            f"{counts.dark} of {frames} frames looked at are too dark to see anybody in; light the scene or use an "
+            "infrared camera"
+        )
+    if counts.undetectable:
+        if mostly_undetectable:
+            report.undetectable.append(name)
+        lines.append(
+            f"{counts.undetectable} of {frames} frames looked at have a mean lightness below {TOO_DARK_TO_DETECT:g} of "
+            "255, too dark to detect: detectors miss half of the people there and more, so that nobody was found does "
+            "not say that nobody was there; light the scene or use an infrared camera"
+        )
+    if not counts.detections and counts.last >= _LONG_SILENCE and not mostly_undetectable:
+        lines.append(
+            f"not a single box in {counts.last / 60:.0f} minutes ({frames} frames) by {detector}; if people are to be "
+            "seen there, look at it with `tapetum detector try` and choose another detector"
+        )
+    if counts.crowded:
+        lines.append(
+            f"{counts.crowded} frames show more than {max_people} people; the others are left out, raise max_people"
+        )
+    for line in lines:
+        report.note(name, f"{name}: {line}")
 
 
 def _weigh(frame: Frame) -> int:

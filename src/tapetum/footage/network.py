@@ -10,6 +10,7 @@ import numpy as np
 
 from tapetum.core.digest import digest_file
 from tapetum.core.errors import DataError, MissingLibraryError, RecipeError, nearest_name
+from tapetum.core.extras import install_hint
 from tapetum.core.openvino_core import openvino_core
 from tapetum.core.threads import count_threads
 from tapetum.data.image_io import Picture
@@ -127,7 +128,7 @@ def _compile(path: Path, threads: int, precision: str) -> Any:
         core = openvino_core()
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: this detector needs OpenVINO; install it with pip install 'tapetum[export]'"
+            f"{path}: this detector needs OpenVINO; install it with: {install_hint('openvino')}"
         ) from None
     if path.suffix.lower() == ".tflite" and not _is_tflite(path):  # OpenVINO would guess at other formats, aloud
         raise DataError(f"{path}: is no TFLite network; {_REMEDY}")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError, RecipeError, first_line, nearest_name
+from tapetum.core.extras import install_hint
 from tapetum.core.threads import count_threads
 from tapetum.data.image_io import Picture
 from tapetum.footage.detect import Detections, FloatArray, keep_inside, suppress_overlaps
@@ -66,7 +67,7 @@ class OnnxDetector:
             import onnxruntime
         except ImportError:
             raise RecipeError(
-                f"{path}: an ONNX detector needs ONNX Runtime; install it with pip install 'tapetum[export]'"
+                f"{path}: an ONNX detector needs ONNX Runtime; install it with: {install_hint('onnxruntime')}"
             ) from None
         self._options = options or OnnxDetectorOptions()
         self._path = path

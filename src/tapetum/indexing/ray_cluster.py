@@ -13,6 +13,7 @@ from typing import Any
 
 from tapetum.core import errors
 from tapetum.core.errors import GalleryError, RecipeError, TapetumError, first_line
+from tapetum.core.extras import install_hint
 from tapetum.footage.detect import Detector
 from tapetum.footage.sources import Source
 from tapetum.gallery.opening import open_gallery
@@ -143,9 +144,7 @@ def connect(address: str) -> Any:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")
     except ImportError as error:
-        raise RecipeError(
-            f"--ray: Ray cannot be imported ({error}); install it with `pip install tapetum[ray]`"
-        ) from None
+        raise RecipeError(f"--ray: Ray cannot be imported ({error}); install it with: {install_hint('ray')}") from None
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import RecipeError
+from tapetum.core.extras import install_hint
 from tapetum.core.openvino_core import import_unreported, openvino_core
 from tapetum.core.threads import count_threads
 from tapetum.inference.artefact import ArtefactError, Runtime
@@ -124,5 +125,5 @@ def import_extra(library: str) -> ModuleType:
         return import_unreported(library)
     except ImportError as error:
         raise ArtefactError(
-            f"{library} cannot be imported ({error}); install it with `pip install tapetum[export]`"
+            f"{library} cannot be imported ({error}); install it with: {install_hint(library)}"
         ) from None

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
 from tapetum import __version__
 from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.templates import open_templates
 from tapetum.plots.ranking_list import describe_ranks
 from tapetum.plots.style import SERIES, Picture
 from tapetum.report import cards, numbers, tables
@@ -41,13 +41,7 @@ def build_report(out_html: Path, content: ReportContent) -> None:
 
 def render_report(content: ReportContent) -> str:
     """The report as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tapetum.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates("tapetum.report")
     environment.filters |= {
         "by_query": _by_query,
         "count": numbers.count,

@@ -18,12 +18,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from tapetum import __version__
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import OutputError
+from tapetum.core.templates import open_templates
 from tapetum.footage.clock import format_time
 from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import as_filter, write_filter
@@ -141,13 +141,7 @@ def write_case(path: Path, case: Case) -> None:
 
 def render_case(case: Case) -> str:
     """The page as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tapetum.searching", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates("tapetum.searching")
     style = (resources.files("tapetum.searching") / "templates" / "case.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return environment.get_template("case.html.j2").render(

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 import tapetum
 from tapetum.core.errors import TapetumError
+from tapetum.core.templates import open_templates
 from tapetum.footage.clock import format_time
 from tapetum.service.errors import status_of
 from tapetum.service.security import CSRF_FIELD, Principal
@@ -53,13 +54,7 @@ def render(
 
 @cache
 def _pages() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tapetum.service", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates("tapetum.service")
     environment.filters |= {
         "clock": clock,
         "far": _far,

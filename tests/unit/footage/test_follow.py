@@ -14,6 +14,8 @@ from tapetum.core.errors import DataError
 from tapetum.core.sighting import Sighting
 from tapetum.footage.detect import Detections
 from tapetum.footage.extract import extract_sightings
+from tapetum.footage.follow import follow_frames
+from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import find_sources
 
@@ -61,6 +63,16 @@ def test_silence_in_the_dark_is_not_called_absence(tmp_path: Path) -> None:
     lines = report.lines()
     assert "too dark to detect: 40 frames; who was there is not known" in lines
     assert f"nobody found: {path}, but it is too dark to detect; somebody may be there" in lines
+
+
+def test_what_was_counted_is_told_where_the_run_is_stopped(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "night.mp4", [darkened(frame, 8) for frame in range(40)])
+    report = FootageReport()
+    followed = follow_frames(find_sources([str(path)])[0], Seeing(), ExtractOptions(), report)
+    next(followed)
+    followed.close()
+    assert (report.frames, report.undetectable_frames) == (1, 1)
+    assert messages(report, "1 of 1 frames looked at have a mean lightness below")
 
 
 def test_silence_in_the_light_is(tmp_path: Path) -> None:

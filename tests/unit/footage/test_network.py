@@ -111,5 +111,5 @@ def test_inputs_and_outputs_of_another_layout_are_named(tmp_path: Path) -> None:
 
 def test_without_openvino_what_to_install_is_said(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
-    with pytest.raises(MissingLibraryError, match=r"needs OpenVINO; install it with pip install 'tapetum\[export\]'"):
+    with pytest.raises(MissingLibraryError, match=r"needs OpenVINO; install it with: pip install 'tapetum\[export\]'"):
         NetworkDetector(network, OPTIONS)
