@@ -296,10 +296,10 @@ def _echo_findings(findings: "Findings") -> None:
     if hard := findings.hard.say(findings.searched):
         typer.echo(hard)
     for answer in findings.found:
-        typer.echo(_line(answer))
+        typer.echo(_line(answer, guess=findings.guess))
 
 
-def _line(answer: "Found") -> str:
+def _line(answer: "Found", *, guess: bool) -> str:
     from tapetum.footage.clock import format_time
 
     seen = answer.row.sighting
@@ -311,14 +311,18 @@ def _line(answer: "Found") -> str:
             f", {tracklets} tracklets, cameras {' '.join(cameras)})" if tracklets > 1 else ")"
         )
     remark = f"  {seen.remark}" if seen.remark else ""
+    verdict = _verdict(answer.probability, answer.accepted, guess)
     return (
-        f"{answer.rank:4d}  {_verdict(answer.probability, answer.accepted)}{answer.similarity:.4f}  {seen.camera}  "
-        f"{format_time(seen.time)}  {seen.tracklet}{more}  {seen.crop or 'no crop'}{remark}"
+        f"{answer.rank:4d}  {verdict}{answer.similarity:.4f}  {seen.camera}  {format_time(seen.time)}  "
+        f"{seen.tracklet}{more}  {seen.crop or 'no crop'}{remark}"
     )
 
 
-def _verdict(probability: float | None, accepted: bool | None) -> str:
-    return "" if probability is None else f"{100 * probability:5.1f} %  {'match' if accepted else '  -  '}  "
+def _verdict(probability: float | None, accepted: bool | None, guess: bool) -> str:
+    if probability is None:
+        return ""
+    word = ("match?" if guess else "match") if accepted else "-"
+    return f"{100 * probability:5.1f} %  {word:^{6 if guess else 5}}  "
 
 
 def _search_pictures(
@@ -364,12 +368,12 @@ def _search_pictures(
         with showing_pictures("extracting", quiet=quiet) as progress:
             records = records_of(gallery, embedder.recipe.data, "gallery", progress=progress)
             embeddings, _ = embedder.describe(records, progress=progress)
-    rule = None
+    rule, caveat = None, ""
     if known is not None:
         sizes = count_modalities(embeddings)
         rule = build_match_rule(known, sizes, modalities=[modality], rate=false_alarms, prior=prior)
-        caveat = known.caveat and f"; {known.caveat}"
-        typer.echo(f"match from {rule.words}; probabilities assume {100 * rule.prior:g} % before looking{caveat}")
+        caveat = known.caveat and f"{known.caveat}: "
+        typer.echo(f"{caveat}match from {rule.words}; probabilities assume {100 * rule.prior:g} % before looking")
     pictures = [record.path for record in list_pictures(query)]  # a folder stands for what is in it
     answers = search_pictures(embedder, pictures, embeddings, k, modality=modality)
     kinds = dict(zip(embeddings.paths, map(Modality, embeddings.modalities.tolist()), strict=True))
@@ -380,5 +384,5 @@ def _search_pictures(
             typer.echo(f"no match above {rule.words}; the nearest are")
         for match, side in zip(matches, sides, strict=True):
             who = f"person {match.pid}  camera {match.camid}" if match.pid >= 0 else "person unknown"
-            verdict = "" if rule is None else _verdict(rule.probability(*side), rule.accepts(*side))
+            verdict = "" if rule is None else _verdict(rule.probability(*side), rule.accepts(*side), bool(caveat))
             typer.echo(f"{match.rank:4d}  {match.similarity:.4f}  {verdict}{who}  {match.path}")

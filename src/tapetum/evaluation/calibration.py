@@ -58,7 +58,7 @@ class Calibration:
     def caveat(self) -> str:
         """What a reader of its numbers must know; empty where it was fitted on pictures that cameras took."""
         generated = self.data.get("generated", self.data.get("name") == GENERATED)
-        return "fitted on generated people, so on pictures of real ones both are a guess" if generated else ""
+        return "a guess where pictures show real people, as the calibration is of generated ones" if generated else ""
 
     @property
     def digest(self) -> str:

@@ -12,7 +12,6 @@ without a list; the next run writes the same ones again under the same names and
 import contextlib
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,10 +25,9 @@ from tapetum.footage.detect import Detector
 from tapetum.footage.facts import SourceOptions
 from tapetum.footage.fingerprint import fingerprint_names, fingerprint_source
 from tapetum.footage.frames import count_units
-from tapetum.footage.lists import CROPS, list_path, read_list, reading_alone, writing_list
+from tapetum.footage.lists import CROPS, ListCounts, list_path, read_list, read_listed_at, reading_alone, writing_list
 from tapetum.footage.loose import extract_loose
 from tapetum.footage.options import ExtractOptions
-from tapetum.footage.origin import Origin
 from tapetum.footage.people import extract_people
 from tapetum.footage.readings import Readings
 from tapetum.footage.report import FootageReport
@@ -110,6 +108,15 @@ def extract_sightings(
         if finished:
             counts.finished_before += 1
             counts.files["finished"] += source.num_files
+            listed = read_listed_at(list_path(out, key))
+            if listed is not None and listed.is_dark:
+                counts.undetectable_frames += listed.undetectable
+                counts.undetectable.append(source.name)
+                counts.note(
+                    source.name,
+                    f"{source.name}: {listed.undetectable} of {listed.frames} frames were too dark to detect anybody "
+                    "when it was looked at; who was there is not known",
+                )
             return
         counts.sources += 1
         make_folder(out / CROPS / key)
@@ -132,9 +139,15 @@ def _extract(
     source, out, key, report = extraction.source, extraction.out, extraction.key, extraction.report
     crops_before, doubtful_before = report.crops, report.doubtful_modality
     refused_before, origins_before = report.refused.copy(), report.time_origins.copy()
+    frames_before, undetectable_before = report.frames, report.undetectable_frames
 
-    def counted() -> tuple[Counter[str], Counter[Origin]]:
-        return report.refused - refused_before, report.time_origins - origins_before
+    def count() -> ListCounts:
+        return ListCounts(
+            report.refused - refused_before,
+            report.time_origins - origins_before,
+            report.frames - frames_before,
+            report.undetectable_frames - undetectable_before,
+        )
 
     if source.kind == "crops" or detector is None:
         sightings = extract_loose(extraction)
@@ -142,7 +155,7 @@ def _extract(
         settings = _key(source, "", detector, extraction.options)
         readings = Readings(out, source, settings) if source.kind == "video" else None
         sightings = extract_people(extraction, detector, readings)
-    with contextlib.closing(sightings), writing_list(out, key, source, report.detector, counted) as add:
+    with contextlib.closing(sightings), writing_list(out, key, source, report.detector, count) as add:
         for sighting in sightings:
             add(sighting)
             report.crops += 1
@@ -157,7 +170,7 @@ def _extract(
             )
         if before_end is not None:
             before_end()
-    if report.crops == crops_before and not counted()[0]:
+    if report.crops == crops_before and not count().refused:
         report.without_person.append(source.name)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +47,30 @@ def reading_alone(out: Path, key: str, source: "Source") -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class ListCounts:
+    """What the end of a list says of its source.
+
+    Attributes:
+        refused: why sightings were not kept -> how many.
+        time_origins: what said when those that were kept were seen -> how many.
+        frames: looked at.
+        undetectable: frames so dark that nobody found there says nothing.
+    """
+
+    refused: Mapping[str, int] = field(default_factory=dict)
+    time_origins: Mapping[Origin, int] = field(default_factory=dict)
+    frames: int = 0
+    undetectable: int = 0
+
+
 @contextmanager
 def writing_list(
     out: Path,
     key: str,
     source: "Source",
     detector: str,
-    counts: Callable[[], tuple[Mapping[str, int], Mapping[Origin, int]]],
+    count: Callable[[], ListCounts],
 ) -> Iterator[Callable[[Sighting], None]]:
     """Write the list of a source, as a function that takes its sightings; it appears when the block has ended well.
 
@@ -61,7 +78,7 @@ def writing_list(
 
     Args:
         detector: name of what found the people.
-        counts: says at the end why how many other sightings were not kept, and what said when those that were.
+        count: says at the end what was counted.
     Raises:
         OutputError: the folder cannot be written.
     """
@@ -81,9 +98,7 @@ def writing_list(
             head |= {"cameras": cameras, "doubts": source.doubts, "detector": detector}
             file.write(json.dumps(head) + "\n")
             yield add
-            refusals, origins = counts()
-            end = {"end": len(names), "refused": dict(refusals), "time_origins": dict(origins)}
-            file.write(json.dumps(end) + "\n")
+            file.write(json.dumps({"end": len(names), **vars(count())}) + "\n")
         flush(out / CROPS / key)  # the names of the crops before the list that names them
         for crop in (out / CROPS / key).iterdir():
             if crop.name not in names:
@@ -122,16 +137,38 @@ class Listed:
     cameras: tuple[CameraFact, ...]
     time_origins: dict[Origin, int]  # what said when its sightings were seen -> how many
     doubts: tuple[str, ...]  # why a camera or a time may be another
+    detector: str  # its name; empty where none was needed
+    frames: int  # looked at
+    undetectable: int  # frames too dark to detect anybody
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether nobody found there says nothing: most frames are too dark to detect."""
+        return 2 * self.undetectable > self.frames
 
 
 def read_listed(out: Path) -> Iterator[Listed]:
     """What the lists below a folder say of their sources; a damaged one is passed over."""
-    for path in _finished_lists(out):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # named when its sightings are read
-            first, last = _read_ends(path)
-            cameras = tuple(CameraFact(**fact) for fact in first.get("cameras", ()))
-            about = first["source"], first["camera"], first.get("start")
-            yield Listed(*about, cameras, last.get("time_origins", {}), tuple(first.get("doubts", ())))
+    return filter(None, map(read_listed_at, _finished_lists(out)))
+
+
+def read_listed_at(path: Path) -> Listed | None:
+    """What one list says of its source; None where it is damaged, which is named when its sightings are read."""
+    try:
+        first, last = _read_ends(path)
+        return Listed(
+            first["source"],
+            first["camera"],
+            first.get("start"),
+            tuple(CameraFact(**fact) for fact in first.get("cameras", ())),
+            last.get("time_origins", {}),
+            tuple(first.get("doubts", ())),
+            first.get("detector", ""),
+            last.get("frames", 0),
+            last.get("undetectable", 0),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_all_sightings(out: Path) -> Iterator[Sighting]:

@@ -9,13 +9,14 @@ from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 
 
-def compare_with_earlier(sources: Sequence[Source], folder: Path, report: FootageReport) -> None:
-    """Say where a source has another camera or start than a finished one of its name, and a camera another site.
+def compare_with_earlier(sources: Sequence[Source], folder: Path, detector: str, report: FootageReport) -> None:
+    """Say where a source has another camera, start or detector than a finished one of its name; a camera another site.
 
     What a gallery holds keeps its names: footage that is told otherwise today would be another camera beside it.
 
     Args:
         sources: that are to be read.
+        detector: name of the one that will look at frames; empty where none will.
         report: is told the doubts.
     """
     before: dict[str, list[Listed]] = {}
@@ -35,6 +36,13 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, report: Footag
         if earlier and not cameras_now[source.name] & {entry.camera for entry in earlier}:
             report.doubt(
                 source.name, f"it was camera {earlier[0].camera} in this gallery before, and is {source.camera} now"
+            )
+        looked = {entry.detector for entry in earlier if entry.camera == source.camera and entry.detector}
+        if source.kind != "crops" and looked and detector and detector not in looked:
+            report.doubt(
+                source.name,
+                f"{', '.join(sorted(looked))} looked for people there before, and whom it found stays beside those of "
+                f"{detector}: everybody is there twice; make the gallery anew to have each once",
             )
         starts = [entry.start for entry in earlier if entry.start is not None and entry.camera == source.camera]
         if starts and source.start is not None and source.start_origin != "mtime":  # which is that of a copy

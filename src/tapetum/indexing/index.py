@@ -151,7 +151,7 @@ def index_sources(
         with store.writing():
             if settings.keep_days is not None:
                 write_keep_days(store, settings.keep_days)
-            compare_with_earlier(sources, crops_folder(store), report.footage)
+            compare_with_earlier(sources, crops_folder(store), detector.name if detector else "", report.footage)
             with Indexing(store, model, detector, settings, report, progress, stop) as indexing:
                 try:
                     indexing.read(sources)

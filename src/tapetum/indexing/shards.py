@@ -314,7 +314,7 @@ def begin_job(
     job = ShardJob(store, model, detector, options, name, sources)
     if not job.join():
         return None
-    compare_with_earlier(sources, job.gallery, report.footage)
+    compare_with_earlier(sources, job.gallery, detector.name if detector else "", report.footage)
     return job
 
 

@@ -189,6 +189,7 @@ def _search_content(
         "query": pictures,
         "verdict": findings.verdict,
         "matches": findings.matches,
+        "guess": findings.guess,
         "exact": findings.exact,
         "recall": findings.recall,
         "searched": findings.searched,

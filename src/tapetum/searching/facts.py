@@ -1,19 +1,20 @@
 """What is in a gallery, in numbers."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
-from tapetum.footage.lists import read_listed
+from tapetum.footage.lists import Listed, read_listed
 from tapetum.footage.origin import GUESSED_TIME, ORIGINS, Origin
 from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import Store
 from tapetum.searching.retention import read_erased, read_keep_days
 
 _MOST_DOUBTS = 5  # told of one camera
+_MOST_DARK = 10  # sources that are named
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class GalleryFacts:
     recall: float | None  # of the approximate index; None where every search is exact
     keep_days: float | None  # None: for ever
     erased: int  # sightings so far
+    dark: tuple[Listed, ...] = ()  # sources so dark that who was there is not known
 
     def lines(self) -> list[str]:
         """For people, one fact a line."""
@@ -82,6 +84,13 @@ class GalleryFacts:
             else f"search: approximate, finds {100 * self.recall:.1f} % of the ten nearest rows; exact on demand",
             "kept: for ever" if self.keep_days is None else f"kept: {self.keep_days:g} days",
         ]
+        lines += [
+            f"too dark to detect: {each.source} by camera {each.camera}, {each.undetectable} of {each.frames} frames; "
+            "who was there is not known"
+            for each in self.dark[:_MOST_DARK]
+        ]
+        if len(self.dark) > _MOST_DARK:
+            lines.append(f"too dark to detect: and {len(self.dark) - _MOST_DARK} more sources")
         return lines + ([f"erased so far: {self.erased} sightings"] if self.erased else [])
 
     def _camera_lines(self, name: str, span: Span) -> Iterator[str]:
@@ -98,6 +107,7 @@ class GalleryFacts:
 def read_facts(store: Store) -> GalleryFacts:
     """Count what is in a gallery."""
     columns = store.columns(["camera", "time", "modality", "remark", "tracklet", "run"])
+    listed = [] if store.folder is None else list(read_listed(store.folder))
     times: dict[str, list[float]] = {}
     for camera, time in zip(columns["camera"], columns["time"], strict=True):
         times.setdefault(camera, []).append(time)
@@ -106,7 +116,7 @@ def read_facts(store: Store) -> GalleryFacts:
         model=store.info,
         whole=_span(columns["time"]),
         cameras={name: _span(times[name]) for name in sorted(times)},
-        provenance={} if store.folder is None else _read_provenance(store.folder),
+        provenance=_read_provenance(listed),
         tracklets=len(set(columns["tracklet"])),
         modalities={Modality(kind).name.lower(): count for kind, count in sorted(Counter(columns["modality"]).items())},
         remarks=dict(Counter(part for text in columns["remark"] for part in text.split("; ") if part).most_common()),
@@ -115,12 +125,13 @@ def read_facts(store: Store) -> GalleryFacts:
         recall=store.recall(),
         keep_days=read_keep_days(store),
         erased=0 if store.folder is None else len(read_erased(store.folder)),
+        dark=tuple(source for source in listed if source.is_dark),
     )
 
 
-def _read_provenance(folder: Path) -> dict[str, Provenance]:
+def _read_provenance(listed: Sequence[Listed]) -> dict[str, Provenance]:
     cameras: dict[str, Provenance] = {}
-    for source in read_listed(folder):
+    for source in listed:
         for fact in {(fact.camera, fact.written, fact.origin): fact for fact in source.cameras}.values():
             camera = cameras.setdefault(fact.camera, Provenance())
             camera.written.add(fact.written)

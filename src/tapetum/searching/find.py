@@ -29,6 +29,7 @@ from tapetum.core.errors import GalleryError, ProtocolError
 from tapetum.core.types import Modality
 from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.thresholds import pair_name
+from tapetum.footage.lists import read_listed
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
 from tapetum.gallery.store import MOST_ANSWERS, Store
@@ -101,6 +102,8 @@ class Findings:
         seconds: the whole search took, all queries together.
         searched: rows that passed filter and exclusion.
         hard: those of them that are hardly found, so that "no match" says little of them.
+        guess: matches and probabilities are a guess where the pictures show real people: the model was calibrated with
+            generated ones.
     """
 
     found: tuple[Found, ...]
@@ -111,6 +114,7 @@ class Findings:
     seconds: float
     searched: int
     hard: Hard = field(default_factory=Hard)
+    guess: bool = False
 
 
 def find(
@@ -248,7 +252,8 @@ def _find(
             verdict += "; the order is re-ranked, similarity and probability are not"
         if options.rank == "calibrated":
             verdict += "; each modality's nearest are merged by probability, not by similarity"
-        findings.append(Findings(best, exact, recall, matches, verdict, 0.0, num_rows, hard))
+        guess = rule is not None and bool(rule.calibration.caveat)
+        findings.append(Findings(best, exact, recall, matches, verdict, 0.0, num_rows, hard, guess))
     return findings
 
 
@@ -264,6 +269,12 @@ def _count_hard(store: Store, rows: Filter | None) -> Hard:
 def _say_empty(store: Store, rows: Filter | None, passing: Filter | None) -> str:
     total = store.count()
     if total == 0:
+        dark = [] if store.folder is None else [each for each in read_listed(store.folder) if each.is_dark]
+        if dark:
+            return (
+                f"the gallery is empty, and {len(dark)} of what was indexed was too dark to detect anybody, such as "
+                f"{dark[0].source}: who was there is not known; light the scene or use an infrared camera"
+            )
         return "the gallery is empty; fill it with `tapetum index`"
     if rows == passing or (passing is not None and store.count(passing) == 0):
         return f"no row passes the filter {write_filter(passing)}; the gallery has {total:,} rows"
@@ -274,7 +285,7 @@ def _say(rule: MatchRule, matches: int, answers: int) -> str:
     what = "is a match" if matches == 1 else "are matches"
     begin = f"{matches} of {answers} answers {what}: similarity from" if matches else "no match above"
     said = f"{begin} {rule.words}; probabilities assume {100 * rule.prior:g} % before looking"
-    return "; ".join(filter(None, (said, rule.calibration.caveat)))
+    return ": ".join(filter(None, (rule.calibration.caveat, said)))  # the caveat first, where nobody misses it
 
 
 def _match_rule(

@@ -441,7 +441,8 @@ def _headline(findings: FindingsOut) -> tuple[str, str]:
         return "", "No probability: the most similar"
     if findings.matches == 0:
         return "miss", "No match"
-    return "match", "1 match" if findings.matches == 1 else f"{findings.matches} matches"
+    words = "1 match" if findings.matches == 1 else f"{findings.matches} matches"
+    return "match", f"{words}, by a guess" if findings.guess else words
 
 
 def _searched(service: Service, done: Search) -> list[QueryPicture]:

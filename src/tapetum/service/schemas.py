@@ -107,6 +107,10 @@ class FindingsOut(BaseModel):
     )
     verdict: str
     matches: int | None
+    guess: bool = Field(
+        description="the model was calibrated with generated people: where pictures show real ones, matches and "
+        "probabilities are a guess"
+    )
     exact: bool
     recall: float | None
     searched: int = Field(description="rows that passed the filter")

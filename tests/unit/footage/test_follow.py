@@ -15,6 +15,7 @@ from tapetum.core.sighting import Sighting
 from tapetum.footage.detect import Detections
 from tapetum.footage.extract import extract_sightings
 from tapetum.footage.follow import follow_frames
+from tapetum.footage.lists import read_listed
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import find_sources
@@ -63,6 +64,16 @@ def test_silence_in_the_dark_is_not_called_absence(tmp_path: Path) -> None:
     lines = report.lines()
     assert "too dark to detect: 40 frames; who was there is not known" in lines
     assert f"nobody found: {path}, but it is too dark to detect; somebody may be there" in lines
+
+
+def test_a_source_that_was_too_dark_is_named_again_when_it_is_finished(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "night.mp4", [darkened(frame, 8) for frame in range(40)])
+    report_of(path, Seeing(), tmp_path / "out")
+    (listed,) = read_listed(tmp_path / "out")
+    assert (listed.frames, listed.undetectable, listed.is_dark, listed.detector) == (40, 40, True, "seeing")
+    again = report_of(path, Seeing(), tmp_path / "out")
+    assert (again.sources, again.finished_before, again.undetectable_frames) == (0, 1, 40)
+    assert messages(again, "40 of 40 frames were too dark to detect anybody when it was looked at")
 
 
 def test_what_was_counted_is_told_where_the_run_is_stopped(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import json
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +6,7 @@ import pytest
 
 from street_clip import street, write_clip
 from tapetum.footage.facts import CameraFact
-from tapetum.footage.lists import list_path, read_listed, writing_list
+from tapetum.footage.lists import ListCounts, list_path, read_listed, writing_list
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source, find_sources
 from tapetum.indexing.earlier import compare_with_earlier
@@ -19,15 +18,15 @@ def source(tmp_path: Path) -> Source:
     return find_sources([write_clip(tmp_path / "Hof" / "ch01_20261120_210000.mp4", [street(0)] * 2)])[0]
 
 
-def list_it(gallery: Path, source: Source, key: str = "ab") -> None:
+def list_it(gallery: Path, source: Source, key: str = "ab", detector: str = "", **counts: int) -> None:
     (gallery / "crops" / key).mkdir(parents=True)
-    with writing_list(gallery, key, source, "", lambda: (Counter(), Counter({"name": 2}))):
+    with writing_list(gallery, key, source, detector, lambda: ListCounts(time_origins={"name": 2}, **counts)):
         pass
 
 
-def doubts(sources: list[Source], gallery: Path) -> list[str]:
+def doubts(sources: list[Source], gallery: Path, detector: str = "") -> list[str]:
     report = FootageReport()
-    compare_with_earlier(sources, gallery, report)
+    compare_with_earlier(sources, gallery, detector, report)
     assert report.num_doubts == len(report.doubts)
     return [each.message for each in report.doubts]
 
@@ -39,6 +38,17 @@ def test_a_list_tells_what_its_source_was_taken_for(tmp_path: Path, source: Sour
     assert listed.cameras == (CameraFact("ch01", "ch01", "name", "Hof"),)
     assert (listed.time_origins, listed.doubts) == ({"name": 2}, ("a doubt",))
     assert doubts([source], tmp_path) == []
+
+
+def test_people_whom_another_detector_found_before_are_named(tmp_path: Path, source: Source) -> None:
+    list_it(tmp_path, source, detector="background subtraction")
+    assert doubts([source], tmp_path, "background subtraction") == []
+    assert doubts([source], tmp_path, "ssd-mobilenet") == [
+        "background subtraction looked for people there before, and whom it found stays beside those of ssd-mobilenet: "
+        "everybody is there twice; make the gallery anew to have each once"
+    ]
+    list_it(tmp_path, source, key="cd", detector="ssd-mobilenet")
+    assert doubts([source], tmp_path, "ssd-mobilenet") == []  # said when it looked
 
 
 def test_what_a_gallery_took_otherwise_before_is_named(tmp_path: Path, source: Source) -> None:

@@ -4,10 +4,16 @@ from pathlib import Path
 import pytest
 
 from gallery_rows import MODEL, NIGHT, a_row, some_rows, some_vectors
+from street_clip import street, write_clip
 from tapetum.core.errors import FilterError
 from tapetum.core.types import Modality
+from tapetum.footage.lists import ListCounts, writing_list
+from tapetum.footage.sources import find_sources
 from tapetum.gallery.opening import open_gallery
 from tapetum.searching.facts import Span, read_facts
+from tapetum.searching.find import find
+from tapetum.searching.query import Query
+from tapetum.searching.question import FindOptions
 from tapetum.searching.retention import erase, write_keep_days
 
 
@@ -33,6 +39,20 @@ def test_a_gallery_is_told_in_numbers(tmp_path: Path) -> None:
     assert "camera c1: 10 rows, 2026-11-21T20:00:00Z to 2026-11-21T20:27:00Z" in facts.lines()
     assert "search: every row is compared" in facts.lines()
     assert facts.lines()[-2:] == ["kept: 30 days", "erased so far: 1 sightings"]
+
+
+def test_footage_too_dark_to_detect_anybody_is_told_though_it_has_no_rows(tmp_path: Path) -> None:
+    clip = find_sources([write_clip(tmp_path / "yard.mp4", [street(0)] * 2)])[0]
+    with open_gallery(tmp_path / "night", MODEL) as store:
+        assert read_facts(store).dark == ()
+        (tmp_path / "night" / "crops" / "ab").mkdir(parents=True)
+        with writing_list(tmp_path / "night", "ab", clip, "seeing", lambda: ListCounts(frames=50, undetectable=40)):
+            pass
+        assert f"too dark to detect: {clip.name} by camera yard, 40 of 50 frames; who was there is not known" in (
+            read_facts(store).lines()
+        )
+        (findings,) = find(store, [Query(some_vectors(1), (Modality.VISIBLE,), ("x",))], FindOptions(), None)
+    assert findings.verdict.startswith("the gallery is empty, and 1 of what was indexed was too dark to detect anybody")
 
 
 def test_the_approximate_index_states_its_recall(tmp_path: Path) -> None:
