@@ -102,7 +102,9 @@ def row_of(number: int, pid: str, camera: str, model: str) -> Row:
     return Row(sighting, replace(RUN, model=model))
 
 
-def calibrate(run: Path, path: Path, threshold: float = 0.5, checkpoint: str | None = None) -> Path:
+def calibrate(
+    run: Path, path: Path, threshold: float = 0.5, checkpoint: str | None = None, *, generated: bool = False
+) -> Path:
     tail = Tail(rates=(0.01, 1.0), thresholds=(threshold, -1.0))
     pair = PairCalibration((-1.0, 1.0), (0.01, 0.99), tail, {100: tail}, {"people": 300})
     model = open_model(run, precision="fp32").settings
@@ -114,7 +116,9 @@ def calibrate(run: Path, path: Path, threshold: float = 0.5, checkpoint: str | N
         "backend": model.backend,
         "precision": "fp32",
     }
-    fitted = Calibration(facts, {}, "night600", 0, 0.5, "isotonic", (0.01,), {"visible-visible": pair})
+    fitted = Calibration(
+        facts, {"generated": generated}, "night600", 0, 0.5, "isotonic", (0.01,), {"visible-visible": pair}
+    )
     write_calibration(path, fitted)
     return path
 
@@ -123,6 +127,17 @@ def calibrate(run: Path, path: Path, threshold: float = 0.5, checkpoint: str | N
 def calibrated(site: Site) -> Site:
     calibrate(site.run, site.run / "calibration.json")
     return site
+
+
+def test_matches_by_a_calibration_of_generated_people_have_a_question_mark(call: Call, site: Site) -> None:
+    calibrate(site.run, site.run / "calibration.json", generated=True)
+    for gallery in (site.gallery, site.pictures[0].parent):
+        model = "" if gallery == site.gallery else str(site.run)
+        outcome = call(f"tapetum search {model} --gallery {gallery} --query {site.pictures[0]} -k 3 --quiet")
+        assert outcome.status == 0, outcome.err
+        assert "a guess where pictures show real people, as the calibration is of generated ones: " in outcome.out
+        assert {"match?"} <= {word for line in outcome.answers for word in line}
+        assert "match" not in {word for line in outcome.answers for word in line}
 
 
 def test_a_picture_is_searched_for_in_the_gallery_which_knows_its_model(call: Call, calibrated: Site) -> None:

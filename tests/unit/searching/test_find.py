@@ -32,6 +32,7 @@ from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.sessions import Model
 from tapetum.searching import find as finding
 from tapetum.searching.calibrated import calibration_of_gallery, stored_calibration_of
+from tapetum.searching.case import build_case, render_case
 from tapetum.searching.find import find
 from tapetum.searching.identities import link
 from tapetum.searching.query import Query, join_queries, query_of_pictures, query_of_rows, query_of_tracklet
@@ -104,6 +105,19 @@ def test_answers_are_tracklets_best_first_with_their_rows(street: Store) -> None
     assert similarities == sorted(similarities, reverse=True)
     assert (findings.exact, findings.recall, findings.searched) == (True, None, PEOPLE * ROWS_OF_ONE)
     assert findings.seconds > 0
+
+
+def test_a_calibration_of_generated_people_is_called_a_guess_before_anything_else(street: Store) -> None:
+    (sure,) = find(street, [picture_query(2)], FindOptions(k=5), calibrated())
+    (guess,) = find(street, [picture_query(2)], FindOptions(k=5), calibrated(data={"generated": True}))
+    assert (sure.guess, guess.guess, guess.matches) == (False, True, sure.matches)
+    caveat = "a guess where pictures show real people, as the calibration is of generated ones: "
+    assert guess.verdict == caveat + sure.verdict
+    (case,) = build_case(street, [picture_query(2)], [guess], FindOptions(k=5)).content["searches"]
+    assert case["guess"] is True
+    page = render_case(build_case(street, [picture_query(2)], [guess], FindOptions(k=5)))
+    assert ">match?<" in page
+    assert ">match<" not in page
 
 
 def test_rows_come_one_by_one_where_nothing_is_grouped(street: Store) -> None:
