@@ -1,8 +1,8 @@
 """The lists of sightings: one file a source, one line a sighting.
 
 A list is written when its source has been read to the end, so its presence says that the source is finished. It begins
-with a line about the source and ends with the number of its sightings, and of those that were refused and why: one
-without an end was damaged.
+with a line about the source and ends with one that says how many sightings were refused and why: a list without an end
+was damaged.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ def writing_list(
             file.write(json.dumps(head) + "\n")
             yield add
             refusals, origins = counts()
-            end = {"end": len(names), "refused": dict(refusals), "time_origins": dict(origins)}
+            end = {"end": True, "refused": dict(refusals), "time_origins": dict(origins)}
             file.write(json.dumps(end) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -134,16 +134,6 @@ def read_listed(out: Path) -> Iterator[Listed]:
             cameras = tuple(CameraFact(**fact) for fact in first.get("cameras", ()))
             about = first["source"], first["camera"], first.get("start")
             yield Listed(*about, cameras, last.get("time_origins", {}), tuple(first.get("doubts", ())))
-
-
-def read_all_sightings(out: Path) -> Iterator[Sighting]:
-    """The sightings of every finished source below a folder.
-
-    Raises:
-        DataError: a list is damaged.
-    """
-    for path in _finished_lists(out):
-        yield from read_list(path)
 
 
 def strike_sightings(out: Path, ids: Collection[str]) -> int:
