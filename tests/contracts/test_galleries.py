@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from gallery_rows import (
 )
 from tapetum.core.errors import FilterError, GalleryError, OutputError, TapetumError
 from tapetum.core.types import Modality
-from tapetum.gallery import milvus
+from tapetum.gallery import lance, milvus
 from tapetum.gallery.filters import And, Coded, Compare, Not, as_filter, rows_passing
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import FIELDS, FORMAT, ModelInfo, Row, flatten
@@ -197,6 +197,22 @@ def test_every_filter_means_the_same_in_counting_finding_searching_and_in_memory
     assert [store.count(Compare("tracklet", "==", name)) for name in names] == [1] * len(names)
 
 
+def test_the_values_of_a_field_of_text_are_counted_among_the_rows_that_pass(store: Store) -> None:
+    assert store.count_values("remark") == {}
+    rows = some_rows(30)
+    rows[:5] = [replace(row, sighting=replace(row.sighting, remark="blurred; too small")) for row in rows[:5]]
+    store.upsert(rows, some_vectors(30))
+    for question in (None, "frame >= 3", 'frame >= 3 and remark != ""', "frame < 0"):
+        told = [row.sighting.remark for row in store.find(question)]
+        assert store.count_values("remark", question) == {text: told.count(text) for text in told}, question
+    assert store.count_values("remark", 'remark != ""') == {"blurred; too small": 5}
+    store.delete("frame < 2")
+    assert store.count_values("remark", 'remark != ""') == {"blurred; too small": 3}
+    for name in ("remarks", "light", "crop"):
+        with pytest.raises(FilterError, match=f"{name!r} is no field of text; (did you mean|known)"):
+            store.count_values(name)
+
+
 def test_a_typo_in_a_filter_is_an_error_and_deletes_nothing(store: Store) -> None:
     store.upsert(some_rows(5), some_vectors(5))
     for ask in (store.count, store.find, store.delete, lambda text: store.search(some_vectors(1), 3, text)):
@@ -294,15 +310,6 @@ def test_an_interrupted_deletion_is_finished_by_the_next_writer(place: Place, mo
         assert store.count() == 16
 
 
-def test_retention_drops_what_is_older_than_some_days(store: Store) -> None:
-    store.upsert(some_rows(120), some_vectors(120))
-    assert store.drop_older_than(30, NIGHT + 30 * 86_400 + 3_600) == 60
-    assert store.find()[0] == a_row(60)
-    assert store.drop_older_than(30, NIGHT + 30 * 86_400 + 3_600) == 0
-    with pytest.raises(GalleryError, match="keep 0 days"):
-        store.drop_older_than(0, NIGHT)
-
-
 def test_a_gallery_remembers_its_model_and_refuses_others(place: Place) -> None:
     with place.open(MODEL) as store:
         other = replace(a_row(0), run=replace(RUN, model="deen-5"))
@@ -395,6 +402,47 @@ def test_an_approximate_index_states_its_recall_and_honours_filters(place: Place
 
 
 @pytest.mark.slow
+def test_an_index_of_ids_forgets_and_learns_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lance, "IDS_INDEXED_ABOVE", 50)
+
+    def indexed(store: Store) -> list[str]:
+        assert isinstance(store, lance.LanceStore)
+        return [index.columns[0] for index in lance.connect(tmp_path).open_table(lance.TABLE).list_indices()]
+
+    with open_gallery(tmp_path, MODEL) as store:
+        store.upsert(some_rows(60), some_vectors(60))
+        assert indexed(store) == []
+        store.compact()
+        assert indexed(store) == ["id"]
+        store.upsert(some_rows(20, 50), some_vectors(20, seed=1))  # half of them known to the index
+        assert ids_of(store.fetch(["row00055", "row00065", "row00099"]).rows) == ["row00055", "row00065"]
+        assert torch.equal(store.fetch(["row00055"]).vectors, some_vectors(20, seed=1)[5:6])
+        store.delete(Compare("id", "==", "row00007"))
+        assert indexed(store) == ["id"]
+        assert not files_with(tmp_path, b"row00007")
+        store.compact()
+        assert ids_of(store.fetch_rows(["row00006", "row00007", "row00069"])) == ["row00006", "row00069"]
+        assert store.count() == 69
+        store.delete("frame >= 40")
+        store.compact()
+        assert indexed(store) == []
+
+
+@pytest.mark.parametrize("ask", [lambda store: store.delete("frame < 3"), lambda store: store.compact()])
+def test_a_table_that_does_not_answer_a_writer_is_said_in_one_line(
+    ask: Callable[[Store], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def checkout_latest(self) -> None:
+            raise RuntimeError("the disk is gone\nand much more")
+
+    with open_gallery(tmp_path, MODEL) as store:
+        store.upsert(some_rows(5), some_vectors(5))
+        monkeypatch.setattr(lance.LanceStore, "_written", Broken())
+        with pytest.raises(OutputError, match=r"(deletion did not finish|cannot be compacted).*\(the disk is gone\)"):
+            ask(store)
+
+
 def test_a_low_recall_raises_the_effort_of_the_search_and_is_stated(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,16 +7,20 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
 import pytest
 from fastapi.testclient import TestClient
 
+from gallery_rows import some_rows, some_vectors
 from service.conftest import ROWS, MakeServer, a_picture, add_user, log_in, service_of
+from tapetum.gallery.schema import Run
 from tapetum.gallery.store import Store
 from tapetum.service import overview
 from tapetum.service.audit import FILE, read_log
@@ -129,7 +133,7 @@ def test_a_gallery_called_by_a_dot_leaves_other_dots_alone(
 
 
 def test_nobody_pushes_out_the_searches_of_others(serve: MakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tapetum.service.searches.MOST_OF_ONE", 3)
+    monkeypatch.setattr("tapetum.service.searches.MOST_SEARCHES", 3)
     client = serve()
     add_user(client, "anna", Role.SEARCH)
     _, key = service_of(client).users.add_key("anna", "a script")
@@ -230,6 +234,28 @@ def test_the_time_line_of_all_pages_is_drawn_anew_only_when_rows_came_or_went(
     monkeypatch.setattr("tapetum.service.overview.time.monotonic", lambda: later)
     assert timeline.draw() is timeline.draw()
     assert len(drawn) == 3
+
+
+def test_a_growing_gallery_has_its_time_line_drawn_every_few_seconds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(overview, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    timeline = overview.WholeTimeline(store, 7)
+
+    def drawn_rows() -> int:
+        return sum(camera.rows for camera in timeline.draw().cameras)
+
+    assert drawn_rows() == ROWS
+    info = store.info
+    run = Run(info.id, "torch", "fp32")
+    store.upsert([replace(row, run=run) for row in some_rows(3, 900)], some_vectors(3, dimension=info.dimension))
+    now[0] += overview.GROWING_SECONDS - 0.1
+    assert drawn_rows() == ROWS
+    now[0] += 0.1
+    assert drawn_rows() == ROWS + 3
+    store.delete("frame == 900")
+    assert drawn_rows() == ROWS + 2
 
 
 def test_deleting_removes_rows_and_pictures_and_says_how_many(client: TestClient, store: Store) -> None:

@@ -170,6 +170,26 @@ def test_the_latest_lines_are_read_alone(tmp_path: Path) -> None:
     assert list(read_log(path, 99)) == list(read_log(path))
 
 
+@pytest.mark.parametrize("cut_off", [b"", b'{"time"'])
+def test_the_latest_lines_are_read_without_the_rest_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_off: bytes
+) -> None:
+    path = fill(tmp_path, 40)
+    with path.open("ab") as file:
+        file.write(cut_off)
+    lines = list(read_log(path))
+    monkeypatch.setattr("tapetum.service.audit._TAIL", 64)
+    read: list[int] = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *asked: read.append(asked[1]) or pread(*asked))
+    for last in (1, 2, 7, 39, 40, 41, 1000):
+        wanted = last - bool(cut_off)  # the line that was cut off is one of the last, and left out
+        assert list(read_log(path, last)) == (lines[-wanted:] if wanted else [])
+        assert read[-1] <= 4 * 300 * last
+    path.write_bytes(b"")
+    assert list(read_log(path, 3)) == []
+
+
 def test_a_search_by_row_is_written_down_with_the_row_and_its_picture(client: TestClient) -> None:
     client.post("/api/v1/search", json={"rows": ["row00003"]})
     (line,) = lines_of(client, "search")

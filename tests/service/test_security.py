@@ -1,5 +1,6 @@
 """Who may enter, what they may do, and what another site cannot make them do."""
 
+import os
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from service.conftest import PASSWORD, TOKEN, MakeServer, add_user, log_in, service_of
 from tapetum.core.errors import TapetumError
+from tapetum.service.audit import FILE
 from tapetum.service.security import COOKIE, Security
 from tapetum.service.users import Role, UserBook
 
@@ -35,6 +37,28 @@ def test_nobody_gets_anything_but_health(serve: MakeServer) -> None:
                 assert answer.status_code == 401, (method, path)
                 assert answer.headers["www-authenticate"] == "Bearer"
                 assert "log in" in answer.json()["error"]
+
+
+def test_a_server_that_cannot_write_anything_down_is_not_ready(
+    serve: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    monkeypatch.setattr("tapetum.service.state.READY_SECONDS", 0.0)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert client.get("/api/v1/health/ready").status_code == 200
+    folder = service_of(client).folder
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        full = client.get("/api/v1/health/ready")
+    assert (full.status_code, full.json()["error"]) == (503, "nothing can be written down; see the server's log")
+    assert client.get("/api/v1/health/ready").status_code == 200
+    (folder / FILE).rename(folder / "elsewhere")
+    (folder / FILE).symlink_to(folder / "elsewhere")
+    assert client.get("/api/v1/health/ready").status_code == 503
+    assert not list(folder.glob("*probe*"))
 
 
 @pytest.mark.parametrize("role", list(Role))

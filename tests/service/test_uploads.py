@@ -17,7 +17,7 @@ from PIL import Image
 from service.conftest import a_picture, service_of
 from tapetum.searching.crops import tell_kind
 from tapetum.service import uploads
-from tapetum.service.errors import TooLargeError
+from tapetum.service.errors import PictureError, TooLargeError
 from tapetum.service.uploads import clean_label, decode_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's remarks about damaged files
@@ -185,6 +185,11 @@ def test_many_pictures_together_have_a_limit_too(monkeypatch: pytest.MonkeyPatch
     decode_pictures([(label, BytesIO(PNG)) for label in "ab"])
     with pytest.raises(TooLargeError, match="send a smaller picture"):
         decode_pictures([(label, BytesIO(PNG)) for label in "abc"])
+
+
+def test_a_file_name_does_not_decide_what_is_wrong_with_a_picture() -> None:
+    with pytest.raises(PictureError, match=r"pixels\.jpg: .*; send another picture"):
+        decode_pictures([("pixels.jpg", BytesIO(JPEG[:200]))])
 
 
 def test_an_upload_is_read_only_when_a_thread_takes_it(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

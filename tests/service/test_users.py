@@ -1,5 +1,7 @@
 """The file of users: complete or as before, for its owner alone, without a secret."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -111,3 +113,13 @@ def test_hashing_costs_what_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # not the quick one of these tests
     assert users._HASHER.memory_cost >= 19 * 1024
     assert users._HASHER.time_cost >= 2
+
+
+def test_importing_the_users_hashes_nothing() -> None:
+    code = """
+import argon2
+
+argon2.PasswordHasher.hash = None
+import tapetum.service.users
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

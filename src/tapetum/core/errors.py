@@ -15,6 +15,10 @@ class DataError(TapetumError):
     """A dataset, a picture or a video is missing, damaged or laid out in another way than expected."""
 
 
+class LargePictureError(DataError):
+    """A picture has more pixels than are decoded."""
+
+
 class RecipeError(TapetumError):
     """A recipe or an option has an unknown key, a wrong type or a value that cannot work."""
 

@@ -1,6 +1,7 @@
-"""One writer at a time in a folder."""
+"""One writer at a time in a folder; and among threads, many who share something or one who has it alone."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,3 +44,39 @@ def locked(path: Path, refusal: str | None) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+class SharedLock:
+    """Many threads may share it, or one has it alone. No thread may ask for it that holds it already."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._sharing = 0
+        self._wanted_alone = False
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Hold it with others, once nobody has it alone or waits for that."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._wanted_alone)
+            self._sharing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._sharing -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold it alone, once those who share it are done."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._wanted_alone)
+            self._wanted_alone = True
+            self._changed.wait_for(lambda: not self._sharing)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._wanted_alone = False
+                self._changed.notify_all()

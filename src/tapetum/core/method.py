@@ -164,6 +164,13 @@ class Enhancer(Protocol):
 
 
 @runtime_checkable
+class NamesEnhancement(Protocol):
+    """An `Enhancer` that says by what it brightens, such as "DCE-Net"; None in an ablation that brightens nothing."""
+
+    enhancement: str | None
+
+
+@runtime_checkable
 class KeepsLess(Protocol):
     """A method of which a search needs a part, such as a student that had a teacher."""
 

@@ -33,7 +33,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from tapetum.core.atomic import write_bytes
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, LargePictureError
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Interpolation = Literal["bicubic", "bilinear", "lanczos"]
@@ -87,7 +87,7 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
     Raises:
-        DataError: missing, no picture, damaged or too large; the message names the file.
+        DataError: missing, no picture or damaged, and as a `LargePictureError` too large; the message names the file.
     """
     return decode_picture(_read_content(path), path, max_pixels=max_pixels)
 
@@ -102,7 +102,7 @@ def decode_picture(content: bytes, path: Path, *, max_pixels: int = MAX_PIXELS) 
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
     Raises:
-        DataError: no picture, damaged or too large; the message names the file.
+        DataError: no picture or damaged, and as a `LargePictureError` too large; the message names the file.
     """
     file = _open(path, content)
     _check_size(path, file.size, max_pixels)
@@ -212,7 +212,7 @@ def _read_content(path: Path) -> bytes:
 def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
     height, width = size
     if height * width > max_pixels:
-        raise DataError(
+        raise LargePictureError(
             f"{path}: {width} x {height} pixels exceed the limit of {max_pixels}; "
             f"cut the person out, replace the picture or use --skip-corrupt"
         )

@@ -1,8 +1,8 @@
 """The lists of sightings: one file a source, one line a sighting.
 
 A list is written when its source has been read to the end, so its presence says that the source is finished. It begins
-with a line about the source and ends with the number of its sightings, and of those that were refused and why: one
-without an end was damaged.
+with a line about the source and ends with one that says how many sightings were refused and why: a list without an end
+was damaged.
 """
 
 import contextlib
@@ -98,7 +98,7 @@ def writing_list(
             head |= {"cameras": cameras, "doubts": source.doubts, "detector": detector}
             file.write(json.dumps(head) + "\n")
             yield add
-            file.write(json.dumps({"end": len(names), **vars(count())}) + "\n")
+            file.write(json.dumps({"end": True, **vars(count())}) + "\n")
         flush(out / CROPS / key)  # the names of the crops before the list that names them
         for crop in (out / CROPS / key).iterdir():
             if crop.name not in names:
@@ -169,16 +169,6 @@ def read_listed_at(path: Path) -> Listed | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def read_all_sightings(out: Path) -> Iterator[Sighting]:
-    """The sightings of every finished source below a folder.
-
-    Raises:
-        DataError: a list is damaged.
-    """
-    for path in _finished_lists(out):
-        yield from read_list(path)
 
 
 def strike_sightings(out: Path, ids: Collection[str]) -> int:

@@ -20,7 +20,6 @@ TOO_SMALL = "too small"
 CUT = "cut by the frame's edge"
 BLURRED = "blurred"
 HIDDEN = "hidden in part"
-REMARKS = (TOO_DARK, TOO_SMALL, CUT, BLURRED, HIDDEN)
 
 _MEASURED_HEIGHT = 128  # pixels; larger crops are measured at this height
 _CELLS = (16, 8)  # (rows, columns) whose means show the person without the noise

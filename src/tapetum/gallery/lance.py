@@ -12,19 +12,20 @@ checks that no mark is left.
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.arrays import Real, distinct
 from tapetum.core.atomic import make_folder, write_bytes
-from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
+from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError, first_line
 from tapetum.core.locks import locked
 from tapetum.core.postponed import postpone
 from tapetum.gallery.arrow import matrix_of, table_schema, to_arrow
@@ -51,6 +52,7 @@ TABLE = "rows"
 # takes (1.7 of 3.2 CPU seconds, LanceDB 0.40). It needs a few types of that; the clients come when they are asked for.
 NAMESPACE_CLIENT = "lance_namespace_urllib3_client"
 IDS_AT_ONCE = 5_000  # in one question to the table
+IDS_INDEXED_ABOVE = 50_000  # rows; a look at so many takes as long as one into an index of their ids
 ROWS_AT_ONCE = 20_000  # read and written again when a deletion cleans a data file
 READ_ATTEMPTS = 8  # a reader whose version was cleaned away under it starts again with the newest
 EFFORTS = ((20, 5), (50, 5), (100, 10), (200, 50))  # (probed partitions, refinement) until the recall is as wanted
@@ -65,6 +67,7 @@ class LanceStore(Store):
     def __init__(self, folder: Path, info: ModelInfo, approximate_above: int) -> None:
         super().__init__(str(folder), info, folder, approximate_above)
         self._folder = folder
+        self._guard = threading.RLock()  # of the fields below and of the table that readers look at
         self._matrix = VectorBlocks(folder / "exact", info.dimension)
         self._seen = -1  # version of the table that the fields below describe
         self._stamps = np.empty(0, dtype=np.int64)
@@ -84,7 +87,7 @@ class LanceStore(Store):
             return database.open_table(TABLE), database.open_table(TABLE)
         except Exception as error:
             raise GalleryError(
-                f"{self._folder}: its table cannot be opened ({_first_line(error)}); restore a backup"
+                f"{self._folder}: its table cannot be opened ({first_line(error)}); restore a backup"
             ) from None
 
     @property
@@ -134,24 +137,25 @@ class LanceStore(Store):
 
     def _delete(self, ids: Sequence[str]) -> None:
         (self._folder / "exact" / FILE).unlink(missing_ok=True)  # it tells of rows that go
-        self._written.checkout_latest()
         with self._failing("the deletion did not finish; the next writer does it"):
+            self._written.checkout_latest()
             for some in chunks(ids, IDS_AT_ONCE):
                 self._written.delete(render_sql(Among("id", tuple(some))))
             self._written.delete("id = ''")  # the newest version stays, and it quotes what was deleted last
             self._drop_index()
+            self._index_ids()
             self._clean()
         self._write_matrix()
 
     def _compact(self) -> float | None:
-        self._written.checkout_latest()
         with self._failing("cannot be compacted; nothing is lost"):
+            self._written.checkout_latest()
+            if self._count(None) <= self.approximate_above:
+                self._drop_index()
+            self._index_ids()
             self._clean()
         self._write_matrix()
-        if self._count(None) <= self.approximate_above:
-            self._drop_index()
-            return None
-        return self._build_index()
+        return self._build_index() if self._count(None) > self.approximate_above else None
 
     def _clean(self) -> None:
         """Make the table one version without deletion marks: then no data file holds a dead row."""
@@ -285,6 +289,16 @@ class LanceStore(Store):
 
         return self._reading(answer)
 
+    def _count_values(self, field: str, condition: Filter | None) -> dict[str, int]:
+        def answer() -> dict[str, int]:
+            self._look()
+            column = cast(Coded, self._column(field))  # a field of text
+            codes = column.codes if condition is None else column.codes[rows_passing(condition, self._column)]
+            counts = np.bincount(codes, minlength=len(column.names)).tolist()
+            return {name: count for name, count in zip(column.names, counts, strict=True) if count}
+
+        return self._reading(answer)
+
     def _recall(self) -> float | None:
         def answer() -> float | None:
             about = self._about_index()
@@ -370,8 +384,16 @@ class LanceStore(Store):
             return None
         return about if "vector_idx" in {index.name for index in self._table.list_indices()} else None
 
+    def _index_ids(self) -> None:
+        """Let a few rows be found by their ids without a look at all."""
+        from lancedb.index import BTree
+
+        indexed = {column for index in self._written.list_indices() for column in index.columns}
+        if "id" not in indexed and self._written.count_rows() > IDS_INDEXED_ABOVE:
+            self._written.create_index("id", config=BTree())
+
     def _drop_index(self) -> None:
-        """An index keeps codes of deleted vectors: it goes with them, and compacting builds the next."""
+        """Indices keep codes of deleted vectors, and ids: they go with them, and compacting builds the next."""
         (self._folder / "approximate.json").unlink(missing_ok=True)
         for index in self._written.list_indices():
             self._written.drop_index(index.name)
@@ -384,6 +406,7 @@ class LanceStore(Store):
 
         with self._failing("the approximate index cannot be built; exact search works as before"):
             self._drop_index()
+            self._index_ids()
             self._written.create_index("vector", config=IvfSq(distance_type="cosine"))
             self._clean()
         self._write_matrix()
@@ -411,7 +434,7 @@ class LanceStore(Store):
                     self._seen = -1
                     if attempt == READ_ATTEMPTS - 1 or not _vanished(error):
                         raise GalleryError(
-                            f"{self.where}: cannot be read ({_first_line(error)}); check its disk or restore a backup"
+                            f"{self.where}: cannot be read ({first_line(error)}); check its disk or restore a backup"
                         ) from error
                     time.sleep(0.01 * 2**attempt)
         raise AssertionError
@@ -422,7 +445,7 @@ class LanceStore(Store):
             yield
         except (OSError, RuntimeError, ValueError) as error:
             raise OutputError(
-                f"{self.where}: {consequence} ({_first_line(error)}); free space and check the folder"
+                f"{self.where}: {consequence} ({first_line(error)}); free space and check the folder"
             ) from error
 
 
@@ -447,7 +470,7 @@ def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) 
                     )
                 except (OSError, RuntimeError, ValueError) as error:
                     raise OutputError(
-                        f"{folder}: the gallery cannot be made ({_first_line(error)}); choose another folder"
+                        f"{folder}: the gallery cannot be made ({first_line(error)}); choose another folder"
                     ) from error
                 write_bytes(about, write_about(create).encode())  # last: now it is a gallery
     try:
@@ -476,7 +499,3 @@ def _fingerprint(stamps: NDArray[np.int64]) -> list[int]:
 def _vanished(error: Exception) -> bool:
     text = str(error).lower()
     return "not found" in text or "no such file" in text or "notfound" in text
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from tapetum.core.arrays import Real, paired_products
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import GalleryError, MissingGalleryError, OutputError
+from tapetum.core.extras import install_hint
 from tapetum.core.types import Modality
 from tapetum.gallery.exact import rounding_margin
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, Or, Value
@@ -94,7 +96,7 @@ class MilvusStore(Store):
 
     def close(self) -> None:
         """Close the connection."""
-        with self._guard, contextlib.suppress(Exception):
+        with self._readers.alone(), contextlib.suppress(Exception):
             self._client.close()
 
     def _upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32], *, known: bool) -> None:  # noqa: ARG002
@@ -126,7 +128,7 @@ class MilvusStore(Store):
             self._client.compact(self._name)
         large = self._count(None) > self.approximate_above
         if large != (self._index() == "HNSW"):
-            with self._guard, self._asking(OutputError):  # no search of this process while there is no index
+            with self._readers.alone(), self._asking(OutputError):  # no search of this process while there is no index
                 self._client.release_collection(self._name)
                 self._client.drop_index(self._name, "vector")
                 self._client.create_index(self._name, index_of(self._client, "HNSW" if large else "FLAT"))
@@ -138,7 +140,7 @@ class MilvusStore(Store):
         return self._measure_recall()
 
     def _measure_recall(self) -> float:
-        ids = sorted(row.sighting.id for row in self._find(None))
+        ids = sorted(self._read_columns(["id"], None)["id"])
         sample = [
             ids[place] for place in sorted(set(np.linspace(0, len(ids) - 1, RECALL_QUERIES).astype(int).tolist()))
         ]
@@ -277,6 +279,9 @@ class MilvusStore(Store):
         lines = [line for batch in self._batches(condition, list(names)) for line in batch]
         return {name: [line[name] for line in lines] for name in names}
 
+    def _count_values(self, field: str, condition: Filter | None) -> dict[str, int]:
+        return Counter(self._read_columns([field], condition)[field])
+
     def _batches(self, condition: Filter | None, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
         with self._asking(GalleryError):
             expression = 'id != ""' if condition is None else render_expression(condition)
@@ -368,7 +373,7 @@ def connect(address: MilvusAddress) -> Any:
         from pymilvus import MilvusClient
     except ImportError:
         raise GalleryError(
-            f"{address.text}: galleries on Milvus need pymilvus; install it with: pip install tapetum[milvus]"
+            f"{address.text}: galleries on Milvus need pymilvus; install it with: {install_hint('pymilvus')}"
         ) from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises, with a stack
     remedy = "is the server running, and the address right?"

@@ -196,9 +196,14 @@ def check_rows(rows: Iterable[Row], info: ModelInfo, where: str) -> None:
             raise GalleryError(
                 f"{place}: box={sighting.box}, frame={sighting.frame}; want four whole numbers and one, of 32 bits"
             )
-        parts = sighting.crop.split("/")
-        if sighting.crop and (parts[0] != CROPS or len(parts) < 2 or {"", ".", ".."} & set(parts)):
+        if sighting.crop and not lies_under_crops(sighting.crop):
             raise GalleryError(f"{place}: crop={sighting.crop!r}; crops lie under {CROPS}/ in the gallery's folder")
+
+
+def lies_under_crops(crop: str) -> bool:
+    """Whether the place of a crop, relative to a gallery's folder, is one where crops may lie."""
+    parts = crop.split("/")
+    return parts[0] == CROPS and len(parts) > 1 and not {"", ".", ".."} & set(parts)
 
 
 def check_text(text: str, longest: int, place: str) -> None:

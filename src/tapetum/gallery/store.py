@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tapetum.core.arrays import Real, lengths, to_array, unit_rows
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import FilterError, GalleryError, OutputError, nearest_name
-from tapetum.core.locks import locked
-from tapetum.gallery.filters import Compare, Filter, as_filter
+from tapetum.core.locks import SharedLock, locked
+from tapetum.gallery.filters import Filter, as_filter
 from tapetum.gallery.schema import CROPS, FIELDS, FORMAT, Entries, Hit, ModelInfo, Row, SearchResult, check_rows
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Store(ABC):
         self.info = info
         self.folder = folder
         self.approximate_above = approximate_above
-        self._guard = threading.RLock()  # of everything that reads through this object
+        self._readers = SharedLock()  # of everything that reads through this object; a store may keep all of them out
         self._pen = threading.RLock()  # of its writers: a thread that writes does not keep others from searching
         self._writers = 0
         self._lock = ExitStack()
@@ -119,8 +119,7 @@ class Store(ABC):
                 raise GalleryError(f"{self.where}: row {row.sighting.id!r}: no crop at {row.sighting.crop}; {remedy}")
         ids = [row.sighting.id for row in rows]
         with self.writing():
-            with self._guard:
-                before = self._fetch_rows(ids)
+            before = self.fetch_rows(ids)
             self._upsert(rows, matrix, known=bool(before))
             self._unlink_crops({row.sighting.crop for row in before} - {row.sighting.crop for row in rows})
         return len(rows)
@@ -138,22 +137,10 @@ class Store(ABC):
         if condition is None:
             raise GalleryError(f"{self.where}: delete needs a filter; name the rows to remove")
         with self.writing():
-            rows = self.find(condition)
-            if rows:
-                self._erase(
-                    sorted({row.sighting.id for row in rows}), sorted({row.sighting.crop for row in rows} - {""})
-                )
-        return len(rows)
-
-    def drop_older_than(self, days: float, now: float) -> int:
-        """Retention: remove what was seen more than some days ago.
-
-        Args:
-            now: seconds since 1970-01-01 UTC.
-        """
-        if not days > 0:
-            raise GalleryError(f"{self.where}: keep {days} days; want more than 0")
-        return self.delete(Compare("time", "<", now - days * SECONDS_A_DAY))
+            rows = self.columns(["id", "crop"], condition)
+            if rows["id"]:
+                self._erase(sorted(rows["id"]), sorted({*rows["crop"]} - {""}))
+        return len(rows["id"])
 
     def search(
         self,
@@ -180,13 +167,13 @@ class Store(ABC):
             raise GalleryError(f"{self.where}: k={k}; ask for 1 to {MOST_ANSWERS} answers")
         if len(matrix) == 0:
             return SearchResult((), True, None)
-        with self._guard:
+        with self._readers.shared():
             hits, recall = self._search(matrix, k, condition, exact)
         return SearchResult(tuple(hits), recall is None, recall)
 
     def fetch(self, ids: Sequence[str]) -> Entries:
         """Rows and embeddings by id, in the order asked; an id that the gallery does not have is left out."""
-        with self._guard:
+        with self._readers.shared():
             rows, vectors = self._fetch(list(dict.fromkeys(ids)))
         place = {row.sighting.id: position for position, row in enumerate(rows)}
         order = [place[name] for name in ids if name in place]
@@ -194,7 +181,7 @@ class Store(ABC):
 
     def fetch_rows(self, ids: Sequence[str]) -> list[Row]:
         """Rows by id without their embeddings, in any order; an id that the gallery does not have is left out."""
-        with self._guard:
+        with self._readers.shared():
             return self._fetch_rows(list(dict.fromkeys(ids)))
 
     def find(self, filter: str | Filter | None = None, limit: int | None = None) -> list[Row]:  # noqa: A002
@@ -204,7 +191,7 @@ class Store(ABC):
             limit: at most so many, the earliest.
         """
         condition = as_filter(filter)
-        with self._guard:
+        with self._readers.shared():
             rows = self._find(condition)
         return sorted(rows, key=lambda row: (row.sighting.time, row.sighting.id))[:limit]
 
@@ -222,18 +209,31 @@ class Store(ABC):
             if name not in FIELDS and name != "crop":
                 raise FilterError(f"{self.where}: {name!r} is no field; {nearest_name(name, [*FIELDS, 'crop'])}")
         condition = as_filter(filter)
-        with self._guard:
+        with self._readers.shared():
             return self._read_columns(names, condition)
 
     def count(self, filter: str | Filter | None = None) -> int:  # noqa: A002
         """How many rows pass."""
         condition = as_filter(filter)
-        with self._guard:
+        with self._readers.shared():
             return self._count(condition)
+
+    def count_values(self, field: str, filter: str | Filter | None = None) -> dict[str, int]:  # noqa: A002
+        """How many of the rows that pass have each value of a field of text; a value that none has is left out.
+
+        Raises:
+            FilterError: the filter is wrong, or there is no such field of text.
+        """
+        texts = [name for name, kind in FIELDS.items() if kind == "text"]
+        if field not in texts:
+            raise FilterError(f"{self.where}: {field!r} is no field of text; {nearest_name(field, texts)}")
+        condition = as_filter(filter)
+        with self._readers.shared():
+            return self._count_values(field, condition)
 
     def recall(self) -> float | None:
         """The measured recall@10 of the approximate index; None where there is none, and every row is compared."""
-        with self._guard:
+        with self._readers.shared():
             return self._recall()
 
     def compact(self) -> float | None:
@@ -284,6 +284,10 @@ class Store(ABC):
     @abstractmethod
     def _count(self, condition: Filter | None) -> int:
         """How many rows pass."""
+
+    @abstractmethod
+    def _count_values(self, field: str, condition: Filter | None) -> dict[str, int]:
+        """How many of the rows that pass have each value of a field of text."""
 
     @abstractmethod
     def _recall(self) -> float | None:
@@ -341,8 +345,7 @@ class Store(ABC):
         names = {crop for crop in crops if crop}
         if self.folder is None or not names:
             return
-        with self._guard:
-            used = set(self._read_columns(["crop"], None)["crop"])
+        used = set(self.columns(["crop"])["crop"])
         for crop in names - used:
             try:
                 (self.folder / crop).unlink(missing_ok=True)
@@ -356,8 +359,7 @@ class Store(ABC):
         if self.folder is None or not (self.folder / CROPS).is_dir():
             return
         newest = (self.folder / "writer.lock").stat().st_mtime - ORPHAN_SECONDS  # touched when the lock was taken
-        with self._guard:
-            known = set(self._read_columns(["crop"], None)["crop"])
+        known = set(self.columns(["crop"])["crop"])
         for path in (self.folder / CROPS).rglob("*"):
             with contextlib.suppress(OSError):
                 old = path.is_file() and path.stat().st_mtime < newest

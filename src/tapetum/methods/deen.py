@@ -135,10 +135,11 @@ class Method(nn.Module):
     """DEEN and the rows of its ablation.
 
     Attributes:
-        enhance: there with the illumination branch only, which makes this an `Enhancer`.
+        enhance, enhancement: there with the illumination branch only, which makes this an `Enhancer`.
     """
 
     enhance: Callable[[Tensor], Tensor]
+    enhancement: str
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
@@ -167,7 +168,7 @@ class Method(nn.Module):
         self.enhancer: CurveNet | None = None
         if options.illumination == "branch":
             self.enhancer = CurveNet(options.curve_width, curve_scale=options.curve_scale)
-            self.enhance = self._brighten
+            self.enhance, self.enhancement = self._brighten, "DCE-Net"
             self.bright_stem = copy.deepcopy(self.network.stems[Modality.VISIBLE])
             # What it sees joins the visible stem's maps through a norm that is silent at the start.
             self.join = nn.Sequential(nn.Conv2d(widths[0], widths[0], 1, bias=False), build_silent_norm(widths[0]))

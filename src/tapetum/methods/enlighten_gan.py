@@ -107,6 +107,8 @@ class Method(Mirrored):
         vgg: None where nothing is to be preserved.
     """
 
+    enhancement = "EnlightenGAN"
+
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         lowest, highest = options.darken_factors

@@ -408,6 +408,11 @@ class Method(Mirrored):
         return images if enhanced is None else enhanced.float().clamp(0, 1)
 
     @property
+    def enhancement(self) -> str | None:
+        """What `enhance` is by; None in an ablation without it."""
+        return None if self.enhancer is None else "DCE-Net"
+
+    @property
     def stream_names(self) -> dict[str, str]:
         """What figures call the extractors, in the order in which they show them: attribute -> name."""
         if self.night is None:

@@ -51,6 +51,8 @@ class Output:
 class Method(Mirrored):
     """Zero-DCE."""
 
+    enhancement = "DCE-Net"
+
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options

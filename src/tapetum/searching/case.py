@@ -30,7 +30,7 @@ from tapetum.gallery.filters import as_filter, write_filter
 from tapetum.gallery.schema import CROPS, Row
 from tapetum.gallery.store import Store
 from tapetum.inference.model import Model
-from tapetum.searching.crops import read_crop, tell_kind
+from tapetum.searching.crops import ENDINGS, read_crop, tell_kind
 from tapetum.searching.find import SAID, Findings
 from tapetum.searching.query import Query
 from tapetum.searching.question import FindOptions
@@ -38,7 +38,6 @@ from tapetum.searching.question import FindOptions
 FORMAT = 1
 MOST_SHOWN = 8  # pictures of one answer; the other rows are listed without
 SUFFIXES = (".html", ".zip")
-_ENDINGS = {"image/jpeg": ".jpg", "image/png": ".png"}
 MEANING = (
     "An answer says that two pictures look alike to the model. It is a lead to be checked by a person against the "
     "original footage, and no identification. Nobody should be accused, stopped or refused on the strength of it.",
@@ -231,7 +230,7 @@ def _keep(content: bytes | None, name: str, files: dict[str, bytes], *, shown: b
     """Take a picture into the case; where it lies there, and its digest."""
     if content is None:
         return {"picture": None, "sha256": None}
-    ending = _ENDINGS.get(tell_kind(content) or "")
+    ending = ENDINGS.get(tell_kind(content) or "")
     if shown and ending:
         files[name + ending] = content
     return {"picture": name + ending if shown and ending else None, "sha256": hashlib.sha256(content).hexdigest()}

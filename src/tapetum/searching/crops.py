@@ -3,19 +3,19 @@
 import os
 from pathlib import Path
 
-from tapetum.gallery.schema import CROPS, Row
+from tapetum.gallery.schema import Row, lies_under_crops
 from tapetum.gallery.store import Store
 
 LARGEST_CROP = 64 * 2**20  # bytes
+ENDINGS = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/bmp": ".bmp"}  # browsers show these
 _BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
 
 
 def crop_path(store: Store, row: Row) -> Path | None:
     """Where a row's picture is; None where it has none, or where a link would lead elsewhere."""
-    parts = row.sighting.crop.split("/")
-    if store.folder is None or parts[0] != CROPS or len(parts) < 2 or {"", ".", ".."} & set(parts):
+    if store.folder is None or not lies_under_crops(row.sighting.crop):
         return None
-    path = store.folder.resolve().joinpath(*parts)
+    path = store.folder.resolve() / row.sighting.crop
     return path if path.resolve() == path and path.is_file() else None
 
 

@@ -25,7 +25,7 @@ from tapetum.footage.clock import format_time
 from tapetum.gallery.filters import Filter
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
-from tapetum.searching.crops import read_crop, tell_kind
+from tapetum.searching.crops import ENDINGS, read_crop, tell_kind
 
 TABLES = (".parquet", ".csv")
 CHUNK = 10_000  # rows at a time
@@ -34,7 +34,6 @@ SPRITE = 8192  # pixels on a side; browsers have no larger textures
 THUMBNAIL = 64  # pixels on a side
 MOST_PROJECTED = (SPRITE // THUMBNAIL) ** 2  # rows: each has a place in the sprite
 _FIFTYONE_NAMES = {"id": "sighting"}  # FiftyOne has an id of its own
-_ENDINGS = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/bmp": ".bmp"}
 Cells = dict[str, Any]
 COLUMNS: dict[str, type] = {
     "id": str, "source": str, "camera": str, "time": str, "seconds": float, "frame": int,
@@ -225,7 +224,7 @@ PROGRAMS = {"projector": export_projector, "fiftyone": export_fiftyone}
 def _copy_crop(store: Store, row: Row, folder: Path) -> str:
     """The name of a row's picture in a folder, to which it is written where there is one."""
     content = read_crop(store, row)
-    ending = None if content is None else _ENDINGS.get(tell_kind(content) or "")
+    ending = None if content is None else ENDINGS.get(tell_kind(content) or "")
     name = f"{row.sighting.id}{ending or '.jpg'}"  # a row's id is a plain file name, see `gallery.schema.NAME`
     if content is not None and ending:
         write_bytes(folder / name, content)

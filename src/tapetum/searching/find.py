@@ -18,7 +18,6 @@ pictures, and are on the safe side for tracklets.
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -259,8 +258,7 @@ def _find(
 
 def _count_hard(store: Store, rows: Filter | None) -> Hard:
     """Rows that pass and are hardly found, by why."""
-    remarks = store.columns(["remark"], _and(rows, Compare("remark", "!=", "")))["remark"]
-    counts = Counter(remarks)  # a handful of texts, so that nothing is done for each row but counting
+    counts = store.count_values("remark", _and(rows, Compare("remark", "!=", "")))  # of a handful of texts
     by_why = {why: sum(count for text, count in counts.items() if why in text.split("; ")) for why in HARD}
     whole = sum(count for text, count in counts.items() if not set(HARD).isdisjoint(text.split("; ")))
     return Hard(whole, {why: count for why, count in by_why.items() if count})

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from tapetum.core.errors import GalleryError, nearest_name
-from tapetum.gallery.filters import LONGEST_FILTER, Among, And, Compare, Filter, as_filter
+from tapetum.gallery.filters import LONGEST_FILTER, Among, And, Compare, Filter, as_filter, parse_filter
 from tapetum.gallery.store import MOST_ANSWERS
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class RowSelection(RequestBody):
             if value is not None
         ]
         if self.expression is not None and self.expression.strip():
-            parts.append(as_filter(self.expression) or And(()))
+            parts.append(parse_filter(self.expression))
         return as_filter(parts[0] if len(parts) == 1 else And(tuple(parts))) if parts else None
 
 

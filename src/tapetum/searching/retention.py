@@ -52,7 +52,8 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
     if rows is None:
         raise GalleryError(f"{store.where}: erasing needs a filter; name the rows to remove")
     with store.writing():
-        ids = tuple(row.sighting.id for row in store.find(rows))
+        found = store.columns(["time", "id"], rows)
+        ids = tuple(name for _, name in sorted(zip(found["time"], found["id"], strict=True)))
         lines = unfinished = 0
         if store.folder is not None:
             if ids:

@@ -40,7 +40,7 @@ from tapetum.service.schemas import (
 from tapetum.service.searches import Search, look_at
 from tapetum.service.security import Principal, cookie_name, need
 from tapetum.service.state import Service
-from tapetum.service.uploads import find_pictures, read_form
+from tapetum.service.uploads import MOST_PICTURES, find_pictures, read_form
 from tapetum.service.users import Role
 
 PREFIX = "/api/v1"
@@ -62,7 +62,7 @@ UPLOAD = {
                         "pictures": {
                             "type": "array",
                             "minItems": 1,
-                            "maxItems": 16,
+                            "maxItems": MOST_PICTURES,
                             "items": {"type": "string", "format": "binary"},
                             "description": "JPEG, PNG, WebP, BMP or TIFF",
                         },

@@ -9,16 +9,16 @@ import hashlib
 import json
 import os
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tapetum.core.atomic import make_folder
+from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import OutputError, TapetumError
 from tapetum.core.locks import locked
 from tapetum.data.image_io import Picture, resize
@@ -26,7 +26,8 @@ from tapetum.data.image_io import Picture, resize
 FILE = "audit.jsonl"
 FIRST = "0" * 64  # stands before the first line
 _THUMBNAIL = (64, 32)
-_TAIL = 1 << 16  # bytes read at the end of the file for its last line, first
+_TAIL = 1 << 16  # bytes read at the end of the file for its last lines, first
+_PROBE_BYTES = 1 << 12  # more than a usual line takes, and a whole block of the disk
 
 
 class AuditError(TapetumError):
@@ -62,12 +63,28 @@ class AuditLog:
             try:
                 self._append(action, who, facts)
             except OSError as error:
-                raise OutputError(
-                    f"{self.path}: cannot be written ({error.strerror}); free space, nothing is done unrecorded"
-                ) from error
+                raise _unwritable(self.path, error) from error
+
+    def check_writable(self) -> None:
+        """Try whether a line could be added now, without adding one.
+
+        Raises:
+            OutputError: it could not.
+        """
+        probe = self.path.with_suffix(".probe")
+        make_folder(self.path.parent)
+        write_bytes(probe, bytes(_PROBE_BYTES))
+        try:
+            probe.unlink(missing_ok=True)
+            os.close(self._open())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
     def _append(self, action: str, who: str, facts: Mapping[str, Any]) -> None:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        descriptor = self._open()
         try:
             size = os.fstat(descriptor).st_size
             last = read_last(descriptor, size)
@@ -91,15 +108,22 @@ class AuditLog:
 
 def read_last(descriptor: int, size: int) -> bytes | None:
     """The last line of an open file of so many bytes, with its end where it has one; None of an empty file."""
-    if size == 0:
-        return None
+    return _read_tail(descriptor, size, 1) if size else None
+
+
+def _read_tail(descriptor: int, size: int, lines: int) -> bytes:
+    """The last lines of an open file, as many as it has; what stands before them is not read, but for a part."""
     step = _TAIL
     while True:
         start = max(0, size - step)
         tail = os.pread(descriptor, size - start, start)
-        before = tail.rfind(b"\n", 0, len(tail) - 1)
-        if before >= 0 or start == 0:
-            return tail[before + 1 :]
+        begin = len(tail) - 1  # the last byte ends the last line, or belongs to it
+        for _ in range(lines):
+            begin = tail.rfind(b"\n", 0, begin)
+            if begin < 0:
+                break
+        if begin >= 0 or start == 0:
+            return tail[begin + 1 :]
         step *= 4
 
 
@@ -150,7 +174,7 @@ def read_log(path: Path, last: int | None = None) -> Iterator[dict[str, Any]]:
     Raises:
         AuditError: it cannot be read.
     """
-    for line in _lines(path) if last is None else deque(_lines(path), last):
+    for line in _lines(path, last):
         try:
             content = json.loads(line)
         except ValueError:
@@ -164,15 +188,21 @@ def hash_thumbnail(picture: Picture) -> str:
     return hashlib.sha256(np.ascontiguousarray(resize(picture, _THUMBNAIL)).tobytes()).hexdigest()
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, last: int | None = None) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
-            for line in file:
+            size = os.fstat(file.fileno()).st_size
+            lines = file if last is None else BytesIO(_read_tail(file.fileno(), size, last))
+            for line in lines:
                 yield line.rstrip(b"\n")
     except FileNotFoundError:
         raise AuditError(f"{path}: there is no log; nothing was done through the service yet") from None
     except OSError as error:
         raise AuditError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from None
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path}: cannot be written ({error.strerror}); free space, nothing is done unrecorded")
 
 
 def _changed(path: Path, number: int) -> AuditError:

@@ -12,6 +12,8 @@ from tapetum.service.errors import OverloadError, RateError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+MOST_SEARCHES = 32  # kept of one user, so that nobody pushes out everybody's
+SEARCH_HOURS = 1  # that a search is kept
 MOST_REMEMBERED = 10_000  # principals or addresses; the ones seen longest ago are forgotten
 
 

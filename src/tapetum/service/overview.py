@@ -11,6 +11,7 @@ from tapetum.service.errors import NotFoundError
 from tapetum.service.schemas import CameraOut, TimelineOut
 
 KEPT_SECONDS = 60.0  # a time line of the whole gallery
+GROWING_SECONDS = 5.0  # the same, where only rows came since: a job adds some every moment
 
 
 def browse(store: Store, rows: Filter | None, offset: int, limit: int) -> tuple[int, list[Row]]:
@@ -69,7 +70,9 @@ def draw_timeline(store: Store, rows: Filter | None, bins: int) -> TimelineOut:
 
 
 class WholeTimeline:
-    """The time line of the whole gallery, which every page shows: drawn anew when rows came or went, or after a minute.
+    """The time line of the whole gallery, which every page shows.
+
+    It is drawn anew when rows went, some seconds after rows came, and after a minute.
 
     Args:
         bins: parts of the time.
@@ -82,6 +85,7 @@ class WholeTimeline:
     def draw(self) -> TimelineOut:
         """The time line as it is now."""
         rows, now = self._store.count(), time.monotonic()
-        if self._kept is None or self._kept[0] != rows or now - self._kept[1] >= KEPT_SECONDS:
-            self._kept = (rows, now, draw_timeline(self._store, None, self._bins))
-        return self._kept[2]
+        kept = self._kept
+        if kept is None or rows < kept[0] or now - kept[1] >= (GROWING_SECONDS if rows > kept[0] else KEPT_SECONDS):
+            self._kept = kept = (rows, now, draw_timeline(self._store, None, self._bins))
+        return kept[2]

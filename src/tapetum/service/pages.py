@@ -9,7 +9,6 @@ from importlib import resources
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
-import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
@@ -18,7 +17,7 @@ from tapetum.core.pixels import encode_jpeg
 from tapetum.data.image_io import read_picture
 from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import write_filter
-from tapetum.searching.enhance import enhance
+from tapetum.searching.enhance import enhance, name_enhancement
 from tapetum.searching.find import SAID
 from tapetum.searching.question import RowSelection, check_fields
 from tapetum.service import api
@@ -213,7 +212,6 @@ async def sighting(request: Request, service: Held, who: Searcher, row_id: str) 
     tracklet = await service.heavy.run(find_tracklet, service.store, row_id)
     rows = [show_row(row, service.name_source) for row in tracklet]
     row = next(each for each in rows if each.id == row_id)
-    _, enhanced_by = await service.heavy.run(enhance, service.model, np.zeros((16, 16, 3), np.uint8))
     return render(
         request,
         "sighting.html.j2",
@@ -222,7 +220,7 @@ async def sighting(request: Request, service: Held, who: Searcher, row_id: str) 
         row=row,
         rows=rows,
         facts=_facts(row),
-        enhanced_by=enhanced_by,
+        enhanced_by=name_enhancement(service.model),
         may_delete=who.role >= Role.ADMINISTER,
     )
 
@@ -233,7 +231,7 @@ async def enhanced(service: Held, _: Searcher, row_id: str) -> Response:
 
     def make() -> bytes:
         _, path = find_crop(service.store, row_id)
-        return encode_jpeg(enhance(service.model, read_picture(path))[0], 90)
+        return encode_jpeg(enhance(service.model, read_picture(path)), 90)
 
     return Response(await service.heavy.run(make), media_type="image/jpeg")
 

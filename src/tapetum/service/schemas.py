@@ -12,6 +12,8 @@ from tapetum.gallery.schema import Row
 from tapetum.searching.find import SAID, Findings, Hard
 from tapetum.searching.query import Query
 from tapetum.searching.question import ModalityName, Question, RequestBody, RowSelection, Text, Time
+from tapetum.service.limits import MOST_SEARCHES, SEARCH_HOURS
+from tapetum.service.uploads import MOST_PICTURES
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -35,7 +37,9 @@ class LookAtPictures(RequestBody):
     """What goes with pictures that are only looked at."""
 
     boxes: list[Annotated[list[int], Field(min_length=4, max_length=4)] | None] = Field(
-        default=[], max_length=16, description="for each picture left, top, width, height of the person in it, or null"
+        default=[],
+        max_length=MOST_PICTURES,
+        description="for each picture left, top, width, height of the person in it, or null",
     )
 
 
@@ -122,7 +126,10 @@ class FindingsOut(BaseModel):
 class SearchOut(BaseModel):
     """Answers to a search."""
 
-    search: str = Field(description="id, good for an hour and 31 further searches: to repeat it, or to export it")
+    search: str = Field(
+        description=f"id, good for {SEARCH_HOURS} h and {MOST_SEARCHES - 1} further searches: to repeat it, or to "
+        "export it"
+    )
     filter: str
     queries: list[FindingsOut]
 

@@ -23,12 +23,11 @@ from tapetum.searching.query import Query, cut_person, query_of_pictures, query_
 from tapetum.searching.question import FindOptions, Question
 from tapetum.service.audit import hash_thumbnail
 from tapetum.service.errors import NotFoundError, ServiceError
+from tapetum.service.limits import MOST_SEARCHES, SEARCH_HOURS
 from tapetum.service.schemas import LookedAt, SearchOptions, SearchPictures, SearchRows
 from tapetum.service.uploads import decode_pictures
 
 MOST_KEPT = 256  # in all
-MOST_OF_ONE = 32  # of one user, so that nobody pushes out everybody's
-KEPT_SECONDS = 3600.0
 KEPT_HEIGHT = 384  # pixels of a query picture
 
 
@@ -171,13 +170,13 @@ class Searches:
         with self._guard:
             self._kept[name] = search
             own = [kept.id for kept in self._kept.values() if kept.who == who]
-            for old in own[:-MOST_OF_ONE]:
+            for old in own[:-MOST_SEARCHES]:
                 del self._kept[old]
             self._forget()
         return search
 
     def _forget(self) -> None:
-        oldest = time.time() - KEPT_SECONDS
+        oldest = time.time() - 3600 * SEARCH_HOURS
         while self._kept:
             first = next(iter(self._kept.values()))
             if len(self._kept) <= MOST_KEPT and first.when >= oldest:

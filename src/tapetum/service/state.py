@@ -139,10 +139,13 @@ class Service:
         if time.monotonic() - self._ready < READY_SECONDS:
             return
         try:
+            what = "the gallery does not answer"
             self.store.count()
+            what = "nothing can be written down"
+            self.audit.check_writable()
         except TapetumError:
             log.exception("not ready")
-            raise OverloadError("the gallery does not answer; see the server's log", retry_after=10) from None
+            raise OverloadError(f"{what}; see the server's log", retry_after=10) from None
         self._ready = time.monotonic()
 
     def log_in(self, address: str, request: LogIn) -> tuple[Principal, str]:

@@ -7,7 +7,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, LargePictureError
 from tapetum.data.image_io import Picture, decode_picture
 from tapetum.searching.crops import tell_kind
 from tapetum.service.errors import PictureError, ServiceError, TooLargeError
@@ -108,11 +108,10 @@ def decode_upload(label: str, content: bytes, max_pixels: int = MOST_PICTURE_PIX
         raise PictureError(f"{label}: no JPEG, PNG, WebP, BMP or TIFF; send a picture of one of these kinds")
     try:
         return decode_picture(content, Path(label), max_pixels=max_pixels)
+    except LargePictureError as error:
+        raise TooLargeError(f"{_reason(error)}; send a smaller picture") from None
     except DataError as error:
-        reason = str(error).partition(";")[0]
-        if "pixels" in reason:
-            raise TooLargeError(f"{reason}; send a smaller picture") from None
-        raise PictureError(f"{reason}; send another picture") from None
+        raise PictureError(f"{_reason(error)}; send another picture") from None
 
 
 def clean_label(name: str | None) -> str:
@@ -120,3 +119,8 @@ def clean_label(name: str | None) -> str:
     last = (name or "").replace("\\", "/").rpartition("/")[2]
     label = "".join(letter for letter in last if letter.isprintable())[:100].strip()
     return label or "picture"
+
+
+def _reason(error: DataError) -> str:
+    """What is wrong, without the remedy, which is not for clients."""
+    return str(error).partition(";")[0]

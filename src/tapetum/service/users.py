@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,7 +34,6 @@ KEY_PREFIX = "tapetum_"
 OWNER = "owner"  # who has the token of a server on loopback; no user is called so
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASHER = PasswordHasher()  # the library's defaults follow RFC 9106
-_NOBODY = _HASHER.hash(secrets.token_hex())  # checked where there is no such user, so that it takes as long
 
 
 class UserError(TapetumError):
@@ -116,7 +116,7 @@ class UserBook:
         user = self.find(name)
         known = user is not None and user.password != "" and len(password) <= LONGEST_PASSWORD
         try:
-            _HASHER.verify(user.password if known and user else _NOBODY, password[:LONGEST_PASSWORD])
+            _HASHER.verify(user.password if known and user else _hash_of_nobody(), password[:LONGEST_PASSWORD])
         except (Argon2Error, InvalidHashError):
             return None
         return user if known else None
@@ -214,6 +214,12 @@ class UserBook:
             yield users
             write_users(self.path, users)
         self._look()
+
+
+@cache
+def _hash_of_nobody() -> str:
+    """Checked where there is no such user, so that it takes as long; made at the first log-in, as it takes a while."""
+    return _HASHER.hash(secrets.token_hex())
 
 
 def check_name(name: str) -> None:

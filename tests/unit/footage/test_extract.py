@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from listed_sightings import read_all_sightings
 from street_clip import COLOURS, street, write_clip, write_street
 from tapetum.core.errors import DataError, OutputError, RecipeError
 from tapetum.core.locks import locked
@@ -24,7 +25,6 @@ from tapetum.footage.decode import Limits
 from tapetum.footage.detect import BackgroundDetector, Detections
 from tapetum.footage.extract import extract_all, extract_sightings, read_sightings, source_key
 from tapetum.footage.facts import SourceOptions
-from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.quality import TOO_SMALL
 from tapetum.footage.report import FootageReport

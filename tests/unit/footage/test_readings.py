@@ -3,12 +3,12 @@ from pathlib import Path
 import av
 import pytest
 
+from listed_sightings import read_all_sightings
 from street_clip import street
 from tapetum.core.sighting import Sighting
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_all
 from tapetum.footage.facts import SourceOptions
-from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import find_sources
 from video_files import write_video

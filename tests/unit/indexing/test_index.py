@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from listed_sightings import read_all_sightings
 from plain_model import pictures_seen, plain_model
 from street_clip import street, write_clip, write_street
 from tapetum.core.arrays import Real, Whole
@@ -25,7 +26,6 @@ from tapetum.footage import crops as extraction
 from tapetum.footage.detect import BackgroundDetector, Detections
 from tapetum.footage.extract import extract_all
 from tapetum.footage.facts import SourceOptions
-from tapetum.footage.lists import read_all_sightings
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.opening import open_gallery

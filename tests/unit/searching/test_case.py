@@ -192,6 +192,20 @@ def test_a_crop_that_is_gone_or_lies_outside_is_shown_as_missing(store: Store, t
     assert "not readable" in render_case(built)
 
 
+def test_crops_of_every_kind_that_browsers_show_are_in_a_case(tmp_path: Path) -> None:
+    with open_gallery(tmp_path, create=MODEL) as store:
+        (tmp_path / "crops").mkdir()
+        rows = some_rows(4)
+        for place, ending in enumerate((".jpg", ".png", ".webp", ".bmp")):
+            cv2.imwrite(str(tmp_path / "crops" / f"{place}{ending}"), np.full((32, 16, 3), 80 * place, np.uint8))
+            seen = replace(rows[place].sighting, crop=f"crops/{place}{ending}")
+            rows[place] = replace(rows[place], sighting=seen)
+        store.upsert(rows, some_vectors(4))
+        options = FindOptions(group="none")
+        built = build_case(store, [a_query()], find(store, [a_query()], options, None), options)
+    assert sorted(Path(name).suffix for name in built.files) == [".bmp", ".jpg", ".png", ".webp"]
+
+
 def test_an_empty_answer_is_a_case_too(store: Store) -> None:
     options = FindOptions(filter='camera == "c9"')
     built = build_case(store, [a_query()], find(store, [a_query()], options, None), options)

@@ -353,15 +353,47 @@ def test_identities_join_tracklets_and_are_called_an_estimate(street: Store) -> 
 
 def test_average_linkage_joins_the_nearest_first_and_stops_at_the_threshold() -> None:
     margins = np.array([[0, 0.3, -0.5, -0.9], [0.3, 0, 0.2, -0.9], [-0.5, 0.2, 0, -0.9], [-0.9, -0.9, -0.9, 0]])
-    assert link(margins) == [[0, 1], [2], [3]]  # 2 is near 1 but not near both
+    assert link(margins.copy()) == [[0, 1], [2], [3]]  # 2 is near 1 but not near both
     margins[0, 2] = margins[2, 0] = -0.2
-    assert link(margins) == [[0, 1, 2], [3]]
+    assert link(margins.copy()) == [[0, 1, 2], [3]]
     assert link(np.full((3, 3), -np.inf)) == [[0], [1], [2]]
     rng = np.random.default_rng(0)
     for _ in range(20):
         noise = rng.normal(0, 0.4, (9, 9))
         margins = (noise + noise.T) / 2
-        assert link(margins) == linked_slowly(margins)
+        assert link(margins.copy()) == linked_slowly(margins)
+    assert link(np.empty((0, 0))) == []
+
+
+def linked_by_all_pairs(margins: np.ndarray) -> list[list[int]]:
+    """Every join looks at all pairs, and takes the first of the greatest."""
+    mean = margins.copy()
+    np.fill_diagonal(mean, -np.inf)
+    groups = {number: [number] for number in range(len(mean))}
+    while len(groups) > 1:
+        first, second = sorted(divmod(int(mean.argmax()), len(mean)))
+        if not mean[first, second] >= 0:
+            break
+        own, other = len(groups[first]), len(groups[second])
+        means = (own * mean[first] + other * mean[second]) / (own + other)
+        mean[first], mean[:, first] = means, means
+        mean[first, first] = -np.inf
+        mean[second], mean[:, second] = -np.inf, -np.inf
+        groups[first] += groups.pop(second)
+    return [sorted(groups[number]) for number in sorted(groups)]
+
+
+@pytest.mark.parametrize("steps", [None, 1, 2, 5])  # of equal margins; None: no two are equal
+def test_joins_are_those_of_a_look_at_all_pairs_each_time_also_where_margins_are_equal(steps: int | None) -> None:
+    rng = np.random.default_rng(7)
+    for size in (2, 3, 10, 40, 90):
+        for middle in (-0.3, 0.0, 0.4):
+            noise = rng.normal(middle, 0.4, (size, size))
+            noise = noise if steps is None else np.round(noise * steps) / steps
+            margins = np.triu(noise) + np.triu(noise, 1).T
+            apart = rng.integers(2, size=size)
+            for some in (margins, np.where(apart[:, None] != apart, -np.inf, margins), np.full_like(margins, 0.25)):
+                assert link(some.copy()) == linked_by_all_pairs(some)
 
 
 def linked_slowly(margins: np.ndarray) -> list[list[int]]:
