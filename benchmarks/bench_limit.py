@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bench_idf import build_training
 from benchmarks.measure import alternate, build_row
 from tapetum.core.memory import keep_freed_memory
 from tapetum.core.types import Batch, Modality
 from tapetum.inference.embeddings import embed_pictures
+from tapetum.layers.products import counting_flops
 from tapetum.methods import build_method
 
 PEOPLE, PICTURES = 4, 2  # of each modality where there are two
@@ -101,7 +101,7 @@ def draw_batch(subject: Subject) -> Batch:
 
 def count_operations(method: Any, batch: Batch) -> int:
     """Multiplications and additions of one forward pass over the batch; in bf16 no convolution is filtered."""
-    counter = FlopCounterMode(display=False)
+    counter = counting_flops()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH), counter:
         method.eval()(batch.images, batch.modalities, batch.camids)
     return counter.get_total_flops()

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from benchmarks.bench_loader import write_pictures
@@ -33,6 +32,7 @@ from tapetum.inference.artefact import ArtefactError
 from tapetum.inference.export import export_run
 from tapetum.inference.model import BATCH, Model
 from tapetum.inference.sessions import open_model
+from tapetum.layers.products import counting_flops
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import Header, save_checkpoint
 from tapetum.runs.recipe import load_recipe
@@ -118,7 +118,7 @@ def check_equal(model: Model, network: Any, images: torch.Tensor) -> float:
 def count_operations(network: Any, images: torch.Tensor) -> float:
     """Floating-point operations of one picture and its mirror, in 10^9."""
     kinds = torch.zeros(len(images), dtype=torch.int64)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), counting_flops() as counter:
         network.embed(images, kinds, kinds, mirror=True)
     return counter.get_total_flops() / len(images) / 1e9
 

@@ -1,4 +1,4 @@
-"""Ctrl-C at a chosen step of a training."""
+"""What ends a training at a chosen step."""
 
 import os
 import signal
@@ -16,3 +16,15 @@ class StopAfter(Silence):
         self.steps -= 1
         if self.steps == 0:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+class FailAfter(Silence):
+    """Breaks a training once so many steps are done, before the state of the last is saved."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
+        self.steps -= 1
+        if self.steps == 0:
+            raise RuntimeError("killed")

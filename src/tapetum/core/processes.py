@@ -1,10 +1,12 @@
 """What the processes of one training tell each other; alone, a process hears itself."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
+Kind = TypeVar("Kind")
 _BUCKET = 1 << 25  # bytes sent at once
 
 
@@ -20,6 +22,15 @@ def add_up(values: Tensor) -> Tensor:
     total = values.clone()
     distributed.all_reduce(total)
     return total
+
+
+def gather(values: Kind) -> list[Kind]:
+    """What every process has, in their order; plain values."""
+    if count_processes() == 1:
+        return [values]
+    everybody: list[Any] = [None] * count_processes()
+    distributed.all_gather_object(everybody, values)
+    return everybody
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

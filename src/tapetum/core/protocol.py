@@ -5,7 +5,7 @@ One evaluator (`tapetum.evaluation`) reads them all; every reported number names
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tapetum.core.types import Modality, Record
 
@@ -18,6 +18,7 @@ APRule = Literal["step", "trapezoid"]
 UnmatchedRule = Literal["drop", "count"]
 TieRule = Literal["smaller_index_first", "larger_index_first"]
 Side = Literal["query", "gallery"]
+Cameras = TypeVar("Cameras", "Tensor", int)
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,15 @@ class Protocol:
         """(N,) bool, which gallery entries stand in any ranking: those of people who are not ignored."""
         return ~_is_among(pids, self.ignored_pids)
 
-    def camera_junk(self, query_camids: "Tensor", camids: "Tensor") -> "Tensor":
-        """Bool, pairs of cameras that are taken out whoever they show; shapes are broadcast."""
+    def camera_junk(self, query_camids: Cameras, camids: Cameras) -> Cameras:
+        """Bool, pairs of cameras that are taken out whoever they show; shapes are broadcast, two numbers give one."""
         junk = (query_camids == camids) & False
         for ours, theirs in self.junk_camera_pairs:
             junk |= (query_camids == ours) & (camids == theirs)
         return junk
 
-    def person_junk(self, query_camids: "Tensor", camids: "Tensor") -> "Tensor":
-        """Bool, pairs of one person's pictures that are taken out; shapes are broadcast."""
+    def person_junk(self, query_camids: Cameras, camids: Cameras) -> Cameras:
+        """Bool, pairs of one person's pictures that are taken out; as in `camera_junk`."""
         junk = self.camera_junk(query_camids, camids)
         return junk | (query_camids == camids) if self.junk == "same_pid_same_camid" else junk
 

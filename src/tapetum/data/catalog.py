@@ -159,6 +159,11 @@ def read_division(module: ModuleType, options: Mapping[str, Any]) -> dict[str, A
     return {name: options.get(name, usual[name]) for name in getattr(module, "DIVIDED_BY", ())}
 
 
+def numbers_anew(dataset: Dataset) -> bool:
+    """Whether a dataset numbers its people anew in the test, so that equal pids are not the training's people."""
+    return bool(getattr(load_reader(dataset.name, dataset.root), "PIDS_START_ANEW", False))
+
+
 def _usual_options(read: Callable[..., Any]) -> dict[str, Any]:
     """Reading options and their defaults, from the signature of a dataset's function."""
     parameters = inspect.signature(read).parameters.values()

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.core.errors import DataError
-from tapetum.core.protocol import Protocol
 from tapetum.core.types import Modality, Record
-from tapetum.data.catalog import Dataset, fingerprint, load_dataset_module, load_reader, open_dataset
+from tapetum.data.catalog import Dataset, fingerprint, load_dataset_module, load_reader, numbers_anew, open_dataset
 from tapetum.data.image_io import brightest_of_16_bits, read_picture
 from tapetum.data.layout import Counts, is_number, list_pictures
 from tapetum.data.threads import Progress, map_in_threads, report
@@ -137,7 +136,7 @@ def check_dataset(
     return CheckReport(
         name=name,
         root=Path(root),
-        splits=_count_splits(dataset.records, published_counts(name, options), one_person_a_number(name, root)),
+        splits=_count_splits(dataset.records, published_counts(name, options), not numbers_anew(dataset)),
         name_failures=tuple(failures),
         unreadable=tuple(unreadable),
         left_out=dataset.left_out,
@@ -162,11 +161,10 @@ def published_counts(name: str, options: Mapping[str, Any] | None = None) -> dic
     """What the authors state: split, or "total" -> counts.
 
     Args:
-        options: reading options; a "subset", or whose "people" train, chooses the counts.
+        options: reading options, of which one may choose the counts.
     """
     module = load_dataset_module(name)
-    given = options or {}
-    subset = given.get("subset", given.get("people"))
+    subset = (options or {}).get(getattr(module, "PUBLISHED_BY", ""))
     published: dict[str, Counts] = module.PUBLISHED if subset is None else module.PUBLISHED_SUBSETS[str(subset)]
     return dict(published)
 
@@ -209,11 +207,6 @@ def _count_splits(
         fewest = min(of_person.values(), default=0)
         rows.append(SplitCount(name, len(group), len(of_person), cameras, published.get(name), fewest))
     return tuple(rows)
-
-
-def one_person_a_number(name: str, root: Path) -> bool:
-    """Whether a number means the same person in training and testing."""
-    return not getattr(load_reader(name, Path(root)), "PIDS_START_ANEW", False)
 
 
 def _find_duplicates(digests: Mapping[str, Sequence[Record]]) -> tuple[list[list[Record]], int]:
@@ -301,14 +294,8 @@ def _find_unmatched(dataset: Dataset) -> tuple[Path, ...]:
     return tuple(
         record.path
         for record in dataset.side("query")
-        if all(_is_junk(record.camid, camid, rules) for camid in cameras.get(record.pid, ()))
+        if all(rules.person_junk(record.camid, camid) for camid in cameras.get(record.pid, ()))
     )
-
-
-def _is_junk(query_camid: int, gallery_camid: int, rules: Protocol) -> bool:
-    """Whether a picture of the query's own person is taken out of the ranking."""
-    same = rules.junk == "same_pid_same_camid" and query_camid == gallery_camid
-    return same or (query_camid, gallery_camid) in rules.junk_camera_pairs
 
 
 def _example(case: object) -> str:

@@ -34,16 +34,15 @@ from tapetum.core.pixels import encode_jpeg
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import load_dataset_module
+from tapetum.data.datasets.synth import SCENE_FILE
 from tapetum.synth.scene import Scene, SceneOptions
 from tapetum.synth.video import VideoOptions, write_camera_video
 
 Progress = Callable[[int, int], None]  # (done, total)
 
-SCENE_FILE = "scene.json"
 VIDEO_FILE = "video.json"
 _WORK_FOLDER = ".generating"  # the plan, and one file of facts for each finished part
 _PLAN_FILE = "plan.json"
-_QUERIES_STAY_IN_GALLERY = ("night600", "synth")  # as their published counts have it
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def generate_dataset(
     _check_cameras(module, scene)
     if queries_per_camera < 1:
         raise RecipeError(f"scene: queries_per_camera is {queries_per_camera}; it must be 1 or more")
-    apart = not sides_later and dataset_name not in _QUERIES_STAY_IN_GALLERY
+    apart = not sides_later and not _queries_stay_in_gallery(module)
     if apart and options.num_test_people and options.pictures_per_camera < 2:
         raise RecipeError(
             f"scene: pictures_per_camera is 1 and {dataset_name} keeps queries out of the gallery; set it to 2 or more"
@@ -345,7 +344,7 @@ def _render_person(
     """Every picture of one person; returns the facts."""
     scene, module = _scene(options), load_dataset_module(dataset_name)
     testing, sides_later = pid in options.test_pids, "test" in _splits(module)
-    stays_in_gallery = dataset_name in _QUERIES_STAY_IN_GALLERY
+    stays_in_gallery = _queries_stay_in_gallery(module)
     files: list[dict[str, Any]] = []
     part: dict[str, Any] = {"files": files, "digests": {}, "bytes": {}}
     count = options.pictures_per_camera
@@ -383,6 +382,10 @@ def scene_settings(options: SceneOptions) -> dict[str, Any]:
 def _splits(module: ModuleType) -> tuple[str, ...]:
     splits: tuple[str, ...] = getattr(module, "SPLITS", ("train", "query", "gallery"))
     return splits
+
+
+def _queries_stay_in_gallery(module: ModuleType) -> bool:
+    return bool(getattr(module, "QUERIES_STAY_IN_GALLERY", False))
 
 
 def _check_cameras(module: ModuleType, scene: Scene) -> None:

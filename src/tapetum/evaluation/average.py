@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tapetum.core.errors import ProtocolError
+from tapetum.core.recipe_keys import DECIDE_NO_WEIGHTS, is_within
 from tapetum.evaluation.bootstrap import QUANTITIES, mean_and_deviation
 from tapetum.evaluation.card import Card, diff_cards
 
@@ -21,12 +22,7 @@ OWN_TO_A_RUN = (
     "checkpoint.origin",
     "recipe.seed",
     "recipe.name",
-    "recipe.about",
-    "recipe.data.root",
-    "recipe.data.cache",
-    "recipe.data.workers",
-    "recipe.training.save_minutes",
-    "recipe.evaluation",
+    *(f"recipe.{key}" for key in DECIDE_NO_WEIGHTS),
 )
 OWN_TO_A_DIVISION = ("data.division", "data.fingerprint", "data.pictures", "data.query", "data.gallery")
 
@@ -86,7 +82,7 @@ def _require_alike(first: str, card: Card, name: str, other: Card) -> None:
         free += (*OWN_TO_A_DIVISION, *(f"recipe.data.options.{option}" for option in _division(card)))
     groups = diff_cards(card, other)
     for difference in (*groups["protocol"], *groups["model"], *groups["data"]):
-        if not f"{difference.name}.".startswith(tuple(f"{field}." for field in free)):
+        if not is_within(difference.name, free):
             raise ProtocolError(
                 f"{name}: differs from {first} in {difference.name} ({difference.b!r} against {difference.a!r}); "
                 "average cards of one method and one protocol that differ in the seed or the division of the people "

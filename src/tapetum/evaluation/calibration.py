@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
-GENERATED = "synth"  # the data set by which calibrations that do not say more show that their people were generated
 Level = Union[float, Array, "Tensor"]
 _SLOPE = 1e-6  # of the evidence where its curve is flat: far below any step of it, far above what float64 rounds
 
@@ -57,7 +56,7 @@ class Calibration:
     @property
     def caveat(self) -> str:
         """What a reader of its numbers must know; empty where it was fitted on pictures that cameras took."""
-        generated = self.data.get("generated", self.data.get("name") == GENERATED)
+        generated = self.data.get("generated", self.data.get("name") == "synth")  # earlier ones have the name alone
         return "a guess where pictures show real people, as the calibration is of generated ones" if generated else ""
 
     @property

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.core.errors import RecipeError
-from tapetum.data.catalog import open_dataset
-from tapetum.data.check import one_person_a_number
+from tapetum.data.catalog import numbers_anew, open_dataset
 from tapetum.data.lighting import LIGHT_LEVELS, PictureStatistics, light_levels, measure_pictures
 from tapetum.data.pictures import drop_corrupt
 from tapetum.data.stats import DatasetSize, count_dataset, each_once
@@ -73,7 +72,7 @@ def measure_datasets(
             records, skipped = drop_corrupt(records, num_workers=num_workers, progress=progress)
         file = folder / f"measurements-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-')}.npz"
         statistics = measure_pictures(each_once(records), cache_file=file, num_workers=num_workers, progress=progress)
-        size = count_dataset(records, one_person_a_number=one_person_a_number(source.name, source.root))
+        size = count_dataset(records, one_person_a_number=not numbers_anew(dataset))
         measured[label] = Measured(source.name, size, statistics, tuple(skipped))
     return measured
 

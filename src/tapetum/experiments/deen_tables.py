@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from tapetum.experiments.paper_rows import SYNTH, Domain, PaperRow
+from tapetum.data.datasets.synth import NAME as SYNTH
+from tapetum.experiments.paper_rows import Domain, PaperRow
 from tapetum.experiments.published import Published
 from tapetum.experiments.published_deen import (
     CORRECTED_IR_TO_VIS,

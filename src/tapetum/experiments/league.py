@@ -20,6 +20,7 @@ from tapetum.core.errors import DataError, RecipeError, nearest_name
 from tapetum.core.memory import forget_peak, read_peak
 from tapetum.core.protocol import MIXED
 from tapetum.data.catalog import fingerprint
+from tapetum.data.datasets.synth import NAME as SYNTH
 from tapetum.experiments.board import Board
 from tapetum.experiments.league_measures import (
     Speedometer,
@@ -29,7 +30,7 @@ from tapetum.experiments.league_measures import (
     list_queries,
 )
 from tapetum.experiments.league_table import render_league, summarise, write_figure
-from tapetum.experiments.paper_rows import SYNTH, Domain, PaperRow
+from tapetum.experiments.paper_rows import Domain, PaperRow
 from tapetum.experiments.paper_tables import LEAGUE
 from tapetum.experiments.reproduce import Plan, check_protocol, choose_rows, evaluate_plan, make_plan, train_plan
 from tapetum.experiments.start import PRETRAINED, describe_start, start_overrides

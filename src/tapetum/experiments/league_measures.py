@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from tapetum.core.errors import DataError
 from tapetum.core.types import UNKNOWN_CAMERA, Modality
@@ -15,6 +14,7 @@ from tapetum.core.versions import describe_processor
 from tapetum.evaluation.slices import BIAS, MODALITY, OWN_FIRST, OWN_SHARE
 from tapetum.experiments.reproduce import Plan
 from tapetum.inference.evaluate import Evaluated
+from tapetum.layers.products import counting_flops
 from tapetum.runs.checkpoint import load_checkpoint
 from tapetum.runs.history import read_history
 from tapetum.runs.recipe import load_recipe
@@ -111,7 +111,7 @@ def count_work(place: Path, *, mirror: bool) -> dict[str, int]:
     picture = torch.zeros(1, 3, height, width)
     kinds, cameras = torch.zeros(1, dtype=torch.int64), torch.full((1,), UNKNOWN_CAMERA)
     # The fused attention of a CPU is not counted; this one is made of products that are.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counting_flops() as counter:
         checkpoint.method.embed(picture, kinds, cameras, mirror=mirror)
     parameters = sum(each.numel() for each in checkpoint.network.parameters())
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from tapetum.experiments.published import Published
 
-SYNTH = "synth"
 QUANTITIES = {"rank1": "R-1", "rank5": "R-5", "rank10": "R-10", "rank20": "R-20", "mean_ap": "mAP"}
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import permutations
 
 from tapetum.core.errors import RecipeError, nearest_name
+from tapetum.data.datasets.synth import NAME as SYNTH
 from tapetum.experiments.deen_tables import deen_table2, deen_table3, deen_table4
-from tapetum.experiments.paper_rows import SYNTH, Domain, PaperRow, PaperTable, Rewriting
+from tapetum.experiments.paper_rows import Domain, PaperRow, PaperTable, Rewriting
 from tapetum.experiments.published import (
     KNIGHT_REID,
     TABLE_II,

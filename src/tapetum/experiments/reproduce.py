@@ -14,12 +14,13 @@ from typing import Any
 from tapetum.core.errors import RecipeError, TapetumError, nearest_name
 from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.darken import darken_dataset
+from tapetum.data.datasets.synth import NAME as SYNTH
 from tapetum.data.rewrite import JPEG_QUALITY, rewrite_dataset
 from tapetum.enhancers import Enhance, build_enhancer
 from tapetum.evaluation.card import Card
 from tapetum.experiments.board import Board, Stage
 from tapetum.experiments.paper_page import render_table, summarise, write_bars
-from tapetum.experiments.paper_rows import SYNTH, Domain, PaperRow, Rewriting
+from tapetum.experiments.paper_rows import Domain, PaperRow, Rewriting
 from tapetum.experiments.paper_tables import GAMMA, TABLES, rows_of
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.runs.checkpoint import is_checkpoint

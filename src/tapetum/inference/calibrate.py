@@ -12,8 +12,8 @@ from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import EmbeddingSet, Record
-from tapetum.data.catalog import Dataset, fingerprint
-from tapetum.data.datasets.synth import SCENE_FILE
+from tapetum.data.catalog import Dataset, fingerprint, numbers_anew
+from tapetum.data.datasets.synth import SCENE_FILE, read_options
 from tapetum.data.threads import Progress
 from tapetum.evaluation.bootstrap import Interval
 from tapetum.evaluation.calibration import (
@@ -41,6 +41,7 @@ from tapetum.evaluation.verification import (
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.identity import calibration_path, find_calibration
 from tapetum.runs.packaged import refuse_packaged
+from tapetum.runs.same_people import shows_same_people
 from tapetum.runs.sources import CACHE, open_data
 
 RATES = (0.1, 0.01, 0.001)
@@ -120,8 +121,9 @@ def calibrate_run(
     embedder = Embedder(place, mirror=mirror, precision=precision)
     recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
-    own = dataset.name == recipe.data.name
-    rules = dataset.protocol(protocol or (recipe.evaluation.protocol if own else None))
+    named = dataset.name == recipe.data.name
+    rules = dataset.protocol(protocol or (recipe.evaluation.protocol if named else None))
+    own = shows_same_people(dataset, recipe.data)
     records = held_out_records(dataset, rules, embedder.checkpoint.header.pids, people=people, own=own)
     seed = recipe.seed if seed is None else seed
     fit, check = split_people(records, seed)
@@ -133,6 +135,7 @@ def calibrate_run(
         "fingerprint": fingerprint(records),
         "people": people,
         "generated": (dataset.root / SCENE_FILE).is_file(),
+        **_name_people(dataset, people),
         "pictures": len(records),
         "weights_chosen_by": embedder.checkpoint.header.chosen_by,
     }
@@ -162,15 +165,39 @@ def find_calibration_of_others(
     remedy = f"run `tapetum calibrate {place}` on other people: --people holdout, or --data NAME=ROOT"
     if calibration is None:
         raise ProtocolError(f"rank calibrated: there is no {calibration_path(place)}; {remedy}")
-    data = calibration.data
-    if data.get("name") == dataset.name and data.get("people") == "test":
-        own = dataset.name == embedder.recipe.data.name
-        generated = (dataset.root / SCENE_FILE).is_file()  # of one name, and yet of other people
-        if not generated or data.get("fingerprint") in set(_fingerprints(dataset, embedder, own=own)):
-            raise ProtocolError(
-                f"rank calibrated: it was calibrated on test people of {dataset.name}, who are tested; {remedy}"
-            )
+    if _knows_tested(calibration.data, dataset, embedder):
+        raise ProtocolError(
+            f"rank calibrated: it was calibrated on test people of {dataset.name}, who are tested; {remedy}"
+        )
     return calibration
+
+
+def _name_people(dataset: Dataset, people: str) -> dict[str, Any]:
+    """Who a generated scene's people are, see `shows_same_people`: their seed, and the first pid and the one behind."""
+    scene = read_options(dataset.root)
+    if scene is None:
+        return {}
+    pids = scene.train_pids if people == "holdout" else scene.test_pids
+    return {"identity_seed": scene.identity_seed, "pids": [pids.start, pids.stop]}
+
+
+def _knows_tested(data: Mapping[str, Any], dataset: Dataset, embedder: Embedder) -> bool:
+    """Whether a calibration was fitted on people who are tested.
+
+    Args:
+        data: the calibration's facts about its people.
+    """
+    tested = _name_people(dataset, "test")
+    if tested and "identity_seed" in data:
+        (first, stop), (start, end) = data["pids"], tested["pids"]
+        return bool(data["identity_seed"] == tested["identity_seed"] and max(first, start) < min(stop, end))
+    if data.get("name") != dataset.name or data.get("people") != "test":
+        return False
+    if not (dataset.root / SCENE_FILE).is_file():
+        return True
+    # scenes of one name may show other people: an older calibration tells by its pictures alone
+    own = shows_same_people(dataset, embedder.recipe.data)
+    return data.get("fingerprint") in set(_fingerprints(dataset, embedder, own=own))
 
 
 def _fingerprints(dataset: Dataset, embedder: Embedder, *, own: bool) -> Iterator[str]:
@@ -191,7 +218,7 @@ def held_out_records(
         rules: "test" takes what it admits on either side.
         training_pids: the run's, as the dataset writes them; empty where unknown: then all training people.
         people: "test", or "holdout" for training people that the run set aside.
-        own: the dataset is the run's, so that equal pids are the same people.
+        own: the dataset shows the run's people, see `tapetum.runs.same_people.shows_same_people`.
     Raises:
         DataError: there are none.
     """
@@ -204,7 +231,10 @@ def held_out_records(
         pictures = [record for record in dataset.split("train") if record.pid >= 0]
     else:
         pictures = [*dataset.side("query", rules.name), *dataset.side("gallery", rules.name)]
-    never = set(training_pids) or {record.pid for record in dataset.split("train")} if own else set()
+    if not own or (people == "test" and numbers_anew(dataset)):
+        never = set()
+    else:
+        never = set(training_pids) or {record.pid for record in dataset.split("train")}
     ignored_pids = {*rules.ignored_pids, -1}
     kept = {
         record_key(record): record for record in pictures if record.pid not in never and record.pid not in ignored_pids
@@ -340,8 +370,8 @@ def _check(
         "calibration_error_interval": _ends(intervals.error),
         "reliability": {
             **{
-                name: [None if np.isnan(value) else float(value) for value in getattr(reliability, name)]
-                for name in ("predicted", "observed")
+                curve: [None if np.isnan(value) else float(value) for value in getattr(reliability, curve)]
+                for curve in ("predicted", "observed")
             },
             "share": reliability.share.tolist(),
         },

@@ -35,7 +35,7 @@ def open_checkpoint(
         RecipeError: this precision is not available here.
     """
     settings = settings_of(checkpoint.header, checkpoint.path, mirror)
-    where = choose_device(device)
+    where = choose_device(device, "device")
     network = part_for_search(checkpoint.network)
     kind = resolve_precision(precision, where.type, setting, network=network)
     session = plain = TorchSession(network, "fp32", where, settings.mirror)

@@ -8,11 +8,12 @@ from tapetum.core.errors import RecipeError
 from tapetum.inference.precision import Precision
 
 
-def choose_device(accelerator: str = "auto") -> torch.device:
+def choose_device(accelerator: str = "auto", place: str = "training.accelerator") -> torch.device:
     """The device for one process.
 
     Args:
         accelerator: "auto", "cpu" or "gpu".
+        place: the setting, for the message.
     Raises:
         RecipeError: "gpu" is asked for and there is none.
     """
@@ -21,7 +22,7 @@ def choose_device(accelerator: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     if accelerator == "gpu":
-        raise RecipeError("training.accelerator is 'gpu', but this machine offers none; use 'auto' or 'cpu'")
+        raise RecipeError(f"{place} is 'gpu', but this machine offers none; use 'auto' or 'cpu'")
     return torch.device("cpu")
 
 

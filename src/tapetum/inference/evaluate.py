@@ -50,7 +50,8 @@ from tapetum.inference.precision import resolve_precision
 from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.recipe import DataSection, check_recipe, override_recipe
 from tapetum.runs.run_folder import RunFolder
-from tapetum.runs.sources import CACHE, check_division, list_split, open_data, source_overrides
+from tapetum.runs.same_people import check_division, check_untrained
+from tapetum.runs.sources import CACHE, list_split, open_data, source_overrides
 
 WORST = 10
 DRAWS = 1000
@@ -135,7 +136,7 @@ def evaluate_run(
         progress: called with (done, total) pictures.
     Raises:
         CheckpointError: no checkpoint, or it is damaged.
-        DataError: pictures are missing or damaged.
+        DataError: pictures are missing or damaged, or of people whom the weights were trained on.
         ProtocolError: the protocol cannot be carried out on these pictures, or there is no calibration to rank by.
         RecipeError: the dataset has no such protocol, or tests people whom the weights may have been trained on.
         OutputError: the result cannot be written.
@@ -143,9 +144,12 @@ def evaluate_run(
     embedder = Embedder(place, mirror=mirror, precision=precision)
     recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
-    check_division(dataset, recipe.data, place, data)
+    check_division(dataset, recipe.data, place)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
     tests = [plan_test(dataset, rules) for rules in choose_protocols(dataset, [name or usual for name in protocols])]
+    for test in tests:
+        pids = {record.pid for side in SIDES for record in test.whole[side]} - {*test.rules.ignored_pids, -1}
+        check_untrained(dataset, pids, embedder.checkpoint.header.pids, recipe.data, place)
     if rerank is None and recipe.evaluation.rerank is not None and rank != "calibrated":
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     camera_norm = camera_norm or recipe.evaluation.camera_norm

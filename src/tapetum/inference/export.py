@@ -72,7 +72,6 @@ class Describing(nn.Module):
         return cast(Method, self.method).embed(images, modalities, cameras, mirror=self.mirror)
 
 
-Build = Callable[[nn.Module, bool], nn.Module]
 Example = tuple[Tensor, ...]  # pictures, modalities, and cameras for a method that looks at them
 Write = Callable[[nn.Module, Example, Path, int], None]
 
@@ -84,8 +83,6 @@ def export_run(
     *,
     mirror: bool | None = None,
     opset: int = OPSET,
-    build: Build = Describing,
-    write: Write | None = None,
 ) -> Artefact:
     """Write an artefact of a run's model; one that differs from the model is not written.
 
@@ -98,8 +95,6 @@ def export_run(
         place: run folder or checkpoint file.
         out: folder of the artefact; absent or empty.
         mirror: join each picture with its mirror; None takes the recipe's choice.
-        build: makes the function to export from (method, mirror).
-        write: writes the network's files; None takes the runtime's own writer.
     Raises:
         ExportError: the model cannot be exported, or what came out differs from it.
         OutputError: `out` is taken or cannot be written.
@@ -113,13 +108,13 @@ def export_run(
     settings = settings_of(checkpoint.header, checkpoint.path, mirror)
     network = checkpoint.network.requires_grad_(requires_grad=False)
     probe, sees_cameras = _describe_probe(network, settings, checkpoint.header.camids)
-    function = build(part_for_search(network), settings.mirror).eval()
+    function = Describing(part_for_search(network), settings.mirror).eval()
     with writing_folder(out) as folder:
         few = (probe.images[:2], probe.modalities[:2], probe.camids[:2])
         example: Example = tuple(torch.tensor(each) for each in few[: 3 if sees_cameras else 2])
         try:
             with torch.no_grad(), _silence():
-                (write or WRITERS[runtime])(function, example, folder, opset)
+                WRITERS[runtime](function, example, folder, opset)
         except (TapetumError, OSError):
             raise
         except Exception as error:  # the exporters raise types of their own, by version and by what they stumble over
@@ -286,7 +281,7 @@ LIBRARIES: Mapping[Runtime, tuple[str, ...]] = {
     "openvino": ("onnx", "onnxscript", "openvino"),
     "torchscript": (),
 }
-WRITERS: Mapping[Runtime, Write] = {"onnx": write_onnx, "openvino": write_openvino, "torchscript": write_torchscript}
+WRITERS: dict[Runtime, Write] = {"onnx": write_onnx, "openvino": write_openvino, "torchscript": write_torchscript}
 
 
 @contextmanager

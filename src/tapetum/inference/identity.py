@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.core.digest import digest_file
+from tapetum.data.image_io import Backend, Interpolation
 from tapetum.evaluation.calibration import Calibration, read_calibration, to_content
 from tapetum.inference.artefact import ModelSettings, is_artefact, read_artefact
 from tapetum.inference.model_id import model_id_of_file
@@ -64,15 +65,8 @@ def settings_of(header: Header, place: Path, mirror: bool | None = None) -> Mode
     from tapetum.runs.recipe import check_recipe
 
     recipe = check_recipe(header.recipe, f"in {place}")
-    return ModelSettings(
-        method=header.method,
-        options=dict(header.options),
-        size=recipe.data.size,
-        interpolation=recipe.data.interpolation,
-        backend=recipe.data.backend,
-        mirror=recipe.evaluation.mirror if mirror is None else mirror,
-        normalisation=header.normalisation,
-    )
+    data, usual = recipe.data, recipe.evaluation.mirror
+    return _settings(header, data.size, data.interpolation, data.backend, mirror=usual if mirror is None else mirror)
 
 
 def _settings_told(header: Header) -> ModelSettings | None:
@@ -80,17 +74,24 @@ def _settings_told(header: Header) -> ModelSettings | None:
     try:
         data, mirror = header.recipe["data"], header.recipe["evaluation"]["mirror"]
         height, width = data["size"]
-        return ModelSettings(
-            method=header.method,
-            options=dict(header.options),
-            size=(int(height), int(width)),
-            interpolation=data["interpolation"],
-            backend=data["backend"],
-            mirror=bool(mirror),
-            normalisation=header.normalisation,
-        )
+        size = int(height), int(width)
+        return _settings(header, size, data["interpolation"], data["backend"], mirror=bool(mirror))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _settings(
+    header: Header, size: tuple[int, int], interpolation: Interpolation, backend: Backend, *, mirror: bool
+) -> ModelSettings:
+    return ModelSettings(
+        method=header.method,
+        options=dict(header.options),
+        size=size,
+        interpolation=interpolation,
+        backend=backend,
+        mirror=mirror,
+        normalisation=header.normalisation,
+    )
 
 
 def checkpoint_facts(checkpoint: Path, settings: ModelSettings) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class TorchScriptSession:
     """A TorchScript file computed by PyTorch, in fp32."""
 
     def __init__(self, path: Path, precision: Precision, device: Device) -> None:
-        self._device = choose_device(device)
+        self._device = choose_device(device, "device")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch would rather have its newer formats used
             self._network = torch.jit.load(str(path), map_location=self._device).eval()  # type: ignore[no-untyped-call]

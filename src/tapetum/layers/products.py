@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.flop_counter import register_flop_formula
+from torch.utils.flop_counter import FlopCounterMode
 
 SLOW = 0.65  # of a convolution's rate; 0.4 and about 1 are what was met
 MIN_WORK = 2**20  # multiply-adds, below which a call costs more than it computes
@@ -116,8 +116,10 @@ def _count(values: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * values.numel() * weight[0]
 
 
-if HAS_ONEDNN:
-    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_count)
+def counting_flops() -> FlopCounterMode:
+    """A context that counts floating-point operations, those of `multiply` too."""
+    own = {torch.ops.mkldnn._linear_pointwise: _count} if HAS_ONEDNN else {}
+    return FlopCounterMode(display=False, custom_mapping=own)
 
 
 def _compare() -> bool:

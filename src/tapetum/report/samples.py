@@ -8,7 +8,7 @@ import numpy as np
 from tapetum.core.errors import DataError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality, Record
-from tapetum.data.check import one_person_a_number
+from tapetum.data.catalog import numbers_anew
 from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import measure_picture
 from tapetum.data.stats import each_once
@@ -49,7 +49,7 @@ def collect_samples(
         root = None if source.root is None else str(source.root)
         section = DataSection(name=source.name, root=root, options=dict(source.options))
         dataset = open_data(section, progress=progress).dataset
-        anew = not one_person_a_number(source.name, dataset.root)
+        anew = numbers_anew(dataset)
         sheets.append(_choose(label, dataset.records, anew, people, cameras, numpy_generator(seed, "samples")))
     return sheets
 

@@ -30,9 +30,9 @@ PairOfCounts = Annotated[tuple[Count, Count], Field(strict=False)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, no unknown key, no silent conversion (``true`` is not 1, ``"3"`` is not 3)."""
+    """Base of all sections: frozen, finite, no unknown key, no silent conversion (``true`` is not 1, ``"3"`` not 3)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class MethodSection(BaseModel):

@@ -15,8 +15,10 @@ from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.locks import locked
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Record
-from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset, read_division
-from tapetum.data.generate import SCENE_FILE, generate_dataset, scene_settings
+from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset
+from tapetum.data.datasets.synth import NAME as SYNTH
+from tapetum.data.datasets.synth import SCENE_FILE
+from tapetum.data.generate import generate_dataset, scene_settings
 from tapetum.data.loose import list_pictures
 from tapetum.data.pictures import PictureOptions, drop_corrupt
 from tapetum.data.sampler import Sampling, read_sampling
@@ -25,7 +27,6 @@ from tapetum.data.transforms import Operation, read_operations
 from tapetum.runs.recipe import DataSection, Recipe, scene_options
 from tapetum.synth.scene import SceneOptions
 
-SYNTH = "synth"
 CACHE = Path("runs/data")
 _OPTION = re.compile(r"(.+=.+),(\w+)=([^,=]*)")  # the last reading option behind NAME=ROOT
 WORTH_A_PROCESS = 100  # pictures that take about as long to render as a process takes to begin
@@ -182,28 +183,6 @@ def list_protocols(section: DataSection) -> dict[str, Protocol]:
     else:
         module = load_dataset_module(section.scene.get("layout", section.name))
     return dict(module.PROTOCOLS)
-
-
-def check_division(dataset: Dataset, own: DataSection, place: Path, data: DataSection | None = None) -> None:
-    """Refuse a division of the people that may test, or hold out, somebody whom weights were trained on.
-
-    Args:
-        own: the data section of the recipe that the weights were trained by.
-        place: where the weights are, for the message.
-        data: how `dataset` was opened; a generated scene of other settings shows other people.
-    Raises:
-        RecipeError: the same dataset is divided in another way.
-    """
-    if dataset.name != own.name or not dataset.division or (data is not None and data.scene != own.scene):
-        return
-    division = read_division(load_reader(dataset.name, dataset.root), own.options)
-    for name, value in dataset.division.items():
-        if division[name] != value:
-            raise RecipeError(
-                f"{place}: was trained with data.options.{name} = {division[name]!r}; {dataset.name} with {name} = "
-                f"{value!r} divides the people anew, so some of those trained on would be tested: keep "
-                f"{division[name]!r}, or take weights that were trained with {value!r}"
-            )
 
 
 def training_records(dataset: Dataset) -> list[Record]:

@@ -116,9 +116,6 @@ def _any_match(query: Sequence[Record], gallery: Sequence[Record], rules: Protoc
     cameras: dict[int, set[int]] = {}
     for record in gallery:
         cameras.setdefault(record.pid, set()).add(record.camid)
-    same_is_junk = rules.junk == "same_pid_same_camid"
     return any(
-        not (same_is_junk and record.camid == theirs) and (record.camid, theirs) not in rules.junk_camera_pairs
-        for record in query
-        for theirs in cameras.get(record.pid, ())
+        not rules.person_junk(record.camid, theirs) for record in query for theirs in cameras.get(record.pid, ())
     )

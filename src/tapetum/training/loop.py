@@ -5,6 +5,7 @@ middle. The step itself is ours (`tapetum.training.stepping`), and so is the pla
 (`tapetum.training.state`): Lightning is not asked to restore anything.
 """
 
+import copy
 import dataclasses
 import logging
 import math
@@ -24,7 +25,7 @@ from torch import nn
 
 from tapetum.core.errors import TrainingError
 from tapetum.core.method import BeginsEpochs, Method, TrainingFacts
-from tapetum.core.processes import add_up, share_buffers
+from tapetum.core.processes import add_up, gather, share_buffers
 from tapetum.core.seeding import derive_seed
 from tapetum.core.types import Batch, Record
 from tapetum.data.loader import EvalLoader, TrainLoader
@@ -146,9 +147,11 @@ class TrainingLoop(LightningModule):
         scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         if self._state:
             for optimiser, state in zip(optimisers, self._state.optimisers, strict=True):
-                optimiser.inner.load_state_dict(state)
+                optimiser.inner.load_state_dict(copy.deepcopy(state))  # processes arrive with one memory of it
             if scaler.is_enabled():
                 scaler.load_state_dict(self._state.scaler)
+            if self._state.sums:
+                self.place.sums = self._state.sums[self.global_rank]
             self._state = None
         self._stepper = Stepper(network, turns, optimisers, precision, clip, scaler)
         return [each.inner for each in optimisers]
@@ -212,7 +215,7 @@ class TrainingLoop(LightningModule):
                 self._save_weights(self.plan.folder.last, f"interrupted in epoch 1, step {place.step}")
             self._save_state()
             raise Interrupted
-        if (time.monotonic() - self._saved_at) / 60 >= self.plan.recipe.training.save_minutes:
+        if self._save_is_due():
             self._save_state()
 
     def on_train_epoch_end(self) -> None:
@@ -379,12 +382,20 @@ class TrainingLoop(LightningModule):
         )
         save_checkpoint(path, self._module, header)
 
+    def _save_is_due(self) -> bool:
+        """By the clock of the first process, so that all save after the same step."""
+        minutes = (time.monotonic() - self._saved_at) / 60
+        due = self.trainer.is_global_zero and minutes >= self.plan.recipe.training.save_minutes
+        return bool(add_up(torch.tensor(float(due), device=self.device)))
+
     def _save_state(self) -> None:
+        """Every process is asked for its sums, so all come here together."""
         self._tick(training=False)
+        sums = tuple(gather(self.place.sums))
         if self.trainer.is_global_zero:
             optimisers = tuple(each.inner.state_dict() for each in self._stepper.optimisers)
             scaler, memory = self._stepper.scaler.state_dict(), read_memory(self._module)
-            state = State(self.place, self._module.state_dict(), optimisers, scaler, memory)
+            state = State(self.place, self._module.state_dict(), optimisers, scaler, memory, sums)
             save_state(self.plan.folder.state, state)
         self._saved_at = self._ticked_at = time.monotonic()
 

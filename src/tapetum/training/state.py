@@ -58,6 +58,7 @@ class State:
     optimisers: tuple[dict[str, Any], ...]
     scaler: dict[str, Any]
     memory: dict[str, Tensor] = field(default_factory=dict)  # see `read_memory`
+    sums: tuple[dict[str, float], ...] = ()  # those of `place` in each process; none in older files
 
 
 def read_memory(network: nn.Module) -> dict[str, Tensor]:
@@ -92,6 +93,7 @@ def save_state(path: Path, state: State) -> None:
         "format": FORMAT,
         "place": dataclasses.asdict(state.place),
         "optimisers": list(state.optimisers),
+        "sums": list(state.sums),
     }
     buffer = io.BytesIO()  # PyTorch's writer would turn a full disk into an error of its own kind
     torch.save(content, buffer)
@@ -111,9 +113,8 @@ def load_state(path: Path) -> State:
         if content["format"] == 1:  # one optimiser, and nothing to remember
             content |= {"optimisers": [content["optimiser"]], "memory": {}}
         optimisers = tuple(content["optimisers"])
-        return State(
-            TrainingPosition(**content["place"]), content["network"], optimisers, content["scaler"], content["memory"]
-        )
+        place, sums = TrainingPosition(**content["place"]), tuple(content.get("sums", ()))
+        return State(place, content["network"], optimisers, content["scaler"], content["memory"], sums)
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         reason = first_line(error)
         raise CheckpointError(f"{path}: cannot be read ({reason}); delete the run folder to start afresh") from None

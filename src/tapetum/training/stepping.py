@@ -167,16 +167,18 @@ def in_float32(output: Any) -> Any:
     """A method's output with every floating-point tensor in float32, so that losses do not round in bf16.
 
     Args:
-        output: a tensor, or dataclasses, tuples, lists and mappings of them.
+        output: a tensor, or dataclasses, named and other tuples, lists and mappings of them; of these come dicts.
     """
     if isinstance(output, Tensor):
         return output.float() if output.is_floating_point() else output
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
         fields = [field.name for field in dataclasses.fields(output) if field.init]
         return dataclasses.replace(output, **{name: in_float32(getattr(output, name)) for name in fields})
+    if isinstance(output, tuple) and hasattr(output, "_fields"):  # a NamedTuple takes its values one by one
+        return type(output)(*map(in_float32, output))
     if isinstance(output, tuple | list):
         return type(output)(map(in_float32, output))
-    if isinstance(output, dict):
+    if isinstance(output, Mapping):
         return {name: in_float32(value) for name, value in output.items()}
     return output
 

@@ -29,6 +29,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from tapetum.core import errors
 from tapetum.core.errors import CheckpointError, RecipeError, TrainingError
 from tapetum.core.method import Method, TrainingFacts
+from tapetum.core.recipe_keys import DECIDE_NO_WEIGHTS, is_within
 from tapetum.core.seeding import derive_seed
 from tapetum.core.versions import read_versions
 from tapetum.data.catalog import Dataset, fingerprint
@@ -46,25 +47,15 @@ from tapetum.runs.progress import Reporter, Silence
 from tapetum.runs.recipe import Recipe, check_recipe, plain_recipe, write_yaml
 from tapetum.runs.recipe_text import parse_yaml
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
-from tapetum.runs.sources import CACHE, check_division, open_data, sampler_options, training_records
+from tapetum.runs.same_people import check_division
+from tapetum.runs.sources import CACHE, open_data, sampler_options, training_records
 from tapetum.training.holdout import Validation, split_holdout, validate_on_test
 from tapetum.training.loop import TALKATIVE, Interrupted, TrainingLoop, TrainingPlan, silence_lightning
 from tapetum.training.optimisation import build_optimisers
 from tapetum.training.state import State, load_state, restore_memory
 from tapetum.training.stepping import turns_of
 
-FREE_TO_CHANGE = (  # keys and sections that decide nothing about the weights: a run may be resumed with others
-    "about.",
-    "data.root.",
-    "data.cache.",
-    "data.workers.",
-    "training.save_minutes.",
-    "evaluation.batch.",
-    "evaluation.protocol.",
-    "evaluation.rerank.",
-    "evaluation.precision.",
-)
-MIRROR = "evaluation.mirror"  # free, too, but where weights are chosen by what was found with it
+MIRROR = "evaluation.mirror"  # which decides where weights are chosen by what was found with it
 
 
 class TogetherStrategy(DDPStrategy):
@@ -211,12 +202,31 @@ def _make_plan(
         "unpaired_ids": unpaired,
         "selection_protocol": protocol,
         "precision": precision,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "products_keep_up": products_keep_up(),
-        "versions": read_versions(),
+        **_tell_sittings(before, 0 if state is None else state.place.steps, device),
     }
     return TrainingPlan(recipe, folder, tuple(records), validation, tuple(pids), facts, precision, origin), network
+
+
+def _tell_sittings(before: Mapping[str, Any], steps: int, device: torch.device) -> dict[str, Any]:
+    """On what a training runs: "device" and "versions" of its beginning, and "sittings" where later ones had others.
+
+    Args:
+        before: what an earlier sitting told.
+        steps: optimiser steps behind; of a sitting that began there, or later, nothing is left.
+    """
+    now = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "versions": read_versions(),
+    }
+    first = {name: before[name] for name in now if name in before} or now
+    earlier = before.get("sittings", [{"steps": 0, **first}])
+    kept = [each for each in earlier if each["steps"] < steps] or [{"steps": 0, **now}]
+    if any(kept[-1].get(name) != now[name] for name in now):
+        kept.append({"steps": steps, **now})
+    beginning = {name: kept[0][name] for name in now if name in kept[0]}
+    return beginning | ({"sittings": kept} if len(kept) > 1 else {})
 
 
 def _build_network(recipe: Recipe, facts: TrainingFacts, dataset: Dataset, state: State | None) -> nn.Module:
@@ -236,7 +246,7 @@ def _build_network(recipe: Recipe, facts: TrainingFacts, dataset: Dataset, state
         start = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=facts.num_ids)
         if start.header.recipe:
             own = check_recipe(start.header.recipe, f"in {start.path}")
-            check_division(dataset, own.data, start.path, recipe.data)
+            check_division(dataset, own.data, start.path)
         start_from(network, start, absent_at_start(recipe.method.name))
     else:  # "none" leaves backbones as they are and fills what a method's own options name
         _load_pretrained(method, "none" if recipe.init.weights == "random" else recipe.init.weights)
@@ -363,10 +373,9 @@ def check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
         return
     there = check_recipe(parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), str(folder.recipe))
     old, new = (dict(_flatten(plain_recipe(which))) for which in (there, recipe))
-    if there.selection.rule != "holdout":
-        old[MIRROR] = new[MIRROR]
+    held = {MIRROR} if there.selection.rule == "holdout" else set()
     for key in sorted(old.keys() | new.keys(), key=lambda key: (key != "method.name", key)):
-        if not f"{key}.".startswith(FREE_TO_CHANGE) and old.get(key) != new.get(key):
+        if old.get(key) != new.get(key) and (key in held or not is_within(key, DECIDE_NO_WEIGHTS)):
             way = ""
             if key.startswith("method.") and key in old and key != "method.name":  # maybe a default that changed
                 setting = shlex.quote(f"{key}={json.dumps(old[key])}")

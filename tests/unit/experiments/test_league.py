@@ -11,11 +11,11 @@ import pytest
 
 from tapetum.cli.main import app
 from tapetum.core.errors import DataError, RecipeError
+from tapetum.data.datasets.synth import NAME as SYNTH
 from tapetum.experiments import league
 from tapetum.experiments.league import FAMILIES, LeagueOptions, league_rows, run_league, tabulate_kept
 from tapetum.experiments.league_measures import count_work
 from tapetum.experiments.league_table import render_league, summarise
-from tapetum.experiments.paper_rows import SYNTH
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import evaluate_run
 from tapetum.runs.recipe import load_recipe

@@ -10,9 +10,11 @@ import torch
 
 from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.protocol import Protocol
+from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import EmbeddingSet, Match, Modality, Record
 from tapetum.core.vectors import normalise
 from tapetum.data.catalog import Dataset, open_dataset
+from tapetum.data.datasets import regdb
 from tapetum.data.datasets.night600 import picture_path
 from tapetum.evaluation.calibration import Calibration, read_calibration
 from tapetum.experiments.calibrated import other_settings
@@ -281,6 +283,14 @@ def test_nobody_that_a_run_was_trained_on_is_calibrated_with(street: Path) -> No
     assert {record.pid for record in held_out_records(dataset, rules, [8, 9], own=False)} == everybody
     with pytest.raises(DataError, match="holds no test people that the run was not trained on; give --data NAME=ROOT"):
         held_out_records(dataset, rules, range(36))
+
+
+def test_equal_numbers_of_a_layout_that_numbers_its_test_people_anew_are_nobody_known(tmp_path: Path) -> None:
+    regdb.write_miniature(tmp_path, numpy_generator(0))
+    dataset = open_dataset("regdb", tmp_path)
+    trained = sorted({record.pid for record in dataset.split("train")})
+    found = held_out_records(dataset, dataset.protocol(), trained)
+    assert {record.pid for record in found} == {record.pid for record in dataset.side("query")} == set(trained)
 
 
 def test_a_dataset_without_test_people_is_refused(run: Path, street: Path) -> None:

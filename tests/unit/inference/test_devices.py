@@ -18,5 +18,7 @@ def test_a_forward_pass_computes_in_the_precision() -> None:
 def test_a_gpu_that_is_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == CPU
-    with pytest.raises(RecipeError, match="this machine offers none"):
+    with pytest.raises(RecipeError, match=r"^training\.accelerator is 'gpu', but this machine offers none"):
         choose_device("gpu")
+    with pytest.raises(RecipeError, match=r"^device is 'gpu', but this machine offers none"):
+        choose_device("gpu", "device")

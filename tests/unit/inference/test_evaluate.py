@@ -364,7 +364,7 @@ def test_a_generated_scene_is_told_from_others_of_its_name_by_its_pictures(
     run: Path, crossed: Dataset, tmp_path: Path
 ) -> None:
     scene = replace(crossed, root=tmp_path)
-    (tmp_path / SCENE_FILE).touch()
+    (tmp_path / SCENE_FILE).write_text("{}")
     options: dict[str, Any] = {"dataset": scene, "out": tmp_path / "cards", "draws": 10, "rank": "calibrated"}
     pictures = fingerprint(held_out_records(crossed, crossed.protocol("llcm_mixed"), [], own=False))
     same = calibration_of(run, tmp_path, name="llcm", people="test", fingerprint=pictures)
@@ -372,6 +372,23 @@ def test_a_generated_scene_is_told_from_others_of_its_name_by_its_pictures(
         evaluate_one(run, "llcm_mixed", calibration=same, **options)
     other = calibration_of(run, tmp_path, name="llcm", people="test", fingerprint="0123456789abcdef")
     assert evaluate_one(run, "llcm_mixed", calibration=other, **options).card.calibration is not None
+
+
+@pytest.mark.parametrize("whose", ["test", "holdout"])
+def test_a_calibration_on_the_tested_people_of_a_scene_is_refused_whatever_its_pictures_look_like(
+    run: Path, crossed: Dataset, tmp_path: Path, whose: str
+) -> None:
+    settings = {"identity_seed": 5, "num_train_people": 10, "num_test_people": 4, "light_scale": 8.0}
+    (tmp_path / SCENE_FILE).write_text(json.dumps({"dataset": "llcm", "options": settings}))
+    options: dict[str, Any] = {"dataset": replace(crossed, root=tmp_path), "out": tmp_path / "cards", "draws": 10}
+    for seed, pids, refused in ((5, [11, 15], True), (5, [14, 30], True), (5, [15, 30], False), (6, [11, 15], False)):
+        facts = {"identity_seed": seed, "pids": pids, "fingerprint": "0123456789abcdef", "people": whose}
+        file = calibration_of(run, tmp_path, name="llcm", **facts)
+        if refused:
+            with pytest.raises(ProtocolError, match="who are tested"):
+                evaluate_one(run, "llcm_mixed", calibration=file, rank="calibrated", **options)
+        else:
+            evaluate_one(run, "llcm_mixed", calibration=file, rank="calibrated", **options)
 
 
 def test_another_source_of_galleries_is_a_difference_of_protocol(run: Path, crossed: Dataset, tmp_path: Path) -> None:
@@ -388,6 +405,17 @@ def test_another_source_of_galleries_is_a_difference_of_protocol(run: Path, cros
     groups = diff_cards(seeded, permuted)
     assert [difference.name for difference in groups["protocol"]] == ["galleries"]
     assert groups["data"] == groups["model"] == []
+
+
+def test_people_whom_the_weights_were_trained_on_are_not_tested(run: Path, people: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("night600", people)
+    known = [each for each in dataset.split("train") if each.pid < 2]
+    both = [replace(each, split=split) for each in known for split in ("query", "gallery")]
+    mixed = replace(dataset, records=(*dataset.records, *both))
+    with pytest.raises(DataError, match=r"was trained on 2 of the people whom night600 in .* tests \(pid 0, 1\); read"):
+        evaluate_one(run, dataset=mixed, out=tmp_path, draws=10)
+    assert not list(tmp_path.iterdir())
+    assert evaluate_one(run, dataset=replace(mixed, name="others"), out=tmp_path, draws=10).path.is_file()
 
 
 CROSSED = ["sampler={name: cross_modality, ids: 2, pictures: 2, steps: 1}", "schedule.epochs=1"]

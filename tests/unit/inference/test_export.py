@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tapetum.core.errors import OutputError, RecipeError
 from tapetum.core.types import UNKNOWN_CAMERA
+from tapetum.inference import export
 from tapetum.inference.artefact import ArtefactError, ExportError, read_artefact
 from tapetum.inference.export import Describing, export_run, write_torchscript
 from tapetum.inference.probe import compare, read_probe
@@ -128,14 +129,19 @@ class NotANumber(Describing):
 
 
 @pytest.mark.parametrize("fault", [ChannelsSwapped, NormalisedTwice, StemsSwapped, MirrorForgotten, NotANumber])
-def test_a_graph_that_differs_is_not_written(fault: type[Describing], make_run: Make, tmp_path: Path) -> None:
+def test_a_graph_that_differs_is_not_written(
+    fault: type[Describing], make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "Describing", fault)
     with pytest.raises(ExportError, match=r"differs from PyTorch on a batch of \d+ .* nothing was written"):
-        export_run(make_run("two_stream"), "torchscript", tmp_path / "out", build=fault)
+        export_run(make_run("two_stream"), "torchscript", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_graph_for_one_size_of_batch_is_not_written(make_run: Make, make_artefact: Make, tmp_path: Path) -> None:
+def test_a_graph_for_one_size_of_batch_is_not_written(
+    make_run: Make, make_artefact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import onnx
 
     network = onnx.load(make_artefact("agw_vi", "onnx") / "network.onnx")
@@ -145,8 +151,9 @@ def test_a_graph_for_one_size_of_batch_is_not_written(make_run: Make, make_artef
             each.type.tensor_type.shape.dim[0].dim_value = len(example[0])
         onnx.save(network, folder / NETWORK_FILES["onnx"][0])
 
+    monkeypatch.setitem(export.WRITERS, "onnx", write_for_two)
     with pytest.raises(ExportError, match=r"fails on a batch of 1 \(.*\); nothing was written"):
-        export_run(make_run("agw_vi"), "onnx", tmp_path / "out", write=write_for_two)
+        export_run(make_run("agw_vi"), "onnx", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,9 +164,12 @@ class Repeating(Describing):
         return super().forward(images[:1], modalities[:1]).expand(2, -1)
 
 
-def test_a_graph_that_answers_for_another_number_of_pictures_is_not_written(make_run: Make, tmp_path: Path) -> None:
+def test_a_graph_that_answers_for_another_number_of_pictures_is_not_written(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "Describing", Repeating)
     with pytest.raises(ExportError, match=r"gives \(2, 16\) for a batch of 1, PyTorch \(1, 16\)"):
-        export_run(make_run("ide"), "torchscript", tmp_path / "out", build=Repeating)
+        export_run(make_run("ide"), "torchscript", tmp_path / "out")
 
 
 def norms_behind_convolutions(nodes: list[Any]) -> list[str]:
@@ -225,9 +235,12 @@ class CameraForgotten(Describing):
         return super().forward(images, modalities, None if camids is None else 0 * camids)
 
 
-def test_a_graph_that_takes_every_camera_for_the_same_is_not_written(make_run: Make, tmp_path: Path) -> None:
+def test_a_graph_that_takes_every_camera_for_the_same_is_not_written(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "Describing", CameraForgotten)
     with pytest.raises(ExportError, match="differs from PyTorch"):
-        export_run(make_run("transreid"), "torchscript", tmp_path / "out", build=CameraForgotten)
+        export_run(make_run("transreid"), "torchscript", tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -250,13 +263,16 @@ def test_an_artefact_of_before_whose_probe_names_no_cameras_opens(make_artefact:
     assert read_probe(folder).camids.tolist() == [UNKNOWN_CAMERA] * 8
 
 
-def test_a_graph_that_cannot_be_recorded_is_named(make_run: Make, tmp_path: Path) -> None:
+def test_a_graph_that_cannot_be_recorded_is_named(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(function: nn.Module, example: tuple[Tensor, ...], folder: Path, opset: int) -> None:
         write_torchscript(function, example, folder, opset)
         raise ValueError("no such operator\nand much more")
 
+    monkeypatch.setitem(export.WRITERS, "torchscript", fail)
     with pytest.raises(ExportError, match=r"cannot be exported to torchscript \(no such operator\); try another --to"):
-        export_run(make_run("ide"), "torchscript", tmp_path / "out", write=fail)
+        export_run(make_run("ide"), "torchscript", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,10 @@ from safetensors.torch import save_file
 
 from tapetum.core.errors import CheckpointError
 from tapetum.inference.artefact import ModelSettings
+from tapetum.inference.identity import identify, settings_of
 from tapetum.inference.model_id import KINDS, model_id, model_id_of_file
+from tapetum.runs.header import Header
+from tapetum.runs.recipe import load_recipe
 
 SETTINGS = ModelSettings("ide", {"width": 16}, (64, 32), "bicubic", "cv2", mirror=True, normalisation="imagenet")
 
@@ -56,3 +60,15 @@ def test_a_damaged_file_of_weights_is_named(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"weights.safetensors: damaged"):
             model_id_of_file(path, SETTINGS)
+
+
+def test_a_checkpoint_s_settings_are_the_same_whether_its_recipe_is_checked_or_only_read(tmp_path: Path) -> None:
+    recipe = load_recipe("ide_synth", ["data.size=[64, 32]", "evaluation.mirror=false"]).model_dump(mode="json")
+    path = tmp_path / "weights.safetensors"
+    header = Header("ide", {"width": 16}, 2, recipe=recipe, normalisation="imagenet")
+    content = json.dumps(dataclasses.asdict(header))
+    save_file({"a": torch.arange(4.0)}, path, metadata={"tapetum": content})
+    settings = settings_of(header, path)
+    assert settings == dataclasses.replace(SETTINGS, mirror=False)
+    assert settings_of(header, path, mirror=True) == dataclasses.replace(settings, mirror=True)
+    assert identify(path).id == model_id_of_file(path, settings) == "42bb08d8df79739d"

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from tapetum.layers import products
-from tapetum.layers.products import Linear, multiply, use_fast_products
+from tapetum.layers.products import HAS_ONEDNN, Linear, counting_flops, multiply, use_fast_products
 
 KEEP_UP = products.products_keep_up
 pytestmark = pytest.mark.skipif(not products.HAS_ONEDNN, reason="this PyTorch is built without oneDNN")
@@ -72,11 +72,16 @@ def test_under_autocast_pytorch_computes_in_bfloat16(rng):
 
 def test_multiply_adds_are_counted_as_those_of_any_product(rng):
     values, weight = draw(rng, 3, 100, 64), draw(rng, 96, 64)
-    with FlopCounterMode(display=False) as ours:
+    with counting_flops() as ours:
         multiply(values, weight)
-    with FlopCounterMode(display=False) as plain:
+    with counting_flops() as plain:
         functional.linear(values, weight)
     assert ours.get_total_flops() == plain.get_total_flops() == 2 * 300 * 64 * 96
+
+
+@pytest.mark.skipif(not HAS_ONEDNN, reason="without oneDNN there is no such product")
+def test_torch_s_own_counters_are_left_as_they_are():
+    assert torch.ops.mkldnn._linear_pointwise not in flop_registry
 
 
 def test_a_network_keeps_the_names_and_values_of_its_parameters(rng):
@@ -107,7 +112,7 @@ def test_a_machine_is_measured_once_and_nobody_counts_it(monkeypatch):
     asked = []
     monkeypatch.setattr(products, "_shortest", lambda work: asked.append(work().shape) or 1.0)
     monkeypatch.setattr(products, "_found", [])
-    with FlopCounterMode(display=False) as counter:
+    with counting_flops() as counter:
         assert KEEP_UP()
         assert KEEP_UP()
     assert asked == [(1, 256, 24, 24), (24 * 24, 256)]

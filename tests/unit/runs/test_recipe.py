@@ -303,3 +303,9 @@ def test_what_checkpoints_and_run_folders_of_before_hold_is_the_same_recipe() ->
     augment = {"pad": 10, "grayscale": 0.0, "flip": 0.5, "erasing": {**erasing, "fill": "black"}, "colour_jitter": None}
     sampler = {"name": "uniform", "batch": 32, "ids": None, "pictures": None, "steps": None, "unpaired": "error"}
     assert check_recipe(content | {"augment": augment, "sampler": sampler}, "run/recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize("override", ["optimiser.lr=.inf", "training.gradient_clip=.inf", "optimiser.momentum=.nan"])
+def test_a_number_that_is_not_finite_is_refused(override: str) -> None:
+    with pytest.raises(RecipeError, match=rf"{override.partition('=')[0]}.*finite number"):
+        load_recipe("idf_official", [override])

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import ProcessRaisedException
 
-from interruption import StopAfter
+from interruption import FailAfter, StopAfter
 from tapetum.data.catalog import Dataset
 from tapetum.methods import small_options, views_of
 from tapetum.runs.recipe import Recipe, list_recipes, load_recipe
+from tapetum.runs.run_folder import RunFolder
+from tapetum.training.state import load_state
 from tapetum.training.train import TrainingInterrupted, train
 
 Build = Callable[..., Recipe]
@@ -162,3 +165,25 @@ def test_two_processes_judge_the_names_of_all_pictures_together(
     recipe = small_recipe(tiny_recipe, "dart", "", "training.devices=2", chance=False)
     warm, judged = train(recipe, tmp_path / "run", dataset=two_modalities).history
     assert judged.keys() - warm.keys() == {"loss_triplet_1", "loss_triplet_2"}
+
+
+def test_two_processes_that_go_on_within_an_epoch_note_the_losses_of_all_its_steps(
+    ready_processes: None, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    settings = ("training.devices=2", "training.save_minutes=0.000001")
+    recipe = small_recipe(tiny_recipe, "ddag", "", *settings, chance=False)
+    whole = train(recipe, tmp_path / "whole", dataset=two_modalities)
+    with pytest.raises(ProcessRaisedException, match="killed"):
+        train(recipe, tmp_path / "run", dataset=two_modalities, reporter=FailAfter(6))
+    state = load_state(RunFolder(tmp_path / "run").state)
+    assert (state.place.epoch, state.place.step) == (1, 2)
+    assert len(state.sums) == 2
+    assert state.sums[0] == state.place.sums != state.sums[1]
+    resumed = train(recipe, tmp_path / "run", dataset=two_modalities)
+    clocks = {"seconds", "images_per_second"}
+    for expected, found in zip(whole.history, resumed.history, strict=True):
+        assert {name: value for name, value in found.items() if name not in clocks} == {
+            name: value for name, value in expected.items() if name not in clocks
+        }
+    expected, found = (load_file(each.folder.last) for each in (whole, resumed))
+    assert [name for name, value in expected.items() if not torch.equal(found[name], value)] == []

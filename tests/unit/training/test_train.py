@@ -14,7 +14,8 @@ from dataclasses import replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -217,6 +218,33 @@ def test_a_training_goes_on_in_the_precision_it_was_begun_in(
     assert read_header(result.checkpoint).origin["precision"] == "fp32"
 
 
+def test_a_run_of_several_sittings_tells_the_versions_and_devices_of_each_that_left_something(
+    tiny_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sit(version: str, stop: int | None) -> dict[str, Any]:
+        monkeypatch.setattr("tapetum.training.train.read_versions", lambda: {"torch": version})
+        if stop is None:
+            return dict(read_header(train(recipe, tmp_path / "run").checkpoint).origin)
+        with pytest.raises(TrainingInterrupted):
+            train(recipe, tmp_path / "run", reporter=StopAfter(stop))
+        return RunFolder(tmp_path / "run").read_facts()
+
+    recipe = tiny_recipe()
+    assert "sittings" not in sit("1", 2)
+    assert "sittings" not in sit("1", 1)
+    told = sit("2", 3)
+    device = told["device"]
+    sittings = [
+        {"steps": 0, "device": device, "versions": {"torch": "1"}},
+        {"steps": 3, "device": device, "versions": {"torch": "2"}},
+    ]
+    assert (told["versions"], told["sittings"]) == ({"torch": "1"}, sittings)
+    told = sit("3", None)
+    assert told["versions"] == {"torch": "1"}
+    assert told["sittings"] == [*sittings, {"steps": 6, "device": device, "versions": {"torch": "3"}}]
+    assert RunFolder(tmp_path / "run").read_facts()["sittings"] == told["sittings"]
+
+
 def test_a_finished_run_is_returned_at_once(undisturbed: Path, tiny_recipe: Build) -> None:
     steps = Losses()
     result = train(tiny_recipe(), undisturbed, reporter=steps)
@@ -233,7 +261,10 @@ def test_a_folder_holds_one_recipe_but_may_move_its_data_and_be_tested_otherwise
         train(tiny_recipe(overrides=["schedule.epochs=3"]), undisturbed)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.symlink_to(people)
-    train(tiny_recipe(overrides=[f"data.root={elsewhere}", "evaluation.rerank={k1: 9}"]), undisturbed)
+    train(
+        tiny_recipe(overrides=[f"data.root={elsewhere}", "evaluation.rerank={k1: 9}", "evaluation.camera_norm=centre"]),
+        undisturbed,
+    )
 
 
 @pytest.mark.parametrize("rule", ["last", "best_on_test", "holdout"])
@@ -615,6 +646,11 @@ def test_batches_hold_p_people_with_k_pictures_and_gradients_are_clipped(
     assert norms == pytest.approx([0.01] * len(norms), rel=1e-3)
 
 
+class Pair(NamedTuple):
+    feature: torch.Tensor
+    count: int
+
+
 def test_outputs_of_any_shape_reach_the_losses_in_float32() -> None:
     half = torch.ones(2, dtype=torch.bfloat16)
     output = HeadOutput(feature=half, embedding=half, logits=half)
@@ -623,6 +659,9 @@ def test_outputs_of_any_shape_reach_the_losses_in_float32() -> None:
     assert nested["a"][0].dtype == nested["a"][1][0].dtype == torch.float32
     assert nested["a"][1][1].dtype == torch.int64
     assert nested["b"] is None
+    assert in_float32(Pair(half, 3)).feature.dtype == torch.float32
+    assert type(in_float32(Pair(half, 3))) is Pair
+    assert in_float32(MappingProxyType({"a": half}))["a"].dtype == torch.float32
 
 
 def test_in_bfloat16_losses_are_computed_in_float32_and_outside_autocast(

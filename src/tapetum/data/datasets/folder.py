@@ -48,6 +48,7 @@ PROTOCOLS = {
     ),
 }
 DEFAULT_PROTOCOL = "folder"
+ANYBODYS = True  # equal numbers under another root are other people
 PUBLISHED: dict[str, Counts] = {}
 LAYOUTS = (
     "train/, query/ or gallery/ with files such as 0007_c2_anything.jpg",

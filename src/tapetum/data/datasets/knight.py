@@ -38,6 +38,7 @@ PROTOCOLS = {
 DEFAULT_PROTOCOL = "knight"
 SUBSETS = {"c12": (1, 2), "c13": (1, 3), "c23": (2, 3)}
 CAMERAS = {Modality.VISIBLE: SUBSETS["c12"]}  # that `picture_path` has a place for
+PUBLISHED_BY = "subset"  # the reading option that chooses of these counts
 PUBLISHED_SUBSETS = {  # the IDF paper; the three overlap
     "c12": {"total": Counts(183430, 474)},
     "c13": {"total": Counts(56889, 176)},

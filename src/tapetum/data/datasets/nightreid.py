@@ -51,6 +51,7 @@ SUBSETS = {  # people searched for, and whether the gallery has distractors -> f
 DEFAULT_SUBSET = "528"
 _TRAINING = {"train": Counts(15514, certain=False)}
 _OF_528 = _TRAINING | {"query": Counts(1394, 528, certain=False)}
+PUBLISHED_BY = "subset"  # the reading option that chooses of these counts
 PUBLISHED_SUBSETS = {
     "528": _OF_528 | {"gallery": Counts(26111, certain=False)},
     "528_no_distractors": _OF_528,

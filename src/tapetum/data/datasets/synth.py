@@ -16,12 +16,14 @@ from tapetum.core.errors import DataError
 from tapetum.core.types import Record
 from tapetum.data.datasets import night600
 from tapetum.data.layout import Counts, find_base, wrong_layout
+from tapetum.synth.scene import SceneOptions
 
 NAME = "synth"
 SCENE_FILE = "scene.json"
 OBTAIN = "make it with 'tapetum data generate ROOT'"
 PROTOCOLS = night600.PROTOCOLS  # the same rules, so under the same names
 DEFAULT_PROTOCOL = night600.DEFAULT_PROTOCOL
+QUERIES_STAY_IN_GALLERY = night600.QUERIES_STAY_IN_GALLERY
 PUBLISHED: dict[str, Counts] = {}  # its size is an option
 LAYOUTS = (f"{SCENE_FILE} beside {night600.LAYOUTS[0]}",)
 
@@ -45,6 +47,26 @@ def read_layout(root: Path) -> str:
         DataError: the scene is missing or was not written to its end.
     """
     return str(_read_scene(root).get("dataset", NAME))
+
+
+def read_options(root: Path) -> SceneOptions | None:
+    """The settings of the scene that lies in a folder; None where none lies there, or one without settings.
+
+    Raises:
+        DataError: its file is damaged, or of a later version.
+    """
+    if not (root / SCENE_FILE).is_file():
+        return None
+    settings = _read_scene(root).get("options")
+    if not settings:
+        return None
+    tuples = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    try:
+        return SceneOptions(**{**settings, **tuples})
+    except TypeError as error:
+        raise DataError(
+            f"{NAME}: {root / SCENE_FILE}: its options are none of a scene ({error}); generate the scene again"
+        ) from None
 
 
 def read_outfits(root: Path) -> dict[Path, int]:

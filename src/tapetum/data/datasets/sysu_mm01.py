@@ -68,6 +68,7 @@ PUBLISHED = {
     "test infrared": Counts(3803, 96),
     "total": Counts(44745, 491),
 }
+PUBLISHED_BY = "people"  # the reading option that chooses of these counts
 PUBLISHED_SUBSETS = {
     "train_val": PUBLISHED,
     "train": PUBLISHED  # as Hi-CMD's page has it

@@ -1,0 +1,101 @@
+"""Who of a dataset weights were trained on: nobody may be tested, or held out, whom they have seen.
+
+Pids alone do not tell. Another dataset's are other people's, some layouts number the tested people anew, and two
+generated scenes of one `identity_seed` show the same people, whatever else differs.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from tapetum.core.errors import DataError, RecipeError
+from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, numbers_anew, read_division
+from tapetum.data.datasets.synth import NAME as SYNTH
+from tapetum.data.datasets.synth import read_options
+from tapetum.runs.recipe import DataSection, scene_options
+from tapetum.synth.scene import SceneOptions
+
+SHOWN = 5  # pids in a message
+
+
+def shows_same_people(dataset: Dataset, own: DataSection) -> bool:
+    """Whether equal pids are the same people in a dataset and in the one that a recipe names.
+
+    In generated scenes a person is made of `identity_seed` and pid; look-alikes and infrared change the clothes alone.
+    """
+    here, there = read_options(dataset.root), _scene_of(own)
+    if here is not None or there is not None:
+        return here is not None and there is not None and here.identity_seed == there.identity_seed
+    if dataset.name != own.name:
+        return False
+    anybodys = getattr(load_dataset_module(own.name), "ANYBODYS", False)
+    return not anybodys or (own.root is not None and Path(own.root).resolve() == dataset.root.resolve())
+
+
+def find_trained(dataset: Dataset, tested: Collection[int], trained: Collection[int], own: DataSection) -> set[int]:
+    """Which of a dataset's tested people weights were trained on.
+
+    Where the layout numbers people anew, only a generated scene tells, by the numbers that its settings give.
+
+    Args:
+        tested: their pids.
+        trained: pids of those trained on; empty where unknown.
+        own: the data section of the recipe that the weights were trained by.
+    """
+    if not trained or not shows_same_people(dataset, own):
+        return set()
+    if not numbers_anew(dataset):
+        return {*tested} & {*trained}
+    here, there = read_options(dataset.root), _scene_of(own)
+    return {*here.test_pids} & {*there.train_pids} if here is not None and there is not None else set()
+
+
+def check_untrained(
+    dataset: Dataset, tested: Collection[int], trained: Collection[int], own: DataSection, place: Path
+) -> None:
+    """Refuse to test people whom weights were trained on.
+
+    Args:
+        tested, trained, own: see `find_trained`.
+        place: where the weights are, for the message.
+    Raises:
+        DataError: some of them were.
+    """
+    met = sorted(find_trained(dataset, tested, trained, own))
+    if met:
+        pids = ", ".join([*map(str, met[:SHOWN]), *["..."] * (len(met) > SHOWN)])
+        remedy = "read the data as it was trained with, or test on others with --data NAME=ROOT"
+        if read_options(dataset.root) is not None:
+            remedy = "keep the scene's first_pid and num_train_people, or take other people by another identity_seed"
+        raise DataError(
+            f"{place}: was trained on {len(met)} of the people whom {dataset.name} in {dataset.root} tests "
+            f"(pid {pids}); {remedy}"
+        )
+
+
+def check_division(dataset: Dataset, own: DataSection, place: Path) -> None:
+    """Refuse a division of the people that may test, or hold out, somebody whom weights were trained on.
+
+    Args:
+        own: the data section of the recipe that the weights were trained by.
+        place: where the weights are, for the message.
+    Raises:
+        RecipeError: the same people are divided in another way.
+    """
+    if not dataset.division or not shows_same_people(dataset, own):
+        return
+    division = read_division(load_reader(dataset.name, dataset.root), own.options)
+    for name, value in dataset.division.items():
+        if division[name] != value:
+            raise RecipeError(
+                f"{place}: was trained with data.options.{name} = {division[name]!r}; {dataset.name} with {name} = "
+                f"{value!r} divides the people anew, so some of those trained on would be tested: keep "
+                f"{division[name]!r}, or take weights that were trained with {value!r}"
+            )
+
+
+def _scene_of(section: DataSection) -> SceneOptions | None:
+    """Settings of the generated scene that a recipe names; None for pictures that cameras took, or that are gone."""
+    if section.root is not None and (there := read_options(Path(section.root))) is not None:
+        return there
+    made_by_recipe = section.name == SYNTH and (section.scene or section.root is None)
+    return scene_options(section.scene)[0] if made_by_recipe else None
