@@ -37,6 +37,7 @@ from tapetum.searching.identities import comparison_rates
 from tapetum.searching.match_rule import MatchRule, ProbabilityRule, Rule, build_match_rule
 from tapetum.searching.query import Query
 from tapetum.searching.question import FindOptions
+from tapetum.searching.strangers import Strangers, read_strangers
 from tapetum.searching.tracklets import (
     Found,
     FoundRow,
@@ -218,7 +219,8 @@ def _find(
         asking = {modality for query in queries for modality in query.modalities}
         calibration.check_ranks({pair_name(one, other) for one in asking for other in kinds})
     groups_of_queries, exact, recall = _search(store, means, rows, kinds, options, calibration)
-    rules_and_why = [_match_rule(store, query, sizes, options, calibration) for query in queries]
+    strangers = read_strangers(store.folder)
+    rules_and_why = [_match_rule(store, query, sizes, options, calibration, strangers) for query in queries]
     rules: list[Rule | None] = [rule for rule, _ in rules_and_why]
     if options.rank == "calibrated" and calibration is not None:  # the order needs no rate of false alarms
         rules = [rule or ProbabilityRule(calibration) for rule in rules]
@@ -292,6 +294,7 @@ def _match_rule(
     sizes: Mapping[Modality, int],
     options: FindOptions,
     calibration: Calibration | None,
+    strangers: Strangers,
 ) -> tuple[MatchRule | None, str]:
     """The rule of a query, or why there is none."""
     if calibration is None:
@@ -304,13 +307,15 @@ def _match_rule(
             "people seen in both modalities"
         )
     try:
-        return build_match_rule(
+        rule = build_match_rule(
             calibration, sizes, modalities=modalities, rate=options.false_alarms, prior=options.prior
-        ), ""
+        )
     except ProtocolError as error:
         if options.false_alarms is not None or options.prior is not None:
             raise
         return None, f"no answer can be called a match: {error}"
+    contradiction = strangers.contradict(rule)
+    return (None, contradiction) if contradiction else (rule, "")
 
 
 def _search(

@@ -87,7 +87,7 @@ def join_identities(
     Args:
         rows: which rows of a tracklet count.
     """
-    means = dict(_mean_vectors(store, [group[0].tracklet for group in tracklets if group[0].tracklet], rows))
+    means = dict(mean_vectors(store, [group[0].tracklet for group in tracklets if group[0].tracklet], rows))
     entries = store.fetch([group[0].row.sighting.id for group in tracklets if group[0].tracklet is None])
     alone = {row.sighting.id: entries.matrix[place] for place, row in enumerate(entries.rows)}
     alive, vectors = [], []
@@ -121,7 +121,7 @@ def weigh_tracklets(
     for places in _share_out([len(groups) for groups in groups_of_queries]):
         tracklets = {each.tracklet for place in places for group in groups_of_queries[place] for each in group}
         vectors = np.stack([vector for place in places for vector in queries[place].values()])
-        means = _mean_vectors(store, [tracklet for tracklet in tracklets if tracklet is not None], rows)
+        means = mean_vectors(store, [tracklet for tracklet in tracklets if tracklet is not None], rows)
         alike = {tracklet: vectors @ mean for tracklet, mean in means}
         first = 0
         for place in places:
@@ -145,7 +145,7 @@ def _share_out(counts: Sequence[int]) -> Iterator[list[int]]:
         yield some
 
 
-def _mean_vectors(
+def mean_vectors(
     store: Store, tracklets: Sequence[TrackletKey], rows: Filter | None
 ) -> Iterator[tuple[TrackletKey, Real]]:
     """(D,) of each tracklet that has rows which pass, some tracklets' rows in memory at a time."""

@@ -1,0 +1,125 @@
+"""People who are surely two: whom one camera saw at one moment. What they say of a calibration, in the gallery itself.
+
+A calibration promises how often strangers are as alike as a match must be. Tracklets of one recording that overlap in
+time are strangers whom nobody had to label, as far as the detector did not find one person twice. Where clearly more of
+them are that much alike than was promised, the promise does not hold here, and no answer is called a match.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapetum.core.atomic import write_bytes
+from tapetum.core.seeding import numpy_generator
+from tapetum.core.types import Modality
+from tapetum.evaluation.thresholds import pair_name
+from tapetum.gallery.store import Store
+from tapetum.searching.match_rule import MatchRule
+from tapetum.searching.tracklets import TrackletKey, mean_vectors
+
+FILE = "strangers.json"
+MOST_PAIRS = 500
+SEED = 0
+TOLERANCE = 2.0  # times the promised rate: strangers under one lamp are more alike than others
+SURE = 0.01  # probability of so many by chance from which on they are too many
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Similarities of pairs of tracklets of two people.
+
+    Attributes:
+        similarities: name of a pair of modalities -> of each pair of tracklets, that of their mean vectors.
+    """
+
+    similarities: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def contradict(self, rule: MatchRule) -> str:
+        """Why a rule's matches are none in this gallery; empty where nothing speaks against them.
+
+        The rule's rate may be of whole searches, which is above that of each of their comparisons.
+        """
+        for pair, threshold in sorted(set(rule.bars.values())):
+            known = self.similarities.get(pair, ())
+            alike = sum(similarity >= threshold for similarity in known)
+            if alike and _chance(alike, len(known), min(TOLERANCE * rule.rate, 1.0)) < SURE:
+                return (
+                    f"no answer can be called a match: of {len(known)} pairs of tracklets that one camera saw at one "
+                    f"moment, and so of two people, {alike} are as alike as a match must be ({pair}, from "
+                    f"{threshold:.4f}), where the calibration promised {100 * rule.rate:.3g} % at most; it does not "
+                    "hold here: calibrate with people of your own, or go by the order"
+                )
+        return ""
+
+
+def measure_strangers(store: Store) -> Strangers:
+    """Compare tracklets that overlap in time; of more than `MOST_PAIRS` some are drawn, always the same."""
+    columns = store.columns(["tracklet", "modality", "time"])
+    spans: dict[TrackletKey, tuple[float, float]] = {}
+    for tracklet, modality, time in zip(columns["tracklet"], columns["modality"], columns["time"], strict=True):
+        if tracklet:
+            key = tracklet, Modality(modality)
+            first, last = spans.get(key, (time, time))
+            spans[key] = min(first, time), max(last, time)
+    recordings: dict[str, list[TrackletKey]] = {}  # a tracklet's name begins with its recording's key
+    for key in spans:
+        recordings.setdefault(key[0].rpartition("-")[0], []).append(key)
+    pairs: list[tuple[TrackletKey, TrackletKey]] = []
+    for keys in recordings.values():
+        times = np.array([spans[key] for key in keys])
+        pairs += [(keys[one], keys[other]) for one, other in _overlaps(times) if keys[one][0] != keys[other][0]]
+    if len(pairs) > MOST_PAIRS:
+        drawn = numpy_generator(SEED).choice(len(pairs), MOST_PAIRS, replace=False)
+        pairs = [pairs[place] for place in sorted(drawn.tolist())]
+    means = dict(mean_vectors(store, sorted({key for pair in pairs for key in pair}), None))
+    similarities: dict[str, list[float]] = {}
+    for one, other in pairs:
+        name = pair_name(one[1], other[1])
+        similarities.setdefault(name, []).append(round(float(means[one] @ means[other]), 4))
+    return Strangers({name: tuple(sorted(values)) for name, values in similarities.items()})
+
+
+def _overlaps(times: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Pairs of intervals that share a moment, at most `MOST_PAIRS` of one recording; (N, 2) starts and ends."""
+    order = np.lexsort((times[:, 1], times[:, 0]))
+    starts, ends = times[order].T
+    counts = np.searchsorted(starts, ends, side="right") - np.arange(len(order)) - 1
+    total = int(counts.sum())
+    chosen = np.arange(total)
+    if total > MOST_PAIRS:
+        chosen = np.sort(numpy_generator(SEED).choice(total, MOST_PAIRS, replace=False))
+    first = np.searchsorted(counts.cumsum(), chosen, side="right")
+    second = first + 1 + chosen - (counts.cumsum() - counts)[first]
+    return list(zip(order[first].tolist(), order[second].tolist(), strict=True))
+
+
+def _chance(least: int, count: int, rate: float) -> float:
+    """The probability of so many or more of `count`, each by a rate."""
+    return sum(
+        math.comb(count, number) * rate**number * (1 - rate) ** (count - number) for number in range(least, count + 1)
+    )
+
+
+def write_strangers(store: Store) -> None:
+    """Measure them and keep them beside a gallery that has a folder; numbers only, nobody's name.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if store.folder is not None:
+        content = {name: list(values) for name, values in measure_strangers(store).similarities.items()}
+        write_bytes(store.folder / FILE, json.dumps(content, indent=1).encode())
+
+
+def read_strangers(folder: Path | None) -> Strangers:
+    """What was measured when the gallery was last added to; nothing where it never was, or the file is damaged."""
+    try:
+        content = {} if folder is None else json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return Strangers({str(name): tuple(map(float, values)) for name, values in content.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return Strangers()

@@ -1,0 +1,135 @@
+"""What people seen at one moment by one camera say of a calibration."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gallery_rows import MODEL, NIGHT, a_row, some_vectors
+from tapetum.core.types import Modality
+from tapetum.evaluation.calibration import Calibration, PairCalibration
+from tapetum.evaluation.thresholds import Tail
+from tapetum.gallery.opening import open_gallery
+from tapetum.gallery.schema import Row
+from tapetum.gallery.store import Store
+from tapetum.searching import strangers as module
+from tapetum.searching.find import Findings, find
+from tapetum.searching.query import Query
+from tapetum.searching.question import FindOptions
+from tapetum.searching.strangers import FILE, Strangers, measure_strangers, read_strangers, write_strangers
+
+VISIBLE, INFRARED = Modality.VISIBLE, Modality.INFRARED
+PAIR = "visible-visible"
+
+
+def walk(number: int, tracklet: str, first: float, last: float, modality: Modality = VISIBLE) -> list[Row]:
+    """The two rows of a tracklet, at its ends."""
+    about = {"tracklet": tracklet, "camera": "yard", "modality": modality}
+    return [
+        replace(a_row(number), sighting=replace(a_row(number).sighting, id=f"r{number}-{time:.0f}", time=time, **about))
+        for time in (NIGHT + first, NIGHT + last)
+    ]
+
+
+def fill(store: Store, walks: Sequence[Sequence[Row]], vectors: np.ndarray) -> None:
+    """One vector a walk."""
+    store.upsert([row for rows in walks for row in rows], np.repeat(vectors, 2, axis=0))
+
+
+def test_tracklets_of_one_recording_that_overlap_are_strangers_and_no_others(tmp_path: Path) -> None:
+    walks = [
+        walk(0, "ab-000", 0, 10),
+        walk(1, "ab-001", 10, 20),  # begins as the first ends: both were there
+        walk(2, "ab-002", 21, 30),  # alone
+        walk(3, "cd-000", 5, 15),  # of another recording: another detector may have found the first again
+        walk(4, "ab-003", 22, 25, INFRARED),
+        walk(5, "ab-002", 24, 26, INFRARED),  # the camera switched: the same person
+        walk(6, "", 0, 30),
+    ]
+    vectors = np.asarray(some_vectors(len(walks)))
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        fill(store, walks, vectors)
+        found = measure_strangers(store).similarities
+        write_strangers(store)
+        assert read_strangers(store.folder) == Strangers(found)
+    products = vectors @ vectors.T
+    assert found == {
+        PAIR: (pytest.approx(products[0, 1], abs=1e-3),),
+        "visible-infrared": (pytest.approx(products[2, 4], abs=1e-3),),
+        "infrared-infrared": (pytest.approx(products[4, 5], abs=1e-3),),
+    }
+
+
+def test_the_pairs_are_those_of_a_slow_loop_and_of_many_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = np.random.default_rng(0).integers(0, 50, 60).astype(float)
+    times = np.stack([starts, starts + np.random.default_rng(1).integers(0, 9, 60)], 1)
+    slow = {
+        frozenset((one, other))
+        for one in range(60)
+        for other in range(one)
+        if times[one, 0] <= times[other, 1] and times[other, 0] <= times[one, 1]
+    }
+    pairs = module._overlaps(times)
+    assert len(pairs) == len(slow) < module.MOST_PAIRS
+    assert set(map(frozenset, pairs)) == slow
+    monkeypatch.setattr(module, "MOST_PAIRS", 20)
+    some = module._overlaps(times)
+    assert len(set(map(frozenset, some))) == 20
+    assert set(map(frozenset, some)) < slow
+
+
+def calibrated(rate: float) -> Calibration:
+    tail = Tail(rates=(rate, 1.0), thresholds=(0.5, -1.0))
+    fitted = PairCalibration((-1.0, 1.0), (0.01, 0.99), tail, {100: tail}, {"people": 300})
+    return Calibration({}, {}, "p", 0, 0.5, "isotonic", (rate,), {PAIR: fitted})
+
+
+def search(folder: Path, strangers: dict[str, list[float]] | None, rate: float = 0.01) -> Findings:
+    with open_gallery(folder, create=MODEL) as store:
+        fill(store, [walk(0, "ab-000", 0, 10)], np.asarray(some_vectors(1)))
+        if strangers is not None:
+            (folder / FILE).write_text(json.dumps(strangers))
+        query = Query(some_vectors(1), (VISIBLE,), ("picture",))
+        return find(store, [query], FindOptions(), calibrated(rate))[0]
+
+
+def test_a_calibration_that_strangers_contradict_calls_nobody_a_match(tmp_path: Path) -> None:
+    findings = search(tmp_path / "night", {PAIR: [0.2, 0.4, 0.55, 0.6, 0.7]})
+    assert findings.verdict == (
+        "no answer can be called a match: of 5 pairs of tracklets that one camera saw at one moment, and so of two "
+        "people, 3 are as alike as a match must be (visible-visible, from 0.5000), where the calibration promised 1 % "
+        "at most; it does not hold here: calibrate with people of your own, or go by the order"
+    )
+    (answer,) = findings.found
+    assert (findings.matches, answer.accepted, answer.probability) == (None, None, None)
+    assert answer.similarity == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "strangers",
+    [
+        None,  # nothing was measured
+        {},
+        {PAIR: [0.1] * 400},  # none is alike
+        {PAIR: [0.1] * 393 + [0.6] * 7},  # 1.75 %: within twice the promise
+        {PAIR: [0.1] * 9 + [0.6]},  # one of ten happens
+        {"infrared-infrared": [0.9] * 9},  # of another pair of modalities
+        {PAIR: "no list"},  # damaged
+    ],
+)
+def test_what_may_happen_by_chance_contradicts_nothing(
+    tmp_path: Path, strangers: dict[str, list[float]] | None
+) -> None:
+    findings = search(tmp_path / "night", strangers)
+    assert (findings.matches, findings.found[0].accepted) == (1, True)
+
+
+def test_the_chance_is_the_binomials() -> None:
+    assert module._chance(1, 3, 0.1) == pytest.approx(1 - 0.9**3)
+    assert module._chance(3, 3, 0.2) == pytest.approx(0.008)
+    assert module._chance(0, 500, 0.5) == pytest.approx(1.0)
+    assert math.isfinite(module._chance(250, 500, 0.5))
