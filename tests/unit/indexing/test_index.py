@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import CheckpointError, GalleryError, OutputError, RecipeError
 from tapetum.core.types import Modality
 from tapetum.data.image_io import read_picture
-from tapetum.footage import crops as extraction
+from tapetum.footage import crops
 from tapetum.footage.detect import BackgroundDetector, Detections
 from tapetum.footage.extract import extract_all
 from tapetum.footage.facts import SourceOptions
@@ -185,19 +186,19 @@ def test_a_long_source_without_anybody_can_be_stopped(tmp_path: Path, store: Sto
 def test_an_error_in_between_loses_no_row_that_was_counted(
     sources: list[Source], store: Store, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, room = extraction.write_bytes, iter(range(5))
+    flush, room = crops.flush, iter(range(5))
 
-    def write_while_there_is_room(path: Path, content: bytes) -> None:
+    def flush_while_there_is_room(path: Path) -> None:
         if next(room, None) is None:
-            raise OutputError(f"{path}: cannot be written (No space left on device); free space")
-        write(path, content)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(path)
 
-    monkeypatch.setattr(extraction, "write_bytes", write_while_there_is_room)
+    monkeypatch.setattr(crops, "flush", flush_while_there_is_room)
     report = IndexReport()
     with pytest.raises(OutputError, match="No space left"):
         index_sources(sources, store, model, BackgroundDetector(), options=SMALL, report=report)
     assert len(ids(store)) == report.added == 4
-    monkeypatch.setattr(extraction, "write_bytes", write)
+    monkeypatch.setattr(crops, "flush", flush)
     index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
     assert store.folder is not None
     assert len(ids(store)) == pictures_seen(model) == len(list(read_all_sightings(store.folder)))
