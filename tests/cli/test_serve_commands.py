@@ -113,6 +113,25 @@ def test_beyond_this_machine_users_must_be_there_first(gallery: Path, tmp_path: 
         assert "tapetum users add" in message
 
 
+def test_a_detector_is_opened_for_index_jobs_alone_and_with_the_options_of_index(
+    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "detectors").mkdir(parents=True)
+    (tmp_path / "cache" / "detectors" / "ssd-mobilenet.json").write_text("{")
+    where = ("--gallery", gallery, "--folder", tmp_path, "--host", "0.0.0.0")
+    assert "there are no users" in refused("serve", *where)  # so far it came
+    jobs = (*where, "--footage-root", tmp_path)
+    assert "ssd-mobilenet.json: is damaged" in refused("serve", *jobs)
+    background = (*jobs, "--detector", "background")
+    assert "there are no users" in refused("serve", *background)
+    assert "weights are for torchvision:NAME" in refused("serve", *background, "--detector-weights", "x.pth")
+    assert "are for ONNX and TFLite files" in refused("serve", *background, "--detector-layout", "ssd")
+    assert "are for ONNX and TFLite files" in refused("serve", *background, "--person-class", "4")
+    assert "computes in fp32 alone" in refused("serve", *background, "--detector-precision", "bf16")
+    assert "brightens dark scenes by itself" in refused("serve", *background, "--brighten", "gamma")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
