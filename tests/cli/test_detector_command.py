@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 from torchvision.models import detection
 
 from detector_files import centres_of_one, write_centres, write_package
 from street_clip import write_street
+from tapetum.data.image_io import write_picture
 from tapetum.footage.packages import Package
 from tapetum.footage.trained_detectors import centernet
 
@@ -71,6 +73,65 @@ def test_a_detector_is_fetched_listed_tried_and_taken(
     name = "detector: centernet (npm @some/body@1.0.0), dark frames brightened by gamma"
     assert out.splitlines()[:2] == [f"{name}; auto took it: it was fetched", name]
     assert json.loads((tmp_path / "report.json").read_text())["footage"]["tracklets"] == 1
+
+
+def test_one_that_is_damaged_is_listed_as_such_beside_the_others(
+    call: Call, archive: Path, clip: Path, tmp_path: Path
+) -> None:
+    assert call(f"tapetum detector get centernet --file {archive}")[0] == 0
+    folder = tmp_path / "cache" / "detectors"
+    for content in ("{", (folder / "centernet.json").read_text().replace("centernet", "nanodet")):
+        (folder / "nanodet.json").write_text(content)  # damaged itself, then of a file that is not there
+        status, out, _ = call("tapetum detector list")
+        here = dict(line.split()[:2] for line in out.splitlines())
+        assert (status, here["centernet"], here["nanodet"], here["ssd-mobilenet"]) == (0, "yes", "damaged", "no")
+        assert "fetch it again: tapetum detector get nanodet" in out
+        assert out.splitlines()[-1].startswith("auto: takes centernet: it was fetched")
+    (folder / "centernet.onnx").write_bytes(b"half")
+    status, out, _ = call("tapetum detector list")
+    assert status == 0
+    assert out.splitlines()[-1].startswith("auto: takes centernet: it was fetched")
+    assert out.splitlines()[-1].endswith(", but refuses it while it is damaged")
+    status, _, err = call(f"tapetum index {clip} --gallery {tmp_path / 'night'}")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is cut short or was changed" in err
+
+
+def test_what_is_there_already_is_not_fetched_again(
+    call: Call, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no npm: whoever fetched would say so
+    assert call(f"tapetum detector get centernet --file {archive}")[0] == 0
+    status, out, err = call("tapetum detector get centernet")
+    assert (status, err) == (0, "")
+    assert out.startswith("centernet: is there already, whole and of the version that would be fetched; nothing was")
+    network = tmp_path / "cache" / "detectors" / "centernet.onnx"
+    network.write_bytes(network.read_bytes()[:-1])
+    status, out, err = call("tapetum detector get centernet")
+    assert (status, "npm is not installed here" in err) == (2, True)
+
+
+def test_a_trial_takes_the_options_of_index_and_says_where_it_is_too_dark(
+    call: Call, archive: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(3):
+        write_picture(frames / f"{number:03}.png", np.full((120, 160, 3), 10, np.uint8))
+    network, out = tmp_path / "centres.onnx", tmp_path / "boxes.png"
+    for option in ("--layout", "--detector-layout"):
+        words = f"{option} centernet --person-class 0 --brighten gamma --out {out} --frames 3"
+        status, told, err = call(f"tapetum detector try {network} {frames} {words}")
+        assert (status, err) == (0, "")
+        assert "dark frames brightened by gamma" in told
+        assert "too dark to detect: 3 frames; who was there is not known" in told
+    for words, complaint in (
+        ("--detector-weights x.pth", "weights are for torchvision:NAME"),
+        ("--detector-precision bf16", "computes in fp32 alone, not in bf16"),
+        ("--brighten gama", "gama"),
+    ):
+        status, _, err = call(f"tapetum detector try background {frames} --out {out} {words}")
+        assert (status, complaint in err) == (2, True), words
 
 
 def test_index_without_a_trained_detector_says_what_it_takes_and_how_to_get_one(

@@ -151,7 +151,7 @@ def write_bad(released: Path, target: Path, kind: str) -> None:
         ("truncated", "cannot be read as weights"),
         ("code", "holds more than tensors, and code in it is never executed"),
         ("plain pickle", "code in it is never executed"),
-        ("page", "bad.pth: "),
+        ("page", "bad.pth: is a web page, no weights"),
     ],
 )
 def test_a_damaged_file_or_one_with_code_leaves_one_line_and_nothing_else(

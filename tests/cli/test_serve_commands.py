@@ -15,7 +15,6 @@ import pytest
 from typer.testing import CliRunner
 
 from gallery_rows import some_rows, some_vectors
-from tapetum.cli import _serving
 from tapetum.cli.main import app
 from tapetum.core.errors import TapetumError
 from tapetum.gallery.opening import open_gallery
@@ -100,7 +99,7 @@ def test_mistakes_are_told_in_one_line(gallery: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_extra_is_named(gallery: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_serving, "LIBRARIES", ("no_such_library",))
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
     assert refused("serve", "--gallery", gallery).endswith("install it with: pip install 'tapetum[serve]'")
     assert "tapetum[serve]" in refused("users", "list", "--gallery", gallery)
 
@@ -111,6 +110,25 @@ def test_beyond_this_machine_users_must_be_there_first(gallery: Path, tmp_path: 
         message = refused("serve", *words, *where)
         assert "there are no users" in message
         assert "tapetum users add" in message
+
+
+def test_a_detector_is_opened_for_index_jobs_alone_and_with_the_options_of_index(
+    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "detectors").mkdir(parents=True)
+    (tmp_path / "cache" / "detectors" / "ssd-mobilenet.json").write_text("{")
+    where = ("--gallery", gallery, "--folder", tmp_path, "--host", "0.0.0.0")
+    assert "there are no users" in refused("serve", *where)  # so far it came
+    jobs = (*where, "--footage-root", tmp_path)
+    assert "ssd-mobilenet.json: is damaged" in refused("serve", *jobs)
+    background = (*jobs, "--detector", "background")
+    assert "there are no users" in refused("serve", *background)
+    assert "weights are for torchvision:NAME" in refused("serve", *background, "--detector-weights", "x.pth")
+    assert "are for ONNX and TFLite files" in refused("serve", *background, "--detector-layout", "ssd")
+    assert "are for ONNX and TFLite files" in refused("serve", *background, "--person-class", "4")
+    assert "computes in fp32 alone" in refused("serve", *background, "--detector-precision", "bf16")
+    assert "brightens dark scenes by itself" in refused("serve", *background, "--brighten", "gamma")
 
 
 @pytest.mark.parametrize(

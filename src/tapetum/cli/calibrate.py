@@ -49,11 +49,12 @@ def command(
 
     Example: tapetum calibrate runs/idf_synth --prior 0.01
     """
-    from tapetum.inference.calibrate import RATES, CalibrationOptions, calibrate_run
+    from tapetum.inference.calibrate import RATES, CalibrationOptions, calibrate_run, check_can_be_kept
     from tapetum.inference.evaluate import override_data
     from tapetum.runs.progress import showing_pictures
     from tapetum.runs.sources import open_data
 
+    check_can_be_kept(run, out)
     options = CalibrationOptions(
         prior=prior,
         method=method,  # type: ignore[arg-type]  # checked there

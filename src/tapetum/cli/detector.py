@@ -22,15 +22,23 @@ def list_detectors() -> None:
 
     Example: tapetum detector list
     """
+    from tapetum.core.errors import DataError
     from tapetum.footage.detectors import FALLBACK, choose_detector
     from tapetum.footage.fetched import find_fetched
     from tapetum.footage.known import find_known, known_names
 
+    complaints = dict[str, str]()
     rows = [("name", "here", "by day", "dark", "input", "network", "licence")]
     for name in known_names():
-        known, fetched = find_known(name), find_fetched(name)
+        known = find_known(name)
         size = "x".join(map(str, known.size))
-        here = "no" if fetched is None else "yes"
+        try:
+            fetched = find_fetched(name)
+            if fetched is not None:
+                fetched.check()
+            here = "no" if fetched is None else "yes"
+        except DataError as error:
+            here, complaints[name] = "damaged", str(error)
         rows.append(
             (name, here, f"{known.found}+{known.wrong}", str(known.found_dark), size, known.summary, known.licence)
         )
@@ -38,8 +46,11 @@ def list_detectors() -> None:
         (FALLBACK, "yes", "-", "-", "any", "whatever moves before a still background", "Apache-2.0, part of Tapetum")
     )
     echo_columns(rows)
+    for complaint in complaints.values():
+        typer.echo(f"damaged: {complaint}")
     choice = choose_detector()
-    typer.echo(f"auto: takes {choice.name}: {choice.reason}")
+    but = ", but refuses it while it is damaged" * (choice.name in complaints)  # another would see everybody anew
+    typer.echo(f"auto: takes {choice.name}: {choice.reason}{but}")
 
 
 @app.command()
@@ -62,7 +73,8 @@ def get(
     """
     from tapetum.core.errors import RecipeError
     from tapetum.footage.detectors import TORCHVISION, build_detector
-    from tapetum.footage.fetched import fetch_detector
+    from tapetum.footage.fetched import fetch_detector, find_fetched, is_whole
+    from tapetum.footage.known import known_names
 
     if name.startswith(TORCHVISION):
         if file is not None:
@@ -72,7 +84,10 @@ def get(
             )
         typer.echo(f"{name}: fetched by torchvision as {build_detector(name).name}; licence of the weights: see there")
         return
-    fetched = fetch_detector(name, file)
+    there = find_fetched(name) if file is None and name in known_names() and is_whole(name) else None
+    if there is not None:
+        typer.echo(f"{name}: is there already, whole and of the version that would be fetched; nothing was fetched")
+    fetched = there or fetch_detector(name, file)
     typer.echo(f"{fetched.name}: {fetched.path}, {fetched.path.stat().st_size / 1e6:.1f} MB, from {fetched.origin}")
     typer.echo(f"SHA-256: {fetched.sha256}")
     height, width = fetched.size
@@ -87,24 +102,41 @@ def try_on(
     clip: Annotated[Path, typer.Argument(help="A video, or a folder of frames.")],
     out: Annotated[Path, typer.Option(help="The picture, .jpg or .png.")] = Path("detector.jpg"),
     frames: Annotated[int, typer.Option(help="How many, spread over the clip.")] = 6,
-    layout: Annotated[str | None, typer.Option(help="Of a file's output, as for index --detector-layout.")] = None,
+    detector_layout: Annotated[
+        str | None,
+        typer.Option(
+            "--detector-layout", "--layout", help="Of a file's output, as for `tapetum index`; so are the next four."
+        ),
+    ] = None,
     person_class: Annotated[int | None, typer.Option(help="Which class of a file is a person.")] = None,
+    detector_weights: Annotated[Path | None, typer.Option(help="File with a torchvision detector's weights.")] = None,
+    detector_precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    brighten: Annotated[
+        str, typer.Option(help="Dark frames before detection: auto, gamma, off, an enhancer or a run that brightens.")
+    ] = "auto",
 ) -> None:
     """Draw what a detector finds on some frames of a clip into one picture.
 
     \b
     Examples:
       tapetum detector try ssd-mobilenet yard.mp4
-      tapetum detector try mine.tflite yard.mp4 --layout ssd --person-class 4 --out mine.jpg
+      tapetum detector try mine.tflite yard.mp4 --detector-layout ssd --person-class 4 --out mine.jpg
     """
     from tapetum.core.errors import DataError
     from tapetum.data.image_io import write_picture
-    from tapetum.footage.detectors import build_detector
     from tapetum.footage.facts import SourceOptions
     from tapetum.footage.sources import find_sources
     from tapetum.footage.trial import try_detector
+    from tapetum.indexing.finder import build_finder
 
-    detector = build_detector(name, layout=layout, person_class=person_class)
+    detector = build_finder(
+        name,
+        layout=detector_layout,
+        person_class=person_class,
+        weights=detector_weights,
+        brighten=brighten,
+        precision=detector_precision,
+    )
     sources = [source for source in find_sources([str(clip)], SourceOptions(kind="frames")) if source.kind != "crops"]
     if len(sources) != 1:
         raise DataError(f"{clip}: holds {len(sources)} sources; give one video or one folder of frames")

@@ -68,7 +68,11 @@ def command(
         ),
     ] = AUTO,
     detector_layout: Annotated[
-        str | None, typer.Option(help="Of a file's output: yolo, yolo_objectness or boxes, for TFLite ssd.")
+        str | None,
+        typer.Option(
+            help="Of a file's output: for ONNX yolo, yolo_objectness or boxes; for ONNX or TFLite, with "
+            "--person-class, ssd, centernet or nanodet."
+        ),
     ] = None,
     detector_weights: Annotated[
         Path | None, typer.Option(help="File with the weights of a torchvision detector.")

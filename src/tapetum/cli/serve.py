@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,15 @@ def command(
     detector: Annotated[
         str, typer.Option(help="Of index jobs: auto, FILE.onnx, torchvision:NAME, background, as for `tapetum index`.")
     ] = "auto",
+    detector_layout: Annotated[
+        str | None, typer.Option(help="Of index jobs, as for `tapetum index`; so are the next four.")
+    ] = None,
+    detector_weights: Annotated[Path | None, typer.Option(help="File with a torchvision detector's weights.")] = None,
+    person_class: Annotated[int | None, typer.Option(help="Which class of an ONNX or TFLite file is a person.")] = None,
+    detector_precision: Annotated[str, typer.Option(help="Of the detector: fp32 or bf16.")] = "fp32",
+    brighten: Annotated[
+        str, typer.Option(help="Dark frames before detection: auto, gamma, off, an enhancer or a run that brightens.")
+    ] = "auto",
     keep_days: Annotated[
         float | None, typer.Option(help="From now on the gallery erases what is older, each day.")
     ] = None,
@@ -57,8 +67,9 @@ def command(
     require_libraries()
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it says about damaged pictures goes to their senders
     from tapetum.core.errors import RecipeError
-    from tapetum.footage.detectors import build_detector, choose_detector
+    from tapetum.footage.detectors import choose_detector
     from tapetum.gallery.opening import open_gallery
+    from tapetum.indexing.finder import build_finder
     from tapetum.searching.gallery_model import open_gallery_model
     from tapetum.searching.retention import write_keep_days
     from tapetum.service.server import ServerAddress, bind, run_server, set_log_level
@@ -74,7 +85,19 @@ def command(
     )
 
     choice = choose_detector(detector)
-    build_detector(choice.name)  # a wrong one is an error now, not at the first job
+    if detector_layout is not None or person_class is not None or detector_weights is not None:
+        choice = replace(choice, name=detector)  # options of one detector: "auto" is told that it has none
+    build = partial(
+        build_finder,
+        choice.name,
+        layout=detector_layout,
+        person_class=person_class,
+        weights=detector_weights,
+        brighten=brighten,
+        precision=detector_precision,
+    )
+    if footage_root:
+        build()  # a wrong one is an error now, not at the first job
     with open_gallery(gallery, folder=folder) as store:
         address.check(bool(UserBook(service_folder(store, folder)).users()), gallery)
         embedder = open_gallery_model(store, model, precision=precision)
@@ -86,7 +109,7 @@ def command(
                 hosts=address.hosts,
                 token=token,
                 footage_roots=tuple(footage_root or ()),
-                detector=partial(build_detector, choice.name),
+                detector=build,
                 requests_per_minute=requests_per_minute,
             )
             service = build_service(store, embedder, options, folder=folder)

@@ -42,10 +42,14 @@ def command(
         return
 
     from tapetum.runs.progress import ProgressBar, Silence, showing_pictures
+    from tapetum.runs.run_folder import RunFolder
     from tapetum.runs.sources import open_data
+    from tapetum.training.start_weights import require_start_weights
     from tapetum.training.train import TrainingInterrupted, train
 
     folder = out or Path("runs") / settings.name
+    if not RunFolder(folder).holds_training:  # else it goes on with its own
+        require_start_weights(settings)
     reporter = Silence() if quiet else ProgressBar()
     try:
         with showing_pictures("preparing pictures", quiet=quiet) as progress:

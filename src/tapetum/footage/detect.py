@@ -5,7 +5,6 @@ that several threads may ask at once says so by a number `at_once`.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tapetum.core.sighting import Box
 from tapetum.data.image_io import Picture
 from tapetum.footage.dark import GAMMA_KEY, brighten_for_detection, brightening_curve
 from tapetum.footage.motion import MotionDetector, MotionOptions
+from tapetum.footage.torchvision_file import build_with_own_weights
 
 FloatArray = NDArray[np.float32]
 _MOST_CANDIDATES = 2000  # boxes that enter suppression, the best first
@@ -223,13 +223,7 @@ class TorchvisionDetector:
         self._min_score = min_score
         build = getattr(detection, model)
         if weights is None:
-            try:
-                network = build(weights="DEFAULT")
-            except OSError as error:
-                raise DataError(
-                    f"detector {model}: its weights cannot be downloaded ({error}); give their file: tapetum index "
-                    f"SOURCE --detector torchvision:{model} --detector-weights FILE"
-                ) from None
+            network = build_with_own_weights(model, build)
             self.key = f"{model} default {min_score}"
         else:
             network = build(weights=None, weights_backbone=None, num_classes=_COCO_CLASSES)
@@ -297,25 +291,6 @@ class BrighteningDetector:
         small = np.asarray(cv2.resize(picture, target, interpolation=cv2.INTER_AREA), np.uint8)
         found = self._detector.detect(self._brighten(small))
         return keep_inside(found.boxes / np.float32(scale), found.scores, picture.shape[:2])
-
-
-def torchvision_is_cached(model: str) -> bool:
-    """Whether the weights of one of torchvision's detectors were downloaded before.
-
-    Where no file in PyTorch's cache begins with its name, PyTorch is not imported to ask further.
-    """
-    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
-    files = (Path(home).expanduser() / "hub" / "checkpoints").glob(f"{model}*")
-    return any(files) and torchvision_file(model).is_file()
-
-
-def torchvision_file(model: str) -> Path:
-    """Where PyTorch keeps the weights of one of torchvision's detectors once they were downloaded."""
-    import torch
-    from torchvision.models import get_model_weights
-
-    address = str(get_model_weights(model)["DEFAULT"].url)
-    return Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]
 
 
 def keep_inside(boxes: FloatArray, scores: FloatArray, size: tuple[int, ...]) -> Detections:

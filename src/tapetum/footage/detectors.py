@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from tapetum.core.errors import RecipeError
+from tapetum.core.errors import RecipeError, nearest_name
 from tapetum.core.extras import install_hint
 from tapetum.footage.detect import (
     TORCHVISION_DETECTORS,
@@ -13,8 +13,8 @@ from tapetum.footage.detect import (
     BrighteningDetector,
     Detector,
     TorchvisionDetector,
-    torchvision_is_cached,
 )
+from tapetum.footage.torchvision_file import torchvision_is_cached
 
 AUTO = "auto"
 FALLBACK = "background"
@@ -158,7 +158,11 @@ def _open_network(path: Path, layout: str | None, person_class: int | None, prec
 
 
 def _unknown(name: str) -> RecipeError:
+    from tapetum.footage.known import known_names
+
+    hint = nearest_name(name.lower().replace("_", "-"), [*known_names(), FALLBACK])
+    meant = f"{hint} Else " if hint.startswith("did you mean") else ""
     return RecipeError(
-        f"detector {name}: is no file and no known name; give FILE.onnx, {TORCHVISION}NAME or {FALLBACK}, or one of "
-        "`tapetum detector list`"
+        f"detector {name}: is no file and no known name; {meant}give FILE.onnx, {TORCHVISION}NAME or {FALLBACK}, or "
+        "one of `tapetum detector list`"
     )

@@ -53,6 +53,18 @@ class FetchedDetector:
             RecipeError: this CPU has not the arithmetic.
             MissingLibraryError: OpenVINO is not installed.
         """
+        self.check()
+        options = NetworkOptions(
+            self.layout, self.person_class, self.size, self.min_score, self.max_iou, threads, precision
+        )
+        return NetworkDetector(self.path, options, name=f"{self.name} ({self.origin})", content=self.content)
+
+    def check(self) -> None:
+        """Compare the file with what was written.
+
+        Raises:
+            DataError: as for `open`.
+        """
         again = f"fetch it again: tapetum detector get {self.name}"
         try:
             found = digest_file(self.path)
@@ -63,10 +75,6 @@ class FetchedDetector:
                 f"detector {self.name}: {self.path} is cut short or was changed, its SHA-256 is {found[:16]}..., where "
                 f"{self.sha256[:16]}... was written; {again}"
             )
-        options = NetworkOptions(
-            self.layout, self.person_class, self.size, self.min_score, self.max_iou, threads, precision
-        )
-        return NetworkDetector(self.path, options, name=f"{self.name} ({self.origin})", content=self.content)
 
 
 def detector_folder() -> Path:
@@ -161,6 +169,23 @@ def find_fetched(name: str) -> FetchedDetector | None:
     if version != _FORMAT:
         raise DataError(f"{path}: is of format {version}, this version reads {_FORMAT}; {again}")
     return fetched
+
+
+def is_whole(name: str) -> bool:
+    """Whether a known detector lies in the cache as this version would fetch it: nothing is gained by another fetch."""
+    known = find_known(name)
+    try:
+        fetched = find_fetched(name)
+        if fetched is not None:
+            fetched.check()
+    except DataError:
+        return False
+    return fetched is not None and (fetched.origin, fetched.layout, fetched.size, fetched.person_class) == (
+        f"npm {known.package.spec}",
+        known.layout,
+        known.size,
+        known.person_class,
+    )
 
 
 def fetched_names() -> list[str]:

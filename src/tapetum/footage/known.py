@@ -52,6 +52,7 @@ def find_known(name: str) -> KnownDetector:
         RecipeError: there is none.
     """
     if name not in known_names():
-        raise RecipeError(f"detector {name!r} cannot be fetched; {nearest_name(name, known_names())}")
+        spelt = name.lower().replace("_", "-")  # case and dash are no reason to list all of them
+        raise RecipeError(f"detector {name!r} cannot be fetched; {nearest_name(spelt, known_names())}")
     detector: KnownDetector = load(_ROOM, name.replace("-", "_")).DETECTOR
     return detector

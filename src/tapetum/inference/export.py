@@ -100,7 +100,7 @@ def export_run(
         OutputError: `out` is taken or cannot be written.
     """
     if runtime not in RUNTIMES:
-        raise RecipeError(f"--to {runtime!r} is unknown; known: {', '.join(RUNTIMES)}")
+        raise RecipeError(f"--to {runtime!r} is unknown; known: {', '.join(RUNTIMES)}, weights")
     check_is_free(out)
     for library in LIBRARIES[runtime]:
         import_extra(library)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import yaml
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of requests or httpx, as the client uses
 
-from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import CheckpointError, OutputError, first_line
 from tapetum.inference.artefact import CARD, Artefact, is_artefact, read_artefact
 from tapetum.runs import packaged
@@ -59,16 +58,19 @@ def push_to_hub(
     artefact = read_artefact(folder)
     hub = api or _connect()
     text = write_model_card(artefact, repository, licence=licence, about=about)
-    names = [CARD, *artefact.files]
-    write_bytes(folder / README, text.encode())
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
-        done = hub.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            allow_patterns=[*names, README],
-            commit_message=f"Model {artefact.model} by tapetum export",
-        )
+        with TemporaryDirectory() as sent:  # the folder is its owner's, who may have a README of another kind there
+            names = [CARD, *artefact.files]
+            for name in names:
+                (Path(sent) / name).symlink_to((folder / name).resolve())
+            (Path(sent) / README).write_text(text, encoding="utf-8")
+            done = hub.upload_folder(
+                repo_id=repository,
+                folder_path=sent,
+                allow_patterns=[*names, README],
+                commit_message=f"Model {artefact.model} by tapetum export",
+            )
     except (OSError, ValueError, HTTPError) as error:
         raise OutputError(
             f"{repository}: cannot be sent to the hub ({first_line(error)}); see `hf auth login`"

@@ -26,6 +26,8 @@ NUMPY_VALUES: list[Any] = [
 ]
 VALUES = [*NUMPY_VALUES, argparse.Namespace]  # the arguments of a training are plain values, too
 
+_BEGIN_BYTES = 512  # of a file, by which a web page is told
+
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a weights file by name: safetensors, or a PyTorch file that holds a plain dictionary of tensors.
@@ -38,6 +40,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such weights file; check the path")
+    _refuse_web_page(path)
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
@@ -56,6 +59,19 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: holds no dictionary of tensors; save the state_dict of the network")
     return dict(state)
+
+
+def _refuse_web_page(path: Path) -> None:
+    """A drive that asks something before it gives a file is saved under the file's name."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_BEGIN_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read as weights ({error.strerror}); make it readable") from None
+    if begin.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
+        raise CheckpointError(
+            f"{path}: is a web page, no weights: what was saved is the page before the file; download the file itself"
+        )
 
 
 def check_tensors(

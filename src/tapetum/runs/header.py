@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from tapetum.core.errors import CheckpointError
-from tapetum.runs.packaged import locate
+from tapetum.runs.packaged import advise, locate
 from tapetum.runs.run_folder import RunFolder
 
 FORMAT = 1
@@ -66,7 +66,7 @@ def find_checkpoint(place: Path) -> Path:
         if candidate.is_file():
             return candidate
     if not place.exists():
-        raise CheckpointError(f"{place}: no such run folder or checkpoint file; train one with `tapetum train`")
+        raise CheckpointError(f"{place}: no such run folder or checkpoint file; {advise(place)}")
     raise CheckpointError(f"{place}: no checkpoint at {folder.best} or {folder.last}; has an epoch been completed?")
 
 

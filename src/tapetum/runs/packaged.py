@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tapetum.core.errors import OutputError
+from tapetum.core.errors import OutputError, nearest_name
 
 FOLDER = Path(__file__).parents[1] / "packaged"
 LICENCE = "apache-2.0"  # of all of them, as the package's, in the hub's spelling
@@ -33,6 +33,13 @@ def read_card(place: Path) -> str:
     """What stands on the card of a packaged model, in Markdown, below its title."""
     text = (FOLDER / f"{place}.md").read_text(encoding="utf-8")
     return text.partition("\n")[2].strip()
+
+
+def advise(place: Path) -> str:
+    """What to do where no model lies at a place: the name that was meant, or how a model is had."""
+    hint = nearest_name(str(place), [path.stem for path in FOLDER.glob("*.safetensors")])
+    meant = f"{hint} Else " if hint.startswith("did you mean") else ""
+    return f"{meant}take {DEFAULT}, which comes with the package, or train one with `tapetum train`"
 
 
 def refuse_packaged(place: Path, what: str) -> None:

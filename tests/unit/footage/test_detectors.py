@@ -5,6 +5,7 @@ import pytest
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.detectors import build_detector
+from tapetum.footage.known import find_known
 
 
 def test_the_usual_detector_is_the_fallback_and_says_so() -> None:
@@ -15,9 +16,15 @@ def test_the_usual_detector_is_the_fallback_and_says_so() -> None:
 
 def test_names_and_options_that_cannot_be_are_named(tmp_path: Path) -> None:
     with pytest.raises(
-        RecipeError, match=r"is no file and no known name; give FILE.onnx, torchvision:NAME or background"
+        RecipeError,
+        match=r"no known name; did you mean background\? Else give FILE.onnx, torchvision:NAME or background",
     ):
         build_detector("backgruond")
+    for name in ("SSD-mobilenet", "ssd_mobilenet"):
+        with pytest.raises(RecipeError, match=r"did you mean ssd-mobilenet\?"):
+            build_detector(name)
+        with pytest.raises(RecipeError, match=r"did you mean ssd-mobilenet\?"):
+            find_known(name)
     with pytest.raises(RecipeError, match="detector 'fasterrcnn' is unknown"):
         build_detector("torchvision:fasterrcnn")
     with pytest.raises(RecipeError, match="layout and person class are for ONNX and TFLite files"):

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -24,10 +25,14 @@ def archive(tmp_path: Path) -> Path:
 
 
 def npm_that(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """The only program on the path is an npm that runs a script; `$DESTINATION` is where it shall pack to."""
+    """The first npm on the path is one that runs a script; `$DESTINATION` is where it shall pack to.
+
+    As the real one it is mute where it is told to be silent.
+    """
     folder.mkdir()
     program = folder / "npm"
-    program.write_text(f'#!/bin/sh\nfor word; do DESTINATION="$word"; done\n{script}\n')
+    mute = '[ "$word" = --silent ] && exec 2>/dev/null'
+    program.write_text(f'#!/bin/sh\nfor word; do DESTINATION="$word"; {mute}; done\n{script}\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/bin{os.pathsep}/usr/bin")
 
@@ -117,12 +122,25 @@ def test_without_npm_the_way_by_hand_is_told(archive: Path, tmp_path: Path, monk
 
 def test_without_a_network_npm_s_reason_is_told(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = (
-        "npm error code ENOTFOUND\nnpm error network request to the registry failed\nnpm error A complete log of this"
+        "npm error code ENOTFOUND\nnpm error syscall getaddrinfo\nnpm error errno ENOTFOUND\n"
+        "npm error network request to the registry failed\nnpm error A complete log of this"
     )
     npm_that(tmp_path / "bin", monkeypatch, f"echo '{said}' >&2\nexit 1")
     (tmp_path / "packed").mkdir()
     with pytest.raises(
         DataError, match=r"\(code ENOTFOUND; network request to the registry failed\); check the network"
+    ):
+        fetch_package(known(archive), tmp_path / "packed")
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm here (install Node.js to run this)")
+def test_the_real_npm_s_reason_is_told(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")  # a port at which nobody listens
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
+    (tmp_path / "packed").mkdir()
+    with pytest.raises(
+        DataError, match=r"could not fetch it \(code ECONNREFUSED; .*127\.0\.0\.1:9.*\); check the netw"
     ):
         fetch_package(known(archive), tmp_path / "packed")
 

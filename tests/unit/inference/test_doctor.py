@@ -1,10 +1,12 @@
 """What the doctor says of models that tell people apart, and of those that only look as if they did."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tapetum.inference import doctor
 from tapetum.inference.doctor import PEOPLE, Judgement, draw_people, examine, judge
@@ -88,6 +90,41 @@ def test_a_folder_that_cannot_be_written_to_is_a_problem(tmp_path: Path, monkeyp
     folders = [finding for finding in examine(None, runs=tmp_path / "new") if finding.what == "folder"]
     assert [finding.state for finding in folders if str(tmp_path / "new") in finding.text] == ["problem"]
     assert folders[0].text == f"{tmp_path / 'new'}: cannot be written to; choose another or change its permissions"
+
+
+def test_a_file_where_a_folder_is_needed_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").write_text("")
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "cache" / "below"))
+    told = [finding for finding in examine(None, runs=tmp_path / "runs") if finding.what == "folder"]
+    for place in ("runs", "cache"):
+        (finding,) = (each for each in told if f"{tmp_path / place} is a file where a folder is needed" in each.text)
+        assert finding.state == "problem"
+
+
+def test_a_fetched_detector_that_is_damaged_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path))
+    folder = tmp_path / "detectors"
+    folder.mkdir()
+    (folder / "ssd-mobilenet.json").write_text("{")
+    (finding,) = (each for each in examine(None, runs=tmp_path) if each.what == "detector")
+    assert finding.state == "problem"
+    assert finding.text.endswith("ssd-mobilenet.json: is damaged; fetch it again: tapetum detector get ssd-mobilenet")
+    facts = {"format": 1, "path": "ssd-mobilenet.tflite", "layout": "ssd", "size": [300, 300], "person_class": 4}
+    facts |= {"min_score": 0.3, "max_iou": 0.35, "licence": "", "origin": "", "content": "", "sha256": "0" * 64}
+    (folder / "ssd-mobilenet.json").write_text(json.dumps(facts))
+    (folder / "ssd-mobilenet.tflite").write_bytes(b"half")
+    (finding,) = (each for each in examine(None, runs=tmp_path) if each.what == "detector")
+    assert (finding.state, "is cut short or was changed" in finding.text) == ("problem", True)
+
+
+def test_what_npm_and_the_arithmetic_are_good_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "has_fast_bf16", lambda device: True)
+    monkeypatch.setattr(doctor, "choose_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    told = {finding.what: finding for finding in examine(None, runs=tmp_path)}
+    assert told["precision"].text.endswith("networks with depthwise convolutions, which gain nothing by it, in fp32")
+    assert (told["npm"].state, "--file" in told["npm"].text) == ("note", True)
 
 
 def test_a_run_is_opened_and_tried(make_run: MakeRun, tmp_path: Path) -> None:

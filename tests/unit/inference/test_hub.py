@@ -36,8 +36,9 @@ class FolderHub:
         (self.root / repo_id / ".private").write_text(str(private))
 
     def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], commit_message: str) -> str:
+        assert {path.name for path in Path(folder_path).iterdir()} == set(allow_patterns)
         for name in allow_patterns:
-            shutil.copy(folder_path / name, self.root / repo_id / name)
+            shutil.copy(Path(folder_path) / name, self.root / repo_id / name)
         return f"https://hub.example/{repo_id}"
 
     def _repository(self, repo_id: str) -> Path:
@@ -111,6 +112,24 @@ def test_the_package_s_model_goes_by_its_name_with_its_card_and_comes_back_with_
     assert own_card.removeprefix("# tapetum-lite0\n").strip() in card
     assert "What it must not be used for" in card
     assert "Sent by the lab." in card
+    assert "ImageNet's pictures are for non-commercial research" in card
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_folder_s_own_readme_stays_as_it_is(
+    refused: bool, place: FolderHub, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (exported / "README.md").write_text("our notes")
+    before = {path.name: path.stat().st_mtime_ns for path in exported.iterdir()}
+    if refused:
+        monkeypatch.setattr(place, "create_repo", lambda *_, **__: (_ for _ in ()).throw(OSError("403 Forbidden")))
+        with pytest.raises(OutputError, match="403 Forbidden"):
+            push_to_hub(exported, "lab/night")
+    else:
+        push_to_hub(exported, "lab/night")
+        assert (place.root / "lab/night/README.md").read_text().startswith("---\nlibrary_name: tapetum")
+    assert {path.name: path.stat().st_mtime_ns for path in exported.iterdir()} == before
+    assert (exported / "README.md").read_text() == "our notes"
 
 
 def test_only_an_exported_model_is_sent(place: FolderHub, tmp_path: Path) -> None:

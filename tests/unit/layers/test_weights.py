@@ -78,6 +78,16 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
         read_state(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["page.pth", "page.safetensors"])
+@pytest.mark.parametrize(
+    "content", ["<!DOCTYPE html><title>Quota exceeded</title>", "\n <html lang=en>", "\ufeff<!doctype html>"]
+)
+def test_a_web_page_in_place_of_a_file_is_called_one(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"page\.\w+: is a web page, no weights.*; download the file itself"):
+        read_state(tmp_path / name)
+
+
 def test_a_truncated_file_is_named(tmp_path):
     for name in ("cut.pth", "cut.safetensors"):
         path = tmp_path / name
