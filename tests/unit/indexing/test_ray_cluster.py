@@ -123,7 +123,7 @@ def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch
         raise ImportError(name)
 
     monkeypatch.setattr(ray_cluster.importlib, "import_module", missing)
-    with pytest.raises(RecipeError, match=r"pip install tapetum\[ray\]"):
+    with pytest.raises(RecipeError, match=r"pip install 'tapetum\[ray\]'"):
         ray_cluster.connect("127.0.0.1:1")
 
 
