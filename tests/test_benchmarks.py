@@ -256,16 +256,24 @@ def test_shares_of_a_products_rate_say_what_was_asked_and_missed(
 ) -> None:
     monkeypatch.setattr(bench_limit, "ROUNDS", 1)
     monkeypatch.setattr(bench_limit, "SIDE", 256)
-    small = bench_limit.Subject("IDE+", "ide", (64, 32))
+    small = bench_limit.Subject("IDE+", "ide", (64, 32), (3, 2))
     options = small_options("ide")
     monkeypatch.setattr(
         bench_limit, "build_method", lambda name, _, *given, **named: build(name, options, *given, **named)
     )
     rows = list(bench_limit.measure(small))
+    assert ", batch 8: " in rows[0]["name"]
+    assert ", batch 6: " in next(bench_limit.measure(small, *small.published))["name"]
     assert {row["target"] for row in rows} == {0.8}
     assert {subject.name: subject.target for subject in bench_limit.SUBJECTS if subject.target != 0.8} == {
         "transreid": 0.9
     }
+    recipes = {"idf": "idf_official", "deen": "deen_llcm"}
+    for subject in bench_limit.SUBJECTS:
+        recipe = load_recipe(recipes.get(subject.name, f"{subject.name}_night600"))
+        people, pictures = subject.published
+        assert recipe.sampler.global_batch == people * pictures * len(subject.modalities)
+        assert recipe.data.size == subject.size
     assert "billion multiply-adds a picture" in rows[0]["note"]
     assert f"the product's rate: {rows[0]['peer']:.0f} GFLOP/s" in rows[0]["note"]
     command.print_row({**rows[0], "ratio": 0.7})
