@@ -5,7 +5,7 @@ as a list. One that says `TAKES_FILES` is given the words that are files, such a
 names behind `--only`, with which the others do not run. One that says `LONG` takes more than some five minutes and runs
 when its whole name is given; the word `long` stands for all of those. The table is printed as it grows and written to
 `runs/bench.json`, which keeps rows of other names. Two words more run what writes files of its own: `growth`, how
-cost grows, into `runs/growth_*.json`, hours; `device`, training at published size on an accelerator.
+cost grows, into `runs/growth_*.json`, hours; `device`, training at published size on a GPU.
 """
 
 import argparse
@@ -111,8 +111,8 @@ def start(benchmark: ModuleType, files: list[Path], only: list[str]) -> Iterable
 def run_apart(word: str) -> int:
     """Run what prints and writes by itself; the exit status."""
     if word == "device":
-        importlib.import_module("benchmarks.device").main([])
-        return 0
+        status: int = importlib.import_module("benchmarks.device").main([])
+        return status
     growth = importlib.import_module("benchmarks.growth.__main__")
     return max(growth.main([what, "--out", str(RESULT.parent / f"growth_{what}.json")]) for what in growth.SUBJECTS)
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import build_row
-from tapetum.core.errors import DataError
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.core.vectors import normalise
 from tapetum.data.catalog import Dataset
@@ -66,7 +65,8 @@ def run() -> Iterator[dict[str, Any]]:
         options.out.name: {label: place for label, place in options.runs.items() if place.is_dir()} for options in demos
     }
     if not any(runs.values()):
-        raise DataError("runs: holds no demo whose methods could be calibrated; type `make demo` or `make demo-ir`")
+        note = "runs holds no demo whose methods could be calibrated; type `make demo` or `make demo-ir` first"
+        yield build_row("calibration", None, None, "percent", note=note)
     for name, places in runs.items():
         if not places:
             continue

@@ -8,8 +8,10 @@ memory apart, and the sides take turns. Before anything is timed, both must find
 same similarities.
 
 Both sides keep freed memory while they are timed, as `tapetum train` does: with the C library's own setting, which the
-release has on a CPU, clearing pages takes a good part of its step, and that is no merit of our code. Its peak memory is
-that of a first step without the setting, which would raise it.
+release has on a CPU, clearing pages takes a good part of its step, and that is no merit of our code. Peak memory is
+that of two steps, the second with momentum, and the release's is taken without the setting, which would raise it. Ours
+computes the early stages twice (`method.recompute`), which the release does not: a pair of rows says what that costs
+and saves.
 """
 
 import gc
@@ -28,6 +30,7 @@ from torch import nn
 
 from benchmarks.literal_deen import LiteralDEEN
 from benchmarks.measure import build_row
+from benchmarks.stepping import build_step
 from tapetum.core.memory import keep_freed_memory
 from tapetum.core.types import Batch, Modality
 from tapetum.inference.embeddings import embed_pictures
@@ -38,7 +41,8 @@ PEOPLE, PICTURES = 2, 4
 NUM_IDS = 395
 ROUNDS = 2
 EXTRACTED_PEOPLE = 4
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = ("fp32", "bf16")
+PRICED = "bf16"  # in which recomputing is measured by itself
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 SCALE = (4 * 6) ** 0.5  # the root of the largest possible sum of six similarities of sums of two unit vectors
@@ -53,9 +57,9 @@ def draw_pictures(people: int) -> tuple[torch.Tensor, torch.Tensor]:
     return visible, infrared
 
 
-def build_ours() -> Any:
+def build_ours(*, recompute: bool = True) -> Any:
     torch.manual_seed(0)
-    method: Any = build_method("deen", {}, NUM_IDS)
+    method: Any = build_method("deen", {} if recompute else {"recompute": 0}, NUM_IDS)
     for module in method.modules():  # the silent norms of the aggregation speak, so that a wrong one is noticed
         if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
             nn.init.constant_(module.weight, 0.2)
@@ -65,8 +69,8 @@ def build_ours() -> Any:
 class Ours:
     """Our network as `tapetum train` and `tapetum extract` run it."""
 
-    def __init__(self, people: int) -> None:
-        self.method = build_ours().to(memory_format=torch.channels_last)
+    def __init__(self, people: int, *, recompute: bool = True) -> None:
+        self.network = self.method = build_ours(recompute=recompute).to(memory_format=torch.channels_last)
         self.batch, self.extracted = self.draw_batch(people), self.draw_batch(EXTRACTED_PEOPLE)
 
     @staticmethod
@@ -75,9 +79,6 @@ class Ours:
         labels = torch.arange(people).repeat_interleave(PICTURES).repeat(2)
         modalities = torch.tensor([Modality.VISIBLE, Modality.INFRARED]).repeat_interleave(people * PICTURES)
         return Batch(images, labels, labels, modalities, modalities)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self.method.parameters()
 
     def set_dropout(self, probability: float) -> None:
         self.method.expansion.dropout.p = probability
@@ -104,9 +105,6 @@ class Literal:
         self.extracted = [(part - MEAN) / DEVIATION for part in draw_pictures(EXTRACTED_PEOPLE)]
         self.labels = torch.arange(people).repeat_interleave(PICTURES)
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self.network.parameters()
-
     def set_dropout(self, probability: float) -> None:
         self.network.DEE.dropout.p = probability
 
@@ -122,31 +120,28 @@ class Literal:
 
 def serve(connection: Connection, side: str, precision: str, people: int) -> None:
     """One process: does what it is told and answers with seconds and a result."""
-    if side == "ours":
+    if side != "released":
         keep_freed_memory()  # from the beginning, as `tapetum train` does
-    network: Any = Ours(people) if side == "ours" else Literal(people)
+    network: Any = Literal(people) if side == "released" else Ours(people, recompute=side == "ours")
     gc.collect()
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
     low = precision == "bf16"
+    step = build_step(network.network, network.loss, bf16=low)
     while (command := connection.recv()) != "stop":
         begun = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            if command == "compare":
-                network.set_dropout(0.0)
-                network.loss()  # running statistics for the extraction
-                result: Any = float(network.loss().detach()), network.extract().float().numpy()
-                network.set_dropout(0.01)
-            elif command == "extract":
-                network.extract()
-                result = None
-            elif command == "keep":
-                result = keep_freed_memory()
-            else:
-                loss = network.loss()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                result = float(loss.detach())
+        result: Any = None
+        if command == "step":
+            result = step()
+        elif command == "keep":
+            result = keep_freed_memory()
+        else:
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                if command == "compare":
+                    network.set_dropout(0.0)
+                    network.loss()  # running statistics for the extraction
+                    result = float(network.loss().detach()), network.extract().float().numpy()
+                    network.set_dropout(0.01)
+                else:
+                    network.extract()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         connection.send((time.perf_counter() - begun, peak, result))
 
@@ -221,10 +216,10 @@ def measure_steps(people: int) -> Iterator[dict[str, Any]]:
     steps, peaks = {}, {}
     for precision in PRECISIONS:
         with worker("ours", precision, people) as ours, worker("released", precision, people) as released:
-            _, peaks["released", precision], _ = ask(released, "step")
+            sides = {"ours": ours, "released": released}
+            peaks |= {(side, precision): peak_of_two_steps(connection) for side, connection in sides.items()}
             ask(released, "keep")
-            seconds = take_turns({"ours": ours, "released": released}, "step")
-            _, peaks["ours", precision], _ = ask(ours, "keep")
+            seconds = take_turns(sides, "step")
         steps |= {(side, precision): value for side, value in seconds.items()}
     step = f"DEEN training step, 384 x 144, {people} x {PICTURES} x 2"
     for precision, theirs in (("fp32", "fp32"), ("bf16", "fp32"), ("bf16", "bf16")):
@@ -239,6 +234,25 @@ def measure_steps(people: int) -> Iterator[dict[str, Any]]:
     for precision in PRECISIONS:
         name = f"{step}: peak memory, {precision}, against the released code's, fp32"
         yield build_row(name, peaks["ours", precision], peaks["released", "fp32"], "GiB", target=1 / 0.6)
+    yield from measure_recomputing(people, step)
+
+
+def measure_recomputing(people: int, step: str) -> Iterator[dict[str, Any]]:
+    """What `method.recompute` costs in time and saves in memory: ours without it, and with it."""
+    with worker("ours", PRICED, people) as usual, worker("ours without recompute", PRICED, people) as whole:
+        sides = {"usual": usual, "whole": whole}
+        peaks = {side: peak_of_two_steps(connection) for side, connection in sides.items()}
+        seconds = take_turns(sides, "step")
+    name = f"{step}: {PRICED} without recompute, against with it"
+    yield build_row(name, seconds["whole"], seconds["usual"], "s")
+    yield build_row(f"{name}: peak memory", peaks["whole"], peaks["usual"], "GiB")
+
+
+def peak_of_two_steps(connection: Connection) -> float:
+    """GiB; momentum exists from the end of the first step on."""
+    ask(connection, "step")
+    _, peak, _ = ask(connection, "step")
+    return peak
 
 
 def take_turns(sides: dict[str, Connection], command: str) -> dict[str, float]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.literal_idf import LiteralIDF, smoothness
 from benchmarks.measure import alternate, build_row
+from benchmarks.stepping import build_step as build_step_of
 from tapetum.core.memory import keep_freed_memory
 from tapetum.core.types import Batch
 from tapetum.inference.embeddings import embed_pictures
@@ -31,7 +32,7 @@ PRECISIONS = ("fp32", "bf16")
 
 def build_step(
     name: str, options: Mapping[str, Any], size: tuple[int, int], batch_size: int, *, fast: bool
-) -> Callable[[], None]:
+) -> Callable[[], float]:
     """One training step; `fast` means channels-last bfloat16, else float32 in the default layout."""
     torch.manual_seed(0)
     layout = torch.channels_last if fast else torch.contiguous_format
@@ -47,17 +48,13 @@ def build_step(
     return build_training(method, loss, bf16=fast)
 
 
-def build_training(network: nn.Module, loss: Callable[[], Tensor], *, bf16: bool = False) -> Callable[[], None]:
+def build_training(network: nn.Module, loss: Callable[[], Tensor], *, bf16: bool = False) -> Callable[[], float]:
     """One training step of a network on a batch that the loss knows."""
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    take = build_step_of(network, loss, bf16=bf16)
 
-    def step() -> None:
+    def step() -> float:
         network.train()
-        optimiser.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            value = loss()
-        value.backward()
-        optimiser.step()
+        return take()
 
     return step
 

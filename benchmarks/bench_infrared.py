@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks import literal_infrared
 from benchmarks.literal_infrared import LiteralDDAG, LiteralLbA
 from benchmarks.measure import alternate, build_row
+from benchmarks.stepping import build_step
 from tapetum.core.memory import keep_freed_memory
 from tapetum.core.types import Batch, Modality
 from tapetum.inference.precision import resolve_precision
@@ -86,24 +87,16 @@ class Sides:
         loss: Tensor = self.plain.loss(*self.parts, self.labels, *more)
         return loss
 
-    def steps(self) -> dict[str, Callable[[], None]]:
+    def steps(self) -> dict[str, Callable[[], float]]:
         """Training steps of ours in the CPU's precision and in float32, and of the plain one."""
         self.dropout = DROPOUT
         losses = {"ours": lambda: self.our_loss(PRECISION), "plain": self.plain_loss}
         if PRECISION != "fp32":
             losses["ours in fp32"] = lambda: self.our_loss("fp32")
-        return {side: stepping(self.plain if side == "plain" else self.method, loss) for side, loss in losses.items()}
-
-
-def stepping(network: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=5e-4)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        loss().backward()
-        optimiser.step()
-
-    return step
+        return {
+            side: build_step(self.plain if side == "plain" else self.method, loss, lr=1e-4)
+            for side, loss in losses.items()
+        }
 
 
 def run() -> Iterator[dict[str, Any]]:

@@ -41,7 +41,7 @@ def run() -> Iterator[dict[str, Any]]:
         )
 
 
-def build_step(backbone: str, *, bf16: bool) -> Callable[[], None]:
+def build_step(backbone: str, *, bf16: bool) -> Callable[[], float]:
     """One training step of IDE+."""
     torch.manual_seed(0)
     method: Any = build_method("ide", {"backbone": backbone}, PEOPLE, size=SMALL_SIZE)

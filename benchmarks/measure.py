@@ -37,13 +37,13 @@ def once(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def build_row(
-    name: str, ours: float, peer: float | None, unit: str, *, target: float | None = None, note: str = ""
+    name: str, ours: float | None, peer: float | None, unit: str, *, target: float | None = None, note: str = ""
 ) -> dict[str, Any]:
     """One line of the table.
 
     Args:
         name: what is measured, and against what.
-        ours: our figure.
+        ours: our figure; None where nothing could be measured, and the note says why.
         peer: theirs; None where the peer is absent.
         unit: "pictures/s" and the like, of which more is better; or "s" or "GiB", of which less is.
         target: the ratio asked for.
@@ -52,7 +52,7 @@ def build_row(
         The row; `ratio` is how many times as good as the peer we are.
     """
     less_is_better = not unit.endswith("/s")
-    ratio = None if peer is None else peer / ours if less_is_better else ours / peer
+    ratio = None if ours is None or peer is None else peer / ours if less_is_better else ours / peer
     return {"name": name, "ours": ours, "peer": peer, "ratio": ratio, "unit": unit, "target": target, "note": note}
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from benchmarks import __main__ as command
 from benchmarks import bench_footage, bench_limit, bench_load, bench_methods, device, mixed, workers
 from benchmarks.growth import __main__ as growth
@@ -27,18 +28,59 @@ from tapetum.runs.recipe import list_recipes, load_recipe
 @pytest.mark.slow
 def test_what_is_run_on_a_gpu_runs_on_a_cpu_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "CACHE", tmp_path / "data")
-    device.main(["--small", "--steps", "2", "--out", str(tmp_path / "device.json")])
-    content = json.loads((tmp_path / "device.json").read_text())
+    monkeypatch.setattr(device, "ROUNDS", 2)
+    extract = device.Subject.extract
+
+    def fail_of_deen(subject: device.Subject) -> None:
+        if subject.recipe.method.name == "deen":
+            raise torch.OutOfMemoryError("out of memory\nsecond line")
+        extract(subject)
+
+    monkeypatch.setattr(device.Subject, "extract", fail_of_deen)
+    out = tmp_path / "device.json"
+    assert device.main(["--small", "--steps", "2", "--out", str(out)]) == 1
+    content = json.loads(out.read_text())
     assert content["small"] is True
+    assert content["evaluation"]["seconds"] > 0
     assert list(content["rows"]) == ["IDF", "DEEN", "TransReID"]
-    for by_precision in content["rows"].values():
-        assert "bf16" in by_precision
-        for row in by_precision.values():
-            assert row["training_pictures_per_second"] > 0
-            assert row["extraction_pictures_per_second"] > 0
-            assert row["loading_share"] > 0
-            assert row["evaluation_seconds"] > 0
-            assert row["peak_bytes"] is None or row["peak_bytes"] > 2**20
+    for label, by_precision in content["rows"].items():
+        assert list(by_precision) == ["bf16"]
+        row = by_precision["bf16"]
+        assert row["training_pictures_per_second"] > 0
+        assert row["loading_share"] > 0
+        assert row["loading_share_without_cache"] > 0
+        assert row["cudnn_benchmark"] is False
+        assert row["peak_bytes"] is None or row["peak_bytes"] > 2**20
+        if label == "DEEN":
+            assert row["failed"] == "extract: OutOfMemoryError: out of memory"
+            assert "extraction_pictures_per_second" not in row
+            continue
+        assert "failed" not in row
+        assert (row["recompute"], row["mirror"]) == (None, label == "IDF")
+        assert row["extraction_precision"] == "bf16"
+        assert row["extraction_pictures_per_second"] > 0
+        assert row["extraction_from_files_per_second"] > 0
+        assert row["evaluation_seconds"] > 0
+
+
+def test_the_script_for_a_gpu_refuses_a_cpu_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(device.torch.cuda, "is_available", lambda: False)
+    out = tmp_path / "device.json"
+    assert device.main(["--out", str(out)]) == 2
+    assert capsys.readouterr().out.count("\n") == 1
+    assert not out.exists()
+
+
+def test_bf16_comes_before_fp16_and_each_recipe_keeps_its_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "choose_device", lambda _: torch.device("cuda"))
+    asked = []
+    monkeypatch.setattr(device, "measure", lambda recipe, *_: asked.append(recipe) or {})
+    rows = [(label, precision) for label, precision, _ in device.run(["IDF", "DEEN", "TransReID"], 150, small=False)]
+    assert rows == [(label, precision) for precision in ("bf16", "fp16") for label in ("IDF", "DEEN", "TransReID")]
+    assert [recipe.schedule.warmup_epochs for recipe in asked] == [0, 9, 5] * 2
+    assert {recipe.data.workers for recipe in asked} == {device.count_cores()}
 
 
 def test_every_method_that_has_a_scene_recipe_is_measured_once() -> None:
@@ -214,16 +256,24 @@ def test_shares_of_a_products_rate_say_what_was_asked_and_missed(
 ) -> None:
     monkeypatch.setattr(bench_limit, "ROUNDS", 1)
     monkeypatch.setattr(bench_limit, "SIDE", 256)
-    small = bench_limit.Subject("IDE+", "ide", (64, 32))
+    small = bench_limit.Subject("IDE+", "ide", (64, 32), (3, 2))
     options = small_options("ide")
     monkeypatch.setattr(
         bench_limit, "build_method", lambda name, _, *given, **named: build(name, options, *given, **named)
     )
     rows = list(bench_limit.measure(small))
+    assert ", batch 8: " in rows[0]["name"]
+    assert ", batch 6: " in next(bench_limit.measure(small, *small.published))["name"]
     assert {row["target"] for row in rows} == {0.8}
     assert {subject.name: subject.target for subject in bench_limit.SUBJECTS if subject.target != 0.8} == {
         "transreid": 0.9
     }
+    recipes = {"idf": "idf_official", "deen": "deen_llcm"}
+    for subject in bench_limit.SUBJECTS:
+        recipe = load_recipe(recipes.get(subject.name, f"{subject.name}_night600"))
+        people, pictures = subject.published
+        assert recipe.sampler.global_batch == people * pictures * len(subject.modalities)
+        assert recipe.data.size == subject.size
     assert "billion multiply-adds a picture" in rows[0]["note"]
     assert f"the product's rate: {rows[0]['peer']:.0f} GFLOP/s" in rows[0]["note"]
     command.print_row({**rows[0], "ratio": 0.7})

@@ -31,7 +31,7 @@ def build() -> Subject:
             ),
             Panel("Memory, GiB", {"the process": "peak_gib", "one matrix of distances": "matrix_gib"}),
         ),
-        beyond="evaluate on a GPU, or a random share of the queries: the gallery stays whole",
+        beyond="a random share of the queries: the gallery stays whole",
         settings={"dimension": DIMENSION, "pictures_a_person": PICTURES_A_PERSON, "protocol": PROTOCOL.name},
     )
 

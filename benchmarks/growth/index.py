@@ -64,7 +64,7 @@ def build(seconds: float = SECONDS, detector: str = "background") -> Subject:
             ),
             Panel("Time of the command, s", {starter: key_of(starter, "seconds") for starter in STARTERS}),
         ),
-        beyond="as many processes as cores, then more machines by torchrun or Ray; a GPU for detector and model",
+        beyond="as many processes as cores, then more machines by torchrun or Ray; a GPU for the model alone",
         settings={
             "filmed_cameras": FILMED,
             "seconds_of_a_camera": seconds,

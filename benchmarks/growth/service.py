@@ -36,7 +36,7 @@ def build(seconds: float = SECONDS, rows: int = ROWS) -> Subject:
             ),
             Panel("Time to an answer, s", {"median": "median_seconds", "95th percentile": "p95_seconds"}),
         ),
-        beyond="several servers with copies of the gallery, or with one Milvus behind them; a GPU for pictures",
+        beyond="several servers with copies of the gallery, or with one Milvus behind them; a GPU for the model alone",
         settings={"seconds": seconds, "rows": rows},
     )
 

@@ -88,6 +88,10 @@ class Batch:
         """The same batch with every tensor on `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pin(self) -> "Batch":
+        """The same batch in memory from which `to` copies to a GPU without waiting; for processes that use one."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
     def select(self, rows: "Tensor") -> "Batch":
         """Some of the pictures, in the order given.
 

@@ -65,6 +65,7 @@ class TrainLoader:
         pictures: how they are read.
         augment: changes to the pictures, in their order.
         parts: pieces of a process's share of a batch, one after the other (gradient accumulation).
+        pinned: give batches in pinned memory, for a GPU.
     Attributes:
         records: the pictures that the sampler can use.
         labels: (N,) class index by which each record is drawn and learnt; the sampler may have made some wrong.
@@ -85,6 +86,7 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
         parts: int = 1,
+        pinned: bool = False,
     ) -> None:
         if not records:
             raise DataError("loader: no training picture; check the dataset's root and its split")
@@ -107,6 +109,7 @@ class TrainLoader:
         self._augment = tuple(augment)
         self._seed = seed
         self._num_workers = pictures.num_workers
+        self._pinned = pinned
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
@@ -137,16 +140,17 @@ class TrainLoader:
         def build(rows: Rows) -> Batch:
             if not augmented:
                 images = to_tensor(to_float(self._read(rows)))
-                return replace(self._facts.select(torch.from_numpy(rows)), images=images, epoch=epoch)
+                return self._finish(replace(self._facts.select(torch.from_numpy(rows)), images=images, epoch=epoch))
             rows_of_views, views, _ = repeat_views(rows, self.sampler.repeats[rows])
             blocks = np.split(rows, np.flatnonzero(np.diff(rows // _BLOCK)) + 1)
             images = torch.cat([self._augment_block(block, epoch) for block in blocks])
-            return replace(
+            batch = replace(
                 self._facts.select(torch.from_numpy(rows_of_views)),
                 images=images.contiguous(memory_format=torch.channels_last),
                 views=torch.from_numpy(views),
                 epoch=epoch,
             )
+            return self._finish(batch)
 
         yield from map_in_threads(build, [rows for rows in chunks if len(rows)], self._num_workers, ahead=2)
 
@@ -163,13 +167,18 @@ class TrainLoader:
     def _build(self, sampled: SampledBatch) -> Batch:
         rows, views = sampled.rows[sampled.positions], sampled.views[sampled.positions]
         place = BatchPosition(self._seed, sampled.epoch, sampled.number, self._modalities[sampled.rows], sampled.views)
-        return replace(
+        batch = replace(
             self._facts.select(torch.from_numpy(rows)),
             images=augment_batch(self._read_once(rows), self._augment, place, sampled.positions),
             views=torch.from_numpy(views),
             epoch=sampled.epoch,
             step=sampled.number,
         )
+        return self._finish(batch)
+
+    def _finish(self, batch: Batch) -> Batch:
+        """A batch in the memory it is wanted in; done where the batch is made, so in the loader's threads."""
+        return batch.pin() if self._pinned else batch
 
     def _read_once(self, rows: Rows) -> Pictures:
         """Pictures by row; the views of one, which stand side by side, are decoded once."""
@@ -183,6 +192,7 @@ class EvalLoader:
 
     Args:
         skip_corrupt: leave out pictures that cannot be decoded (see `skipped`) instead of stopping.
+        pinned: as for `TrainLoader`.
     Attributes:
         skipped: one message for each picture left out.
     Raises:
@@ -196,6 +206,7 @@ class EvalLoader:
         *,
         batch_size: int = 128,
         skip_corrupt: bool = False,
+        pinned: bool = False,
     ) -> None:
         self.records, self.skipped = list(records), list[str]()
         if skip_corrupt:
@@ -206,6 +217,7 @@ class EvalLoader:
         self._read = open_pictures(self.records, pictures)
         self._starts = range(0, len(self.records), batch_size)
         self._num_workers = pictures.num_workers
+        self._pinned = pinned
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -215,4 +227,5 @@ class EvalLoader:
 
     def _build(self, start: int) -> Batch:
         rows = np.arange(start, min(start + self._starts.step, len(self.records)))
-        return replace(self._facts.select(torch.from_numpy(rows)), images=to_tensor(to_float(self._read(rows))))
+        batch = replace(self._facts.select(torch.from_numpy(rows)), images=to_tensor(to_float(self._read(rows))))
+        return batch.pin() if self._pinned else batch

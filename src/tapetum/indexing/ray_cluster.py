@@ -6,8 +6,9 @@ gallery's folder, the footage, the model and Tapetum are where this machine has 
 
 import importlib
 import logging
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +110,15 @@ def index_on_ray(
         if rest:
             data = importlib.import_module("ray.data")
             data.DataContext.get_current().enable_progress_bars = False
-            count = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            resources = ray.cluster_resources()
+            count = min(actors or max(1, int(resources.get("CPU", 1))), len(rest))
             made = data.from_items([{"shard": shard} for shard in rest], override_num_blocks=len(rest)).map_batches(
                 ShardMaker,
                 fn_constructor_args=(store.where, store.folder, load_model, build_detector, settings, name, sources),
                 batch_size=1,
-                compute=data.ActorPoolStrategy(min_size=1, max_size=min(count, len(rest))),
+                compute=data.ActorPoolStrategy(min_size=1, max_size=count),
                 num_cpus=1,
+                num_gpus=share_of_gpu(model, resources, count),
             )
             for row in made.iter_rows():
                 _check(address, row["error"], row["message"])
@@ -129,6 +132,14 @@ def index_on_ray(
         ray.shutdown()
     job.work(progress)  # what a lost node left
     return job.merge(report)
+
+
+def share_of_gpu(model: Model, resources: Mapping[str, float], actors: int) -> float | None:
+    """What each of the actors asks for, which without asking see no GPU; None where the model computes on none here."""
+    gpus = resources.get("GPU", 0.0)
+    if not gpus or not model.session.device.startswith("cuda"):
+        return None
+    return min(1.0, math.floor(1e4 * gpus / actors) / 1e4)  # Ray counts in ten-thousandths
 
 
 def connect(address: str) -> Any:

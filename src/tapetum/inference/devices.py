@@ -1,5 +1,6 @@
 """Where PyTorch computes, and in which arithmetic."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -9,7 +10,7 @@ from tapetum.inference.precision import Precision
 
 
 def choose_device(accelerator: str = "auto", place: str = "training.accelerator") -> torch.device:
-    """The device for one process.
+    """The device for one process: under torchrun, which says `LOCAL_RANK`, each GPU in turn.
 
     Args:
         accelerator: "auto", "cpu" or "gpu".
@@ -20,7 +21,8 @@ def choose_device(accelerator: str = "auto", place: str = "training.accelerator"
     if accelerator == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        rank = os.environ.get("LOCAL_RANK", "")
+        return torch.device("cuda", int(rank) % torch.cuda.device_count()) if rank.isdecimal() else torch.device("cuda")
     if accelerator == "gpu":
         raise RecipeError(f"{place} is 'gpu', but this machine offers none; use 'auto' or 'cpu'")
     return torch.device("cpu")

@@ -30,7 +30,7 @@ NETWORK_FILES: Mapping[Runtime, tuple[str, ...]] = {
 
 
 class NetworkSession(Protocol):
-    """A network ready to compute in `precision` on `device`: "cpu" or "cuda"."""
+    """A network ready to compute in `precision` on `device`: "cpu", "cuda" or, with its number, "cuda:1"."""
 
     precision: Precision
     device: str

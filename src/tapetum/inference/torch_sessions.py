@@ -19,7 +19,7 @@ class TorchSession:
     def __init__(self, network: nn.Module, precision: Precision, device: torch.device, mirror: bool) -> None:
         self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.precision = precision
-        self.device = device.type
+        self.device = str(device)  # with its number, where it has one
         self.mirror = mirror
 
     def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
@@ -41,7 +41,7 @@ class TorchScriptSession:
             self._network = torch.jit.load(str(path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
         self._count = len(self._network.forward.schema.arguments) - 1  # without the network itself
         self.precision = precision
-        self.device = self._device.type
+        self.device = str(self._device)
 
     def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
         """As `runtimes.NetworkSession.run`."""

@@ -133,6 +133,7 @@ class TrainingLoop(LightningModule):
             rank=self.global_rank,
             world=self.trainer.world_size,
             parts=parts,
+            pinned=self.device.type == "cuda",
         )
         self._epochs = Epochs(loader, self.place, parts)
         return self._epochs
@@ -340,7 +341,8 @@ class TrainingLoop(LightningModule):
         validation, recipe = self.plan.validation, self.plan.recipe
         sides = (validation.query, validation.gallery) if validation else ()
         options, size = picture_options(recipe.data), recipe.evaluation.batch
-        return [EvalLoader(records, options, batch_size=size) for records in sides]
+        pinned = self.device.type == "cuda"
+        return [EvalLoader(records, options, batch_size=size, pinned=pinned) for records in sides]
 
     def _validate(self) -> dict[str, float]:
         """Search for the held-out people and keep the epoch with the best mAP; or, on the test set, the best rank-1."""

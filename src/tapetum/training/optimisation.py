@@ -158,7 +158,7 @@ def _build(options: list[dict[str, Any]], rule: OptimiserRule, *, fused: bool) -
             nesterov=rule.nesterov and rule.momentum > 0, weight_decay=rule.weight_decay, fused=fused,
         )  # fmt: skip
         if fused and rule.momentum:
-            sgd.register_step_pre_hook(_begin_late_momentum)
+            sgd.register_step_pre_hook(_begin_momentum)
         return sgd
     adam = torch.optim.Adam if rule.name == "adam" else torch.optim.AdamW
     return adam(
@@ -166,13 +166,13 @@ def _build(options: list[dict[str, Any]], rule: OptimiserRule, *, fused: bool) -
     )
 
 
-def _begin_late_momentum(optimiser: torch.optim.Optimizer, *_: Any) -> None:
-    """Give momentum to parameters whose first gradient comes after that of others of their group.
+def _begin_momentum(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+    """Give momentum to parameters that step for the first time; from zero it is the step that it would have been.
 
-    The fused step cannot take them together otherwise. From zero the first step is the one that it would have been.
+    The fused step itself begins with memory as it finds it, which stays where a scaler forbids the step, and cannot
+    take parameters whose first gradient comes after that of others of their group.
     """
     for group in optimiser.param_groups:
-        moved = [each for each in group["params"] if each.grad is not None]
-        late = [each for each in moved if optimiser.state[each].get("momentum_buffer") is None]
-        for each in late if len(late) < len(moved) else ():
-            optimiser.state[each]["momentum_buffer"] = torch.zeros_like(each)
+        for each in group["params"]:
+            if each.grad is not None and optimiser.state[each].get("momentum_buffer") is None:
+                optimiser.state[each]["momentum_buffer"] = torch.zeros_like(each)

@@ -93,6 +93,7 @@ class Stepper:
             MethodError: what the method gives are no named scalars, or no weight learns from them.
         """
         means: dict[str, float] = {}
+        moved = False
         for number, phase in enumerate(self._phases):
             results: list[tuple[list[str], Tensor]] = []
             for place, batch in enumerate(parts):
@@ -107,8 +108,8 @@ class Stepper:
             moving = {turn.name for turn, _ in phase}
             for optimiser in self.optimisers:
                 if optimiser.turn in moving:
-                    self._move(optimiser.inner)
-        if self.scaler.is_enabled():
+                    moved |= self._move(optimiser.inner)
+        if moved and self.scaler.is_enabled():
             self.scaler.update()
         return means
 
@@ -135,15 +136,19 @@ class Stepper:
                 torch.autograd.backward(total, inputs=moving, retain_graph=place < len(phase) - 1)
             yield list(losses), values.detach()
 
-    def _move(self, optimiser: torch.optim.Optimizer) -> None:
+    def _move(self, optimiser: torch.optim.Optimizer) -> bool:
+        """Whether anything of the optimiser has a gradient; a scaler takes none without."""
         weights = [weight for group in optimiser.param_groups for weight in group["params"]]
         average_gradients(weights)
+        if all(weight.grad is None for weight in weights):
+            return False
         if self.scaler.is_enabled():
             self.scaler.unscale_(optimiser)
         if self._clip is not None:
             nn.utils.clip_grad_norm_(weights, self._clip)
         self.scaler.step(optimiser)  # a plain step where it is off
         optimiser.zero_grad()
+        return True
 
 
 def check_losses(losses: Any, place: str) -> None:

@@ -429,3 +429,23 @@ def test_abandoned_iteration_ends_its_threads(train: list[Record]) -> None:
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tapetum-data")]
+
+
+def test_batches_are_pinned_for_a_gpu_alone_and_hold_the_same(
+    train: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[int] = []
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(id(tensor))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    plain = [collect(build(train)), list(build(train).all_pictures(0, 4, augmented=True))]
+    plain += [list(build(train).all_pictures(0, 4)), list(EvalLoader(train, PICTURES))]
+    assert not pinned
+    for_gpu = build(train, pinned=True)
+    given = [collect(for_gpu), list(for_gpu.all_pictures(0, 4, augmented=True)), list(for_gpu.all_pictures(0, 4))]
+    given.append(list(EvalLoader(train, PICTURES, pinned=True)))
+    assert all(map(same, given, plain))
+    assert len(pinned) == 7 * sum(map(len, given))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from plain_model import plain_model
 from tapetum.core.errors import GalleryError, MissingGalleryError, RecipeError
 from tapetum.footage.sources import find_sources
 from tapetum.gallery.opening import open_gallery
@@ -140,3 +141,21 @@ def test_what_went_wrong_on_a_node_is_told_as_it_was(monkeypatch: pytest.MonkeyP
 def test_what_no_check_has_foreseen_on_a_node_is_told_with_its_kind() -> None:
     with pytest.raises(GalleryError, match=r"--ray head:1: a shard could not be made \(ZeroDivisionError: by zero\); "):
         ray_cluster._check("head:1", "ZeroDivisionError", "by zero")
+
+
+@pytest.mark.parametrize(
+    ("device", "resources", "actors", "expected"),
+    [
+        ("cuda", {"CPU": 8.0, "GPU": 2.0}, 3, 0.6666),
+        ("cuda", {"CPU": 8.0, "GPU": 4.0}, 2, 1.0),
+        ("cuda:1", {"GPU": 1.0}, 4, 0.25),
+        ("cuda", {"CPU": 8.0}, 3, None),
+        ("cpu", {"CPU": 8.0, "GPU": 2.0}, 3, None),
+    ],
+)
+def test_actors_share_the_gpus_of_the_cluster_where_the_model_computes_on_one(
+    device: str, resources: dict[str, float], actors: int, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = plain_model()
+    monkeypatch.setattr(model.session, "device", device)
+    assert ray_cluster.share_of_gpu(model, resources, actors) == expected

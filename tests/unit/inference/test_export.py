@@ -303,6 +303,6 @@ def test_an_unknown_runtime_and_a_missing_library_are_named(
     with pytest.raises(RecipeError, match="--to 'tensorrt' is unknown; known: onnx, openvino, torchscript"):
         export_run(make_run("ide"), "tensorrt", tmp_path / "out")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ArtefactError, match=r"onnxruntime cannot be imported .*pip install tapetum\[export\]"):
+    with pytest.raises(ArtefactError, match=r"onnxruntime cannot be imported .*pip install 'tapetum\[export\]'"):
         export_run(make_run("ide"), "onnx", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -196,7 +196,7 @@ def test_a_torchscript_artefact_runs_only_where_it_is_allowed_to(make_artefact: 
 
 def test_a_missing_library_is_named_with_its_extra(make_artefact: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ArtefactError, match=r"openvino cannot be imported .*pip install tapetum\[export\]"):
+    with pytest.raises(ArtefactError, match=r"openvino cannot be imported .*pip install 'tapetum\[export\]'"):
         open_model(make_artefact("agw_vi", "openvino"))
 
 
