@@ -386,9 +386,10 @@ class TrainingLoop(LightningModule):
 
     def _save_is_due(self) -> bool:
         """By the clock of the first process, so that all save after the same step."""
-        minutes = (time.monotonic() - self._saved_at) / 60
-        due = self.trainer.is_global_zero and minutes >= self.plan.recipe.training.save_minutes
-        return bool(add_up(torch.tensor(float(due), device=self.device)))
+        due = (time.monotonic() - self._saved_at) / 60 >= self.plan.recipe.training.save_minutes
+        if self.trainer.world_size == 1:
+            return due
+        return bool(add_up(torch.tensor(float(due and self.trainer.is_global_zero), device=self.device)))
 
     def _save_state(self) -> None:
         """Every process is asked for its sums, so all come here together."""
