@@ -1,6 +1,7 @@
 """Files that are written whole or not at all: a temporary name, fsync, rename, fsync of the folder."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -35,8 +36,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside `path` that takes its place when the block ends well, and vanishes otherwise.
 
     Args:
-        durable: what the block wrote and closed, and its new name, outlive a power cut. False where so many files are
-            written that waiting for the disk would take longer, and who reads them checks.
+        durable: what the block wrote and closed, and its new name, outlive a power cut. False leaves both to whoever
+            writes many files, for which waiting for the disk each time would take longest.
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
         OSError: as it came, of another file that the block names.
@@ -48,11 +49,11 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
             flush(temporary)
         temporary.replace(path)
         if durable:
-            flush(path.parent)
+            flush_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if error.filename is not None and str(error.filename) not in (str(temporary), str(path.parent)):
+        if error.filename is not None and str(error.filename) not in (str(temporary), str(path), str(path.parent)):
             raise
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another folder") from error
@@ -71,6 +72,15 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_folder(path: Path) -> None:
+    """Flush the names in a folder, where its file system can and the folder may be looked into."""
+    try:
+        flush(path)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+            raise
 
 
 def make_folder(path: Path) -> None:

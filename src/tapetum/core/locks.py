@@ -73,8 +73,9 @@ class SharedLock:
         with self._changed:
             self._changed.wait_for(lambda: not self._wanted_alone)
             self._wanted_alone = True
-            self._changed.wait_for(lambda: not self._sharing)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._sharing)
             yield
         finally:
             with self._changed:

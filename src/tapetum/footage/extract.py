@@ -110,7 +110,6 @@ def extract_sightings(
             counts.files["finished"] += source.num_files
             listed = read_listed_at(list_path(out, key))
             if listed is not None and listed.is_dark:
-                counts.undetectable_frames += listed.undetectable
                 counts.undetectable.append(source.name)
                 counts.note(
                     source.name,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tapetum.core.atomic import flush, make_folder, replacing
+from tapetum.core.atomic import flush_folder, make_folder, replacing
 from tapetum.core.errors import DataError, OutputError
 from tapetum.core.locks import locked
 from tapetum.core.sighting import Sighting
@@ -99,10 +99,22 @@ def writing_list(
             file.write(json.dumps(head) + "\n")
             yield add
             file.write(json.dumps({"end": True, **vars(count())}) + "\n")
-        flush(out / CROPS / key)  # the names of the crops before the list that names them
-        for crop in (out / CROPS / key).iterdir():
+        for crop in _flushed(out / CROPS / key):
             if crop.name not in names:
                 _remove(crop)
+
+
+def _flushed(crops: Path) -> list[Path]:
+    """What lies in a folder of crops, whose names are on the disk before the list that names them.
+
+    Raises:
+        OutputError: the folder cannot be read.
+    """
+    try:
+        flush_folder(crops)
+        return list(crops.iterdir())
+    except OSError as error:
+        raise OutputError(f"{crops}: cannot be read ({error.strerror}); index the source again") from None
 
 
 def read_list(path: Path) -> Iterator[Sighting]:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.core.digest import digest_file
-from tapetum.core.errors import DataError
+from tapetum.core.errors import DataError, first_line
 
-_ONLY_TENSORS = (
-    "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # of PyTorch: whoever calls `torch.load`, code in a file is not executed
-)
+# Of PyTorch: with the first, whoever calls `torch.load`, code in a file is not executed; with both it refuses to load.
+_ONLY_TENSORS, _ANYTHING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 _forcing = threading.Lock()
 
 
@@ -56,7 +55,7 @@ def build_with_own_weights(model: str, build: Callable[..., Any]) -> Any:
         with _tensors_only():
             return build(weights="DEFAULT")
     except Exception as error:  # of the network, or every way in which a file can be no weights of this model
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         if was_there:
             raise DataError(
                 f"{path}: holds no weights of {model}, and code in it is never executed ({reason}); {again}"
@@ -84,12 +83,10 @@ def _check_name(path: Path, again: str) -> None:
 def _tensors_only() -> Iterator[None]:
     """PyTorch's own switch, for as long as torchvision reads; one thread at a time, or another would turn it back."""
     with _forcing:
-        before = os.environ.get(_ONLY_TENSORS)
+        before = {name: os.environ.pop(name, None) for name in (_ONLY_TENSORS, _ANYTHING)}
         os.environ[_ONLY_TENSORS] = "1"
         try:
             yield
         finally:
-            if before is None:
-                del os.environ[_ONLY_TENSORS]
-            else:
-                os.environ[_ONLY_TENSORS] = before
+            del os.environ[_ONLY_TENSORS]
+            os.environ |= {name: value for name, value in before.items() if value is not None}

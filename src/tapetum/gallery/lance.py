@@ -151,7 +151,7 @@ class LanceStore(Store):
         with self._failing("cannot be compacted; nothing is lost"):
             self._written.checkout_latest()
             if self._count(None) <= self.approximate_above:
-                self._drop_index()
+                self._drop_index("vector")
             self._index_ids()
             self._clean()
         self._write_matrix()
@@ -392,11 +392,16 @@ class LanceStore(Store):
         if "id" not in indexed and self._written.count_rows() > IDS_INDEXED_ABOVE:
             self._written.create_index("id", config=BTree())
 
-    def _drop_index(self) -> None:
-        """Indices keep codes of deleted vectors, and ids: they go with them, and compacting builds the next."""
+    def _drop_index(self, *columns: str) -> None:
+        """Indices keep codes of deleted vectors, and ids: they go with them, and compacting builds the next.
+
+        Args:
+            columns: whose; without one, all.
+        """
         (self._folder / "approximate.json").unlink(missing_ok=True)
         for index in self._written.list_indices():
-            self._written.drop_index(index.name)
+            if not columns or not set(columns).isdisjoint(index.columns):
+                self._written.drop_index(index.name)
 
     def _build_index(self) -> float:
         about = self._about_index()
@@ -405,8 +410,7 @@ class LanceStore(Store):
         from lancedb.index import IvfSq  # people come in clusters: as quick as a graph, built in a tenth of its time
 
         with self._failing("the approximate index cannot be built; exact search works as before"):
-            self._drop_index()
-            self._index_ids()
+            self._drop_index("vector")
             self._written.create_index("vector", config=IvfSq(distance_type="cosine"))
             self._clean()
         self._write_matrix()

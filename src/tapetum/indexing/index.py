@@ -50,7 +50,7 @@ from tapetum.searching.retention import (
     read_keep_days,
     write_keep_days,
 )
-from tapetum.searching.strangers import write_strangers
+from tapetum.searching.strangers import has_strangers, write_strangers
 
 Progress = Callable[[int, int], None]  # (done, total) frames and pictures
 LOOKED_UP_AT_ONCE = 5_000  # ids of a finished source
@@ -160,10 +160,10 @@ def index_sources(
                     report.stopped = True
                     indexing.flush()
             report.dropped = len(apply_retention(store))
-            if report.added and not report.stopped:
+            if settings.compact and report.added and not report.stopped:
+                report.recall = store.compact()
+            if report.added or report.dropped or not has_strangers(store):
                 write_strangers(store)
-                if settings.compact:
-                    report.recall = store.compact()
         report.rows = store.count()
     finally:
         report.seconds = time.monotonic() - start

@@ -139,7 +139,8 @@ def share_of_gpu(model: Model, resources: Mapping[str, float], actors: int) -> f
     gpus = resources.get("GPU", 0.0)
     if not gpus or not model.session.device.startswith("cuda"):
         return None
-    return min(1.0, math.floor(1e4 * gpus / actors) / 1e4)  # Ray counts in ten-thousandths
+    on_one = math.ceil(actors / gpus)  # so that each GPU has room for as many
+    return math.floor(1e4 / on_one) / 1e4  # Ray counts in ten-thousandths
 
 
 def connect(address: str) -> Any:

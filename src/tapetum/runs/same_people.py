@@ -23,6 +23,8 @@ def shows_same_people(dataset: Dataset, own: DataSection) -> bool:
     In generated scenes a person is made of `identity_seed` and pid; look-alikes and infrared change the clothes alone.
     """
     here, there = read_options(dataset.root), _scene_of(own)
+    if here is not None and there is None and not _is_there(own):  # what the recipe named is gone: it may be these
+        return dataset.name == own.name
     if here is not None or there is not None:
         return here is not None and there is not None and here.identity_seed == there.identity_seed
     if dataset.name != own.name:
@@ -91,6 +93,10 @@ def check_division(dataset: Dataset, own: DataSection, place: Path) -> None:
                 f"{value!r} divides the people anew, so some of those trained on would be tested: keep "
                 f"{division[name]!r}, or take weights that were trained with {value!r}"
             )
+
+
+def _is_there(section: DataSection) -> bool:
+    return section.root is not None and Path(section.root).exists()
 
 
 def _scene_of(section: DataSection) -> SceneOptions | None:

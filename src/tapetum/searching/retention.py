@@ -19,6 +19,7 @@ from tapetum.core.errors import GalleryError, OutputError
 from tapetum.footage.lists import drop_unfinished, forget_refusals, strike_sightings
 from tapetum.gallery.filters import Compare, Filter, as_filter
 from tapetum.gallery.store import SECONDS_A_DAY, Store
+from tapetum.searching.strangers import forget_strangers
 
 ERASED = "erased.txt"
 KEPT = "retention.json"
@@ -63,6 +64,8 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
             unfinished = drop_unfinished(store.folder, frozenset(store.columns(["crop"])["crop"]))
         if ids:
             store.delete(rows)
+            if store.folder is not None:
+                forget_strangers(store.folder)
     return Erasure(ids, lines, unfinished)
 
 

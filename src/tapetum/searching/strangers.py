@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.atomic import write_bytes
+from tapetum.core.errors import OutputError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
 from tapetum.evaluation.thresholds import pair_name
@@ -58,20 +59,28 @@ class Strangers:
 
 
 def measure_strangers(store: Store) -> Strangers:
-    """Compare tracklets that overlap in time; of more than `MOST_PAIRS` some are drawn, always the same."""
-    columns = store.columns(["tracklet", "modality", "time"])
+    """Compare tracklets of one camera and recording that overlap in time; of many some are drawn, always the same.
+
+    Loose crops have no frame: that two have one time does not say that two people were there.
+    """
+    columns = store.columns(["tracklet", "modality", "time", "camera", "frame"])
     spans: dict[TrackletKey, tuple[float, float]] = {}
-    for tracklet, modality, time in zip(columns["tracklet"], columns["modality"], columns["time"], strict=True):
-        if tracklet:
-            key = tracklet, Modality(modality)
-            first, last = spans.get(key, (time, time))
-            spans[key] = min(first, time), max(last, time)
-    recordings: dict[str, list[TrackletKey]] = {}  # a tracklet's name begins with its recording's key
-    for key in spans:
-        recordings.setdefault(key[0].rpartition("-")[0], []).append(key)
+    recordings: dict[tuple[str, str], list[TrackletKey]] = {}  # a tracklet's name begins with its recording's key
+    from_frames: set[TrackletKey] = set()
+    for tracklet, modality, time, camera, frame in zip(*columns.values(), strict=True):
+        if not tracklet:
+            continue
+        key = tracklet, Modality(modality)
+        if key not in spans:
+            recordings.setdefault((tracklet.rpartition("-")[0], camera), []).append(key)
+        first, last = spans.get(key, (time, time))
+        spans[key] = min(first, time), max(last, time)
+        if frame:
+            from_frames.add(key)
     pairs: list[tuple[TrackletKey, TrackletKey]] = []
-    for keys in recordings.values():
-        times = np.array([spans[key] for key in keys])
+    for all_keys in recordings.values():
+        keys = [key for key in all_keys if key in from_frames]
+        times = np.array([spans[key] for key in keys]).reshape(-1, 2)
         pairs += [(keys[one], keys[other]) for one, other in _overlaps(times) if keys[one][0] != keys[other][0]]
     if len(pairs) > MOST_PAIRS:
         drawn = numpy_generator(SEED).choice(len(pairs), MOST_PAIRS, replace=False)
@@ -114,6 +123,23 @@ def write_strangers(store: Store) -> None:
     if store.folder is not None:
         content = {name: list(values) for name, values in measure_strangers(store).similarities.items()}
         write_bytes(store.folder / FILE, json.dumps(content, indent=1).encode())
+
+
+def has_strangers(store: Store) -> bool:
+    """Whether they were measured; a gallery of an earlier version has none."""
+    return store.folder is not None and (store.folder / FILE).is_file()
+
+
+def forget_strangers(folder: Path) -> None:
+    """Take away what was measured with people who are gone; the next indexing measures anew.
+
+    Raises:
+        OutputError: the file cannot be removed.
+    """
+    try:
+        (folder / FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder / FILE}: cannot be removed ({error.strerror}); remove it") from None
 
 
 def read_strangers(folder: Path | None) -> Strangers:

@@ -5,6 +5,7 @@ between later is noticed. Lines cut off at the end are noticed by whoever has no
 Nothing secret is in it: no password, no key, no picture; a query is named by a hash of its thumbnail.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -76,12 +77,14 @@ class AuditLog:
         write_bytes(probe, bytes(_PROBE_BYTES))
         try:
             probe.unlink(missing_ok=True)
-            os.close(self._open())
+            with contextlib.suppress(FileNotFoundError):  # nothing was written down yet
+                os.close(self._open(create=False))
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def _open(self) -> int:
-        return os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    def _open(self, *, create: bool = True) -> int:
+        how = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+        return os.open(self.path, how, 0o600)
 
     def _append(self, action: str, who: str, facts: Mapping[str, Any]) -> None:
         descriptor = self._open()

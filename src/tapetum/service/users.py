@@ -113,10 +113,11 @@ class UserBook:
 
     def check_password(self, name: str, password: str) -> User | None:
         """The user, where the password is right; takes a while on purpose."""
+        nobody = _hash_of_nobody()  # for every log-in, so that the first takes as long with any name
         user = self.find(name)
         known = user is not None and user.password != "" and len(password) <= LONGEST_PASSWORD
         try:
-            _HASHER.verify(user.password if known and user else _hash_of_nobody(), password[:LONGEST_PASSWORD])
+            _HASHER.verify(user.password if known and user else nobody, password[:LONGEST_PASSWORD])
         except (Argon2Error, InvalidHashError):
             return None
         return user if known else None

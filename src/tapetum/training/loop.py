@@ -47,6 +47,7 @@ from tapetum.training.optimisation import build_optimisers, set_learning_rates
 from tapetum.training.state import State, TrainingPosition, read_memory, save_state
 from tapetum.training.stepping import Stepper, freeze, turns_of
 
+STEPS_BETWEEN_ASKING = 10  # of several processes, whether it is time to save: asking makes all wait
 TALKATIVE = ("lightning.pytorch", "lightning.fabric", "torch.multiprocessing.spawn")
 
 
@@ -385,10 +386,12 @@ class TrainingLoop(LightningModule):
         save_checkpoint(path, self._module, header)
 
     def _save_is_due(self) -> bool:
-        """By the clock of the first process, so that all save after the same step."""
+        """By the clock of the first process, so that all save after the same step; of several, asked now and then."""
         due = (time.monotonic() - self._saved_at) / 60 >= self.plan.recipe.training.save_minutes
         if self.trainer.world_size == 1:
             return due
+        if self.place.steps % STEPS_BETWEEN_ASKING:
+            return False
         return bool(add_up(torch.tensor(float(due and self.trainer.is_global_zero), device=self.device)))
 
     def _save_state(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tapetum.layers.weight_packages import find_weights
 from tapetum.layers.weights import read_state
+from tapetum.methods import write_options
 from tapetum.runs.checkpoint import is_checkpoint
 from tapetum.runs.recipe import Recipe
 
@@ -20,7 +21,7 @@ def require_start_weights(recipe: Recipe) -> None:
     """
     source = recipe.init.weights
     if source == "package":
-        for backbone in _backbones(recipe.method.options):
+        for backbone in _backbones(write_options(recipe.method.name, recipe.method.options)):
             find_weights(backbone)
     elif source not in _WITHOUT_FILE and not is_checkpoint(Path(source)):
         read_state(source)

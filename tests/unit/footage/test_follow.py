@@ -72,7 +72,7 @@ def test_a_source_that_was_too_dark_is_named_again_when_it_is_finished(tmp_path:
     (listed,) = read_listed(tmp_path / "out")
     assert (listed.frames, listed.undetectable, listed.is_dark, listed.detector) == (40, 40, True, "seeing")
     again = report_of(path, Seeing(), tmp_path / "out")
-    assert (again.sources, again.finished_before, again.undetectable_frames) == (0, 1, 40)
+    assert (again.sources, again.finished_before, again.undetectable) == (0, 1, [str(path)])
     assert messages(again, "40 of 40 frames were too dark to detect anybody when it was looked at")
 
 

@@ -146,9 +146,10 @@ def test_what_no_check_has_foreseen_on_a_node_is_told_with_its_kind() -> None:
 @pytest.mark.parametrize(
     ("device", "resources", "actors", "expected"),
     [
-        ("cuda", {"CPU": 8.0, "GPU": 2.0}, 3, 0.6666),
+        ("cuda", {"CPU": 8.0, "GPU": 2.0}, 3, 0.5),
         ("cuda", {"CPU": 8.0, "GPU": 4.0}, 2, 1.0),
         ("cuda:1", {"GPU": 1.0}, 4, 0.25),
+        ("cuda", {"GPU": 3.0}, 16, 0.1666),
         ("cuda", {"CPU": 8.0}, 3, None),
         ("cpu", {"CPU": 8.0, "GPU": 2.0}, 3, None),
     ],

@@ -20,18 +20,34 @@ from tapetum.searching import strangers as module
 from tapetum.searching.find import Findings, find
 from tapetum.searching.query import Query
 from tapetum.searching.question import FindOptions
-from tapetum.searching.strangers import FILE, Strangers, measure_strangers, read_strangers, write_strangers
+from tapetum.searching.retention import erase
+from tapetum.searching.strangers import (
+    FILE,
+    Strangers,
+    has_strangers,
+    measure_strangers,
+    read_strangers,
+    write_strangers,
+)
 
 VISIBLE, INFRARED = Modality.VISIBLE, Modality.INFRARED
 PAIR = "visible-visible"
 
 
-def walk(number: int, tracklet: str, first: float, last: float, modality: Modality = VISIBLE) -> list[Row]:
+def walk(
+    number: int,
+    tracklet: str,
+    first: float,
+    last: float,
+    modality: Modality = VISIBLE,
+    camera: str = "yard",
+    frame: int = 7,
+) -> list[Row]:
     """The two rows of a tracklet, at its ends."""
-    about = {"tracklet": tracklet, "camera": "yard", "modality": modality}
+    about = {"tracklet": tracklet, "camera": camera, "modality": modality, "frame": frame}
     return [
-        replace(a_row(number), sighting=replace(a_row(number).sighting, id=f"r{number}-{time:.0f}", time=time, **about))
-        for time in (NIGHT + first, NIGHT + last)
+        replace(a_row(number), sighting=replace(a_row(number).sighting, id=f"r{number}-{end}", time=time, **about))
+        for end, time in enumerate((NIGHT + first, NIGHT + last))
     ]
 
 
@@ -49,6 +65,9 @@ def test_tracklets_of_one_recording_that_overlap_are_strangers_and_no_others(tmp
         walk(4, "ab-003", 22, 25, INFRARED),
         walk(5, "ab-002", 24, 26, INFRARED),  # the camera switched: the same person
         walk(6, "", 0, 30),
+        walk(7, "ab-004", 0, 10, camera="gate"),  # of a folder of two cameras: the same person may be at both
+        walk(8, "ef-000", 0, 0, frame=0),  # loose crops: two of one second may show one person
+        walk(9, "ef-001", 0, 0, frame=0),
     ]
     vectors = np.asarray(some_vectors(len(walks)))
     with open_gallery(tmp_path / "night", create=MODEL) as store:
@@ -80,6 +99,16 @@ def test_the_pairs_are_those_of_a_slow_loop_and_of_many_some_are_drawn(monkeypat
     some = module._overlaps(times)
     assert len(set(map(frozenset, some))) == 20
     assert set(map(frozenset, some)) < slow
+
+
+def test_who_is_erased_says_nothing_any_more(tmp_path: Path) -> None:
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        fill(store, [walk(0, "ab-000", 0, 10), walk(1, "ab-001", 5, 9)], np.asarray(some_vectors(2)))
+        write_strangers(store)
+        assert has_strangers(store)
+        erase(store, 'tracklet == "ab-001"')
+        assert not has_strangers(store)
+        assert read_strangers(store.folder) == Strangers()
 
 
 def calibrated(rate: float) -> Calibration:
