@@ -16,6 +16,7 @@ from tapetum.data.threads import map_in_threads, read_ahead
 from tapetum.footage.dark import TOO_DARK_TO_DETECT, measure_lightness
 from tapetum.footage.detect import Detections, Detector, detect_at_once
 from tapetum.footage.frames import Extent, Frame, read_source_frames
+from tapetum.footage.lists import is_mostly_dark
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.quality import is_too_dark
 from tapetum.footage.report import FootageReport
@@ -119,7 +120,7 @@ def _report_frames(counts: _FrameCounts, name: str, detector: str, max_people: i
     """What the frames were like, with a line for each thing that somebody should know."""
     report.dark_frames += counts.dark
     report.undetectable_frames += counts.undetectable
-    frames, mostly_undetectable = counts.frames, 2 * counts.undetectable > counts.frames
+    frames, mostly_undetectable = counts.frames, is_mostly_dark(counts.undetectable, counts.frames)
     lines = []
     if counts.dark:
         lines.append(

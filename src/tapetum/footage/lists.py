@@ -47,6 +47,11 @@ def reading_alone(out: Path, key: str, source: "Source") -> Iterator[None]:
         yield
 
 
+def is_mostly_dark(undetectable: int, frames: int) -> bool:
+    """Whether so many frames are too dark to detect that nobody found there says nothing."""
+    return 2 * undetectable > frames
+
+
 @dataclass(frozen=True)
 class ListCounts:
     """What the end of a list says of its source.
@@ -155,8 +160,8 @@ class Listed:
 
     @property
     def is_dark(self) -> bool:
-        """Whether nobody found there says nothing: most frames are too dark to detect."""
-        return 2 * self.undetectable > self.frames
+        """Whether nobody found there says nothing."""
+        return is_mostly_dark(self.undetectable, self.frames)
 
 
 def read_listed(out: Path) -> Iterator[Listed]:
