@@ -20,6 +20,7 @@ from tapetum.data.catalog import Dataset
 from tapetum.methods import small_options, views_of
 from tapetum.runs.recipe import Recipe, list_recipes, load_recipe
 from tapetum.runs.run_folder import RunFolder
+from tapetum.training.loop import STEPS_BETWEEN_ASKING
 from tapetum.training.state import load_state
 from tapetum.training.train import TrainingInterrupted, train
 
@@ -170,13 +171,13 @@ def test_two_processes_judge_the_names_of_all_pictures_together(
 def test_two_processes_that_go_on_within_an_epoch_note_the_losses_of_all_its_steps(
     ready_processes: None, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
 ) -> None:
-    settings = ("training.devices=2", "training.save_minutes=0.000001")
+    settings = ("training.devices=2", "training.save_minutes=0.000001", "schedule.epochs=4")  # of three steps
     recipe = small_recipe(tiny_recipe, "ddag", "", *settings, chance=False)
     whole = train(recipe, tmp_path / "whole", dataset=two_modalities)
     with pytest.raises(ProcessRaisedException, match="killed"):
-        train(recipe, tmp_path / "run", dataset=two_modalities, reporter=FailAfter(6))
+        train(recipe, tmp_path / "run", dataset=two_modalities, reporter=FailAfter(STEPS_BETWEEN_ASKING + 1))
     state = load_state(RunFolder(tmp_path / "run").state)
-    assert (state.place.epoch, state.place.step) == (1, 2)
+    assert (state.place.epoch, state.place.step) == (3, 1)
     assert len(state.sums) == 2
     assert state.sums[0] == state.place.sums != state.sums[1]
     resumed = train(recipe, tmp_path / "run", dataset=two_modalities)
