@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shlex
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,7 +131,7 @@ def command(
     from tapetum.footage.detectors import choose_detector
     from tapetum.footage.options import ExtractOptions
     from tapetum.footage.sources import find_sources
-    from tapetum.indexing.finder import build_finder
+    from tapetum.indexing.finder import choose_finder
     from tapetum.indexing.footage_score import score_footage
     from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
     from tapetum.indexing.opening import open_to_index
@@ -151,11 +150,9 @@ def command(
     if in_parts and score:
         raise RecipeError("--score: is one process's work; index without it, then score with one process")
     choice = choose_detector(detector)  # once, here: on another machine the best that is there may be another
-    if detector_layout is not None or person_class is not None or detector_weights is not None:
-        choice = replace(choice, name=detector)  # options of one detector: "auto" is told that it has none
-    build = partial(
-        build_finder,
-        choice.name,
+    build = choose_finder(
+        detector,
+        choice,
         layout=detector_layout,
         person_class=person_class,
         weights=detector_weights,

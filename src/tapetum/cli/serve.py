@@ -2,8 +2,6 @@
 
 import os
 import secrets
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +67,7 @@ def command(
     from tapetum.core.errors import RecipeError
     from tapetum.footage.detectors import choose_detector
     from tapetum.gallery.opening import open_gallery
-    from tapetum.indexing.finder import build_finder
+    from tapetum.indexing.finder import choose_finder
     from tapetum.searching.gallery_model import open_gallery_model
     from tapetum.searching.retention import write_keep_days
     from tapetum.service.server import ServerAddress, bind, run_server, set_log_level
@@ -85,11 +83,9 @@ def command(
     )
 
     choice = choose_detector(detector)
-    if detector_layout is not None or person_class is not None or detector_weights is not None:
-        choice = replace(choice, name=detector)  # options of one detector: "auto" is told that it has none
-    build = partial(
-        build_finder,
-        choice.name,
+    build = choose_finder(
+        detector,
+        choice,
         layout=detector_layout,
         person_class=person_class,
         weights=detector_weights,

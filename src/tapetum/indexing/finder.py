@@ -1,6 +1,7 @@
 """A detector as an operator asks for it, with what brightens dark frames before it looks at them."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -8,10 +9,38 @@ from tapetum.core.errors import RecipeError
 from tapetum.data.image_io import Picture
 from tapetum.footage.dark import is_dark
 from tapetum.footage.detect import BrighteningDetector, Detector
-from tapetum.footage.detectors import FALLBACK, build_detector
+from tapetum.footage.detectors import FALLBACK, ChosenDetector, build_detector
 
 _BRIGHTEN = {"auto": None, "gamma": True, "off": False}
 _LONGEST_SIDE = 640  # pixels of frames that an enhancer brightens: more than detectors look at, and its time is bounded
+
+
+def choose_finder(
+    asked: str,
+    chosen: ChosenDetector,
+    *,
+    layout: str | None,
+    person_class: int | None,
+    weights: Path | None,
+    brighten: str,
+    precision: str,
+) -> Callable[[], Detector]:
+    """Builds what was chosen, here or in another process; a layout, class or file of "auto" is an error when it does.
+
+    Args:
+        asked: the name as the operator gave it.
+        layout, person_class, weights, brighten, precision: as for `build_finder`.
+    """
+    of_one_detector = layout is not None or person_class is not None or weights is not None
+    return partial(
+        build_finder,
+        asked if of_one_detector else chosen.name,
+        layout=layout,
+        person_class=person_class,
+        weights=weights,
+        brighten=brighten,
+        precision=precision,
+    )
 
 
 def build_finder(
