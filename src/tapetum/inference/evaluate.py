@@ -43,6 +43,7 @@ from tapetum.evaluation.slices import (
 from tapetum.evaluation.trials import evaluate_trials
 from tapetum.inference.calibrate import find_calibration_of_others
 from tapetum.inference.embedder import Embedder
+from tapetum.inference.filling import drop_filling, meet
 from tapetum.inference.identity import calibration_path
 from tapetum.inference.kept_embeddings import describe_tests, embed_split
 from tapetum.inference.planned import SIDES, PlannedTest, choose_protocols, plan_test
@@ -175,6 +176,11 @@ def evaluate_run(
         if multi_query:
             extra = embed_split(embedder, list_split(dataset, "multi_query"), "multi_query", stem, progress)
             sides = [(join_queries(query, extra), gallery) for query, gallery in sides]
+        filling = embedder.filling
+        if known is not None:  # fitted on vectors as a gallery has them
+            sides = [(drop_filling(query, filling), drop_filling(gallery, filling)) for query, gallery in sides]
+        else:
+            sides = [meet(query, gallery, filling) for query, gallery in sides]
         sides = [normalise_cameras(query, gallery, camera_norm) for query, gallery in sides]
         extraction = time.monotonic() - start
         return [

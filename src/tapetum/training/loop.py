@@ -32,6 +32,7 @@ from tapetum.data.loader import EvalLoader, TrainLoader
 from tapetum.evaluation.metrics import evaluate
 from tapetum.inference.devices import computing_in
 from tapetum.inference.embeddings import extract
+from tapetum.inference.filling import filling_of, meet
 from tapetum.inference.precision import Precision
 from tapetum.methods import write_options
 from tapetum.runs.checkpoint import save_checkpoint
@@ -356,6 +357,7 @@ class TrainingLoop(LightningModule):
             extract(self._module, loader, precision=self.plan.precision, mirror=mirror, device=self.device)
             for loader in self._validation_loaders
         )
+        query, gallery = meet(query, gallery, filling_of(self._module))
         metrics = evaluate(query, gallery, validation.protocol).metrics
         if validation.at_test:
             name, score = "test", metrics.rank(1)
