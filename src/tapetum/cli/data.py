@@ -36,7 +36,10 @@ SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave damaged
 def generate(
     root: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted generation goes on.")],
     layout: Annotated[
-        str, typer.Option(help="Dataset whose folder layout is written; sysu_mm01, regdb and llcm bring their cameras.")
+        str,
+        typer.Option(
+            help="Dataset whose folder layout is written; sysu_mm01, regdb, llcm, rgbnt201 and city bring cameras."
+        ),
     ] = "synth",
     people: Annotated[
         int | None, typer.Option(min=1, help="People to train on, and as many others to test on.")

@@ -9,6 +9,7 @@ from tapetum.cli._choices import echo_columns
 
 app = typer.Typer(
     help="Trained person detectors: which there are, fetching one, trying one on a clip.",
+    epilog="Example: tapetum detector get ssd-mobilenet",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

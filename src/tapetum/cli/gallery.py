@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="What is in a gallery, deletion, retention, export.", no_args_is_help=True, rich_markup_mode=None
+    help="What is in a gallery, deletion, retention, export.",
+    epilog="Example: tapetum gallery info --gallery galleries/night",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Where = Annotated[

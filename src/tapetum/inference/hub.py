@@ -128,7 +128,7 @@ and unit length out, whose inner products are similarities.
 | | |
 |---|---|
 | method | {settings.method} |
-| pictures | {width} x {height} pixels, RGB; the model normalises them itself |
+| pictures | {height} x {width} pixels (height x width), RGB; the model normalises them itself |
 | runtime | {artefact.runtime}, weights in {artefact.precision} |
 | model id | `{artefact.model}` |
 | calibrated for | {", ".join(pairs) or "nothing: a search gives similarities and no probability"} |
