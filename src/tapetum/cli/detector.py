@@ -19,7 +19,8 @@ app = typer.Typer(
 def list_detectors() -> None:
     """Which detectors there are, whose they are, and which one `--detector auto` takes.
 
-    "by day": people found and boxes of nobody, of 49 people on hand-checked pictures; "dark": of 98, see the docs.
+    "by day": people found and boxes of nobody, of 49 people on hand-checked pictures; "dark": people
+    found, of 98 at mean lightness 32 and 16 together.
 
     Example: tapetum detector list
     """

@@ -154,11 +154,12 @@ def export(
 ) -> None:
     """Write sightings, answers or results as Parquet or CSV, or embeddings for TensorBoard or FiftyOne.
 
+    \b
     Examples:
-    tapetum gallery export --gallery galleries/night --to sightings.csv
-    tapetum gallery export --gallery galleries/night --to projector --as projector
-    tapetum gallery export --answers answers.json --to answers.parquet
-    tapetum gallery export --results runs/idf --results runs/ide --to results.csv
+      tapetum gallery export --gallery galleries/night --to sightings.csv
+      tapetum gallery export --gallery galleries/night --to projector --as projector
+      tapetum gallery export --answers answers.json --to answers.parquet
+      tapetum gallery export --results runs/idf --results runs/ide --to results.csv
     """
     from tapetum.core.errors import RecipeError
 
