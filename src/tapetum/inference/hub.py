@@ -122,7 +122,7 @@ def write_model_card(artefact: Artefact, repository: str, *, licence: str | None
 
 # {repository.rpartition("/")[2]}
 
-A model of [Tapetum](https://pypi.org/project/tapetum/): pictures of people in, vectors of {artefact.dimension} numbers
+A model of Tapetum: pictures of people in, vectors of {artefact.dimension} numbers
 and unit length out, whose inner products are similarities.
 
 | | |
