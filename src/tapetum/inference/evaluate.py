@@ -144,12 +144,13 @@ def evaluate_run(
     embedder = Embedder(place, mirror=mirror, precision=precision)
     recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
-    check_division(dataset, recipe.data, place)
+    header = embedder.checkpoint.header
+    check_division(dataset, header, place)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
     tests = [plan_test(dataset, rules) for rules in choose_protocols(dataset, [name or usual for name in protocols])]
     for test in tests:
         pids = {record.pid for side in SIDES for record in test.whole[side]} - {*test.rules.ignored_pids, -1}
-        check_untrained(dataset, pids, embedder.checkpoint.header.pids, recipe.data, place)
+        check_untrained(dataset, pids, header, place)
     if rerank is None and recipe.evaluation.rerank is not None and rank != "calibrated":
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     camera_norm = camera_norm or recipe.evaluation.camera_norm

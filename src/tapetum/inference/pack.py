@@ -73,7 +73,7 @@ def pack_checkpoint(place: Path, out: Path) -> Packed:
             f"{MIN_COSINE}); use the checkpoint itself"
         )
     origin = {**header.origin, PACKED_FROM: digest_file(checkpoint.path)[:16], "trained_on_ids": header.num_ids}
-    header = dataclasses.replace(header, num_ids=NOBODY, pids=(), origin=origin)
+    header = dataclasses.replace(header, num_ids=NOBODY, origin=origin)
     save_checkpoint(out, small, header, tensors=kept)
     return Packed(out, out.stat().st_size, cosine, header)
 

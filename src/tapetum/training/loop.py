@@ -12,7 +12,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -67,6 +67,7 @@ class TrainingPlan:
     facts: TrainingFacts
     precision: Precision
     origin: Mapping[str, Any]  # facts about data and machine, for the checkpoints' headers
+    earlier: Sequence[Mapping[str, Any]] = ()  # trainings on whose weights this one began, see `Header.before`
 
 
 class Epochs:
@@ -381,6 +382,7 @@ class TrainingLoop(LightningModule):
             chosen_by=chosen_by,
             epoch=self.place.epoch,
             pids=self.plan.pids,
+            before=self.plan.earlier,
             origin=self.plan.origin,
         )
         save_checkpoint(path, self._module, header)
