@@ -21,7 +21,7 @@ def command(
     quiet: Quiet = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe and leave.")] = False,
 ) -> None:
-    """Train a method; typed again after an interruption, it goes on where it stopped.
+    """Train a method; after an interruption the same command resumes where it stopped.
 
     Example: tapetum train ide_synth --data synth --out runs/ide_synth
     """
