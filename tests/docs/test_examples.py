@@ -289,6 +289,13 @@ def test_a_relative_link_leads_somewhere(page: Path) -> None:
     assert missing == []
 
 
+def test_the_first_page_leads_to_every_page_in_its_lists_and_in_its_table_of_contents() -> None:
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    others = {page.stem for page in DOCS.glob("*.md")} - {"index"}
+    assert others <= {link.removesuffix(".md") for link in LINK.findall(FENCE.sub("", text))}
+    assert others <= {line for block in read_blocks(DOCS / "index.md") for line in block.text.splitlines()}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_make_target_named_in_a_page_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
