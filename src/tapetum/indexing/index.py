@@ -162,7 +162,7 @@ def index_sources(
             report.dropped = len(apply_retention(store))
             if settings.compact and report.added and not report.stopped:
                 report.recall = store.compact()
-            if report.added or report.dropped or not has_strangers(store):
+            if (report.added and not report.dropped) or not has_strangers(store):  # an erasure measures by itself
                 write_strangers(store)
         report.rows = store.count()
     finally:

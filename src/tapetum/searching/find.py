@@ -37,7 +37,7 @@ from tapetum.searching.identities import comparison_rates
 from tapetum.searching.match_rule import MatchRule, ProbabilityRule, Rule, build_match_rule
 from tapetum.searching.query import Query
 from tapetum.searching.question import FindOptions
-from tapetum.searching.strangers import Strangers, read_strangers
+from tapetum.searching.strangers import Strangers, known_strangers
 from tapetum.searching.tracklets import (
     Found,
     FoundRow,
@@ -219,7 +219,7 @@ def _find(
         asking = {modality for query in queries for modality in query.modalities}
         calibration.check_ranks({pair_name(one, other) for one in asking for other in kinds})
     groups_of_queries, exact, recall = _search(store, means, rows, kinds, options, calibration)
-    strangers = read_strangers(store.folder)
+    strangers = known_strangers(store) if calibration is not None else None
     rules_and_why = [_match_rule(store, query, sizes, options, calibration, strangers) for query in queries]
     rules: list[Rule | None] = [rule for rule, _ in rules_and_why]
     if options.rank == "calibrated" and calibration is not None:  # the order needs no rate of false alarms
@@ -241,6 +241,8 @@ def _find(
         known = [each.accepted for each in best if each.accepted is not None]
         matches = sum(known) if rule is not None else None
         verdict = why if rule is None or matches is None else _say(rule, matches, len(best))
+        if rule is not None and strangers is None:
+            verdict += "; whether the calibration holds in this gallery was not checked: it has no folder"
         if rule is None:  # as without a ranking: no answer has a probability where none can be a match
             best = tuple(replace(each, probability=None) for each in best)
         if options.group == "identity" and calibration is not None:
@@ -294,7 +296,7 @@ def _match_rule(
     sizes: Mapping[Modality, int],
     options: FindOptions,
     calibration: Calibration | None,
-    strangers: Strangers,
+    strangers: Strangers | None,
 ) -> tuple[MatchRule | None, str]:
     """The rule of a query, or why there is none."""
     if calibration is None:
@@ -314,7 +316,7 @@ def _match_rule(
         if options.false_alarms is not None or options.prior is not None:
             raise
         return None, f"no answer can be called a match: {error}"
-    contradiction = strangers.contradict(rule)
+    contradiction = strangers.contradict(rule) if strangers is not None else ""
     return (None, contradiction) if contradiction else (rule, "")
 
 
