@@ -31,6 +31,7 @@ from tapetum.evaluation.thresholds import pair_name
 from tapetum.footage.lists import read_listed
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
+from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import MOST_ANSWERS, Store
 from tapetum.searching.calibrated import advise_calibration
 from tapetum.searching.identities import comparison_rates
@@ -125,7 +126,7 @@ def find(
     What the query itself is does not come back: neither its rows nor anything of their tracklets.
 
     Args:
-        queries: of the gallery's model.
+        queries: of the gallery's model; one that says to be of another is refused.
         calibration: of the gallery's model; None gives similarities alone.
     Raises:
         FilterError: the filter is wrong.
@@ -133,6 +134,9 @@ def find(
         ProtocolError: a rate, a prior or a ranking that the calibration does not support, or that needs one.
     """
     start = time.perf_counter()
+    for query in queries:
+        if query.model:
+            store.expect(ModelInfo(query.model, query.vectors.shape[1]))
     if options.rerank and options.rank == "calibrated":
         raise GalleryError(
             "search: rerank and rank calibrated both decide on the order, and re-ranked distances are not calibrated; "
