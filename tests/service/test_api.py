@@ -20,8 +20,10 @@ from fastapi.testclient import TestClient
 
 from gallery_rows import some_rows, some_vectors
 from service.conftest import ROWS, MakeServer, a_picture, add_user, log_in, service_of
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Run
 from tapetum.gallery.store import Store
+from tapetum.searching.retention import erase
 from tapetum.service import overview
 from tapetum.service.audit import FILE, read_log
 from tapetum.service.errors import NotFoundError
@@ -153,6 +155,26 @@ def test_a_search_that_holds_somebody_who_was_deleted_is_forgotten(client: TestC
     client.post("/api/v1/delete", json={"where": {"ids": ["row00003"]}})
     statuses = [client.post("/api/v1/search", json={"search": each}).status_code for each in (by_row, found, other)]
     assert statuses == [404, 404, 200]
+
+
+def test_a_search_that_holds_somebody_whom_another_process_erased_is_forgotten(
+    client: TestClient, store: Store
+) -> None:
+    files = [("pictures", ("person.jpg", a_picture(1), "image/jpeg"))]
+    options = {"group": "none", "k": 200}
+    answer = client.post("/api/v1/search/pictures", files=files, data={"options": json.dumps(options)})
+    found = answer.json()["search"]
+    by_row = search(client, rows=["row00003"], where={"ids": ["row00005"]})["search"]
+    other = search(client, rows=["row00004"], where={"ids": ["row00005"]})["search"]
+    assert store.folder is not None
+    with open_gallery(store.folder) as second:
+        erase(second, 'id == "row00003"')
+    for gone in (found, by_row):
+        assert client.post("/api/v1/case", json={"search": gone}).status_code == 404
+        assert client.get(f"/results/{gone}").status_code == 404
+        assert client.post("/api/v1/search", json={"search": gone}).status_code == 404
+    assert client.get(f"/results/{found}/pictures/0").status_code == 404
+    assert client.post("/api/v1/case", json={"search": other}).status_code == 200
 
 
 def test_a_search_by_an_uploaded_picture_honours_filter_and_expression(client: TestClient) -> None:
