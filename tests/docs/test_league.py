@@ -28,8 +28,8 @@ def read_kept(family):
 
 
 def read_section(family):
-    page = (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
-    return page.split(f"### What the {family} family gave so far")[1].split("\n## ")[0].split("\n### ")[0]
+    page = (ROOT / "docs/league.md").read_text(encoding="utf-8")
+    return page.split(f"\n## The {family} family\n")[1].split("\n## ")[0]
 
 
 def read_readme():
