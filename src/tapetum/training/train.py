@@ -255,6 +255,25 @@ def _build_network(recipe: Recipe, facts: TrainingFacts, dataset: Dataset, state
     return network
 
 
+def check_start(recipe: Recipe) -> None:
+    """A training's network can be built and its start weights can be had, told without any picture.
+
+    No number is drawn or kept. How many people there are, and which cameras, is not known yet.
+
+    Raises:
+        RecipeError: the method cannot work with its options, or with pictures of this size.
+        CheckpointError: the weights cannot be had, or do not fit.
+    """
+    method, weights = recipe.method, Path(recipe.init.weights)
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")
+        network = build_method(method.name, method.options, 2, camids=(1, 2), size=recipe.data.size, num_pictures=2)
+        if not is_checkpoint(weights):
+            _load_pretrained(cast(Method, network), "none" if recipe.init.weights == "random" else recipe.init.weights)
+    if is_checkpoint(weights):
+        load_checkpoint(weights, method=method.name)
+
+
 def _load_pretrained(method: Method, source: str) -> None:
     """Fill a method's backbones; a released checkpoint, which is none, is called by its layout."""
     try:

@@ -11,11 +11,12 @@ from tapetum.data.catalog import open_dataset
 from tapetum.data.lighting import measure_pictures
 from tapetum.experiments import reproduce
 from tapetum.experiments.paper_page import render_table
+from tapetum.experiments.paper_plans import Plan, make_plan, row_recipe
 from tapetum.experiments.paper_rows import PaperRow
 from tapetum.experiments.paper_tables import TABLES, rows_of
 from tapetum.experiments.published import KNIGHT_REID, TABLE_II, TABLE_III, TABLE_IV, TABLE_V, TABLE_VI
 from tapetum.experiments.published_deen import TABLE_4
-from tapetum.experiments.reproduce import Plan, choose_rows, make_plan, row_recipe, run_table
+from tapetum.experiments.reproduce import choose_rows, run_table
 from tapetum.methods import build_options
 from tapetum.runs.recipe import list_recipes, load_recipe, write_yaml
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
