@@ -15,7 +15,8 @@ from tapetum.runs.header import find_checkpoint
 from tapetum.runs.recipe import DataSection, Recipe, load_recipe, scene_options
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import check_reading, divide_people, list_protocols, open_data
-from tapetum.training.train import check_same_data, check_same_recipe, check_start
+from tapetum.training.start_weights import check_start
+from tapetum.training.train import check_same_data, check_same_recipe
 
 FIRST_TRIAL = 1  # of a data set whose people are divided in several ways: the recipes' own, left out of names
 REWRITE = "write pictures for"
