@@ -26,6 +26,12 @@ def command(
     seeds: Annotated[
         str, typer.Option(help="Seeds separated by commas; default: each recipe's own, of a league 1,2,3.")
     ] = "",
+    trials: Annotated[
+        str,
+        typer.Option(
+            help="Of rows on RegDB: divisions of its people, each trained apart, e.g. 1-10; default: the recipe's."
+        ),
+    ] = "",
     only: Annotated[
         list[str] | None, typer.Option(help="Label of a row to run, or a part of several, repeatable; default: all.")
     ] = None,
@@ -84,7 +90,14 @@ def command(
     }
     given = {name: value for name, value in scene.items() if value is not None}
     if table in COUNTED:
-        of_trainings = {"seeds": seeds, "only": only, "set": set_, "zero-dce": zero_dce, "enlighten-gan": enlighten_gan}
+        of_trainings = {
+            "seeds": seeds,
+            "trials": trials,
+            "only": only,
+            "set": set_,
+            "zero-dce": zero_dce,
+            "enlighten-gan": enlighten_gan,
+        }
         _count(table, data or (), out or Path("runs/reproduce") / table, {**of_trainings, **given}, quiet=quiet)
         return
     printed = None if table == LEAGUE else find_table(table)
@@ -97,10 +110,9 @@ def command(
     if not data:
         raise RecipeError("--data is missing; add --data night600=ROOT, or --data synth for the generated scene")
     roots = dict(parse_source(text) for text in data)
-    unknown = next((text for text in seeds.split(",") if text.strip() and not text.strip().isdecimal()), None)
-    if unknown is not None:
-        raise RecipeError(f"--seeds {seeds!r}: {unknown.strip()!r} is no whole number; write e.g. --seeds 1,2,3")
-    numbers = [int(text) for text in seeds.split(",") if text.strip()]
+    if trials and printed is None:
+        raise RecipeError("--trials is of the papers' tables on RegDB; a league's scene is divided in one way only")
+    numbers = _read_numbers("--seeds", seeds, "1,2,3")
     folder = out or Path("runs/reproduce") / (
         f"{table}_{family or 'visible'}" if table == LEAGUE else f"{table}_synth" if "synth" in roots else table
     )
@@ -113,6 +125,7 @@ def command(
             roots,
             folder,
             seeds=numbers,
+            trials=_read_numbers("--trials", trials, "1-10"),
             overrides=set_ or [],
             only=only or [],
             zero_dce=zero_dce,
@@ -125,6 +138,19 @@ def command(
     typer.echo(render_table(content), nl=False)
     files = ".md, .json and .svg" if printed.figure else ".md and .json"
     typer.echo(f"{folder / table}{files}: written ({printed.title})")
+
+
+def _read_numbers(option: str, text: str, example: str) -> list[int]:
+    """Whole numbers separated by commas; "1-3" is 1, 2 and 3."""
+    from tapetum.core.errors import RecipeError
+
+    numbers: list[int] = []
+    for part in (part.strip() for part in text.split(",")):
+        first, dash, last = part.partition("-")
+        if part and not (first.isdecimal() and (last if dash else first).isdecimal()):
+            raise RecipeError(f"{option} {text!r}: {part!r} is no whole number; write e.g. {option} {example}")
+        numbers += range(int(first), int(last or first) + 1) if part else []
+    return list(dict.fromkeys(numbers))
 
 
 def _count(table: str, data: Sequence[str], out: Path, others: Mapping[str, Any], *, quiet: bool) -> None:

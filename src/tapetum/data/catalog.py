@@ -117,13 +117,9 @@ def open_dataset(
     """
     module = load_reader(name, Path(root))
     settings = dict(options or {})
-    usual = _usual_options(module.read_records)
-    drawing = _usual_options(module.read_permutations) if hasattr(module, "read_permutations") else {}
+    check_options(module, settings, name)
+    usual, drawing = _usual_options(module.read_records), _drawing_options(module)
     known = usual | drawing
-    for option in settings:
-        if option not in known:
-            hint = nearest_name(option, known) if known else "it has no options"
-            raise RecipeError(f"{name}: option {option!r} is unknown; {hint}")
     records = module.read_records(
         Path(root), failures=failures, **{option: value for option, value in settings.items() if option in usual}
     )
@@ -149,6 +145,19 @@ def open_dataset(
     )
 
 
+def check_options(module: ModuleType, options: Iterable[str], name: str) -> None:
+    """Complain unless a dataset's file knows all these reading options; `name` is for the message.
+
+    Raises:
+        RecipeError: it does not know one.
+    """
+    known = _usual_options(module.read_records) | _drawing_options(module)
+    for option in options:
+        if option not in known:
+            hint = nearest_name(option, known) if known else "it has no options"
+            raise RecipeError(f"{name}: option {option!r} is unknown; {hint}")
+
+
 def read_division(module: ModuleType, options: Mapping[str, Any]) -> dict[str, Any]:
     """The reading options that decide who trains and who tests, with their values.
 
@@ -162,6 +171,11 @@ def read_division(module: ModuleType, options: Mapping[str, Any]) -> dict[str, A
 def numbers_anew(dataset: Dataset) -> bool:
     """Whether a dataset numbers its people anew in the test, so that equal pids are not the training's people."""
     return bool(getattr(load_reader(dataset.name, dataset.root), "PIDS_START_ANEW", False))
+
+
+def _drawing_options(module: ModuleType) -> dict[str, Any]:
+    """Reading options that decide how galleries are drawn, and their defaults."""
+    return _usual_options(module.read_permutations) if hasattr(module, "read_permutations") else {}
 
 
 def _usual_options(read: Callable[..., Any]) -> dict[str, Any]:

@@ -49,6 +49,9 @@ METHODS = {
     "DEEN": "deen",
 }
 
+# Changes to a method's recipes of real pictures: Caffe's AlexNet, with which BDTR begins, is no download.
+SETTINGS = {"BDTR": ("method.backbone=resnet50",)}
+
 
 @dataclass(frozen=True)
 class _PosterColumn:
@@ -84,7 +87,8 @@ class _PosterColumn:
                 recipe,
                 self.train_on,
                 self.test_on,
-                published=self.printed.get(label),
+                () if scene else SETTINGS.get(label, ()),
+                self.printed.get(label),
             )
             for label, recipe in recipes.items()
             if recipe or label in self.printed

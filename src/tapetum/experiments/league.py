@@ -30,9 +30,10 @@ from tapetum.experiments.league_measures import (
     list_queries,
 )
 from tapetum.experiments.league_table import render_league, summarise, write_figure
+from tapetum.experiments.paper_plans import Plan, check_protocol, make_plan
 from tapetum.experiments.paper_rows import Domain, PaperRow
 from tapetum.experiments.paper_tables import LEAGUE
-from tapetum.experiments.reproduce import Plan, check_protocol, choose_rows, evaluate_plan, make_plan, train_plan
+from tapetum.experiments.reproduce import choose_rows, evaluate_plan, train_plan
 from tapetum.experiments.start import PRETRAINED, describe_start, start_overrides
 from tapetum.experiments.trainable import ACROSS, VISIBLE, run_name
 from tapetum.inference.evaluate import evaluate_run

@@ -12,7 +12,7 @@ from tapetum.core.errors import DataError
 from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.core.versions import describe_processor
 from tapetum.evaluation.slices import BIAS, MODALITY, OWN_FIRST, OWN_SHARE
-from tapetum.experiments.reproduce import Plan
+from tapetum.experiments.paper_plans import Plan
 from tapetum.inference.evaluate import Evaluated
 from tapetum.layers.products import counting_flops
 from tapetum.runs.checkpoint import load_checkpoint

@@ -20,7 +20,7 @@ BARS = "rank-1"  # which hangs on no rule of AP
 def summarise(
     table: str, rows: Sequence[PaperRow], results: Mapping[str, Sequence[Card]], scene: bool
 ) -> dict[str, Any]:
-    """Mean and deviation over seeds for each row, beside the paper's figures; rows without a result are left out."""
+    """Mean and deviation over the trainings of each row, beside the paper's figures; rows without any are left out."""
     printed = TABLES[table]
     content: dict[str, Any] = {
         "table": table,
@@ -37,7 +37,10 @@ def summarise(
         if row.recipe is not None and not cards:
             continue
         theirs = row.published
-        entry: dict[str, Any] = {"label": row.label, "recipe": row.recipe, "seeds": [card.seed for card in cards]}
+        seeds = list(dict.fromkeys(card.seed for card in cards))
+        trials = [card.data["division"]["trial"] for card in cards if "trial" in card.data.get("division", {})]
+        entry: dict[str, Any] = {"label": row.label, "recipe": row.recipe, "seeds": seeds}
+        entry |= {"trials": list(dict.fromkeys(trials))} if trials else {}
         if cards:
             entry |= {
                 "ours_percent": {
@@ -78,7 +81,8 @@ def render_table(content: Mapping[str, Any]) -> str:
         paper = [_cell((row["paper_percent"] or {}).get(name)) for name in quantities]
         if row["paper_percent"] is None and "group" not in row:  # a figure's bars are there, without numbers
             paper = ["not in the paper" for _ in quantities]
-        cells = [row["label"], *ours, *paper, ", ".join(map(str, row["seeds"]))]
+        seeds, trials = (", ".join(map(str, row.get(name, ()))) for name in ("seeds", "trials"))
+        cells = [row["label"], *ours, *paper, f"{seeds}; trial {trials}" if trials else seeds]
         lines.append("| " + " | ".join(cells) + " |")
     remarks = [f"Paper, {row['label']}: {row['paper_remark']}." for row in content["rows"] if row["paper_remark"]]
     remarks += [f"{content['paper_remark']}."] if content["paper_remark"] else []

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tapetum.core.atomic import make_folder
@@ -15,7 +16,14 @@ from tapetum.core.errors import DataError, RecipeError, TrainingError
 from tapetum.core.locks import locked
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import Record
-from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, open_dataset
+from tapetum.data.catalog import (
+    Dataset,
+    check_options,
+    load_dataset_module,
+    load_reader,
+    open_dataset,
+    read_division,
+)
 from tapetum.data.datasets.synth import NAME as SYNTH
 from tapetum.data.datasets.synth import SCENE_FILE
 from tapetum.data.generate import generate_dataset, scene_settings
@@ -177,12 +185,35 @@ def list_protocols(section: DataSection) -> dict[str, Protocol]:
         RecipeError: there is no such dataset.
         DataError: a scene that lies there cannot be read.
     """
+    return dict(_load_layout(section).PROTOCOLS)
+
+
+def check_reading(section: DataSection) -> None:
+    """The dataset of a recipe has the reading options that are set; nothing is generated and no picture is listed.
+
+    Raises:
+        RecipeError: it does not know one, or there is no such dataset.
+        DataError: as of `list_protocols`.
+    """
+    check_options(_load_layout(section), section.options, section.name)
+
+
+def divide_people(section: DataSection) -> dict[str, Any]:
+    """The reading options by which a recipe's dataset is divided into training and test, e.g. {"trial": 1}; else none.
+
+    Raises:
+        RecipeError: there is no such dataset.
+        DataError: as of `list_protocols`.
+    """
+    return read_division(_load_layout(section), section.options)
+
+
+def _load_layout(section: DataSection) -> ModuleType:
+    """The file that will read a recipe's dataset: of a scene, that of its layout."""
     root = Path(section.root) if section.root else None
     if section.name == SYNTH and root is not None and (root / SCENE_FILE).is_file():
-        module = load_reader(SYNTH, root)
-    else:
-        module = load_dataset_module(section.scene.get("layout", section.name))
-    return dict(module.PROTOCOLS)
+        return load_reader(SYNTH, root)
+    return load_dataset_module(section.scene.get("layout", section.name))
 
 
 def training_records(dataset: Dataset) -> list[Record]:

@@ -27,7 +27,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from tapetum.core import errors
-from tapetum.core.errors import CheckpointError, RecipeError, TrainingError
+from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.method import Method, TrainingFacts
 from tapetum.core.protocol import Protocol
 from tapetum.core.recipe_keys import DECIDE_NO_WEIGHTS, is_within
@@ -40,8 +40,7 @@ from tapetum.inference.devices import choose_device
 from tapetum.inference.planned import SIDES
 from tapetum.inference.precision import resolve_precision
 from tapetum.layers.products import products_as_found, products_keep_up
-from tapetum.layers.weights import read_state
-from tapetum.methods import absent_at_start, build_method, layouts_of
+from tapetum.methods import absent_at_start, build_method
 from tapetum.runs.checkpoint import is_checkpoint, load_checkpoint, start_from
 from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.history import read_history
@@ -54,6 +53,7 @@ from tapetum.runs.sources import CACHE, open_data, sampler_options, training_rec
 from tapetum.training.holdout import Validation, split_holdout, validate_on_test
 from tapetum.training.loop import TALKATIVE, Interrupted, TrainingLoop, TrainingPlan, silence_lightning
 from tapetum.training.optimisation import build_optimisers
+from tapetum.training.start_weights import load_pretrained
 from tapetum.training.state import State, load_state, restore_memory
 from tapetum.training.stepping import turns_of
 
@@ -276,25 +276,11 @@ def _build_network(recipe: Recipe, facts: TrainingFacts, state: State | None) ->
     elif is_checkpoint(Path(recipe.init.weights)):
         start = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=facts.num_ids)
         start_from(network, start, absent_at_start(recipe.method.name))
-    else:  # "none" leaves backbones as they are and fills what a method's own options name
-        _load_pretrained(method, "none" if recipe.init.weights == "random" else recipe.init.weights)
+    else:
+        load_pretrained(method, recipe.init.weights)
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return network
-
-
-def _load_pretrained(method: Method, source: str) -> None:
-    """Fill a method's backbones; a released checkpoint, which is none, is called by its layout."""
-    try:
-        method.load_pretrained(source)
-    except CheckpointError as error:
-        layouts = layouts_of(read_state(source)) if Path(source).is_file() else []
-        if not layouts:
-            raise
-        raise CheckpointError(
-            f"{error} (this file has the layout {' or '.join(layouts)}; begin with what `tapetum convert --from` that "
-            "makes of it)"
-        ) from None
 
 
 def _fit(loop: TrainingLoop) -> None:

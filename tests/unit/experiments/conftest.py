@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tapetum.experiments import reproduce
+from tapetum.experiments import paper_plans
 from tapetum.experiments.paper_rows import Domain, PaperRow
 from tapetum.methods import small_options
 from tapetum.runs.recipe import Recipe, check_recipe
@@ -14,7 +14,7 @@ from tapetum.runs.recipe import Recipe, check_recipe
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row's method with the options that its own file calls small."""
-    whole = reproduce.row_recipe
+    whole = paper_plans.row_recipe
 
     def shrink(row: PaperRow, domain: Domain, roots: Mapping[str, str | None], overrides: Sequence[str]) -> Recipe:
         recipe = whole(row, domain, roots, overrides)
@@ -23,7 +23,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
             recipe.model_dump(mode="json") | {"method": {"name": recipe.method.name, **options}}, row.label
         )
 
-    monkeypatch.setattr(reproduce, "row_recipe", shrink)
+    monkeypatch.setattr(paper_plans, "row_recipe", shrink)
 
 
 def _small_parts(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

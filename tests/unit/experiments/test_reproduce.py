@@ -2,7 +2,9 @@
 
 import json
 import re
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,12 +12,14 @@ from tapetum.core.errors import RecipeError
 from tapetum.data.catalog import open_dataset
 from tapetum.data.lighting import measure_pictures
 from tapetum.experiments import reproduce
+from tapetum.experiments.board import Board
 from tapetum.experiments.paper_page import render_table
+from tapetum.experiments.paper_plans import Plan, make_plan, row_recipe
 from tapetum.experiments.paper_rows import PaperRow
 from tapetum.experiments.paper_tables import TABLES, rows_of
 from tapetum.experiments.published import KNIGHT_REID, TABLE_II, TABLE_III, TABLE_IV, TABLE_V, TABLE_VI
 from tapetum.experiments.published_deen import TABLE_4
-from tapetum.experiments.reproduce import Plan, choose_rows, make_plan, row_recipe, run_table
+from tapetum.experiments.reproduce import choose_rows, run_table
 from tapetum.methods import build_options
 from tapetum.runs.recipe import list_recipes, load_recipe, write_yaml
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
@@ -389,6 +393,58 @@ def test_rows_run_on_the_scene_and_a_second_call_trains_nothing(tmp_path: Path) 
     )
     assert again["rows"] == content["rows"]
     assert weights.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_a_table_stopped_within_a_training_and_within_a_test_ends_as_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(out: Path) -> dict[str, Any]:
+        changes = [*TINY, "schedule.epochs=2"]
+        return run_table(
+            "table5", SCENE, out, only=["MB", "IEB"], overrides=changes, cache=tmp_path / "data", quiet=True
+        )
+
+    def choose_two(table: str, *, scene: bool) -> list[PaperRow]:
+        return [row for row in rows_of(table, scene=scene) if row.label in ("MB", "IEB")]
+
+    monkeypatch.setattr(reproduce, "rows_of", choose_two)
+    whole = run(tmp_path / "whole")
+    step, tested = Board.step, reproduce.evaluate_run
+    second = tmp_path / "stopped" / "ieb_seed2021"
+    steps = 0
+
+    def press_within_the_second_training(board: Board, **facts: Any) -> None:
+        nonlocal steps
+        steps += (second / "recipe.yaml").is_file()
+        step(board, **facts)
+        if steps == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    def press_within_the_second_test(folder: Path, *rest: Any, **named: Any) -> Any:
+        if folder == second:
+            raise KeyboardInterrupt
+        return tested(folder, *rest, **named)
+
+    monkeypatch.setattr(Board, "step", press_within_the_second_training)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped")
+    assert steps == 3
+    assert not RunFolder(second).read_facts()["finished"]
+    half = json.loads((tmp_path / "stopped" / "table5.json").read_text())
+    assert half["rows"] == whole["rows"][:1]
+    monkeypatch.setattr(Board, "step", step)
+    monkeypatch.setattr(reproduce, "evaluate_run", press_within_the_second_test)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped")
+    assert RunFolder(second).read_facts()["finished"]
+    assert json.loads((tmp_path / "stopped" / "table5.json").read_text()) == half
+    monkeypatch.setattr(reproduce, "evaluate_run", tested)
+    weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped").glob("*/checkpoints/*.safetensors")}
+    assert run(tmp_path / "stopped") == whole
+    assert all(path.stat().st_mtime_ns == time for path, time in weights.items())
+    for name in ("table5.json", "table5.md"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.slow
