@@ -39,7 +39,7 @@ def load_model(
     Args:
         place: a run folder, a checkpoint, a folder of `tapetum export`, or a checkpoint of released code; the name is
             that of the model in the package.
-        released: layout of released code, e.g. "idf-official"; `tapetum convert --help` lists them.
+        released: layout of released code, e.g. "idf-official"; docs/training.md, "Official checkpoints", lists them.
         precision: "fp32", "bf16", or "auto": bf16 where the machine computes it fast and no vector turns away.
         device: "auto" takes a GPU where there is one.
     Raises:

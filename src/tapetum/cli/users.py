@@ -8,9 +8,15 @@ import typer
 from tapetum.cli._serving import Folder, Gallery, find_folder, record, require_libraries
 
 app = typer.Typer(
-    help="Users and API keys of a gallery's service. Roles: search < index < administer.", no_args_is_help=True
+    help="Users and API keys of a gallery's service. Roles: search < index < administer.",
+    epilog="Example: tapetum users add anna --role search --gallery runs/night",
+    no_args_is_help=True,
 )
-keys = typer.Typer(help="API keys, for programs; a key has the role of its user.", no_args_is_help=True)
+keys = typer.Typer(
+    help="API keys, for programs; a key has the role of its user.",
+    epilog='Example: tapetum users key add recorder --label "nightly indexing" --days 365 --gallery runs/night',
+    no_args_is_help=True,
+)
 app.add_typer(keys, name="key")
 Name = Annotated[str, typer.Argument(help="Of the user.")]
 
