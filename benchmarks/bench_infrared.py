@@ -2,13 +2,15 @@
 
 What each adds to the two-stream network, alone and with its gradients, at the published 64 pictures: DDAG's part
 attention and graph, LbA's alignment of both maps. Then training steps of 8 people x 2 pictures x 2 modalities at
-288 x 144 on the published networks: ours in channels-last and what `training.precision: auto` means on this CPU, and in
-float32, against the plain one in float32. Before anything is timed both sides must find equal losses.
+288 x 144 on the published networks: ours in channels-last, in float32 and in what `training.precision: auto` means on
+this CPU, against the plain one in float32 and, where that is bf16, under bf16's autocast. What is asked for is asked of
+steps in the same precision. Before anything is timed both sides must find equal losses in either.
 """
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,8 +31,10 @@ NUM_IDS = 395
 SIZE, PEOPLE, PICTURES = (288, 144), 8, 2
 ROUNDS = 2
 PRECISION = resolve_precision("auto", "cpu")
+PRECISIONS = tuple(dict.fromkeys(["fp32", PRECISION]))
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+EQUAL = {"fp32": 1e-3, "bf16": 0.05}  # losses of both sides, relative to the plain one's
 GRAPH_WEIGHT, DROPOUT = 0.15, 0.2
 WIDTHS, PLACES = (1024, 2048), (18, 9)  # of the last two maps
 TARGET = 2.0
@@ -81,21 +85,28 @@ class Sides:
             output = self.method(self.images, self.batch.modalities, self.batch.camids)
         return torch.stack(list(self.method.losses(in_float32(output), self.batch).values())).sum()
 
-    def plain_loss(self) -> Tensor:
-        """As it is written down."""
+    def plain_loss(self, precision: str) -> Tensor:
+        """As it is written down; network and losses under autocast, as scripts usually have it."""
         more = (GRAPH_WEIGHT, self.dropout) if self.name == "ddag" else (self.partners,)
-        loss: Tensor = self.plain.loss(*self.parts, self.labels, *more)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss: Tensor = self.plain.loss(*self.parts, self.labels, *more)
         return loss
 
+    def check(self) -> None:
+        """Equal losses without dropout, in each precision that is timed."""
+        for precision in PRECISIONS:
+            with torch.no_grad():
+                losses = self.our_loss(precision), self.plain_loss(precision)
+            check(f"{self.name}: losses in {precision}", *losses, tolerance=EQUAL[precision])
+
     def steps(self) -> dict[str, Callable[[], float]]:
-        """Training steps of ours in the CPU's precision and in float32, and of the plain one."""
+        """Training steps of ours and of the plain one, in float32 and in the CPU's precision."""
         self.dropout = DROPOUT
-        losses = {"ours": lambda: self.our_loss(PRECISION), "plain": self.plain_loss}
-        if PRECISION != "fp32":
-            losses["ours in fp32"] = lambda: self.our_loss("fp32")
+        sides = (("ours", self.method, self.our_loss), ("plain", self.plain, self.plain_loss))
         return {
-            side: build_step(self.plain if side == "plain" else self.method, loss, lr=1e-4)
-            for side, loss in losses.items()
+            f"{side} in {precision}": build_step(network, partial(loss, precision), lr=1e-4)
+            for side, network, loss in sides
+            for precision in PRECISIONS
         }
 
 
@@ -106,22 +117,19 @@ def run() -> Iterator[dict[str, Any]]:
     yield measure_alignment()
     for label, name in (("DDAG", "ddag"), ("LbA", "lba")):
         sides = Sides(name)
-        with torch.no_grad():
-            check(f"{name}: losses", sides.our_loss("fp32"), sides.plain_loss())
+        sides.check()
         seconds = alternate(sides.steps(), ROUNDS)
         where = f"{label} training step, 288 x 144, {PEOPLE} x {PICTURES} x 2"
-        if PRECISION != "fp32":
-            yield build_row(
-                f"{where}: fp32, against the plain one in fp32", seconds["ours in fp32"], seconds["plain"], "s"
-            )
-        title = f"{where}: {PRECISION}, against the plain one in fp32"
-        yield build_row(title, seconds["ours"], seconds["plain"], "s", target=TARGET)
+        for ours, plain in dict.fromkeys([*zip(PRECISIONS, PRECISIONS, strict=True), (PRECISION, "fp32")]):
+            title = f"{where}: {ours}, against the plain one in {plain}"
+            target = TARGET if ours == plain else None
+            yield build_row(title, seconds[f"ours in {ours}"], seconds[f"plain in {plain}"], "s", target=target)
         del sides
         gc.collect()
 
 
-def check(what: str, ours: Tensor, plain: Tensor) -> None:
-    if abs(float(ours - plain)) > 1e-3 * abs(float(plain)):
+def check(what: str, ours: Tensor, plain: Tensor, *, tolerance: float = EQUAL["fp32"]) -> None:
+    if abs(float(ours - plain)) > tolerance * abs(float(plain)):
         raise AssertionError(f"{what} differ: ours {float(ours)}, plain {float(plain)}")
 
 

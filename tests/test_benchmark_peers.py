@@ -168,10 +168,13 @@ def test_steps_against_the_releases_run_on_small_pictures(monkeypatch: pytest.Mo
     shrink(monkeypatch, bench_idf, LARGE_SIZE=(64, 32), LARGE_BATCH=3, EXTRACTED=3)
     check(list(bench_idf.run()))
     shrink(monkeypatch, bench_infrared, SIZE=(64, 32), PEOPLE=2, ROUNDS=1)
-    sides = bench_infrared.Sides("lba")
-    with torch.no_grad():
-        bench_infrared.check("lba", sides.our_loss("fp32"), sides.plain_loss())
-    assert all(step() > 0 for step in sides.steps().values())
+    shrink(monkeypatch, bench_infrared, PRECISION="bf16", PRECISIONS=("fp32", "bf16"))
+    for name in ("lba", "ddag"):
+        sides = bench_infrared.Sides(name)
+        sides.check()
+        steps = sides.steps()
+        assert set(steps) == {f"{side} in {precision}" for side in ("ours", "plain") for precision in ("fp32", "bf16")}
+        assert all(step() > 0 for step in steps.values())
 
 
 @pytest.mark.slow

@@ -84,6 +84,15 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsBatches(Protocol):
+    """A method that learns by more than `forward` is told of pictures, such as whom they show: by whole batches."""
+
+    def forward_batch(self, batch: Batch) -> Any:
+        """What `forward` gives, of a training's batch; the training calls it in the place of `forward`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Turn:
     """Some of a method's parameters and the losses that train them, apart from the others within a step.

@@ -64,6 +64,8 @@ class Batch:
         views: (B,) int64 which view of its picture each is, where a sampler gives several. Left out, it is 0.
         epoch: complete epochs behind the batch.
         step: optimiser steps of this epoch behind it.
+        lots: (B,) int64 which of a step's independent batches each is of, where a sampler draws several. Left out, it
+            is 0.
     """
 
     images: "Tensor"
@@ -75,9 +77,10 @@ class Batch:
     views: "Tensor" = None  # type: ignore[assignment]
     epoch: int = 0
     step: int = 0
+    lots: "Tensor" = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name, value in (("rows", -1), ("views", 0)):
+        for name, value in (("rows", -1), ("views", 0), ("lots", 0)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.labels.new_full(self.labels.shape, value))
 

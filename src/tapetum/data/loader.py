@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from tapetum.core.errors import DataError
+from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Batch, Record
 from tapetum.data.pictures import PictureOptions, Pictures, drop_corrupt, open_pictures, to_float
 from tapetum.data.sampler import Rows, SampledBatch, Sampling, build_sampler, name_pictures, repeat_views
@@ -122,10 +123,14 @@ class TrainLoader:
         yield from map_in_threads(self._build, self.sampler, self._num_workers, ahead=2)
 
     def all_pictures(self, epoch: int, batch: int, *, augmented: bool = False) -> Iterator[Batch]:
-        """This process's share of all training pictures, each once, in the order of their rows.
+        """This process's share of all training pictures, each once.
 
-        What is done to a picture depends on (seed, epoch, row) alone, neither on `batch` nor on the number of
-        processes, and has nothing to do with what the batches of training show.
+        Pictures as they are come in the order of their rows. Augmented ones may be for networks in training mode, whose
+        norms look at a whole batch: they come in an order of the epoch in which each batch has of either modality as
+        large a share as all pictures have.
+
+        What is done to a picture depends on the seed, the epoch and which pictures there are, neither on `batch` nor on
+        the number of processes, and has nothing to do with what the batches of training show.
 
         Args:
             epoch: which draws `augmented` pictures depend on.
@@ -133,17 +138,21 @@ class TrainLoader:
             augmented: every view of each picture, changed as in training; else one view, as it is.
         """
         share, count = self.sampler.share, len(self.records)
+        order = self._mix(epoch) if augmented else np.arange(count)
+        # side by side, as every other one of an order that alternates may be of one modality
         chunks = [
-            np.arange(start + share.rank, min(start + batch, count), share.world) for start in range(0, count, batch)
+            np.array_split(np.arange(start, min(start + batch, count)), share.world)[share.rank]
+            for start in range(0, count, batch)
         ]
 
-        def build(rows: Rows) -> Batch:
+        def build(places: Rows) -> Batch:
+            rows = order[places]
             if not augmented:
                 images = to_tensor(to_float(self._read(rows)))
                 return self._finish(replace(self._facts.select(torch.from_numpy(rows)), images=images, epoch=epoch))
             rows_of_views, views, _ = repeat_views(rows, self.sampler.repeats[rows])
-            blocks = np.split(rows, np.flatnonzero(np.diff(rows // _BLOCK)) + 1)
-            images = torch.cat([self._augment_block(block, epoch) for block in blocks])
+            blocks = np.split(places, np.flatnonzero(np.diff(places // _BLOCK)) + 1)
+            images = torch.cat([self._augment_block(block, order, epoch) for block in blocks])
             batch = replace(
                 self._facts.select(torch.from_numpy(rows_of_views)),
                 images=images.contiguous(memory_format=torch.channels_last),
@@ -152,17 +161,27 @@ class TrainLoader:
             )
             return self._finish(batch)
 
-        yield from map_in_threads(build, [rows for rows in chunks if len(rows)], self._num_workers, ahead=2)
+        yield from map_in_threads(build, [places for places in chunks if len(places)], self._num_workers, ahead=2)
 
-    def _augment_block(self, rows: Rows, epoch: int) -> torch.Tensor:
+    def _mix(self, epoch: int) -> Rows:
+        """(N,) rows in an order in which the modalities alternate, as far as they are equally many."""
+        generator = numpy_generator(self._seed, "all pictures", epoch)
+        rows = generator.permutation(len(self.records))
+        shares = np.empty(len(rows))  # how much of its modality has come with each
+        for modality in np.unique(self._modalities):
+            own = self._modalities[rows] == modality
+            shares[own] = (np.arange(own.sum()) + 0.5) / own.sum()
+        return rows[np.argsort(shares, kind="stable")]
+
+    def _augment_block(self, places: Rows, order: Rows, epoch: int) -> torch.Tensor:
         """Every view of some pictures of one block, which is to `all_pictures` what a global batch is to training."""
-        number = int(rows[0]) // _BLOCK
-        whole = np.arange(number * _BLOCK, min((number + 1) * _BLOCK, len(self.records)))
+        number, rows = int(places[0]) // _BLOCK, order[places]
+        whole = order[number * _BLOCK : (number + 1) * _BLOCK]
         in_block, views, firsts = repeat_views(whole, self.sampler.repeats[whole])
-        place = BatchPosition(self._seed, epoch, number, self._modalities[in_block], views, "augment all")
-        order, within, _ = repeat_views(np.arange(len(rows)), self.sampler.repeats[rows])
-        positions = firsts[rows[order] - whole[0]] + within
-        return augment_batch(self._read(rows)[order], self._augment, place, positions)
+        position = BatchPosition(self._seed, epoch, number, self._modalities[in_block], views, "augment all")
+        twice, within, _ = repeat_views(np.arange(len(rows)), self.sampler.repeats[rows])
+        positions = firsts[places[twice] - number * _BLOCK] + within
+        return augment_batch(self._read(rows)[twice], self._augment, position, positions)
 
     def _build(self, sampled: SampledBatch) -> Batch:
         rows, views = sampled.rows[sampled.positions], sampled.views[sampled.positions]
@@ -171,6 +190,7 @@ class TrainLoader:
             self._facts.select(torch.from_numpy(rows)),
             images=augment_batch(self._read_once(rows), self._augment, place, sampled.positions),
             views=torch.from_numpy(views),
+            lots=torch.from_numpy(sampled.lots[sampled.positions]),
             epoch=sampled.epoch,
             step=sampled.number,
         )

@@ -103,6 +103,7 @@ class SampledBatch:
     number: int  # of the global batch within its epoch, from 0
     rows: Rows  # (B,) all pictures of the global batch; the views of a picture stand side by side
     views: Rows  # (B,) which view of its picture each is
+    lots: Rows  # (B,) which of the step's independent batches each picture is of
     positions: Rows  # (b,) which of `rows` belong to this part
 
 
@@ -111,10 +112,12 @@ class BatchSampler(ABC):
 
     Attributes:
         repeats: (N,) views of each picture.
+        lots: independent batches that a global batch consists of, equally long and one behind the other.
     """
 
     def __init__(self, options: BatchOptions, modalities: Rows, share: Share) -> None:
         self.steps = options.steps
+        self.lots = 1
         self.share = share
         self.epoch = 0
         self.start_batch = 0
@@ -149,10 +152,11 @@ class BatchSampler(ABC):
         for number in range(self.start_batch, len(batches)):
             pictures = batches[number]
             rows, views, firsts = repeat_views(pictures, self.repeats[pictures])
+            lots = np.repeat(np.arange(len(pictures)) * self.lots // len(pictures), self.repeats[pictures])
             for part in range(share.parts):
                 own = self.slice_positions(part * share.world + share.rank, share.slices)
                 positions, within, _ = repeat_views(firsts[own], self.repeats[pictures[own]])
-                yield SampledBatch(self.epoch, number, rows, views, positions + within)
+                yield SampledBatch(self.epoch, number, rows, views, lots, positions + within)
 
     @abstractmethod
     def slice_positions(self, index: int, count: int) -> Rows:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from tapetum.core.errors import TrainingError
+from tapetum.core.options import require
 from tapetum.core.types import Modality
 
 
@@ -18,6 +19,42 @@ def draw_rows(count: int, wanted: int, device: torch.device) -> Tensor:
     if not 0 < wanted < count:
         return torch.arange(count, device=device)
     return torch.randperm(count, device=device)[:wanted].sort().values
+
+
+def check_drawing(people: int, pictures: int) -> None:
+    """Complain about whole people that cannot be drawn.
+
+    Args:
+        people: ``gan_people``.
+        pictures: ``gan_pictures``.
+    Raises:
+        RecipeError: it is one person only, or they have not equally many pictures.
+    """
+    require(
+        not people or (people > 1 and pictures > 0 and pictures % people == 0),
+        f"method.gan_people {people} with method.gan_pictures {pictures}: give two people or more, of whom each has as "
+        "many pictures, or 0 people to draw pictures of whomever",
+    )
+
+
+def draw_people(labels: Tensor, others: Tensor, people: int, pictures: int) -> tuple[Tensor, Tensor]:
+    """Rows of pictures of some people by chance, in order; of each as many by chance, or all where there are no more.
+
+    Args:
+        labels: (N,) int64 of the visible pictures.
+        others: (M,) int64 of the infrared ones, of the same people.
+        people: how many; all where there are no more.
+        pictures: of each person in each modality.
+    Returns:
+        Rows of the visible and of the infrared pictures.
+    """
+    known = torch.unique(labels)
+    chosen = known[draw_rows(len(known), people, known.device)]
+    sides = []
+    for own in (labels, others):
+        turn, *_ = _rank(own, torch.rand(len(own), device=own.device))
+        sides.append((torch.isin(own, chosen) & (turn < pictures)).nonzero().squeeze(1))
+    return sides[0], sides[1]
 
 
 def brightness(pictures: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ Source: "RGB-Infrared Cross-Modality Person Re-Identification via Joint Pixel an
 their order are that description's.
 Differs:
 - the release draws batches of 4 x 4 for the generators and of 18 x 4 for the encoder. Here a step has one batch, of
-  which `gan_pictures` of each modality, drawn by chance, teach the generators and the discriminators; an infrared
-  picture whose person is not among the translated ones drawn is no anchor of the generators' triplets;
+  which `gan_pictures` of each modality teach the generators and the discriminators: those of `gan_people` of its
+  people, which makes batches of 4 x 4, or any by chance. An infrared picture whose person is not among the translated
+  ones drawn by chance is no anchor of the generators' triplets;
 - encoder, generators and discriminators are differentiated before any of them steps. `order` "released" lets the
   encoder step first, and the others answer it with a forward pass of their own;
 - where mirrors are asked for, a picture is mirrored and then translated, so that it and its mirror have one vector;
@@ -44,7 +45,15 @@ from tapetum.layers.two_stream import apply_by_modality
 from tapetum.layers.winograd import use_winograd
 from tapetum.losses.cross_triplet import cross_triplet
 from tapetum.losses.least_squares import least_squares
-from tapetum.methods._translation import brightness, check_people, draw_rows, find_partners, split_by_modality
+from tapetum.methods._translation import (
+    brightness,
+    check_drawing,
+    check_people,
+    draw_people,
+    draw_rows,
+    find_partners,
+    split_by_modality,
+)
 
 SMALL = {  # for tests, without chance
     "backbone": "test_resnet",
@@ -71,7 +80,7 @@ HEAD_SLOPE = 0.1
 
 @dataclass(frozen=True)
 class Options:
-    """What a recipe may set under ``method:``; every default is the release's but those of `order` and `mirror`."""
+    """What a recipe may set under ``method:``; each default is the release's but `order`, `mirror` and `gan_people`."""
 
     backbone: str = option("resnet50", "a convolutional network of timm")
     last_stride: int = option(1, "2 halves the last stage's resolution")
@@ -94,6 +103,12 @@ class Options:
     gan_pictures: int = option(
         16,
         "of each modality in a batch, drawn by chance, that generators and discriminators learn from; 0: all",
+        least=0,
+    )
+    gan_people: int = option(
+        0,
+        "people whose pictures these are, as many of each, compared among themselves; released: 4; 0: of whomever, "
+        "compared with all",
         least=0,
     )
     cycle_weight: float = option(10.0, "of pictures that were translated there and back", least=0)
@@ -132,6 +147,8 @@ class Output:
     Attributes:
         visible, infrared: (V or I, 3, H, W), as given.
         drawn: rows of the v visible and of the i infrared pictures that the generators learn from.
+        met: rows of the infrared pictures that they are compared with: those drawn, where these are of the same people,
+            else all.
         to_infrared, to_visible: (v or i, 3, H, W), those pictures translated.
         visible_again, infrared_again: (v or i, 3, H, W), those pictures translated there and back.
         visible_same, infrared_same: (v or i, 3, H, W), what the generator that leads to their modality makes of them.
@@ -143,6 +160,7 @@ class Output:
     visible: Tensor
     infrared: Tensor
     drawn: tuple[Tensor, Tensor]
+    met: Tensor
     to_infrared: Tensor
     to_visible: Tensor
     visible_again: Tensor
@@ -313,6 +331,7 @@ class Method(nn.Module):
             f"data.size {facts.size}: method.discriminator_layers {layers} leave no more than one place of such a "
             "picture; write less, or take larger pictures",
         )
+        check_drawing(options.gan_people, options.gan_pictures)
         self.options = options
         self.facts, self.num_ids = facts, facts.num_ids
         tracked = options.generator_statistics == "running"
@@ -348,16 +367,34 @@ class Method(nn.Module):
         self.joint.fill_(start.epoch >= self.options.warmup_epochs)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:  # noqa: ARG002
-        """Translations of both modalities, and what the encoder makes of translated and of infrared pictures."""
-        rows = split_by_modality(modalities)
-        visible, infrared = (2 * images[own] - 1 for own in rows)
+        """Translations of both modalities, and what the encoder makes of translated and of infrared pictures.
+
+        In training mode generators learn from pictures of whomever: nothing says whom they show.
+        """
+        visible, infrared = split_by_modality(modalities)
         wanted = self.options.gan_pictures if self.training else 0
-        drawn = (draw_rows(len(visible), wanted, images.device), draw_rows(len(infrared), wanted, images.device))
+        drawn = draw_rows(len(visible), wanted, images.device), draw_rows(len(infrared), wanted, images.device)
+        met = torch.arange(len(infrared), device=images.device)
+        return self._translate_and_describe(images, (visible, infrared), drawn, met)
+
+    def forward_batch(self, batch: Batch) -> Output:
+        """The same; generators learn from pictures of `gan_people` people, where that is set."""
+        people = self.options.gan_people
+        if not people:
+            return self.forward(batch.images, batch.modalities, batch.camids)
+        drawn = draw_people(*self._labels_of(batch), people, self.options.gan_pictures // people)
+        return self._translate_and_describe(batch.images, split_by_modality(batch.modalities), drawn, drawn[1])
+
+    def _translate_and_describe(
+        self, images: Tensor, rows: tuple[Tensor, Tensor], drawn: tuple[Tensor, Tensor], met: Tensor
+    ) -> Output:
+        """Of the visible and infrared pictures at these rows; see `Output` for what is drawn and met."""
+        visible, infrared = (2 * images[own] - 1 for own in rows)
         some_visible, some_infrared = visible[drawn[0]], infrared[drawn[1]]
         to_infrared, to_visible = self._translate(some_visible, INFRARED), self._translate(some_infrared, VISIBLE)
         translated, real = self._describe(visible, infrared, to_infrared, drawn[0])
         return Output(
-            visible, infrared, drawn, to_infrared, to_visible,
+            visible, infrared, drawn, met, to_infrared, to_visible,
             self._translate(to_infrared, VISIBLE), self._translate(to_visible, INFRARED),
             self._translate(some_visible, VISIBLE), self._translate(some_infrared, INFRARED),
             translated, real, torch.cat(rows).argsort(),
@@ -437,7 +474,7 @@ class Method(nn.Module):
             to_visible = self.discriminators["visible_warmup"](output.to_visible)
             to_infrared = self.discriminators["infrared_warmup"](output.to_infrared)
         else:
-            partners = find_partners(chosen, brightness(visible), others, brightness(output.infrared))
+            partners = self._find_partners(output, chosen, others)
             to_visible = self.discriminators["visible"](output.to_visible)
             to_infrared = self.discriminators["infrared"](output.to_infrared, output.real.maps[partners].detach())
         again = functional.l1_loss(output.visible_again, visible) + functional.l1_loss(output.infrared_again, infrared)
@@ -450,7 +487,7 @@ class Method(nn.Module):
         if translated is not None:
             embedding = translated.embedding[output.drawn[0]]
             losses["pixel_triplet"] = options.pixel_triplet_weight * triplets_both_ways(
-                embedding, chosen, output.real.embedding, others, margin=options.triplet_margin
+                embedding, chosen, output.real.embedding[output.met], others[output.met], margin=options.triplet_margin
             )
             scores = translated.logits[output.drawn[0]]
             losses["pixel_id"] = options.pixel_id_weight * functional.cross_entropy(scores, chosen)
@@ -468,9 +505,9 @@ class Method(nn.Module):
                 f"{name.removesuffix('_warmup')}_discriminator": self._tell_apart(name, real, made)
                 for name, (real, made) in zip(names, pairs, strict=True)
             }
-        chosen, keys, own_keys = labels[output.drawn[0]], brightness(output.infrared), brightness(visible)
-        partners = find_partners(chosen, own_keys, others, keys)
-        strangers = find_partners(chosen, own_keys, others, keys, shift=1)
+        chosen = labels[output.drawn[0]]
+        partners = self._find_partners(output, chosen, others)
+        strangers = self._find_partners(output, chosen, others, shift=1)
         real, stranger = output.infrared[partners], output.infrared[strangers]
         maps, made = output.real.maps[partners].detach(), output.translated.maps[output.drawn[0]].detach()
         judge = self.discriminators["infrared"]
@@ -480,6 +517,11 @@ class Method(nn.Module):
             "visible_discriminator": self._tell_apart("visible", visible, to_visible),
             "infrared_discriminator": (least_squares(judge(real, maps), 1) + fooled) / 2,
         }
+
+    def _find_partners(self, output: Output, chosen: Tensor, others: Tensor, *, shift: int = 0) -> Tensor:
+        """Rows of infrared pictures that go with the visible ones drawn."""
+        keys = brightness(output.visible[output.drawn[0]]), brightness(output.infrared[output.met])
+        return output.met[find_partners(chosen, keys[0], others[output.met], keys[1], shift=shift)]
 
     def _tell_apart(self, name: str, real: Tensor, made: Tensor) -> Tensor:
         judge = self.discriminators[name]

@@ -3,10 +3,13 @@
 Source: "Learning with Twin Noisy Labels for Visible-Infrared Person Re-Identification" (Yang et al., CVPR 2022) and its
 release, XLearning-SCU/2022-CVPR-DART.
 Differs: what `agw_vi` says of the network, and
-- both networks see the same batches, where the release draws batches for each; and the first epoch's too are P x K,
-  where the release shuffles all pictures;
+- the sampler decides whether each network has batches of its own, as in the release, and whether the first epoch is of
+  all pictures, shuffled: `cross_modality_lots` does both, `cross_modality` neither. A step is one of both networks,
+  where the release trains one for an epoch and then the other;
 - losses of all pictures are compared with batch norms at rest; the release leaves its networks in training mode there,
-  which ``look`` "training" does too. The networks' statistics then depend on how pictures are divided;
+  which ``look`` "training" does too. The networks' statistics then depend on how pictures are divided; here each is
+  looked at once, in batches that mix the modalities by their numbers, where the release pairs them, the smaller
+  modality's pictures repeatedly;
 - where the losses of a modality are all alike, nothing says that a picture is wrong, and none is;
 - random positives are a function of pictures, epoch and step, so that the order of a batch has no part in them;
 - a picture that has no other of its person in the batch is no anchor;
@@ -16,7 +19,7 @@ Differs: what `agw_vi` says of the network, and
 - people with fewer than K pictures of a modality are drawn with repetition, where the release draws others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, cast
 
@@ -29,6 +32,7 @@ from tapetum.core.method import EpochStart, TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import euclidean
+from tapetum.layers.branch import HeadOutput
 from tapetum.layers.non_local import InnerWidth
 from tapetum.layers.unit_sums import join_unit_sums
 from tapetum.methods import agw_vi
@@ -68,7 +72,7 @@ class Options(TwoStreamOptions):
 
 @dataclass(frozen=True)
 class Output:
-    """What both networks give of a batch.
+    """What both networks give of B pictures; of a batch in two lots each gives it of its own B.
 
     Attributes:
         features: (2, B, D) float32 pooled features.
@@ -82,7 +86,7 @@ class Output:
 
     @property
     def logits(self) -> Tensor:
-        """(B, num_ids) class scores: the mean of both networks'."""
+        """(B, num_ids) class scores: the mean of both networks', which means something where they saw the same."""
         return self.scores.mean(0)
 
 
@@ -262,9 +266,7 @@ class Method(nn.Module):
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:
         """Both networks on pictures of both modalities in any order."""
-        made = [network(images, modalities, camids) for network in self.networks]
-        parts = zip(*((each.feature, each.embedding, each.logits) for each in made), strict=True)
-        return Output(*map(torch.stack, parts))
+        return _join([network(images, modalities, camids) for network in self.networks])
 
     def begin_epoch(self, start: EpochStart) -> None:
         """After the warm-up: each network's losses of all pictures and views, and which of them are low."""
@@ -285,6 +287,14 @@ class Method(nn.Module):
                 losses = scale_views(found[..., number], seen)
                 self.clean[number, :, : seen.shape[1]][seen] = clean_probabilities(losses[seen])
 
+    def forward_batch(self, batch: Batch) -> Output:
+        """Each network on its lot of the batch; both on all pictures where there is one lot."""
+        made = [
+            network(own.images, own.modalities, own.camids)
+            for network, own in zip(self.networks, divide_by_network(batch), strict=True)
+        ]
+        return _join(made)
+
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Of each network the cross-entropy, weighted by what the other thinks of each name, and triplets.
 
@@ -293,8 +303,11 @@ class Method(nn.Module):
         Raises:
             TrainingError: after the warm-up, the batch's pictures are none that the networks know.
         """
-        options = self.options
-        each = label_losses(output.scores, batch.labels, smoothing=options.label_smoothing)
+        options, seen = self.options, divide_by_network(batch)
+        each = [
+            label_losses(scores[None], own.labels, smoothing=options.label_smoothing)[0]
+            for scores, own in zip(output.scores, seen, strict=True)
+        ]
         if batch.epoch < options.warmup_epochs:
             return {f"id_{number + 1}": losses.mean() for number, losses in enumerate(each)}
         if not (self.facts.num_pictures and bool((batch.rows >= 0).all())):
@@ -303,15 +316,15 @@ class Method(nn.Module):
                 "nothing is known of their names; train with `tapetum train`"
             )
         losses = {}
-        for number in range(NETWORKS):
-            weights = self.clean[NETWORKS - 1 - number, batch.rows, batch.views]
+        for number, own in enumerate(seen):
+            weights = self.clean[NETWORKS - 1 - number, own.rows, own.views]
             losses[f"id_{number + 1}"] = (weights * each[number]).mean()
             if options.triplet_weight:
                 believed = weights >= options.threshold
-                draws = draw_positives(batch, believed, number, redraw_anchor=options.redraw_anchor)
+                draws = draw_positives(own, believed, number, redraw_anchor=options.redraw_anchor)
                 predicted = output.scores[number].argmax(1)
                 triplets = robust_triplet(
-                    output.features[number], predicted, batch.labels, believed, draws, margin=options.triplet_margin
+                    output.features[number], predicted, own.labels, believed, draws, margin=options.triplet_margin
                 )
                 losses[f"triplet_{number + 1}"] = options.triplet_weight * triplets
         return losses
@@ -347,6 +360,28 @@ def network_options(options: Options) -> agw_vi.Options:
     return agw_vi.Options(
         **{each.name: getattr(options, each.name) for each in fields(agw_vi.Options) if each.name in own}
     )
+
+
+def _join(made: Sequence[HeadOutput]) -> Output:
+    parts = zip(*((each.feature, each.embedding, each.logits) for each in made), strict=True)
+    return Output(*map(torch.stack, parts))
+
+
+def divide_by_network(batch: Batch) -> list[Batch]:
+    """The pictures that each network learns from: of two lots one each, else all.
+
+    Raises:
+        TrainingError: the lots are not two of the same size.
+    """
+    sizes = batch.lots.bincount().tolist()
+    if len(sizes) == 1:
+        return [batch] * NETWORKS
+    if len(sizes) != NETWORKS or len(set(sizes)) > 1:
+        raise TrainingError(
+            f"dart: the batch has lots of {sizes} pictures, but there are {NETWORKS} networks; set sampler.lots to "
+            f"{NETWORKS}, or sampler.name to cross_modality"
+        )
+    return [batch.select(batch.lots == lot) for lot in range(NETWORKS)]
 
 
 def label_losses(scores: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:

@@ -8,9 +8,10 @@ Source: "Cross-Modality Paired-Images Generation for RGB-Infrared Person Re-Iden
 its release, wangguanan/JSIA-ReID, of which a description was at hand and not the code.
 Differs:
 - the release draws batches of 3 x 3 for the generators and of 16 x 4 for the encoder. Here a step has one batch, of
-  which `gan_pictures` of each modality, drawn by chance and made half as large, teach the generators;
-- a content gets the style of the picture that is as many-th by brightness in the other modality, of whomever; the
-  release's is of the same person, by its place in another loader;
+  which `gan_pictures` of each modality, made half as large, teach the generators: those of `gan_people` of its people,
+  which makes batches of 3 x 3, or any by chance;
+- a content gets the style of the picture that is as many-th by brightness in the other modality: of the same person
+  where whole people are drawn, as in the release, which goes by places in two loaders; else of whomever;
 - encoder, generators and discriminators are differentiated before any of them steps. That content and style shall be
   found again teaches the generators alone, by turns, where the release clears the encoder's gradients;
 - while the generators warm up nothing is classified, and the encoder stands still by the recipe (`optimiser.frozen`),
@@ -48,7 +49,15 @@ from tapetum.layers.winograd import use_winograd
 from tapetum.losses.cross_triplet import cross_triplet
 from tapetum.losses.least_squares import summed_least_squares
 from tapetum.methods._mirrored import Mirrored
-from tapetum.methods._translation import brightness, check_people, draw_rows, find_partners, split_by_modality
+from tapetum.methods._translation import (
+    brightness,
+    check_drawing,
+    check_people,
+    draw_people,
+    draw_rows,
+    find_partners,
+    split_by_modality,
+)
 
 SMALL = {  # for tests, without chance
     "backbone": "test_resnet",
@@ -72,7 +81,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Options:
-    """What a recipe may set under ``method:``; every default is the release's."""
+    """What a recipe may set under ``method:``; every default is the release's but that of `gan_people`."""
 
     backbone: str = option("resnet50", "a plain ResNet or EfficientNet of timm")
     last_stride: int = option(1, "2 halves the last stage's resolution")
@@ -97,6 +106,12 @@ class Options:
     gan_pictures: int = option(
         9,
         "of each modality in a batch, drawn by chance, that generators and discriminators learn from; 0: all",
+        least=0,
+    )
+    gan_people: int = option(
+        0,
+        "people whose pictures these are, as many of each; a style then is of the same person; released: 3; 0: of "
+        "whomever",
         least=0,
     )
     adversarial_weight: float = option(1.0, "of translations that pass for real", least=0)
@@ -254,6 +269,7 @@ class Method(Mirrored):
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         _check_sizes(options)
+        check_drawing(options.gan_people, options.gan_pictures)
         self.options = options
         self.num_ids = facts.num_ids
         self.normalise = Normalise(options.normalisation)
@@ -302,23 +318,42 @@ class Method(Mirrored):
         self.joint.fill_(start.epoch >= self.options.warmup_epochs)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:  # noqa: ARG002
-        """Class scores of all pictures, and translations of some of each modality."""
-        classified = bool(self.joint) or not self.training
-        described = self._classify(self._find_content(images)) if classified else None
+        """Class scores of all pictures, and translations of some of each modality.
+
+        In training mode these are of whomever: nothing says whom pictures show.
+        """
+        described = self._describe(images)
         rows = split_by_modality(modalities)
         if not all(len(own) for own in rows):
             return Output(described, None)
         wanted = self.options.gan_pictures if self.training else 0
-        drawn = (own[draw_rows(len(own), wanted, own.device)] for own in rows)
-        return Output(described, self._translate([images[own] for own in drawn], classified=classified))
+        drawn = [own[draw_rows(len(own), wanted, own.device)] for own in rows]
+        nobody = [torch.zeros_like(own) for own in drawn]
+        return Output(described, self._translate([images[own] for own in drawn], nobody, described is not None))
 
-    def _translate(self, images: list[Tensor], *, classified: bool) -> Translations:
+    def forward_batch(self, batch: Batch) -> Output:
+        """The same; the translations are of `gan_people` people, where that is set."""
+        people = self.options.gan_people
+        if not people:
+            return self.forward(batch.images, batch.modalities, batch.camids)
+        described, labels = self._describe(batch.images), self._labels_of(batch)
+        drawn = draw_people(*labels, people, self.options.gan_pictures // people)
+        sides = zip(split_by_modality(batch.modalities), drawn, strict=True)
+        images = [batch.images[rows[own]] for rows, own in sides]
+        chosen = [known[own] for known, own in zip(labels, drawn, strict=True)]
+        return Output(described, self._translate(images, chosen, described is not None))
+
+    def _describe(self, images: Tensor) -> HeadOutput | None:
+        """Of all pictures; None while the generators warm up."""
+        return self._classify(self._find_content(images)) if bool(self.joint) or not self.training else None
+
+    def _translate(self, images: list[Tensor], labels: list[Tensor], classified: bool) -> Translations:
         height, width = self.options.encoder_size
         pictures = [
             2 * functional.interpolate(own, (height // 2, width // 2), mode="bilinear", antialias=True) - 1
             for own in images
         ]
-        donors = _find_donors(*pictures)
+        donors = _find_donors(pictures, labels)
         generators = cast(list[StyleGenerator], list(self.generators))
         found = self._find_content((torch.cat(pictures) + 1) / 2)
         contents = found.split_with_sizes([len(own) for own in pictures])
@@ -430,9 +465,13 @@ class Method(Mirrored):
         }
 
     def _translations_of(self, output: Output, batch: Batch) -> Translations:
+        self._labels_of(batch)
+        return cast(Translations, output.translations)
+
+    def _labels_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         labels, others = (batch.labels[own] for own in split_by_modality(batch.modalities))
         check_people(labels, others, "jsia")
-        return cast(Translations, output.translations)
+        return labels, others
 
     def compute_vectors(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Tensor:  # noqa: ARG002
         """Embeddings of pictures, (B, D), both modalities alike; nothing is translated."""
@@ -467,13 +506,12 @@ def _pair(values: Sequence[T]) -> tuple[T, T]:
     return first, second
 
 
-def _find_donors(visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
-    """For each infrared content the visible picture that lends its style, and the other way round."""
-    keys = brightness(visible), brightness(infrared)
-    nobody = [torch.zeros(len(each), dtype=torch.int64, device=each.device) for each in keys]
+def _find_donors(pictures: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """For each infrared content the visible picture of its label that lends its style, and the other way round."""
+    keys = [brightness(own) for own in pictures]
     return (
-        find_partners(nobody[1], keys[1], nobody[0], keys[0]),
-        find_partners(nobody[0], keys[0], nobody[1], keys[1]),
+        find_partners(labels[1], keys[1], labels[0], keys[0]),
+        find_partners(labels[0], keys[0], labels[1], keys[1]),
     )
 
 

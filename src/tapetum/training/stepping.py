@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.core.errors import MethodError
-from tapetum.core.method import Method, TakesTurns, Turn
+from tapetum.core.method import Method, ReadsBatches, TakesTurns, Turn
 from tapetum.core.processes import average_gradients
 from tapetum.core.types import Batch
 from tapetum.inference.devices import computing_in
@@ -117,7 +117,7 @@ class Stepper:
         self, phase: Sequence[tuple[Turn, list[nn.Parameter]]], batch: Batch, parts: int
     ) -> Iterator[tuple[list[str], Tensor]]:
         with computing_in(self._precision, batch.images.device):
-            output = self._network(batch.images, batch.modalities, batch.camids)
+            output = run_network(self._network, batch)
         output = in_float32(output)
         for place, (turn, weights) in enumerate(phase):
             losses = turn.losses(output, batch)
@@ -149,6 +149,13 @@ class Stepper:
         self.scaler.step(optimiser)  # a plain step where it is off
         optimiser.zero_grad()
         return True
+
+
+def run_network(network: nn.Module, batch: Batch) -> Any:
+    """A method's output in a training: of the whole batch where it reads that, else of what `forward` takes."""
+    if isinstance(network, ReadsBatches):
+        return network.forward_batch(batch)
+    return network(batch.images, batch.modalities, batch.camids)
 
 
 def check_losses(losses: Any, place: str) -> None:

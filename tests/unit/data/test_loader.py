@@ -331,6 +331,36 @@ def test_views_of_a_picture_are_decoded_once(mixed: list[Record], monkeypatch: p
     assert len(decoded) <= 8
 
 
+def test_a_batch_says_of_which_lot_each_picture_is(mixed: list[Record]) -> None:
+    section = {"name": "cross_modality_lots", "ids": 2, "pictures": 2, "steps": 3, "views": [2, 1]}
+    for batch in collect(build(mixed, sampler=read_sampling(section), augment=BY_VIEW), epochs=2):
+        assert batch.lots.tolist() == [0] * 12 + [1] * 12
+        same = torch.equal(batch.rows[:12], batch.rows[12:])
+        assert same == (batch.epoch == 0)
+        assert not torch.equal(batch.images[:12], batch.images[12:])
+    assert set(next(iter(build(mixed, sampler=VIEWS))).lots.tolist()) == {0}
+
+
+def test_a_changed_walk_mixes_the_modalities_in_another_order_each_epoch(mixed: list[Record]) -> None:
+    fewer = [record for row, record in enumerate(mixed) if row % 4 != 3]  # half as many infrared ones
+    orders = []
+    for epoch in (0, 1):
+        for world in (1, 2):
+            loaders = [build(fewer, sampler=VIEWS, augment=BY_VIEW, rank=rank, world=world) for rank in range(world)]
+            batches = [batch for loader in loaders for batch in loader.all_pictures(epoch, 12, augmented=True)]
+            assert sorted(torch.cat([batch.rows[batch.views == 0] for batch in batches]).tolist()) == [
+                *range(len(fewer))
+            ]
+            for batch in batches:
+                visible = int(((batch.modalities == 0) & (batch.views == 0)).sum())
+                infrared = int((batch.modalities == 1).sum())
+                assert abs(visible - 2 * infrared) <= 2
+            if world == 1:
+                orders.append(torch.cat([batch.rows[batch.views == 0] for batch in batches]).tolist())
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) != orders[0]
+
+
 def test_a_walk_over_all_pictures_gives_each_picture_as_it_is_in_order(mixed: list[Record]) -> None:
     loader = build(mixed, sampler=VIEWS, augment=BY_VIEW)
     batches = list(loader.all_pictures(3, 5))
@@ -345,7 +375,7 @@ def test_a_walk_over_all_pictures_gives_each_picture_as_it_is_in_order(mixed: li
 
 
 @pytest.mark.parametrize("block", [4, 64])
-def test_a_changed_walk_depends_on_seed_epoch_and_row_alone(
+def test_what_a_changed_walk_makes_of_a_picture_depends_on_the_seed_and_the_epoch_alone(
     mixed: list[Record], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK", block)
@@ -448,4 +478,4 @@ def test_batches_are_pinned_for_a_gpu_alone_and_hold_the_same(
     given = [collect(for_gpu), list(for_gpu.all_pictures(0, 4, augmented=True)), list(for_gpu.all_pictures(0, 4))]
     given.append(list(EvalLoader(train, PICTURES, pinned=True)))
     assert all(map(same, given, plain))
-    assert len(pinned) == 7 * sum(map(len, given))
+    assert len(pinned) == 8 * sum(map(len, given))

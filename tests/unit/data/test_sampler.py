@@ -39,11 +39,18 @@ def once(labels: np.ndarray, modalities: np.ndarray, ids: int, pictures: int, **
     return build_sampler(sampling, labels, modalities, **({"seed": 0} | others))
 
 
+def lots(ids: int, pictures: int, **others: Any) -> BatchSampler:
+    options = {key: others.pop(key) for key in ("lots", "shuffled_epochs", "steps", "views") if key in others}
+    sampling = read_sampling({"name": "cross_modality_lots", "ids": ids, "pictures": pictures, **options})
+    return build_sampler(sampling, MIXED_LABELS, MIXED_MODALITIES, **({"seed": 0} | others))
+
+
 def each(seed: int = 3, **share: int) -> list[BatchSampler]:
     return [
         uniform(len(LABELS), 8, seed=seed, **share),
         pk(LABELS, 4, 2, seed=seed, **share),
         mixed(2, 4, seed=seed, **share),
+        lots(2, 4, seed=seed, **share),
         once(MIXED_LABELS, MIXED_MODALITIES, 2, 4, unpaired="drop", seed=seed, **share),
     ]
 
@@ -383,6 +390,7 @@ def test_views_that_would_make_slices_of_different_sizes_are_refused() -> None:
         ({"name": "pk", "ids": 6, "pictures": 4, "views": [2, 2]}, 48),
         ({"name": "cross_modality", "ids": 6, "pictures": 4, "unpaired": "drop"}, 48),
         ({"name": "cross_modality", "ids": 6, "pictures": 4, "views": [2, 1]}, 72),
+        ({"name": "cross_modality_lots", "ids": 6, "pictures": 4, "views": [2, 1], "lots": 3}, 216),
     ],
 )
 def test_the_global_batch_counts_every_view_of_every_picture(section: dict, pictures: int) -> None:
@@ -397,7 +405,8 @@ def test_the_global_batch_counts_every_view_of_every_picture(section: dict, pict
         ({"name": "unifrm", "batch": 8}, "sampler 'unifrm' is unknown; did you mean uniform?"),
         (
             {"name": 3},
-            "sampler.name is 3, expected a name; known: cross_modality, cross_modality_once, lookalikes, pk, uniform",
+            "sampler.name is 3, expected a name; known: cross_modality, cross_modality_lots, cross_modality_once, "
+            "lookalikes, pk, uniform",
         ),
         ({"batch": 8, "step": 3}, "sampler.step is unknown; did you mean steps?"),
         ({"batch": 0}, "sampler.batch: 0 is out of range; use a number from 1"),
@@ -415,6 +424,62 @@ def test_an_unknown_sampler_or_option_is_refused_with_place_value_and_remedy(sec
 @pytest.mark.parametrize("name", list_names(PACKAGE))
 def test_the_options_of_a_sampler_explain_themselves(name: str) -> None:
     assert all(text for *_, text in describe_options(load(PACKAGE, name).Options))
+
+
+def test_each_lot_of_a_step_is_a_batch_of_p_times_k_of_its_own() -> None:
+    batches = lots(3, 2, lots=3, shuffled_epochs=0).batches(1).reshape(-1, 3, 3, 2, 2)  # step, lot, person, modality, K
+    assert len(batches) == len(mixed(3, 2).batches(1))
+    people = MIXED_LABELS[batches]
+    assert (people == people[..., :1, :1]).all()
+    assert (MIXED_MODALITIES[batches] == np.array([VISIBLE, INFRARED])[:, None]).all()
+    drawn = [Counter(map(tuple, np.sort(people[:, lot, :, 0, 0], axis=1).tolist())) for lot in range(3)]
+    assert drawn[0] != drawn[1] != drawn[2]
+    together = (people[:, 0, :, 0, 0][:, :, None] == people[:, 1, :, 0, 0][:, None, :]).any(2).mean()
+    assert 0.1 < together < 0.6, "somebody is in the other lot too by chance: three of nine people"
+
+
+def test_the_first_epochs_are_of_all_pictures_and_in_every_lot_alike() -> None:
+    sampler = lots(3, 2, shuffled_epochs=2)
+    for epoch in (0, 1):
+        batches = sampler.batches(epoch).reshape(-1, 2, 3, 2, 2)
+        assert np.array_equal(batches[:, 0], batches[:, 1])
+        assert len(batches) == 7  # of 41 visible pictures six each
+        for modality in (VISIBLE, INFRARED):
+            own = np.flatnonzero(modality == MIXED_MODALITIES)
+            counts = Counter(batches[:, 0, :, modality].ravel().tolist())
+            assert set(counts) == set(own.tolist())
+            assert max(counts.values()) - min(counts.values()) <= 1
+        pairs = MIXED_LABELS[batches[:, 0]]
+        assert (pairs[:, :, 0] == pairs[:, :, 1]).mean() < 0.4, "who stands side by side is chance"
+    assert not np.array_equal(sampler.batches(0), sampler.batches(1))
+    assert (np.ptp(MIXED_LABELS[sampler.batches(2).reshape(-1, 2, 3, 4)], axis=3) == 0).all()
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize(("world", "parts"), [(2, 1), (1, 2), (2, 2)])
+def test_every_slice_has_as_much_of_each_lot(epoch: int, world: int, parts: int) -> None:
+    whole = next(iter(with_epoch(lots(8, 2, views=[2, 1]), epoch)))
+    assert np.array_equal(whole.lots, np.repeat([0, 1], 48))
+    seen = []
+    for rank in range(world):
+        sampler = lots(8, 2, views=[2, 1], rank=rank, world=world, parts=parts)
+        for part in list(with_epoch(sampler, epoch))[:parts]:
+            assert np.array_equal(part.rows, whole.rows)
+            for lot in (0, 1):
+                own = part.positions[part.lots[part.positions] == lot]
+                assert len(own) == 48 // (world * parts)
+                counts = Counter(zip(MIXED_MODALITIES[part.rows[own]], part.views[own], strict=True))
+                assert len(set(counts.values())) == 1
+                assert len(counts) == 3
+            seen += part.positions.tolist()
+    assert sorted(seen) == list(range(96))
+
+
+def test_a_slice_of_a_lot_that_would_show_one_person_is_refused() -> None:
+    with pytest.raises(
+        RecipeError, match=r"sampler\.ids 2 with sampler\.pictures 1 leaves one person to some of 2 slices"
+    ):
+        lots(2, 1, world=2)
 
 
 LOOKALIKES = {"name": "lookalikes", "ids": 6, "pictures": 2}

@@ -296,6 +296,39 @@ def test_generators_learn_from_pictures_drawn_by_chance_and_the_encoder_sees_all
     torch.testing.assert_close(losses["pixel_triplet"], 0.1 * expected)
 
 
+def test_of_whole_people_drawn_pictures_are_compared_among_themselves():
+    method, batch = build(gan_people=2, gan_pictures=4), make_batch()
+    torch.manual_seed(1)
+    output = method.forward_batch(batch)
+    labels, others = (batch.labels[batch.modalities == modality] for modality in (0, 1))
+    v, n = (pictures[own] for pictures, own in zip((output.visible, output.infrared), output.drawn, strict=True))
+    chosen, met = labels[output.drawn[0]], others[output.drawn[1]]
+    assert len(set(chosen.tolist())) == 2
+    assert sorted(chosen.tolist()) == sorted(met.tolist())
+    assert len(output.translated.logits) == len(output.real.logits) == 6
+    found = method.losses(output, batch)
+    fake, real = output.translated.embedding[output.drawn[0]], output.real.embedding[output.drawn[1]]
+    both = slow_triplet(fake, chosen, real, met, 1.0) + slow_triplet(real, met, fake, chosen, 1.0)
+    torch.testing.assert_close(found["pixel_triplet"], 0.1 * both)
+    partner, stranger = [], []
+    first, second = sorted(set(chosen.tolist()))
+    for i, person in enumerate(chosen.tolist()):
+        place = by_brightness(v, chosen, person).index(i)
+        partner.append(by_brightness(n, met, person)[place])
+        stranger.append(by_brightness(n, met, second if person == first else first)[place])
+    judge, plain = method.discriminators["infrared"], method.discriminators["visible"]
+    maps_fake, maps_real = output.translated.maps[output.drawn[0]], output.real.maps[output.drawn[1]][partner]
+    made = output.to_infrared
+    fakes = ((n[stranger], maps_real), (n[partner], maps_fake), (made, maps_real), (made, maps_fake))
+    fooled = sum(mean_square(judge(*pair), 0) for pair in fakes) / 4
+    expected = (mean_square(judge(n[partner], maps_real), 1) + fooled) / 2
+    torch.testing.assert_close(found["infrared_discriminator"], expected)
+    expected = (mean_square(plain(output.to_visible), 1) + mean_square(judge(made, maps_real), 1)) / 2
+    torch.testing.assert_close(found["adversarial"], expected)
+    told = stepper_of(method).step([batch], lambda phase, part: torch.manual_seed(1), lambda losses: None)
+    assert told["cycle"] == pytest.approx(found["cycle"].item())
+
+
 def test_visible_pictures_are_searched_with_as_infrared_ones():
     method, batch = build(), make_batch()
     method.eval()
@@ -369,4 +402,4 @@ def test_the_training_s_numbers_are_those_of_the_description():
         assert (recipe.optimiser.lr, recipe.optimiser.betas) == (2e-4, (0.5, 0.999))
         own = recipe.optimiser.own
         assert (own["backbone"].lr, own["head"].lr, own["head"].weight_decay) == (0.02, 0.2, 5e-4)
-        assert recipe.method.options == {"mirror": "translation"}
+        assert recipe.method.options == {"mirror": "translation", "gan_people": 4}

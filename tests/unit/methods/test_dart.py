@@ -295,6 +295,63 @@ def test_each_network_learns_by_what_the_other_thinks():
     assert bare.losses(run(bare, batch), batch).keys() == {"id_1", "id_2"}
 
 
+def in_two_lots(batch=None):
+    """The pictures of some people for the first network, those of others for the second, in no order."""
+    batch = batch or make_batch()
+    order = shuffle(24)
+    return dataclasses.replace(batch, lots=(batch.labels >= 2).long()).select(order)
+
+
+def test_of_two_lots_each_network_sees_and_learns_its_own():
+    batch, method = in_two_lots(), small(triplet_margin=2.0).train()
+    method.clean.copy_(torch.rand(method.clean.shape, generator=torch.Generator().manual_seed(6)))
+    found = method.losses(method.forward_batch(batch), batch)
+    alike = small(triplet_margin=2.0).train()
+    alike.clean.copy_(method.clean)
+    for number in (0, 1):
+        own = batch.select(batch.lots == number)
+        one_lot = dataclasses.replace(own, lots=torch.zeros_like(own.lots))
+        expected = alike.losses(alike.forward_batch(one_lot), one_lot)
+        for name in (f"id_{number + 1}", f"triplet_{number + 1}"):
+            torch.testing.assert_close(found[name], expected[name])
+    moving = [weights for weights in method.networks[1].parameters() if weights.requires_grad]
+    assert not any(gradient.any() for gradient in torch.autograd.grad(found["id_1"], moving))
+    seen = [dict(network.named_buffers()) for network in method.networks]
+    alone = small().train()
+    for number, network in enumerate(alone.networks):
+        own = batch.select(batch.lots == number)
+        network(own.images, own.modalities, own.camids)
+        for name, buffer in network.named_buffers():
+            torch.testing.assert_close(seen[number][name], buffer)
+
+
+def test_the_order_of_two_lots_changes_nothing():
+    batch, values = in_two_lots(), []
+    for there in (batch, batch.select(shuffle(24))):
+        method = small(triplet_margin=2.0).train()
+        values.append(method.losses(method.forward_batch(there), there))
+    for name, value in values[0].items():
+        torch.testing.assert_close(values[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_step_of_two_lots_is_that_of_the_engine():
+    batch, method = in_two_lots(), small().train()
+    expected = {name: loss.item() for name, loss in method.losses(method.forward_batch(batch), batch).items()}
+    again = small().train()
+    stepper = Stepper(again, turns_of(again), [], "fp32", None, torch.amp.GradScaler("cpu", enabled=False))
+    found = stepper.step([batch], lambda phase, part: None, lambda losses: None)
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("lots", [[0] * 10 + [1] * 14, [0] * 8 + [1] * 8 + [2] * 8, [1] * 24])
+def test_lots_that_are_not_two_of_one_size_are_refused(lots):
+    batch = dataclasses.replace(make_batch(), lots=torch.tensor(lots))
+    with pytest.raises(
+        TrainingError, match=r"^dart: the batch has lots of \[.*\] pictures, .* set sampler\.lots to 2, or"
+    ):
+        small().forward_batch(batch)
+
+
 def test_pictures_that_nothing_is_known_of_are_refused_after_the_warm_up():
     batch = make_batch()
     nameless = dataclasses.replace(batch, rows=torch.full_like(batch.rows, -1))
@@ -454,9 +511,12 @@ def test_the_recipes_numbers_are_those_of_the_fact_sheet():
     rates = {0: 0.1, 9: 1.0, 19: 1.0, 20: 0.1, 50: 0.01, 99: 0.01}
     for data in ("sysu", "regdb", "llcm"):
         recipe, caj = load_recipe(f"dart_{data}"), load_recipe(f"caj_{data}")
-        assert dart.Options() == dart.Options(**recipe.method.options)
-        for section in ("data", "augment", "sampler"):
+        assert dart.Options(look="training") == dart.Options(**recipe.method.options)
+        for section in ("data", "augment"):
             assert getattr(recipe, section) == getattr(caj, section), section
+        assert recipe.sampler.name == "cross_modality_lots"
+        own = {"lots": 2, "shuffled_epochs": dart.Options().warmup_epochs}
+        assert recipe.sampler.options == caj.sampler.options | own
         assert recipe.schedule.epochs == 100
         assert not recipe.evaluation.mirror
         for epoch, rate in rates.items():

@@ -12,6 +12,7 @@ from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.types import Batch
 from tapetum.layers.backbones import build_backbone
 from tapetum.methods import build_method, build_options, small_options
+from tapetum.methods._translation import draw_people
 from tapetum.methods.jsia import ScaledDiscriminator, StyleGenerator, symmetric_divergence
 from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import compute_lr_factor
@@ -268,6 +269,34 @@ def test_generators_learn_from_as_many_pictures_of_each_modality_as_asked():
     assert len(run(method.eval(), batch).translations.pictures[0]) == 6, "chance is for training alone"
 
 
+def test_of_whole_people_a_content_gets_a_style_of_the_same_person():
+    method, batch = build(gan_people=2, gan_pictures=4), make_batch()
+    labels = [batch.labels[batch.modalities == modality] for modality in (0, 1)]
+    torch.manual_seed(1)
+    drawn = draw_people(labels[0], labels[1], 2, 2)
+    torch.manual_seed(1)
+    output = method.forward_batch(batch)
+    made = output.translations
+    people = [own[rows].tolist() for own, rows in zip(labels, drawn, strict=True)]
+    assert sorted(people[0]) == sorted(people[1])
+    assert len(set(people[0])) == 2
+    for own, pictures, modality in zip(drawn, made.pictures, (0, 1), strict=True):
+        images = batch.images[batch.modalities == modality][own]
+        assert apart(pictures, 2 * functional.avg_pool2d(images, 2) - 1) < 0.15
+    light = [pictures.mean((1, 2, 3)) for pictures in made.pictures]
+    for lender in (0, 1):  # what is made of this modality has contents of the other, and styles of this one
+        contents, styles = people[1 - lender], people[lender]
+        for row, person in enumerate(contents):
+            own, theirs = (
+                sorted((i for i, p in enumerate(side) if p == person), key=lambda i, m=m: light[m][i].item())
+                for side, m in ((contents, 1 - lender), (styles, lender))
+            )
+            donor = theirs[own.index(row)]
+            torch.testing.assert_close(made.lent[lender][row], made.styles[lender][donor])
+    assert len(output.logits) == 12
+    assert all(torch.isfinite(loss) for loss in method.losses(output, batch).values())
+
+
 def test_modalities_of_different_numbers_lend_each_other_styles():
     modalities = torch.tensor([0, 0, 0, 1, 1, 0, 0, 0, 1, 0, 1, 0])
     method, batch = build(), make_batch(modalities=modalities)
@@ -364,5 +393,5 @@ def test_the_training_s_numbers_are_those_of_the_description():
         for name in ("generators", "discriminators"):
             own = recipe.optimiser.own[name]
             assert (own.lr, own.betas, own.weight_decay) == (1e-4, (0.5, 0.999), 1e-4)
-        assert recipe.method.options == {}
+        assert recipe.method.options == {"gan_people": 3}
         assert not recipe.evaluation.mirror

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tapetum.core.errors import TrainingError
+from tapetum.core.errors import RecipeError, TrainingError
 from tapetum.core.types import Batch
-from tapetum.methods import build_method, small_options
-from tapetum.methods._translation import check_people, draw_rows, find_partners, split_by_modality
+from tapetum.methods import build_method, build_options, small_options
+from tapetum.methods._translation import check_people, draw_people, draw_rows, find_partners, split_by_modality
 from tapetum.runs.recipe import load_recipe
 from tapetum.training.optimisation import build_optimisers
 from tapetum.training.stepping import Stepper, turns_of
@@ -52,6 +52,45 @@ def test_rows_are_all_or_as_many_as_wanted_by_chance():
     drawn = [tuple(draw_rows(20, 4, device).tolist()) for _ in range(5)]
     assert len(set(drawn)) == 5
     assert all(list(rows) == sorted(set(rows)) and len(rows) == 4 and rows[-1] < 20 for rows in drawn)
+
+
+def test_whole_people_are_drawn_with_as_many_pictures_of_each_in_both_modalities():
+    labels = torch.tensor([4, 1, 4, 7, 1, 7, 4, 1, 7, 2, 2, 2])
+    others = torch.tensor([2, 7, 1, 1, 4, 4, 7, 4, 1, 2, 7])
+    torch.manual_seed(0)
+    people, kept = set(), set()
+    for _ in range(60):
+        sides = draw_people(labels, others, 2, 2)
+        met = [sorted(own[rows].tolist()) for own, rows in zip((labels, others), sides, strict=True)]
+        assert met[0] == met[1]
+        assert len(set(met[0])) == 2
+        assert len(met[0]) == 4
+        assert all(rows.tolist() == sorted(set(rows.tolist())) for rows in sides)
+        people.add(tuple(sorted(set(met[0]))))
+        kept.update(sides[0].tolist())
+    assert len(people) == 6, "any two of four"
+    assert len(kept) == 12, "any two of a person's three"
+    all_of_them = draw_people(labels, others, 9, 9)
+    assert [len(rows) for rows in all_of_them] == [12, 11]
+
+
+@pytest.mark.parametrize("name", ["align_gan", "jsia"])
+@pytest.mark.parametrize(("people", "pictures"), [(1, 4), (4, 0), (3, 16)])
+def test_whole_people_that_cannot_be_drawn_are_refused(name, people, pictures):
+    options = small_options(name) | {"gan_people": people, "gan_pictures": pictures}
+    with pytest.raises(
+        RecipeError, match=rf"^method\.gan_people {people} with method\.gan_pictures {pictures}: give two"
+    ):
+        build_method(name, options, 3, size=(64, 32))
+
+
+@pytest.mark.parametrize("name", ["align_gan", "jsia"])
+def test_the_recipes_draw_whole_people_as_the_releases_do_and_the_scene_s_does_not(name):
+    people = {"align_gan": (4, 16), "jsia": (3, 9)}[name]
+    for data in ("sysu", "regdb", "llcm"):
+        options = build_options(name, load_recipe(f"{name}_{data}").method.options)
+        assert (options.gan_people, options.gan_pictures) == people
+    assert "gan_people" not in load_recipe(f"{name}_synth").method.options
 
 
 def test_rows_are_split_by_modality_in_the_order_of_the_batch():

@@ -73,9 +73,10 @@ KILLED = PUBLISHED | {  # with averages, which a checkpoint keeps or a state; or
         "generator_blocks: 1, discriminator_width: 2, discriminator_layers: 3, gan_pictures: 2, warmup_epochs: 1}",
         "optimiser.frozen={backbone: 1}",
     ),
-    "jsia past its warm-up": (
+    "jsia of whole people past its warm-up": (
         "method={name: jsia, backbone: test_resnet, last_stride: 2, encoder_size: [32, 32], style_channels: 2, "
-        "mixer_width: 8, discriminator_width: 2, discriminator_layers: 2, gan_pictures: 2, warmup_epochs: 1}",
+        "mixer_width: 8, discriminator_width: 2, discriminator_layers: 2, gan_pictures: 4, gan_people: 2, "
+        "warmup_epochs: 1}",
         "optimiser.frozen={backbone: 1, head: 1}",
     ),
     "hi_cmd, which draws pairs, rectangles and pictures by chance": (
@@ -83,6 +84,12 @@ KILLED = PUBLISHED | {  # with averages, which a checkpoint keeps or a state; or
         "width: 8, triplet_width: 8, discriminator_width: 2, discriminator_blocks: 0, discriminator_scales: 1}",
         "optimiser.own={attributes: {name: adam, lr: 0.001}, generators: {name: adam, lr: 0.001}, discriminators: "
         "{name: adam, lr: 0.001}}",
+    ),
+    "dart with batches for each network, which looks in training mode": (
+        "method={name: dart, backbone: test_resnet, last_stride: 2, look: training}",
+        "sampler={name: cross_modality_lots, ids: 4, pictures: 2, steps: 3, views: [2, 1]}",
+        "augment=[{name: channel_exchange, view: 1, modality: visible}]",
+        "data.size=[64, 32]",
     ),
     "cm_nas that searches": (
         "method={name: cm_nas, backbone: test_resnet, last_stride: 2, config: search, average_decay: 0.5, "

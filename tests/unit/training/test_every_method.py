@@ -155,9 +155,22 @@ def test_two_processes_go_past_the_warm_up_of_generators_that_have_optimisers_of
     small = partial(small_recipe, tiny_recipe, method, "", *settings, chance=False)
     warm, joint = compare_two_processes(small, two_modalities, tmp_path)
     assert joint.keys() - warm.keys() == afterwards
-    drawn = train(small("training.devices=2", "method.gan_pictures=2"), tmp_path / "drawn", dataset=two_modalities)
-    assert [row.keys() for row in drawn.history] == [warm.keys(), joint.keys()]
-    assert all(weights.isfinite().all() for weights in load_file(drawn.folder.last).values())
+    for name, drawing in (("drawn", ()), ("people", ("method.gan_people=2",))):
+        recipe = small("training.devices=2", "method.gan_pictures=2", *drawing)
+        drawn = train(recipe, tmp_path / name, dataset=two_modalities)
+        assert [row.keys() for row in drawn.history] == [warm.keys(), joint.keys()]
+        assert all(weights.isfinite().all() for weights in load_file(drawn.folder.last).values())
+
+
+def test_two_processes_train_two_networks_on_lots_of_their_own_like_two_parts_of_a_batch(
+    ready_processes: None, tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    """In an epoch of all pictures, and in one of P x K for each."""
+    lots = json.dumps({"name": "cross_modality_lots", "ids": 4, "pictures": 2, "steps": 3, "views": [2, 1]})
+    settings = (*UNJUDGED["dart"], f"sampler={lots}")
+    compare_two_processes(
+        partial(small_recipe, tiny_recipe, "dart", "", *settings, chance=False), two_modalities, tmp_path
+    )
 
 
 def test_two_processes_judge_the_names_of_all_pictures_together(
