@@ -321,6 +321,7 @@ OFFICIAL_FORMATS = {
     FORMAT: OfficialFormat(
         FORMAT, "mmn", Method, Options, read_architecture, renaming_of, "mmn_sysu",
         {206: "mmn_regdb", 713: "mmn_llcm"}, "net", lambda *_: unused_tensors(Options.backbone),
-        left_out=("projection.",), released=("stripes",),
+        left_out=("projection.",),
+        released=("backbone", "last_stride", "normalisation", "generator_input", "stripes", "test_score"),
     )
 }  # fmt: skip
