@@ -52,7 +52,8 @@ class OfficialFormat:
         unused: (options, used tensors in this layout) -> what the release carries and never uses, as zeros.
         needs_unused: beginnings of names of these; a file without one of them is refused.
         left_out: prefixes of tensors of ours that such files do not hold.
-        released: options of which the layout holds one value only, their default.
+        released: options of which the layout holds one value only, their default. Each that changes vectors and no
+            tensor's name or shape stands here.
         settle: where released files differ in names: a file's tensors -> the same under the names that are written.
         variant: of the options, what a message about a tensor that does not fit adds.
         files: words in the names of the files that make up a checkpoint, where it is several; in `read` and `write` the
@@ -130,7 +131,8 @@ class OfficialFormat:
             value, released = getattr(settings, name), getattr(self.options, name)
             if value != released:
                 raise CheckpointError(
-                    f"method.{name}: {value!r} has no place in the released layout; only {released!r} fits it"
+                    f"method.{name}: {value!r} has no place in the released layout; only {released!r} fits it: "
+                    "train with that"
                 )
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(self.left_out)}
         theirs = to_theirs(kept, self.renaming(settings))

@@ -399,6 +399,8 @@ def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, An
 OFFICIAL_FORMATS = {
     LAYOUT: OfficialFormat(
         LAYOUT, "abd_net", Method, Options, read_architecture, lambda _: RENAMING, "abd_net_market1501",
-        key="state_dict", released=("backbone", "last_stride"), settle=settle_names, scores={"rank1": 0.0},
+        key="state_dict",
+        released=("backbone", "last_stride", "input_scale", "normalisation", "test_feature"),
+        settle=settle_names, scores={"rank1": 0.0},
     )
 }  # fmt: skip

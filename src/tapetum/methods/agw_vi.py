@@ -20,6 +20,7 @@ from tapetum.layers.two_stream import STAGES
 from tapetum.losses.weighted_triplet import Numerics, weighted_triplet
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
 from tapetum.methods._two_stream import (
+    RELEASED,
     Pooling,
     TwoStreamMethod,
     TwoStreamOptions,
@@ -97,6 +98,7 @@ def released_format(
     return OfficialFormat(
         f"{method.replace('_', '-')}-official", method, network, options, architecture, lambda _: RENAMING, recipe,
         recipes_by_ids, "net", lambda *_: unused_tensors(Options.backbone), left_out=left_out,
+        released=RELEASED,
     )  # fmt: skip
 
 

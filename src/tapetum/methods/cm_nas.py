@@ -19,6 +19,7 @@ Differs:
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -41,6 +42,7 @@ from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_te
 
 SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 SEARCH = "search"
+FILE = "file:"  # before the path of digits
 KINDS = ("shared", "visible", "infrared")  # of norms, as they are called within a switch
 WITHHELD = 2  # while it is searched, each such person teaches the switches and nothing else
 
@@ -54,7 +56,7 @@ class Options:
     config: str = option(
         "stem",
         "which norms are shared: a digit for each, 1 shared, 0 apart (ResNet-50: 53); or shared (all), separate "
-        "(none), stem (all but the first); or search, ours",
+        "(none), stem (all but the first); file:PATH, whose digits stand here then; or search, ours",
     )
     normalisation: Normalisation = option("imagenet", "of pictures in 0..1")
     triplet_weight: float = option(1.0, "of the mean of four triplet terms, within and across modalities", least=0)
@@ -67,6 +69,10 @@ class Options:
     average_every: int = option(2, "epochs after which the average overwrites the weights; RegDB 10", least=1)
     test_feature: Literal["head", "backbone"] = option("head", "searched with: behind the neck, or before it")
 
+    def __post_init__(self) -> None:
+        if self.config.startswith(FILE):  # a checkpoint means the same where there is no such file
+            object.__setattr__(self, "config", read_config_file(Path(self.config.removeprefix(FILE))))
+
 
 # Configurations
 
@@ -76,6 +82,27 @@ def list_norms(network: nn.Module) -> list[str]:
     names = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
     stages = list(dict.fromkeys(name.split(".")[0] for name in names))
     return sorted(names, key=lambda name: (stages.index(name.split(".")[0]), "downsample" not in name))
+
+
+def read_config_file(path: Path) -> str:
+    """The digits that a file holds, with a space between two.
+
+    Raises:
+        RecipeError: there is no such file, or it holds something else.
+    """
+    try:
+        digits = strip_digits(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise RecipeError(f"method.config: {FILE}{path} cannot be read ({reason}); name a file of digits") from None
+    if not digits or set(digits) - {"0", "1"}:
+        raise RecipeError(f"method.config: {FILE}{path} holds not digits 0 and 1 alone; write one for each norm")
+    return " ".join(digits)
+
+
+def strip_digits(text: str) -> str:
+    """A row of digits without the spaces, line ends and commas between them."""
+    return re.sub(r"[\s,]", "", text)
 
 
 def read_config(config: str, norms: int) -> list[bool]:
@@ -88,11 +115,11 @@ def read_config(config: str, norms: int) -> list[bool]:
         RecipeError: it is no such row of digits, or of another length.
     """
     named = {"shared": "1" * norms, "separate": "0" * norms, "stem": "0" + "1" * (norms - 1)}
-    digits = named.get(config, re.sub(r"[\s,]", "", config))
+    digits = named.get(config, strip_digits(config))
     if not digits or set(digits) - {"0", "1"}:
         raise RecipeError(
-            f"method.config: {config!r} is no row of the digits 0 and 1, and none of {', '.join(named)} and {SEARCH}; "
-            f"write a digit for each of the backbone's {norms} norms, or one of these words"
+            f"method.config: {config!r} is no row of the digits 0 and 1, and none of {', '.join(named)}, "
+            f"{FILE}PATH and {SEARCH}; write a digit for each of the backbone's {norms} norms, or one of these"
         )
     if len(digits) != norms:
         raise RecipeError(
@@ -446,7 +473,8 @@ MARK = "backbone.bn1.sharable_bn.weight"
 OFFICIAL_FORMATS = {
     "cm-nas-official": OfficialFormat(
         "cm-nas-official", "cm_nas", Method, Options, _read_architecture, _renaming, "cm_nas_sysu",
-        {206: "cm_nas_regdb", 713: "cm_nas_llcm"}, "model", _unused, released=("backbone", "last_stride"),
+        {206: "cm_nas_regdb", 713: "cm_nas_llcm"}, "model", _unused,
+        released=("backbone", "last_stride", "normalisation", "test_feature"),
         scores={"ema": {}, "optimizer": {}}, prefix="module.", asked=("config",),
     )
 }  # fmt: skip

@@ -37,7 +37,7 @@ from tapetum.layers.non_local import InnerWidth
 from tapetum.layers.unit_sums import join_unit_sums
 from tapetum.methods import agw_vi
 from tapetum.methods._official import NO_SCORES, OfficialFormat, Renaming, Tensors, read_tensor_size
-from tapetum.methods._two_stream import Pooling, TwoStreamOptions, unused_tensors
+from tapetum.methods._two_stream import RELEASED, Pooling, TwoStreamOptions, unused_tensors
 
 SMALL = agw_vi.SMALL
 VIEWS = (2, 1)  # visible pictures as they are and with exchanged channels; infrared ones
@@ -429,7 +429,7 @@ def list_unused(options: Options, used: Tensors) -> dict[str, Tensor]:
 OFFICIAL_FORMATS = {
     FORMAT: OfficialFormat(
         FORMAT, "dart", Method, Options, read_architecture, lambda _: RENAMING, "dart_sysu",
-        {206: "dart_regdb", 713: "dart_llcm"}, "net", list_unused, released=("backbone",), files=FILES,
+        {206: "dart_regdb", 713: "dart_llcm"}, "net", list_unused, released=RELEASED, files=FILES,
         needs_unused=tuple(f"{file}.bottleneck_2." for file in FILES),  # by it a file of DART is told from one of AGW
         scores={**NO_SCORES, "optimizer": {}},
     )

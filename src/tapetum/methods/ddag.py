@@ -28,7 +28,7 @@ from tapetum.layers.branch import HeadOutput
 from tapetum.layers.pooling import pool_stripes
 from tapetum.methods import two_stream
 from tapetum.methods._official import FEWER_SCORES, OfficialFormat, Renaming, Tensors, read_tensor_size
-from tapetum.methods._two_stream import TestFeature, two_stream_renaming, unused_tensors
+from tapetum.methods._two_stream import RELEASED, TestFeature, two_stream_renaming, unused_tensors
 
 SMALL = {**two_stream.SMALL, "graph_width": 8, "graph_dropout": 0.0}  # for tests
 SLOPE = 0.2  # of the graph's leaky ReLU below zero
@@ -285,6 +285,6 @@ def _unused(options: Options, used: Tensors) -> dict[str, Tensor]:
 OFFICIAL_FORMATS = {
     FORMAT: OfficialFormat(
         FORMAT, "ddag", Method, Options, _read_architecture, _renaming, "ddag_sysu",
-        {206: "ddag_regdb", 713: "ddag_llcm"}, "net", _unused, released=("backbone", "pooling"), scores=FEWER_SCORES,
+        {206: "ddag_regdb", 713: "ddag_llcm"}, "net", _unused, released=RELEASED, scores=FEWER_SCORES,
     )
 }  # fmt: skip

@@ -398,6 +398,10 @@ OFFICIAL_FORMATS = {
         FORMAT, "deen", Method, Options, read_architecture, _renaming, "deen_llcm",
         {206: "deen_regdb", 395: "deen_sysu"}, "net",
         lambda options, _: unused_tensors("resnet50", num_stages=options.expand_after + 1),
-        released=("backbone", "expansion", "aggregation", "expansion_shortcut", "illumination"), variant=_variant,
+        released=(
+            "backbone", "last_stride", "normalisation", "expansion", "aggregation", "test_score", "expansion_shortcut",
+            "illumination",
+        ),
+        variant=_variant,
     )
 }  # fmt: skip

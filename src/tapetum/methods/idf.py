@@ -479,5 +479,9 @@ OFFICIAL_FORMATS = {
     "idf-official": OfficialFormat(
         "idf-official", "idf", Method, Options, read_architecture, lambda _: RENAMING, "idf_official",
         unused=lambda *_: dead_classifiers("model_v.", "model_e."), needs_unused=("",),
+        released=(
+            "input_scale", "normalisation", "enhancement_input", "fusion_activation", "curve_scale", "test_feature",
+            "test_branches",
+        ),
     )
 }  # fmt: skip

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from tapetum.core.options import option
 from tapetum.losses.triplet import batch_hard_triplet
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
-from tapetum.methods._two_stream import TwoStreamMethod, TwoStreamOptions, two_stream_renaming, unused_tensors
+from tapetum.methods._two_stream import (
+    RELEASED,
+    TwoStreamMethod,
+    TwoStreamOptions,
+    two_stream_renaming,
+    unused_tensors,
+)
 
 SMALL = {"backbone": "test_resnet", "last_stride": 2}  # for tests
 
@@ -53,7 +59,7 @@ def released_format(method: str, network: type[nn.Module], options: type[Options
     return OfficialFormat(
         f"{method.replace('_', '-')}-official", method, network, options, architecture, lambda _: RENAMING,
         f"{method}_sysu", {206: f"{method}_regdb", 713: f"{method}_llcm"}, "net",
-        lambda *_: unused_tensors(Options.backbone), released=("backbone", "pooling"),
+        lambda *_: unused_tensors(Options.backbone), released=RELEASED,
     )  # fmt: skip
 
 

@@ -13,10 +13,10 @@ from torch.nn import functional
 from tapetum.core.errors import CheckpointError, RecipeError, TrainingError
 from tapetum.core.types import Batch
 from tapetum.layers.modality_norms import MixedNorm, SplitNorm
-from tapetum.methods import build_method, cm_nas, convert_from, convert_to, small_options
+from tapetum.methods import build_method, cm_nas, convert_from, convert_to, small_options, write_options
 from tapetum.methods.cm_nas import four_way_triplet, modality_discrepancy, read_config, similarity_difference
 from tapetum.runs.convert import export_checkpoint, import_checkpoint
-from tapetum.runs.recipe import load_recipe
+from tapetum.runs.recipe import check_recipe, load_recipe, plain_recipe
 from tapetum.runs.sources import augment_options
 from tapetum.training.optimisation import build_optimisers, compute_lr_factor
 from tapetum.training.stepping import Stepper, turns_of
@@ -201,6 +201,34 @@ def test_a_configuration_is_a_word_or_digits(config, found):
     assert read_config(config, 3) == [digit == "1" for digit in found]
 
 
+def test_of_a_file_of_digits_the_digits_stand_in_the_written_recipe_and_in_the_checkpoint(tmp_path):
+    path = tmp_path / "config.txt"
+    path.write_text("1, 0\n1 1\n")
+    recipe = load_recipe("cm_nas_synth", [f"method.config=file:{path}"])
+    written = plain_recipe(recipe)
+    kept = write_options("cm_nas", recipe.method.options)
+    path.unlink()
+    assert written["method"]["config"] == kept["config"] == "1 0 1 1"
+    assert plain_recipe(check_recipe(written, "again")) == written
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"method\.config: file:\S*txt cannot be read \(No such file or directory\); name a file of digits"),
+        (b"\xff\xfe1", r"method\.config: file:\S*txt cannot be read \(it is no text\); name a file of digits"),
+        (b"stem", r"file:\S*digits\.txt holds not digits 0 and 1 alone; write one for each norm"),
+        (b" \n", r"file:\S*digits\.txt holds not digits 0 and 1 alone; write one for each norm"),
+    ],
+)
+def test_a_file_without_digits_is_refused_by_its_name(content, message, tmp_path):
+    path = tmp_path / "digits.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecipeError, match=message):
+        build(config=f"file:{path}")
+
+
 def test_settings_that_cannot_work_are_refused():
     for options, message in (
         (
@@ -371,9 +399,10 @@ def test_files_of_other_networks_and_networks_that_search_do_not_fit_the_layout(
         own = build_method("cm_nas", {}, 5).state_dict()
     untrained = {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in own.items()}  # no step counted
     torch.save({"model": convert_to("cm-nas-official", {"config": "stem"}, untrained)}, tmp_path / "untold.pth")
-    told = ["method.config=separate"]
+    (tmp_path / "config.txt").write_text("0 " * 53)
+    told = [f"method.config=file:{tmp_path / 'config.txt'}"]
     header = import_checkpoint("cm-nas-official", tmp_path / "untold.pth", tmp_path / "ours.safetensors", told)
-    assert (header.options["config"], header.num_ids) == ("separate", 5)
+    assert (header.options["config"], header.num_ids) == (" ".join("0" * 53), 5)
     export_checkpoint("cm-nas-official", tmp_path / "ours.safetensors", tmp_path / "theirs.pth")
     written = torch.load(tmp_path / "theirs.pth", weights_only=True, mmap=True)
     assert written.keys() == {"epoch", "model", "ema", "optimizer"}

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from golden_networks import Whole, read_whole, take_step, watch
+from tapetum.core.types import Modality
 from tapetum.methods import convert_from, convert_to
 from tapetum.runs.recipe import load_recipe
 
@@ -32,11 +33,15 @@ def test_a_released_checkpoint_comes_in_and_goes_out_with_equal_tensors(whole):
 def test_vectors_for_search_and_the_maps_before_them_are_the_releases(whole):
     method = whole.method.eval()
     images = whole.pictures("eval", "visible")
-    nowhere = torch.zeros(len(images), dtype=torch.int64)  # one network: of infrared pictures it computes the same
+    nowhere = torch.zeros(len(images), dtype=torch.int64)
     with torch.no_grad(), watch(dict(zip(("mam3", "mam4"), method.alleviations, strict=True))) as maps:
         output = method(images, nowhere, nowhere)
     whole.near("eval/visible_embedding", torch.nn.functional.normalize(output.embedding)[:, ::EVERY])
     whole.near_maps(maps | {"masks": output.maps["masks"]}, "visible.")
+    with torch.no_grad():  # one network, which describes pictures alike whatever they were seen by
+        visible, infrared = (method.embed(images, nowhere + modality, nowhere) for modality in Modality)
+    whole.near("eval/visible_embedding", infrared[:, ::EVERY])
+    assert torch.equal(visible, infrared)
 
 
 def test_a_training_step_with_the_recipe_is_the_releases(whole):

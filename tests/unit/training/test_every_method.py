@@ -33,6 +33,8 @@ METHODS = {  # with an extractor where a method has several -> whether it takes 
 NAMES = [pytest.param(*method, id=" with ".join(filter(None, method))) for method in METHODS]
 CHANCE = ("dropout", "drop_path")  # ends of options' names
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+# So that two epochs of three steps have all that a method does between them.
+SETTINGS = {"cm_nas": ("method.average_every=1",)}
 # No look at all pictures: it goes by running statistics, which are of the first process's share there.
 UNJUDGED = {"dart": ("method.warmup_epochs=2",)}
 IMPORTED = ["tapetum.training.train", "timm", "torch._dynamo"]  # seconds of a process
@@ -60,6 +62,7 @@ def small_recipe(build: Build, method: str, extractor: str, *settings: str, chan
             "schedule.epochs=2",
             "optimiser.lr=0.001",
             "optimiser.group_lr={}",
+            *SETTINGS.get(method, ()),
             *settings,
         ]
     )
