@@ -53,7 +53,7 @@ class OfficialFormat:
         needs_unused: beginnings of names of these; a file without one of them is refused.
         left_out: prefixes of tensors of ours that such files do not hold.
         released: options of which the layout holds one value only, their default. Each that changes vectors and no
-            tensor's name or shape stands here.
+            tensor's name or shape stands here, but for what a test takes (test_...), which is no part of a network.
         settle: where released files differ in names: a file's tensors -> the same under the names that are written.
         variant: of the options, what a message about a tensor that does not fit adds.
         files: words in the names of the files that make up a checkpoint, where it is several; in `read` and `write` the

@@ -112,5 +112,5 @@ def released_format(method: str, network: type[nn.Module], kind: type[Any], rena
     return OfficialFormat(
         f"{method}-official", method, network, kind, architecture, lambda _: renaming, f"{method}_market1501",
         left_out=("head.centres.",),
-        released=("last_stride", "stem_relu", "input_scale", "normalisation", "test_feature"),
+        released=("last_stride", "stem_relu", "input_scale", "normalisation"),
     )  # fmt: skip

@@ -117,7 +117,7 @@ class TwoStreamMethod(nn.Module):
 
 # Checkpoints of the released two-stream codes. Each stem sits in a whole ResNet of its own, and so does the trunk;
 # of the three, most is never used.
-RELEASED = ("backbone", "last_stride", "pooling", "normalisation", "test_feature")  # of which they hold the default
+RELEASED = ("backbone", "last_stride", "pooling", "normalisation")  # of which they hold the default
 STEM_PLACES = ("visible_module.visible.", "thermal_module.thermal.")  # by modality number
 TRUNK_PLACE = "base_resnet.base."
 

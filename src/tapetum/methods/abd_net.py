@@ -400,7 +400,7 @@ OFFICIAL_FORMATS = {
     LAYOUT: OfficialFormat(
         LAYOUT, "abd_net", Method, Options, read_architecture, lambda _: RENAMING, "abd_net_market1501",
         key="state_dict",
-        released=("backbone", "last_stride", "input_scale", "normalisation", "test_feature"),
+        released=("backbone", "last_stride", "input_scale", "normalisation"),
         settle=settle_names, scores={"rank1": 0.0},
     )
 }  # fmt: skip

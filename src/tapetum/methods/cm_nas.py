@@ -474,7 +474,7 @@ OFFICIAL_FORMATS = {
     "cm-nas-official": OfficialFormat(
         "cm-nas-official", "cm_nas", Method, Options, _read_architecture, _renaming, "cm_nas_sysu",
         {206: "cm_nas_regdb", 713: "cm_nas_llcm"}, "model", _unused,
-        released=("backbone", "last_stride", "normalisation", "test_feature"),
+        released=("backbone", "last_stride", "normalisation"),
         scores={"ema": {}, "optimizer": {}}, prefix="module.", asked=("config",),
     )
 }  # fmt: skip

@@ -399,7 +399,7 @@ OFFICIAL_FORMATS = {
         {206: "deen_regdb", 395: "deen_sysu"}, "net",
         lambda options, _: unused_tensors("resnet50", num_stages=options.expand_after + 1),
         released=(
-            "backbone", "last_stride", "normalisation", "expansion", "aggregation", "test_score", "expansion_shortcut",
+            "backbone", "last_stride", "normalisation", "expansion", "aggregation", "expansion_shortcut",
             "illumination",
         ),
         variant=_variant,

@@ -134,6 +134,6 @@ OFFICIAL_FORMATS = {
     "ide-official": OfficialFormat(
         "ide-official", "ide", Method, Options, read_architecture, lambda _: RENAMING, "ide_night600",
         unused=lambda *_: dead_classifiers("model."), needs_unused=("",),
-        released=("last_stride", "input_scale", "normalisation", "test_feature"),
+        released=("last_stride", "input_scale", "normalisation"),
     )
 }  # fmt: skip

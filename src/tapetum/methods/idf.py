@@ -480,8 +480,7 @@ OFFICIAL_FORMATS = {
         "idf-official", "idf", Method, Options, read_architecture, lambda _: RENAMING, "idf_official",
         unused=lambda *_: dead_classifiers("model_v.", "model_e."), needs_unused=("",),
         released=(
-            "input_scale", "normalisation", "enhancement_input", "fusion_activation", "curve_scale", "test_feature",
-            "test_branches",
+            "input_scale", "normalisation", "enhancement_input", "fusion_activation", "curve_scale",
         ),
     )
 }  # fmt: skip

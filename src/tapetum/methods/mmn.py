@@ -326,6 +326,6 @@ OFFICIAL_FORMATS = {
         FORMAT, "mmn", Method, Options, read_architecture, renaming_of, "mmn_sysu",
         {206: "mmn_regdb", 713: "mmn_llcm"}, "net", lambda *_: unused_tensors(Options.backbone),
         left_out=("projection.",),
-        released=("backbone", "last_stride", "normalisation", "generator_input", "stripes", "test_score"),
+        released=("backbone", "last_stride", "normalisation", "generator_input", "stripes"),
     )
 }  # fmt: skip

@@ -278,6 +278,6 @@ def _read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, A
 OFFICIAL_FORMATS = {
     "mpanet-official": OfficialFormat(
         "mpanet-official", "mpanet", Method, Options, _read_architecture, lambda _: RENAMING, "mpanet_sysu",
-        RECIPES_BY_IDS, released=("last_stride", "normalisation", "test_feature"),
+        RECIPES_BY_IDS, released=("last_stride", "normalisation"),
     )
 }  # fmt: skip

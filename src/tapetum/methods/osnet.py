@@ -376,7 +376,7 @@ def read_architecture(state: Tensors, place: str) -> tuple[Options, dict[str, An
 OFFICIAL_FORMATS = {
     LAYOUT: OfficialFormat(
         LAYOUT, "osnet", Method, Options, read_architecture, renaming, "osnet_market1501",
-        released=("input_scale", "normalisation", "test_feature"),
+        released=("input_scale", "normalisation"),
         variant=lambda options: f" (the file was taken for {name_network(options)})",
     )
 }  # fmt: skip

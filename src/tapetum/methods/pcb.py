@@ -292,11 +292,11 @@ OFFICIAL_FORMATS = {
     LAYUMI: OfficialFormat(
         LAYUMI, "pcb", Method, Options, read_layumi, renaming_of_layumi, "pcb_night600", {751: "pcb_market1501"},
         unused=lambda *_: dead_classifiers("model."), needs_unused=("",),
-        released=("last_stride", "pooling", "reduction", "input_scale", "normalisation", "test_feature"),
+        released=("last_stride", "pooling", "reduction", "input_scale", "normalisation"),
     ),
     AUTHORS: OfficialFormat(
         AUTHORS, "pcb", Method, Options, read_authors, renaming_of_authors, "pcb_shared_market1501",
         key="state_dict", scores={"best_top1": 0.0}, unused=lambda *_: dead_classifiers("base."),
-        released=("last_stride", "input_scale", "normalisation", "test_feature"),
+        released=("last_stride", "input_scale", "normalisation"),
     ),
 }  # fmt: skip

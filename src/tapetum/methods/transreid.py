@@ -355,6 +355,6 @@ OFFICIAL_FORMATS = {
     LAYOUT: OfficialFormat(
         LAYOUT, "transreid", Method, Options, read_architecture, renaming, "transreid_night600",
         {751: "transreid_market1501"}, unused=unused_tensors, needs_unused=("",),
-        released=("sie_weight", "shift", "groups", "input_scale", "normalisation", "test_feature"),
+        released=("sie_weight", "shift", "groups", "input_scale", "normalisation"),
     )
 }  # fmt: skip

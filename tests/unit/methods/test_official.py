@@ -121,7 +121,8 @@ def list_silent(name: str) -> list[tuple[str, Any]]:
 @pytest.mark.parametrize("layout", FORMATS)
 def test_an_option_that_changes_vectors_and_no_tensor_is_refused_with_its_value_and_the_remedy(layout: str) -> None:
     form = FORMATS[layout]
-    silent = list_silent(form.method)
+    # Which of its vectors a test takes is no part of a network, and the releases' own tests try several.
+    silent = [(name, value) for name, value in list_silent(form.method) if not name.startswith("test_")]
     assert {"normalisation"} <= {name for name, _ in silent}
     exported = []
     for name, value in silent:
