@@ -58,13 +58,14 @@ def find_seen(dataset: Dataset, tested: Collection[int], header: Header) -> set[
     return {pid for own, pids in _trainings(header) for pid in find_trained(dataset, tested, pids, own)}
 
 
-def check_untrained(dataset: Dataset, tested: Collection[int], header: Header, place: Path) -> None:
+def check_untrained(dataset: Dataset, tested: Collection[int], header: Header, place: Path, use: str = "tests") -> None:
     """Refuse to test people whom weights were trained on.
 
     Args:
         tested: their pids.
         header: of the weights.
         place: where they are, for the message.
+        use: what is done with these people, for the message.
     Raises:
         DataError: some of them were.
     """
@@ -75,7 +76,7 @@ def check_untrained(dataset: Dataset, tested: Collection[int], header: Header, p
         if read_options(dataset.root) is not None:
             remedy = "keep the scene's first_pid and num_train_people, or take other people by another identity_seed"
         raise DataError(
-            f"{place}: was trained on {len(met)} of the people whom {dataset.name} in {dataset.root} tests "
+            f"{place}: was trained on {len(met)} of the people whom {dataset.name} in {dataset.root} {use} "
             f"(pid {pids}); {remedy}"
         )
 

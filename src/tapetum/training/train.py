@@ -256,7 +256,7 @@ def _read_earlier(
     header = read_header(find_checkpoint(place))
     check_division(dataset, header, place)
     tested = {record.pid for side in SIDES for record in dataset.side(side, rules.name)} - {*rules.ignored_pids, -1}
-    check_untrained(dataset, {*held_out, *tested}, header, place)
+    check_untrained(dataset, {*held_out, *tested}, header, place, "holds out or tests")
     return header.trainings
 
 
