@@ -57,6 +57,7 @@ class LoosePicture:
     name: str  # as the operator would name it
     camera: str  # its camera
     modality: Modality | None = None  # where it is known; None decides by the picture
+    time: TimeFact | None = None  # when it was taken; None where its file is gone
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,13 @@ def source_of_records(records: Sequence[Record], name: str, options: SourceOptio
     """A data set's records as crops: cameras and modalities are known, identities are left behind."""
     options = options or SourceOptions()
     pictures = tuple(
-        LoosePicture(each.path, str(each.path), options.camera or f"c{each.camid}", options.modality or each.modality)
+        LoosePicture(
+            each.path,
+            str(each.path),
+            options.camera or f"c{each.camid}",
+            options.modality or each.modality,
+            _picture_time(each.path, read_said(each.path, options, is_picture=True), options),
+        )
         for each in records
     )
     if not pictures:
@@ -153,7 +160,8 @@ def source_of_records(records: Sequence[Record], name: str, options: SourceOptio
     origin: Origin = "metadata" if options.camera is None else "option"
     cameras = tuple(CameraFact(camera, camera, origin) for camera in sorted({each.camera for each in pictures}))
     camera = _common_camera(cameras, name)
-    return Source("crops", name, folder, camera, *_stated_start(options), options, pictures, cameras)
+    doubts, start = _tell_doubts(_time_doubts(pictures)), _stated_start(options)
+    return Source("crops", name, folder, camera, *start, options, pictures, cameras, doubts, _zones_written(pictures))
 
 
 def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
@@ -229,7 +237,7 @@ def _sources_of_file(path: Path, options: SourceOptions) -> Iterable[Source]:
         return _sources_of_pictures(path.parent, [path], options)
     facts = read_said(path, options, is_picture=True)
     time = decide_time(path, facts, options, read_exif_time)
-    picture = LoosePicture(path, str(path), facts.camera.camera, options.modality)
+    picture = LoosePicture(path, str(path), facts.camera.camera, options.modality, time)
     return [_source_of("crops", path, facts, time, options, (picture,))]
 
 
@@ -267,31 +275,51 @@ def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: Source
     cameras = sorted({each.camera for each in facts}, key=lambda fact: fact.camera)
     for camera in cameras:
         own = [(path, each) for path, each in zip(pictures, facts, strict=True) if each.camera == camera]
+        loose = tuple(_loose(path, each, options) for path, each in own)
         first, first_said = own[0]
         if first_said.time is None or not first_said.time.in_name:  # a folder that is one recording
             first_said = replace(first_said, time=whole.time, day=first_said.day or whole.day)
         time = decide_time(first, first_said, options, read_exif_time)
-        loose = tuple(LoosePicture(path, str(path), camera.camera, options.modality) for path, _ in own)
+        time = replace(time, zone_written=time.zone_written and _zones_written(loose))
         yield _source_of("frames", folder, first_said, time, options, loose)
 
 
 def _source_of_crops(folder: Path, pictures: Sequence[Path], facts: Sequence[Said], options: SourceOptions) -> Source:
-    loose = tuple(
-        LoosePicture(path, str(path), each.camera.camera, options.modality)
-        for path, each in zip(pictures, facts, strict=True)
-    )
+    loose = tuple(_loose(path, each, options) for path, each in zip(pictures, facts, strict=True))
     cameras = tuple(sorted({each.camera for each in facts}, key=lambda fact: (fact.camera, fact.written, fact.site)))
-    times = [each.time for each in facts if each.time is not None]
-    doubts = Counter(doubt for each in facts for doubt in each.camera_doubts)
-    doubts.update(doubt for time in times for doubt in time.doubts)
-    lines = [f"{doubt} ({count} pictures)" for doubt, count in doubts.most_common(_MOST_DOUBTS)]
-    if len(doubts) > _MOST_DOUBTS:
-        lines.append(f"and {doubts.total() - sum(count for _, count in doubts.most_common(_MOST_DOUBTS))} more doubts")
+    doubts = _tell_doubts([*(doubt for each in facts for doubt in each.camera_doubts), *_time_doubts(loose)])
     camera = _common_camera(cameras, name_folder(folder.resolve().name))
-    zone_written = all(time.zone_written for time in times)
     start = _stated_start(options)
-    doubts_told = tuple(lines)
-    return Source("crops", str(folder), folder, camera, *start, options, loose, cameras, doubts_told, zone_written)
+    return Source("crops", str(folder), folder, camera, *start, options, loose, cameras, doubts, _zones_written(loose))
+
+
+def _loose(path: Path, facts: Said, options: SourceOptions) -> LoosePicture:
+    return LoosePicture(path, str(path), facts.camera.camera, options.modality, _picture_time(path, facts, options))
+
+
+def _picture_time(path: Path, facts: Said, options: SourceOptions) -> TimeFact | None:
+    try:
+        return decide_time(path, facts, options, read_exif_time)
+    except DataError:  # it went away meanwhile; named when it is read
+        return None
+
+
+def _time_doubts(pictures: Iterable[LoosePicture]) -> list[str]:
+    """Of every picture; those whose time is that of writing the file are counted by themselves."""
+    times = [picture.time for picture in pictures if picture.time is not None and picture.time.origin != "mtime"]
+    return [doubt for time in times for doubt in time.doubts]
+
+
+def _zones_written(pictures: Iterable[LoosePicture]) -> bool:
+    return all(picture.time.zone_written for picture in pictures if picture.time is not None)
+
+
+def _tell_doubts(doubts: Iterable[str]) -> tuple[str, ...]:
+    """The most frequent ones, each with the number of pictures."""
+    counts = Counter(doubts)
+    lines = [f"{doubt} ({count} pictures)" for doubt, count in counts.most_common(_MOST_DOUBTS)]
+    rest = counts.total() - sum(count for _, count in counts.most_common(_MOST_DOUBTS))
+    return (*lines, f"and {rest} more doubts") if rest else tuple(lines)
 
 
 def _stated_start(options: SourceOptions) -> tuple[float | None, Origin | None]:
