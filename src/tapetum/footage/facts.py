@@ -160,12 +160,6 @@ def decide_picture_time(path: Path, options: SourceOptions) -> TimeFact:
     return decide_time(path, read_said(path, options, is_picture=True), options, read_exif_time)
 
 
-def stamp_in_name(path: Path, options: SourceOptions) -> float | None:
-    """When one of many frames was taken, where its own name says it; seconds since 1970-01-01 UTC."""
-    time = read_said(path, options, is_picture=True).time
-    return time.seconds if time is not None and time.in_name else None
-
-
 def read_creation_time(path: Path, utc_offset_hours: float = 0.0) -> TimeFact | None:
     """As a video's container states it; a damaged file states nothing here and is named when it is read.
 

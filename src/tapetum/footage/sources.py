@@ -59,6 +59,12 @@ class LoosePicture:
     modality: Modality | None = None  # where it is known; None decides by the picture
     time: TimeFact | None = None  # when it was taken; None where its file is gone
 
+    @property
+    def stamp(self) -> float | None:
+        """Its own time among frames, of its EXIF or its name; None where it has none."""
+        time = self.time
+        return time.seconds if time is not None and (time.origin == "metadata" or time.in_name) else None
+
 
 @dataclass(frozen=True)
 class Source:
@@ -162,6 +168,11 @@ def source_of_records(records: Sequence[Record], name: str, options: SourceOptio
     camera = _common_camera(cameras, name)
     doubts, start = _tell_doubts(_time_doubts(pictures)), _stated_start(options)
     return Source("crops", name, folder, camera, *start, options, pictures, cameras, doubts, _zones_written(pictures))
+
+
+def are_by_rate(stamps: Sequence[float | None]) -> bool:
+    """Whether the times of frames are by `frames_per_second`, because their own do not tell them apart."""
+    return len(set(stamps) - {None}) < 2
 
 
 def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
@@ -277,11 +288,28 @@ def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: Source
         own = [(path, each) for path, each in zip(pictures, facts, strict=True) if each.camera == camera]
         loose = tuple(_loose(path, each, options) for path, each in own)
         first, first_said = own[0]
-        if first_said.time is None or not first_said.time.in_name:  # a folder that is one recording
+        start = next((picture.time for picture in loose if picture.stamp is not None), None)
+        if start is None:  # a folder that is one recording
             first_said = replace(first_said, time=whole.time, day=first_said.day or whole.day)
-        time = decide_time(first, first_said, options, read_exif_time)
-        time = replace(time, zone_written=time.zone_written and _zones_written(loose))
-        yield _source_of("frames", folder, first_said, time, options, loose)
+            start = decide_time(first, first_said, options, read_exif_time)
+        timed = (picture for picture in loose if picture.stamp is not None)
+        others = [doubt for doubt in _time_doubts(timed) if doubt not in start.doubts]
+        doubts = (*start.doubts, *_tell_doubts(others), *_doubt_stamps(loose, options))
+        start = replace(start, doubts=doubts, zone_written=start.zone_written and _zones_written(loose))
+        yield _source_of("frames", folder, first_said, start, options, loose)
+
+
+def _doubt_stamps(pictures: Sequence[LoosePicture], options: SourceOptions) -> list[str]:
+    """Why the times of frames after the first may be others."""
+    stamps = [picture.stamp for picture in pictures]
+    if len(stamps) > 1 and are_by_rate(stamps):
+        own_times = "do not tell them apart" if options.start is None else "do not count beside --start"
+        rate = f"times within it are by --frame-rate, {options.frames_per_second:g} frames a second"
+        return [f"{rate}: names and EXIF {own_times}"]
+    lacking = stamps.count(None)
+    if len(stamps) > 1 and lacking:
+        return [f"{lacking} of {len(stamps)} pictures have no time of their own, and take it from their neighbours"]
+    return []
 
 
 def _source_of_crops(folder: Path, pictures: Sequence[Path], facts: Sequence[Said], options: SourceOptions) -> Source:
