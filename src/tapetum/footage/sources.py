@@ -18,7 +18,7 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import picture_size
 from tapetum.data.layout import SUFFIXES
-from tapetum.data.video import count_streams
+from tapetum.data.video import read_header
 from tapetum.footage.facts import (
     OPEN_OPTIONS,
     Said,
@@ -30,6 +30,7 @@ from tapetum.footage.facts import (
     read_said,
 )
 from tapetum.footage.origin import CameraFact, Origin
+from tapetum.footage.overlaps import Recording, doubt_overlaps, refuse_one_start
 from tapetum.footage.paths import clean_camera, name_folder
 from tapetum.footage.report import FootageReport, SourceFacts
 
@@ -82,6 +83,8 @@ class Source:
     doubts: tuple[str, ...] = ()  # why a camera or a time may be another
     zone_written: bool = True  # whether every time's zone is known; else `utc_offset_hours` of the options is taken
     stream: int = 0  # which of a file's videos, from 0
+    # how long a video states to be, or frames by their rate are; 0 where nobody knows, and of photographs
+    seconds: float = 0.0
 
     @property
     def num_files(self) -> int:
@@ -106,7 +109,8 @@ def find_sources(
         places: files, folders, or opened data sets, whose records become crops.
         report: is told what each source is taken for and why, and each file and folder that is passed over.
     Raises:
-        DataError: a place is missing, a path does not fit the pattern, or nothing in all places can be read.
+        DataError: a place is missing, a path does not fit the pattern, nothing in all places can be read, or several
+            videos of one camera would have the start that the options name.
     """
     options, report = options or SourceOptions(), report or FootageReport()
     sources: list[Source] = []
@@ -130,7 +134,7 @@ def find_sources(
             f"{names}: holds no picture and no video, but {others}; "
             f"pictures end in {', '.join(sorted(SUFFIXES))}, videos in .mp4, .mkv, .avi, ..."
         )
-    sources = _doubt_shared_names(sources)
+    sources = _doubt_overlaps(_doubt_shared_names(sources), options)
     for source in sources:
         report.tell(
             SourceFacts(
@@ -255,9 +259,11 @@ def _sources_of_file(path: Path, options: SourceOptions) -> Iterable[Source]:
 def _sources_of_video(path: Path, options: SourceOptions) -> Iterator[Source]:
     """One a video stream: recorders put front and rear into one file."""
     facts = read_said(path, options)
+    streams, seconds = read_header(path, OPEN_OPTIONS)
     first = _source_of("video", path, facts, decide_time(path, facts, options, read_creation_time), options)
+    first = replace(first, seconds=max(0.0, seconds))
     yield first
-    for stream in range(1, count_streams(path, OPEN_OPTIONS)):
+    for stream in range(1, streams):
         name, camera = f"{first.name} (video {stream + 1})", f"{first.camera}-{stream + 1}"
         cameras = (replace(facts.camera, camera=camera),)
         yield replace(first, name=name, camera=camera, cameras=cameras, stream=stream)
@@ -296,7 +302,9 @@ def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: Source
         others = [doubt for doubt in _time_doubts(timed) if doubt not in start.doubts]
         doubts = (*start.doubts, *_tell_doubts(others), *_doubt_stamps(loose, options))
         start = replace(start, doubts=doubts, zone_written=start.zone_written and _zones_written(loose))
-        yield _source_of("frames", folder, first_said, start, options, loose)
+        by_rate = are_by_rate([picture.stamp for picture in loose])
+        seconds = len(loose) / options.frames_per_second if by_rate else 0.0
+        yield replace(_source_of("frames", folder, first_said, start, options, loose), seconds=seconds)
 
 
 def _doubt_stamps(pictures: Sequence[LoosePicture], options: SourceOptions) -> list[str]:
@@ -385,6 +393,19 @@ def _doubt_shared_names(sources: Sequence[Source]) -> list[Source]:
         )
 
     return [replace(source, doubts=(*source.doubts, *doubts(source))) for source in sources]
+
+
+def _doubt_overlaps(sources: Sequence[Source], options: SourceOptions) -> list[Source]:
+    """With a doubt on each recording that another one of its camera lies over; one start for several is refused."""
+    recordings = [Recording(each.camera, each.start or 0.0, each.name, each.seconds) for each in sources]
+    whole = [recording for recording, each in zip(recordings, sources, strict=True) if each.kind != "crops"]
+    if options.start is not None:
+        refuse_one_start(recording for recording, each in zip(recordings, sources, strict=True) if each.kind == "video")
+    doubt_of = doubt_overlaps(whole)
+    return [
+        replace(each, doubts=(*each.doubts, doubt_of[recording])) if recording in doubt_of else each
+        for recording, each in zip(recordings, sources, strict=True)
+    ]
 
 
 def _natural_key(path: Path) -> list[tuple[int, int | str]]:

@@ -286,8 +286,8 @@ def test_cameras_of_one_name_at_several_places_are_taken_as_one_and_said_to_be(t
 
 
 def test_names_that_lose_the_same_signs_are_said_to_be_taken_as_one(tmp_path: Path) -> None:
-    for name in ("Hof (1)", "Hof 1", "Hof_1"):
-        write_clip(tmp_path / f"{name}_20261120_210000.mp4", [street(0)] * 2)
+    for minute, name in enumerate(("Hof (1)", "Hof 1", "Hof_1")):
+        write_clip(tmp_path / f"{name}_20261120_210{minute}00.mp4", [street(0)] * 2)
     found = find_sources([tmp_path])
     assert [source.camera for source in found] == ["Hof-1", "Hof-1", "Hof_1"]
     doubt = "camera Hof-1 is written 'Hof (1)', 'Hof 1' and taken as one"
