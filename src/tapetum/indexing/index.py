@@ -45,8 +45,10 @@ from tapetum.searching.retention import (
     apply_retention,
     check_days,
     digest_id,
+    digest_picture,
     oldest_kept,
     read_erased,
+    read_erased_pictures,
     read_keep_days,
     write_keep_days,
 )
@@ -198,11 +200,12 @@ def open_gallery_for(where: str | Path, model: Model, place: Path, folder: Path 
 
 def refusing(store: Store) -> Refuse:
     """Says of a sighting why a gallery, as it is now, must not keep it: it was erased before, or is too old."""
-    erased, days = read_erased(crops_folder(store)), read_keep_days(store)
+    folder, days = crops_folder(store), read_keep_days(store)
+    erased, pictures = read_erased(folder), read_erased_pictures(folder)
     oldest = -math.inf if days is None else oldest_kept(days)
 
-    def refuse(sighting: Sighting) -> str:
-        if digest_id(sighting.id) in erased:
+    def refuse(sighting: Sighting, content: bytes) -> str:
+        if digest_id(sighting.id) in erased or (pictures and digest_picture(content) in pictures):
             return ERASED_BEFORE
         return TOO_OLD if sighting.time < oldest else ""
 

@@ -35,13 +35,14 @@ from tapetum.core.locks import locked
 from tapetum.core.sighting import Sighting
 from tapetum.footage.detect import Detector
 from tapetum.footage.frames import count_units
-from tapetum.footage.lists import sighting_of
+from tapetum.footage.lists import sighting_of, strike_sightings
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
 from tapetum.indexing.index import (
+    ERASED_BEFORE,
     Indexing,
     IndexOptions,
     IndexReport,
@@ -274,13 +275,27 @@ class ShardJob:
         report.footage.add(made.footage)
         report.known += made.known
         refuse = refusing(self.store)
-        refusals = [refuse(sighting) for sighting in made.sightings]  # erased since the shard was made
+        refusals = [refuse(each, self._content_of(each)) for each in made.sightings]  # erased since it was made
+        self._remove([each for each, why in zip(made.sightings, refusals, strict=True) if why == ERASED_BEFORE])
         report.footage.refused.update(filter(None, refusals))
         kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]
         fresh = drop_known(self.store, kept, report)
         places = {sighting.id: row for row, sighting in enumerate(made.sightings)}
         vectors = made.vectors[[places[sighting.id] for sighting in fresh]]
         report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors)
+
+    def _content_of(self, sighting: Sighting) -> bytes:
+        try:
+            return (self.gallery / sighting.crop).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _remove(self, sightings: Sequence[Sighting]) -> None:
+        """Crops and lines of what was erased elsewhere while a shard held it."""
+        if sightings:
+            strike_sightings(self.gallery, frozenset(sighting.id for sighting in sightings))
+        for sighting in sightings:
+            (self.gallery / sighting.crop).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

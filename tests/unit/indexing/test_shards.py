@@ -205,6 +205,25 @@ def test_a_damaged_shard_is_made_again_and_what_was_erased_stays_away(
     assert not (tmp_path / "shared" / gone.crop).exists()
 
 
+def test_pictures_erased_elsewhere_after_their_shard_was_made_are_not_put_together(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for path in (crops / "yard").iterdir():
+        shutil.copy(path, renamed / f"copy_{path.name}")
+    with open_gallery_for(tmp_path / "shared", model, run_file) as store:
+        index_sources(find_sources([crops / "yard"]), store, model, DETECTOR)
+        job = begin(store, model, find_sources([renamed]))
+        job.work()
+        erase(store, 'camera != ""')
+        report = job.merge()
+        assert report is not None
+        assert (report.added, report.erased, store.count()) == (0, 8, 0)
+    assert not [path for path in (tmp_path / "shared" / "crops").rglob("*") if path.is_file()]
+    assert "copy_" not in "".join(path.read_text() for path in (tmp_path / "shared" / "sources").glob("[!.]*.jsonl"))
+
+
 def test_loose_pictures_that_were_too_old_are_read_again_once_the_gallery_keeps_longer(
     crops: Path, model: Model, run_file: Path, tmp_path: Path
 ) -> None:
