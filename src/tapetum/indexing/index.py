@@ -29,7 +29,7 @@ from tapetum.data.pictures import Pictures
 from tapetum.data.threads import map_in_threads
 from tapetum.footage.crops import Refuse
 from tapetum.footage.detect import Detector
-from tapetum.footage.extract import extract_sightings, is_finished, read_sightings
+from tapetum.footage.extract import extract_sightings, is_finished, read_earlier_sightings, read_sightings
 from tapetum.footage.frames import count_units
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
@@ -297,6 +297,15 @@ class Indexing:
             self._before += count
             self._tick(0)
         self.flush()
+
+    def read_earlier(self, source: Source) -> None:
+        """Add what earlier runs found in a video that has grown since, where their rows are missing."""
+        try:
+            sightings = read_earlier_sightings(source, self._folder, self._detector, self._options.extract)
+            while some := list(islice(sightings, LOOKED_UP_AT_ONCE)):
+                self._add(some)
+        except DataError as error:
+            self._report.footage.note(source.name, str(error))
 
     def flush(self) -> None:
         """Embed and store what waits."""
