@@ -33,7 +33,10 @@ OPEN_OPTIONS = {
 }
 _SAME_TIME = 600.0  # seconds between metadata and a name that may be the length of a recording
 _A_DAY = 90000.0  # and an hour, for the recording that begins before midnight
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_SIGNATURE, _JPEG_SIGNATURE, _JPEG_EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Exif\0\0"
+_HEAD = (
+    1 << 20
+)  # bytes in which a JPEG's EXIF begins; it stands before the picture, behind a profile of colours at most
 _EXIF_FOLDER = 0x8769
 # tags of EXIF: time, its zone, its fraction of a second
 _EXIF_TAKEN, _EXIF_DIGITISED = (0x9003, 0x9011, 0x9291), (0x9004, 0x9012, 0x9292)
@@ -183,6 +186,10 @@ def read_exif_time(path: Path, utc_offset_hours: float = 0.0) -> TimeFact | None
         utc_offset_hours: where no zone is stated, as by cameras made before 2016.
     """
     try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if head.startswith(_JPEG_SIGNATURE) and _JPEG_EXIF not in head:
+            return None
         height, width = picture_size(path)
         if height * width > MAX_PIXELS:  # refused when it is read
             return None
