@@ -2,11 +2,12 @@
 
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import get_node_equation_number
@@ -14,6 +15,8 @@ from sphinx.writers.html5 import HTML5Translator
 
 import tapetum
 from tapetum.core.options import describe_options
+from tapetum.runs.recipe import describe_recipes
+from tapetum.runs.recipe_sections import describe_section
 
 project = "Tapetum"
 author = "The Tapetum developers"
@@ -57,7 +60,7 @@ def visit_display_math(writer: HTML5Translator, node: nodes.math_block) -> None:
 
 
 class OptionTable(SphinxDirective):
-    """``{option-table} tapetum.data.augmentations.erasing``: the options of that file (or dataclass), from the code."""
+    """``{option-table} tapetum.data.augmentations.erasing``: the options of that file (or class), from the code."""
 
     required_arguments = 1
 
@@ -66,21 +69,49 @@ class OptionTable(SphinxDirective):
         package, _, name = self.arguments[0].rpartition(".")
         module = importlib.import_module(package)
         found = getattr(module, name, None) or importlib.import_module(self.arguments[0])
-        rows = describe_options(getattr(found, "Options", found))
+        is_section = isinstance(found, type) and issubclass(found, BaseModel)
+        rows = describe_section(found) if is_section else describe_options(getattr(found, "Options", found))
         if hasattr(found, "PROBABILITY"):
             rows.insert(
                 0, ("probability", "float, from 0, up to 1", f"{found.PROBABILITY:g}", "that a picture is changed")
             )
         if not rows:
             return [nodes.paragraph(text="No options of its own.")]
-        group = nodes.tgroup(cols=4)
-        group += [nodes.colspec(colwidth=width) for width in (15, 30, 15, 40)]
-        head, body = nodes.thead(), nodes.tbody()
-        head += table_row([nodes.Text(title)] for title in ("option", "values", "default", "what it does"))
-        for option, values, default, text in rows:
-            body += table_row([[code(option)], [nodes.Text(values)], [code(default)], with_code(text)])
-        group += [head, body]
-        return [nodes.table("", group)]
+        titles = {"key" if is_section else "option": 15, "values": 30, "default": 15, "what it does": 40}
+        cells = (
+            [[code(option)], [nodes.Text(values)], [code(default)], with_code(text)]
+            for option, values, default, text in rows
+        )
+        return [build_table(titles, cells)]
+
+
+class RecipeTable(SphinxDirective):
+    """``{recipe-table}``: the recipes that come with the package, as `tapetum train --list` prints them."""
+
+    def run(self) -> list[nodes.Node]:
+        """A table of name, method, data set, and what it is about."""
+        titles = {"recipe": 25, "method": 12, "data set": 15, "what it is": 48}
+        cells = (
+            [[code(line.name)], [code(line.method)], [nodes.Text(line.data)], [nodes.Text(line.about)]]
+            for line in describe_recipes()
+        )
+        return [build_table(titles, cells)]
+
+
+def build_table(titles: Mapping[str, int], rows: Iterable[Iterable[list[nodes.Node]]]) -> nodes.table:
+    """A table.
+
+    Args:
+        titles: of the columns, each with its width in percent.
+        rows: the content of each one's cells.
+    """
+    group = nodes.tgroup(cols=len(titles))
+    group += [nodes.colspec(colwidth=width) for width in titles.values()]
+    head, body = nodes.thead(), nodes.tbody()
+    head += table_row([nodes.Text(title)] for title in titles)
+    body += [table_row(cells) for cells in rows]
+    group += [head, body]
+    return nodes.table("", group)
 
 
 def code(text: str) -> nodes.literal:
@@ -120,8 +151,9 @@ def share_descriptions(*event: Any) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the equation writer and the tables of options."""
+    """Register the equation writer and the tables of options and recipes."""
     app.add_directive("option-table", OptionTable)
+    app.add_directive("recipe-table", RecipeTable)
     app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))
     app.connect("autodoc-process-docstring", share_descriptions, priority=400)  # before the sections are read
     return {"parallel_read_safe": True, "parallel_write_safe": True}

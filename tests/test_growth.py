@@ -171,7 +171,7 @@ def test_a_gallery_is_measured_also_in_shards(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("starter", ["torchrun, 2", "Ray, 2 nodes"])
 def test_indexing_is_measured(starter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "Ray" in starter and importlib.util.find_spec("ray") is None:
-        pytest.skip("ray is not installed: pip install tapetum[ray]")
+        pytest.skip("ray is not installed: pip install 'tapetum[ray]'")
     monkeypatch.setattr(index, "FILMED", 1)
     monkeypatch.setattr(index, "STARTERS", {"1 process": 1, starter: 2})
     (row,) = measure("index --sizes 2 --seconds 4", tmp_path / "rows.json")

@@ -1,7 +1,6 @@
 """The house rules that a machine can read: direction of imports, homes of heavy libraries, docstring arguments."""
 
 import ast
-import importlib
 import re
 from functools import cache
 from pathlib import Path
@@ -57,8 +56,7 @@ HOMES = {  # library -> packages (or files) that may import it
     "argon2": ("service/",),
     "huggingface_hub": ("layers/backbones.py", "inference/hub.py"),
 }
-FORMER = ("engine", "runtime", "investigation")  # rooms whose names only say what they have become
-FILES = sorted(path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE).parts[0] not in FORMER)
+FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = sorted({path.relative_to(SOURCE).parts[0] for path in FILES})  # packages, and files beside them
 
 
@@ -184,11 +182,3 @@ def test_what_contributing_says_travels_is_what_travels() -> None:
         for room in re.findall(r"\w+", f"{makers} {takers}"):
             texts = [path.read_text() for path in files_of(room)]
             assert any(re.search(rf"\b{name}\b", each) for each in texts), f"{name} does not reach {room}"
-
-
-@pytest.mark.parametrize("name", FORMER)
-def test_a_former_room_says_what_it_has_become(name: str) -> None:
-    with pytest.raises(ImportError, match=rf"tapetum\.{name} has become tapetum\.\w+") as told:
-        importlib.import_module(f"tapetum.{name}.anything")
-    for room in re.findall(r"tapetum\.(\w+)", str(told.value).partition("become")[2]):
-        assert (SOURCE / room).is_dir()

@@ -39,7 +39,7 @@ def load_model(
     Args:
         place: a run folder, a checkpoint, a folder of `tapetum export`, or a checkpoint of released code; the name is
             that of the model in the package.
-        released: layout of released code, e.g. "idf-official"; `tapetum convert --help` lists them.
+        released: layout of released code, e.g. "idf-official"; docs/training.md, "Official checkpoints", lists them.
         precision: "fp32", "bf16", or "auto": bf16 where the machine computes it fast and no vector turns away.
         device: "auto" takes a GPU where there is one.
     Raises:
@@ -214,13 +214,13 @@ def search(
         gallery: of `open_gallery`.
         person: a picture that one person fills, file or (h, w, 3) uint8 RGB; or None, where `tracklet` says who.
         tracklet: of the gallery; needs no model.
-        model: the gallery's own, opened; None opens the one that it remembers, for a picture.
+        model: the gallery's own, opened, and no other; None opens the one that it remembers, for a picture.
         k: answers.
         options: further fields of `tapetum.searching.question.FindOptions`, e.g. ``filter="camera == 'yard'"``.
     Returns:
         Answers, best first: ``findings.found[0].probability``, ``.accepted``, ``.row``; and a verdict in words.
     Raises:
-        TapetumError: the picture, the filter or an option is wrong, or the model is not where it was.
+        TapetumError: the picture, the filter or an option is wrong, or the model is another or not where it was.
     """
     from tapetum.core.errors import GalleryError
     from tapetum.searching.calibrated import calibration_of_gallery

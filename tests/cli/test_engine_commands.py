@@ -24,7 +24,7 @@ from tapetum.core.seeding import numpy_generator
 from tapetum.data.datasets import regdb
 from tapetum.data.datasets.llcm import write_miniature
 from tapetum.methods import ide
-from tapetum.runs.recipe import Recipe, load_recipe, plain_recipe, write_yaml
+from tapetum.runs.recipe import Recipe, list_recipes, load_recipe, plain_recipe, write_yaml
 from tapetum.runs.run_folder import RunFolder
 from tapetum.training.train import train
 
@@ -102,6 +102,20 @@ def test_the_resolved_recipe_is_printed_and_nothing_else_happens(call: Call, peo
     wanted = load_recipe("idf_official", [f"data.root={people}", "optimiser.lr=0.001"])
     assert plain_recipe(load_recipe(path)) == plain_recipe(wanted)
     assert not Path("runs/idf_official").exists()
+
+
+def test_the_recipes_of_the_package_are_listed_a_line_each(call: Call) -> None:
+    outcome = call("tapetum train --list")
+    assert (outcome.status, outcome.err) == (0, "")
+    head, *lines = outcome.out.splitlines()
+    assert re.split(r"  +", head) == ["recipe", "method", "data set", "what it is"]
+    assert [line.split()[0] for line in lines] == list_recipes()
+    cells = {line.split()[0]: re.split(r"  +", line, maxsplit=3) for line in lines}
+    for name in ("deen_llcm", "agw_synth"):
+        recipe = load_recipe(name)
+        layout = recipe.data.scene.get("layout")
+        source = f"{recipe.data.name} as {layout}" if layout else recipe.data.name
+        assert cells[name] == [name, recipe.method.name, source, recipe.about]
 
 
 def test_the_night_scene_in_place_of_a_visible_infrared_dataset_keeps_its_layout(call: Call, tmp_path: Path) -> None:

@@ -83,6 +83,31 @@ def test_users_are_added_listed_and_removed(gallery: Path) -> None:
     assert "6 lines, each follows" in run("audit", "verify", *where)
 
 
+def test_users_stay_as_they_are_where_nothing_can_be_written_down(gallery: Path, tmp_path: Path) -> None:
+    where = ("--gallery", gallery, "--folder", tmp_path)
+    run("users", "add", "robot", "--no-password", *where)
+    run("users", "key", "add", "robot", "--label", "nightly", *where)
+    found = re.search(r"key (\w{8})", run("users", "list", *where))
+    assert found
+    book, log = (tmp_path / "service" / name for name in ("users.json", "audit.jsonl"))
+    before, lines = book.read_bytes(), log.read_bytes()
+    log.unlink()
+    log.mkdir()  # also an administrator of the machine cannot write to it now
+    for words in (
+        ("users", "add", "otto", "--no-password"),
+        ("users", "remove", "robot"),
+        ("users", "key", "add", "robot", "--label", "another"),
+        ("users", "key", "remove", found[1]),
+    ):
+        assert "nothing is done unrecorded" in refused(*words, *where)
+        assert book.read_bytes() == before
+    log.rmdir()
+    log.write_bytes(lines)
+    for words in (("remove", "nobody"), ("key", "add", "nobody", "--label", "x"), ("key", "remove", "00000000")):
+        refused("users", *words, *where)
+    assert log.read_bytes() == lines  # what is not done is not written down
+
+
 def test_mistakes_are_told_in_one_line(gallery: Path, tmp_path: Path) -> None:
     where = ("--gallery", gallery)
     assert "did you mean search?" in refused("users", "add", "x", "--role", "serch", "--no-password", *where)

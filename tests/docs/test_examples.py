@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from pydantic import BaseModel
 
 from tapetum.cli.main import app
 from tapetum.core.discovery import list_names
 from tapetum.core.options import describe_options
 from tapetum.data.catalog import PACKAGE, load_dataset_module
 from tapetum.methods import method_options
-from tapetum.runs.recipe import known_keys, list_recipes
+from tapetum.runs.recipe import Recipe, known_keys, list_recipes
+from tapetum.runs.recipe_sections import describe_section
 from tapetum.synth.scene import SceneOptions
 from unit.inference.conftest import make_run  # noqa: F401  (a fixture)
 
@@ -107,7 +109,7 @@ def check_command(line: str, *, whole: bool) -> None:
     for parameter in command.params:
         value = given.get(parameter.name)
         present = not (value is None or value == () or "sentinel" in type(value).__name__.lower())
-        if whole and parameter.required and not {"-h", "--help"} & set(words):
+        if whole and parameter.required and not {"-h", "--help", "--list"} & set(words):
             assert present, f"{line!r}: {parameter.name} is missing"
 
 
@@ -236,6 +238,25 @@ def test_a_method_has_a_table_of_its_options_out_of_the_code_with_a_text_for_eac
     assert not without, f"options of {method} without a text: {without}"
 
 
+def sections_of(section: type[BaseModel]) -> set[type[BaseModel]]:
+    """A section and those within."""
+    hints = [field.annotation for field in section.model_fields.values()]
+    inner = {part for hint in hints for part in (hint, *getattr(hint, "__args__", ())) if isinstance(part, type)}
+    return {section}.union(*(sections_of(part) for part in inner if issubclass(part, BaseModel)))
+
+
+@pytest.mark.parametrize("section", sorted(sections_of(Recipe), key=lambda each: each.__name__))
+def test_a_section_of_a_recipe_has_a_table_of_its_keys_out_of_the_code_with_a_text_for_each(
+    section: type[BaseModel],
+) -> None:
+    page = (DOCS / "recipes.md").read_text("utf-8")
+    assert page.count(f"```{{option-table}} {section.__module__}.{section.__name__}\n") == 1
+    rows = describe_section(section)
+    assert [name for name, *_ in rows] == list(section.model_fields)
+    without = [name for name, _, _, text in rows if not text]
+    assert not without, f"keys of {section.__name__} without a text: {without}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_an_option_named_as_method_dot_option_exists(page: Path) -> None:
     methods = [method_options(name) for name in list_names("tapetum.methods")]
@@ -256,7 +277,7 @@ def test_a_recipe_key_named_in_the_text_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_recipe_named_in_a_command_exists(page: Path) -> None:
     lines = [line for line in shell_lines(page) if line.startswith("tapetum train ")]
-    named = {line.split()[2] for line in lines} - {"--help"}
+    named = {line.split()[2] for line in lines} - {"--help", "--list"}
     assert {name for name in named if not name.endswith(".yaml")} <= set(list_recipes())
 
 
@@ -266,6 +287,13 @@ def test_a_relative_link_leads_somewhere(page: Path) -> None:
     targets = {link.split("#")[0] for link in LINK.findall(text) if not re.match(r"[a-z]+:", link)}
     missing = sorted(target for target in targets if target and not (page.parent / target).exists())
     assert missing == []
+
+
+def test_the_first_page_leads_to_every_page_in_its_lists_and_in_its_table_of_contents() -> None:
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    others = {page.stem for page in DOCS.glob("*.md")} - {"index"}
+    assert others <= {link.removesuffix(".md") for link in LINK.findall(FENCE.sub("", text))}
+    assert others <= {line for block in read_blocks(DOCS / "index.md") for line in block.text.splitlines()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -15,6 +15,7 @@ from tapetum.layers.weight_packages import is_installed
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "docs/results/league"
 NUMBER = r"\d+\.\d(?: ± \d+\.\d)?"
+INTERVAL = r"(?<![\d.])([+-]?\d+\.\d) to ([+-]?\d+\.\d)(?!\d)"
 
 
 def read_kept(family):
@@ -26,6 +27,19 @@ def read_kept(family):
     return {label: tuple(write(values) for values in zip(*some, strict=True)) for label, some in runs.items()}
 
 
+def read_section(family):
+    page = (ROOT / "docs/league.md").read_text(encoding="utf-8")
+    return page.split(f"\n## The {family} family\n")[1].split("\n## ")[0]
+
+
+def read_readme():
+    return (ROOT / "README.md").read_text(encoding="utf-8").split("**A league of methods**")[1].split("\n![")[0]
+
+
+def read_intervals(text):
+    return {(float(low), float(high)) for low, high in re.findall(INTERVAL, text)}
+
+
 def write(values):
     mean = f"{100 * np.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"
@@ -33,15 +47,22 @@ def write(values):
 
 @pytest.mark.parametrize("family", ["visible", "infrared"])
 def test_the_page_s_table_is_what_the_kept_runs_gave(family):
-    page = (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
-    section = page.split(f"### What the {family} family gave so far")[1].split("\n## ")[0].split("\n### ")[0]
-    rows = re.findall(rf"^\| ([^|]+) \| ({NUMBER}) \| ({NUMBER}) \|", section, flags=re.MULTILINE)
+    rows = re.findall(rf"^\| ([^|]+) \| ({NUMBER}) \| ({NUMBER}) \|", read_section(family), flags=re.MULTILINE)
     assert {label: (rank1, mean_ap) for label, rank1, mean_ap in rows} == read_kept(family)
 
 
+@pytest.mark.parametrize("family", ["visible", "infrared"])
+def test_an_interval_in_brackets_in_the_prose_is_one_of_the_whole_table(family):
+    """Of mAP or rank-1, of a pair in either order; what the README quotes is visible."""
+    prose = read_section(family) + (read_readme() if family == "visible" else "")
+    quoted = read_intervals(" ".join(re.findall(r"\([^()]*\)", prose)))
+    assert quoted or family == "infrared"
+    table = read_intervals((KEPT / f"{family}.md").read_text(encoding="utf-8"))
+    assert not quoted - table - {(-high, -low) for low, high in table}
+
+
 def test_the_readme_s_table_is_of_the_visible_league():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").split("**A league of methods**")[1]
-    lines = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("|")][:4]
+    lines = [line.strip("| ").split(" | ") for line in read_readme().splitlines() if line.startswith("|")][:4]
     (_, *labels), _, (_, *rank1), (_, *mean_ap) = lines
     assert dict(zip(labels, zip(rank1, mean_ap, strict=True), strict=True)) == read_kept("visible")
 

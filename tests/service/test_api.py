@@ -15,13 +15,16 @@ from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from gallery_rows import some_rows, some_vectors
+from gallery_rows import MODEL, some_rows, some_vectors
 from service.conftest import ROWS, MakeServer, a_picture, add_user, log_in, service_of
+from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Run
 from tapetum.gallery.store import Store
+from tapetum.searching.retention import erase
 from tapetum.service import overview
 from tapetum.service.audit import FILE, read_log
 from tapetum.service.errors import NotFoundError
@@ -155,6 +158,26 @@ def test_a_search_that_holds_somebody_who_was_deleted_is_forgotten(client: TestC
     assert statuses == [404, 404, 200]
 
 
+def test_a_search_that_holds_somebody_whom_another_process_erased_is_forgotten(
+    client: TestClient, store: Store
+) -> None:
+    files = [("pictures", ("person.jpg", a_picture(1), "image/jpeg"))]
+    options = {"group": "none", "k": 200}
+    answer = client.post("/api/v1/search/pictures", files=files, data={"options": json.dumps(options)})
+    found = answer.json()["search"]
+    by_row = search(client, rows=["row00003"], where={"ids": ["row00005"]})["search"]
+    other = search(client, rows=["row00004"], where={"ids": ["row00005"]})["search"]
+    assert store.folder is not None
+    with open_gallery(store.folder) as second:
+        erase(second, 'id == "row00003"')
+    for gone in (found, by_row):
+        assert client.post("/api/v1/case", json={"search": gone}).status_code == 404
+        assert client.get(f"/results/{gone}").status_code == 404
+        assert client.post("/api/v1/search", json={"search": gone}).status_code == 404
+    assert client.get(f"/results/{found}/pictures/0").status_code == 404
+    assert client.post("/api/v1/case", json={"search": other}).status_code == 200
+
+
 def test_a_search_by_an_uploaded_picture_honours_filter_and_expression(client: TestClient) -> None:
     options = {"where": {"cameras": ["c1"], "expression": "quality >= 0"}, "group": "none", "k": 50}
     files = [("pictures", ("person.jpg", a_picture(1), "image/jpeg"))]
@@ -165,6 +188,24 @@ def test_a_search_by_an_uploaded_picture_honours_filter_and_expression(client: T
     found = told["queries"][0]["found"]
     assert found
     assert {each["row"]["camera"] for each in found} == {"c1"}
+
+
+def test_rows_of_one_time_are_on_one_page_each_also_when_one_is_written_again_meanwhile(tmp_path: Path) -> None:
+    rows = [
+        replace(row, sighting=replace(row.sighting, time=float(number // 40)))
+        for number, row in enumerate(some_rows(100))
+    ]
+    shuffled = [rows[place] for place in np.random.default_rng(0).permutation(100)]
+    with open_gallery(tmp_path / "pages", create=MODEL) as opened:
+        opened.upsert(shuffled, some_vectors(100))
+        told = []
+        for offset in range(0, 120, 30):
+            total, page = overview.browse(opened, None, offset, 30)
+            assert total == 100
+            told += [row.sighting.id for row in page]
+            opened.upsert([rows[50 - offset // 3]], some_vectors(1))
+        assert told == [row.sighting.id for row in rows] == [row.sighting.id for row in opened.find()]
+        assert overview.browse(opened, None, 100, 30) == (100, [])
 
 
 def test_pages_of_rows_follow_time(client: TestClient) -> None:

@@ -287,6 +287,31 @@ def test_retention_runs_by_itself_and_is_written_down(serve: MakeServer, store: 
     assert (line["count"], len(line["results"])) == (ROWS, ROWS)
 
 
+def test_what_grew_too_old_during_a_job_is_written_down_with_its_ids_and_its_searches_are_forgotten(
+    serve: MakeServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tapetum.indexing import index
+    from tapetum.searching.retention import write_keep_days
+    from tapetum.service.audit import FILE, read_log
+
+    honest = index.Indexing.read
+
+    def read_slowly(self: Any, sources: Any) -> None:
+        honest(self, sources)
+        write_keep_days(store, 1e-6)
+
+    monkeypatch.setattr(index.Indexing, "read", read_slowly)
+    client = serve(footage_roots=(footage(tmp_path),))
+    ids = {row.sighting.id for row in store.find()}
+    client.post("/api/v1/search", json={"rows": ["row00003"]})
+    told = do_job(client, path="footage", kind="crops", start="2026-11-21T20:00Z")
+    assert (told["state"], told["report"]["added"], told["report"]["dropped"]) == ("done", 3, ROWS + 3)
+    (line,) = (each for each in read_log(service_of(client).folder / FILE) if each["action"] == "retention")
+    assert (line["job"], line["count"]) == (told["id"], ROWS + 3)
+    assert ids < set(line["results"])
+    assert not service_of(client).searches._kept
+
+
 def test_what_is_too_old_stays_where_it_cannot_be_written_down(
     serve: MakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

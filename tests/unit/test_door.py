@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,20 @@ def test_from_crops_to_an_answer(run: Path, crops: list[Path], tmp_path: Path) -
         for wrong in ({}, {"person": crops[0], "tracklet": tracklet}):
             with pytest.raises(GalleryError, match="give a picture of the person, or the name of a tracklet"):
                 tapetum.search(gallery, **wrong)  # type: ignore[arg-type]
+
+
+def test_vectors_of_another_model_are_not_compared_though_they_are_as_long(
+    run: Path, crops: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    (folder / crops[0].name).write_bytes(crops[0].read_bytes())
+    tapetum.index(folder, tmp_path / "night", run)
+    model = tapetum.load_model(run)
+    with tapetum.open_gallery(tmp_path / "night") as gallery:
+        assert tapetum.search(gallery, crops[0], model=model).searched == 1
+        with pytest.raises(GalleryError, match=f"holds embeddings of model '{model.id}'.* not of 'ffff'"):
+            tapetum.search(gallery, crops[0], model=replace(model, id="ffff"))
 
 
 def test_a_released_checkpoint_is_opened_by_its_layout(run: Path, tmp_path: Path) -> None:

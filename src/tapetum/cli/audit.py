@@ -7,7 +7,11 @@ import typer
 
 from tapetum.cli._serving import Folder, Gallery, find_folder, require_libraries
 
-app = typer.Typer(help="The log of a gallery's service.", no_args_is_help=True)
+app = typer.Typer(
+    help="The log of a gallery's service.",
+    epilog="Example: tapetum audit show --gallery runs/night --action search",
+    no_args_is_help=True,
+)
 
 
 @app.command("show")

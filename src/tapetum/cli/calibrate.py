@@ -21,7 +21,7 @@ def command(
         typer.Option(help="NAME=ROOT with people the run was never trained on; default: the run's own data."),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Whose junk is left out; default: the dataset's usual one.")
+        str | None, typer.Option(help="Protocol whose junk rule leaves pairs out; default: the dataset's usual one.")
     ] = None,
     people: Annotated[
         str, typer.Option(help="test: the test people; holdout: training people that the run set aside.")
@@ -36,7 +36,9 @@ def command(
     ] = None,
     gallery_size: Annotated[
         list[int] | None,
-        typer.Option("--gallery-size", min=1, help="Pictures in a searched gallery, beside 10, 100, ...; repeatable."),
+        typer.Option(
+            "--gallery-size", min=1, help="Pictures in a searched gallery, in addition to 10, 100, ...; repeatable."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the cut into halves; default: the recipe's.")] = None,
     mirror: Mirror = None,

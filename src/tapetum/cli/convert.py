@@ -22,7 +22,10 @@ def command(
 ) -> None:
     """Convert a checkpoint of released code, or back; features stay the same.
 
+    Layouts: docs/training.md, "Official checkpoints".
+
     Example: tapetum convert --from idf-official net_119.pth idf_night600.safetensors
+
     Example: tapetum convert --from agw-vi-official best.t agw_regdb_3.safetensors --set data.options.trial=3
     """
     if (from_layout is None) == (to_layout is None):

@@ -34,9 +34,12 @@ SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave damaged
 
 @app.command()
 def generate(
-    root: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted generation goes on.")],
+    root: Annotated[Path, typer.Argument(help="New folder; the same command resumes an interrupted generation.")],
     layout: Annotated[
-        str, typer.Option(help="Dataset whose folder layout is written; sysu_mm01, regdb and llcm bring their cameras.")
+        str,
+        typer.Option(
+            help="Dataset whose folder layout is written; sysu_mm01, regdb, llcm, rgbnt201 and city bring cameras."
+        ),
     ] = "synth",
     people: Annotated[
         int | None, typer.Option(min=1, help="People to train on, and as many others to test on.")
@@ -62,6 +65,7 @@ def generate(
     """Generate a night scene: pictures in a dataset's layout, or a video of each camera with its ground truth.
 
     Example: tapetum data generate runs/scene --people 8 --cameras 3
+
     Example: tapetum data generate runs/day --people 8 --cameras 3 --light day
     """
     from tapetum.data.generate import generate_dataset, generate_video
@@ -92,7 +96,7 @@ def generate(
 @app.command()
 def darken(
     src: Annotated[Path, typer.Argument(help="Folder of a daytime dataset, in any layout.")],
-    dst: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted run goes on.")],
+    dst: Annotated[Path, typer.Argument(help="New folder; the same command resumes an interrupted run.")],
     model: Annotated[
         str, typer.Option(help="sensor: light, noise and colours of a night camera; gamma: the plain power.")
     ] = "sensor",
@@ -131,7 +135,7 @@ def darken(
 @app.command()
 def enhance(
     src: Annotated[Path, typer.Argument(help="Folder of a data set, in any layout.")],
-    dst: Annotated[Path, typer.Argument(help="New folder; typed again, an interrupted run goes on.")],
+    dst: Annotated[Path, typer.Argument(help="New folder; the same command resumes an interrupted run.")],
     enhancer: Annotated[
         str,
         typer.Option(
@@ -227,9 +231,7 @@ def stats(
     options: Options = None,
     beside: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=ROOT[,KEY=VALUE]", help="Another dataset, with its reading options; repeatable. See below."
-        ),
+        typer.Option(metavar="NAME=ROOT[,KEY=VALUE]", help="Another dataset, with its reading options; repeatable."),
     ] = None,
     skip_corrupt: SkipCorrupt = False,
     workers: Workers = 2,

@@ -9,6 +9,7 @@ from tapetum.cli._choices import echo_columns
 
 app = typer.Typer(
     help="Trained person detectors: which there are, fetching one, trying one on a clip.",
+    epilog="Example: tapetum detector get ssd-mobilenet",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -18,7 +19,8 @@ app = typer.Typer(
 def list_detectors() -> None:
     """Which detectors there are, whose they are, and which one `--detector auto` takes.
 
-    "by day": people found and boxes of nobody, of 49 people on hand-checked pictures; "dark": of 98, see the docs.
+    "by day": people found and boxes of nobody, of 49 people on hand-checked pictures; "dark": people
+    found, of 98 at mean lightness 32 and 16 together.
 
     Example: tapetum detector list
     """

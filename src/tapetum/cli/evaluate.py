@@ -30,7 +30,7 @@ def command(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="One of the dataset's protocols, or all that differ; repeatable, each picture is described once. "
+            help="A protocol, or `all`: each one whose rules differ; repeatable, each picture is described once. "
             "Default: its usual one.",
         ),
     ] = None,
@@ -66,6 +66,7 @@ def command(
     """Evaluate a trained method and write a result card that holds every rule and circumstance of its numbers.
 
     Example: tapetum evaluate runs/ide_synth --rerank
+
     Example: tapetum evaluate runs/deen_llcm --protocol all
     """
     from tapetum.evaluation.camera_norm import CameraNorm

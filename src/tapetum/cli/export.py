@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Write a self-contained model: pixels in, unit vectors out; compared with PyTorch before it is written.
 
-    With --to weights: the run's checkpoint as halves and without its classifiers, to be searched with or trained on.
+    With --to weights: the run's checkpoint in float16 and without its classifiers, to be searched with or trained on.
 
     Example: tapetum export runs/ide_synth --to onnx --out runs/ide_synth_onnx
 

@@ -11,7 +11,7 @@ from tapetum.cli._choices import Mirror, Precision, Quiet, SkipCorrupt, echo_ski
 def command(
     run: Annotated[Path, typer.Argument(help="Run folder or checkpoint file.")],
     source: Annotated[str, typer.Argument(help="NAME=ROOT of a dataset, or a folder of pictures.")],
-    out: Annotated[Path, typer.Option(help="File to write, by custom *.safetensors.")],
+    out: Annotated[Path, typer.Option(help="File to write, usually ending in .safetensors.")],
     split: Annotated[str, typer.Option(help="Which pictures of a dataset: train, query or gallery.")] = "gallery",
     mirror: Mirror = None,
     precision: Precision = None,

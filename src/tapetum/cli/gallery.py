@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="What is in a gallery, deletion, retention, export.", no_args_is_help=True, rich_markup_mode=None
+    help="What is in a gallery, deletion, retention, export.",
+    epilog="Example: tapetum gallery info --gallery galleries/night",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Where = Annotated[
@@ -151,11 +154,12 @@ def export(
 ) -> None:
     """Write sightings, answers or results as Parquet or CSV, or embeddings for TensorBoard or FiftyOne.
 
+    \b
     Examples:
-    tapetum gallery export --gallery galleries/night --to sightings.csv
-    tapetum gallery export --gallery galleries/night --to projector --as projector
-    tapetum gallery export --answers answers.json --to answers.parquet
-    tapetum gallery export --results runs/idf --results runs/ide --to results.csv
+      tapetum gallery export --gallery galleries/night --to sightings.csv
+      tapetum gallery export --gallery galleries/night --to projector --as projector
+      tapetum gallery export --answers answers.json --to answers.parquet
+      tapetum gallery export --results runs/idf --results runs/ide --to results.csv
     """
     from tapetum.core.errors import RecipeError
 

@@ -36,7 +36,7 @@ def curves(
         list[str] | None, typer.Option(help="Part of a name, e.g. exposure; repeatable; default: everything.")
     ] = None,
 ) -> None:
-    """Losses and looks at held-out people over the epochs, one panel each.
+    """Losses and validation on held-out people over the epochs, one panel each.
 
     Example: tapetum plot curves runs/ide_synth runs/idf_synth --out runs/curves.png
     """

@@ -60,7 +60,7 @@ def command(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train and test the rows of a table and print ours beside the paper's; typed again, it goes on.
+    """Train and test the rows of a table and print ours beside the paper's; the same command resumes.
 
     A league trains methods on one generated scene by several seeds and says which differences are real. table1 and
     deen-table1 train nothing: they count and measure the data sets given, as `tapetum data stats` does.

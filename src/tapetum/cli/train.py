@@ -5,11 +5,20 @@ from typing import Annotated
 
 import typer
 
-from tapetum.cli._choices import Quiet, SkipCorrupt, echo_left_out, echo_skipped
+from tapetum.cli._choices import Quiet, SkipCorrupt, echo_columns, echo_left_out, echo_skipped
+
+
+def print_recipes(wanted: bool) -> None:
+    """Print the recipes of the package, one a line, and leave, where asked."""
+    if wanted:
+        from tapetum.runs.recipe import describe_recipes
+
+        echo_columns([("recipe", "method", "data set", "what it is"), *describe_recipes()])
+        raise typer.Exit
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package (see --list), or a YAML file.")],
     data: Annotated[
         str | None, typer.Option(help="NAME=ROOT of the dataset, or synth for the generated night scene.")
     ] = None,
@@ -20,8 +29,14 @@ def command(
     skip_corrupt: SkipCorrupt = False,
     quiet: Quiet = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe and leave.")] = False,
+    list_: Annotated[  # noqa: ARG001  # `print_recipes` has done it
+        bool,
+        typer.Option("--list", callback=print_recipes, is_eager=True, help="Print the package's recipes and leave."),
+    ] = False,
 ) -> None:
-    """Train a method; typed again after an interruption, it goes on where it stopped.
+    """Train a method; after an interruption the same command resumes where it stopped.
+
+    `tapetum train --list` says which recipes there are.
 
     Example: tapetum train ide_synth --data synth --out runs/ide_synth
     """

@@ -8,9 +8,15 @@ import typer
 from tapetum.cli._serving import Folder, Gallery, find_folder, record, require_libraries
 
 app = typer.Typer(
-    help="Users and API keys of a gallery's service. Roles: search < index < administer.", no_args_is_help=True
+    help="Users and API keys of a gallery's service. Roles: search < index < administer.",
+    epilog="Example: tapetum users add anna --role search --gallery runs/night",
+    no_args_is_help=True,
 )
-keys = typer.Typer(help="API keys, for programs; a key has the role of its user.", no_args_is_help=True)
+keys = typer.Typer(
+    help="API keys, for programs; a key has the role of its user.",
+    epilog='Example: tapetum users key add recorder --label "nightly indexing" --days 365 --gallery runs/night',
+    no_args_is_help=True,
+)
 app.add_typer(keys, name="key")
 Name = Annotated[str, typer.Argument(help="Of the user.")]
 
@@ -84,8 +90,8 @@ def remove(name: Name, gallery: Gallery, folder: Folder = None) -> None:
     from tapetum.service.users import UserBook
 
     place = find_folder(gallery, folder)
-    UserBook(place).remove(name)
-    record(AuditLog(place), "user remove", user=name)
+    log = AuditLog(place)
+    UserBook(place).remove(name, before=lambda: record(log, "user remove", user=name))
     typer.echo(f"{name}: removed")
 
 
@@ -106,8 +112,10 @@ def add_key(
     from tapetum.service.users import UserBook
 
     place = find_folder(gallery, folder)
-    key, secret = UserBook(place).add_key(name, label, days)
-    record(AuditLog(place), "key add", user=name, key=key.id, label=label)
+    log = AuditLog(place)
+    key, secret = UserBook(place).add_key(
+        name, label, days, before=lambda key: record(log, "key add", user=name, key=key.id, label=label)
+    )
     typer.echo(f"key {key.id} of {name}; keep it, it cannot be shown again:", err=True)
     typer.echo(secret)
 
@@ -127,6 +135,6 @@ def remove_key(
     from tapetum.service.users import UserBook
 
     place = find_folder(gallery, folder)
-    UserBook(place).remove_key(key)
-    record(AuditLog(place), "key remove", key=key)
+    log = AuditLog(place)
+    UserBook(place).remove_key(key, before=lambda: record(log, "key remove", key=key))
     typer.echo(f"key {key}: removed")

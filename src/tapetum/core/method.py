@@ -38,6 +38,8 @@ class Method(Protocol):
     """
 
     num_ids: int
+    # A method may also say `filling`: how many numbers at the end of `embed`'s vectors only fill them up to unit
+    # length, so that pairs across modalities have the release's similarity. Pairs of one modality go without them.
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Any:
         """Network output of the method's own frozen dataclass, the same type in training and evaluation.

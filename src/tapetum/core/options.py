@@ -83,11 +83,11 @@ def describe_options(kind: type[Any]) -> list[tuple[str, str, str, str]]:
     rows = []
     for field in dataclasses.fields(kind):
         bounds = _spell_bounds(field.metadata.get(_BOUNDS, {}))
-        form = _spell(hints[field.name]) + (f", {bounds}" if bounds else "")
+        form = spell_type(hints[field.name]) + (f", {bounds}" if bounds else "")
         default = None if field.default is MISSING else field.default
         if field.default_factory is not MISSING:
             default = field.default_factory()
-        text = "required" if _is_required(field) else _plain(default)
+        text = "required" if _is_required(field) else spell_value(default)
         rows.append((field.name, form, text, field.metadata.get(_TEXT, "")))
     return rows
 
@@ -95,6 +95,29 @@ def describe_options(kind: type[Any]) -> list[tuple[str, str, str, str]]:
 def plain_options(options: Any) -> dict[str, Any]:
     """An options dataclass as the plain values that `read_options` makes it of, every default written out."""
     return {field.name: _as_lists(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
+def spell_type(expected: Any) -> str:
+    """A type as a table of options and a message name it."""
+    if get_origin(expected) is Literal:
+        return " or ".join(map(spell_value, get_args(expected)))
+    if expected is types.NoneType:
+        return "null"
+    if get_origin(expected) in (Union, types.UnionType):
+        return " or ".join(map(spell_type, get_args(expected)))
+    name = expected.__name__ if isinstance(expected, type) and get_origin(expected) is None else str(expected)
+    return name.replace("None", "null").replace("typing.", "").replace("collections.abc.", "")
+
+
+def spell_value(value: Any) -> str:
+    """A value as YAML would have it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(spell_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {spell_value(each)}' for name, each in value.items())}}}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value) or '""'
 
 
 def require(condition: bool, message: str) -> None:
@@ -113,17 +136,6 @@ def _as_lists(value: Any) -> Any:
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:
     return field.default is MISSING and field.default_factory is MISSING
-
-
-def _plain(value: Any) -> str:
-    """As YAML would have it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_plain, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{name}: {_plain(each)}' for name, each in value.items())}}}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value) or '""'
 
 
 def _checked(value: Any, expected: Any, place: str) -> Any:
@@ -176,15 +188,4 @@ def _numbers(value: Any) -> Iterable[float]:
 
 
 def _wrong(value: Any, expected: Any, place: str) -> RecipeError:
-    return RecipeError(f"{place}: {value!r} is of type {type(value).__name__}; expected {_spell(expected)}")
-
-
-def _spell(expected: Any) -> str:
-    if get_origin(expected) is Literal:
-        return " or ".join(map(_plain, get_args(expected)))
-    if expected is types.NoneType:
-        return "null"
-    if get_origin(expected) in (Union, types.UnionType):
-        return " or ".join(map(_spell, get_args(expected)))
-    name = expected.__name__ if isinstance(expected, type) and get_origin(expected) is None else str(expected)
-    return name.replace("None", "null").replace("typing.", "").replace("collections.abc.", "")
+    return RecipeError(f"{place}: {value!r} is of type {type(value).__name__}; expected {spell_type(expected)}")

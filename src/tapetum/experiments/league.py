@@ -86,7 +86,7 @@ class Family:
 FLOAT32 = ("training.precision=fp32", "evaluation.precision=fp32")  # on every CPU: machines' rows share one table
 MIRROR = "evaluation.mirror=true"  # for all, though BoT, AGW and TransReID publish without: it alone gives points
 # What IDE+ and IDF train with. The recipes with triplets take Adam at a third of that rate, as published, and have
-# hardly begun where the others are done; chosen on seed 7, which no table uses (docs/reproduce.md has the losses).
+# hardly begun where the others are done; chosen on seed 7, which no table uses (docs/league.md has the losses).
 ADAMW = ("optimiser.name=adamw", "optimiser.lr=0.001", "optimiser.weight_decay=0.01")
 FAMILIES = {
     "visible": Family(
@@ -122,7 +122,7 @@ FAMILIES = {
             Entry("LbA", "lba_synth"),
             # At their published weight, terms on distances draw MMN's, DCLNet's and MPANet's features to one point
             # before they tell anybody apart, and every class stays at chance; so it does at MPANet's head, of seven
-            # features side by side, at the rate of the others (seed 7; docs/reproduce.md has the losses).
+            # features side by side, at the rate of the others (seed 7; docs/league.md has the losses).
             Entry("MMN", "mmn_synth", ("method.triplet_weight=0.1",)),
             Entry("DART", "dart_synth"),
             Entry("MPANet", "mpanet_synth", ("method.centre_weight=0.1", "optimiser.group_lr={head: 0.0005}")),
@@ -133,7 +133,7 @@ FAMILIES = {
             Entry("JSIA-ReID", "jsia_synth"),
             Entry("Hi-CMD", "hi_cmd_synth"),
             Entry("DEEN", "deen_synth"),
-            # Why DEEN is below the two-stream network, its baseline, in this budget: docs/reproduce.md.
+            # Why DEEN is below the two-stream network, its baseline, in this budget: docs/league.md.
             Entry("DEEN, shortcut (ours)", "deen_synth", ("method.expansion_shortcut=true",), "deen_shortcut"),
         ),
         ACROSS,

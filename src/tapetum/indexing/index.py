@@ -132,6 +132,7 @@ def index_sources(
     report: IndexReport | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
+    retain: Callable[[], int] | None = None,
 ) -> IndexReport:
     """Read footage into a gallery.
 
@@ -140,6 +141,8 @@ def index_sources(
         report: is filled; then it also tells what was done before an error.
         progress: called with (done, total) frames and pictures of the sources that are not finished.
         stop: asked now and then; True ends the run in good order.
+        retain: erases what this gallery keeps no longer, behind the reading, and says how many rows; for who writes
+            that down. None does it by `apply_retention`.
     Raises:
         GalleryError: another model's gallery, or one without a folder for crops.
         RecipeError: frames without a detector.
@@ -161,10 +164,10 @@ def index_sources(
                 except _StopAskedError:
                     report.stopped = True
                     indexing.flush()
-            report.dropped = len(apply_retention(store))
+            report.dropped = len(apply_retention(store)) if retain is None else retain()
             if settings.compact and report.added and not report.stopped:
                 report.recall = store.compact()
-            if report.added or report.dropped or not has_strangers(store):
+            if (report.added and not report.dropped) or not has_strangers(store):  # an erasure measures by itself
                 write_strangers(store)
         report.rows = store.count()
     finally:

@@ -1,6 +1,6 @@
 """From a run and people it was never trained on to a calibration, checked on people that it was not fitted on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +41,7 @@ from tapetum.evaluation.verification import (
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.identity import calibration_path, find_calibration
 from tapetum.runs.packaged import refuse_packaged
-from tapetum.runs.same_people import shows_same_people
+from tapetum.runs.same_people import find_seen, shows_same_people
 from tapetum.runs.sources import CACHE, open_data
 
 RATES = (0.1, 0.01, 0.001)
@@ -122,8 +122,9 @@ def calibrate_run(
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
     named = dataset.name == recipe.data.name
     rules = dataset.protocol(protocol or (recipe.evaluation.protocol if named else None))
-    own = shows_same_people(dataset, recipe.data)
-    records = held_out_records(dataset, rules, embedder.checkpoint.header.pids, people=people, own=own)
+    own, header = shows_same_people(dataset, recipe.data), embedder.checkpoint.header
+    seen = find_seen(dataset, {record.pid for record in dataset.records}, header)
+    records = held_out_records(dataset, rules, header.pids, people=people, own=own, seen=seen)
     seed = recipe.seed if seed is None else seed
     fit, check = split_people(records, seed)
     embeddings, _ = embedder.describe(records, progress=progress)
@@ -221,7 +222,13 @@ def _fingerprints(dataset: Dataset, embedder: Embedder, *, own: bool) -> Iterato
 
 
 def held_out_records(
-    dataset: Dataset, rules: Protocol, training_pids: Sequence[int], *, people: People = "test", own: bool = True
+    dataset: Dataset,
+    rules: Protocol,
+    training_pids: Sequence[int],
+    *,
+    people: People = "test",
+    own: bool = True,
+    seen: Collection[int] = (),
 ) -> list[Record]:
     """Pictures of people that a run was never trained on, each once.
 
@@ -230,6 +237,7 @@ def held_out_records(
         training_pids: the run's, as the dataset writes them; empty where unknown: then all training people.
         people: "test", or "holdout" for training people that the run set aside.
         own: the dataset shows the run's people, see `tapetum.runs.same_people.shows_same_people`.
+        seen: of its people those that the weights have seen, see `tapetum.runs.same_people.find_seen`.
     Raises:
         DataError: there are none.
     """
@@ -242,10 +250,12 @@ def held_out_records(
         pictures = [record for record in dataset.split("train") if record.pid >= 0]
     else:
         pictures = [*dataset.side("query", rules.name), *dataset.side("gallery", rules.name)]
-    if not own or (people == "test" and numbers_anew(dataset)):
-        never = set()
+    if numbers_anew(dataset) and people == "test":  # which of its numbers they have here is not known
+        never = {record.pid for record in pictures} if seen else set()
+    elif own:
+        never = {*seen} | (set(training_pids) or {record.pid for record in dataset.split("train")})
     else:
-        never = set(training_pids) or {record.pid for record in dataset.split("train")}
+        never = {*seen}
     ignored_pids = {*rules.ignored_pids, -1}
     kept = {
         record_key(record): record for record in pictures if record.pid not in never and record.pid not in ignored_pids

@@ -24,6 +24,7 @@ def open_checkpoint(
     mirror: bool | None = None,
     setting: str = "precision",
     measured: bool = False,
+    filled: bool = False,
 ) -> Model:
     """Take a loaded checkpoint into use, without its calibration; other arguments as for `sessions.open_model`.
 
@@ -31,6 +32,7 @@ def open_checkpoint(
         place: where it was found, for messages.
         setting: that names the precision, for the message.
         measured: take the precision as it is, since what it costs will be measured.
+        filled: as for `TorchSession`.
     Raises:
         RecipeError: this precision is not available here.
     """
@@ -38,12 +40,12 @@ def open_checkpoint(
     where = choose_device(device, "device")
     network = part_for_search(checkpoint.network)
     kind = resolve_precision(precision, where.type, setting, network=network)
-    session = plain = TorchSession(network, "fp32", where, settings.mirror)
+    session = plain = TorchSession(network, "fp32", where, settings.mirror, filled=filled)
     nothing = np.zeros(1, dtype=np.int64)
     dimension = plain.run(np.zeros((1, 3, *settings.size), dtype=np.float32), nothing, nothing).shape[1]
     cosine = 1.0
     if kind != "fp32":
-        session = TorchSession(network, kind, where, settings.mirror)
+        session = TorchSession(network, kind, where, settings.mirror, filled=filled)
     if kind != "fp32" and not measured:
         from tapetum.inference.probe import KEPT
         from tapetum.inference.probe_scene import draw_probe

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from tapetum.core.errors import ProtocolError
+from tapetum.core.method import part_for_search
 from tapetum.core.types import EmbeddingSet, Record
 from tapetum.data.threads import Progress
 from tapetum.inference.checkpoints import open_checkpoint
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
+from tapetum.inference.filling import drop_filling, filling_of
 from tapetum.inference.identity import checkpoint_facts
 from tapetum.runs.checkpoint import load_checkpoint
 from tapetum.runs.recipe import check_recipe
@@ -38,7 +40,9 @@ class Embedder:
             mirror=mirror,
             setting="--precision" if precision else "evaluation.precision",
             measured=True,
+            filled=True,
         )
+        self.filling = filling_of(part_for_search(self.checkpoint.network))
         self.device = torch.device(self.model.session.device)
         self.mirror = self.model.settings.mirror
         self.precision = self.model.precision
@@ -47,16 +51,26 @@ class Embedder:
         self.facts: dict[str, Any] = {**made_by, "precision": self.precision, "device": self.device.type}
 
     def describe(
-        self, records: Sequence[Record], *, skip_corrupt: bool = False, progress: Progress | None = None
+        self,
+        records: Sequence[Record],
+        *,
+        skip_corrupt: bool = False,
+        progress: Progress | None = None,
+        filled: bool = False,
     ) -> tuple[EmbeddingSet, list[str]]:
-        """As `Model.describe_records`, with the recipe's batches and threads."""
-        return self.model.describe_records(
+        """As `Model.describe_records`, with the recipe's batches and threads.
+
+        Args:
+            filled: give vectors for pairs across modalities alone, see `tapetum.inference.filling`.
+        """
+        embeddings, damaged = self.model.describe_records(
             records,
             batch_size=self.recipe.evaluation.batch,
             num_workers=self.recipe.data.workers,
             skip_corrupt=skip_corrupt,
             progress=progress,
         )
+        return (embeddings if filled else drop_filling(embeddings, self.filling)), damaged
 
     def save(self, path: Path, embeddings: EmbeddingSet) -> None:
         """Write embeddings of `describe` with what is known about their making.

@@ -43,6 +43,7 @@ from tapetum.evaluation.slices import (
 from tapetum.evaluation.trials import evaluate_trials
 from tapetum.inference.calibrate import find_calibration_of_others
 from tapetum.inference.embedder import Embedder
+from tapetum.inference.filling import drop_filling, meet
 from tapetum.inference.identity import calibration_path
 from tapetum.inference.kept_embeddings import describe_tests, embed_split
 from tapetum.inference.planned import SIDES, PlannedTest, choose_protocols, plan_test
@@ -144,12 +145,13 @@ def evaluate_run(
     embedder = Embedder(place, mirror=mirror, precision=precision)
     recipe = embedder.recipe
     dataset = dataset or open_data(recipe.data, cache=cache, progress=progress).dataset
-    check_division(dataset, recipe.data, place)
+    header = embedder.checkpoint.header
+    check_division(dataset, header, place)
     usual = recipe.evaluation.protocol if dataset.name == recipe.data.name else None
     tests = [plan_test(dataset, rules) for rules in choose_protocols(dataset, [name or usual for name in protocols])]
     for test in tests:
         pids = {record.pid for side in SIDES for record in test.whole[side]} - {*test.rules.ignored_pids, -1}
-        check_untrained(dataset, pids, embedder.checkpoint.header.pids, recipe.data, place)
+        check_untrained(dataset, pids, header, place)
     if rerank is None and recipe.evaluation.rerank is not None and rank != "calibrated":
         rerank = RerankOptions(**recipe.evaluation.rerank.model_dump())
     camera_norm = camera_norm or recipe.evaluation.camera_norm
@@ -174,6 +176,11 @@ def evaluate_run(
         if multi_query:
             extra = embed_split(embedder, list_split(dataset, "multi_query"), "multi_query", stem, progress)
             sides = [(join_queries(query, extra), gallery) for query, gallery in sides]
+        filling = embedder.filling
+        if known is not None:  # fitted on vectors as a gallery has them
+            sides = [(drop_filling(query, filling), drop_filling(gallery, filling)) for query, gallery in sides]
+        else:
+            sides = [meet(query, gallery, filling) for query, gallery in sides]
         sides = [normalise_cameras(query, gallery, camera_norm) for query, gallery in sides]
         extraction = time.monotonic() - start
         return [

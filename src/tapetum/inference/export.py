@@ -36,6 +36,7 @@ from tapetum.inference.artefact import (
     write_artefact,
     writing_folder,
 )
+from tapetum.inference.filling import filling_of, without_filling
 from tapetum.inference.identity import checkpoint_facts, settings_of, stored_calibration
 from tapetum.inference.model_id import model_id
 from tapetum.inference.probe import Probe, compare, save_probe
@@ -69,7 +70,8 @@ class Describing(nn.Module):
             camids: (N,) int64; left out for a method that does not look at them.
         """
         cameras = torch.full_like(modalities, UNKNOWN_CAMERA) if camids is None else camids
-        return cast(Method, self.method).embed(images, modalities, cameras, mirror=self.mirror)
+        vectors = cast(Method, self.method).embed(images, modalities, cameras, mirror=self.mirror)
+        return without_filling(vectors, filling_of(self.method))
 
 
 Example = tuple[Tensor, ...]  # pictures, modalities, and cameras for a method that looks at them
@@ -184,7 +186,8 @@ def _describe_probe(network: nn.Module, settings: ModelSettings, camids: Sequenc
 
     def embed(cameras: Tensor) -> Tensor:
         with torch.no_grad():
-            return cast(Method, network).embed(images, modalities, cameras, mirror=settings.mirror)
+            vectors = cast(Method, network).embed(images, modalities, cameras, mirror=settings.mirror)
+            return without_filling(vectors, filling_of(network))
 
     vectors = embed(known)
     sees_cameras = not torch.equal(vectors, embed(torch.full_like(known, UNKNOWN_CAMERA)))

@@ -122,13 +122,13 @@ def write_model_card(artefact: Artefact, repository: str, *, licence: str | None
 
 # {repository.rpartition("/")[2]}
 
-A model of [Tapetum](https://pypi.org/project/tapetum/): pictures of people in, vectors of {artefact.dimension} numbers
+A model of Tapetum: pictures of people in, vectors of {artefact.dimension} numbers
 and unit length out, whose inner products are similarities.
 
 | | |
 |---|---|
 | method | {settings.method} |
-| pictures | {width} x {height} pixels, RGB; the model normalises them itself |
+| pictures | {height} x {width} pixels (height x width), RGB; the model normalises them itself |
 | runtime | {artefact.runtime}, weights in {artefact.precision} |
 | model id | `{artefact.model}` |
 | calibrated for | {", ".join(pairs) or "nothing: a search gives similarities and no probability"} |

@@ -19,6 +19,8 @@ from tapetum.inference.embedder import Embedder
 from tapetum.inference.embeddings import read_embeddings, save_embeddings
 from tapetum.inference.planned import SIDES, TEST, PlannedTest
 
+FILLING = "filling"  # how many numbers at the end of each vector are, see `tapetum.inference.filling`
+
 
 def describe_tests(
     embedder: Embedder, dataset: Dataset, tests: Sequence[PlannedTest], stem: Path, progress: Progress | None
@@ -59,13 +61,14 @@ def _embed_test(
     """
     path = _embeddings_path(stem, TEST, embedder)
     known = [record for record in dataset.records if record.split == TEST]
-    kept = read_kept(path, embedder.facts, known)
+    facts = kept_facts(embedder)
+    kept = read_kept(path, facts, known)
     parts, sides = ([kept[0]], dict(kept[1].get("sides", {}))) if kept else ([], {})
     missing = {record.path for test in tests for some in test.records.values() for record in some}
     missing -= {path for part in parts for path in part.paths}
     if missing:
         new = [record for record in dataset.records if record.path in missing]
-        parts.append(embedder.describe(new, progress=progress)[0])
+        parts.append(embedder.describe(new, progress=progress, filled=True)[0])
     store = join_embeddings(parts)
     rows = {place: row for row, place in enumerate(store.paths)}
     ours = {
@@ -78,8 +81,13 @@ def _embed_test(
     if missing or any(sides.get(name) != entry for name, entry in ours.items()):
         record_of = {record.path: record for record in known}
         pictures = fingerprint([record_of[place] for place in store.paths])
-        save_embeddings(path, store, {**embedder.facts, "pictures": pictures, "sides": sides | ours})
+        save_embeddings(path, store, {**facts, "pictures": pictures, "sides": sides | ours})
     return store
+
+
+def kept_facts(embedder: Embedder) -> dict[str, Any]:
+    """About the making of embeddings that are kept: with their filling, where the method has some."""
+    return {**embedder.facts, **({FILLING: embedder.filling} if embedder.filling else {})}
 
 
 def read_kept(
@@ -126,9 +134,10 @@ def embed_split(
 ) -> EmbeddingSet:
     """Embeddings of one split, from an earlier evaluation where nothing that matters has changed."""
     path = _embeddings_path(stem, split, embedder)
-    kept = read_kept(path, embedder.facts, records)
+    facts = kept_facts(embedder)
+    kept = read_kept(path, facts, records)
     if kept and kept[0].paths == tuple(record.path for record in records):
         return kept[0]
-    embeddings, _ = embedder.describe(records, progress=progress)
-    save_embeddings(path, embeddings, {**embedder.facts, "pictures": fingerprint(records)})
+    embeddings, _ = embedder.describe(records, progress=progress, filled=True)
+    save_embeddings(path, embeddings, {**facts, "pictures": fingerprint(records)})
     return embeddings

@@ -1,4 +1,4 @@
-"""A checkpoint made small, for search: weights as halves, and nothing that only its training's people need."""
+"""A checkpoint made small, for search: weights in float16, and nothing that only its training's people need."""
 
 import dataclasses
 from pathlib import Path
@@ -33,7 +33,7 @@ class Packed:
 
 
 def pack_checkpoint(place: Path, out: Path) -> Packed:
-    """Write a run's or a checkpoint's weights as halves, without classifiers; opened, they are float32 again.
+    """Write a run's or a checkpoint's weights in float16, without classifiers; opened, they are float32 again.
 
     What has one axis, as in norms, stays as it is: it is little, and a variance has no place in a half.
 
@@ -69,11 +69,11 @@ def pack_checkpoint(place: Path, out: Path) -> Packed:
     cosine = compare(embed(small), embed(checkpoint.network))[1]
     if cosine < MIN_COSINE:
         raise ExportError(
-            f"{checkpoint.path}: as halves without its classifier its vectors turn away (cosine {cosine:.5f}, allowed "
+            f"{checkpoint.path}: in float16 without its classifier its vectors turn away (cosine {cosine:.5f}, allowed "
             f"{MIN_COSINE}); use the checkpoint itself"
         )
     origin = {**header.origin, PACKED_FROM: digest_file(checkpoint.path)[:16], "trained_on_ids": header.num_ids}
-    header = dataclasses.replace(header, num_ids=NOBODY, pids=(), origin=origin)
+    header = dataclasses.replace(header, num_ids=NOBODY, origin=origin)
     save_checkpoint(out, small, header, tensors=kept)
     return Packed(out, out.stat().st_size, cosine, header)
 

@@ -69,10 +69,11 @@ def compare(vectors: "Real | Tensor", reference: "Real | Tensor") -> tuple[float
 
     Args:
         vectors: (N, D).
-        reference: (N, D) of unit length.
+        reference: (N, D) of unit length; zeros, of a picture of which the network says nothing, are alike to zeros.
     """
     vectors, reference = to_array(vectors), to_array(reference)
     difference = np.nan_to_num(np.abs(vectors - reference).max(), nan=np.inf)
     ours, theirs = (each.astype(np.float64) for each in (vectors, reference))
     cosines = (ours * theirs).sum(1) / np.maximum(lengths(ours) * lengths(theirs), TINY)
+    cosines[(lengths(ours) == 0) & (lengths(theirs) == 0)] = 1
     return float(difference), float(np.nan_to_num(cosines.min(), nan=-1.0))

@@ -10,17 +10,25 @@ from torch import Tensor, nn
 from tapetum.core.arrays import Real, Whole
 from tapetum.inference.devices import choose_device, computing_in
 from tapetum.inference.embeddings import embed_pictures
+from tapetum.inference.filling import filling_of, without_filling
 from tapetum.inference.precision import Device, Precision
 
 
 class TorchSession:
-    """A method computed by PyTorch, channels last; `mirror` joins each picture with its mirror."""
+    """A method computed by PyTorch, channels last; `mirror` joins each picture with its mirror.
 
-    def __init__(self, network: nn.Module, precision: Precision, device: torch.device, mirror: bool) -> None:
+    Args:
+        filled: give vectors for pairs across modalities alone, see `tapetum.inference.filling`.
+    """
+
+    def __init__(
+        self, network: nn.Module, precision: Precision, device: torch.device, mirror: bool, *, filled: bool = False
+    ) -> None:
         self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.precision = precision
         self.device = str(device)  # with its number, where it has one
         self.mirror = mirror
+        self._filling = 0 if filled else filling_of(network)
 
     def run(self, images: Real, modalities: Whole, camids: Whole) -> Real:
         """As `runtimes.NetworkSession.run`."""
@@ -28,7 +36,7 @@ class TorchSession:
         inputs = (torch.from_numpy(each).to(device) for each in (images, modalities, camids))
         with computing_in(self.precision, device), _without_tf32(device):
             vectors = embed_pictures(self.network, *inputs, mirror=self.mirror)
-        return vectors.cpu().numpy()
+        return without_filling(vectors, self._filling).cpu().numpy()
 
 
 class TorchScriptSession:

@@ -249,6 +249,8 @@ class Method(nn.Module):
         clean: (2, N, 2) by network, picture and view: the probability that its name is right.
     """
 
+    filling = len(Modality)  # numbers, see `embed`
+
     clean: Tensor
 
     def __init__(self, options: Options, facts: TrainingFacts) -> None:

@@ -138,6 +138,8 @@ class Method(nn.Module):
         enhance, enhancement: there with the illumination branch only, which makes this an `Enhancer`.
     """
 
+    filling = len(Modality)  # numbers, see `embed`
+
     enhance: Callable[[Tensor], Tensor]
     enhancement: str
 

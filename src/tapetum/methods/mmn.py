@@ -211,6 +211,8 @@ class Method(nn.Module):
         projection: None where the distance of middle pictures has no weight.
     """
 
+    filling = len(Modality)  # numbers, see `embed`
+
     def __init__(self, options: Options, facts: TrainingFacts) -> None:
         super().__init__()
         self.options = options

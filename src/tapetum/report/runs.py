@@ -15,7 +15,9 @@ from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.card import Card, read_card
 from tapetum.evaluation.metrics import Sides
 from tapetum.inference.embeddings import read_embeddings
+from tapetum.inference.filling import drop_filling, meet
 from tapetum.inference.identity import calibration_path
+from tapetum.inference.kept_embeddings import FILLING
 from tapetum.plots.style import Array
 from tapetum.report.collect import (
     choose_queries,
@@ -115,6 +117,7 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
     for pair in pairs:
         (query, query_facts), (gallery, gallery_facts) = map(read_embeddings, pair)
         if _made_for(card, "query", query_facts) and _made_for(card, "gallery", gallery_facts):
+            query, gallery = meet(query, gallery, query_facts.get(FILLING, 0))
             return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol)
     for path in stores:
         store, facts = read_embeddings(path)
@@ -123,7 +126,9 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
             _made_for(card, side, {**facts, "pictures": each["pictures"]}) for side, each in sides.items()
         ):
             query, gallery = (store.select(torch.tensor(sides[side]["rows"])) for side in ("query", "gallery"))
-            return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol, store)
+            filling = facts.get(FILLING, 0)
+            query, gallery = meet(query, gallery, filling)
+            return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol, drop_filling(store, filling))
     raise ProtocolError(
         f"{folder.evaluation}: the embeddings are of other weights, pictures or precision than the result card of "
         f"{name}; make both again with `tapetum evaluate {folder.root}`"

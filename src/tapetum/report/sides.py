@@ -14,7 +14,8 @@ from tapetum.evaluation.card import Card
 from tapetum.evaluation.metrics import Sides
 from tapetum.evaluation.pair_distances import picture_keys
 from tapetum.inference.embedder import Embedder
-from tapetum.inference.kept_embeddings import join_embeddings, read_kept
+from tapetum.inference.filling import meet
+from tapetum.inference.kept_embeddings import join_embeddings, kept_facts, read_kept
 from tapetum.runs.recipe import override_recipe
 from tapetum.runs.run_folder import RunFolder
 from tapetum.runs.sources import open_data, source_overrides
@@ -62,18 +63,19 @@ def describe_sides(
             )
         known = [record for record in dataset.records if record.split in (side, "test")]
         files = sorted(folder.glob("*.safetensors"))
-        parts = [kept[0] for file in files if (kept := read_kept(file, embedder.facts, known)) and len(kept[0])]
+        parts = [kept[0] for file in files if (kept := read_kept(file, kept_facts(embedder), known)) and len(kept[0])]
         missing = {record.path: record for record in records}
         for part in parts:
             for path in part.paths:
                 missing.pop(path, None)
         if missing:
-            parts.append(embedder.describe(list(missing.values()), progress=progress)[0])
+            parts.append(embedder.describe(list(missing.values()), progress=progress, filled=True)[0])
         everything = join_embeddings(parts)
         rows = {path: row for row, path in enumerate(everything.paths)}
         return everything.select(torch.tensor([rows[record.path] for record in records], dtype=torch.int64))
 
-    return recipe.name, Sides(describe("query"), describe("gallery"), replace(rules, trials=1, drawn=None))
+    query, gallery = meet(describe("query"), describe("gallery"), embedder.filling)
+    return recipe.name, Sides(query, gallery, replace(rules, trials=1, drawn=None))
 
 
 def split_by_modality(

@@ -75,7 +75,7 @@ def result_table(caption: str, results: Sequence[Result], chance: Mapping[str, f
 def chance_cells(chance: Mapping[str, float], quantities: Sequence[str] | Mapping[str, str]) -> list[Cell]:
     """The row of a ranking by lot."""
     values = [Cell(numbers.percent(chance[name]) if name in chance else "") for name in quantities]
-    return [Cell("chance", "a ranking by lot"), *values]
+    return [Cell("chance", "a random ranking"), *values]
 
 
 def _beside(card: Card, metrics: Mapping[str, Any], facts: Mapping[str, str], names: Sequence[str]) -> list[Cell]:

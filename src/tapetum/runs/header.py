@@ -30,6 +30,8 @@ class Header:
         chosen_by: why these weights, e.g. "best mAP on 30 held-out identities, epoch 15 of 20".
         epoch: complete epochs of training behind the weights.
         pids: class index -> identity as the dataset writes it; empty where unknown.
+        before: earlier trainings, on whose weights this one began: of each the data section of its recipe ("data") and
+            its identities ("pids").
         normalisation: name of the network's own; empty in files that do not say it.
     """
 
@@ -40,11 +42,18 @@ class Header:
     chosen_by: str = ""
     epoch: int = 0
     pids: Sequence[int] = ()
+    before: Sequence[Mapping[str, Any]] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     camids: Sequence[int] = ()
     size: Sequence[int] | None = None
     normalisation: str = ""
     format: int = FORMAT
+
+    @property
+    def trainings(self) -> list[Mapping[str, Any]]:
+        """This one and the earlier ones, each as in `before`; none where nothing is known."""
+        own = {"data": self.recipe["data"], "pids": list(self.pids)} if self.recipe else None
+        return [*self.before, *([own] if own else [])]
 
     @property
     def is_packed(self) -> bool:

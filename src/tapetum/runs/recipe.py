@@ -10,285 +10,57 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_origin, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import BaseModel, ValidationError, create_model, field_validator
 
 from tapetum.core.errors import RecipeError, nearest_name
 from tapetum.core.options import require
-from tapetum.runs.recipe_batches import batch_keys, batch_sections, override_augment
+from tapetum.runs.recipe_batches import FLIP_BEFORE, batch_keys, batch_sections, override_augment
+from tapetum.runs.recipe_sections import (
+    Count,
+    CountFromZero,
+    MethodSection,
+    SamplerSection,
+    Section,
+    key,
+)
+from tapetum.runs.recipe_sections import DataSection as DataSection
+from tapetum.runs.recipe_sections import EvaluationSection as EvaluationSection
+from tapetum.runs.recipe_sections import InitSection as InitSection
+from tapetum.runs.recipe_sections import OptimiserRule as OptimiserRule
+from tapetum.runs.recipe_sections import OptimiserSection as OptimiserSection
+from tapetum.runs.recipe_sections import OwnOptimiserSection as OwnOptimiserSection
+from tapetum.runs.recipe_sections import ScheduleSection as ScheduleSection
+from tapetum.runs.recipe_sections import SelectionSection as SelectionSection
+from tapetum.runs.recipe_sections import TrainingSection as TrainingSection
 from tapetum.runs.recipe_text import parse_yaml
 from tapetum.synth.scene import SceneOptions
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+_QUICK = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, five times as fast, where yaml was built with it
 ANY = "GROUP"  # stands in a key for a name that the method gives
-PairOfCounts = Annotated[tuple[Count, Count], Field(strict=False)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, finite, no unknown key, no silent conversion (``true`` is not 1, ``"3"`` not 3)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class MethodSection(BaseModel):
-    """Which method, and what its own ``Options`` say; those are checked against the method's file."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything under ``method:`` except the name."""
-        return dict(self.model_extra or {})
-
-
-class InitSection(Section):
-    """Weights before training, never silently random.
-
-    Attributes:
-        weights: "imagenet" (through timm), "package" (ImageNet's, of an installed package), "random" or "none", or a
-            weights file.
-    """
-
-    weights: str = "imagenet"
-
-
-class DataSection(Section):
-    """Pictures: where from, how large, read by which library.
-
-    Attributes:
-        name: a file of `tapetum.data.datasets`, or "synth" for the generated night scene.
-        root: folder of the dataset; `--data NAME=ROOT` gives it on the command line.
-        size: (height, width) in pixels.
-        interpolation, backend: the resize filter is part of the model; "pil" reproduces published checkpoints.
-        cache: resized pictures kept in memory, on disk, or not at all.
-        workers: threads that read pictures; 0 reads in the thread that trains.
-        options: the dataset's own reading options, e.g. holdout_first of night600 or subset of knight.
-        skip_corrupt: count damaged pictures and go on instead of stopping.
-        scene: settings of the generated night scene, for "synth".
-    """
-
-    name: str = "night600"
-    root: str | None = None
-    size: PairOfCounts = (256, 128)
-    interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
-    backend: Literal["cv2", "pil"] = "cv2"
-    cache: Literal["memory", "disk", "none"] = "none"
-    workers: Annotated[int, Field(ge=0)] = 2
-    options: dict[str, Any] = {}
-    skip_corrupt: bool = False
-    scene: dict[str, Any] = {}
-
-
-class SamplerSection(BaseModel):
-    """How a batch is drawn: a file of `tapetum.data.samplers`, and its own ``Options``, every default written out.
-
-    The global batch is the same whatever the number of processes.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything under ``sampler:`` except the name."""
-        return dict(self.model_extra or {})
-
-    @property
-    def global_batch(self) -> int:
-        """Pictures in one global batch, each view counted."""
-        from tapetum.data.sampler import read_sampling
-
-        return read_sampling(self.model_dump()).global_batch
-
-
-class OptimiserRule(Section):
-    """How weights move.
-
-    Attributes:
-        lr: learning rate.
-        amsgrad: adam and adamw divide by the largest second moment so far, not by the latest.
-    """
-
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: Positive = 0.05
-    momentum: Fraction = 0.9
-    nesterov: bool = True
-    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
-    amsgrad: bool = False
-    weight_decay: NotNegative = 5e-4
-
-
-class OwnOptimiserSection(OptimiserRule):
-    """The optimiser of one parameter group that does not share the others'."""
-
-    scheduled: bool = True
-
-
-class OptimiserSection(OptimiserRule):
-    """Optimisers and learning rates.
-
-    Attributes:
-        lr: of every parameter group that `group_lr` does not name.
-        group_lr: absolute rates of a method's named groups, e.g. backbone, enhancer.
-        bias_lr_factor: on the rate of biases.
-        bias_weight_decay: of biases; null is that of all weights.
-        own: groups with an optimiser of their own, e.g. {centres: {name: sgd, lr: 0.5, momentum: 0}}.
-        frozen: group -> epochs at the beginning in which it does not move and its norms keep their statistics; when a
-            group thaws, all optimisers begin without momentum.
-    """
-
-    group_lr: dict[str, Positive] = {}
-    bias_lr_factor: Positive = 1.0
-    bias_weight_decay: NotNegative | None = None
-    own: dict[str, OwnOptimiserSection] = {}
-    frozen: dict[str, Count] = {}
-
-
-class ScheduleSection(Section):
-    """Length of the training and course of the learning rates (a factor on every group).
-
-    Attributes:
-        name: "constant"; "step" multiplies by `gamma` every `step` epochs; "multistep" at each of `milestones`;
-            "cosine" falls from 1 to `final` over all epochs; "linear" on a straight line to `final`, from the one epoch
-            in `milestones` on, or from the beginning.
-        by: the factor changes at each epoch, or smoothly at each optimiser step.
-        warmup_epochs: the factor also rises linearly from `warmup_factor` to 1 over the first epochs.
-        warmup_alone: while it rises, the course of `name` does not count; else the two are multiplied.
-        floor: what `warmup_factor` and `final` are fractions of: each group's own rate, or "base": optimiser.lr.
-        counts_from: the number that the first epoch has in this course; some releases count from 1.
-    """
-
-    epochs: Count
-    name: Literal["constant", "step", "multistep", "cosine", "linear"] = "step"
-    step: Count | None = None
-    gamma: Positive = 0.1
-    milestones: Annotated[tuple[Count, ...], Field(strict=False)] = ()
-    final: Fraction = 0.01
-    by: Literal["epoch", "step"] = "epoch"
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    warmup_factor: Fraction = 0.1
-    warmup_alone: bool = False
-    floor: Literal["group", "base"] = "group"
-    counts_from: Literal[0, 1] = 0
-
-    @model_validator(mode="after")
-    def _has_its_numbers(self) -> "ScheduleSection":
-        if self.name == "step" and self.step is None:
-            raise ValueError("schedule: step needs the number of epochs between two drops as schedule.step")
-        if self.name == "multistep" and not self.milestones:
-            raise ValueError("schedule: multistep needs schedule.milestones, e.g. [40, 70]")
-        if self.name == "linear" and len(self.milestones) > 1:
-            raise ValueError(
-                f"schedule: linear falls from one epoch on, schedule.milestones has {len(self.milestones)}; leave one"
-            )
-        return self
-
-
-class TrainingSection(Section):
-    """How the machine is used.
-
-    Parts and processes see a slice of the batch each: batch norm takes its statistics there, and a loss over pairs
-    finds its pairs there, so that `accumulate` and `devices` change the result a little.
-
-    Attributes:
-        precision: arithmetic of the forward pass; "auto" takes bf16 where the machine computes this network fast in it,
-            else fp32.
-        accumulate: the global batch is computed in this many parts whose gradients are averaged.
-        save_minutes: a state to resume from is written after each epoch, and within long epochs this often.
-    """
-
-    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: Count = 1
-    accumulate: Count = 1
-    gradient_clip: Positive | None = None
-    channels_last: bool = True
-    save_minutes: Positive = 10.0
-
-
-class SelectionSection(Section):
-    """Which weights a run ends with; the test set is not looked at, unless `rule` says so.
-
-    Attributes:
-        rule: "holdout" sets training identities aside and keeps the epoch with the best mAP on them; "last" trains
-            on every identity and keeps the final epoch, as the paper's tables do; "best_on_test" trains on every
-            identity and keeps the epoch with the best rank-1 on the TEST set (trial 0, no mirror), as some releases
-            do: such a number is too high, and the result card says how it came about.
-        ids: identities set aside: a fraction below 1, or a number.
-        every: epochs between two looks.
-    """
-
-    rule: Literal["holdout", "last", "best_on_test"] = "holdout"
-    ids: Positive = 0.1
-    every: Count = 5
-
-    @field_validator("ids")
-    @classmethod
-    def _is_a_fraction_or_a_number(cls, ids: float) -> float:
-        if ids >= 1 and (ids < 2 or ids != int(ids)):
-            raise ValueError("expected a fraction below 1 or a whole number of identities from 2 on")
-        return ids
-
-
-class RerankSection(Section):
-    """k-reciprocal re-ranking with the constants of its paper."""
-
-    k1: Count = 20
-    k2: Count = 6
-    lambda_value: Fraction = 0.3
-
-
-class EvaluationSection(Section):
-    """How the trained method is tested, unless the command line says otherwise.
-
-    Attributes:
-        protocol: name of one of the dataset's protocols; null takes its default.
-        mirror: join each picture with its mirror.
-        camera_norm: take each camera's mean ("centre"), its mean and deviation ("standard"), or the mean of a
-            modality's cameras together ("modality") out of the vectors; they are counted on the unlabelled test
-            pictures, so such a number is not one of a single query.
-        precision: arithmetic of the extraction.
-        batch: pictures per extraction step; does not change the result.
-    """
-
-    protocol: str | None = None
-    mirror: bool = True
-    rerank: RerankSection | None = None
-    camera_norm: Literal["none", "centre", "standard", "modality"] = "none"
-    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
-    batch: Count = 128
 
 
 class Recipe(Section):
-    """Everything that decides the outcome of a training, and nothing else.
+    """Everything that decides the outcome of a training, and nothing else."""
 
-    Attributes:
-        seed: of every random stream.
-        augment: changes to training pictures in their order, each a file of `tapetum.data.augmentations` with its own
-            ``Options``, every default written out.
-    """
-
-    name: str
-    about: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
-    method: MethodSection
-    init: InitSection = InitSection()
-    data: DataSection = DataSection()
-    augment: list[dict[str, Any]]
-    sampler: SamplerSection
-    optimiser: OptimiserSection = OptimiserSection()
-    schedule: ScheduleSection
-    training: TrainingSection = TrainingSection()
-    selection: SelectionSection = SelectionSection()
-    evaluation: EvaluationSection = EvaluationSection()
+    name: str = key(..., "of the recipe: letters, digits, `.`, `_` and `-`; the default run folder is called so")
+    about: str = key("", "one line for people")
+    seed: CountFromZero = key(0, "of every random stream")
+    method: MethodSection = key(..., "which method, and its options")
+    init: InitSection = key(InitSection(), "weights before training")
+    data: DataSection = key(DataSection(), "which pictures, and how they are read")
+    augment: list[dict[str, Any]] = key(
+        [{"name": "flip", "probability": FLIP_BEFORE}],
+        "changes to training pictures in their order, each a file of `tapetum.data.augmentations` with its own options",
+    )
+    sampler: SamplerSection = key(..., "how batches are drawn")
+    optimiser: OptimiserSection = key(OptimiserSection(), "how weights move")
+    schedule: ScheduleSection = key(..., "length of the training and course of the learning rates")
+    training: TrainingSection = key(TrainingSection(), "how the machine is used")
+    selection: SelectionSection = key(SelectionSection(), "which epoch's weights are kept")
+    evaluation: EvaluationSection = key(EvaluationSection(), "how the trained method is tested")
 
     @field_validator("name")
     @classmethod
@@ -302,6 +74,31 @@ def list_recipes() -> list[str]:
     """Names of the recipes that come with the package, sorted."""
     folder = resources.files("tapetum") / "recipes"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+class RecipeLine(NamedTuple):
+    """A recipe of the package in a line.
+
+    Attributes:
+        data: name of the data set; of the generated scene in another data set's layout: "synth as llcm".
+    """
+
+    name: str
+    method: str
+    data: str
+    about: str
+
+
+def describe_recipes() -> list[RecipeLine]:
+    """The recipes that come with the package, in the order of their names, in a line each."""
+    lines = []
+    for name in list_recipes():
+        content = yaml.load(_read_text(name)[1], Loader=_QUICK)  # noqa: S506  # safe, and the package's own text
+        data = content.get("data", {})
+        layout = data.get("scene", {}).get("layout")
+        source = data.get("name", DataSection().name) + (f" as {layout}" if layout else "")
+        lines.append(RecipeLine(name, content["method"]["name"], source, content.get("about", "")))
+    return lines
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -402,7 +199,9 @@ def _read_text(source: str | Path) -> tuple[str, str]:
             raise RecipeError(f"recipe {path}: cannot be read ({error}); give a UTF-8 YAML file") from None
     name = str(source).removesuffix(".yaml")
     if path.parent != Path() or name not in list_recipes():
-        raise RecipeError(f"recipe {source}: no such file or recipe; {nearest_name(name, list_recipes())}")
+        nearest = nearest_name(name, list_recipes())
+        remedy = nearest if nearest.startswith("did you mean") else "`tapetum train --list` names all"
+        raise RecipeError(f"recipe {source}: no such file or recipe; {remedy}")
     return f"{name}.yaml", (resources.files("tapetum") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from tapetum.core.errors import DataError, RecipeError
 from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, numbers_anew, read_division
 from tapetum.data.datasets.synth import NAME as SYNTH
 from tapetum.data.datasets.synth import read_options
+from tapetum.runs.header import Header
 from tapetum.runs.recipe import DataSection, scene_options
 from tapetum.synth.scene import SceneOptions
 
@@ -36,33 +37,38 @@ def shows_same_people(dataset: Dataset, own: DataSection) -> bool:
 def find_trained(dataset: Dataset, tested: Collection[int], trained: Collection[int], own: DataSection) -> set[int]:
     """Which of a dataset's tested people weights were trained on.
 
-    Where the layout numbers people anew, only a generated scene tells, by the numbers that its settings give.
+    Where the layout numbers people anew, or who was trained on is not kept, only a generated scene tells, by the
+    numbers that its settings give.
 
     Args:
         tested: their pids.
         trained: pids of those trained on; empty where unknown.
         own: the data section of the recipe that the weights were trained by.
     """
-    if not trained or not shows_same_people(dataset, own):
+    if not shows_same_people(dataset, own):
         return set()
-    if not numbers_anew(dataset):
-        return {*tested} & {*trained}
     here, there = read_options(dataset.root), _scene_of(own)
+    if not numbers_anew(dataset):
+        return {*tested} & {*(trained or (() if there is None else there.train_pids))}
     return {*here.test_pids} & {*there.train_pids} if here is not None and there is not None else set()
 
 
-def check_untrained(
-    dataset: Dataset, tested: Collection[int], trained: Collection[int], own: DataSection, place: Path
-) -> None:
+def find_seen(dataset: Dataset, tested: Collection[int], header: Header) -> set[int]:
+    """As `find_trained`, by every training that is behind a checkpoint's weights."""
+    return {pid for own, pids in _trainings(header) for pid in find_trained(dataset, tested, pids, own)}
+
+
+def check_untrained(dataset: Dataset, tested: Collection[int], header: Header, place: Path) -> None:
     """Refuse to test people whom weights were trained on.
 
     Args:
-        tested, trained, own: see `find_trained`.
-        place: where the weights are, for the message.
+        tested: their pids.
+        header: of the weights.
+        place: where they are, for the message.
     Raises:
         DataError: some of them were.
     """
-    met = sorted(find_trained(dataset, tested, trained, own))
+    met = sorted(find_seen(dataset, tested, header))
     if met:
         pids = ", ".join([*map(str, met[:SHOWN]), *["..."] * (len(met) > SHOWN)])
         remedy = "read the data as it was trained with, or test on others with --data NAME=ROOT"
@@ -74,25 +80,31 @@ def check_untrained(
         )
 
 
-def check_division(dataset: Dataset, own: DataSection, place: Path) -> None:
+def check_division(dataset: Dataset, header: Header, place: Path) -> None:
     """Refuse a division of the people that may test, or hold out, somebody whom weights were trained on.
 
     Args:
-        own: the data section of the recipe that the weights were trained by.
-        place: where the weights are, for the message.
+        header: of the weights.
+        place: where they are, for the message.
     Raises:
         RecipeError: the same people are divided in another way.
     """
-    if not dataset.division or not shows_same_people(dataset, own):
-        return
-    division = read_division(load_reader(dataset.name, dataset.root), own.options)
-    for name, value in dataset.division.items():
-        if division[name] != value:
-            raise RecipeError(
-                f"{place}: was trained with data.options.{name} = {division[name]!r}; {dataset.name} with {name} = "
-                f"{value!r} divides the people anew, so some of those trained on would be tested: keep "
-                f"{division[name]!r}, or take weights that were trained with {value!r}"
-            )
+    for own, _ in _trainings(header):
+        if not dataset.division or not shows_same_people(dataset, own):
+            continue
+        division = read_division(load_reader(dataset.name, dataset.root), own.options)
+        for name, value in dataset.division.items():
+            if division[name] != value:
+                raise RecipeError(
+                    f"{place}: was trained with data.options.{name} = {division[name]!r}; {dataset.name} with {name} = "
+                    f"{value!r} divides the people anew, so some of those trained on would be tested: keep "
+                    f"{division[name]!r}, or take weights that were trained with {value!r}"
+                )
+
+
+def _trainings(header: Header) -> list[tuple[DataSection, Collection[int]]]:
+    """Of each the data section of its recipe and its identities, see `Header.trainings`."""
+    return [(DataSection.model_validate(each["data"]), each["pids"]) for each in header.trainings]
 
 
 def _is_there(section: DataSection) -> bool:

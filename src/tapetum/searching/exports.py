@@ -8,6 +8,7 @@ import contextlib
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ VECTOR = "embedding"  # name of a table's column, and of FiftyOne's field
 SPRITE = 8192  # pixels on a side; browsers have no larger textures
 THUMBNAIL = 64  # pixels on a side
 MOST_PROJECTED = (SPRITE // THUMBNAIL) ** 2  # rows: each has a place in the sprite
+_FORMULA = re.compile(r"'*[=+@\t\r-]")  # how a text begins that a spreadsheet takes for one
 _FIFTYONE_NAMES = {"id": "sighting"}  # FiftyOne has an id of its own
 Cells = dict[str, Any]
 COLUMNS: dict[str, type] = {
@@ -299,7 +301,7 @@ def _table(path: Path, columns: Mapping[str, type], dimension: int = 0) -> Itera
             with temporary.open("w", encoding="utf-8", newline="") as lines:
                 writer = csv.DictWriter(lines, list(columns), lineterminator="\n")
                 writer.writeheader()
-                yield lambda rows, vectors=None: writer.writerows(rows)  # noqa: ARG005
+                yield lambda rows, vectors=None: writer.writerows(map(_guard_cells, rows))  # noqa: ARG005
             return
         import pyarrow as pa
         from pyarrow import parquet
@@ -318,6 +320,13 @@ def _table(path: Path, columns: Mapping[str, type], dimension: int = 0) -> Itera
 
         with parquet.ParquetWriter(temporary, schema) as file:
             yield write
+
+
+def _guard_cells(cells: Cells) -> Cells:
+    """The same for a spreadsheet: an apostrophe stands before a text that it would compute, as a file's name may be."""
+    return {
+        name: f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for name, cell in cells.items()
+    }
 
 
 def _thumbnail(store: Store, row: Row) -> Picture:

@@ -31,13 +31,14 @@ from tapetum.evaluation.thresholds import pair_name
 from tapetum.footage.lists import read_listed
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
+from tapetum.gallery.schema import ModelInfo
 from tapetum.gallery.store import MOST_ANSWERS, Store
 from tapetum.searching.calibrated import advise_calibration
 from tapetum.searching.identities import comparison_rates
 from tapetum.searching.match_rule import MatchRule, ProbabilityRule, Rule, build_match_rule
 from tapetum.searching.query import Query
 from tapetum.searching.question import FindOptions
-from tapetum.searching.strangers import Strangers, read_strangers
+from tapetum.searching.strangers import Strangers, known_strangers
 from tapetum.searching.tracklets import (
     Found,
     FoundRow,
@@ -125,7 +126,7 @@ def find(
     What the query itself is does not come back: neither its rows nor anything of their tracklets.
 
     Args:
-        queries: of the gallery's model.
+        queries: of the gallery's model; one that says to be of another is refused.
         calibration: of the gallery's model; None gives similarities alone.
     Raises:
         FilterError: the filter is wrong.
@@ -133,6 +134,9 @@ def find(
         ProtocolError: a rate, a prior or a ranking that the calibration does not support, or that needs one.
     """
     start = time.perf_counter()
+    for query in queries:
+        if query.model:
+            store.expect(ModelInfo(query.model, query.vectors.shape[1]))
     if options.rerank and options.rank == "calibrated":
         raise GalleryError(
             "search: rerank and rank calibrated both decide on the order, and re-ranked distances are not calibrated; "
@@ -219,7 +223,7 @@ def _find(
         asking = {modality for query in queries for modality in query.modalities}
         calibration.check_ranks({pair_name(one, other) for one in asking for other in kinds})
     groups_of_queries, exact, recall = _search(store, means, rows, kinds, options, calibration)
-    strangers = read_strangers(store.folder)
+    strangers = known_strangers(store) if calibration is not None else None
     rules_and_why = [_match_rule(store, query, sizes, options, calibration, strangers) for query in queries]
     rules: list[Rule | None] = [rule for rule, _ in rules_and_why]
     if options.rank == "calibrated" and calibration is not None:  # the order needs no rate of false alarms
@@ -241,6 +245,8 @@ def _find(
         known = [each.accepted for each in best if each.accepted is not None]
         matches = sum(known) if rule is not None else None
         verdict = why if rule is None or matches is None else _say(rule, matches, len(best))
+        if rule is not None and strangers is None:
+            verdict += "; whether the calibration holds in this gallery was not checked: it has no folder"
         if rule is None:  # as without a ranking: no answer has a probability where none can be a match
             best = tuple(replace(each, probability=None) for each in best)
         if options.group == "identity" and calibration is not None:
@@ -294,7 +300,7 @@ def _match_rule(
     sizes: Mapping[Modality, int],
     options: FindOptions,
     calibration: Calibration | None,
-    strangers: Strangers,
+    strangers: Strangers | None,
 ) -> tuple[MatchRule | None, str]:
     """The rule of a query, or why there is none."""
     if calibration is None:
@@ -314,7 +320,7 @@ def _match_rule(
         if options.false_alarms is not None or options.prior is not None:
             raise
         return None, f"no answer can be called a match: {error}"
-    contradiction = strangers.contradict(rule)
+    contradiction = strangers.contradict(rule) if strangers is not None else ""
     return (None, contradiction) if contradiction else (rule, "")
 
 

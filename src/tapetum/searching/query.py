@@ -31,6 +31,7 @@ class Query:
         rows: of the gallery that the last of the pictures are; none for pictures from elsewhere.
         remarks: what spoils each picture, e.g. "too dark to match"; empty where nothing does.
         doubts: of each picture, what makes it doubtful that it shows one person; rows of the gallery have none.
+        model: id of the model that made the vectors; where it is not said, whoever made the query answers for it.
     """
 
     vectors: Real
@@ -39,6 +40,7 @@ class Query:
     rows: tuple[Row, ...] = ()
     remarks: tuple[str, ...] = ()
     doubts: tuple[tuple[str, ...], ...] = ()
+    model: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", to_array(self.vectors))  # a program may give a tensor
@@ -81,6 +83,7 @@ def query_of_pictures(
         (),
         tuple(measure_quality(crop).remark for crop in crops),
         tuple(doubt_picture(crop) for crop in crops),
+        model.id,
     )
 
 
@@ -130,6 +133,7 @@ def query_of_rows(store: Store, ids: Sequence[str]) -> Query:
         tuple(f"row {each.id}" for each in sightings),
         entries.rows,
         tuple(each.remark for each in sightings),
+        model=store.info.id,
     )
 
 
@@ -148,7 +152,14 @@ def query_of_tracklet(store: Store, tracklet: str) -> Query:
 
 
 def join_queries(queries: Sequence[Query]) -> Query:
-    """One query out of several that show one person; rows of the gallery come after other pictures."""
+    """One query out of several that show one person; rows of the gallery come after other pictures.
+
+    Raises:
+        GalleryError: they are of two models, whose vectors cannot be compared.
+    """
+    models = sorted({query.model for query in queries} - {""})
+    if len(models) > 1:
+        raise GalleryError(f"search: {' and '.join(models)} are of two models; embed them with one")
     parts = sorted(queries, key=lambda query: bool(query.rows))
     return Query(
         np.concatenate([query.vectors for query in parts]),
@@ -157,4 +168,5 @@ def join_queries(queries: Sequence[Query]) -> Query:
         tuple(each for query in parts for each in query.rows),
         tuple(each for query in parts for each in query.remarks),
         tuple(each for query in parts for each in query.doubts),
+        models[0] if models else "",
     )

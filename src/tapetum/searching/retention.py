@@ -21,7 +21,7 @@ from tapetum.core.errors import GalleryError, OutputError
 from tapetum.footage.lists import drop_unfinished, forget_refusals, strike_sightings
 from tapetum.gallery.filters import Compare, Filter, as_filter
 from tapetum.gallery.store import SECONDS_A_DAY, Store
-from tapetum.searching.strangers import forget_strangers
+from tapetum.searching.strangers import forget_strangers, has_strangers, write_strangers
 
 ERASED = "erased.txt"
 KEPT = "retention.json"
@@ -62,13 +62,14 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
         if store.folder is not None:
             if ids:
                 _remember(store.folder, ids, _loose_crops(found["id"], found["crop"]))
+                forget_strangers(store.folder)
                 _drop_shards(store.folder, ids)
                 lines = strike_sightings(store.folder, frozenset(ids))
             unfinished = drop_unfinished(store.folder, frozenset(store.columns(["crop"])["crop"]))
         if ids:
             store.delete(rows)
-            if store.folder is not None:
-                forget_strangers(store.folder)
+        if not has_strangers(store):  # also behind an erasure that was killed: searches look what strangers say
+            write_strangers(store)
     return Erasure(ids, lines, unfinished)
 
 

@@ -88,8 +88,9 @@ def measure_strangers(store: Store) -> Strangers:
     means = dict(mean_vectors(store, sorted({key for pair in pairs for key in pair}), None))
     similarities: dict[str, list[float]] = {}
     for one, other in pairs:
-        name = pair_name(one[1], other[1])
-        similarities.setdefault(name, []).append(round(float(means[one] @ means[other]), 4))
+        if one in means and other in means:  # was not deleted meanwhile
+            name = pair_name(one[1], other[1])
+            similarities.setdefault(name, []).append(round(float(means[one] @ means[other]), 4))
     return Strangers({name: tuple(sorted(values)) for name, values in similarities.items()})
 
 
@@ -126,12 +127,12 @@ def write_strangers(store: Store) -> None:
 
 
 def has_strangers(store: Store) -> bool:
-    """Whether they were measured; a gallery of an earlier version has none."""
+    """Whether a measurement is kept; a gallery of an earlier version has none, nor one whose erasure was killed."""
     return store.folder is not None and (store.folder / FILE).is_file()
 
 
 def forget_strangers(folder: Path) -> None:
-    """Take away what was measured with people who are gone; the next indexing measures anew.
+    """Take away what was measured with people who must go; whoever erases measures anew behind that.
 
     Raises:
         OutputError: the file cannot be removed.
@@ -142,10 +143,20 @@ def forget_strangers(folder: Path) -> None:
         raise OutputError(f"{folder / FILE}: cannot be removed ({error.strerror}); remove it") from None
 
 
-def read_strangers(folder: Path | None) -> Strangers:
-    """What was measured when the gallery was last added to; nothing where it never was, or the file is damaged."""
+def read_strangers(folder: Path) -> Strangers | None:
+    """What was measured when the gallery was last added to or erased from; None where no such file can be read."""
     try:
-        content = {} if folder is None else json.loads((folder / FILE).read_text(encoding="utf-8"))
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return Strangers({str(name): tuple(map(float, values)) for name, values in content.items()})
     except (OSError, ValueError, TypeError, AttributeError):
-        return Strangers()
+        return None
+
+
+def known_strangers(store: Store) -> Strangers | None:
+    """What was measured, or is measured now where nothing is kept: a missing file must not stand for a good result.
+
+    None where the gallery has no folder to keep it in: on a server it would be measured for every search.
+    """
+    if store.folder is None:
+        return None
+    return read_strangers(store.folder) or measure_strangers(store)

@@ -1,8 +1,10 @@
 """What a gallery holds, at a glance: pages of rows in the order of time, and a time line of its cameras."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapetum.gallery.filters import Compare, Filter
 from tapetum.gallery.schema import Row
@@ -15,13 +17,27 @@ GROWING_SECONDS = 5.0  # the same, where only rows came since: a job adds some e
 
 
 def browse(store: Store, rows: Filter | None, offset: int, limit: int) -> tuple[int, list[Row]]:
-    """A page of rows in the order of time: how many rows there are in all, and those of the page."""
+    """A page of rows by time and id: how many rows there are in all, and those of the page."""
     columns = store.columns(["time", "id"], rows)
-    times, ids = np.array(columns["time"], dtype=np.float64), columns["id"]
-    order = np.argsort(times, kind="stable")[offset : offset + limit]
-    page = [ids[place] for place in order.tolist()]
+    page = _cut_page(np.array(columns["time"], dtype=np.float64), columns["id"], offset, limit)
     by_id = {row.sighting.id: row for row in store.fetch_rows(page)}
-    return len(times), [by_id[name] for name in page if name in by_id]
+    return len(columns["id"]), [by_id[name] for name in page if name in by_id]
+
+
+def _cut_page(times: NDArray[np.float64], ids: Sequence[str], offset: int, limit: int) -> list[str]:
+    """Ids of a page by time and id: the table's own order changes when a row is written again.
+
+    Of the ids only those of the page's times are sorted; all of a large gallery's take seconds.
+    """
+    order = np.argsort(times)
+    ascending = times[order]
+    shown = ascending[offset : offset + limit]
+    if len(shown) == 0:
+        return []
+    first, last = int(np.searchsorted(ascending, shown[0])), int(np.searchsorted(ascending, shown[-1], side="right"))
+    near = np.array([ids[place] for place in order[first:last].tolist()])
+    page: list[str] = near[np.lexsort((near, ascending[first:last]))][offset - first :][:limit].tolist()
+    return page
 
 
 def find_row(store: Store, row_id: str) -> Row:

@@ -137,12 +137,19 @@ class Searches:
         with self._guard:
             self._forget()
             search = self._kept.get(search_id)
-        if search is None or search.who != who:
+        if search is None or search.who != who or not self._is_whole(search):
             raise NotFoundError(
                 f"search {search_id[:40]!r}: unknown, more than an hour old, or with somebody who was deleted; "
                 "search again"
             )
         return search
+
+    def _is_whole(self, search: Search) -> bool:
+        """Whether the gallery still has every row of a search, which is forgotten otherwise: others may erase too."""
+        ids = set(search.rows)
+        gone = ids - {row.sighting.id for row in self._store.fetch_rows(sorted(ids))}
+        self.forget_rows(frozenset(gone))
+        return not gone
 
     def forget_rows(self, ids: frozenset[str]) -> None:
         """Forget the searches that asked with rows that were deleted, or found them."""

@@ -287,11 +287,16 @@ class Service:
         self.metrics.deleted.inc(len(erasure))
         return len(erasure)
 
-    def _retain(self) -> None:
-        """Erase what is older than the gallery keeps; nothing where it keeps everything."""
+    def _retain(self, **facts: Any) -> int:
+        """Erase what is older than the gallery keeps; how many rows, none where it keeps everything.
+
+        Args:
+            facts: for the log.
+        """
         days = read_keep_days(self.store)
-        if days is not None:
-            self._erase("retention", "server", Compare("time", "<", oldest_kept(days)), {"days": days})
+        if days is None:
+            return 0
+        return self._erase("retention", "server", Compare("time", "<", oldest_kept(days)), {"days": days, **facts})
 
     def _index(
         self, job: Job, place: Path, progress: Progress, stop: Callable[[], bool]
@@ -299,7 +304,7 @@ class Service:
         detector = None if self.options.detector is None else self.options.detector()
         report = IndexReport()
         try:
-            self._retain()  # written down here; the run itself would do it unrecorded
+            self._retain()  # nothing too old is shown while the job is at work
             settings = NewJob.model_validate(job.settings | {"path": job.path})
             sources = find_sources([place], settings.to_options(), report=report.footage)
             index_sources(
@@ -311,11 +316,10 @@ class Service:
                 report=report,
                 progress=progress,
                 stop=stop,
+                retain=lambda: self._retain(job=job.id),
             )
         except TapetumError as error:
             raise ServiceError(self.hide(str(error))) from error
-        if report.dropped:  # grew too old while the job was at work
-            self.audit.write("retention", "server", job=job.id, count=report.dropped)
         report.gallery = "the gallery"
         footage = report.footage
         for problems in (footage.problems, footage.passed, footage.doubts):

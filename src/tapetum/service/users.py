@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
@@ -82,6 +82,8 @@ class User:
 class UserBook:
     """The users of one gallery; reads the file again whenever another process has written it.
 
+    What a change's `before` is called for is sure to be possible and not done yet: where it raises, nothing changes.
+
     Args:
         folder: where `users.json` is.
     """
@@ -139,21 +141,28 @@ class UserBook:
             users[name] = replace(before, role=role, password=digest)
         return users[name]
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, before: Callable[[], None] | None = None) -> None:
         """Remove a user and their keys; their sessions end at once.
 
+        Args:
+            before: writes it down.
         Raises:
             UserError: there is none of that name.
         """
         with self._changing() as users:
             self._get(users, name)
+            if before is not None:
+                before()
             del users[name]
 
-    def add_key(self, name: str, label: str, days: float | None = None) -> tuple[Key, str]:
+    def add_key(
+        self, name: str, label: str, days: float | None = None, before: Callable[[Key], None] | None = None
+    ) -> tuple[Key, str]:
         """Make an API key.
 
         Args:
             days: it is good for; None for ever.
+            before: writes it down.
         Returns:
             What is kept, and the key itself, which nobody can show again.
         Raises:
@@ -169,12 +178,16 @@ class UserBook:
         key = Key(secrets.token_hex(4), label, hashlib.sha256(secret.encode()).hexdigest(), now, expires)
         with self._changing() as users:
             user = self._get(users, name)
+            if before is not None:
+                before(key)
             users[name] = replace(user, keys=(*user.keys, key))
         return key, secret
 
-    def remove_key(self, key_id: str) -> None:
+    def remove_key(self, key_id: str, before: Callable[[], None] | None = None) -> None:
         """Remove an API key.
 
+        Args:
+            before: writes it down.
         Raises:
             UserError: there is none.
         """
@@ -182,6 +195,8 @@ class UserBook:
             for user in users.values():
                 kept = tuple(key for key in user.keys if key.id != key_id)
                 if len(kept) < len(user.keys):
+                    if before is not None:
+                        before()
                     users[user.name] = replace(user, keys=kept)
                     return
             raise UserError(f"key {key_id!r}: there is none; `tapetum users list` shows their ids")

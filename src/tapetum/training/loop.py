@@ -12,7 +12,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -32,6 +32,7 @@ from tapetum.data.loader import EvalLoader, TrainLoader
 from tapetum.evaluation.metrics import evaluate
 from tapetum.inference.devices import computing_in
 from tapetum.inference.embeddings import extract
+from tapetum.inference.filling import filling_of, meet
 from tapetum.inference.precision import Precision
 from tapetum.methods import write_options
 from tapetum.runs.checkpoint import save_checkpoint
@@ -67,6 +68,7 @@ class TrainingPlan:
     facts: TrainingFacts
     precision: Precision
     origin: Mapping[str, Any]  # facts about data and machine, for the checkpoints' headers
+    earlier: Sequence[Mapping[str, Any]] = ()  # trainings on whose weights this one began, see `Header.before`
 
 
 class Epochs:
@@ -355,6 +357,7 @@ class TrainingLoop(LightningModule):
             extract(self._module, loader, precision=self.plan.precision, mirror=mirror, device=self.device)
             for loader in self._validation_loaders
         )
+        query, gallery = meet(query, gallery, filling_of(self._module))
         metrics = evaluate(query, gallery, validation.protocol).metrics
         if validation.at_test:
             name, score = "test", metrics.rank(1)
@@ -381,6 +384,7 @@ class TrainingLoop(LightningModule):
             chosen_by=chosen_by,
             epoch=self.place.epoch,
             pids=self.plan.pids,
+            before=self.plan.earlier,
             origin=self.plan.origin,
         )
         save_checkpoint(path, self._module, header)

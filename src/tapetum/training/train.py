@@ -13,7 +13,7 @@ import shlex
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from tapetum.core import errors
 from tapetum.core.errors import CheckpointError, RecipeError, TrainingError
 from tapetum.core.method import Method, TrainingFacts
+from tapetum.core.protocol import Protocol
 from tapetum.core.recipe_keys import DECIDE_NO_WEIGHTS, is_within
 from tapetum.core.seeding import derive_seed
 from tapetum.core.versions import read_versions
@@ -36,6 +37,7 @@ from tapetum.data.catalog import Dataset, fingerprint
 from tapetum.data.loader import class_labels, drop_unpaired, modality_values, outfit_values
 from tapetum.data.sampler import build_sampler, name_pictures
 from tapetum.inference.devices import choose_device
+from tapetum.inference.planned import SIDES
 from tapetum.inference.precision import resolve_precision
 from tapetum.layers.products import products_as_found, products_keep_up
 from tapetum.layers.weights import read_state
@@ -47,7 +49,7 @@ from tapetum.runs.progress import Reporter, Silence
 from tapetum.runs.recipe import Recipe, check_recipe, plain_recipe, write_yaml
 from tapetum.runs.recipe_text import parse_yaml
 from tapetum.runs.run_folder import RunFolder, write_json, write_text
-from tapetum.runs.same_people import check_division
+from tapetum.runs.same_people import check_division, check_untrained
 from tapetum.runs.sources import CACHE, open_data, sampler_options, training_records
 from tapetum.training.holdout import Validation, split_holdout, validate_on_test
 from tapetum.training.loop import TALKATIVE, Interrupted, TrainingLoop, TrainingPlan, silence_lightning
@@ -141,6 +143,7 @@ def train(
         facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
         facts |= {"left_out": [str(path) for path in dataset.left_out]} if dataset.left_out else {}
         facts |= {"people": dataset.people} if dataset.people else {}
+        facts |= {"earlier": list(plan.earlier)} if plan.earlier else {}
         facts |= {"started": start or _now(), "finished": False}
         write_json(folder.facts, facts)
         if loop.place.epoch < recipe.schedule.epochs:
@@ -193,7 +196,8 @@ def _make_plan(
         )
     camids = tuple(sorted({record.camid for record in records}))
     facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
-    network = _build_network(recipe, facts, dataset, state)
+    earlier = _read_earlier(recipe, before, dataset, {*held_out}, tested_by)
+    network = _build_network(recipe, facts, state)
     precision = before.get("precision") or resolve_precision(training.precision, device.type, network=network)
     origin = {
         "data": pictures,
@@ -206,7 +210,10 @@ def _make_plan(
         "products_keep_up": products_keep_up(),
         **_tell_sittings(before, 0 if state is None else state.place.steps, device),
     }
-    return TrainingPlan(recipe, folder, tuple(records), validation, tuple(pids), facts, precision, origin), network
+    return (
+        TrainingPlan(recipe, folder, tuple(records), validation, tuple(pids), facts, precision, origin, earlier),
+        network,
+    )
 
 
 def _tell_sittings(before: Mapping[str, Any], steps: int, device: torch.device) -> dict[str, Any]:
@@ -229,7 +236,31 @@ def _tell_sittings(before: Mapping[str, Any], steps: int, device: torch.device) 
     return beginning | ({"sittings": kept} if len(kept) > 1 else {})
 
 
-def _build_network(recipe: Recipe, facts: TrainingFacts, dataset: Dataset, state: State | None) -> nn.Module:
+def _read_earlier(
+    recipe: Recipe, before: Mapping[str, Any], dataset: Dataset, held_out: Collection[int], rules: Protocol
+) -> list[Mapping[str, Any]]:
+    """The trainings behind the weights that this one begins on, see `Header.trainings`.
+
+    Args:
+        before: what the run folder says of a training that goes on: its start may be gone by now.
+        rules: of the test.
+    Raises:
+        DataError: they were trained on people who are held out or tested here.
+        RecipeError: they may have been.
+    """
+    if before:
+        return list(before.get("earlier", ()))
+    place = Path(recipe.init.weights)
+    if not is_checkpoint(place):
+        return []
+    header = read_header(find_checkpoint(place))
+    check_division(dataset, header, place)
+    tested = {record.pid for side in SIDES for record in dataset.side(side, rules.name)} - {*rules.ignored_pids, -1}
+    check_untrained(dataset, {*held_out, *tested}, header, place)
+    return header.trainings
+
+
+def _build_network(recipe: Recipe, facts: TrainingFacts, state: State | None) -> nn.Module:
     torch.manual_seed(derive_seed(recipe.seed, "weights"))
     network = build_method(recipe.method.name, recipe.method.options, **vars(facts))
     method = cast(Method, network)
@@ -244,9 +275,6 @@ def _build_network(recipe: Recipe, facts: TrainingFacts, dataset: Dataset, state
         restore_memory(network, state.memory)
     elif is_checkpoint(Path(recipe.init.weights)):
         start = load_checkpoint(Path(recipe.init.weights), method=recipe.method.name, num_ids=facts.num_ids)
-        if start.header.recipe:
-            own = check_recipe(start.header.recipe, f"in {start.path}")
-            check_division(dataset, own.data, start.path)
         start_from(network, start, absent_at_start(recipe.method.name))
     else:  # "none" leaves backbones as they are and fills what a method's own options name
         _load_pretrained(method, "none" if recipe.init.weights == "random" else recipe.init.weights)

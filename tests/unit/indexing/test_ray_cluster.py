@@ -64,7 +64,7 @@ print("TOLD " + json.dumps(told))
 """
 
 needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install tapetum[ray]"
+    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'tapetum[ray]'"
 )
 
 

@@ -23,13 +23,15 @@ from tapetum.evaluation.rerank import RerankOptions
 from tapetum.evaluation.slices import first_wrong_rows
 from tapetum.evaluation.thresholds import Tail
 from tapetum.inference import evaluate as module
-from tapetum.inference.calibrate import held_out_records
+from tapetum.inference.calibrate import calibrate_run, held_out_records
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import Evaluated, evaluate_run
+from tapetum.inference.pack import pack_checkpoint
 from tapetum.report.runs import collect_content, find_test, read_test
+from tapetum.runs.header import read_header
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.run_folder import RunFolder
-from tapetum.runs.sources import list_split
+from tapetum.runs.sources import list_split, open_scene
 from tapetum.searching.pictures import search_pictures
 from tapetum.training.train import train
 
@@ -416,6 +418,38 @@ def test_people_whom_the_weights_were_trained_on_are_not_tested(run: Path, peopl
         evaluate_one(run, dataset=mixed, out=tmp_path, draws=10)
     assert not list(tmp_path.iterdir())
     assert evaluate_one(run, dataset=replace(mixed, name="others"), out=tmp_path, draws=10).path.is_file()
+
+
+def test_weights_that_began_as_another_run_s_are_tested_on_nobody_of_that_run_either(
+    run: Path, tiny_recipe: Build, people: Path, tmp_path: Path
+) -> None:
+    dataset = open_dataset("night600", people)
+    others = replace(dataset, records=tuple(each for each in dataset.records if each.pid not in (0, 1)))
+    checkpoint = train(tiny_recipe(overrides=["schedule.epochs=1"]), tmp_path / "first").checkpoint
+    packed = pack_checkpoint(checkpoint, tmp_path / "packed.safetensors").path  # fits another number of people
+    began = tiny_recipe(overrides=["schedule.epochs=1", f"init.weights={packed}"])
+    result = train(began, tmp_path / "second", dataset=others)
+    header = read_header(result.checkpoint)
+    assert not {0, 1} & {*header.pids}
+    assert [{0, 1} <= {*each["pids"]} for each in header.trainings] == [True, False]
+    first = [replace(each, split=split) for each in dataset.split("train") for split in ("query", "gallery")]
+    both = replace(dataset, records=(*others.records, *(each for each in first if each.pid < 2)))
+    with pytest.raises(DataError, match=r"was trained on 2 of the people whom night600 in .* tests \(pid 0, 1\); read"):
+        evaluate_one(tmp_path / "second", dataset=both, draws=10)
+    with pytest.raises(DataError, match=r"was trained on 2 of the people"):  # before a step is taken
+        train(began, tmp_path / "third", dataset=both)
+    assert not (tmp_path / "third").exists()
+
+
+def test_the_model_of_the_package_is_tested_on_nobody_of_the_scene_that_it_was_trained_on(tmp_path: Path) -> None:
+    few = {"num_train_people": 2, "num_test_people": 4, "cameras": 2, "pictures_per_camera": 1}
+    seen = open_scene(few, tmp_path / "seen")
+    with pytest.raises(DataError, match=r"was trained on 4 of the people .* by another identity_seed"):
+        evaluate_run(Path("tapetum-lite0"), dataset=seen, out=tmp_path, draws=10)
+    with pytest.raises(DataError, match=r"no test people that the run was not trained on"):
+        calibrate_run(Path("tapetum-lite0"), dataset=seen, out=tmp_path / "calibration.json")
+    strangers = open_scene({**few, "identity_seed": 17}, tmp_path / "strangers")
+    assert evaluate_one(Path("tapetum-lite0"), dataset=strangers, out=tmp_path, draws=10).path.is_file()
 
 
 CROSSED = ["sampler={name: cross_modality, ids: 2, pictures: 2, steps: 1}", "schedule.epochs=1"]

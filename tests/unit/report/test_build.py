@@ -269,7 +269,7 @@ def test_numbers_stand_with_their_circumstances(page: Page) -> None:
     ):
         assert expected in page.text, expected
     assert "tapetum demo --out runs/demo" in page.text
-    assert "A ranking by lot would reach 3.0 % mAP and 2.0 % rank-1" in page.text
+    assert "A random ranking would reach 3.0 % mAP and 2.0 % rank-1" in page.text
     assert "One run each of <i> idf_synth ." in page.text
 
 

@@ -7,6 +7,7 @@ from tapetum.core.errors import RecipeError
 from tapetum.methods import build_options
 from tapetum.runs.recipe import (
     check_recipe,
+    describe_recipes,
     known_keys,
     list_recipes,
     load_recipe,
@@ -113,8 +114,16 @@ def test_text_that_is_no_plain_mapping_is_refused(tmp_path: Path, text: str, mes
 
 
 def test_a_recipe_that_does_not_exist_names_the_nearest_one() -> None:
+    with pytest.raises(RecipeError, match=r"no such file or recipe; `tapetum train --list` names all$"):
+        load_recipe("quite_another")
     with pytest.raises(RecipeError, match=r"no such file or recipe; did you mean idf_official\?"):
         load_recipe("idf_oficial")
+
+
+def test_each_recipe_of_the_package_is_described_by_its_own_words_in_one_line() -> None:
+    lines = describe_recipes()
+    assert [line.name for line in lines] == list_recipes()
+    assert all(line.about and "\n" not in line.about for line in lines)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from pyarrow import parquet
 
 from gallery_rows import MODEL, some_rows, some_vectors
 from tapetum.core.errors import DataError, GalleryError, OutputError
+from tapetum.core.types import Modality
 from tapetum.footage.clock import format_time
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.store import Store
 from tapetum.searching import exports
+from tapetum.searching.case import build_case
 from tapetum.searching.exports import (
     COLUMNS,
     THUMBNAIL,
@@ -25,6 +27,9 @@ from tapetum.searching.exports import (
     export_projector,
     export_sightings,
 )
+from tapetum.searching.find import find
+from tapetum.searching.query import Query
+from tapetum.searching.question import FindOptions
 
 COUNT = 7
 
@@ -56,6 +61,40 @@ def test_every_field_of_every_sighting_is_in_the_csv_by_time(store: Store, tmp_p
         assert (line["time"], float(line["seconds"])) == (format_time(seen.time), seen.time)
         assert [int(line[name]) for name in ("left", "top", "width", "height")] == list(seen.box)
         assert (line["modality"], line["model"]) == (seen.modality.name.lower(), MODEL.id)
+
+
+def test_no_text_of_a_csv_is_a_formula_to_a_spreadsheet_and_parquet_holds_it_as_it_was(tmp_path: Path) -> None:
+    names = [
+        "=HYPERLINK(1).mp4",
+        "+1.mp4",
+        "-1.mp4",
+        "@x.mp4",
+        "'=1.mp4",
+        "'s night.mp4",
+        "a=1.mp4",
+    ]
+    rows = [
+        replace(row, sighting=replace(row.sighting, source=name))
+        for row, name in zip(some_rows(len(names)), names, strict=True)
+    ]
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        store.upsert(rows, some_vectors(len(names)))
+        export_sightings(store, tmp_path / "s.csv")
+        export_sightings(store, tmp_path / "s.parquet")
+    with (tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
+        told = [line["source"] for line in csv.DictReader(file)]
+    assert told == [f"'{name}" for name in names[:5]] + names[5:]
+    assert parquet.read_table(tmp_path / "s.parquet")["source"].to_pylist() == names
+
+
+def test_answers_in_a_csv_keep_their_numbers_and_query_labels_are_no_formulas(store: Store, tmp_path: Path) -> None:
+    query = Query(-np.asarray(some_vectors(1)), (Modality.VISIBLE,), ("\t=1+1.jpg",))
+    findings = find(store, [query], FindOptions(k=COUNT), None)
+    export_answers(build_case(store, [query], findings, FindOptions(k=COUNT)).content, tmp_path / "a.csv", "a.json")
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["query"] for line in lines} == {"'\t=1+1.jpg"}
+    assert min(float(line["similarity"]) for line in lines) < 0
 
 
 def test_a_parquet_holds_kinds_and_embeddings_of_the_rows_that_pass_chunk_by_chunk(

@@ -89,6 +89,20 @@ def picture_query(person: int, *, modality: Modality = VISIBLE, count: int = 1) 
     return Query(vectors, (modality,) * count, tuple(f"picture {number}" for number in range(count)))
 
 
+def test_a_query_of_another_model_is_refused_and_so_is_one_of_two_models(street: Store) -> None:
+    own, other = (replace(picture_query(2), model=model) for model in (MODEL.id, "another"))
+    assert find(street, [own], FindOptions(), None)[0].found
+    for queries in ([other], [own, other]):
+        with pytest.raises(GalleryError, match=f"holds embeddings of model '{MODEL.id}'.* not of 'another'"):
+            find(street, queries, FindOptions(), None)
+    (row, *_) = street.find()
+    of_row = query_of_rows(street, [row.sighting.id])
+    assert of_row.model == query_of_tracklet(street, row.sighting.tracklet).model == MODEL.id
+    assert join_queries([picture_query(2), of_row]).model == MODEL.id
+    with pytest.raises(GalleryError, match="another and idf-1234 are of two models; embed them with one"):
+        join_queries([of_row, other])
+
+
 def ids(rows: Sequence[Row]) -> list[str]:
     return [row.sighting.id for row in rows]
 

@@ -101,14 +101,34 @@ def test_the_pairs_are_those_of_a_slow_loop_and_of_many_some_are_drawn(monkeypat
     assert set(map(frozenset, some)) < slow
 
 
-def test_who_is_erased_says_nothing_any_more(tmp_path: Path) -> None:
+def test_who_is_erased_says_nothing_any_more_and_the_others_still_do(tmp_path: Path) -> None:
+    walks = [walk(0, "ab-000", 0, 10), walk(1, "ab-001", 5, 9), walk(2, "ab-002", 0, 10)]
+    vectors = np.asarray(some_vectors(3))
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        fill(store, walks, vectors)
+        write_strangers(store)
+        assert len(read_strangers(store.folder).similarities[PAIR]) == 3
+        erase(store, 'tracklet == "ab-001"')
+        (left,) = json.loads((tmp_path / "night" / FILE).read_text())[PAIR]
+        assert left == pytest.approx(vectors[0] @ vectors[2], abs=1e-3)
+
+
+def test_an_erasure_killed_before_it_measured_anew_leaves_no_number_of_the_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Store) -> None:
+        raise KeyboardInterrupt
+
     with open_gallery(tmp_path / "night", create=MODEL) as store:
         fill(store, [walk(0, "ab-000", 0, 10), walk(1, "ab-001", 5, 9)], np.asarray(some_vectors(2)))
         write_strangers(store)
-        assert has_strangers(store)
-        erase(store, 'tracklet == "ab-001"')
+        with monkeypatch.context() as patch:
+            patch.setattr("tapetum.searching.retention.write_strangers", killed)
+            with pytest.raises(KeyboardInterrupt):
+                erase(store, 'tracklet == "ab-001"')
         assert not has_strangers(store)
-        assert read_strangers(store.folder) == Strangers()
+        assert erase(store, 'tracklet == "ab-001"').ids == ()
+        assert has_strangers(store)
 
 
 def calibrated(rate: float) -> Calibration:
@@ -136,6 +156,66 @@ def test_a_calibration_that_strangers_contradict_calls_nobody_a_match(tmp_path: 
     (answer,) = findings.found
     assert (findings.matches, answer.accepted, answer.probability) == (None, None, None)
     assert answer.similarity == pytest.approx(1.0, abs=1e-3)
+
+
+def crowd(store: Store) -> Query:
+    """Twelve people who look alike and were there together, one who came later, and a picture like the twelve."""
+    look = np.asarray(some_vectors(1))
+    alike = look + 0.1 * np.asarray(some_vectors(12, seed=1))
+    walks = [walk(number, f"ab-{number:03d}", 0, 10) for number in range(12)] + [walk(99, "zz-000", 500, 510)]
+    fill(store, walks, np.concatenate([alike, np.asarray(some_vectors(1, seed=2))]))
+    return Query(look, (VISIBLE,), ("picture",))
+
+
+def test_a_contradicted_calibration_stays_contradicted_when_somebody_else_is_erased(tmp_path: Path) -> None:
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        query = crowd(store)
+        write_strangers(store)
+        for expected in (66, 66, 55):
+            (findings,) = find(store, [query], FindOptions(), calibrated(0.01))
+            assert findings.matches is None
+            assert f"of {expected} pairs of tracklets" in findings.verdict
+            erase(store, 'tracklet == "zz-000"' if store.count() == 26 else 'tracklet == "ab-003"')
+
+
+def test_a_gallery_where_nothing_was_measured_is_measured_by_the_search(tmp_path: Path) -> None:
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        query = crowd(store)
+        for damaged in (False, True):
+            if damaged:
+                (tmp_path / "night" / FILE).write_text("[")
+            (findings,) = find(store, [query], FindOptions(), calibrated(0.01))
+            assert findings.matches is None
+            assert "66 are as alike as a match must be" in findings.verdict
+
+
+def test_a_gallery_without_a_folder_says_that_nothing_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        query = crowd(store)
+        monkeypatch.setattr(store, "folder", None)
+        (findings,) = find(store, [query], FindOptions(), calibrated(0.01))
+        assert findings.matches == 12
+        assert findings.verdict.endswith(
+            "; whether the calibration holds in this gallery was not checked: it has no folder"
+        )
+
+
+def test_who_is_deleted_while_strangers_are_measured_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        crowd(store)
+        columns = store.columns(["tracklet", "modality", "time", "camera", "frame"])
+        store.delete('tracklet == "ab-003"')
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                store,
+                "columns",
+                lambda names, rows=None: columns if rows is None else type(store).columns(store, names, rows),
+            )
+            assert len(measure_strangers(store).similarities[PAIR]) == 55
 
 
 @pytest.mark.parametrize(
