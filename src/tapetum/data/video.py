@@ -26,17 +26,19 @@ def video_streams(container: Any) -> list[Any]:
     return watched or streams
 
 
-def count_streams(clip: Path, options: Mapping[str, str]) -> int:
-    """Streams of a file that a camera took; 0 where it cannot be opened, which is named when it is read.
+def read_header(clip: Path, options: Mapping[str, str]) -> tuple[int, float]:
+    """Streams of a file that a camera took, and its seconds as it states them, 0 where it does not.
+
+    Both are 0 where it cannot be opened, which is named when it is read.
 
     Args:
         options: for opening it.
     """
     try:
         with av.open(str(clip), options=dict(options), metadata_errors="replace") as container:
-            return len(video_streams(container))
+            return len(video_streams(container)), (container.duration or 0) / av.time_base
     except (av.error.FFmpegError, OSError, ValueError):
-        return 0
+        return 0, 0.0
 
 
 def pixel_aspect(stream: Any) -> Fraction:

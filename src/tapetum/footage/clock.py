@@ -14,14 +14,22 @@ def parse_time(text: str, utc_offset_hours: float = 0.0) -> float | None:
         text: ISO 8601, or EXIF's ``2026:11:20 21:00:00``.
         utc_offset_hours: where the text says no zone.
     """
+    stated = parse_zoned_time(text, utc_offset_hours)
+    return None if stated is None else stated[0]
+
+
+def parse_zoned_time(text: str, utc_offset_hours: float = 0.0) -> tuple[float, bool] | None:
+    """As `parse_time`, and whether the text says its zone."""
     exif = re.fullmatch(r"(\d{4}):(\d\d):(\d\d) (.*)", text.strip())
     try:
         moment = datetime.fromisoformat("{}-{}-{} {}".format(*exif.groups()) if exif else text.strip())
     except ValueError:
         return None
-    if moment.tzinfo is None:
+    zone_written = moment.tzinfo is not None
+    if not zone_written:
         moment = moment.replace(tzinfo=timezone(timedelta(hours=utc_offset_hours)))
-    return moment.timestamp() if moment.timestamp() >= OLDEST and moment.year <= NEWEST_YEAR else None
+    seconds = moment.timestamp()
+    return (seconds, zone_written) if seconds >= OLDEST and moment.year <= NEWEST_YEAR else None
 
 
 def format_time(seconds: float) -> str:

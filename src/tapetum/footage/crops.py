@@ -19,7 +19,8 @@ from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 
 REPORT_EVERY = 20  # frames or pictures between two calls of a progress
-Refuse = Callable[[Sighting], str]  # why a sighting must not be kept, in a few words; empty where it may be
+# why a sighting with this content of its crop must not be kept, in a few words; empty where it may be
+Refuse = Callable[[Sighting, bytes], str]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Extraction:
 
     def write(self, sighting: Sighting, content: bytes) -> str:
         """Write a crop that may be kept, from any thread; why it may not, else empty."""
-        refusal = self.refuse(sighting) if self.refuse else ""
+        refusal = self.refuse(sighting, content) if self.refuse else ""
         if not refusal:
             with replacing(self.out / sighting.crop, durable=False) as temporary:
                 temporary.write_bytes(content)

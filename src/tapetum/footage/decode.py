@@ -40,7 +40,7 @@ class Limits:
 
     max_pixels: int = MAX_PIXELS  # of a picture or frame; larger ones are refused before they are decoded
     max_frames: int = 20_000_000  # of a source; what comes after is left out, and this is said
-    max_seconds: float = 14 * 86400.0  # from its first to its last frame; as above
+    max_seconds: float = 14 * 86400.0  # from a video's first to its last frame; as above
     max_bad_packets: int = 200  # damaged parts of a video that are passed over before it is given up
 
 

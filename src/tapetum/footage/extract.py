@@ -184,6 +184,22 @@ def read_sightings(
     yield from read_list(list_path(out, _find_list(source, out, detector, options or ExtractOptions())[0]))
 
 
+def read_earlier_sightings(
+    source: Source, out: Path, detector: Detector | None, options: ExtractOptions | None = None
+) -> Iterator[Sighting]:
+    """What earlier runs found in a video that has grown since, from their lists; its own list is not among them.
+
+    Raises:
+        DataError: the source is gone, or a list is damaged.
+    """
+    if source.kind != "video":
+        return
+    settings = options or ExtractOptions()
+    key, readings = source_key(source, detector, settings), Readings(out, source, _key(source, "", detector, settings))
+    for earlier in readings.keys_before(key):
+        yield from read_list(list_path(out, earlier))
+
+
 def is_finished(source: Source, out: Path, detector: Detector | None, options: ExtractOptions | None = None) -> bool:
     """Whether a run with the same settings has been through a source.
 

@@ -5,10 +5,13 @@ alone), the file's name, the folders above it, the time of writing the file. The
 be read in two ways, and each says so in a doubt.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from PIL import Image
@@ -16,8 +19,9 @@ from PIL import Image
 from tapetum.core.errors import DataError, nearest_name
 from tapetum.core.types import Modality
 from tapetum.data.image_io import MAX_PIXELS, picture_size
-from tapetum.footage.clock import format_time, parse_time
-from tapetum.footage.origin import GUESSED_TIME, ORIGINS, CameraFact, Origin
+from tapetum.footage.clock import format_time, parse_zoned_time
+from tapetum.footage.moments import read_zone
+from tapetum.footage.origin import GUESSED_CHANGE, GUESSED_TIME, ORIGINS, CameraFact, Origin
 from tapetum.footage.paths import PathFacts, clean_camera, read_path
 from tapetum.footage.pattern import PatternFacts, compile_pattern
 
@@ -29,8 +33,14 @@ OPEN_OPTIONS = {
 }
 _SAME_TIME = 600.0  # seconds between metadata and a name that may be the length of a recording
 _A_DAY = 90000.0  # and an hour, for the recording that begins before midnight
-_EXIF_FOLDER, _EXIF_TIMES = 0x8769, (0x9003, 0x9004)  # taken, digitised
-_EXIF_CHANGED = 0x0132
+_PNG_SIGNATURE, _JPEG_SIGNATURE, _JPEG_EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Exif\0\0"
+_HEAD = (
+    1 << 20
+)  # bytes in which a JPEG's EXIF begins; it stands before the picture, behind a profile of colours at most
+_EXIF_FOLDER = 0x8769
+# tags of EXIF: time, its zone, its fraction of a second
+_EXIF_TAKEN, _EXIF_DIGITISED = (0x9003, 0x9011, 0x9291), (0x9004, 0x9012, 0x9292)
+_EXIF_CHANGED = (0x0132, 0x9010, 0x9290)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class TimeFact:
     zone_written: bool = True  # whether its zone is known too; else `utc_offset_hours` is taken
     in_name: bool = False  # whether the file's own name says a part of it
     doubts: tuple[str, ...] = ()  # why it may be another
+    guessed: bool = False  # whether it is only when the file was written or changed
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ def read_said(path: Path, options: SourceOptions, *, is_picture: bool = False, i
 
 
 def decide_time(
-    path: Path, facts: Said, options: SourceOptions, read_metadata: Callable[[Path, float], float | None]
+    path: Path, facts: Said, options: SourceOptions, read_metadata: Callable[[Path, float], TimeFact | None]
 ) -> TimeFact:
     """When a file begins or was taken.
 
@@ -126,43 +137,33 @@ def decide_time(
     time = facts.time
     if time is not None and time.origin in ("option", "pattern"):
         return time
-    metadata_time = read_metadata(path, options.utc_offset_hours)
-    if metadata_time is not None:
-        doubts: tuple[str, ...] = ()
-        if time is not None and abs(time.seconds - metadata_time) > _SAME_TIME:
-            doubts = (
-                f"metadata says {format_time(metadata_time)}, the {ORIGINS[time.origin]} {format_time(time.seconds)}",
+    stated = read_metadata(path, options.utc_offset_hours)
+    if stated is not None and not stated.guessed:
+        if time is not None and abs(time.seconds - stated.seconds) > _SAME_TIME:
+            doubt = (
+                f"metadata says {format_time(stated.seconds)}, the {ORIGINS[time.origin]} {format_time(time.seconds)}"
             )
-        return TimeFact(metadata_time, "metadata", doubts=doubts)
+            return replace(stated, doubts=(doubt,))
+        return stated
     if time is not None:
         return time
-    try:
-        file_time = path.stat().st_mtime
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); correct the path or its permissions") from None
-    if facts.day is not None and not facts.day[0] <= file_time <= facts.day[0] + _A_DAY:
+    guess = stated or _time_of_writing(path)
+    if facts.day is not None and not facts.day[0] <= guess.seconds <= facts.day[0] + _A_DAY:
         doubts = ("only the day is written, its beginning is taken",)
         return TimeFact(facts.day[0], facts.day[1], zone_written=False, doubts=doubts)
-    return TimeFact(file_time, "mtime", doubts=(GUESSED_TIME,))
+    return guess
 
 
-def picture_time(path: Path, options: SourceOptions) -> tuple[float, Origin]:
-    """When a picture was taken and where that comes from.
+def decide_picture_time(path: Path, options: SourceOptions) -> TimeFact:
+    """When a picture was taken.
 
     Raises:
         DataError: the file is gone, or does not fit the pattern.
     """
-    fact = decide_time(path, read_said(path, options, is_picture=True), options, read_exif_time)
-    return fact.seconds, fact.origin
+    return decide_time(path, read_said(path, options, is_picture=True), options, read_exif_time)
 
 
-def stamp_in_name(path: Path, options: SourceOptions) -> float | None:
-    """When one of many frames was taken, where its own name says it; seconds since 1970-01-01 UTC."""
-    time = read_said(path, options, is_picture=True).time
-    return time.seconds if time is not None and time.in_name else None
-
-
-def read_creation_time(path: Path, utc_offset_hours: float = 0.0) -> float | None:
+def read_creation_time(path: Path, utc_offset_hours: float = 0.0) -> TimeFact | None:
     """As a video's container states it; a damaged file states nothing here and is named when it is read.
 
     Args:
@@ -174,29 +175,68 @@ def read_creation_time(path: Path, utc_offset_hours: float = 0.0) -> float | Non
     except (av.error.FFmpegError, OSError, ValueError):
         return None
     texts = [each[key] for each in metadata for key in ("creation_time", "date") if key in each]
-    times = [
-        parse_time(text, utc_offset_hours) for text in texts if len(text.strip()) > len("2026-11-20")
-    ]  # a day alone is no time
-    return next((time for time in times if time is not None), None)
+    times = [_metadata_time(text, utc_offset_hours) for text in texts if len(text.strip()) > len("2026-11-20")]
+    return next((time for time in times if time is not None), None)  # a day alone is no time
 
 
-def read_exif_time(path: Path, utc_offset_hours: float = 0.0) -> float | None:
-    """As a picture's EXIF states it.
+def read_exif_time(path: Path, utc_offset_hours: float = 0.0) -> TimeFact | None:
+    """As a picture's EXIF states it; a guess where it says only when the picture was changed.
 
     Args:
-        utc_offset_hours: EXIF states no zone.
+        utc_offset_hours: where no zone is stated, as by cameras made before 2016.
     """
     try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if head.startswith(_JPEG_SIGNATURE) and _JPEG_EXIF not in head:
+            return None
         height, width = picture_size(path)
         if height * width > MAX_PIXELS:  # refused when it is read
             return None
         with Image.open(path) as picture:
-            exif = picture.getexif()
-            values = [exif.get_ifd(_EXIF_FOLDER).get(tag) for tag in _EXIF_TIMES] + [exif.get(_EXIF_CHANGED)]
+            if picture.format == "PNG":  # of which Pillow would decode all pixels to look behind them
+                picture.info.setdefault("exif", _exif_of_png(path))
+            exif = Image.Image.getexif(picture)
+            tags = dict(exif) | exif.get_ifd(_EXIF_FOLDER)
     except Exception:  # anything may be in a stranger's metadata; the picture itself is judged when it is read
         return None
-    times = [parse_time(text, utc_offset_hours) for text in values if isinstance(text, str)]
-    return next((time for time in times if time is not None), None)
+    taken = _exif_time(tags, _EXIF_TAKEN, utc_offset_hours) or _exif_time(tags, _EXIF_DIGITISED, utc_offset_hours)
+    changed = None if taken else _exif_time(tags, _EXIF_CHANGED, utc_offset_hours)
+    return taken if changed is None else replace(changed, guessed=True, doubts=(GUESSED_CHANGE,))
+
+
+def _exif_of_png(path: Path) -> bytes | None:
+    with path.open("rb") as file:
+        file.seek(len(_PNG_SIGNATURE))
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return file.read(length)
+            file.seek(length + 4, os.SEEK_CUR)  # and the checksum
+    return None
+
+
+def _exif_time(tags: Mapping[int, Any], names: tuple[int, int, int], utc_offset_hours: float) -> TimeFact | None:
+    """One of EXIF's times, whose zone and fraction of a second are tags of their own."""
+    text, zone, fraction = (str(tags.get(name, "")).strip("\0 ") for name in names)
+    has_zone = re.fullmatch(r"Z|[-+]\d\d:\d\d", zone) is not None and read_zone(zone) is not None
+    time = _metadata_time(text + zone if has_zone else text, utc_offset_hours)
+    if time is None or re.fullmatch(r"[0-9]+", fraction) is None:
+        return time
+    return replace(time, seconds=time.seconds + float(f"0.{fraction}"))
+
+
+def _metadata_time(text: str, utc_offset_hours: float) -> TimeFact | None:
+    stated = parse_zoned_time(text, utc_offset_hours)
+    return None if stated is None else TimeFact(stated[0], "metadata", zone_written=stated[1])
+
+
+def _time_of_writing(path: Path) -> TimeFact:
+    try:
+        seconds = path.stat().st_mtime
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); correct the path or its permissions") from None
+    return TimeFact(seconds, "mtime", guessed=True, doubts=(GUESSED_TIME,))
 
 
 def _time_said(

@@ -13,8 +13,7 @@ from tapetum.core.errors import DataError
 from tapetum.data.image_io import Picture, read_picture, without_option
 from tapetum.data.video import count_frames
 from tapetum.footage.decode import ASSUMED_RATE, Limits, Stamped, Take, VideoDecoder, reason_of
-from tapetum.footage.facts import stamp_in_name
-from tapetum.footage.sources import Source
+from tapetum.footage.sources import Source, are_by_rate
 from tapetum.footage.steady_clock import LOOK_AHEAD, Kind, SteadyClock
 
 Note = Callable[[str], None]  # takes a problem that does not end the source
@@ -28,8 +27,8 @@ class Frame:
 
     number: int  # in its source, from 0; frames that were passed over count
     time: float  # seconds since 1970-01-01 UTC
-    # since the source began; free of the rounding that large numbers bring, so that what is decided by it hangs
-    # on the footage alone
+    # since the source began, negative where a folder's first time is late; free of the rounding that large numbers
+    # bring, so that what is decided by it hangs on the footage alone
     seconds: float
     picture: Picture
     broken: bool  # whether the camera's clock jumped backwards before it
@@ -79,7 +78,7 @@ def read_source_frames(
     try:
         for number, seconds, jumped, take in frames:
             broken |= jumped
-            if number >= bounds.max_frames or seconds - frames.first > bounds.max_seconds:
+            if number >= bounds.max_frames or frames.are_longer_than(bounds, seconds):
                 _note_limit(source, number, frames.decoder, bounds, note)
                 break
             if extent is not None:
@@ -120,7 +119,7 @@ def read_frame_at(source: Source, seconds: float, *, limits: Limits | None = Non
     frames = _TimedFrames(source, bounds, _pass_over)
     last = 0.0
     for number, last, broken, take in frames:
-        if number >= bounds.max_frames or last - frames.first > bounds.max_seconds:
+        if number >= bounds.max_frames or frames.are_longer_than(bounds, last):
             break
         picture = take() if last >= seconds - 1e-6 else None
         if picture is not None:
@@ -138,7 +137,6 @@ class _TimedFrames:
     def __init__(self, source: Source, limits: Limits, note: Note) -> None:
         self._source, self._limits, self._note = source, limits, note
         self.decoder = VideoDecoder(source, limits) if source.kind == "video" else None
-        self.first = 0.0  # seconds, of the first frame; not 0 where the first picture's name has an outlying time
         self._clock: SteadyClock[tuple[int, Take]] = SteadyClock(photographs=True)
         self._readable = 0
 
@@ -155,21 +153,28 @@ class _TimedFrames:
         for time, jumped, (number, take) in self._clock.follow(stream):
             if origin is None:
                 origin = time
-            if self._clock.frames == 1:
-                self.first = time - origin
             yield number, time - origin, jumped, take
         if self.decoder is None and not self._readable:
             count = len(self._source.pictures)
             raise DataError(f"{self._source.name}: none of its {count} pictures can be read; correct the folder")
 
+    def are_longer_than(self, limits: Limits, seconds: float) -> bool:
+        """Whether a frame at this time is beyond the limit; photographs are limited by their number alone."""
+        return self.decoder is not None and seconds > limits.max_seconds
+
     def _stamp_pictures(self) -> Stamped:
-        source, options = self._source, self._source.options
-        stamps = [stamp_in_name(each.path, options) for each in source.pictures] if options.start is None else [None]
-        has_times = None not in stamps
-        for number, picture in enumerate(source.pictures):
-            time = stamps[number] if has_times else None
-            stamp = number / options.frames_per_second if time is None else time - (source.start or 0.0)
-            yield stamp, (number, partial(self._read_picture, picture.path))
+        source, rate = self._source, self._source.options.frames_per_second
+        stamps = [picture.stamp for picture in source.pictures]
+        by_rate, known = (
+            are_by_rate(stamps),
+            next((place for place, stamp in enumerate(stamps) if stamp is not None), 0),
+        )
+        for number, (stamp, picture) in enumerate(zip(stamps, source.pictures, strict=True)):
+            if by_rate:
+                seconds: float | None = (number - known) / rate
+            else:
+                seconds = None if stamp is None else stamp - (source.start or 0.0)
+            yield seconds, (number, partial(self._read_picture, picture.path))
 
     def _read_picture(self, path: Path) -> Picture | None:
         try:

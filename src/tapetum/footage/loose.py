@@ -10,7 +10,7 @@ from tapetum.core.sighting import Sighting
 from tapetum.data.image_io import read_picture, without_option
 from tapetum.data.threads import map_in_threads
 from tapetum.footage.crops import REPORT_EVERY, Extraction, make_id
-from tapetum.footage.facts import picture_time
+from tapetum.footage.facts import decide_picture_time
 from tapetum.footage.lists import CROPS
 from tapetum.footage.origin import Origin
 from tapetum.footage.quality import judge_modality, measure_quality
@@ -64,7 +64,7 @@ def _copy_picture(picture: LoosePicture, extraction: Extraction) -> _Copy:
     height, width = image.shape[:2]
     box = (0, 0, width, height)
     quality = measure_quality(image, options=options.quality)
-    time, origin = picture_time(picture.path, source.options)
+    time = picture.time or decide_picture_time(picture.path, source.options)
     modality = options.modality if options.modality is not None else picture.modality
     doubtful = False
     if modality is None:
@@ -79,7 +79,7 @@ def _copy_picture(picture: LoosePicture, extraction: Extraction) -> _Copy:
         id=name,
         source=picture.name,
         camera=picture.camera,
-        time=round(time, 6),
+        time=round(time.seconds, 6),
         frame=0,
         box=box,
         tracklet=f"{key}-{name[:12]}",
@@ -89,4 +89,4 @@ def _copy_picture(picture: LoosePicture, extraction: Extraction) -> _Copy:
         remark=quality.remark,
         crop=f"{CROPS}/{key}/{name}{suffix}",
     )
-    return _Copy(sighting, origin, extraction.write(sighting, content), doubtful)
+    return _Copy(sighting, time.origin, extraction.write(sighting, content), doubtful)

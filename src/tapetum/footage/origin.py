@@ -13,6 +13,7 @@ ORIGINS: dict[Origin, str] = {  # for people
     "mtime": "file's time of writing",
 }
 GUESSED_TIME = "time guessed: file's time of writing"
+GUESSED_CHANGE = "time guessed: EXIF says only when the picture was changed"
 
 
 @dataclass(frozen=True)

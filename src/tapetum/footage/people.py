@@ -1,6 +1,7 @@
 """Crops of the people who walk through a video or a folder of frames, and how far it was read."""
 
 import contextlib
+import math
 from collections.abc import Generator, Iterator
 
 import numpy as np
@@ -34,13 +35,14 @@ def extract_people(
     size = source.path.stat().st_size
     if readings is not None:
         reading = _go_on(extraction, readings, reading)
+    known_until = reading.seconds if readings is not None else -math.inf
     choosers: dict[int, CropChooser] = {}
     still = 0
-    followed = follow_frames(source, detector, options, report, known_until=reading.seconds, extent=extent)
+    followed = follow_frames(source, detector, options, report, known_until=known_until, extent=extent)
     with contextlib.closing(followed):
         for frame, detections, owners, tracklets in followed:
             if frame is not None:
-                if frame.seconds > reading.seconds:
+                if frame.seconds > known_until:
                     _offer_crops(frame, detections, owners, choosers, extraction)
                 if extraction.progress and (frame.number + 1) % REPORT_EVERY == 0:
                     extraction.progress(min(frame.number + 1, total or frame.number + 1), total)

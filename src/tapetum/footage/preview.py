@@ -3,9 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tapetum.core.errors import DataError
 from tapetum.footage.clock import format_time
-from tapetum.footage.facts import picture_time
 from tapetum.footage.origin import ORIGINS, Origin
 from tapetum.footage.sources import Source
 
@@ -47,18 +45,11 @@ def _start(source: Source) -> tuple[str, list[Origin]]:
     """First and last time of a source's crops, or its start; and what says so."""
     if source.start is not None and source.start_origin is not None:
         return format_time(source.start), [source.start_origin]
-    times, origins = [], []
-    for picture in source.pictures:
-        try:
-            seconds, origin = picture_time(picture.path, source.options)
-        except DataError:  # it went away meanwhile
-            continue
-        times.append(seconds)
-        origins.append(origin)
+    times = [picture.time for picture in source.pictures if picture.time is not None]
     if not times:
         return "?", []
-    first, last = format_time(min(times)), format_time(max(times))
-    return first if first == last else f"{first} to {last}", origins
+    first, last = (format_time(choose(time.seconds for time in times)) for choose in (min, max))
+    return first if first == last else f"{first} to {last}", [time.origin for time in times]
 
 
 def _origins(origins: Iterable[Origin]) -> str:

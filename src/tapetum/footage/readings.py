@@ -75,6 +75,14 @@ class Readings:
         unfinished = (each for each in self._known if each not in finished and each.name == name)
         return next((Reading(name, each.content) for each in unfinished), None)
 
+    def keys_before(self, key: str) -> list[str]:
+        """Of the lists with what was found in this video before one list of it was begun."""
+        holding = next((each.keys[: each.keys.index(key)] for each in self._known if key in each.keys), None)
+        if holding is None:  # its reading did not come to the end
+            reading = self.find()
+            holding = () if reading is None else reading.keys
+        return [each for each in holding if list_path(self._out, each).is_file()]
+
     def write(self, reading: Reading) -> None:
         """Put a reading in the place of what was known under the same content.
 

@@ -18,7 +18,7 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import picture_size
 from tapetum.data.layout import SUFFIXES
-from tapetum.data.video import count_streams
+from tapetum.data.video import read_header
 from tapetum.footage.facts import (
     OPEN_OPTIONS,
     Said,
@@ -30,6 +30,7 @@ from tapetum.footage.facts import (
     read_said,
 )
 from tapetum.footage.origin import CameraFact, Origin
+from tapetum.footage.overlaps import Recording, doubt_overlaps, refuse_one_start
 from tapetum.footage.paths import clean_camera, name_folder
 from tapetum.footage.report import FootageReport, SourceFacts
 
@@ -57,6 +58,13 @@ class LoosePicture:
     name: str  # as the operator would name it
     camera: str  # its camera
     modality: Modality | None = None  # where it is known; None decides by the picture
+    time: TimeFact | None = None  # when it was taken; None where its file is gone
+
+    @property
+    def stamp(self) -> float | None:
+        """Its own time among frames, of its EXIF or its name; None where it has none."""
+        time = self.time
+        return time.seconds if time is not None and (time.origin == "metadata" or time.in_name) else None
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Source:
     doubts: tuple[str, ...] = ()  # why a camera or a time may be another
     zone_written: bool = True  # whether every time's zone is known; else `utc_offset_hours` of the options is taken
     stream: int = 0  # which of a file's videos, from 0
+    # how long a video states to be, or frames by their rate are; 0 where nobody knows, and of photographs
+    seconds: float = 0.0
 
     @property
     def num_files(self) -> int:
@@ -99,7 +109,8 @@ def find_sources(
         places: files, folders, or opened data sets, whose records become crops.
         report: is told what each source is taken for and why, and each file and folder that is passed over.
     Raises:
-        DataError: a place is missing, a path does not fit the pattern, or nothing in all places can be read.
+        DataError: a place is missing, a path does not fit the pattern, nothing in all places can be read, or several
+            videos of one camera would have the start that the options name.
     """
     options, report = options or SourceOptions(), report or FootageReport()
     sources: list[Source] = []
@@ -123,7 +134,7 @@ def find_sources(
             f"{names}: holds no picture and no video, but {others}; "
             f"pictures end in {', '.join(sorted(SUFFIXES))}, videos in .mp4, .mkv, .avi, ..."
         )
-    sources = _doubt_shared_names(sources)
+    sources = _doubt_overlaps(_doubt_shared_names(sources), options)
     for source in sources:
         report.tell(
             SourceFacts(
@@ -144,7 +155,13 @@ def source_of_records(records: Sequence[Record], name: str, options: SourceOptio
     """A data set's records as crops: cameras and modalities are known, identities are left behind."""
     options = options or SourceOptions()
     pictures = tuple(
-        LoosePicture(each.path, str(each.path), options.camera or f"c{each.camid}", options.modality or each.modality)
+        LoosePicture(
+            each.path,
+            str(each.path),
+            options.camera or f"c{each.camid}",
+            options.modality or each.modality,
+            _picture_time(each.path, read_said(each.path, options, is_picture=True), options),
+        )
         for each in records
     )
     if not pictures:
@@ -153,7 +170,13 @@ def source_of_records(records: Sequence[Record], name: str, options: SourceOptio
     origin: Origin = "metadata" if options.camera is None else "option"
     cameras = tuple(CameraFact(camera, camera, origin) for camera in sorted({each.camera for each in pictures}))
     camera = _common_camera(cameras, name)
-    return Source("crops", name, folder, camera, *_stated_start(options), options, pictures, cameras)
+    doubts, start = _tell_doubts(_time_doubts(pictures)), _stated_start(options)
+    return Source("crops", name, folder, camera, *start, options, pictures, cameras, doubts, _zones_written(pictures))
+
+
+def are_by_rate(stamps: Sequence[float | None]) -> bool:
+    """Whether the times of frames are by `frames_per_second`, because their own do not tell them apart."""
+    return len(set(stamps) - {None}) < 2
 
 
 def tell_kind(pictures: Sequence[Path]) -> Literal["crops", "frames"]:
@@ -229,16 +252,18 @@ def _sources_of_file(path: Path, options: SourceOptions) -> Iterable[Source]:
         return _sources_of_pictures(path.parent, [path], options)
     facts = read_said(path, options, is_picture=True)
     time = decide_time(path, facts, options, read_exif_time)
-    picture = LoosePicture(path, str(path), facts.camera.camera, options.modality)
+    picture = LoosePicture(path, str(path), facts.camera.camera, options.modality, time)
     return [_source_of("crops", path, facts, time, options, (picture,))]
 
 
 def _sources_of_video(path: Path, options: SourceOptions) -> Iterator[Source]:
     """One a video stream: recorders put front and rear into one file."""
     facts = read_said(path, options)
+    streams, seconds = read_header(path, OPEN_OPTIONS)
     first = _source_of("video", path, facts, decide_time(path, facts, options, read_creation_time), options)
+    first = replace(first, seconds=max(0.0, seconds))
     yield first
-    for stream in range(1, count_streams(path, OPEN_OPTIONS)):
+    for stream in range(1, streams):
         name, camera = f"{first.name} (video {stream + 1})", f"{first.camera}-{stream + 1}"
         cameras = (replace(facts.camera, camera=camera),)
         yield replace(first, name=name, camera=camera, cameras=cameras, stream=stream)
@@ -267,31 +292,70 @@ def _sources_of_pictures(folder: Path, pictures: Sequence[Path], options: Source
     cameras = sorted({each.camera for each in facts}, key=lambda fact: fact.camera)
     for camera in cameras:
         own = [(path, each) for path, each in zip(pictures, facts, strict=True) if each.camera == camera]
+        loose = tuple(_loose(path, each, options) for path, each in own)
         first, first_said = own[0]
-        if first_said.time is None or not first_said.time.in_name:  # a folder that is one recording
+        start = next((picture.time for picture in loose if picture.stamp is not None), None)
+        if start is None:  # a folder that is one recording
             first_said = replace(first_said, time=whole.time, day=first_said.day or whole.day)
-        time = decide_time(first, first_said, options, read_exif_time)
-        loose = tuple(LoosePicture(path, str(path), camera.camera, options.modality) for path, _ in own)
-        yield _source_of("frames", folder, first_said, time, options, loose)
+            start = decide_time(first, first_said, options, read_exif_time)
+        timed = (picture for picture in loose if picture.stamp is not None)
+        others = [doubt for doubt in _time_doubts(timed) if doubt not in start.doubts]
+        doubts = (*start.doubts, *_tell_doubts(others), *_doubt_stamps(loose, options))
+        start = replace(start, doubts=doubts, zone_written=start.zone_written and _zones_written(loose))
+        by_rate = are_by_rate([picture.stamp for picture in loose])
+        seconds = len(loose) / options.frames_per_second if by_rate else 0.0
+        yield replace(_source_of("frames", folder, first_said, start, options, loose), seconds=seconds)
+
+
+def _doubt_stamps(pictures: Sequence[LoosePicture], options: SourceOptions) -> list[str]:
+    """Why the times of frames after the first may be others."""
+    stamps = [picture.stamp for picture in pictures]
+    if len(stamps) > 1 and are_by_rate(stamps):
+        own_times = "do not tell them apart" if options.start is None else "do not count beside --start"
+        rate = f"times within it are by --frame-rate, {options.frames_per_second:g} frames a second"
+        return [f"{rate}: names and EXIF {own_times}"]
+    lacking = stamps.count(None)
+    if len(stamps) > 1 and lacking:
+        return [f"{lacking} of {len(stamps)} pictures have no time of their own, and take it from their neighbours"]
+    return []
 
 
 def _source_of_crops(folder: Path, pictures: Sequence[Path], facts: Sequence[Said], options: SourceOptions) -> Source:
-    loose = tuple(
-        LoosePicture(path, str(path), each.camera.camera, options.modality)
-        for path, each in zip(pictures, facts, strict=True)
-    )
+    loose = tuple(_loose(path, each, options) for path, each in zip(pictures, facts, strict=True))
     cameras = tuple(sorted({each.camera for each in facts}, key=lambda fact: (fact.camera, fact.written, fact.site)))
-    times = [each.time for each in facts if each.time is not None]
-    doubts = Counter(doubt for each in facts for doubt in each.camera_doubts)
-    doubts.update(doubt for time in times for doubt in time.doubts)
-    lines = [f"{doubt} ({count} pictures)" for doubt, count in doubts.most_common(_MOST_DOUBTS)]
-    if len(doubts) > _MOST_DOUBTS:
-        lines.append(f"and {doubts.total() - sum(count for _, count in doubts.most_common(_MOST_DOUBTS))} more doubts")
+    doubts = _tell_doubts([*(doubt for each in facts for doubt in each.camera_doubts), *_time_doubts(loose)])
     camera = _common_camera(cameras, name_folder(folder.resolve().name))
-    zone_written = all(time.zone_written for time in times)
     start = _stated_start(options)
-    doubts_told = tuple(lines)
-    return Source("crops", str(folder), folder, camera, *start, options, loose, cameras, doubts_told, zone_written)
+    return Source("crops", str(folder), folder, camera, *start, options, loose, cameras, doubts, _zones_written(loose))
+
+
+def _loose(path: Path, facts: Said, options: SourceOptions) -> LoosePicture:
+    return LoosePicture(path, str(path), facts.camera.camera, options.modality, _picture_time(path, facts, options))
+
+
+def _picture_time(path: Path, facts: Said, options: SourceOptions) -> TimeFact | None:
+    try:
+        return decide_time(path, facts, options, read_exif_time)
+    except DataError:  # it went away meanwhile; named when it is read
+        return None
+
+
+def _time_doubts(pictures: Iterable[LoosePicture]) -> list[str]:
+    """Of every picture; those whose time is that of writing the file are counted by themselves."""
+    times = [picture.time for picture in pictures if picture.time is not None and picture.time.origin != "mtime"]
+    return [doubt for time in times for doubt in time.doubts]
+
+
+def _zones_written(pictures: Iterable[LoosePicture]) -> bool:
+    return all(picture.time.zone_written for picture in pictures if picture.time is not None)
+
+
+def _tell_doubts(doubts: Iterable[str]) -> tuple[str, ...]:
+    """The most frequent ones, each with the number of pictures."""
+    counts = Counter(doubts)
+    lines = [f"{doubt} ({count} pictures)" for doubt, count in counts.most_common(_MOST_DOUBTS)]
+    rest = counts.total() - sum(count for _, count in counts.most_common(_MOST_DOUBTS))
+    return (*lines, f"and {rest} more doubts") if rest else tuple(lines)
 
 
 def _stated_start(options: SourceOptions) -> tuple[float | None, Origin | None]:
@@ -329,6 +393,19 @@ def _doubt_shared_names(sources: Sequence[Source]) -> list[Source]:
         )
 
     return [replace(source, doubts=(*source.doubts, *doubts(source))) for source in sources]
+
+
+def _doubt_overlaps(sources: Sequence[Source], options: SourceOptions) -> list[Source]:
+    """With a doubt on each recording that another one of its camera lies over; one start for several is refused."""
+    recordings = [Recording(each.camera, each.start or 0.0, each.name, each.seconds) for each in sources]
+    whole = [recording for recording, each in zip(recordings, sources, strict=True) if each.kind != "crops"]
+    if options.start is not None:
+        refuse_one_start(recording for recording, each in zip(recordings, sources, strict=True) if each.kind == "video")
+    doubt_of = doubt_overlaps(whole)
+    return [
+        replace(each, doubts=(*each.doubts, doubt_of[recording])) if recording in doubt_of else each
+        for recording, each in zip(recordings, sources, strict=True)
+    ]
 
 
 def _natural_key(path: Path) -> list[tuple[int, int | str]]:

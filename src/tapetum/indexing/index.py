@@ -29,7 +29,7 @@ from tapetum.data.pictures import Pictures
 from tapetum.data.threads import map_in_threads
 from tapetum.footage.crops import Refuse
 from tapetum.footage.detect import Detector
-from tapetum.footage.extract import extract_sightings, is_finished, read_sightings
+from tapetum.footage.extract import extract_sightings, is_finished, read_earlier_sightings, read_sightings
 from tapetum.footage.frames import count_units
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
@@ -45,8 +45,10 @@ from tapetum.searching.retention import (
     apply_retention,
     check_days,
     digest_id,
+    digest_picture,
     oldest_kept,
     read_erased,
+    read_erased_pictures,
     read_keep_days,
     write_keep_days,
 )
@@ -201,11 +203,12 @@ def open_gallery_for(where: str | Path, model: Model, place: Path, folder: Path 
 
 def refusing(store: Store) -> Refuse:
     """Says of a sighting why a gallery, as it is now, must not keep it: it was erased before, or is too old."""
-    erased, days = read_erased(crops_folder(store)), read_keep_days(store)
+    folder, days = crops_folder(store), read_keep_days(store)
+    erased, pictures = read_erased(folder), read_erased_pictures(folder)
     oldest = -math.inf if days is None else oldest_kept(days)
 
-    def refuse(sighting: Sighting) -> str:
-        if digest_id(sighting.id) in erased:
+    def refuse(sighting: Sighting, content: bytes) -> str:
+        if digest_id(sighting.id) in erased or (pictures and digest_picture(content) in pictures):
             return ERASED_BEFORE
         return TOO_OLD if sighting.time < oldest else ""
 
@@ -297,6 +300,15 @@ class Indexing:
             self._before += count
             self._tick(0)
         self.flush()
+
+    def read_earlier(self, source: Source) -> None:
+        """Add what earlier runs found in a video that has grown since, where their rows are missing."""
+        try:
+            sightings = read_earlier_sightings(source, self._folder, self._detector, self._options.extract)
+            while some := list(islice(sightings, LOOKED_UP_AT_ONCE)):
+                self._add(some)
+        except DataError as error:
+            self._report.footage.note(source.name, str(error))
 
     def flush(self) -> None:
         """Embed and store what waits."""

@@ -1,6 +1,7 @@
 """Indexing by many processes: a source is a shard that any process may take, and one puts them together.
 
-    GALLERY/shards/JOB/SOURCE.shard   a finished shard: vectors, sightings, counts, SHA-256; whole or not there
+    GALLERY/shards/JOB/SOURCE.shard   a finished shard: vectors, sightings, counts, SHA-256, and what names the
+                                      content of its source; whole or not there
     GALLERY/shards/JOB/SOURCE.lock    held by the process that is making it
     GALLERY/shards/JOB/RANK-of-N.rank of a process that takes part; torchrun's launch follows N where it names one
     GALLERY/shards/.JOB               a job that is over, with the ranks that took part, until the last of N has come
@@ -8,7 +9,8 @@
 JOB names the command. Nothing but the gallery's folder, which every machine sees, holds the processes together. A
 process takes whatever shard is neither finished nor held; the system lets go of a killed one's locks, so another takes
 its shard. Who finds all of them finished writes the rows into the gallery and removes the job. A rank that comes when
-its job is over took no part, and leaves; one that took part was given the command again, and begins anew.
+its job is over took no part, and leaves; one that took part was given the command again, and begins anew. Whoever joins
+a job removes finished shards whose source has changed since, so that they are made anew.
 """
 
 import contextlib
@@ -34,14 +36,16 @@ from tapetum.core.errors import DataError, InUseError, OutputError
 from tapetum.core.locks import locked
 from tapetum.core.sighting import Sighting
 from tapetum.footage.detect import Detector
+from tapetum.footage.extract import source_key
 from tapetum.footage.frames import count_units
-from tapetum.footage.lists import sighting_of
+from tapetum.footage.lists import sighting_of, strike_sightings
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.gallery.schema import ModelInfo, Row, Run
 from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
 from tapetum.indexing.index import (
+    ERASED_BEFORE,
     Indexing,
     IndexOptions,
     IndexReport,
@@ -54,7 +58,7 @@ from tapetum.indexing.index import (
 from tapetum.inference.model import Model
 from tapetum.searching.retention import SHARDS
 
-FORMAT = 3
+FORMAT = 4
 HEADER = "tapetum_shard"
 LAUNCH = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")  # equal in its ranks
 
@@ -68,6 +72,7 @@ class Made:
     run: Run
     footage: FootageReport
     known: int = 0  # sightings that the gallery had already
+    source: str = ""  # names what the source held then, and how it was read; empty where it was gone
 
 
 def world() -> int:
@@ -178,7 +183,8 @@ class ShardJob:
             RecipeError: frames without a detector.
             OutputError: the folder cannot be written.
         """
-        report = IndexReport()
+        report, source = IndexReport(), self.sources[shard]
+        key = self._key(shard) or ""  # first: what the source gains while it is read is for the next run
         sightings: list[Sighting] = []
         vectors = [np.empty((0, self.model.dimension), dtype=np.float32)]
 
@@ -189,9 +195,11 @@ class ShardJob:
 
         indexing = Indexing(self.store, self.model, self.detector, self.options, report, progress, keep=keep)
         with indexing:
-            indexing.read([self.sources[shard]])
+            indexing.read([source])
+            if key:
+                indexing.read_earlier(source)  # whose rows may be in no gallery yet
         run = Run(self.model.id, self.model.runtime, self.model.precision, self.options.run)
-        made = Made(tuple(sightings), np.concatenate(vectors), run, report.footage, report.known)
+        made = Made(tuple(sightings), np.concatenate(vectors), run, report.footage, report.known, key)
         make_folder(self.folder)
         write_shard(self.path(shard), made)
         self._made += not report.footage.finished_before
@@ -217,6 +225,20 @@ class ShardJob:
             self.folder.rename(self._over)  # at once: nobody takes a shard of it any more
             self._forget()
             return report
+
+    def drop_outdated(self) -> None:
+        """Remove finished shards that are damaged, or whose source has changed since, as a video that was growing."""
+        for shard in self.sources:
+            path = self.path(shard)
+            if not path.is_file():
+                continue
+            try:
+                made, key = read_shard(path, self.model.id), self._key(shard)
+                outdated = key is not None and made.source != key
+            except DataError:
+                outdated = True
+            if outdated:
+                path.unlink(missing_ok=True)
 
     @property
     def total(self) -> int:
@@ -274,13 +296,34 @@ class ShardJob:
         report.footage.add(made.footage)
         report.known += made.known
         refuse = refusing(self.store)
-        refusals = [refuse(sighting) for sighting in made.sightings]  # erased since the shard was made
+        refusals = [refuse(each, self._content_of(each)) for each in made.sightings]  # erased since it was made
+        self._remove([each for each, why in zip(made.sightings, refusals, strict=True) if why == ERASED_BEFORE])
         report.footage.refused.update(filter(None, refusals))
         kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]
         fresh = drop_known(self.store, kept, report)
         places = {sighting.id: row for row, sighting in enumerate(made.sightings)}
         vectors = made.vectors[[places[sighting.id] for sighting in fresh]]
         report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors)
+
+    def _key(self, shard: str) -> str | None:
+        """Names what a source holds now, and how it is read; None where it is gone."""
+        try:
+            return source_key(self.sources[shard], self.detector, self.options.extract)
+        except DataError:
+            return None
+
+    def _content_of(self, sighting: Sighting) -> bytes:
+        try:
+            return (self.gallery / sighting.crop).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _remove(self, sightings: Sequence[Sighting]) -> None:
+        """Crops and lines of what was erased elsewhere while a shard held it."""
+        if sightings:
+            strike_sightings(self.gallery, frozenset(sighting.id for sighting in sightings))
+        for sighting in sightings:
+            (self.gallery / sighting.crop).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -314,6 +357,7 @@ def begin_job(
     job = ShardJob(store, model, detector, options, name, sources)
     if not job.join():
         return None
+    job.drop_outdated()
     compare_with_earlier(sources, job.gallery, detector.name if detector else "", report.footage)
     return job
 
@@ -363,6 +407,7 @@ def write_shard(path: Path, made: Made) -> None:
         "run": asdict(made.run),
         "footage": made.footage.to_dict(),
         "known": made.known,
+        "source": made.source,
         "sha256": _digest(vectors, lines),
     }
     tensors: dict[str, NDArray[Any]] = {"vectors": vectors, "sightings": np.frombuffer(lines, np.uint8)}
@@ -383,7 +428,7 @@ def read_shard(path: Path, model: str) -> Made:
             vectors, lines = file.get_tensor("vectors"), file.get_tensor("sightings").tobytes()
         sightings = tuple(sighting_of(json.loads(line)) for line in lines.decode().splitlines())
         footage = FootageReport.from_dict(header["footage"])
-        made = Made(sightings, vectors, Run(**header["run"]), footage, header["known"])
+        made = Made(sightings, vectors, Run(**header["run"]), footage, header["known"], header["source"])
         whole = header["format"] == FORMAT and header["sha256"] == _digest(vectors, lines)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it and type the same command again") from None

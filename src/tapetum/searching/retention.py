@@ -1,10 +1,12 @@
 """Erasing sightings with everything that belongs to them, at request or when they are too old.
 
 Of a sighting a gallery holds row, vector and crop, and its folder a line in the list of its source. All of them go.
-What stays is a digest of its id in ``erased.txt``: nobody can tell from it who or what was seen, and indexing the same
-footage again knows by it what must not come back. ``retention.json`` says for how many days a gallery keeps anything.
+What stays is a digest of its id in ``erased.txt``, and of a loose picture one of its content, because its id is another
+under another file name: nobody can tell from them who or what was seen, and indexing the same footage again knows by
+them what must not come back. ``retention.json`` says for how many days a gallery keeps anything.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -25,6 +27,7 @@ ERASED = "erased.txt"
 KEPT = "retention.json"
 SHARDS = "shards"  # work in hand of many processes, see `indexing.shards`
 TOO_OLD = "older than this gallery keeps"  # why a sighting is not even stored
+_PICTURE = "picture-"  # before the digest of a picture's content in `ERASED`
 _ID = re.compile(rb'"id": "([^"]+)"')  # in a line about a sighting
 
 
@@ -53,12 +56,12 @@ def erase(store: Store, filter: str | Filter) -> Erasure:  # noqa: A002
     if rows is None:
         raise GalleryError(f"{store.where}: erasing needs a filter; name the rows to remove")
     with store.writing():
-        found = store.columns(["time", "id"], rows)
+        found = store.columns(["time", "id", "crop"], rows)
         ids = tuple(name for _, name in sorted(zip(found["time"], found["id"], strict=True)))
         lines = unfinished = 0
         if store.folder is not None:
             if ids:
-                _remember(store.folder, ids)
+                _remember(store.folder, ids, _loose_crops(found["id"], found["crop"]))
                 forget_strangers(store.folder)
                 _drop_shards(store.folder, ids)
                 lines = strike_sightings(store.folder, frozenset(ids))
@@ -151,12 +154,30 @@ def digest_id(name: str) -> str:
     return hashlib.sha256(f"erased {name}".encode()).hexdigest()[:32]
 
 
+def digest_picture(content: bytes) -> str:
+    """What is kept of an erased loose picture's content."""
+    return hashlib.sha256(b"erased picture " + content).hexdigest()[:32]
+
+
 def read_erased(folder: Path) -> set[str]:
-    """Digests of every sighting that was erased from a gallery.
+    """Digests of the id of every sighting that was erased from a gallery.
 
     Raises:
         GalleryError: the file cannot be read.
     """
+    return {line for line in _read_lines(folder) if not line.startswith(_PICTURE)}
+
+
+def read_erased_pictures(folder: Path) -> set[str]:
+    """Digests of the content of every loose picture that was erased from a gallery.
+
+    Raises:
+        GalleryError: the file cannot be read.
+    """
+    return {line.removeprefix(_PICTURE) for line in _read_lines(folder) if line.startswith(_PICTURE)}
+
+
+def _read_lines(folder: Path) -> set[str]:
     try:
         return set((folder / ERASED).read_text(encoding="ascii").split())
     except FileNotFoundError:
@@ -181,6 +202,14 @@ def _drop_shards(folder: Path, ids: Iterable[str]) -> None:
             raise OutputError(f"{path}: cannot be removed ({error.strerror}); allow it and repeat the call") from None
 
 
-def _remember(folder: Path, ids: Iterable[str]) -> None:
-    digests = read_erased(folder) | {digest_id(name) for name in ids}
+def _loose_crops(ids: Iterable[str], crops: Iterable[str]) -> list[str]:
+    """Crops that are loose pictures: each is named by its own id."""
+    return [crop for name, crop in zip(ids, crops, strict=True) if Path(crop).stem == name]
+
+
+def _remember(folder: Path, ids: Iterable[str], pictures: Iterable[str]) -> None:
+    digests = _read_lines(folder) | {digest_id(name) for name in ids}
+    for picture in pictures:
+        with contextlib.suppress(FileNotFoundError):  # a call that was cut short has removed it
+            digests.add(_PICTURE + digest_picture((folder / picture).read_bytes()))
     write_bytes(folder / ERASED, "".join(f"{digest}\n" for digest in sorted(digests)).encode())

@@ -276,6 +276,17 @@ def test_a_folder_of_frames_needs_no_second_look_at_each_person(tmp_path: Path) 
         list(extract_all(find_sources([folder], options), tmp_path / "out", None))
 
 
+def test_who_is_seen_before_the_start_of_a_folder_of_frames_is_kept(tmp_path: Path) -> None:
+    """The first picture's time is an hour late, and the times of the others come before it."""
+    folder = tmp_path / "cam4"
+    folder.mkdir()
+    for number, clock in enumerate(["230000", *(f"21000{second}" for second in range(1, 6))]):
+        cv2.imwrite(str(folder / f"{number}_20261120_{clock}.png"), street(40 + number)[..., ::-1])
+    (source,) = find_sources([folder], SourceOptions(kind="frames"))
+    found = list(extract_sightings(source, tmp_path / "out", Everybody()))
+    assert [each.time - START for each in sorted(found, key=lambda each: each.frame)] == [0, 1, 2, 3, 4, 5]
+
+
 def test_loose_crops_are_taken_as_they_are_and_broken_ones_named(tmp_path: Path) -> None:
     folder = tmp_path / "crops"
     folder.mkdir()

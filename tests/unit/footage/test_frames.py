@@ -4,6 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from street_clip import street, write_clip
 from tapetum.core.errors import DataError
@@ -22,7 +23,7 @@ def read(path: Path, **keywords: object) -> tuple[list[Frame], list[str]]:
 
 
 def write_frames(folder: Path, names: list[str]) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name in names:
         cv2.imwrite(str(folder / name), np.full((48, 64, 3), 90, np.uint8))
     return folder
@@ -50,6 +51,73 @@ def test_a_folder_of_frames_has_times_by_its_rate_or_by_its_names(tmp_path: Path
     named, notes = read(write_frames(tmp_path / "b", names), source_options=SourceOptions(kind="frames"))
     assert [frame.time for frame in named] == [1795208400.0, 1795208402.0, 1795208407.0]
     assert not notes
+
+
+def test_frames_by_the_rate_are_said_to_be_and_one_picture_needs_none(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "a", ["1.png", "2.png"])
+    for options in (SourceOptions(kind="frames", frames_per_second=4.0), SourceOptions(start=1e9, kind="frames")):
+        (source,) = find_sources([folder], options)
+        rate = options.frames_per_second
+        assert f"times within it are by --frame-rate, {rate:g} frames a second" in " ".join(source.doubts)
+    named = write_frames(tmp_path / "b", ["cam1_20261120_210000.png", "cam1_20261120_220000.png"])
+    assert "by --frame-rate" in " ".join(find_sources([named], SourceOptions(start=1e9, kind="frames"))[0].doubts)
+    assert find_sources([named], SourceOptions(kind="frames"))[0].doubts == ()
+    (folder / "2.png").unlink()
+    assert "by --frame-rate" not in " ".join(find_sources([folder], SourceOptions(kind="frames"))[0].doubts)
+
+
+@pytest.mark.parametrize(("stranger", "its_time"), [("snapshot.png", 3000), ("0_snapshot.png", -600)])
+def test_one_picture_without_a_time_leaves_the_others_theirs(tmp_path: Path, stranger: str, its_time: float) -> None:
+    folder = write_frames(tmp_path / "yard", [f"20261120_21{minute}000.png" for minute in range(5)])
+    cv2.imwrite(str(folder / stranger), np.full((48, 64, 3), 200, np.uint8))
+    frames, notes = read(folder, source_options=SourceOptions(kind="frames"))
+    assert sorted(frame.time - 1795208400 for frame in frames) == sorted([0, 600, 1200, 1800, 2400, its_time])
+    assert "frames without a stamp: 1, the first at frame " in notes[0]
+    (source,) = find_sources([folder], SourceOptions(kind="frames"))
+    assert (source.start, source.start_origin) == (1795208400, "name")
+    assert source.doubts == ("1 of 6 pictures have no time of their own, and take it from their neighbours",)
+
+
+def test_frames_that_all_say_one_time_are_by_the_rate_around_it(tmp_path: Path) -> None:
+    alike = write_frames(tmp_path / "a", [f"{number}_20261120_210000.png" for number in range(3)])
+    alone = write_frames(tmp_path / "b", ["1.png", "2_20261120_210000.png", "3.png"])
+    for folder, first in ((alike, 0.0), (alone, -0.1)):
+        frames, _ = read(folder, source_options=SourceOptions(kind="frames"))
+        assert times(frames) == pytest.approx([first, first + 0.1, first + 0.2])
+        assert frames[0].time - frames[0].seconds == 1795208400
+        assert "names and EXIF do not tell them apart" in find_sources([folder])[0].doubts[-1]
+
+
+def write_photo(path: Path, clock: str) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = clock
+    Image.new("RGB", (64, 48)).save(path, exif=exif)
+
+
+def test_photographs_have_the_times_of_their_exif_however_long_they_take(tmp_path: Path) -> None:
+    for number in range(4):
+        write_photo(tmp_path / f"IMG_{number:04d}.jpg", f"2026:1{number // 2}:20 2{number}:00:00")
+    frames, notes = read(tmp_path, source_options=SourceOptions(kind="frames"))
+    month = 31 * 86400
+    assert [frame.seconds for frame in frames] == [0, 3600, month + 7200, month + 10800]
+    assert len(notes) == 1
+    assert "gaps" in notes[0]
+    (source,) = find_sources([tmp_path], SourceOptions(kind="frames"))
+    assert (source.zone_written, source.doubts) == (False, ())
+
+
+def test_exif_counts_before_the_name_for_each_frame_as_for_the_start(tmp_path: Path) -> None:
+    for second in range(3):
+        write_photo(tmp_path / f"cam1_20261120_21000{second}.jpg", f"2026:11:22 10:00:0{second}")
+    (tmp_path / "cam1_20261120_210002.jpg").unlink()
+    cv2.imwrite(str(tmp_path / "cam1_20261122_100002.jpg"), np.zeros((48, 64, 3), np.uint8))
+    frames, _ = read(tmp_path, source_options=SourceOptions(kind="frames"))
+    assert [frame.time - 1795208400 for frame in frames] == [37 * 3600, 37 * 3600 + 1, 37 * 3600 + 2]
+    (source,) = find_sources([tmp_path], SourceOptions(kind="frames"))
+    assert source.doubts == (
+        "metadata says 2026-11-22T10:00:00Z, the file name 2026-11-20T21:00:00Z",
+        "metadata says 2026-11-22T10:00:01Z, the file name 2026-11-20T21:00:01Z (1 pictures)",
+    )
 
 
 def test_a_clock_that_jumps_back_is_named_and_times_go_on(tmp_path: Path) -> None:

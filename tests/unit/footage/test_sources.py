@@ -17,7 +17,7 @@ from tapetum.core.types import Modality, Record
 from tapetum.data.catalog import open_dataset
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.extract import extract_all
-from tapetum.footage.facts import SourceOptions, picture_time
+from tapetum.footage.facts import SourceOptions, TimeFact, decide_picture_time
 from tapetum.footage.fingerprint import fingerprint_source
 from tapetum.footage.frames import read_source_frames
 from tapetum.footage.report import FootageReport
@@ -102,9 +102,15 @@ def test_a_crop_s_time_is_its_exif_then_its_name(tmp_path: Path) -> None:
     exif.get_ifd(0x8769)[0x9003] = "2026:11:20 21:00:00"
     path = tmp_path / "a_2020-01-01T00-00-00.jpg"
     Image.new("RGB", (16, 32)).save(path, exif=exif)
-    assert picture_time(path, SourceOptions()) == (1795208400.0, "metadata")
+    assert decide_picture_time(path, SourceOptions()) == TimeFact(
+        1795208400.0,
+        "metadata",
+        zone_written=False,
+        doubts=("metadata says 2026-11-20T21:00:00Z, the file name 2020-01-01T00:00:00Z",),
+    )
     Image.new("RGB", (16, 32)).save(path)
-    assert picture_time(path, SourceOptions()) == (1577836800.0, "name")
+    named = decide_picture_time(path, SourceOptions())
+    assert (named.seconds, named.origin) == (1577836800.0, "name")
 
 
 def test_records_of_a_data_set_bring_camera_and_modality_and_leave_their_identity(tmp_path: Path) -> None:
@@ -152,7 +158,8 @@ def test_a_decompression_bomb_is_found_without_being_opened(tmp_path: Path) -> N
     for kind in ("crops", "frames"):
         (source,) = find_sources([tmp_path], SourceOptions(kind=kind))  # type: ignore[arg-type]
         assert len(source.pictures) == 1
-    assert picture_time(tmp_path / "bomb.png", SourceOptions()) == (1.7e9, "mtime")
+    guess = decide_picture_time(tmp_path / "bomb.png", SourceOptions())
+    assert (guess.seconds, guess.origin, guess.guessed) == (1.7e9, "mtime", True)
 
 
 def test_what_is_read_and_what_is_passed_over_add_up_to_what_lies_on_the_disk(tree: Path, tmp_path: Path) -> None:
@@ -279,8 +286,8 @@ def test_cameras_of_one_name_at_several_places_are_taken_as_one_and_said_to_be(t
 
 
 def test_names_that_lose_the_same_signs_are_said_to_be_taken_as_one(tmp_path: Path) -> None:
-    for name in ("Hof (1)", "Hof 1", "Hof_1"):
-        write_clip(tmp_path / f"{name}_20261120_210000.mp4", [street(0)] * 2)
+    for minute, name in enumerate(("Hof (1)", "Hof 1", "Hof_1")):
+        write_clip(tmp_path / f"{name}_20261120_210{minute}00.mp4", [street(0)] * 2)
     found = find_sources([tmp_path])
     assert [source.camera for source in found] == ["Hof-1", "Hof-1", "Hof_1"]
     doubt = "camera Hof-1 is written 'Hof (1)', 'Hof 1' and taken as one"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from street_clip import street
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.footage.detect import BackgroundDetector
 from tapetum.footage.facts import SourceOptions
@@ -38,6 +39,7 @@ from tapetum.methods import build_method
 from tapetum.runs.checkpoint import Header, save_checkpoint
 from tapetum.runs.recipe import load_recipe
 from tapetum.searching.retention import erase, write_keep_days
+from video_files import write_video
 
 PICTURES = 23
 DETECTOR = BackgroundDetector()
@@ -205,6 +207,25 @@ def test_a_damaged_shard_is_made_again_and_what_was_erased_stays_away(
     assert not (tmp_path / "shared" / gone.crop).exists()
 
 
+def test_pictures_erased_elsewhere_after_their_shard_was_made_are_not_put_together(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for path in (crops / "yard").iterdir():
+        shutil.copy(path, renamed / f"copy_{path.name}")
+    with open_gallery_for(tmp_path / "shared", model, run_file) as store:
+        index_sources(find_sources([crops / "yard"]), store, model, DETECTOR)
+        job = begin(store, model, find_sources([renamed]))
+        job.work()
+        erase(store, 'camera != ""')
+        report = job.merge()
+        assert report is not None
+        assert (report.added, report.erased, store.count()) == (0, 8, 0)
+    assert not [path for path in (tmp_path / "shared" / "crops").rglob("*") if path.is_file()]
+    assert "copy_" not in "".join(path.read_text() for path in (tmp_path / "shared" / "sources").glob("[!.]*.jsonl"))
+
+
 def test_loose_pictures_that_were_too_old_are_read_again_once_the_gallery_keeps_longer(
     crops: Path, model: Model, run_file: Path, tmp_path: Path
 ) -> None:
@@ -231,6 +252,58 @@ def test_a_shard_is_named_by_its_source_whatever_its_content_and_a_job_by_its_co
         assert (after.folder, after.total) == (before.folder, before.total + 1)
         other = ShardJob(store, model, DETECTOR, IndexOptions(), ["elsewhere"], find_sources([grown]))
         assert other.folder != before.folder
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_video_that_has_grown_since_its_shard_was_made_is_read_to_its_end(
+    model: Model, run_file: Path, tmp_path: Path, damaged: bool
+) -> None:
+    live, reading = tmp_path / "live.ts", SourceOptions(start=1.79e9, camera="yard")
+    content = write_video(live, [street(frame) for frame in range(145)]).read_bytes()
+    live.write_bytes(content[: len(content) // 2])
+    with open_gallery_for(tmp_path / "shared", model, run_file) as store:
+        job = begin(store, model, find_sources([live], reading))
+        assert job.work() == 1
+        (shard,) = map(job.path, job.sources)
+        early = {sighting.id for sighting in read_shard(shard, model.id).sightings}
+        assert early
+        if damaged:
+            shard.write_bytes(shard.read_bytes()[:-1])
+        live.write_bytes(content)
+        job = begin(store, model, find_sources([live], reading))  # the same command, after a kill
+        job.work()
+        report = job.merge()
+        assert report is not None
+        rows = store.find()
+        assert report.added == len(rows) > len(early)
+        assert early < {row.sighting.id for row in rows}
+        assert max(row.sighting.frame for row in rows) > 100
+        assert (report.footage.sources, report.footage.files["read"]) == (1, 1)
+    again = index_with_others(tmp_path / "shared", model, run_file, find_sources([live], reading))
+    assert again is not None
+    assert (again.added, again.rows) == (0, report.rows)
+
+
+def test_a_folder_that_gained_a_picture_since_its_shard_was_made_is_read_anew(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(crops / "yard", tmp_path / "yard")
+    with open_gallery_for(tmp_path / "shared", model, run_file) as store:
+        begin(store, model, find_sources([folder])).work()
+        shutil.copy(folder / "cam1_0000.png", folder / "cam1_8888.png")
+        job = begin(store, model, find_sources([folder]))
+        assert job.work() == 1
+        report = job.merge()
+        assert report is not None
+        assert (report.added, report.footage.files["read"]) == (9, 9)
+
+
+def test_a_shard_whose_source_is_as_it_was_is_not_made_again(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    with open_gallery_for(tmp_path / "shared", model, run_file) as store:
+        begin(store, model, find_sources([crops])).work()
+        assert begin(store, model, find_sources([crops])).unfinished() == []
 
 
 def test_a_source_that_is_gone_or_unreadable_is_named_and_counted_once(

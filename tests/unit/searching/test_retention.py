@@ -1,4 +1,5 @@
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -260,6 +261,28 @@ def test_days_that_cannot_be_and_damaged_notes_are_named(store: Store, monkeypat
     assert read_keep_days(store) is None
     with pytest.raises(GalleryError, match="has no folder to write retention down in"):
         write_keep_days(store, 3.0)
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp"])  # one is kept as it is, the other encoded anew
+def test_erased_pictures_do_not_come_back_under_other_names(
+    store: Store, model: Model, tmp_path: Path, ending: str
+) -> None:
+    rng = np.random.default_rng(0)
+    first, other = tmp_path / "first", tmp_path / "other"
+    first.mkdir()
+    for number in range(4):
+        cv2.imwrite(str(first / f"cam1_{number}{ending}"), rng.integers(60, 200, (64, 32, 3), np.uint8))
+    index_sources(find_sources([first]), store, model, None)
+    gone = store.find()[:3]
+    for row in gone:
+        erase(store, f'id == "{row.sighting.id}"')
+    other.mkdir()
+    for number, path in enumerate(sorted(first.iterdir())):
+        shutil.copy(path, other / f"cam2_holiday_{number}{ending}")
+    report = index_sources(find_sources([other]), store, model, None)
+    assert (report.added, report.erased, store.count()) == (1, 3, 2)
+    assert len(read_erased(folder_of(store))) == 3, "pictures are not counted"
+    assert len(list(folder_of(store).glob("crops/*/*"))) == 2
 
 
 def test_what_stays_of_somebody_is_a_digest_alone(sources: list[Source], store: Store, model: Model) -> None:
