@@ -23,7 +23,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tapetum.door import (
+    from tapetum.inference.model import Model
+    from tapetum.public_api import (
         embed,
         evaluate,
         from_hub,
@@ -36,19 +37,18 @@ if TYPE_CHECKING:
         push_to_hub,
         search,
     )
-    from tapetum.inference.model import Model
 
 
 def __getattr__(name: str) -> Any:
-    """What `tapetum.door` defines, and the type of its models."""
+    """What `tapetum.public_api` defines, and the type of its models."""
     if name == "Model":
         from tapetum.inference.model import Model
 
         return Model
     if name in __all__:
-        from tapetum import door
+        from tapetum import public_api
 
-        return getattr(door, name)
+        return getattr(public_api, name)
     raise AttributeError(f"module 'tapetum' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

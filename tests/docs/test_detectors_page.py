@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tapetum.footage.known import find_known, known_names
+from tapetum.footage.detector_catalogue import find_known, known_names
 
 PAGE = (Path(__file__).parents[2] / "docs/detectors.md").read_text(encoding="utf-8")
 

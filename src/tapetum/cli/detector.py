@@ -25,9 +25,9 @@ def list_detectors() -> None:
     Example: tapetum detector list
     """
     from tapetum.core.errors import DataError
+    from tapetum.footage.detector_catalogue import find_known, known_names
     from tapetum.footage.detectors import FALLBACK, choose_detector
     from tapetum.footage.fetched import find_fetched
-    from tapetum.footage.known import find_known, known_names
 
     complaints = dict[str, str]()
     rows = [("name", "here", "by day", "dark", "input", "network", "licence")]
@@ -74,9 +74,9 @@ def get(
       tapetum detector get torchvision:fasterrcnn_mobilenet_v3_large_320_fpn
     """
     from tapetum.core.errors import RecipeError
+    from tapetum.footage.detector_catalogue import known_names
     from tapetum.footage.detectors import TORCHVISION, build_detector
     from tapetum.footage.fetched import fetch_detector, find_fetched, is_whole
-    from tapetum.footage.known import known_names
 
     if name.startswith(TORCHVISION):
         if file is not None:

@@ -135,8 +135,8 @@ def _is_file(name: str) -> bool:
 
 
 def _open_fetched(name: str, precision: str) -> Detector:
+    from tapetum.footage.detector_catalogue import known_names
     from tapetum.footage.fetched import find_fetched
-    from tapetum.footage.known import known_names
 
     if name not in known_names():
         raise _unknown(name)
@@ -158,7 +158,7 @@ def _open_network(path: Path, layout: str | None, person_class: int | None, prec
 
 
 def _unknown(name: str) -> RecipeError:
-    from tapetum.footage.known import known_names
+    from tapetum.footage.detector_catalogue import known_names
 
     hint = nearest_name(name.lower().replace("_", "-"), [*known_names(), FALLBACK])
     meant = f"{hint} Else " if hint.startswith("did you mean") else ""

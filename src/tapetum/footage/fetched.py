@@ -15,7 +15,7 @@ from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.digest import digest_file
 from tapetum.core.errors import DataError
 from tapetum.data.pictures import default_cache_dir
-from tapetum.footage.known import KnownDetector, find_known, known_names
+from tapetum.footage.detector_catalogue import KnownDetector, find_known, known_names
 from tapetum.footage.network import NetworkDetector, NetworkOptions
 from tapetum.footage.packages import fetch_package, read_package
 

@@ -4,8 +4,8 @@ import pytest
 
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.footage.detect import BackgroundDetector
+from tapetum.footage.detector_catalogue import find_known
 from tapetum.footage.detectors import build_detector
-from tapetum.footage.known import find_known
 
 
 def test_the_usual_detector_is_the_fallback_and_says_so() -> None:

@@ -15,10 +15,10 @@ from detector_files import centres_of_one, write_centres, write_package
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.footage import detectors, fetched
 from tapetum.footage.detect import BackgroundDetector, BrighteningDetector, TorchvisionDetector
+from tapetum.footage.detector_catalogue import KnownDetector, find_known, known_names
 from tapetum.footage.detectors import build_detector, choose_detector
 from tapetum.footage.extract import extract_sightings
 from tapetum.footage.fetched import fetch_detector, fetched_names, find_fetched, read_network, store_detector
-from tapetum.footage.known import KnownDetector, find_known, known_names
 from tapetum.footage.packages import Package
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import find_sources

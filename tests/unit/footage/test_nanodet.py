@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from detector_files import graph_model, nanodet_literally, node, numbers, text, write_package
 from tapetum.core.errors import DataError
+from tapetum.footage.detector_catalogue import KnownDetector
 from tapetum.footage.fetched import fetched_names, read_network, store_detector
-from tapetum.footage.known import KnownDetector
 from tapetum.footage.layouts import NanoDetLayout
 from tapetum.footage.packages import Package
 from tapetum.footage.trained_detectors import nanodet

@@ -1,1 +1,1 @@
-"""Trained detectors that lie in package registries, one a file; see `tapetum.footage.known`."""
+"""Trained detectors that lie in package registries, one a file; see `tapetum.footage.detector_catalogue`."""

@@ -5,7 +5,7 @@ The graph is cut before it looks for the strongest peaks, which other runtimes d
 
 from collections.abc import Mapping
 
-from tapetum.footage.known import KnownDetector
+from tapetum.footage.detector_catalogue import KnownDetector
 from tapetum.footage.packages import Package
 from tapetum.footage.tfjs import convert_graph
 

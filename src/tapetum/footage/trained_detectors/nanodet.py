@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tapetum.footage.known import KnownDetector
+from tapetum.footage.detector_catalogue import KnownDetector
 from tapetum.footage.packages import Package
 from tapetum.footage.tfjs import convert_graph
 

@@ -6,7 +6,7 @@ The package holds it behind its list of 24 classes in one file of assets; the pe
 from collections.abc import Mapping
 
 from tapetum.core.errors import DataError
-from tapetum.footage.known import KnownDetector
+from tapetum.footage.detector_catalogue import KnownDetector
 from tapetum.footage.packages import Package
 
 _ASSETS = "package/objectron_solution_packed_assets.data"
