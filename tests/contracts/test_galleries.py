@@ -401,6 +401,30 @@ def test_an_approximate_index_states_its_recall_and_honours_filters(place: Place
         assert store.search(vectors[:1]).exact
 
 
+def zero_a_vector(folder: Path, frame: int) -> None:
+    """What a disk does that loses a sector: in each block the vector of this frame reads as zeros."""
+    lost = some_vectors(100)[frame].numpy().tobytes()
+    for path in (folder / "exact").glob("*.block"):
+        path.write_bytes(path.read_bytes().replace(lost, bytes(len(lost))))
+
+
+def test_a_damaged_block_changes_no_answer_and_compacting_mends_it(tmp_path: Path) -> None:
+    vectors = some_vectors(100)
+    with open_gallery(tmp_path, MODEL) as store:
+        store.upsert(some_rows(100), vectors)
+        store.compact()
+        right = store.search(vectors[7:8], 3).hits
+        zero_a_vector(tmp_path, 7)  # beside a store that has looked at its blocks
+        store.compact()
+        assert store.search(vectors[7:8], 3).hits == right
+    zero_a_vector(tmp_path, 7)
+    with open_gallery(tmp_path) as store:
+        assert torch.equal(store.fetch(["row00007"]).vectors, vectors[7:8])
+        assert store.search(vectors[7:8], 3).hits == right
+        store.compact()
+        assert files_with(tmp_path / "exact", vectors[7].numpy().tobytes())
+
+
 @pytest.mark.slow
 def test_an_index_of_ids_forgets_and_learns_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lance, "IDS_INDEXED_ABOVE", 50)

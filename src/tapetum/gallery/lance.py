@@ -365,6 +365,7 @@ class LanceStore(Store):
             self._load()
 
         with self._guard:
+            self.close()  # blocks that were whole when they were first read are compared with their digests again
             self._reading(answer)
             self._matrix.write()
             version = name_version(self._path(""))
