@@ -220,9 +220,6 @@ def compare_approximate(store: Store, index: Any, matrix: Real, world: People, r
     ours, theirs = (1000 * seconds[side] / len(queries) for side in ("ours", "peer"))
     yield build_row("approximate search, 1 query, against FAISS IVF,SQ8", ours, theirs, "ms", note=note)
     yield build_row("recall@10 of the approximate search, against 0.98", recall, 0.98, "share/s", target=1.0)
-    right = numbers(store.search(queries, K, FILTERS["50 %"], exact=True))  # equal to FAISS's, see above
-    recall = share_found(one_by_one(filter=FILTERS["50 %"], exact=False), right)
-    yield build_row("the same with a filter that passes 50 %", recall, 0.98, "share/s", target=1.0)
 
 
 def run(

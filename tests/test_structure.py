@@ -39,7 +39,7 @@ HOMES = {  # library -> packages (or files) that may import it
     "av": ("data/", "synth/", "footage/"),
     "cv2": ("core/pixels.py", "data/", "synth/", "footage/", "enhancers/clahe.py"),
     "pydantic": ("runs/", "searching/question.py", "service/"),
-    "lancedb": ("gallery/lance.py",),
+    "lancedb": ("gallery/lance.py", "gallery/indices.py"),
     "pyarrow": ("gallery/arrow.py", "searching/exports.py"),
     "pymilvus": ("gallery/milvus.py",),
     "scipy": ("evaluation/", "footage/track.py", "data/datasets/sysu_mm01.py"),  # the last for MATLAB's file format

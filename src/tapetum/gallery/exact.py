@@ -2,12 +2,14 @@
 
 Every stored vector has a stamp, a number that is never given twice. A block file holds stamps and vectors; whatever
 the table does not know any more is dead, whatever the blocks do not hold yet is read from the table. So no file has to
-be in step with the table, and a lost or damaged one costs time, never an answer.
+be in step with the table, and a lost or damaged one costs time, never an answer: a block has a digest of what it holds,
+which is compared when its vectors are first wanted.
 """
 
 import contextlib
 import json
 import secrets
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -424,11 +426,10 @@ def write_block(folder: Path, stamps: Whole, vectors: Real) -> Block:
         vectors: (n, D).
     """
     path = folder / f"{secrets.token_hex(8)}.block"
-    header = json.dumps({"rows": len(stamps), "dimension": vectors.shape[1]}).encode().ljust(HEADER_BYTES)
-    write_with(
-        path,
-        lambda file: file.writelines([header, np.ascontiguousarray(stamps).data, np.ascontiguousarray(vectors).data]),
-    )
+    stamps, vectors = np.ascontiguousarray(stamps), np.ascontiguousarray(vectors)
+    about = {"rows": len(stamps), "dimension": vectors.shape[1], "crc32": _digest(stamps, vectors)}
+    header = json.dumps(about).encode().ljust(HEADER_BYTES)
+    write_with(path, lambda file: file.writelines([header, stamps.data, vectors.data]))
     block = read_block(path, vectors.shape[1])
     return block if block is not None else Block(stamps, vectors, None)
 
@@ -446,5 +447,10 @@ def read_block(path: Path, dimension: int) -> Block | None:
             vectors: Real = np.memmap(  # "c": torch wants memory it may write to; nothing reaches the file
                 path, dtype=np.float32, mode="c", offset=HEADER_BYTES + 8 * rows, shape=(rows, dimension)
             )
-            return Block(stamps, vectors, path)
+            return Block(stamps, vectors, path) if _digest(stamps, vectors) == header["crc32"] else None
     return None
+
+
+def _digest(stamps: Whole, vectors: Real) -> int:
+    """It tells damage by a disk from what was written, at the speed of reading; it is no seal against forgers."""
+    return zlib.crc32(vectors.data, zlib.crc32(stamps.data))

@@ -10,7 +10,6 @@ checks that no mark is left.
 """
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -31,19 +30,28 @@ from tapetum.core.postponed import postpone
 from tapetum.gallery.arrow import matrix_of, table_schema, to_arrow
 from tapetum.gallery.exact import VectorBlocks
 from tapetum.gallery.filters import Among, Coded, Filter, rows_passing
+from tapetum.gallery.indices import (
+    Measurement,
+    drop_indices,
+    fingerprint,
+    has_index,
+    index_ids,
+    index_vectors,
+    measure_index,
+    read_measurement,
+    search_index,
+)
 from tapetum.gallery.schema import FIELDS, REALS, TEXTS, WHOLES, Hit, ModelInfo, Row, flatten, unflatten
 from tapetum.gallery.snapshot import FILE, MOST_ROWS, Snapshot, name_version, read_snapshot, write_snapshot
 from tapetum.gallery.sql import render_sql
 from tapetum.gallery.store import (
     RECALL_AT,
     RECALL_QUERIES,
-    WANTED_RECALL,
     Store,
     check_model,
     chunks,
     near,
     read_about,
-    recall_at_ten,
     write_about,
 )
 
@@ -52,10 +60,8 @@ TABLE = "rows"
 # takes (1.7 of 3.2 CPU seconds, LanceDB 0.40). It needs a few types of that; the clients come when they are asked for.
 NAMESPACE_CLIENT = "lance_namespace_urllib3_client"
 IDS_AT_ONCE = 5_000  # in one question to the table
-IDS_INDEXED_ABOVE = 50_000  # rows; a look at so many takes as long as one into an index of their ids
 ROWS_AT_ONCE = 20_000  # read and written again when a deletion cleans a data file
 READ_ATTEMPTS = 8  # a reader whose version was cleaned away under it starts again with the newest
-EFFORTS = ((20, 5), (50, 5), (100, 10), (200, 50))  # (probed partitions, refinement) until the recall is as wanted
 STORAGE = "2.1"  # version of LanceDB's files: newer ones take milliseconds for a few rows of a column of equal values
 WRITE_FAILED = "cannot be written to; nothing of this batch was stored"
 T = TypeVar("T")
@@ -142,8 +148,8 @@ class LanceStore(Store):
             for some in chunks(ids, IDS_AT_ONCE):
                 self._written.delete(render_sql(Among("id", tuple(some))))
             self._written.delete("id = ''")  # the newest version stays, and it quotes what was deleted last
-            self._drop_index()
-            self._index_ids()
+            drop_indices(self._folder, self._written)
+            index_ids(self._written)
             self._clean()
         self._write_matrix()
 
@@ -151,8 +157,8 @@ class LanceStore(Store):
         with self._failing("cannot be compacted; nothing is lost"):
             self._written.checkout_latest()
             if self._count(None) <= self.approximate_above:
-                self._drop_index("vector")
-            self._index_ids()
+                drop_indices(self._folder, self._written, "vector")
+            index_ids(self._written)
             self._clean()
         self._write_matrix()
         return self._build_index() if self._count(None) > self.approximate_above else None
@@ -186,10 +192,9 @@ class LanceStore(Store):
             self._look()
             passing = None if condition is None else rows_passing(condition, self._column)
             share = len(self._stamps) if passing is None else int(passing.sum())
-            about = self._about_index() if exact is not True else None
-            if about is not None and (exact is False or share > self.approximate_above):
-                hits = self._approximate(queries, k, condition, about["probes"], about["refine"])
-                return hits, float(about["recall_at_10"])
+            measured = self._measured() if condition is None and exact is not True else None
+            if measured is not None and (exact is False or share > self.approximate_above):
+                return search_index(self._table, queries, k, measured.probes, measured.refine), measured.recall
             self._load()
             values, rows = self._matrix.search(queries, min(k, max(share, 1)), passing)
             return self._hits(values, rows), None
@@ -213,24 +218,6 @@ class LanceStore(Store):
             )
             for row, line in zip(stamps.tolist(), values.tolist(), strict=True)
         ]
-
-    def _approximate(
-        self, queries: Real, k: int, condition: Filter | None, probes: int, refine: int
-    ) -> list[tuple[Hit, ...]]:
-        answers = []
-        for query in queries:
-            question = self._table.search(query, vector_column_name="vector").distance_type("cosine").nprobes(probes)
-            question = question.refine_factor(refine).limit(k)
-            if condition is not None:
-                question = question.where(render_sql(condition), prefilter=True)
-            lines = question.select([*TEXTS, *WHOLES, *REALS, "_distance"]).to_list()
-            answers.append(
-                tuple(
-                    Hit(unflatten(values), min(1.0, max(-1.0, 1.0 - values["_distance"])), rank)
-                    for rank, values in enumerate(lines, start=1)
-                )
-            )
-        return answers
 
     def _fetch(self, ids: Sequence[str]) -> tuple[list[Row], NDArray[np.float32]]:
         def answer() -> tuple[list[Row], NDArray[np.float32]]:
@@ -301,8 +288,8 @@ class LanceStore(Store):
 
     def _recall(self) -> float | None:
         def answer() -> float | None:
-            about = self._about_index()
-            return None if about is None else float(about["recall_at_10"])
+            measured = self._measured()
+            return None if measured is None else measured.recall
 
         return self._reading(answer)
 
@@ -365,6 +352,7 @@ class LanceStore(Store):
             self._load()
 
         with self._guard:
+            self.close()  # blocks that were whole when they were first read are compared with their digests again
             self._reading(answer)
             self._matrix.write()
             version = name_version(self._path(""))
@@ -376,57 +364,27 @@ class LanceStore(Store):
     def _path(self, name: str) -> Path:
         return self._folder / f"{TABLE}.lance" / name
 
-    def _about_index(self) -> dict[str, Any] | None:
-        path = self._folder / "approximate.json"
-        try:
-            about: dict[str, Any] = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            return None
-        return about if "vector_idx" in {index.name for index in self._table.list_indices()} else None
-
-    def _index_ids(self) -> None:
-        """Let a few rows be found by their ids without a look at all."""
-        from lancedb.index import BTree
-
-        indexed = {column for index in self._written.list_indices() for column in index.columns}
-        if "id" not in indexed and self._written.count_rows() > IDS_INDEXED_ABOVE:
-            self._written.create_index("id", config=BTree())
-
-    def _drop_index(self, *columns: str) -> None:
-        """Indices keep codes of deleted vectors, and ids: they go with them, and compacting builds the next.
-
-        Args:
-            columns: whose; without one, all.
-        """
-        (self._folder / "approximate.json").unlink(missing_ok=True)
-        for index in self._written.list_indices():
-            if not columns or not set(columns).isdisjoint(index.columns):
-                self._written.drop_index(index.name)
+    def _measured(self) -> Measurement | None:
+        """What the approximate index finds; None where there is none."""
+        measured = read_measurement(self._folder)
+        return measured if measured is not None and has_index(self._table) else None
 
     def _build_index(self) -> float:
-        about = self._about_index()
-        if about is not None and about["stamps"] == _fingerprint(self._stamps):
-            return float(about["recall_at_10"])
-        from lancedb.index import IvfSq  # people come in clusters: as quick as a graph, built in a tenth of its time
-
+        measured = self._measured()
+        if measured is not None and measured.stamps == fingerprint(self._stamps):
+            return measured.recall
         with self._failing("the approximate index cannot be built; exact search works as before"):
-            self._drop_index("vector")
-            self._written.create_index("vector", config=IvfSq(distance_type="cosine"))
+            drop_indices(self._folder, self._written, "vector")
+            index_vectors(self._written)
             self._clean()
         self._write_matrix()
         with self._guard:
             positions = np.unique(np.linspace(0, len(self._stamps) - 1, RECALL_QUERIES).astype(np.int64))
             queries = near(self._read_vectors(positions))
             right = self._hits(*self._matrix.search(queries, RECALL_AT, None))
-        recall = 0.0
-        for probes, refine in EFFORTS:
-            with self._guard, self._failing("the approximate index cannot be searched; exact search works as before"):
-                recall = recall_at_ten(self._approximate(queries, RECALL_AT, None, probes, refine), right)
-            if recall >= WANTED_RECALL:
-                break
-        content = {"recall_at_10": recall, "probes": probes, "refine": refine, "stamps": _fingerprint(self._stamps)}
-        write_bytes(self._folder / "approximate.json", json.dumps(content).encode())
-        return recall
+            with self._failing("the approximate index cannot be searched; exact search works as before"):
+                measured = measure_index(self._folder, self._table, queries, right, fingerprint(self._stamps))
+        return measured.recall
 
     def _reading(self, answer: Callable[[], T]) -> T:
         """Read one version; a writer may clean it away meanwhile, then the newest is read instead."""
@@ -494,10 +452,6 @@ def connect(folder: Path) -> Any:
     import lancedb
 
     return lancedb.connect(str(folder))
-
-
-def _fingerprint(stamps: NDArray[np.int64]) -> list[int]:
-    return [len(stamps), int(np.bitwise_xor.reduce(stamps)) if len(stamps) else 0]
 
 
 def _vanished(error: Exception) -> bool:

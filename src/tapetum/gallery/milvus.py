@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -60,6 +61,10 @@ MOST_OF_ONE = 16_384  # answers of one query, by the server's own limit
 MOST_AT_ONCE = 2**17  # answers in one message
 SPARE = 16  # asked for beyond the wanted ones: among them are those that rounding alone put behind
 EFFORTS = (100, 200, 400, 800)  # ef of HNSW until the wanted recall is reached
+MEASURED: dict[str, Filter | None] = {  # the questions for which it is measured what the index finds
+    "all": None,
+    **{modality.name.lower(): Compare("modality", "==", modality) for modality in Modality},
+}
 FOUND = [*TEXTS, *WHOLES, *REALS]
 
 
@@ -140,21 +145,32 @@ class MilvusStore(Store):
         return self._measure_recall()
 
     def _measure_recall(self) -> float:
-        ids = sorted(self._read_columns(["id"], None)["id"])
-        sample = [
-            ids[place] for place in sorted(set(np.linspace(0, len(ids) - 1, RECALL_QUERIES).astype(int).tolist()))
-        ]
-        queries = near(self._fetch(sample)[1])
-        right = self._scan(queries, RECALL_AT, None)
-        recall = 0.0
+        samples = [near(vectors) for modality in Modality if len(vectors := self._sample(modality))]
+        told = {
+            name: self._measure(condition, samples)
+            for name, condition in MEASURED.items()
+            if condition is None or self._count(condition) > self.approximate_above  # of fewer, each is compared
+        }
+        with self._asking(OutputError):
+            self._client.upsert(self._name + "_about", [_note("recall", json.dumps(told))])
+        return float(told["all"]["recall_at_10"])
+
+    def _sample(self, modality: Modality) -> Real:
+        """Vectors of some rows of a modality, (n, D)."""
+        ids = sorted(self._read_columns(["id"], MEASURED[modality.name.lower()])["id"])
+        places = np.unique(np.linspace(0, len(ids) - 1, RECALL_QUERIES).astype(int)).tolist() if ids else []
+        return self._fetch([ids[place] for place in places])[1]
+
+    def _measure(self, condition: Filter | None, samples: Sequence[Real]) -> dict[str, float]:
+        """The least effort that finds as much as is wanted, and what it finds for the worst of the samples."""
+        queries, ends = np.concatenate(samples), np.cumsum([0, *map(len, samples)]).tolist()
+        right = self._scan(queries, RECALL_AT, condition)
         for effort in EFFORTS:
-            recall = recall_at_ten(self._ask(queries, RECALL_AT, None, effort), right)
+            found = self._ask(queries, RECALL_AT, condition, effort)
+            recall = min(recall_at_ten(found[start:end], right[start:end]) for start, end in pairwise(ends))
             if recall >= WANTED_RECALL:
                 break
-        with self._asking(OutputError):
-            note = _note("recall", json.dumps({"recall_at_10": recall, "ef": effort}))
-            self._client.upsert(self._name + "_about", [note])
-        return recall
+        return {"recall_at_10": recall, "ef": effort}
 
     def _search(
         self, queries: Real, k: int, condition: Filter | None, exact: bool | None
@@ -163,17 +179,19 @@ class MilvusStore(Store):
             return self._ask(queries, k, condition, None), None
         if exact or (exact is None and self._count(condition) <= self.approximate_above):
             return self._scan(queries, k, condition), None
-        measurement = self._measurement()
-        return self._ask(queries, k, condition, max(int(measurement["ef"]), k)), float(measurement["recall_at_10"])
+        measurement = self._measurement(condition)
+        return self._ask(queries, k, condition, max(int(measurement["ef"]), k)), measurement["recall_at_10"]
 
     def _recall(self) -> float | None:
-        return float(self._measurement()["recall_at_10"]) if self._index() == "HNSW" else None
+        return self._measurement(None)["recall_at_10"] if self._index() == "HNSW" else None
 
-    def _measurement(self) -> dict[str, Any]:
+    def _measurement(self, condition: Filter | None) -> dict[str, float]:
+        """What the index finds of the rows that pass; nothing is promised of a filter that was not measured."""
         with self._asking(GalleryError):
             notes = self._client.get(self._name + "_about", ids=["recall"], output_fields=["text"])
-        told: dict[str, Any] = {"recall_at_10": 0.0, "ef": EFFORTS[-1]}
-        return told | json.loads(notes[0]["text"]) if notes and notes[0]["text"] else told
+        told = json.loads(notes[0]["text"]) if notes and notes[0]["text"] else {}
+        name = next((name for name, measured in MEASURED.items() if measured == condition), "")
+        return {"recall_at_10": 0.0, "ef": EFFORTS[-1], **told.get(name, {})}
 
     def _ask(self, queries: Real, k: int, condition: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
         """The server's answers, compared again as `exact.Matrix.search` compares: its products are rounded somehow.

@@ -157,6 +157,7 @@ class Store(ABC):
             k: answers a query; fewer where fewer rows pass.
             filter: only rows that pass are searched.
             exact: True compares every row, False uses the approximate index where there is one, None decides by size.
+                In a folder every row that passes a filter is compared: how many the index would find is not known.
         Raises:
             FilterError: the filter is wrong.
             GalleryError: vectors of another dimension, NaN, or k out of range.
@@ -232,7 +233,7 @@ class Store(ABC):
             return self._count_values(field, condition)
 
     def recall(self) -> float | None:
-        """The measured recall@10 of the approximate index; None where there is none, and every row is compared."""
+        """The measured recall@10 of the approximate index without a filter; None where there is none."""
         with self._readers.shared():
             return self._recall()
 
@@ -263,7 +264,7 @@ class Store(ABC):
     def _search(
         self, queries: Real, k: int, condition: Filter | None, exact: bool | None
     ) -> tuple[list[tuple[Hit, ...]], float | None]:
-        """Hits of each query, and the recall where the search was approximate."""
+        """Hits of each query, and the recall where the search was approximate, 0 where it is not known."""
 
     @abstractmethod
     def _fetch(self, ids: Sequence[str]) -> tuple[list[Row], NDArray[np.float32]]:

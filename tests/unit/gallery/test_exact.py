@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from gallery_rows import some_vectors
 from tapetum.core.arrays import paired_products
 from tapetum.gallery import exact
-from tapetum.gallery.exact import VectorBlocks, read_block, write_block
+from tapetum.gallery.exact import HEADER_BYTES, VectorBlocks, read_block, write_block
 
 
 class Table:
@@ -132,6 +133,36 @@ def test_damaged_doubled_and_foreign_files_cost_time_but_no_answer(tmp_path: Pat
     again.refresh(table.stamps, lambda rows: pytest.fail("everything is in files"))
     check_search(again, table)
     assert read_block(second, 17) is None
+
+
+@pytest.mark.parametrize("place", [HEADER_BYTES, HEADER_BYTES + 50 * 8 + 7 * 64, -1])  # a stamp, a vector, the end
+def test_a_block_in_which_one_byte_has_changed_is_read_from_the_table(tmp_path: Path, place: int) -> None:
+    table, matrix = Table(50), VectorBlocks(tmp_path / "exact", 16)
+    matrix.refresh(table.stamps, table.give)
+    matrix.write()
+    (path,) = tmp_path.rglob("*.block")
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x40
+    path.write_bytes(content)
+    other = VectorBlocks(tmp_path / "exact", 16)
+    other.refresh(table.stamps, table.give)
+    assert table.read == 100
+    check_search(other, table)
+    other.write()
+    assert path not in set(tmp_path.rglob("*.block"))
+    again = VectorBlocks(tmp_path / "exact", 16)
+    again.refresh(table.stamps, lambda rows: pytest.fail("everything is in files"))
+    check_search(again, table)
+
+
+def test_a_block_without_a_digest_is_read_from_the_table(tmp_path: Path) -> None:
+    table, matrix = Table(50), VectorBlocks(tmp_path / "exact", 16)
+    matrix.refresh(table.stamps, table.give)
+    matrix.write()
+    (path,) = tmp_path.rglob("*.block")
+    header = json.dumps({"rows": 50, "dimension": 16}).encode().ljust(HEADER_BYTES)
+    path.write_bytes(header + path.read_bytes()[HEADER_BYTES:])
+    assert read_block(path, 16) is None
 
 
 def test_equal_similarities_come_in_the_order_of_their_stamps(tmp_path: Path) -> None:
