@@ -18,7 +18,7 @@ from tapetum.evaluation.metrics import evaluate
 from tapetum.evaluation.ranking import top_k
 from tapetum.evaluation.rerank import RerankOptions, rerank
 from tapetum.evaluation.trials import evaluate_trials
-from tapetum.gallery.index import search
+from tapetum.gallery.embedding_search import search
 
 quick = settings(deadline=None, max_examples=30)
 few = settings(deadline=None, max_examples=12)

@@ -289,10 +289,10 @@ def _echo_query(query: "Query") -> None:
 def _echo_findings(findings: "Findings") -> None:
     """What counts as a match, and one line an answer."""
     typer.echo(findings.verdict)
-    if findings.recall is not None:
-        typer.echo(
-            f"approximate search: finds {100 * findings.recall:.1f} % of the ten nearest rows; --exact compares all"
-        )
+    if not findings.exact:
+        from tapetum.searching.find import say_recall
+
+        typer.echo(f"approximate search: {say_recall(findings.recall)}; --exact compares all")
     if hard := findings.hard.say(findings.searched):
         typer.echo(hard)
     for answer in findings.found:

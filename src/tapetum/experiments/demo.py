@@ -43,7 +43,7 @@ from tapetum.experiments.trainable import (
     list_run_names,
     run_name,
 )
-from tapetum.gallery.index import search
+from tapetum.gallery.embedding_search import search
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.report.build import build_report
 from tapetum.report.collect import (

@@ -120,8 +120,8 @@ class SearchResult:
     Attributes:
         hits: one tuple a query, best first.
         exact: every row that passes the filter was compared.
-        recall: of an approximate search, the measured share of the ten nearest rows that it finds, 0 where none was
-            measured with its filter; None where exact.
+        recall: of an approximate search, the measured share of the ten nearest rows that it finds; None where exact,
+            and where none was measured with its filter.
     """
 
     hits: tuple[tuple[Hit, ...], ...]

@@ -170,7 +170,7 @@ class Store(ABC):
             return SearchResult((), True, None)
         with self._readers.shared():
             hits, recall = self._search(matrix, k, condition, exact)
-        return SearchResult(tuple(hits), recall is None, recall)
+        return SearchResult(tuple(hits), recall is None, recall or None)
 
     def fetch(self, ids: Sequence[str]) -> Entries:
         """Rows and embeddings by id, in the order asked; an id that the gallery does not have is left out."""

@@ -107,7 +107,7 @@ class IndexReport:
         if self.dropped:
             lines.append(f"erased because they are too old to be kept: {self.dropped} rows")
         if self.recall is not None:
-            lines.append(f"approximate index: finds {100 * self.recall:.1f} % of the ten nearest rows")
+            lines.append(f"approximate index: finds {100 * self.recall:.1f} % of the ten nearest rows without a filter")
         if self.stopped:
             lines.append("stopped before the end; the same command goes on from here")
         lines.append(f"took {self.seconds:.1f} s")

@@ -81,7 +81,7 @@ class GalleryFacts:
             *(f"run {name or '(without a name)'}: {count} rows" for name, count in self.runs.items()),
             "search: every row is compared"
             if self.recall is None
-            else f"search: approximate, finds {100 * self.recall:.1f} % of the ten nearest rows; exact on demand",
+            else f"search: approximate, finds {100 * self.recall:.1f} % of the ten nearest rows without a filter",
             "kept: for ever" if self.keep_days is None else f"kept: {self.keep_days:g} days",
         ]
         lines += [

@@ -97,7 +97,8 @@ class Findings:
     Attributes:
         found: answers, best first.
         exact: every row that passes was compared.
-        recall: of an approximate search, measured when the index was built; None where exact.
+        recall: of an approximate search, measured when the index was built; None where exact, and where none was
+            measured with this filter.
         matches: how many answers are matches; None where that is not calibrated.
         verdict: one sentence for people: what is a match and how often that is wrong, or why nothing is.
         seconds: the whole search took, all queries together.
@@ -346,14 +347,13 @@ def _search(
     enough = options.k * (1 if options.group == "none" or options.rerank else LOOKED_AT)
     size = options.k if options.group == "none" else enough * ROWS_A_GROUP
     size = min(max(size, options.shortlist if options.rerank else 0), MOST_ANSWERS)
-    exact, recall = True, None
+    exact, recalls = True, []
     waiting = list(range(len(queries)))
     while waiting:
         vectors = np.stack([vector for place in waiting for vector in queries[place].values()])
         answers = [store.search(vectors, size, part, exact=options.exact) for part in apart]
         exact = exact and all(answer.exact for answer in answers)
-        if recall is None:
-            recall = min((answer.recall for answer in answers if answer.recall is not None), default=None)
+        recalls += [answer.recall for answer in answers if not answer.exact]
         hits = zip(*(answer.hits for answer in answers), strict=True)
         left = []
         for place in waiting:
@@ -375,7 +375,16 @@ def _search(
             else:
                 left.append(place)
         waiting, size = left, min(FETCH_MORE * size, MOST_ANSWERS)
+    known = [recall for recall in recalls if recall is not None]
+    recall = min(known) if known and len(known) == len(recalls) else None
     return [groups_of[place] for place in range(len(queries))], exact, recall
+
+
+def say_recall(recall: float | None) -> str:
+    """What an approximate search finds, for people."""
+    if recall is None:
+        return "how many of the ten nearest rows it finds with this filter was not measured"
+    return f"finds {100 * recall:.1f} % of the ten nearest rows"
 
 
 def _worth(rows: Sequence[FoundRow], calibration: Calibration | None) -> list[float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tapetum.core.types import EmbeddingSet, Match, Modality
 from tapetum.data.loose import list_pictures
-from tapetum.gallery.index import search
+from tapetum.gallery.embedding_search import search
 from tapetum.inference.embedder import Embedder
 
 

@@ -18,7 +18,7 @@ from tapetum.data.image_io import read_picture
 from tapetum.footage.doubt import say_doubts
 from tapetum.gallery.filters import write_filter
 from tapetum.searching.enhance import enhance, name_enhancement
-from tapetum.searching.find import SAID
+from tapetum.searching.find import SAID, say_recall
 from tapetum.searching.question import RowSelection, check_fields
 from tapetum.service import api
 from tapetum.service.api import Administrator, Client, Held, Indexer, Searcher
@@ -341,7 +341,7 @@ async def _results(
 ) -> Response:
     findings = api.show_search(service, done).queries[0]
     best = "best first" if findings.matches is not None else "most similar first"
-    how = "all compared" if findings.exact else f"approximate, finds {percent(findings.recall or 0)} of the nearest"
+    how = "all compared" if findings.exact else f"approximate, {say_recall(findings.recall)}"
     kind, headline = _headline(findings)
     return await _show_with_line(
         request,

@@ -116,7 +116,10 @@ class FindingsOut(BaseModel):
         "probabilities are a guess"
     )
     exact: bool
-    recall: float | None
+    recall: float | None = Field(
+        description="of an approximate search, what share of the ten nearest rows it finds; null where each row was "
+        "compared, and where it was not measured with this filter"
+    )
     searched: int = Field(description="rows that passed the filter")
     hard: Hard
     seconds: float

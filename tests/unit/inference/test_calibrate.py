@@ -19,7 +19,7 @@ from tapetum.data.datasets.night600 import picture_path
 from tapetum.evaluation.calibration import Calibration, read_calibration
 from tapetum.experiments.calibrated import other_settings
 from tapetum.experiments.demo import scene_settings
-from tapetum.gallery.index import search
+from tapetum.gallery.embedding_search import search
 from tapetum.inference.calibrate import (
     CalibrationOptions,
     calibrate_embeddings,

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from tapetum.core.errors import ProtocolError
 from tapetum.core.types import EmbeddingSet, Match
-from tapetum.gallery.index import search
+from tapetum.gallery.embedding_search import search
 
 
 @pytest.fixture
