@@ -62,10 +62,7 @@ def test_the_approximate_index_states_its_recall(tmp_path: Path) -> None:
         assert recall is not None
         facts = read_facts(store)
     assert facts.recall == recall
-    assert (
-        f"search: approximate, finds {100 * recall:.1f} % of the ten nearest rows without a filter"
-        in facts.lines()
-    )
+    assert f"search: approximate, finds {100 * recall:.1f} % of the ten nearest rows without a filter" in facts.lines()
 
 
 def test_a_field_that_is_none_is_named(tmp_path: Path) -> None:
