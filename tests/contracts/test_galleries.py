@@ -386,7 +386,7 @@ def test_an_approximate_index_states_its_recall_and_honours_filters(place: Place
         few = store.search(vectors[:5], 10, 'camera == "c1"')  # few rows pass: all are compared
         assert few.exact
         forced = store.search(vectors[:5], 10, 'camera == "c1" and modality == infrared', exact=False)
-        assert (forced.exact, forced.recall) == ((True, None) if place.kind == "lance" else (False, 0.0))
+        assert (forced.exact, forced.recall) == (place.kind == "lance", None)
         assert {(hit.row.sighting.camera, hit.row.sighting.modality) for hits in forced.hits for hit in hits} == {
             ("c1", Modality.INFRARED)
         }
@@ -436,7 +436,7 @@ def test_no_search_is_said_to_find_more_than_it_finds_with_its_filter(
                 shared = [len({*found_by(a)} & {*found_by(b)}) for a, b in zip(answer.hits, right.hits, strict=True)]
                 if answer.exact:
                     assert answer.hits == right.hits, question
-                else:
+                elif question in (None, "modality == infrared", "modality == visible"):  # else it was not measured
                     assert answer.recall is not None
                     assert np.mean(shared) / 10 >= answer.recall - 0.1, question  # measured with other queries
         assert store.search(vectors[:2], 10).recall == store.recall() == pytest.approx(1, abs=0.02)
