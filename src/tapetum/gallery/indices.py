@@ -21,6 +21,9 @@ from tapetum.gallery.store import RECALL_AT, WANTED_RECALL, recall_at_ten
 
 FILE = "approximate.json"
 IDS_INDEXED_ABOVE = 50_000  # rows; a look at so many takes as long as one into an index of their ids
+# LanceDB looks through rows that an index does not cover with their vectors, and beyond the 2 GiB that its reader keeps
+# ready at a time such a look can wait for itself, for ever.
+MOST_BYTES_OUTSIDE = 2**30
 EFFORTS = ((20, 5), (50, 5), (100, 10), (200, 50))  # (probed partitions, refinement) until the recall is as wanted
 
 
@@ -41,12 +44,22 @@ class Measurement:
     stamps: list[int]
 
 
-def index_ids(table: Any) -> None:
-    """Let a few rows be found by their ids without a look at all."""
+def index_ids(table: Any, row_bytes: int | None = None) -> None:
+    """Let a few rows be found by their ids without a look at all.
+
+    Args:
+        row_bytes: of a vector; where given, an index that leaves out too many rows for a look is built anew.
+    """
     from lancedb.index import BTree
 
-    indexed = {column for index in table.list_indices() for column in index.columns}
-    if "id" not in indexed and table.count_rows() > IDS_INDEXED_ABOVE:
+    names = {column: index.name for index in table.list_indices() for column in index.columns}
+    if "id" not in names:
+        needed = table.count_rows() > IDS_INDEXED_ABOVE
+    elif row_bytes is None:
+        needed = False
+    else:
+        needed = table.index_stats(names["id"]).num_unindexed_rows * row_bytes > MOST_BYTES_OUTSIDE
+    if needed:
         table.create_index("id", config=BTree())
 
 

@@ -138,6 +138,8 @@ class LanceStore(Store):
 
     def _merge(self, batch: Any) -> None:
         with self._failing(WRITE_FAILED):
+            self._written.checkout_latest()
+            index_ids(self._written, 4 * self.info.dimension)
             merge = self._written.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(batch)
 
@@ -179,11 +181,10 @@ class LanceStore(Store):
         raise GalleryError(f"{self.where}: deleted rows could not be cleaned from its files; compact it again")
 
     def _move_rows(self, fragments: list[int]) -> None:
-        table = self._written.search().select(["id", "_rowaddr"]).to_arrow()
+        table = self._written.search().select(["_rowaddr"]).with_row_id(True).to_arrow()
         inside = np.isin(table["_rowaddr"].to_numpy() >> 32, fragments)
-        ids = [name for name, is_inside in zip(table["id"].to_pylist(), inside.tolist(), strict=True) if is_inside]
-        for some in chunks(ids, ROWS_AT_ONCE):
-            self._merge(self._written.search().where(render_sql(Among("id", tuple(some)))).to_arrow())
+        for some in chunks(table["_rowid"].to_numpy()[inside].tolist(), ROWS_AT_ONCE):
+            self._merge(take(self._written, some))  # whose rows move; the others keep their numbers
 
     def _search(
         self, queries: Real, k: int, condition: Filter | None, exact: bool | None
@@ -231,7 +232,10 @@ class LanceStore(Store):
             rows: list[Row] = []
             vectors = [np.empty((0, self.info.dimension), dtype=np.float32)]
             for some in chunks(ids, IDS_AT_ONCE):
-                table = self._table.search().where(render_sql(Among("id", tuple(some)))).to_arrow()
+                found = (
+                    self._table.search().where(render_sql(Among("id", tuple(some)))).select(["id"]).with_row_id(True)
+                )
+                table = take(self._table, found.to_arrow()["_rowid"].to_pylist())
                 rows += [unflatten(values) for values in table.drop_columns("vector").to_pylist()]
                 vectors.append(matrix_of(table, self.info.dimension))
             return rows, np.concatenate(vectors)
@@ -327,7 +331,7 @@ class LanceStore(Store):
         return vectors[back]
 
     def _take(self, positions: NDArray[np.int64], columns: list[str]) -> Any:
-        table = self._table.take_row_ids(self._row_ids[positions].tolist()).select(columns).to_arrow()
+        table = take(self._table, self._row_ids[positions].tolist(), columns)
         if table.num_rows != len(positions):
             raise LookupError("not found: rows of a version that was cleaned away")
         return table
@@ -443,6 +447,15 @@ def open_folder(folder: Path, create: ModelInfo | None, approximate_above: int) 
     if create is not None:
         store.expect(create)
     return store
+
+
+def take(table: Any, row_ids: Sequence[int], columns: Sequence[str] | None = None) -> Any:
+    """Rows of a table by their numbers, as Arrow; of all columns where none are named.
+
+    Never ask LanceDB for vectors by a condition: beyond 2 GiB of them its reader waits for itself, for ever.
+    """
+    question = table.take_row_ids(list(row_ids))
+    return (question if columns is None else question.select(list(columns))).to_arrow()
 
 
 def connect(folder: Path) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ RECALL_AT = 10
 RECALL_QUERIES = 100
 WANTED_RECALL = 0.98
 SECONDS_A_DAY = 86_400.0
+Item = TypeVar("Item")
 
 
 class Store(ABC):
@@ -409,10 +410,10 @@ def check_model(info: ModelInfo, where: str) -> None:
         raise GalleryError(f"{where}: model {info.id!r} of {info.dimension} dimensions; want an id and 1 to 32768")
 
 
-def chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Some ids at a time."""
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
+def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Some at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def near(vectors: Real) -> Real:
