@@ -385,7 +385,6 @@ def _count_rows(distances: Tensor, columns: Tensor, valid: Tensor, candidates: C
     if protocol.cmc == "identities":  # rank among the best entries of each identity
         best = minima_by_identity(distances, candidates)
         first_rank = (best < values[:, :1]).sum(1) + 1
-        tied |= ((best == values[:, :1]).sum(1) > 1) & valid[:, 0]
     last_rank = ranks.gather(1, (num_matches - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
     return _Counts(
         ap_step=average_precision(ranks, valid, "step"),

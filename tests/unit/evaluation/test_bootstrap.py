@@ -77,10 +77,10 @@ def test_results_that_do_not_belong_together_are_refused(searched: Sides) -> Non
 
 
 def draw_methods(
-    gaps: list[float], *, trainings: int = 3, between: float = 0.0, people: int = 60
+    gaps: list[float], *, trainings: int = 3, between: float = 0.0, people: int = 60, seed: int = 0
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Average precision of 5 queries a person that methods share, a gap each, and a deviation between trainings."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     hard = rng.random((people, 1)).repeat(5, axis=1).ravel()
     noise = [rng.normal(0, 0.02, (trainings, len(hard))) + rng.normal(0, between, (trainings, 1)) for _ in gaps]
     return [hard + gap + each for gap, each in zip(gaps, noise, strict=True)], np.arange(people).repeat(5)
@@ -109,6 +109,16 @@ def test_trainings_that_differ_widen_the_interval_as_much_as_their_deviation_say
     paired = paired_bootstrap(many, people, rng=numpy_generator(0, "b"))
     error = np.sqrt(sum(each.mean(1).var(ddof=1) / 20 for each in many))
     assert paired.high[1, 0] - paired.low[1, 0] == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_of_three_trainings_the_interval_is_as_wide_as_their_sample_deviation_says() -> None:
+    widths, errors = [], []
+    for seed in range(40):
+        values, people = draw_methods([0.0, 0.0], between=0.03, people=20, seed=seed)
+        paired = paired_bootstrap(values, people, rng=numpy_generator(seed, "b"), draws=500)
+        widths.append(paired.high[1, 0] - paired.low[1, 0])
+        errors.append(np.sqrt(sum(each.mean(1).var(ddof=1) / 3 for each in values)))
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.mean(errors), rel=0.1)
 
 
 def test_methods_that_are_alike_are_called_different_as_rarely_as_the_level_says() -> None:

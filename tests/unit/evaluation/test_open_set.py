@@ -60,6 +60,11 @@ def test_the_false_alarms_of_a_gallery_are_the_mean_over_all_galleries_of_its_si
     assert np.allclose(again.strangers[size], counts.strangers[size])
 
 
+def test_of_a_gallery_far_smaller_than_all_pictures_no_possible_answer_is_left_out() -> None:
+    counts = count_searches(compare(pictures(400)), [30])
+    assert counts.strangers[30].sum() == pytest.approx(1, abs=1e-5)
+
+
 def test_the_largest_gallery_is_everybody_else() -> None:
     comparison = compare(pictures(6, cameras=2, shots=2))
     assert available_pictures(comparison) == 20

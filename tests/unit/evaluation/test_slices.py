@@ -119,9 +119,9 @@ def test_queries_with_somebody_in_the_same_clothes_in_the_gallery_are_told_apart
     make_set: Callable[..., EmbeddingSet],
 ) -> None:
     query = make_set([1, 2, 3, 5], [1] * 4, noise=0.0)
-    gallery = make_set([1, 2, 3, 4, 5], [2] * 5, noise=0.0)
-    # 1 and 2 look alike, and so do 3 and 9, who is not there; nobody knows what 5 wears
-    theirs = torch.tensor([1, 1, 3, 7, -1])
+    gallery = make_set([1, 2, 3, 4, 5, 6], [2] * 6, noise=0.0)
+    # 1 and 2 look alike, and so do 3 and 9, who is not there; nobody knows what 5 and 6 wear
+    theirs = torch.tensor([1, 1, 3, 7, -1, -1])
     vectors = gallery.vectors.clone()
     vectors[1] = query.vectors[0] * 0.9 + vectors[1] * 0.1  # 2 is what is taken for 1
     vectors[3] = query.vectors[1] * 0.9 + vectors[3] * 0.1  # 4, who wears something else, for 2

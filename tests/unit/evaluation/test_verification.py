@@ -164,6 +164,9 @@ def test_intervals_over_people_hold_the_numbers_and_are_wider_than_those_over_pa
     error = compute_reliability(counts, said, 0.5).error
     assert found.error.low <= error + 0.01
     assert found.error.high >= error
+    error = compute_reliability(counts, said, 0.05).error
+    rare = bootstrap_pairs(comparison, said, thresholds, 0.05, rng=np.random.default_rng(0), draws=300)
+    assert rare.error.low <= error <= rare.error.high
     monkeypatch.setattr(verification, "MOST_GROUPS", 10)
     grouped = bootstrap_pairs(comparison, said, thresholds, 0.5, rng=np.random.default_rng(0), draws=300)
     for one, other in zip(found.false_alarms, grouped.false_alarms, strict=True):

@@ -8,7 +8,7 @@ import torch
 from gallery_rows import some_vectors
 from tapetum.core.arrays import paired_products
 from tapetum.gallery import exact
-from tapetum.gallery.exact import HEADER_BYTES, VectorBlocks, read_block, write_block
+from tapetum.gallery.exact import HEADER_BYTES, VectorBlocks, read_block, rounding_margin, write_block
 
 
 class Table:
@@ -221,6 +221,16 @@ def test_rows_nearer_to_each_other_than_a_product_is_rounded_come_in_their_true_
     queries = some_vectors(3, seed=1, dimension=512)
     values, rows = matrix.search(queries.numpy(), 20, None)
     assert (values.tolist(), rows.tolist()) == exactly(queries, table, 20, None)
+
+
+def test_the_margin_holds_twice_what_an_unlucky_order_of_additions_loses() -> None:
+    products = np.full(2048, 0.99 * 2.0**-25)  # each is lost where it is added to a sum of a half or more
+    products[0] = 1 - products[1:].sum()
+    vector = np.sqrt(products).astype(np.float32)[None]
+    one_by_one = np.cumsum(vector * vector, axis=1, dtype=np.float32)[0, -1]
+    lost = float(paired_products(vector, vector)[0]) - float(one_by_one)
+    assert lost == pytest.approx(2047 * 0.99 * 2.0**-25, rel=0.01)
+    assert rounding_margin(2048) >= 2 * lost
 
 
 def test_vectors_are_taken_from_whichever_block_holds_them_in_the_order_asked_for(tmp_path: Path) -> None:

@@ -138,6 +138,13 @@ def test_a_wanted_gallery_is_looked_at_and_one_that_is_too_large_is_refused() ->
         calibrate(60, galleries=(5000,))
 
 
+@pytest.mark.parametrize("sizes", [(30, 20), (20, 30)])
+def test_the_largest_gallery_is_one_that_either_half_has(sizes: tuple[int, int]) -> None:
+    fit, check = crowd(sizes[0]), crowd(sizes[1], 100)
+    found, _ = calibrate_embeddings(fit, check, RULES, options=QUICK, model={}, data={}, seed=0)
+    assert max(found.pairs[VISIBLE].searches) == 4 * 19
+
+
 def test_with_too_few_people_the_reason_is_given() -> None:
     with pytest.raises(ProtocolError, match="4 people of one half"):
         calibrate(4)

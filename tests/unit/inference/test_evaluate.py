@@ -383,7 +383,8 @@ def test_a_calibration_on_the_tested_people_of_a_scene_is_refused_whatever_its_p
     settings = {"identity_seed": 5, "num_train_people": 10, "num_test_people": 4, "light_scale": 8.0}
     (tmp_path / SCENE_FILE).write_text(json.dumps({"dataset": "llcm", "options": settings}))
     options: dict[str, Any] = {"dataset": replace(crossed, root=tmp_path), "out": tmp_path / "cards", "draws": 10}
-    for seed, pids, refused in ((5, [11, 15], True), (5, [14, 30], True), (5, [15, 30], False), (6, [11, 15], False)):
+    cases = [(5, [11, 15], True), (5, [14, 30], True), (5, [15, 30], False), (5, [1, 11], False), (6, [11, 15], False)]
+    for seed, pids, refused in cases:
         facts = {"identity_seed": seed, "pids": pids, "fingerprint": "0123456789abcdef", "people": whose}
         file = calibration_of(run, tmp_path, name="llcm", **facts)
         if refused:

@@ -12,6 +12,7 @@ from tapetum.evaluation.card import read_card
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import evaluate_run
 from tapetum.report.runs import read_test
+from tapetum.runs.checkpoint import load_checkpoint, save_checkpoint
 from tapetum.runs.run_folder import RunFolder
 
 MakeRun = Callable[..., Path]
@@ -40,6 +41,39 @@ def test_a_second_evaluation_takes_the_embeddings_of_the_first_only_where_nothin
     kept = tmp_path / "night600_bf16_query.safetensors"
     kept.write_bytes(kept.read_bytes()[:100])
     night(precision="bf16")
+    assert described == [8, 32, 8, 32, 8]
+
+
+def test_other_weights_in_the_same_place_or_another_picture_of_the_same_name_are_described_anew(
+    make_run: MakeRun, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.best.parent.mkdir(parents=True)
+    shutil.copy(make_run("ide"), run.best)
+    root = shutil.copytree(people, tmp_path / "people")
+    described: list[int] = []
+    honest = Embedder.describe
+
+    def counting(self: Embedder, records: list[object], **settings: object) -> object:
+        described.append(len(records))
+        return honest(self, records, **settings)  # type: ignore[arg-type]
+
+    def evaluate() -> None:
+        evaluate_run(run.root, dataset=open_dataset("night600", root), out=tmp_path / "cards", draws=10)
+
+    monkeypatch.setattr(Embedder, "describe", counting)
+    evaluate()
+    evaluate()
+    assert described == [8, 32]
+    checkpoint = load_checkpoint(run.best)
+    with torch.no_grad():
+        next(checkpoint.network.parameters()).mul_(2)
+    save_checkpoint(run.best, checkpoint.network, checkpoint.header)
+    evaluate()
+    assert described == [8, 32, 8, 32]
+    first, *_, last = (each.path for each in open_dataset("night600", root).records if each.split == "query")
+    shutil.copy(last, first)
+    evaluate()
     assert described == [8, 32, 8, 32, 8]
 
 

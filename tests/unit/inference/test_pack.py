@@ -17,7 +17,7 @@ from tapetum.inference.pack import pack_checkpoint
 from tapetum.inference.probe_scene import draw_pictures
 from tapetum.inference.sessions import open_model
 from tapetum.methods import build_method, ide
-from tapetum.runs.checkpoint import load_checkpoint, start_from
+from tapetum.runs.checkpoint import _is_row_an_identity, load_checkpoint, start_from
 from tapetum.runs.header import find_checkpoint, read_header
 
 MakeRun = Callable[..., Path]
@@ -103,6 +103,12 @@ def test_a_training_begins_with_packed_weights_and_a_classifier_of_its_own(packe
     for name, value in network.state_dict().items():
         own = "classifier" in name
         assert torch.equal(value, before[name] if own else start.network.state_dict()[name]), name
+
+
+def test_a_row_of_another_width_is_no_identity_s() -> None:
+    assert _is_row_an_identity(torch.zeros(7, 8), torch.zeros(1, 8))
+    assert not _is_row_an_identity(torch.zeros(7, 8), torch.zeros(1, 4))
+    assert not _is_row_an_identity(torch.zeros(7, 8), torch.zeros(1))
 
 
 def test_packed_weights_of_another_width_are_no_start(packed: Path) -> None:

@@ -30,6 +30,15 @@ def test_a_picture_loses_one_rectangle_of_an_allowed_size_and_place():
     assert lost[:, 0, :, -1].any()
 
 
+def test_no_picture_loses_a_whole_row_or_column():
+    torch.manual_seed(0)
+    for size in ((4, 40), (40, 4)):  # sides that rectangles often fill
+        lost = erase(torch.ones(400, 1, *size), 1.0)[:, 0] == 0
+        assert lost.any()
+        assert not lost.all(1).any()
+        assert not lost.all(2).any()
+
+
 def test_as_many_pictures_lose_one_as_the_probability_says():
     torch.manual_seed(0)
     pictures = torch.rand(1000, 1, 16, 8) + 1

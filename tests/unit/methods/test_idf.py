@@ -297,18 +297,24 @@ def test_without_an_enhancer_pictures_stay_as_they_are():
     assert run(method, batch).enhanced is None
 
 
+def test_a_picture_is_brightened_in_the_range_that_the_curve_network_was_trained_on():
+    method, images = build(input_scale=1 / 255).eval(), make_batch().images
+    with torch.no_grad():
+        assert torch.equal(method.enhance(images), method.enhancer(images * (1 / 255))[0].clamp(0, 1))
+
+
 def test_a_frozen_enhancer_is_a_fixed_preprocessing(tmp_path):
     path = tmp_path / "snapshot.pth"
     torch.save(CurveNet(4).state_dict(), path)
     frozen = {"enhancer_frozen": True, "enhancer_init": "zero_dce", "enhancer_weights": str(path)}
     method, batch = build(**frozen, streams="enhanced", fusion="none", input_scale=1.0), make_batch()
     method.load_pretrained("none")
-    output = run(method, batch)
+    output = run(method, dataclasses.replace(batch, images=10 * batch.images - 0.5))  # beyond 0..1 on either side
     assert method.losses(output, batch).keys() == {"id_enhanced"}
     assert set(method.parameter_groups()) == {"backbone", "head"}
     assert not output.enhanced.requires_grad
-    assert output.enhanced.min() >= 0
-    assert output.enhanced.max() <= 1
+    assert output.enhanced.min() == 0
+    assert output.enhanced.max() == 1
 
 
 def test_curves_at_half_resolution_weigh_their_smoothness_as_if_they_were_at_full_resolution():

@@ -67,7 +67,7 @@ def slow_aggregation(x: Tensor, y: Tensor, c: Tensor, *, sigma: float, rho: floa
         ([1, 0, 1, 1, 0, 1, 3, 1], None),  # cameras: as many as there are
     ],
 )
-@pytest.mark.parametrize(("sigma", "rho"), [(0.5, 200.0), (1e4, 200.0), (0.5, 1.0)])
+@pytest.mark.parametrize(("sigma", "rho"), [(0.5, 200.0), (1e4, 200.0), (0.5, 1.0), (0.5, 18.0)])
 def test_aggregation_is_the_slow_loop_s_with_the_same_gradients(classes, weight, sigma, rho):
     generator = torch.Generator().manual_seed(1)
     y = torch.tensor(classes)

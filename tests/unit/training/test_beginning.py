@@ -1,11 +1,13 @@
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from tapetum.data.loader import TrainLoader
 from tapetum.data.sampler import Sampling
 from tapetum.runs.recipe import Recipe
 from tapetum.runs.sources import augment_options, open_data, picture_options, sampler_options, training_records
+from tapetum.training import beginning
 from tapetum.training.beginning import Beginning
 
 
@@ -38,6 +40,16 @@ def test_each_picture_is_seen_once_by_one_process_and_what_is_found_lies_at_its_
     labels = torch.cat([batch.labels for batch in whole.pictures()])
     order = torch.randperm(64)
     assert torch.equal(whole.gather(seen[order], labels[order]), labels)
+
+
+def test_what_the_other_process_found_is_added(
+    tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = (begin(tiny_recipe(), rank=rank, world=2) for rank in (0, 1))
+    rows = [torch.cat([batch.rows for batch in start.pictures()]) for start in (ours, theirs)]
+    other = theirs.gather(rows[1], 10 + rows[1])
+    monkeypatch.setattr(beginning, "add_up", lambda values: values + other)
+    assert torch.equal(ours.gather(rows[0], 10 + rows[0]), 10 + torch.arange(64))
 
 
 def test_what_is_found_of_several_views_has_a_place_for_each(tiny_recipe: Callable[..., Recipe]) -> None:

@@ -48,6 +48,7 @@ def test_held_out_people_never_train_and_every_picture_has_a_place() -> None:
     assert not aside & {record.pid for record in train}
     assert len(train) + len(validation.gallery) == len(records)
     assert {record.split for record in validation.query} == {"query"}
+    assert {record.path.stem[-1] for record in validation.query} == {"0"}, "the first picture of each searches"
     assert [(r.pid, r.camid) for r in validation.query] == sorted({(r.pid, r.camid) for r in validation.gallery})
 
 

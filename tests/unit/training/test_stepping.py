@@ -67,6 +67,16 @@ def test_a_first_step_that_overflows_leaves_no_trace(
     assert torch.equal(network.a, expected.a)
 
 
+def test_a_scaler_leaves_clipped_gradients_as_long_as_they_are_without_it() -> None:
+    found = []
+    for scaled in (True, False):
+        network, stepper = build(OptimiserSection(lr=0.1), scaled=scaled, clip=1.0)
+        take(stepper, 1.0)
+        found.append(network.a.detach())
+    assert not torch.equal(found[1], torch.ones(1000))
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_the_first_steps_are_those_of_the_bare_optimiser_bit_for_bit(momentum: float, nesterov: bool) -> None:

@@ -25,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from interruption import StopAfter
 from tapetum.core.errors import CheckpointError, DataError, OutputError, RecipeError, TrainingError
 from tapetum.core.method import TrainingFacts
-from tapetum.core.types import Batch, Modality
+from tapetum.core.types import Batch, EmbeddingSet, Modality
 from tapetum.data.catalog import Dataset
 from tapetum.layers import products
 from tapetum.layers.branch import HeadOutput
@@ -34,6 +34,7 @@ from tapetum.runs.checkpoint import Header, read_header, save_checkpoint
 from tapetum.runs.progress import Silence
 from tapetum.runs.recipe import Recipe, write_yaml
 from tapetum.runs.run_folder import RunFolder
+from tapetum.training import loop
 from tapetum.training.state import State, load_state, save_state
 from tapetum.training.stepping import in_float32
 from tapetum.training.train import TrainingInterrupted, check_same_recipe, train
@@ -803,13 +804,23 @@ def test_an_epoch_is_chosen_by_held_out_people_across_modalities_even_after_the_
 
 
 def test_the_best_epoch_on_the_test_set_is_kept_where_a_recipe_says_so_and_its_card_says_so_loudly(
-    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    mirrored: list[bool] = []
+    honest = loop.extract
+
+    def noting(*given: Any, mirror: bool, **settings: Any) -> EmbeddingSet:
+        mirrored.append(mirror)
+        return honest(*given, mirror=mirror, **settings)
+
+    monkeypatch.setattr(loop, "extract", noting)
     settings = [CROSS_MODALITY, "selection={rule: best_on_test, every: 2}", "schedule.epochs=3"]
+    settings.append("evaluation.mirror=true")
     result = train(tiny_recipe(overrides=settings), tmp_path / "run", dataset=two_modalities)
     assert result.num_ids == 8  # nobody is set aside
     looks = {int(row["epoch"]): row["test_rank1"] for row in result.history if row.get("test_rank1") is not None}
     assert list(looks) == [2, 3]
+    assert mirrored == [False] * 4
     best = max(looks, key=lambda epoch: (looks[epoch], -epoch))
     assert read_header(result.checkpoint).epoch == best
     assert result.checkpoint == RunFolder(tmp_path / "run").best
