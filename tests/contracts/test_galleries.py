@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -853,6 +852,7 @@ def test_ten_killed_writers_lose_nothing_they_acknowledged(tmp_path: Path) -> No
 @contextlib.contextmanager
 def full_disk(size: int) -> Iterator[None]:
     """A limit on the size of a file stands for a full disk: the writes fail the same way."""
+    resource = pytest.importorskip("resource", reason="this system limits no file's size")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
