@@ -3,6 +3,8 @@ PYTHON ?= python3
 # What pip is told beside the package when .venv is made: `make clean`, then `make test VERSIONS=` takes the newest of
 # each, VERSIONS='torch==2.11.*' that one.
 VERSIONS ?= --constraint constraints.txt
+# The same for what builds the package, where pip hears these variables alone: before 25.3 the first.
+BUILT_BY := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 VENV := .venv
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := $(VENV)/$(SCRIPTS)
@@ -17,7 +19,8 @@ help:  ## this list
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Tapetum needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS) --editable '.[dev,docs]'
+	$(if $(filter constraints.txt,$(VERSIONS)),$(BUILT_BY)) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		$(VERSIONS) --editable '.[dev,docs]'
 	touch $(STAMP)
 
 install: $(STAMP)  ## create the environment
@@ -69,7 +72,7 @@ package:  ## build the wheel and the source distribution into dist/
 	rm -rf build dist
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build
-	$(TOOLS)/$(SCRIPTS)/python -m build
+	$(BUILT_BY) $(TOOLS)/$(SCRIPTS)/python -m build
 
 test-wheel: package  ## install the wheel into an environment of its own and run the README's lines there on a drawn clip, and on TAPETUM_CLIP=file
 	$(PYTHON) -m venv $(FRESH)

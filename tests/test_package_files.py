@@ -65,6 +65,15 @@ def test_nothing_is_published_that_did_not_pass_what_every_change_must() -> None
     assert "id-token" not in jobs["test"].get("permissions", {})
 
 
+def test_what_builds_the_package_is_of_the_versions_that_were_tested() -> None:
+    versions = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {re.split(r"[<>=]", each)[0] for each in build} <= set(versions)
+    variables = "PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt"
+    for name in ("Makefile", "Dockerfile", ".readthedocs.yaml"):
+        assert variables in (ROOT / name).read_text(), name
+
+
 def test_the_oldest_torch_that_is_tested_is_the_oldest_that_is_allowed() -> None:
     text = (ROOT / ".github" / "workflows" / "test.yml").read_text()
     for name in ("torch", "torchvision"):
