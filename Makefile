@@ -11,7 +11,7 @@ BIN := $(VENV)/$(SCRIPTS)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-ir demo-real test test-slow test-wheel check docs bench model package format clean
+.PHONY: help install demo demo-ir demo-real test test-slow test-network test-wheel check docs bench model package format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,16 +36,18 @@ demo-real: $(STAMP)  ## the same on a real clip: make demo-real CLIP=path/to/cli
 	$(BIN)/tapetum demo --out runs/demo --clip "$(CLIP)"
 
 test: $(STAMP)  ## the test suite, offline
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not network" -n auto --dist worksteal
 
 test-slow: $(STAMP)  ## what takes longer: kills, fuzzing, the browser, load, clusters
-	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not network" -n auto --dist worksteal
 
-check: $(STAMP)  ## ruff, mypy (strict), import layers, documentation build
+test-network: $(STAMP)  ## the detectors that `tapetum detector get` has fetched here, on real clips
+	$(BIN)/python -m pytest -m network
+
+check: $(STAMP)  ## ruff, mypy (strict), documentation build; the import layers are a test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_structure.py
 	$(MAKE) docs
 
 docs: $(STAMP)  ## build the documentation into docs/_build/html (warnings are errors)
