@@ -1,9 +1,11 @@
 # The service and every command but training, plots and demos: docker build -t tapetum .
 FROM python:3.12-slim AS build
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY src src
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+# Of what builds the wheel pip asks these variables alone: before 25.3 the first.
+RUN PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+    pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
 # An index with PyTorch's CPU builds leaves 4 GB of CUDA out; pip reads it from the environment of the step below.

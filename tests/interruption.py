@@ -1,9 +1,17 @@
-"""What ends a training at a chosen step."""
+"""What ends a training or another run at a chosen step."""
 
 import os
 import signal
 
 from tapetum.runs.progress import Silence
+
+
+def press_ctrl_c() -> None:
+    """What the terminal sends; on Windows `os.kill` would end the process."""
+    if os.name == "nt":
+        signal.raise_signal(signal.SIGINT)
+    else:
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 class StopAfter(Silence):
@@ -15,7 +23,7 @@ class StopAfter(Silence):
     def step(self, *, epoch: int, loss: float, images_per_second: float) -> None:
         self.steps -= 1
         if self.steps == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
 
 
 class FailAfter(Silence):

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 NOBODY = 65534
 
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
     """Be a user whom closed folders are closed to; whoever is not root is one already."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("this system closes no folder by its mode")
     if os.geteuid() != 0:
         yield
         return

@@ -43,15 +43,35 @@ def test_each_file_is_yaml(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_calls_what_make_knows_and_its_actions_have_a_version(path: Path) -> None:
+def test_a_workflow_ends_in_time_calls_what_make_knows_and_takes_actions_that_nobody_can_change(path: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
+    jobs = yaml.safe_load(path.read_text())["jobs"].values()
+    assert all(job["timeout-minutes"] <= 45 for job in jobs)
+    steps = [step for job in jobs for step in job["steps"]]
     runs = [step["run"] for step in steps if "run" in step]
     assert runs
     for line in (line for run in runs for line in run.strip().splitlines()):
         first, *others = line.split()
         assert (first == "make" and others[0] in targets) or (first.startswith(".") and (ROOT / first).is_file()), line
-    assert all("@" in step["uses"] for step in steps if "uses" in step)
+    lines = [line for line in path.read_text().splitlines() if "uses:" in line]
+    assert len(lines) == sum("uses" in step for step in steps)
+    assert all(re.search(r" uses: [\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line) for line in lines)
+
+
+def test_nothing_is_published_that_did_not_pass_what_every_change_must() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    assert jobs["publish"]["needs"] == "test"
+    assert {"run": ".ci/run"} in jobs["test"]["steps"]
+    assert "id-token" not in jobs["test"].get("permissions", {})
+
+
+def test_what_builds_the_package_is_of_the_versions_that_were_tested() -> None:
+    versions = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {re.split(r"[<>=]", each)[0] for each in build} <= set(versions)
+    variables = "PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt"
+    for name in ("Makefile", "Dockerfile", ".readthedocs.yaml"):
+        assert variables in (ROOT / name).read_text(), name
 
 
 def test_the_oldest_torch_that_is_tested_is_the_oldest_that_is_allowed() -> None:

@@ -82,7 +82,7 @@ def assert_agreed(findings: Findings) -> None:
         assert min(matches) >= max(others) - SAME  # type: ignore[type-var, operator]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     calibrated=calibrations(),
     seed=st.integers(0, 20),
@@ -110,7 +110,7 @@ def test_no_answer_that_is_no_match_is_more_probable_than_one_that_is(
         assert marks == sorted(marks, reverse=True)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(calibrated=calibrations(), seed=st.integers(0, 20))
 def test_a_walk_is_told_alike_by_itself_and_as_the_most_probable_one_of_a_person(
     night: Store, calibrated: Calibration, seed: int
@@ -127,7 +127,7 @@ def test_a_walk_is_told_alike_by_itself_and_as_the_most_probable_one_of_a_person
         assert person.accepted == any(each.accepted for each in walks)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     calibrated=calibrations(),
     similarities=st.lists(st.tuples(st.floats(-1, 1), st.booleans(), st.booleans()), min_size=2, max_size=30),

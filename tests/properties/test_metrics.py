@@ -17,7 +17,7 @@ from tapetum.evaluation import ranking
 from tapetum.evaluation.metrics import Evaluation, average_precision, evaluate_distances
 
 Case = tuple[NDArray[Any], ...]  # distances, query pids, gallery pids, query camids, gallery camids
-quick = settings(deadline=None, max_examples=60)
+quick = settings(max_examples=60)
 
 
 @st.composite

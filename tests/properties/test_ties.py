@@ -20,8 +20,8 @@ from tapetum.evaluation.rerank import RerankOptions, rerank
 from tapetum.evaluation.trials import evaluate_trials
 from tapetum.gallery.embedding_search import search
 
-quick = settings(deadline=None, max_examples=30)
-few = settings(deadline=None, max_examples=12)
+quick = settings(max_examples=30)
+few = settings(max_examples=12)
 
 
 @dataclass(frozen=True)

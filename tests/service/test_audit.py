@@ -42,7 +42,7 @@ def test_an_untouched_log_is_whole(tmp_path: Path) -> None:
     found = verify_log(path)
     assert (found.lines, found.cut_off) == (5, 0)
     assert [line["number"] for line in read_log(path)] == list(range(5))
-    assert path.stat().st_mode & 0o077 == 0
+    assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
 
 
 def test_a_changed_line_is_noticed(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_the_latest_lines_are_read_without_the_rest_of_the_log(
     lines = list(read_log(path))
     monkeypatch.setattr("tapetum.service.audit._TAIL", 64)
     read: list[int] = []
-    pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda *asked: read.append(asked[1]) or pread(*asked))
+    read_bytes = os.read
+    monkeypatch.setattr(os, "read", lambda *asked: read.append(asked[1]) or read_bytes(*asked))
     for last in (1, 2, 7, 39, 40, 41, 1000):
         wanted = last - bool(cut_off)  # the line that was cut off is one of the last, and left out
         assert list(read_log(path, last)) == (lines[-wanted:] if wanted else [])

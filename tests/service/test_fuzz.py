@@ -18,9 +18,6 @@ EXAMPLES = 12  # of each operation and mode
 BASE = "http://127.0.0.1:8000"
 SETTINGS = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from service.conftest import ROWS, MakeServer, a_picture, service_of
 from tapetum.core.errors import DataError
+from tapetum.footage.clock import format_time
 from tapetum.gallery.store import Store
 from tapetum.service.errors import ConflictError, ForbiddenError, NotFoundError
 from tapetum.service.jobs import Job, Jobs, Progress
@@ -309,6 +310,22 @@ def test_what_grew_too_old_during_a_job_is_written_down_with_its_ids_and_its_sea
     (line,) = (each for each in read_log(service_of(client).folder / FILE) if each["action"] == "retention")
     assert (line["job"], line["count"]) == (told["id"], ROWS + 3)
     assert ids < set(line["results"])
+    assert not service_of(client).searches._kept
+
+
+def test_what_is_too_old_goes_before_a_job_reads_anything(serve: MakeServer, store: Store, tmp_path: Path) -> None:
+    from tapetum.searching.retention import write_keep_days
+    from tapetum.service.audit import FILE, read_log
+
+    client = serve(footage_roots=(footage(tmp_path),))
+    client.post("/api/v1/search", json={"rows": ["row00003"]})
+    assert service_of(client).searches._kept
+    write_keep_days(store, 1e-6)
+    told = do_job(client, path="footage", kind="crops", start=format_time(time.time() + 60))
+    assert (told["state"], told["report"]["added"], told["report"]["dropped"]) == ("done", 3, 0)
+    (line,) = (each for each in read_log(service_of(client).folder / FILE) if each["action"] == "retention")
+    assert "row00003" in line["results"]
+    assert (line["count"], "job" in line) == (ROWS, False)
     assert not service_of(client).searches._kept
 
 

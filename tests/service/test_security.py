@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 from service.conftest import PASSWORD, TOKEN, MakeServer, add_user, log_in, service_of
 from tapetum.core.errors import TapetumError
 from tapetum.service.audit import FILE
+from tapetum.service.errors import RateError, SignInError
 from tapetum.service.security import COOKIE, Security
 from tapetum.service.users import Role, UserBook
 
@@ -250,6 +252,36 @@ def test_a_right_password_gives_the_attempts_back(tmp_path: Path) -> None:
         security.log_in("anna", PASSWORD, "192.0.2.1")
         with pytest.raises(TapetumError, match="wrong"):
             security.log_in("anna", "not the password", "192.0.2.1")
+
+
+def refusals(log_in: Callable[[int], object], times: int = 12) -> list[type[Exception]]:
+    """How each of so many wrong attempts is refused."""
+    refused: list[type[Exception]] = []
+    for number in range(times):
+        with pytest.raises((SignInError, RateError)) as error:
+            log_in(number)
+        refused.append(error.type)
+    return refused
+
+
+def test_one_account_cannot_be_guessed_from_many_addresses(tmp_path: Path) -> None:
+    users = UserBook(tmp_path)
+    users.add("anna", Role.SEARCH, PASSWORD)
+    security = Security(users, None)
+    refused = refusals(lambda number: security.log_in("anna", "wrong password here", f"192.0.2.{number}"))
+    assert refused == [SignInError] * 10 + [RateError] * 2
+
+
+def test_many_accounts_cannot_be_guessed_from_one_address(tmp_path: Path) -> None:
+    security = Security(UserBook(tmp_path), None)
+    refused = refusals(lambda number: security.log_in(f"user{number}", "wrong password here", "192.0.2.1"))
+    assert refused == [SignInError] * 10 + [RateError] * 2
+
+
+def test_guessing_the_token_is_slowed_down(tmp_path: Path) -> None:
+    security = Security(UserBook(tmp_path), TOKEN)
+    refused = refusals(lambda number: security.log_in_by_token(f"token {number}", "192.0.2.1"))
+    assert refused == [SignInError] * 10 + [RateError] * 2
 
 
 def test_one_client_cannot_ask_without_end(serve: MakeServer) -> None:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from tapetum.core.unlinked import open_unlinked
 from tapetum.gallery.schema import Row, lies_under_crops
 from tapetum.gallery.store import Store
 
@@ -25,7 +26,7 @@ def read_crop(store: Store, row: Row) -> bytes | None:
     if path is None:
         return None
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with os.fdopen(open_unlinked(path, os.O_RDONLY), "rb") as file:
             content = file.read(LARGEST_CROP + 1)
     except OSError:
         return None

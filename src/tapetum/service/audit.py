@@ -22,6 +22,7 @@ import numpy as np
 from tapetum.core.atomic import make_folder, write_bytes
 from tapetum.core.errors import OutputError, TapetumError
 from tapetum.core.locks import locked
+from tapetum.core.unlinked import open_unlinked
 from tapetum.data.image_io import Picture, resize
 
 FILE = "audit.jsonl"
@@ -83,8 +84,7 @@ class AuditLog:
             raise _unwritable(self.path, error) from error
 
     def _open(self, *, create: bool = True) -> int:
-        how = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
-        return os.open(self.path, how, 0o600)
+        return open_unlinked(self.path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
 
     def _append(self, action: str, who: str, facts: Mapping[str, Any]) -> None:
         descriptor = self._open()
@@ -119,7 +119,8 @@ def _read_tail(descriptor: int, size: int, lines: int) -> bytes:
     step = _TAIL
     while True:
         start = max(0, size - step)
-        tail = os.pread(descriptor, size - start, start)
+        os.lseek(descriptor, start, os.SEEK_SET)  # lines are appended wherever it stands
+        tail = os.read(descriptor, size - start)
         begin = len(tail) - 1  # the last byte ends the last line, or belongs to it
         for _ in range(lines):
             begin = tail.rfind(b"\n", 0, begin)

@@ -309,7 +309,8 @@ def write_users(path: Path, users: dict[str, User]) -> None:
     text = (json.dumps(content, indent=1) + "\n").encode()
 
     def write(file: BinaryIO) -> None:
-        os.fchmod(file.fileno(), 0o600)
+        if hasattr(os, "fchmod"):  # Windows had none before Python 3.13; there the folder's rights hold
+            os.fchmod(file.fileno(), 0o600)
         file.write(text)
 
     write_with(path, write)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 INTERRUPTED = """
-import gc, os, signal, threading, time
+import gc, signal, threading, time
 from tapetum.core.openvino_core import openvino_core
 
 openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # loads the plugin
@@ -14,7 +14,7 @@ others = threading.Thread(target=lambda: (openvino_core(), gc.collect()))
 others.start()
 others.join()
 try:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
     time.sleep(5)
 except KeyboardInterrupt:
     print("interrupted")

@@ -1,13 +1,12 @@
 """Items that are taken and dealt with ahead: their order, how many wait, errors, early ends."""
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from interruption import press_ctrl_c
 from tapetum.data.threads import map_in_threads, read_ahead
 
 
@@ -91,7 +90,7 @@ def test_ctrl_c_while_waiting_for_an_item_ends_the_thread() -> None:
     def slow() -> Iterator[int]:
         yield 0
         time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGINT)
+        press_ctrl_c()
         time.sleep(0.2)
         yield 1
 

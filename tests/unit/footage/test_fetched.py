@@ -217,6 +217,7 @@ def really_fetched(name: str, clip: Path, monkeypatch: pytest.MonkeyPatch) -> fe
     return there
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("name", known_names())
 def test_a_detector_that_was_really_fetched_finds_people(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     there = really_fetched(name, CLIP, monkeypatch)
@@ -224,6 +225,7 @@ def test_a_detector_that_was_really_fetched_finds_people(name: str, monkeypatch:
     assert trial.people == (0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0)
 
 
+@pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.parametrize("name", known_names())
 @pytest.mark.parametrize(

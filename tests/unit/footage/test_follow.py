@@ -206,3 +206,11 @@ def test_whoever_stops_taking_sightings_leaves_no_threads(tmp_path: Path) -> Non
     next(sightings)
     sightings.close()
     assert not threads_left()
+
+
+def test_whoever_walks_across_the_end_of_an_earlier_reading_is_followed_anew_behind_it(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "cam1.mp4", [darkened(0, 60)] * 100)
+    source, box = find_sources([str(path)])[0], (40.0, 20.0, 70.0, 100.0)
+    followed = follow_frames(source, Seeing(box), ExtractOptions(), FootageReport(), known_until=5.0)
+    spans = [(walk.times[0], walk.times[-1]) for *_, ended in followed for walk in ended]
+    assert spans == [(0.0, pytest.approx(5.0)), (pytest.approx(5.1), pytest.approx(9.9))]

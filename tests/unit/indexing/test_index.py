@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from interruption import press_ctrl_c
 from listed_sightings import read_all_sightings
 from plain_model import pictures_seen, plain_model
 from street_clip import street, write_clip, write_street
@@ -86,7 +87,7 @@ class Interrupting(BackgroundDetector):
     def detect(self, picture: np.ndarray) -> Detections:
         self.left -= 1
         if not self.left:
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
         return super().detect(picture)
 
 

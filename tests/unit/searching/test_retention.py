@@ -233,17 +233,26 @@ def test_what_is_too_old_never_reaches_the_disk(clip: Path, store: Store, model:
     assert apply_retention(store) == Erasure()
 
 
+@pytest.mark.parametrize("longer", [30.0, None])
 def test_footage_that_was_too_old_is_read_again_once_the_gallery_keeps_longer(
-    clip: Path, store: Store, model: Model
+    clip: Path, store: Store, model: Model, longer: float | None
 ) -> None:
     old = find_sources([clip], SourceOptions(start=time.time() - 3 * DAY))
     index_sources(old, store, model, BackgroundDetector(), options=IndexOptions(keep_days=1.0))
     report = index_sources(old, store, model, BackgroundDetector(), options=IndexOptions(keep_days=2.0))
     assert (report.footage.sources, report.added) == (1, 0)
-    (folder_of(store) / module.KEPT).write_text("{")  # a damaged rule is no reason to lose footage
-    report = index_sources(old, store, model, BackgroundDetector(), options=IndexOptions(keep_days=30.0))
+    write_keep_days(store, longer)
+    report = index_sources(old, store, model, BackgroundDetector())
     assert report.added == store.count() > 8
     assert index_sources(old, store, model, BackgroundDetector()).footage.finished_before == 1
+
+
+def test_a_damaged_rule_is_no_reason_to_lose_footage(clip: Path, store: Store, model: Model) -> None:
+    old = find_sources([clip], SourceOptions(start=time.time() - 3 * DAY))
+    index_sources(old, store, model, BackgroundDetector(), options=IndexOptions(keep_days=1.0))
+    (folder_of(store) / module.KEPT).write_text("{")
+    report = index_sources(old, store, model, BackgroundDetector(), options=IndexOptions(keep_days=30.0))
+    assert report.added == store.count() > 8
 
 
 def test_days_that_cannot_be_and_damaged_notes_are_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def test_denoising_calms_colour_more_than_lightness() -> None:
 
 
 @given(gamma=st.floats(0.2, 8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_gamma_darkening_is_the_formula_rounded(gamma: float) -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     assert np.array_equal(gamma_darken(values, gamma), np.rint(255 * (values / 255.0) ** gamma).astype(np.uint8))
