@@ -126,6 +126,16 @@ def test_a_message_names_places_as_clients_know_them(
     assert hide(fill(text)) == fill(shown)
 
 
+def test_what_lies_below_a_root_in_another_root_is_named_by_the_inner_one(serve: MakeServer, tmp_path: Path) -> None:
+    outer, inner = tmp_path / "footage", tmp_path / "footage" / "nights"
+    inner.mkdir(parents=True)
+    for roots in ((outer, inner), (inner, outer)):
+        service = service_of(serve(footage_roots=roots))
+        assert service.name_source(str(inner / "yard.mp4")) == "nights/yard.mp4"
+        assert service.name_source(str(outer / "yard.mp4")) == "footage/yard.mp4"
+        assert service.hide(f"{inner}/yard.mp4: no video") == "nights/yard.mp4: no video"
+
+
 def test_a_gallery_called_by_a_dot_leaves_other_dots_alone(
     serve: MakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,10 +33,13 @@ def test_a_bucket_gives_its_burst_and_then_its_rate(monkeypatch: pytest.MonkeyPa
 
 def test_many_names_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MOST_REMEMBERED", 10)
-    limit = RateLimit(60, 3, "requests")
+    limit = RateLimit(1e-3, 1, "requests")
     for number in range(100):
         limit.take(f"address {number}")
     assert len(limit._buckets) == 10
+    with pytest.raises(RateError):
+        limit.take("address 90")  # the tenth from the end is remembered
+    limit.take("address 89")
 
 
 def test_the_pool_bounds_what_waits_and_takes_up_again() -> None:

@@ -1,10 +1,12 @@
-"""A lock that many share or one has alone."""
+"""A lock file of one process; and a lock that many threads share or one has alone."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
-from tapetum.core.locks import SharedLock
+from tapetum.core.errors import InUseError
+from tapetum.core.locks import SharedLock, locked
 
 
 def test_who_wants_a_lock_alone_waits_for_those_who_share_it_and_nobody_comes_in_before() -> None:
@@ -47,3 +49,18 @@ def test_a_lock_is_let_go_of_when_its_block_fails() -> None:
     for hold in (lock.alone, lock.shared, lock.alone):
         with pytest.raises(ZeroDivisionError), hold():
             _ = 1 / 0
+
+
+def test_a_lock_whose_file_went_while_it_was_waited_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="this system has no such locks")
+    path, lock = tmp_path / ".lock", fcntl.flock
+
+    def lock_late(descriptor: int, how: int) -> None:
+        path.unlink()  # another run failed and took its folder away
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with pytest.raises(InUseError, match="removed by another run just now"), locked(path, "held"):
+        pytest.fail("two runs could hold it")

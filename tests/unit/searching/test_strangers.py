@@ -224,7 +224,7 @@ def test_who_is_deleted_while_strangers_are_measured_is_left_out(
         None,  # nothing was measured
         {},
         {PAIR: [0.1] * 400},  # none is alike
-        {PAIR: [0.1] * 393 + [0.6] * 7},  # 1.75 %: within twice the promise
+        {PAIR: [0.1] * 390 + [0.6] * 10},  # 2.5 %: too many for the promise, not for twice as much
         {PAIR: [0.1] * 9 + [0.6]},  # one of ten happens
         {"infrared-infrared": [0.9] * 9},  # of another pair of modalities
         {PAIR: "no list"},  # damaged
