@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
 
+SILENT = (
+    0.1  # length below which a vector has no direction but that of rounding: a picture that a network says nothing of
+)
+
 
 def filling_of(network: nn.Module) -> int:
     """How many numbers at the end of a method's vectors are filling."""
@@ -21,8 +25,11 @@ def filling_of(network: nn.Module) -> int:
 
 
 def without_filling(vectors: Tensor, filling: int) -> Tensor:
-    """(N, D - filling) of unit length of (N, D)."""
-    return normalise(vectors[:, :-filling]) if filling else vectors
+    """(N, D - filling) of unit length of (N, D); zeros where there was nothing but filling."""
+    if not filling:
+        return vectors
+    bare = vectors[:, :-filling]
+    return normalise(bare) * (bare.norm(dim=1, keepdim=True) > SILENT)
 
 
 def drop_filling(embeddings: EmbeddingSet, filling: int) -> EmbeddingSet:

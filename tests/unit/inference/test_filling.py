@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from tapetum.core.types import EmbeddingSet
 from tapetum.inference.filling import drop_filling, filling_of, meet, without_filling
+from tapetum.inference.probe import compare
 from tapetum.inference.torch_sessions import TorchSession
 from tapetum.layers.unit_sums import join_unit_sums
 from tapetum.methods import build_method
@@ -68,3 +69,11 @@ def test_what_a_gallery_gets_is_the_method_s_sum_at_unit_length_without_its_fill
     lengths = filled[:, :-2].norm(dim=1, keepdim=True)
     across = modalities[:, None] != modalities
     torch.testing.assert_close((bare @ bare.T * lengths * lengths.T)[across], (filled @ filled.T)[across])
+
+
+def test_a_picture_of_which_the_network_says_nothing_has_zeros_and_is_alike_to_itself() -> None:
+    filled = torch.tensor([[0.6, 0.0, 0.8, 0.0], [2e-6, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    bare = without_filling(filled, 2)
+    assert bare.tolist() == [[1, 0], [0, 0], [0, 0]]
+    assert compare(bare, bare) == (0, 1)
+    assert compare(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))[1] == 0
