@@ -80,6 +80,7 @@ def test_what_was_stored_comes_back_the_same(store: Store) -> None:
     odd = replace(rows[7].sighting, source="ночь 'one' \"two\" \\ three.mp4", remark="", light=0.1 + 0.2, tracklet="")
     rows[7] = replace(rows[7], sighting=odd)
     assert store.upsert(rows, vectors) == 60
+    assert store.fetch(["nobody"]).rows == ()
     entries = store.fetch(["row00007", "nobody", "row00059", "row00007"])
     assert entries.rows == (rows[7], rows[59], rows[7])
     assert torch.equal(entries.vectors, vectors[[7, 59, 7]])

@@ -149,6 +149,8 @@ def _read_numbers(option: str, text: str, example: str) -> list[int]:
         first, dash, last = part.partition("-")
         if part and not (first.isdecimal() and (last if dash else first).isdecimal()):
             raise RecipeError(f"{option} {text!r}: {part!r} is no whole number; write e.g. {option} {example}")
+        if dash and int(last) < int(first):
+            raise RecipeError(f"{option} {text!r}: {part!r} runs backwards; write e.g. {option} {example}")
         numbers += range(int(first), int(last or first) + 1) if part else []
     return list(dict.fromkeys(numbers))
 

@@ -232,10 +232,11 @@ class LanceStore(Store):
             rows: list[Row] = []
             vectors = [np.empty((0, self.info.dimension), dtype=np.float32)]
             for some in chunks(ids, IDS_AT_ONCE):
-                found = (
-                    self._table.search().where(render_sql(Among("id", tuple(some)))).select(["id"]).with_row_id(True)
-                )
-                table = take(self._table, found.to_arrow()["_rowid"].to_pylist())
+                question = self._table.search().where(render_sql(Among("id", tuple(some)))).select(["id"])
+                numbers = question.with_row_id(True).to_arrow()["_rowid"].to_pylist()
+                if not numbers:
+                    continue
+                table = take(self._table, numbers)
                 rows += [unflatten(values) for values in table.drop_columns("vector").to_pylist()]
                 vectors.append(matrix_of(table, self.info.dimension))
             return rows, np.concatenate(vectors)

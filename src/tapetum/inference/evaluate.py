@@ -177,16 +177,18 @@ def evaluate_run(
             extra = embed_split(embedder, list_split(dataset, "multi_query"), "multi_query", stem, progress)
             sides = [(join_queries(query, extra), gallery) for query, gallery in sides]
         filling = embedder.filling
-        if known is not None:  # fitted on vectors as a gallery has them
-            sides = [(drop_filling(query, filling), drop_filling(gallery, filling)) for query, gallery in sides]
-        else:
-            sides = [meet(query, gallery, filling) for query, gallery in sides]
-        sides = [normalise_cameras(query, gallery, camera_norm) for query, gallery in sides]
+        bare = [(drop_filling(query, filling), drop_filling(gallery, filling)) for query, gallery in sides]
+        # Calibrations were fitted on vectors as a gallery has them; re-ranking compares pictures of one side, too.
+        sides = bare if known is not None else [meet(query, gallery, filling) for query, gallery in sides]
+        sides, bare = (
+            [normalise_cameras(query, gallery, camera_norm) for query, gallery in some] for some in (sides, bare)
+        )
         extraction = time.monotonic() - start
         return [
             _evaluate_test(
                 test,
                 *both,
+                bare_sides,
                 embedder,
                 dataset,
                 stem,
@@ -198,7 +200,7 @@ def evaluate_run(
                 calibration=known,
                 ranked_by=ranked_by,
             )
-            for test, both in zip(tests, sides, strict=True)
+            for test, both, bare_sides in zip(tests, sides, bare, strict=True)
         ]
 
 
@@ -206,6 +208,7 @@ def _evaluate_test(
     test: PlannedTest,
     query: EmbeddingSet,
     gallery: EmbeddingSet,
+    bare: tuple[EmbeddingSet, EmbeddingSet],
     embedder: Embedder,
     dataset: Dataset,
     stem: Path,
@@ -221,12 +224,13 @@ def _evaluate_test(
     """Rank and count, and write the card.
 
     Args:
+        bare: both sides without filling, for re-ranking.
         ranked_by: what the card's name says of the calibration; empty where there is none.
     """
     rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
     start = time.monotonic()
     trials = _rank(test, query, gallery, calibration=calibration)
-    reranked = _rank(test, query, gallery, rerank=rerank) if rerank is not None else None
+    reranked = _rank(test, *bare, rerank=rerank) if rerank is not None else None
     seconds = extraction + time.monotonic() - start
     statistics = measure_pictures(test.records["query"])
     labels, figures = _lookalikes(test, query, gallery, calibration)

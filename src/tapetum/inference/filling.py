@@ -29,7 +29,8 @@ def without_filling(vectors: Tensor, filling: int) -> Tensor:
     if not filling:
         return vectors
     bare = vectors[:, :-filling]
-    return normalise(bare) * (bare.norm(dim=1, keepdim=True) > SILENT)
+    has_direction: Tensor = bare.norm(dim=1, keepdim=True) > SILENT
+    return normalise(bare) * has_direction
 
 
 def drop_filling(embeddings: EmbeddingSet, filling: int) -> EmbeddingSet:

@@ -94,6 +94,9 @@ def _settings(
     )
 
 
+FILLING_METHODS = ("dart", "deen", "mmn")  # with `Method.filling`, known here without their networks
+
+
 def checkpoint_facts(checkpoint: Path, settings: ModelSettings) -> dict[str, Any]:
     """What calibrations and files of embeddings say about the weights and the pictures that made them."""
     return {"checkpoint": digest_file(checkpoint)[:16], **picture_facts(settings)}
@@ -106,6 +109,7 @@ def picture_facts(settings: ModelSettings) -> dict[str, Any]:
         "size": list(settings.size),
         "interpolation": settings.interpolation,
         "backend": settings.backend,
+        **({"filled": False} if settings.method in FILLING_METHODS else {}),  # an earlier version's were
     }
 
 

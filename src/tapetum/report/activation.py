@@ -233,6 +233,6 @@ def _labels_of(run: _Run, shown: _Shown) -> Tensor:
     own, section = run.recipe.data, shown.section
     same = (own.name, own.scene, own.options) == (section.name, section.scene, section.options)
     classes = {pid: label for label, pid in enumerate(run.checkpoint.header.pids)}
-    if not same or shown.split != "train":
+    if not same or shown.split != "train" or run.checkpoint.header.is_packed:  # packed ones have no classes
         return torch.full((len(shown.records),), -1)
     return torch.tensor([classes.get(record.pid, -1) for record in shown.records])

@@ -29,7 +29,8 @@ class Header:
         recipe: the resolved recipe of the training; empty for converted weights.
         chosen_by: why these weights, e.g. "best mAP on 30 held-out identities, epoch 15 of 20".
         epoch: complete epochs of training behind the weights.
-        pids: class index -> identity as the dataset writes it; empty where unknown.
+        pids: class index -> identity as the dataset writes it, also of a packed model, which has no classes any more;
+            empty where unknown.
         before: earlier trainings, on whose weights this one began: of each the data section of its recipe ("data") and
             its identities ("pids").
         normalisation: name of the network's own; empty in files that do not say it.
@@ -52,7 +53,7 @@ class Header:
     @property
     def trainings(self) -> list[Mapping[str, Any]]:
         """This one and the earlier ones, each as in `before`; none where nothing is known."""
-        own = {"data": self.recipe["data"], "pids": list(self.pids)} if self.recipe else None
+        own = {"data": self.recipe.get("data"), "pids": list(self.pids)} if self.recipe else None
         return [*self.before, *([own] if own else [])]
 
     @property

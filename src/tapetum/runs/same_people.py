@@ -7,7 +7,9 @@ generated scenes of one `identity_seed` show the same people, whatever else diff
 from collections.abc import Collection
 from pathlib import Path
 
-from tapetum.core.errors import DataError, RecipeError
+from pydantic import ValidationError
+
+from tapetum.core.errors import CheckpointError, DataError, RecipeError, first_line
 from tapetum.data.catalog import Dataset, load_dataset_module, load_reader, numbers_anew, read_division
 from tapetum.data.datasets.synth import NAME as SYNTH
 from tapetum.data.datasets.synth import read_options
@@ -105,7 +107,13 @@ def check_division(dataset: Dataset, header: Header, place: Path) -> None:
 
 def _trainings(header: Header) -> list[tuple[DataSection, Collection[int]]]:
     """Of each the data section of its recipe and its identities, see `Header.trainings`."""
-    return [(DataSection.model_validate(each["data"]), each["pids"]) for each in header.trainings]
+    try:
+        return [(DataSection.model_validate(each["data"]), each["pids"]) for each in header.trainings]
+    except (ValidationError, LookupError, TypeError) as error:
+        raise CheckpointError(
+            f"{header.method} ({header.chosen_by or 'weights'}): what it says of the pictures it was trained on cannot "
+            f"be read ({first_line(error)}); update tapetum, or use another checkpoint"
+        ) from None
 
 
 def _is_there(section: DataSection) -> bool:

@@ -143,7 +143,7 @@ def train(
         facts = {**plan.origin, "dataset": dataset.name, "data_root": str(dataset.root), "skipped": list(skipped)}
         facts |= {"left_out": [str(path) for path in dataset.left_out]} if dataset.left_out else {}
         facts |= {"people": dataset.people} if dataset.people else {}
-        facts |= {"earlier": list(plan.earlier)} if plan.earlier else {}
+        facts |= {"earlier": list(plan.earlier)}
         facts |= {"started": start or _now(), "finished": False}
         write_json(folder.facts, facts)
         if loop.place.epoch < recipe.schedule.epochs:
@@ -248,15 +248,16 @@ def _read_earlier(
         DataError: they were trained on people who are held out or tested here.
         RecipeError: they may have been.
     """
-    if before:
-        return list(before.get("earlier", ()))
+    if "earlier" in before:
+        return list(before["earlier"])
     place = Path(recipe.init.weights)
     if not is_checkpoint(place):
         return []
     header = read_header(find_checkpoint(place))
-    check_division(dataset, header, place)
-    tested = {record.pid for side in SIDES for record in dataset.side(side, rules.name)} - {*rules.ignored_pids, -1}
-    check_untrained(dataset, {*held_out, *tested}, header, place, "holds out or tests")
+    if not before:  # else a run of an earlier version goes on
+        check_division(dataset, header, place)
+        tested = {record.pid for side in SIDES for record in dataset.side(side, rules.name)} - {*rules.ignored_pids, -1}
+        check_untrained(dataset, {*held_out, *tested}, header, place, "holds out or tests")
     return header.trainings
 
 

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tapetum.core.discovery import list_names
 from tapetum.core.types import EmbeddingSet
 from tapetum.inference.filling import drop_filling, filling_of, meet, without_filling
+from tapetum.inference.identity import FILLING_METHODS
 from tapetum.inference.probe import compare
 from tapetum.inference.torch_sessions import TorchSession
 from tapetum.layers.unit_sums import join_unit_sums
-from tapetum.methods import build_method
+from tapetum.methods import build_method, find_method
 
 SMALL = {
     "dart": {"backbone": "test_resnet", "last_stride": 2},
@@ -77,3 +79,8 @@ def test_a_picture_of_which_the_network_says_nothing_has_zeros_and_is_alike_to_i
     assert bare.tolist() == [[1, 0], [0, 0], [0, 0]]
     assert compare(bare, bare) == (0, 1)
     assert compare(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))[1] == 0
+
+
+def test_the_methods_with_filling_are_those_that_calibrations_know_of() -> None:
+    filled = {name for name in list_names("tapetum.methods") if hasattr(find_method(name)[0].Method, "filling")}
+    assert filled == set(FILLING_METHODS) == set(SMALL)
