@@ -56,7 +56,7 @@ from tapetum.indexing.index import (
     refusing,
 )
 from tapetum.inference.model import Model
-from tapetum.searching.retention import SHARDS
+from tapetum.searching.retention import SHARDS, read_erased_pictures
 
 FORMAT = 4
 HEADER = "tapetum_shard"
@@ -296,7 +296,10 @@ class ShardJob:
         report.footage.add(made.footage)
         report.known += made.known
         refuse = refusing(self.store)
-        refusals = [refuse(each, self._content_of(each)) for each in made.sightings]  # erased since it was made
+        pictures = bool(read_erased_pictures(self.gallery))  # else no crop has to be read
+        refusals = [  # erased since it was made
+            refuse(each, self._content_of(each) if pictures else b"") for each in made.sightings
+        ]
         self._remove([each for each, why in zip(made.sightings, refusals, strict=True) if why == ERASED_BEFORE])
         report.footage.refused.update(filter(None, refusals))
         kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]

@@ -6,7 +6,6 @@ under another file name: nobody can tell from them who or what was seen, and ind
 them what must not come back. ``retention.json`` says for how many days a gallery keeps anything.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -210,6 +209,13 @@ def _loose_crops(ids: Iterable[str], crops: Iterable[str]) -> list[str]:
 def _remember(folder: Path, ids: Iterable[str], pictures: Iterable[str]) -> None:
     digests = _read_lines(folder) | {digest_id(name) for name in ids}
     for picture in pictures:
-        with contextlib.suppress(FileNotFoundError):  # a call that was cut short has removed it
+        try:
             digests.add(_PICTURE + digest_picture((folder / picture).read_bytes()))
+        except FileNotFoundError:  # a call that was cut short has removed it
+            continue
+        except OSError as error:
+            raise OutputError(
+                f"{folder / picture}: cannot be read ({error.strerror}), so that it could come back under another "
+                "name; nothing was erased: allow it, or remove it"
+            ) from None
     write_bytes(folder / ERASED, "".join(f"{digest}\n" for digest in sorted(digests)).encode())

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,8 +156,17 @@ def read_strangers(folder: Path) -> Strangers | None:
 def known_strangers(store: Store) -> Strangers | None:
     """What was measured, or is measured now where nothing is kept: a missing file must not stand for a good result.
 
-    None where the gallery has no folder to keep it in: on a server it would be measured for every search.
+    While nothing is kept it is measured again only where the number of rows has changed. None where the gallery has no
+    folder to keep it in: a server would be read whole.
     """
     if store.folder is None:
         return None
-    return read_strangers(store.folder) or measure_strangers(store)
+    if (kept := read_strangers(store.folder)) is not None:
+        return kept
+    rows = store.count()
+    if store not in _MEASURED or _MEASURED[store][0] != rows:
+        _MEASURED[store] = rows, measure_strangers(store)
+    return _MEASURED[store][1]
+
+
+_MEASURED: WeakKeyDictionary[Store, tuple[int, Strangers]] = WeakKeyDictionary()  # with how many rows

@@ -294,6 +294,22 @@ def test_erased_pictures_do_not_come_back_under_other_names(
     assert len(list(folder_of(store).glob("crops/*/*"))) == 2
 
 
+def test_a_picture_that_cannot_be_read_ends_an_erasure_before_anything_is_removed(
+    tmp_path: Path, store: Store, model: Model
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "cam1_0.png"), np.random.default_rng(0).integers(60, 200, (64, 32, 3), np.uint8))
+    index_sources(find_sources([pictures]), store, model, None)
+    (row,) = store.find()
+    crop = folder_of(store) / row.sighting.crop
+    crop.unlink()
+    crop.mkdir()
+    with pytest.raises(OutputError, match=rf"{crop.name}: cannot be read .* nothing was erased"):
+        erase(store, f'id == "{row.sighting.id}"')
+    assert store.count() == 1
+
+
 def test_what_stays_of_somebody_is_a_digest_alone(sources: list[Source], store: Store, model: Model) -> None:
     index_sources(sources, store, model, BackgroundDetector())
     ids = erase(store, 'camera == "cam3"').ids

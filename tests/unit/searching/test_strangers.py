@@ -189,6 +189,22 @@ def test_a_gallery_where_nothing_was_measured_is_measured_by_the_search(tmp_path
             assert "66 are as alike as a match must be" in findings.verdict
 
 
+def test_while_nothing_is_kept_it_is_measured_again_only_where_rows_have_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    measure = module.measure_strangers
+    monkeypatch.setattr(module, "measure_strangers", lambda store: counts.append(store.count()) or measure(store))
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        query = crowd(store)
+        for _ in range(3):
+            find(store, [query], FindOptions(), calibrated(0.01))
+        store.upsert([a_row(900)], some_vectors(1))
+        find(store, [query], FindOptions(), calibrated(0.01))
+    assert len(counts) == 2
+    assert counts[1] == counts[0] + 1
+
+
 def test_a_gallery_without_a_folder_says_that_nothing_was_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
