@@ -8,7 +8,7 @@ Differs: what `agw_vi` says of the network, except that pictures and their mirro
 - the views of a picture find each other by its row: a picture that was drawn twice has two of each view, and follows
   the mean of both. The release pairs them by their place in the batch;
 - the optional divergence compares a visible picture with every infrared one of its person, where the release takes the
-  one that was drawn in the same place, which is any of them; and adds no 1e-7 to the probabilities;
+  one that was drawn in the same place, which is any of them: ``kl_pairs`` "lot"; and adds no 1e-7 to the probabilities;
 - stable weights of the triplets are an option (see `agw_vi`).
 """
 
@@ -19,11 +19,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from tapetum.core.errors import TrainingError
+from tapetum.core.lots import draw_tickets
 from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
 from tapetum.core.vectors import normalise
 from tapetum.layers.branch import HeadOutput
 from tapetum.losses.distillation import distillation
+from tapetum.losses.pairs import PAIRING, Pairing, pair_across
 from tapetum.losses.weighted_triplet import Numerics, weighted_distances
 from tapetum.methods import agw_vi
 
@@ -44,6 +46,7 @@ class Options(agw_vi.Options):
         0.0, "of the divergence of visible pictures' class probabilities from those of infrared ones", least=0
     )
     kl_temperature: float = option(3.0, "of that divergence", above=0)
+    kl_pairs: Pairing = option("all", f"pictures that it compares; {PAIRING}")
     consistency_weight: float = option(
         0.0, "of the term by which plain visible pictures follow the exchanged ones; CAJ+ has 1", least=0
     )
@@ -104,9 +107,15 @@ def view_consistency(logits: Tensor, views: Tensor, modalities: Tensor, rows: Te
 
 
 def modality_divergence(
-    logits: Tensor, views: Tensor, modalities: Tensor, labels: Tensor, *, temperature: float = 3.0
+    logits: Tensor,
+    views: Tensor,
+    modalities: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 3.0,
+    lots: Tensor | None = None,
 ) -> Tensor:
-    """KL(infrared || plain visible) of class probabilities, over all such pairs of pictures of one person.
+    """KL(infrared || plain visible) of class probabilities, over such pairs of pictures of one person.
 
     Args:
         logits: (B, num_ids); no gradient goes to those of infrared pictures.
@@ -114,18 +123,12 @@ def modality_divergence(
         modalities: (B,) values of `Modality`.
         labels: (B,) int64.
         temperature: divides the logits; the loss is multiplied by its square.
+        lots: (B,) tickets, by which each picture is in one pair; None takes all. See `pair_across`.
     Raises:
         TrainingError: nobody is there in both modalities.
     """
-    infrared = modalities == Modality.INFRARED
-    plain = ~infrared & (views == PLAIN)
-    pairs = plain[:, None] & infrared[None, :] & (labels[:, None] == labels[None, :])
-    student, teacher = pairs.nonzero(as_tuple=True)
-    if not len(student):
-        raise TrainingError(
-            "caj: nobody in the batch has both a visible and an infrared picture; set sampler.name to cross_modality, "
-            "or method.kl_weight to 0"
-        )
+    exchanged = (modalities == Modality.VISIBLE) & (views != PLAIN)
+    student, teacher = pair_across(labels, modalities, lots=lots, left_out=exchanged, owner="caj.kl_weight")
     return distillation(logits[student], logits[teacher], temperature=temperature)
 
 
@@ -140,7 +143,12 @@ class Method(agw_vi.Method):
         losses = super().losses(output, batch)
         if options.kl_weight:
             divergence = modality_divergence(
-                output.logits, batch.views, batch.modalities, batch.labels, temperature=options.kl_temperature
+                output.logits,
+                batch.views,
+                batch.modalities,
+                batch.labels,
+                temperature=options.kl_temperature,
+                lots=draw_tickets(batch) if options.kl_pairs == "lot" else None,
             )
             losses["kl"] = options.kl_weight * divergence
         if options.consistency_weight:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.errors import TrainingError
+from tapetum.core.lots import SCATTER, draw_tickets, scatter
 from tapetum.core.method import EpochStart, TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
@@ -45,8 +46,6 @@ NETWORKS = 2
 ITERATIONS, CONVERGED, LEAST_VARIANCE = 100, 1e-2, 5e-4  # of the mixture, as released
 RANKS = 10  # how many negatives behind the nearest are looked at for a reliable one
 DRAWS = 5  # of a positive in the place of an unreliable one
-# Odd numbers that scatter the bits of a product, from the fractions of the golden ratio and of roots.
-SCATTER = (-7046029254386353131, -4658895280553007687, -7723592293110705685)
 
 
 @dataclass(frozen=True)
@@ -167,10 +166,10 @@ def draw_positives(batch: Batch, believed: Tensor, salt: int, *, redraw_anchor: 
     """
     same = batch.labels[:, None] == batch.labels[None, :]
     others = same & ~torch.eye(len(batch), dtype=torch.bool, device=same.device)
-    own = _scatter(_scatter(batch.rows * SCATTER[0] + batch.views) + (batch.epoch << 32) + batch.step)
+    own = draw_tickets(batch)
     tickets = own[:, None] * SCATTER[2] + own[None, :]  # of anchors and others, not the same both ways
     turns = torch.arange(1 + DRAWS, device=own.device)[:, None, None] + (1 + DRAWS) * salt
-    tickets = _scatter(tickets + turns * SCATTER[1])  # (1 + draws, B, B)
+    tickets = scatter(tickets + turns * SCATTER[1])  # (1 + draws, B, B)
     least = torch.iinfo(torch.int64).min
     first = tickets[0].masked_fill(~others, least).argmax(1)
     again = tickets[1:].masked_fill(~(same if redraw_anchor else others), least).argmax(2)  # (draws, B)
@@ -178,13 +177,6 @@ def draw_positives(batch: Batch, believed: Tensor, salt: int, *, redraw_anchor: 
     chosen[-1] = 1
     again = again.gather(0, chosen.argmax(0)[None])[0]
     return Positives(torch.where(others.any(1), first, -1), again)
-
-
-def _scatter(numbers: Tensor) -> Tensor:
-    """Whole numbers that look random, the same for the same ones."""
-    for factor in SCATTER[:2]:
-        numbers = (numbers ^ (numbers >> 31)) * factor
-    return numbers ^ (numbers >> 31)
 
 
 def robust_triplet(

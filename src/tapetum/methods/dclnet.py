@@ -5,7 +5,7 @@ al., ACM MM 2022) and its release, sunhz0117/DCLNet.
 Differs: the sum that the release trains is cross-entropy and centres alone; its other four terms stand beside it,
 switched off. All are on here, with the weight 1 that they have there; ``released`` gives the sum of the release. Also
 - pictures come in any order, in one batch. Places are compared in all pairs of a person's visible and infrared
-  pictures, where the release pairs those drawn in the same place, a random choice of them;
+  pictures, where the release pairs those drawn in the same place, a random choice of them: ``pairs`` "lot";
 - everybody in the batch is an anchor of the centres' distances; the release's are every eighth row, which leaves some
   people out;
 - stripes share a row where they do not divide the map's height;
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tapetum.core.errors import TrainingError
+from tapetum.core.lots import draw_tickets
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
@@ -38,6 +38,7 @@ from tapetum.layers.pooling import EPS, pool_gem, pool_stripes
 from tapetum.layers.two_stream import TwoStream, apply_by_modality, divide_backbone
 from tapetum.layers.winograd import use_winograd
 from tapetum.losses.centre_cluster import cluster_around_centres
+from tapetum.losses.pairs import PAIRING, Pairing, pair_across
 from tapetum.losses.place_contrast import COLDEST, contrast_places
 from tapetum.methods._mirrored import Mirrored
 
@@ -68,6 +69,7 @@ class Options:
     )
     continuity_weight: float = option(1.0, "of the difference of neighbours in the pixel head's scores", least=0)
     contrast_weight: float = option(1.0, "of the contrast of places across modalities", least=0)
+    pairs: Pairing = option("all", f"pictures whose places are compared; {PAIRING}")
     temperature: float = option(0.05, "of that contrast", least=COLDEST)
     test_feature: Literal["head", "backbone"] = option("head", "searched with: behind the neck, or before it")
 
@@ -198,23 +200,6 @@ def score_continuity(scores: Tensor) -> Tensor:
     return 0.5 * torch.stack([each.sum() / max(each.numel(), 1) for each in differences]).sum()
 
 
-def find_pairs(labels: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of all pairs of a visible and an infrared picture of one person.
-
-    Raises:
-        TrainingError: there is no such pair.
-    """
-    infrared = modalities == Modality.INFRARED
-    pairs = ~infrared[:, None] & infrared[None, :] & (labels[:, None] == labels[None, :])
-    if not bool(pairs.any()):
-        raise TrainingError(
-            "dclnet: nobody in the batch has both a visible and an infrared picture; set sampler.name to "
-            "cross_modality, or method.contrast_weight to 0"
-        )
-    seen, met = pairs.nonzero(as_tuple=True)
-    return seen, met
-
-
 class Method(Mirrored):
     """Two stems and first stages, three shared stages, generalised mean, BNNeck; two heads beside it in training.
 
@@ -276,7 +261,8 @@ class Method(Mirrored):
             losses["continuity"] = options.continuity_weight * score_continuity(scores)
         if options.contrast_weight:
             predicted = predict_parts(scores).masked_fill(erased, 0)
-            pairs = find_pairs(batch.labels, batch.modalities)
+            lots = draw_tickets(batch) if options.pairs == "lot" else None
+            pairs = pair_across(batch.labels, batch.modalities, lots=lots, owner="dclnet.contrast_weight")
             contrast = contrast_places(output.maps[COMPARED], predicted, pairs, temperature=options.temperature)
             losses["contrast"] = options.contrast_weight * contrast
         return losses

@@ -5,7 +5,7 @@ Source: "Towards a Unified Middle Modality Learning for Visible-Infrared Person 
 Differs: pictures come in any order, in one batch; the two ResNets of which the release uses the stem alone are not
 kept; and
 - middle pictures of one person meet in all pairs of a visible and an infrared one. The release compares those drawn in
-  the same place, which is a random choice of them;
+  the same place, which is a random choice of them: ``pairs`` "lot";
 - stripes share a row where four do not divide the map's height; the release makes the lowest one lower;
 - the projection before that comparison is in no optimiser there: a draw that stays. So it is here, unless
   ``projection`` is "learned";
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.errors import TrainingError
+from tapetum.core.lots import draw_tickets
 from tapetum.core.method import TrainingFacts
 from tapetum.core.options import option
 from tapetum.core.types import Batch, Modality
@@ -33,6 +34,7 @@ from tapetum.layers.normalisation import Normalisation, Normalise
 from tapetum.layers.pooling import pool_stripes
 from tapetum.layers.two_stream import TwoStream, apply_by_modality
 from tapetum.layers.unit_sums import join_unit_sums
+from tapetum.losses.pairs import PAIRING, Pairing, pair_across
 from tapetum.methods._official import OfficialFormat, Renaming, Tensors, read_tensor_size
 from tapetum.methods._two_stream import two_stream_renaming, unused_tensors
 
@@ -59,6 +61,7 @@ class Options:
     middle_weight: float = option(
         0.2, "delta, of the distance between a person's middle pictures; the release has 0.5 with one stripe", least=0
     )
+    pairs: Pairing = option("all", f"middle pictures whose distance counts; {PAIRING}")
     projection_width: int = option(256, "of the space in which that distance is measured", least=1)
     projection: Literal["fixed", "learned"] = option(
         "fixed", "fixed: the draw that it began as, as released; learned: a parameter group of that name"
@@ -183,24 +186,14 @@ def triplets_across(features: Tensor, labels: Tensor, modalities: Tensor, *, mar
     return (positive - negative + margin).clamp(min=0).mean()
 
 
-def middle_distance(projected: Tensor, modalities: Tensor, classes: Tensor) -> Tensor:
-    """Mean Euclidean distance of middle pictures of one class, over all pairs of a visible and an infrared one.
+def middle_distance(projected: Tensor, pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean Euclidean distance of middle pictures.
 
     Args:
         projected: (S, B, D) unit vectors, of which each stripe's are compared apart.
-        modalities: (B,) values of `Modality`.
-        classes: (B,) int64.
-    Raises:
-        TrainingError: nobody is there in both modalities.
+        pairs: (R,) and (R,) int64 rows of a visible and an infrared picture of one person; see `pair_across`.
     """
-    infrared = modalities == Modality.INFRARED
-    pairs = ~infrared[:, None] & infrared[None, :] & (classes[:, None] == classes[None, :])
-    if not bool(pairs.any()):
-        raise TrainingError(
-            "mmn: nobody in the batch has both a visible and an infrared picture; set sampler.name to cross_modality, "
-            "or method.middle_weight to 0"
-        )
-    seen, met = pairs.nonzero(as_tuple=True)
+    seen, met = pairs
     return (projected[:, seen] - projected[:, met]).square().sum(2).clamp(min=SMALLEST).sqrt().mean()
 
 
@@ -254,16 +247,18 @@ class Method(nn.Module):
                 output.features, batch.labels, batch.modalities, margin=options.triplet_margin
             )
         if options.middle_weight:
-            losses["middle"] = self.middle_loss(output, batch.modalities, batch.labels)
+            lots = draw_tickets(batch) if options.pairs == "lot" else None
+            pairs = pair_across(batch.labels, batch.modalities, lots=lots, owner="mmn.middle_weight")
+            losses["middle"] = self.middle_loss(output, pairs)
         return losses
 
-    def middle_loss(self, output: Output, modalities: Tensor, classes: Tensor) -> Tensor:
-        """The weighted distance of middle pictures of one class; see `middle_distance`."""
+    def middle_loss(self, output: Output, pairs: tuple[Tensor, Tensor]) -> Tensor:
+        """The weighted distance of middle pictures; see `middle_distance`."""
         projection = self.get_submodule("projection")
         # Four. One product and one norm for all of them take as long: 6.5 ms for 32 pictures of published size, forward
         # and back, on one core of an AMD EPYC, as against a step of tens of seconds there.
         projected = torch.stack([projection(stripe) for stripe in output.features[MIDDLE]])
-        return self.options.middle_weight * middle_distance(projected, modalities, classes)
+        return self.options.middle_weight * middle_distance(projected, pairs)
 
     def embed(self, images: Tensor, modalities: Tensor, camids: Tensor, *, mirror: bool = False) -> Tensor:
         """Vectors for search, (B, S D + 2) float32 of unit length.

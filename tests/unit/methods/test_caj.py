@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.lots import draw_tickets
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.data.augmentations.erasing import fill_colour
@@ -212,6 +213,26 @@ def test_a_term_that_does_not_find_its_pictures_says_what_to_set():
 
 
 # The method
+
+
+def test_by_lot_each_plain_picture_is_compared_with_one_infrared_picture_of_its_person():
+    batch = make_batch()
+    method = small(kl_weight=0.2, kl_pairs="lot").train()
+    output = method(batch.images, batch.modalities, batch.camids)
+    lots = draw_tickets(batch)
+    terms = []
+    for label in range(NUM_IDS):
+        mine = [
+            ((batch.labels == label) & (batch.modalities == modality) & (batch.views == 0)).nonzero()[:, 0]
+            for modality in (0, 1)
+        ]
+        plain, infrared = (sorted(rows.tolist(), key=lambda row: int(lots[row])) for rows in mine)
+        for i, j in zip(plain, infrared, strict=True):
+            target, own = (output.logits[row].detach() / 3 for row in (j, i))
+            terms.append(9 * (target.softmax(0) * (target.log_softmax(0) - own.log_softmax(0))).sum())
+    assert len(terms) == 2 * NUM_IDS
+    torch.testing.assert_close(method.losses(output, batch)["kl"], 0.2 * torch.stack(terms).mean())
+    assert small(kl_weight=0.2).losses(output, batch)["kl"] != method.losses(output, batch)["kl"]
 
 
 def test_the_terms_are_those_of_the_formulas_with_their_weights():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.lots import draw_tickets
 from tapetum.core.types import Batch
 from tapetum.data.augmentations.erasing import fill_colour
 from tapetum.layers.backbones import build_backbone
 from tapetum.losses.centre_cluster import cluster_around_centres
+from tapetum.losses.pairs import pair_across
 from tapetum.losses.place_contrast import contrast_places
 from tapetum.methods import build_method, small_options
 from tapetum.methods.dclnet import (
@@ -22,7 +25,6 @@ from tapetum.methods.dclnet import (
     OwnFirstStage,
     PixelHead,
     find_erased,
-    find_pairs,
     find_parts,
     predict_parts,
     score_continuity,
@@ -157,15 +159,11 @@ def test_places_are_erased_where_all_their_pixels_are_filled_as_the_recipe_fills
     assert found.nonzero().tolist() == [[1, 1, 0], [1, 2, 0]]
 
 
-def test_pairs_are_found_by_label_and_modality():
-    labels, modalities = torch.tensor([5, 2, 5, 5, 2, 9]), torch.tensor([1, 0, 0, 1, 0, 1])
-    seen, met = find_pairs(labels, modalities)
-    assert sorted(zip(seen.tolist(), met.tolist(), strict=True)) == [(2, 0), (2, 3)]
-
-
-def test_each_loss_is_that_of_its_formula():
+@pytest.mark.parametrize("pairing", ["all", "lot"])
+def test_each_loss_is_that_of_its_formula(pairing):
     weights = {"centre": 0.4, "part": 0.5, "pixel": 0.6, "continuity": 0.7, "contrast": 0.8}
-    method, batch = build(**{f"{name}_weight": weight for name, weight in weights.items()}), make_batch()
+    method = build(**{f"{name}_weight": weight for name, weight in weights.items()}, pairs=pairing)
+    batch = replace(make_batch(), rows=torch.arange(len(make_batch())).flip(0))
     batch.images[:, :, 16:32] = method.normalise.mean[0]  # erased
     for head in (method.part_head.classifier, method.pixel_head):
         head.weight.data.mul_(100)
@@ -183,7 +181,8 @@ def test_each_loss_is_that_of_its_formula():
     assert 0 < erased.sum() < erased.numel()
     target = find_parts(last, own, size) * ~erased
     scores = method.pixel_head([output.maps[name] for name in LEVELS], batch.modalities, size)
-    pairs = find_pairs(batch.labels, batch.modalities)
+    lots = draw_tickets(batch) if pairing == "lot" else None
+    pairs = pair_across(batch.labels, batch.modalities, lots=lots, owner="dclnet.contrast_weight")
     predicted = predict_parts(scores) * ~erased
     assert len(predicted.unique()) > 3
     expected = {

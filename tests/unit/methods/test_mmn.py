@@ -4,16 +4,19 @@ The network as a whole is compared with the release in tests/unit/methods/test_m
 """
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional
 
 from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.lots import draw_tickets
 from tapetum.core.types import Batch
 from tapetum.core.vectors import normalise
 from tapetum.data.augmentations.erasing import fill_colour
 from tapetum.layers.normalisation import STATISTICS
+from tapetum.losses.pairs import pair_across
 from tapetum.methods import build_method, small_options
 from tapetum.methods.mmn import MiddleGenerator, Options, middle_distance, triplets_across
 from tapetum.runs.recipe import load_recipe
@@ -40,6 +43,10 @@ def shuffle(count):
 def small(**options):
     torch.manual_seed(1)
     return build_method("mmn", small_options("mmn") | options, NUM_IDS)
+
+
+def pair(labels, modalities, lots=None):
+    return pair_across(labels, modalities, lots=lots, owner="mmn.middle_weight")
 
 
 def run(method, batch):
@@ -161,8 +168,18 @@ def test_the_distance_of_middle_pictures_is_the_mean_over_pairs_of_a_person_acro
     assert len(expected) == 3 * (6 + 4 + 4)
     order = shuffle(len(batch))
     for rows in (slice(None), order):
-        found = middle_distance(projected[:, rows], batch.modalities[rows], batch.labels[rows])
+        found = middle_distance(projected[:, rows], pair(batch.labels[rows], batch.modalities[rows]))
         torch.testing.assert_close(found, torch.stack(expected).mean())
+
+
+def test_by_lot_each_middle_picture_is_compared_with_one():
+    batch = replace(make_batch(), rows=torch.arange(len(make_batch())))
+    method = small(pairs="lot", projection="learned").train()
+    output = run(method, batch)
+    lots = draw_tickets(batch)
+    expected = method.middle_loss(output, pair(batch.labels, batch.modalities, lots=lots))
+    assert len(pair(batch.labels, batch.modalities, lots=lots)[0]) == 2 + 2 + 2  # of 2 x 3, 2 x 2 and 2 x 2 pairs
+    torch.testing.assert_close(method.losses(output, batch)["middle"], expected)
 
 
 def test_the_terms_are_those_of_the_formulas_with_their_weights():
@@ -181,7 +198,7 @@ def test_the_terms_are_those_of_the_formulas_with_their_weights():
     expected = {
         "id": torch.stack(scores).mean(),
         "triplet": 0.7 * triplets_across(output.features, batch.labels, batch.modalities, margin=1.5),
-        "middle": 0.4 * middle_distance(torch.stack(projected), batch.modalities, batch.labels),
+        "middle": 0.4 * middle_distance(torch.stack(projected), pair(batch.labels, batch.modalities)),
     }
     assert found.keys() == expected.keys()
     for name, value in expected.items():

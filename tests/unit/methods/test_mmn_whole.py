@@ -10,6 +10,7 @@ from golden.networks.fill import Case, tensor
 from golden_networks import Whole, read_whole, take_step, watch
 from tapetum.core.errors import CheckpointError
 from tapetum.core.types import Modality
+from tapetum.losses.pairs import pair_across
 from tapetum.methods import convert_from, convert_to
 from tapetum.methods.mmn import Projection
 from tapetum.runs.recipe import load_recipe
@@ -88,8 +89,9 @@ def test_a_training_step_with_the_recipe_is_the_releases(whole, one_thread):
     output = method(batch.images, batch.modalities, batch.camids)
     losses = method.losses(output, batch)
     assert losses.keys() == {"id", "triplet", "middle"}
-    pairs = torch.arange(count).repeat(2)[order]  # the release compares the pictures of one place
-    losses["middle"] = method.middle_loss(output, batch.modalities, pairs)
+    places = torch.arange(count).repeat(2)[order]  # the release compares the pictures of one place
+    pairs = pair_across(batch.labels, batch.modalities, lots=places, owner="mmn.middle_weight")
+    losses["middle"] = method.middle_loss(output, pairs)
     total = torch.stack(list(losses.values())).sum()
     step = take_step(method, total, load_recipe("mmn_sysu"))
     for name, theirs_name in (("id", "id"), ("triplet", "triplet"), ("middle", "dcl")):

@@ -23,6 +23,9 @@ class Options:
     """The enlargement."""
 
     scale: float = option(1.125, "height and width before the cut, as multiples of the picture's; rounded", least=1)
+    diagonal: bool = option(
+        False, "one number for both offsets, so that the place moves along the diagonal, as BDTR's does"
+    )
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = option("bilinear", "filter of the enlargement")
 
 
@@ -31,7 +34,10 @@ def change(pictures: Bytes, options: Options, draws: Draws) -> Bytes:
     height, width = pictures.shape[1:3]
     large = (round(height * options.scale), round(width * options.scale))
     room = np.array([large[0] - height + 1, large[1] - width + 1])
-    for place, (top, left) in enumerate((draws.random(2) * room).astype(np.int64).tolist()):
+    shares = draws.random(2)
+    if options.diagonal:
+        shares = shares[:, :1]
+    for place, (top, left) in enumerate((shares * room).astype(np.int64).tolist()):
         picture = resize(pictures[place], large, interpolation=options.interpolation)
         pictures[place] = picture[top : top + height, left : left + width]
     return pictures

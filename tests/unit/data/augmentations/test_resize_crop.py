@@ -18,6 +18,14 @@ def test_a_picture_is_enlarged_and_cut_at_the_drawn_place(scale: float, large: t
         assert np.array_equal(result, enlarged[top : top + 32, left : left + 16])
 
 
+def test_along_the_diagonal_one_number_places_both_sides() -> None:
+    numbers = np.random.default_rng(1).random((6, 2))
+    found = change(PICTURES.copy(), Options(1.5, diagonal=True), FixedDraws(numbers))
+    expected = change(PICTURES.copy(), Options(1.5), FixedDraws(numbers[:, :1].repeat(2, axis=1)))
+    assert np.array_equal(found, expected)
+    assert not np.array_equal(found, change(PICTURES.copy(), Options(1.5), FixedDraws(numbers)))
+
+
 def test_every_cut_occurs_from_the_first_to_the_last_row() -> None:
     rows = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None], (400, 40, 8, 3)).copy()
     found = change(rows, Options(1.125), draw_anew(0, 400))[:, 0, 0, 0]
