@@ -54,6 +54,7 @@ class OfficialFormat:
         left_out: prefixes of tensors of ours that such files do not hold.
         released: options of which the layout holds one value only, their default. Each that changes vectors and no
             tensor's name or shape stands here, but for what a test takes (test_...), which is no part of a network.
+        released_within: the same of entries of an option that is a mapping: option -> entry -> the one value.
         settle: where released files differ in names: a file's tensors -> the same under the names that are written.
         variant: of the options, what a message about a tensor that does not fit adds.
         files: words in the names of the files that make up a checkpoint, where it is several; in `read` and `write` the
@@ -77,6 +78,7 @@ class OfficialFormat:
     needs_unused: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
+    released_within: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settle: Callable[[Tensors], Tensors] = lambda state: state
     variant: Callable[[Any], str] = lambda _: ""
     files: tuple[str, ...] = ()
@@ -127,8 +129,13 @@ class OfficialFormat:
             settings = read_options(self.options, known)
         except RecipeError as error:
             raise CheckpointError(f"{error}; only the released network fits the layout") from None
-        for name in self.released:
-            value, released = getattr(settings, name), getattr(self.options, name)
+        held = [(name, getattr(settings, name), getattr(self.options, name)) for name in self.released]
+        held += [
+            (f"{name}.{entry}", getattr(settings, name).get(entry, released), released)
+            for name, entries in self.released_within.items()
+            for entry, released in entries.items()
+        ]
+        for name, value, released in held:
             if value != released:
                 raise CheckpointError(
                     f"method.{name}: {value!r} has no place in the released layout; only {released!r} fits it: "

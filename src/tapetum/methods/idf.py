@@ -482,5 +482,6 @@ OFFICIAL_FORMATS = {
         released=(
             "input_scale", "normalisation", "enhancement_input", "fusion_activation", "curve_scale",
         ),
+        released_within={"extractor_options": {"last_stride": 2}},
     )
 }  # fmt: skip

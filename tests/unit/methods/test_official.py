@@ -20,6 +20,7 @@ from tapetum.methods import (
     small_options,
     write_options,
 )
+from tapetum.methods.idf import OWN_EXTRACTOR_OPTIONS
 
 NUM_IDS, PICTURES, SIZE, CAMIDS = 3, 4, (64, 32), (0, 1)
 TOLERANCE = 1e-5
@@ -136,3 +137,15 @@ def test_an_option_that_changes_vectors_and_no_tensor_is_refused_with_its_value_
             pass
         exported.append((name, value))
     assert exported == []
+
+
+def test_an_extractors_option_that_changes_vectors_and_no_tensor_is_refused_inside_idf_too() -> None:
+    silent = [
+        (name, value)
+        for name, value in list_silent("ide")
+        if not name.startswith("test_") and name not in OWN_EXTRACTOR_OPTIONS
+    ]
+    assert ("last_stride", 1) in silent
+    for name, value in silent:
+        with pytest.raises(CheckpointError, match=rf"method\.extractor_options\.{name}: {value!r} has no place in the"):
+            FORMATS["idf-official"].write({"extractor_options": {name: value}}, {})
