@@ -27,6 +27,7 @@ import numpy as np
 import benchmarks
 from benchmarks.workers import wait_as_the_program
 from tapetum.core.atomic import make_folder, write_bytes
+from tapetum.core.processor import describe_processor
 
 RESULT = Path("runs") / "bench.json"
 ALL_LONG = "long"
@@ -53,22 +54,14 @@ def is_long(name: str) -> bool:
 
 
 def describe_machine() -> str:
-    """What the figures were measured on; makers give one name to several generations, which family and model tell."""
+    """What the figures were measured on."""
     import torch  # not before the threads know how to wait
 
-    from tapetum.inference.precision import FAST_BF16
-
-    processor = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        first = information.read_text().partition("\n\n")[0]
-        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
-        numbers = [f"{key.removeprefix('cpu ')} {facts[key]}" for key in ("cpu family", "model") if key in facts]
-        fast = [flag for flag in FAST_BF16 if flag in facts.get("flags", "").split()] or ["no fast bf16"]
-        processor = f"{facts.get('model name', processor)} ({', '.join([*numbers, *fast])})"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     python = platform.python_version()
-    return f"{processor}, {cores} cores, Python {python}, PyTorch {torch.__version__}, NumPy {np.__version__}"
+    return (
+        f"{describe_processor()}, {cores} cores, Python {python}, PyTorch {torch.__version__}, NumPy {np.__version__}"
+    )
 
 
 def print_row(row: dict[str, Any]) -> None:

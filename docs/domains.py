@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import RecipeError
+from tapetum.core.processor import describe_processor
 from tapetum.core.seeding import numpy_generator
-from tapetum.core.versions import describe_processor, read_versions
+from tapetum.core.versions import read_versions
 from tapetum.evaluation.bootstrap import mean_and_deviation, paired_bootstrap
 from tapetum.evaluation.camera_norm import CameraNorm, normalise_cameras
 from tapetum.evaluation.metrics import Evaluation, evaluate

@@ -19,7 +19,8 @@ from domains import DRAWS, budget, difference, spread, training_speed, values_of
 from numpy.typing import NDArray
 
 from tapetum.core.atomic import write_bytes
-from tapetum.core.versions import describe_processor, read_versions
+from tapetum.core.processor import describe_processor
+from tapetum.core.versions import read_versions
 from tapetum.evaluation.slices import LOOKALIKE_LEVELS, by_lookalikes, first_wrong_rows
 from tapetum.inference.evaluate import Evaluated, evaluate_run
 from tapetum.runs.recipe import load_recipe

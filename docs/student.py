@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.core.atomic import write_bytes
-from tapetum.core.versions import describe_processor
+from tapetum.core.processor import describe_processor
 from tapetum.evaluation.bootstrap import mean_and_deviation
 from tapetum.experiments.league import SEEDS, LeagueOptions, league_rows
 from tapetum.experiments.league_measures import list_queries

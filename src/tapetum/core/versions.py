@@ -1,9 +1,8 @@
-"""Versions and machine: what decides a number, and how fast it came."""
+"""Versions of all that decides a number."""
 
 import contextlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from tapetum import __version__
 
@@ -17,13 +16,3 @@ def read_versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):  # e.g. another build of OpenCV
             versions[package] = version(package)
     return versions
-
-
-def describe_processor() -> str:
-    """The name of this machine's CPU."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -15,6 +15,7 @@ import torch
 
 from tapetum.core.atomic import make_folder
 from tapetum.core.errors import OutputError
+from tapetum.core.processor import describe_processor
 from tapetum.data.catalog import Dataset
 from tapetum.data.image_io import read_picture
 from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictures, size_levels
@@ -290,6 +291,7 @@ def summarise_options(results: Results[Any]) -> dict[str, Any]:
         "command": options.command,
         "seed": options.seed,
         "start": options.start,
+        "machine": describe_processor(),
         "scene": options.scene(),
         "calibration": summarise_calibrations(results.calibrations),
     }
@@ -299,6 +301,7 @@ def summarise_card(card: Card, quantities: Sequence[str]) -> dict[str, Any]:
     """The numbers of a card that every demo keeps."""
     return {
         **{name: card.metrics[name] for name in (*quantities, "mean_ap_step", "mean_ap_trapezoid", "num_queries")},
+        "bootstrap": dict(card.bootstrap),
         "protocol": card.rules.name,
         "ap": card.rules.ap,
         "seed": card.seed,

@@ -9,8 +9,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tapetum.core.errors import DataError
+from tapetum.core.processor import describe_processor
 from tapetum.core.types import UNKNOWN_CAMERA, Modality
-from tapetum.core.versions import describe_processor
 from tapetum.evaluation.slices import BIAS, MODALITY, OWN_FIRST, OWN_SHARE
 from tapetum.experiments.paper_plans import Plan
 from tapetum.inference.evaluate import Evaluated

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from tapetum.core.errors import TapetumError
 from tapetum.core.extras import EXTRAS
+from tapetum.core.processor import describe_processor
 from tapetum.core.types import Modality
-from tapetum.core.versions import describe_processor, read_versions
+from tapetum.core.versions import read_versions
 from tapetum.data.image_io import Picture, resize
 from tapetum.footage.detectors import FALLBACK, build_detector, choose_detector
 from tapetum.footage.fetched import detector_folder

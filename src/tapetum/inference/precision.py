@@ -1,17 +1,15 @@
 """Arithmetic and device, chosen once by name and recorded with every result."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tapetum.core.errors import RecipeError
+from tapetum.core.processor import FAST_BF16, read_cpu_facts
 
 if TYPE_CHECKING:
     from torch import nn
 
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
-FAST_BF16 = ("amx_bf16", "avx512_bf16")
-CPU_FACTS = Path("/proc/cpuinfo")
 
 
 def resolve_precision(
@@ -57,20 +55,11 @@ def _is_depthwise(network: "nn.Module") -> bool:
 
 def has_fast_bf16(device: str) -> bool:
     """Whether a device, "cpu" or "cuda", has bfloat16 arithmetic of its own; a CPU by AMX or by AVX-512 BF16."""
-    if device == "cpu" and (abilities := _read_abilities()):
-        return not abilities.isdisjoint(FAST_BF16)
+    if device == "cpu" and (abilities := read_cpu_facts().get("flags", "").split()):
+        return not set(FAST_BF16).isdisjoint(abilities)
     import torch
 
     if device == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
     told = torch.cpu.get_capabilities()
     return any(told.get(name) for name in FAST_BF16)
-
-
-def _read_abilities() -> set[str]:
-    """What Linux says that the CPU can do; nothing elsewhere."""
-    try:
-        lines = CPU_FACTS.read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))

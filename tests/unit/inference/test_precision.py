@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tapetum.core import processor
 from tapetum.core.errors import RecipeError
 from tapetum.inference import precision
 from tapetum.inference.precision import has_fast_bf16, resolve_precision
@@ -15,7 +16,7 @@ def test_auto_takes_bf16_only_where_the_processor_computes_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ability: str, expected: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(CPU_FACTS.format(ability))
-    monkeypatch.setattr(precision, "CPU_FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPU_FACTS", tmp_path / "cpuinfo")
     assert resolve_precision("auto", "cpu") == expected
 
 
@@ -23,14 +24,14 @@ def test_auto_takes_bf16_only_where_the_processor_computes_it(
 def test_where_the_system_says_nothing_of_the_processor_pytorch_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ability: str, expected: str
 ) -> None:
-    monkeypatch.setattr(precision, "CPU_FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPU_FACTS", tmp_path / "cpuinfo")
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {ability: True})
     assert resolve_precision("auto", "cpu") == expected
 
 
 def test_the_system_and_pytorch_agree_about_this_processor() -> None:
     told = torch.cpu.get_capabilities()
-    assert has_fast_bf16("cpu") == any(bool(told.get(name)) for name in precision.FAST_BF16)
+    assert has_fast_bf16("cpu") == any(bool(told.get(name)) for name in processor.FAST_BF16)
 
 
 def test_a_precision_that_is_named_is_taken_or_refused() -> None:
