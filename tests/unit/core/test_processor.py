@@ -7,7 +7,8 @@ import pytest
 
 from tapetum.core import processor
 
-ZEN_4 = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx512_bf16\n\nprocessor\t: 1\n"
+FLAGS = "flags\t\t: fpu avx512_bf16\n\nprocessor\t: 1\n"
+ZEN_4 = f"processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n{FLAGS}"
 
 
 @pytest.mark.parametrize(
