@@ -828,17 +828,21 @@ def kill_writers(folder: Path, kills: int, seed: int) -> None:
             assert writer.stdout.readline() == b"ready\n"
             writer.stdin.write(f"{first}\n".encode())
             writer.stdin.flush()
-            writer.stdout.readline()  # the first batch is on its way
+            lines = [writer.stdout.readline()]  # the first batch is on its way
+            assert lines[0].startswith(b"try-store")
+            if kill % 2:  # however busy the machine: in every other turn something is acknowledged before the kill
+                lines.append(writer.stdout.readline())
+                assert lines[1].startswith(b"stored")
             read_meanwhile(folder, delay)
             writer.kill()
-            lines = [f"try-store {first} {first + 12}\n".encode(), *writer.stdout.read().splitlines(keepends=True)]
+            lines += writer.stdout.read().splitlines(keepends=True)
             told += [line.decode() for line in lines if line.endswith(b"\n")]
             first = 12 + max(int(line.split()[2]) for line in told)
             if kill < kills:
                 waiting = stack.enter_context(start_writer(folder))  # imports while this one checks, and waits
                 stack.callback(waiting.kill)
             check_after_kill(folder, told)
-    assert sum(line.startswith("stored") for line in told) > kills / 2
+    assert sum(line.startswith("stored") for line in told) >= kills / 2
 
 
 def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ rounded in another way.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -127,11 +127,17 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides of a test, and its rules."""
+    """Both sides of a test, and its rules.
+
+    Attributes:
+        filling: numbers at the end of each vector that only fill it up, see `tapetum.inference.filling`; 0 where both
+            sides go without.
+    """
 
     query: EmbeddingSet
     gallery: EmbeddingSet
     protocol: Protocol
+    filling: int = field(default=0, kw_only=True)
 
     @cached_property
     def evaluation(self) -> Evaluation:

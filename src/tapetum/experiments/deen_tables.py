@@ -19,8 +19,8 @@ from tapetum.experiments.published_deen import (
 )
 from tapetum.runs.recipe import list_recipes
 
-# Label of the poster -> what this method's recipes begin with; None where neither code nor paper is public, as far as
-# we could find: these rows are shown as printed.
+# Label of the poster -> what this method's recipes begin with; None where we found no public code and had no copy of
+# the paper: these rows are shown as printed.
 METHODS = {
     "BDTR": "bdtr",
     "D2RL": None,
@@ -103,7 +103,7 @@ def find_recipe(label: str, ending: str) -> str | None:
 
 def deen_table2(scene: bool) -> list[PaperRow]:
     """Table 2: SYSU-MM01 with its two galleries, RegDB in both directions."""
-    # The poster's galleries of SYSU-MM01 were drawn by a seed.
+    # Most of these releases draw SYSU-MM01's galleries by a seed; MPANet's, AlignGAN's and Hi-CMD's do not.
     sysu = (
         Domain(SYNTH, ("data.scene.layout=sysu_mm01",))
         if scene

@@ -95,7 +95,7 @@ def run_infrared_demo(options: InfraredDemoOptions, *, quiet: bool = False) -> d
 
 def undrawn(there: Evaluated, back: Evaluated) -> Sides:
     """Every testing picture: those of the gallery, of which trials take some, are the queries on the way back."""
-    return Sides(there.query, back.query, replace(there.protocol, trials=1, drawn=None))
+    return Sides(there.query, back.query, replace(there.protocol, trials=1, drawn=None), filling=there.filling)
 
 
 def _tell(results: Results[Directions]) -> Told:

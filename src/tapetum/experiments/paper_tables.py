@@ -211,7 +211,11 @@ def _idf(scene: bool) -> str:
     return "idf_synth" if scene else "idf_official"
 
 
-BDTR = "BDTR on real pictures is of two ResNet-50 unless --set says otherwise, the paper's of two AlexNet"
+OTHER_NETWORKS = (
+    "BDTR on real pictures is of two ResNet-50 unless --set says otherwise, the paper's of two AlexNet; CM-NAS of its "
+    "configuration `stem` unless --set method.config names another, the paper's of the one that its search found, "
+    "which is not in its release"
+)
 IDF_PAPER, DEEN_POSTER = "IDF paper (TMM 2023)", "DEEN poster (CVPR 2023)"
 TABLES: dict[str, PaperTable] = {
     "table2": PaperTable(IDF_PAPER, "Table II, methods on Night600", "Night600", _table2),
@@ -256,8 +260,9 @@ TABLES: dict[str, PaperTable] = {
         "Table 2, methods on SYSU-MM01 (single shot) and RegDB",
         "SYSU-MM01, RegDB",
         deen_table2,
-        "Rows without a recipe are shown as printed, not run here; RegDB's printed figures are means of ten divisions, "
-        "each trained apart, and ours of the first, or of those that --trials names; " + BDTR,
+        "Rows without a recipe are shown as printed, not run here; RegDB's printed figures are, as its protocol says, "
+        "means of ten divisions, each trained apart, and ours of the first, or of those that --trials names; "
+        + OTHER_NETWORKS,
         scenes=True,
         quantities=("rank1", "rank10", "rank20", "mean_ap"),
     ),
@@ -267,7 +272,7 @@ TABLES: dict[str, PaperTable] = {
         "LLCM",
         deen_table3,
         "'poster' is of the pictures as first released, 'corrected' of those that the authors ask to cite since; that "
-        "the second half of their table is VIS→IR by the released script is inferred; " + BDTR,
+        "the second half of their table is VIS→IR by the released script is inferred; " + OTHER_NETWORKS,
         quantities=("rank1", "rank10", "rank20", "mean_ap"),
     ),
     "deen-table4": PaperTable(

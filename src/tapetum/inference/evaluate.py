@@ -179,16 +179,16 @@ def evaluate_run(
         filling = embedder.filling
         bare = [(drop_filling(query, filling), drop_filling(gallery, filling)) for query, gallery in sides]
         # Calibrations were fitted on vectors as a gallery has them; re-ranking compares pictures of one side, too.
-        sides = bare if known is not None else [meet(query, gallery, filling) for query, gallery in sides]
-        sides, bare = (
-            [normalise_cameras(query, gallery, camera_norm) for query, gallery in some] for some in (sides, bare)
-        )
+        met = [(*both, 0) for both in bare] if known is not None else [meet(*both, filling) for both in sides]
+        left = [each[2] for each in met]
+        sides, bare = ([normalise_cameras(*each[:2], camera_norm) for each in some] for some in (met, bare))
         extraction = time.monotonic() - start
         return [
             _evaluate_test(
                 test,
                 *both,
                 bare_sides,
+                filled,
                 embedder,
                 dataset,
                 stem,
@@ -200,7 +200,7 @@ def evaluate_run(
                 calibration=known,
                 ranked_by=ranked_by,
             )
-            for test, both, bare_sides in zip(tests, sides, bare, strict=True)
+            for test, both, bare_sides, filled in zip(tests, sides, bare, left, strict=True)
         ]
 
 
@@ -209,6 +209,7 @@ def _evaluate_test(
     query: EmbeddingSet,
     gallery: EmbeddingSet,
     bare: tuple[EmbeddingSet, EmbeddingSet],
+    filling: int,
     embedder: Embedder,
     dataset: Dataset,
     stem: Path,
@@ -225,6 +226,7 @@ def _evaluate_test(
 
     Args:
         bare: both sides without filling, for re-ranking.
+        filling: what is left of it in the sides themselves.
         ranked_by: what the card's name says of the calibration; empty where there is none.
     """
     rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
@@ -287,7 +289,7 @@ def _evaluate_test(
     path = stem.with_name(f"{'_'.join(parts)}.json")
     write_card(path, card)
     rules = rules if test.drawn is None else replace(rules, trials=1, drawn=None)
-    return Evaluated(query, gallery, rules, card, path, statistics, trials, test.drawn, calibration)
+    return Evaluated(query, gallery, rules, card, path, statistics, trials, test.drawn, calibration, filling=filling)
 
 
 def _facts_of(calibration: Calibration) -> dict[str, Any]:

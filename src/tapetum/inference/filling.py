@@ -38,8 +38,8 @@ def drop_filling(embeddings: EmbeddingSet, filling: int) -> EmbeddingSet:
     return replace(embeddings, vectors=without_filling(embeddings.vectors, filling)) if filling else embeddings
 
 
-def meet(query: EmbeddingSet, gallery: EmbeddingSet, filling: int) -> tuple[EmbeddingSet, EmbeddingSet]:
-    """Both sides of a test, with filling only where every pair is of two modalities."""
+def meet(query: EmbeddingSet, gallery: EmbeddingSet, filling: int) -> tuple[EmbeddingSet, EmbeddingSet, int]:
+    """Both sides of a test, with filling only where every pair is of two modalities; and how much they have then."""
     if not filling or not torch.isin(query.modalities, gallery.modalities).any():
-        return query, gallery
-    return drop_filling(query, filling), drop_filling(gallery, filling)
+        return query, gallery, filling
+    return drop_filling(query, filling), drop_filling(gallery, filling), 0

@@ -9,7 +9,7 @@ from tapetum.core.lots import place_among
 from tapetum.core.types import Modality
 
 Pairing = Literal["all", "lot"]
-PAIRING = "all: every visible picture of a person meets every infrared one; lot: one of them, as released"
+PAIRING = "lot: each with one of its person in the other modality, as released; all: with every one"
 
 
 def pair_across(

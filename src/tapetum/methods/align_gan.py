@@ -7,6 +7,8 @@ Source: "RGB-Infrared Cross-Modality Person Re-Identification via Joint Pixel an
 2019) and its release, wangguanan/AlignGAN, of which a description was at hand and not the code. The layers and
 their order are that description's.
 Differs:
+- a recipe draws a batch's people anew each step and pictures of a person with replacement; the release goes through a
+  shuffled list of all people, and gives K different pictures of each;
 - the release draws batches of 4 x 4 for the generators and of 18 x 4 for the encoder. Here a step has one batch, of
   which `gan_pictures` of each modality teach the generators and the discriminators: those of `gan_people` of its
   people, which makes batches of 4 x 4, or any by chance. An infrared picture whose person is not among the translated

@@ -9,6 +9,7 @@ Differs:
   batch; of several, an anchor is ranked by the farthest of its person's and the nearest of all others';
 - search uses the running statistics of the norms, as every network here does; the release, as its code reads, norms by
   the batch that it searches with, so that a vector depends on its company (not verified: its library's default);
+- how the shared layer and the classifier begin is not known to us: normal by fan-in, and normal with deviation 0.001;
 - Caffe's mean is subtracted channel by channel; the release subtracts that of red from blue and the other way round.
   `normalisation` "released" does so.
 Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.

@@ -7,8 +7,9 @@ Differs: what `agw_vi` says of the network, except that pictures and their mirro
 - the changes of the pictures themselves are operations of the recipe, with the views that its sampler gives;
 - the views of a picture find each other by its row: a picture that was drawn twice has two of each view, and follows
   the mean of both. The release pairs them by their place in the batch;
-- the optional divergence compares a visible picture with every infrared one of its person, where the release takes the
-  one that was drawn in the same place, which is any of them: ``kl_pairs`` "lot"; and adds no 1e-7 to the probabilities;
+- the optional divergence compares a visible picture with an infrared one of its person that is drawn by what they are,
+  where the release takes the one drawn in the same place (``kl_pairs`` "all" is ours); and adds no 1e-7 to the
+  probabilities;
 - stable weights of the triplets are an option (see `agw_vi`).
 """
 
@@ -46,7 +47,7 @@ class Options(agw_vi.Options):
         0.0, "of the divergence of visible pictures' class probabilities from those of infrared ones", least=0
     )
     kl_temperature: float = option(3.0, "of that divergence", above=0)
-    kl_pairs: Pairing = option("all", f"pictures that it compares; {PAIRING}")
+    kl_pairs: Pairing = option("lot", f"pictures that it compares; {PAIRING}")
     consistency_weight: float = option(
         0.0, "of the term by which plain visible pictures follow the exchanged ones; CAJ+ has 1", least=0
     )

@@ -4,16 +4,15 @@ Source: "Not All Pixels Are Matched: Dense Contrastive Learning for Cross-Modali
 al., ACM MM 2022) and its release, sunhz0117/DCLNet.
 Differs: the sum that the release trains is cross-entropy and centres alone; its other four terms stand beside it,
 switched off. All are on here, with the weight 1 that they have there; ``released`` gives the sum of the release. Also
-- pictures come in any order, in one batch. Places are compared in all pairs of a person's visible and infrared
-  pictures, where the release pairs those drawn in the same place, a random choice of them: ``pairs`` "lot";
+- pictures come in any order, in one batch. Which visible and infrared picture of a person are compared is drawn by what
+  they are; the release pairs those drawn in the same place. ``pairs`` "all" is ours;
 - everybody in the batch is an anchor of the centres' distances; the release's are every eighth row, which leaves some
   people out;
 - stripes share a row where they do not divide the map's height;
 - a stripe's activation is taken at all places of the last map, enlarged, and compared with its mean over the stripe.
   The release scales it to 0..1 first, which moves no place across that mean unless rows of two stripes are mixed;
 - the pixel head scores each level and enlarges the scores, where the release enlarges and joins the levels' maps;
-- the pixel head learns at the full rate, as neck and classifiers do: it begins from chance as they do. The release
-  gives a tenth of it to all but these;
+- how corners are aligned in enlarging and how the heads' weights begin (normal, deviation 0.001) we do not know either;
 - a place counts as erased where all pixels over it are. How the release shrinks that mask we do not know.
 Mirrored pictures are not part of its test; where a recipe asks for them, raw vectors are summed.
 """
@@ -69,7 +68,7 @@ class Options:
     )
     continuity_weight: float = option(1.0, "of the difference of neighbours in the pixel head's scores", least=0)
     contrast_weight: float = option(1.0, "of the contrast of places across modalities", least=0)
-    pairs: Pairing = option("all", f"pictures whose places are compared; {PAIRING}")
+    pairs: Pairing = option("lot", f"pictures whose places are compared; {PAIRING}")
     temperature: float = option(0.05, "of that contrast", least=COLDEST)
     test_feature: Literal["head", "backbone"] = option("head", "searched with: behind the neck, or before it")
 
@@ -283,10 +282,11 @@ class Method(Mirrored):
         return self.describe(self.head(pool_gem(last, POWER)))
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """The network as the backbone; neck, classifier and the heads of the training as the head."""
-        heads = [self.head, *(head for head in (self.part_head, self.pixel_head) if head is not None)]
+        """The network as the backbone; neck, classifier and the part head as the head; the pixel head."""
+        heads = [self.head, *([] if self.part_head is None else [self.part_head])]
         trained = [weights for head in heads for weights in head.parameters() if weights.requires_grad]
-        return {"backbone": list(self.network.parameters()), "head": trained}
+        groups = {"backbone": list(self.network.parameters()), "head": trained}
+        return groups if self.pixel_head is None else {**groups, "pixel_head": list(self.pixel_head.parameters())}
 
     def load_pretrained(self, source: str) -> None:
         """Fill both stems, both first stages and the shared ones."""

@@ -5,6 +5,7 @@ Source: "Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person
 Differs: pictures of both modalities come in one batch in any order, and neighbours in the graph are found by label; the
 two ResNets of which the release uses the stem alone are not kept, and
 - the four heads of the graph's attention are one product, and no pair of two pictures' features is formed;
+- how the part attention's projections begin is not known to us: normal by fan-in;
 - the parts are added up before the last of the part attention's three projections, which is linear;
 - the two further classifiers and the projection `wpa.W`, which the release makes and never uses, are kept in exported
   checkpoints only, as zeros.

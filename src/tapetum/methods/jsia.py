@@ -7,6 +7,8 @@ class scores (the instance level).
 Source: "Cross-Modality Paired-Images Generation for RGB-Infrared Person Re-Identification" (Wang et al., AAAI 2020) and
 its release, wangguanan/JSIA-ReID, of which a description was at hand and not the code.
 Differs:
+- a recipe draws a batch's people anew each step and pictures of a person with replacement; the release goes through a
+  shuffled list of all people, and gives K different pictures of each;
 - the release draws batches of 3 x 3 for the generators and of 16 x 4 for the encoder. Here a step has one batch, of
   which `gan_pictures` of each modality, made half as large, teach the generators: those of `gan_people` of its people,
   which makes batches of 3 x 3, or any by chance;

@@ -5,7 +5,8 @@ and its release.
 Differs: what `agw_vi` says of the network, and
 - the confuser's loss and the network's are both differentiated before either steps. The release steps the confuser
   between the two, which PyTorch refuses today; `confuser_turn` "first" is the nearest to it that is well defined;
-- the confuser's third layer and its sigmoid, which the release makes and never uses, are not here;
+- the confuser's third layer and its sigmoid, which the release makes and never uses, are not here; the others begin as
+  PyTorch makes them;
 - the weight of a person's nearest picture is the number of their pictures in the batch, which at the release's 4
   pictures of each modality is its 8; `nearest_weight` sets another;
 - people and cameras are counted, where the release has 395 and 6 in its text. RegDB has no cameras but its two sensors,

@@ -4,8 +4,8 @@ Source: "Towards a Unified Middle Modality Learning for Visible-Infrared Person 
 2021) and its release, ZYK100/MMN.
 Differs: pictures come in any order, in one batch; the two ResNets of which the release uses the stem alone are not
 kept; and
-- middle pictures of one person meet in all pairs of a visible and an infrared one. The release compares those drawn in
-  the same place, which is a random choice of them: ``pairs`` "lot";
+- which middle pictures of a person are compared is drawn by what they are; the release compares those drawn in the same
+  place. ``pairs`` "all" is ours;
 - stripes share a row where four do not divide the map's height; the release makes the lowest one lower;
 - the projection before that comparison is in no optimiser there: a draw that stays. So it is here, unless
   ``projection`` is "learned";
@@ -61,7 +61,7 @@ class Options:
     middle_weight: float = option(
         0.2, "delta, of the distance between a person's middle pictures; the release has 0.5 with one stripe", least=0
     )
-    pairs: Pairing = option("all", f"middle pictures whose distance counts; {PAIRING}")
+    pairs: Pairing = option("lot", f"middle pictures whose distance counts; {PAIRING}")
     projection_width: int = option(256, "of the space in which that distance is measured", least=1)
     projection: Literal["fixed", "learned"] = option(
         "fixed", "fixed: the draw that it began as, as released; learned: a parameter group of that name"

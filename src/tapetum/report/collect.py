@@ -19,7 +19,7 @@ from tapetum.plots.embedding import NAMES as MODALITIES
 from tapetum.plots.embedding import EmbeddingMap
 from tapetum.plots.style import Array, Picture
 from tapetum.report.content import EnhancedPair, QueryRanking, RankedPicture
-from tapetum.report.sides import join_sides, split_by_modality
+from tapetum.report.sides import join_sides, split_by_modality, without_filling
 from tapetum.runs.history import read_history
 
 NAMES = {
@@ -52,9 +52,10 @@ def collect_distances(tests: Mapping[str, Sides]) -> dict[str, PairDistances]:
     Raises:
         ProtocolError: a side is empty.
     """
+    bare = {label: without_filling(test) for label, test in tests.items()}
     return {
         label: compute_pair_distances(*split_by_modality(test.query, test.gallery, test.protocol))
-        for label, test in tests.items()
+        for label, test in bare.items()
     }
 
 
@@ -72,7 +73,8 @@ def collect_maps(
     """
     maps = {}
     for label, test in tests.items():
-        both = join_sides(test.query, test.gallery)
+        bare = without_filling(test)
+        both = join_sides(bare.query, bare.gallery)
         without = test.protocol.ignored_pids
         some = both.select(choose_people(both, people=people, pictures=pictures, seed=seed, without=without))
         points = compute_map(some.vectors, seed=seed)

@@ -117,8 +117,8 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
     for pair in pairs:
         (query, query_facts), (gallery, gallery_facts) = map(read_embeddings, pair)
         if _made_for(card, "query", query_facts) and _made_for(card, "gallery", gallery_facts):
-            query, gallery = meet(query, gallery, query_facts.get(FILLING, 0))
-            return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol)
+            query, gallery, filling = meet(query, gallery, query_facts.get(FILLING, 0))
+            return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol, filling=filling)
     for path in stores:
         store, facts = read_embeddings(path)
         sides = facts.get("sides", {}).get(protocol.name)
@@ -126,9 +126,9 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
             _made_for(card, side, {**facts, "pictures": each["pictures"]}) for side, each in sides.items()
         ):
             query, gallery = (store.select(torch.tensor(sides[side]["rows"])) for side in ("query", "gallery"))
-            filling = facts.get(FILLING, 0)
-            query, gallery = meet(query, gallery, filling)
-            return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol, drop_filling(store, filling))
+            store = drop_filling(store, facts.get(FILLING, 0))
+            query, gallery, filling = meet(query, gallery, facts.get(FILLING, 0))
+            return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol, store, filling=filling)
     raise ProtocolError(
         f"{folder.evaluation}: the embeddings are of other weights, pictures or precision than the result card of "
         f"{name}; make both again with `tapetum evaluate {folder.root}`"

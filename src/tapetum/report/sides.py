@@ -14,7 +14,7 @@ from tapetum.evaluation.card import Card
 from tapetum.evaluation.metrics import Sides
 from tapetum.evaluation.pair_distances import picture_keys
 from tapetum.inference.embedder import Embedder
-from tapetum.inference.filling import meet
+from tapetum.inference.filling import drop_filling, meet
 from tapetum.inference.kept_embeddings import join_embeddings, kept_facts, read_kept
 from tapetum.runs.recipe import override_recipe
 from tapetum.runs.run_folder import RunFolder
@@ -74,8 +74,14 @@ def describe_sides(
         rows = {path: row for row, path in enumerate(everything.paths)}
         return everything.select(torch.tensor([rows[record.path] for record in records], dtype=torch.int64))
 
-    query, gallery = meet(describe("query"), describe("gallery"), embedder.filling)
-    return recipe.name, Sides(query, gallery, replace(rules, trials=1, drawn=None))
+    query, gallery, filling = meet(describe("query"), describe("gallery"), embedder.filling)
+    return recipe.name, Sides(query, gallery, replace(rules, trials=1, drawn=None), filling=filling)
+
+
+def without_filling(test: Sides) -> Sides:
+    """The same test, with vectors of which any two may be compared, those of one modality too."""
+    query, gallery = (drop_filling(side, test.filling) for side in (test.query, test.gallery))
+    return Sides(query, gallery, test.protocol)
 
 
 def split_by_modality(

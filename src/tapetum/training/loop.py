@@ -357,7 +357,7 @@ class TrainingLoop(LightningModule):
             extract(self._module, loader, precision=self.plan.precision, mirror=mirror, device=self.device)
             for loader in self._validation_loaders
         )
-        query, gallery = meet(query, gallery, filling_of(self._module))
+        query, gallery, _ = meet(query, gallery, filling_of(self._module))
         metrics = evaluate(query, gallery, validation.protocol).metrics
         if validation.at_test:
             name, score = "test", metrics.rank(1)

@@ -35,7 +35,9 @@ def test_a_stranger_of_the_same_modality_does_not_pass_the_person_by_what_both_l
     person, other, same = filled[0] @ filled[people], filled[0] @ filled[1 : people - 1].T, filled[0] @ filled[0]
     assert person < other.max() < same  # the same person in infrared stands behind visible strangers
     both = embeddings(filled, modalities)
-    first, second = (each.vectors for each in meet(both, both, 2))
+    *sides, left = meet(both, both, 2)
+    first, second = (each.vectors for each in sides)
+    assert left == 0
     assert first.shape == (2 * people, width)
     torch.testing.assert_close(first.norm(dim=1), torch.ones(2 * people))
     assert first[0] @ second[people] > 0.99 > (first[0] @ second[1 : people - 1].T).max()
@@ -45,9 +47,10 @@ def test_across_modalities_alone_vectors_stay_as_they_are(rng: torch.Generator) 
     vectors = functional.normalize(torch.randn(6, 5, generator=rng), dim=1)
     visible, infrared = torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64)
     query, gallery = embeddings(vectors[:3], infrared), embeddings(vectors[3:], visible)
-    assert meet(query, gallery, 2) == (query, gallery)
-    assert meet(query, query, 0) == (query, query)
-    assert [each.vectors.shape for each in meet(query, embeddings(vectors[3:], infrared), 2)] == [(3, 3), (3, 3)]
+    assert meet(query, gallery, 2) == (query, gallery, 2)
+    assert meet(query, query, 0) == (query, query, 0)
+    *sides, left = meet(query, embeddings(vectors[3:], infrared), 2)
+    assert ([each.vectors.shape for each in sides], left) == ([(3, 3), (3, 3)], 0)
     assert drop_filling(query, 0) is query
 
 

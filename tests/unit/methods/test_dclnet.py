@@ -265,7 +265,7 @@ def test_the_recipes_numbers_are_those_of_the_fact_sheet():
         assert (recipe.data.size, recipe.schedule.epochs) == ((288, 144), 150)
         assert (recipe.sampler.options["ids"], recipe.sampler.options["pictures"]) == (8, 4)
         assert (recipe.optimiser.name, recipe.optimiser.lr, recipe.optimiser.weight_decay) == ("adam", 3.5e-3, 5e-4)
-        assert recipe.optimiser.group_lr == {"backbone": 3.5e-4}
+        assert recipe.optimiser.group_lr == {"backbone": 3.5e-4, "pixel_head": 3.5e-4}
         for epoch in range(150):
             expected = min((epoch + 1) / 5, 1) * 0.1 ** sum(epoch >= drop for drop in (15, 27))
             assert compute_lr_factor(recipe.schedule, epoch) == pytest.approx(expected), epoch

@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
 from tapetum.data.image_io import write_picture
 from tapetum.evaluation.metrics import Evaluation, Sides, evaluate
+from tapetum.inference.filling import drop_filling
+from tapetum.layers.unit_sums import join_unit_sums
 from tapetum.report.collect import (
     choose_queries,
+    collect_distances,
+    collect_maps,
     collect_pairs,
     collect_rank_lists,
     read_curves,
@@ -118,3 +123,21 @@ def test_pairs_show_the_picture_as_the_enhancer_makes_it_and_need_one(scene: Sce
     assert collect_pairs(nn.Linear(1, 1), [scene.query.paths[0]], size=(32, 16)) == ()
     nn.init.ones_(method.gain)
     assert collect_pairs(method, [scene.query.paths[0]], size=(32, 16)) == (), "it changes nothing"
+
+
+def test_figures_of_pictures_that_may_meet_their_own_modality_go_without_filling(rng: torch.Generator) -> None:
+    """Of two networks that agree on nobody, half of each vector is filling, alike in all pictures of a modality."""
+    parts = functional.normalize(torch.randn(2, 24, 32, generator=rng), dim=2)
+    pids, modalities = torch.arange(24) % 4, torch.arange(24) // 12
+    filled = EmbeddingSet(
+        join_unit_sums(parts, modalities), tuple(Path(f"{row}.png") for row in range(24)), pids, pids, modalities
+    )
+    infrared, visible = filled.select(modalities == 1), filled.select(modalities == 0)
+    test = Sides(infrared, visible, PROTOCOL, filling=2)
+    bare = Sides(drop_filling(infrared, 2), drop_filling(visible, 2), PROTOCOL)
+    for collect in (collect_distances, collect_maps):
+        found, expected = (collect({"DART": each})["DART"] for each in (test, bare))
+        for name, value in vars(expected).items():
+            np.testing.assert_array_equal(vars(found)[name], value, err_msg=name)
+    points = collect_maps({"DART": test})["DART"].points
+    assert not np.allclose(points, collect_maps({"DART": Sides(infrared, visible, PROTOCOL)})["DART"].points)
