@@ -113,15 +113,22 @@ def embed(model: Model, pictures: Pictures, *, modality: Light | Sequence[Light]
     import numpy as np
     import torch
 
+    from tapetum.core.errors import DataError
     from tapetum.data.image_io import read_picture
 
+    named = isinstance(pictures, str | Path)
+    if named or getattr(pictures, "ndim", 0) == 3:  # would be taken letter by letter, or row by row
+        raise DataError(f"{pictures if named else 'an array'}: is one picture; give a list of pictures")
     inputs = list(pictures)
     kinds = [modality] * len(inputs) if isinstance(modality, str) else list(modality)
     numbers = np.array([_modality(each) for each in kinds], dtype=np.int64)
     vectors = [torch.empty(0, model.dimension)]
     for start in range(0, len(inputs), CHUNK):
-        some = [read_picture(Path(each)) if isinstance(each, str | Path) else each for each in inputs[start:][:CHUNK]]
-        vectors.append(model.describe(model.resize(some), numbers[start:][:CHUNK]))
+        some = [  # one after the other: a chunk of photographs as they are would take gigabytes
+            model.resize([read_picture(Path(each)) if isinstance(each, str | Path) else each])
+            for each in inputs[start:][:CHUNK]
+        ]
+        vectors.append(model.describe(np.concatenate(some), numbers[start:][:CHUNK]))
     return torch.cat(vectors)
 
 

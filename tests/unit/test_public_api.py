@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,3 +103,11 @@ def test_a_released_checkpoint_is_opened_by_its_layout(run: Path, tmp_path: Path
         tapetum.load_model(run, released="idf-oficial")
     with pytest.raises(CheckpointError):
         tapetum.load_model(tmp_path / "nothing")
+
+
+def test_one_picture_that_is_no_list_of_pictures_is_named() -> None:
+    model = types.SimpleNamespace(dimension=4)
+    array = np.zeros((8, 4, 3), np.uint8)
+    for picture, name in (("a.jpg", r"a\.jpg"), (Path("b.jpg"), r"b\.jpg"), (array, "an array")):
+        with pytest.raises(DataError, match=rf"{name}: is one picture; give a list of pictures"):
+            tapetum.embed(model, picture)

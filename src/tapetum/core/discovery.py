@@ -2,7 +2,10 @@
 
 import importlib
 import importlib.util
+import os
 import pkgutil
+import sys
+from pathlib import Path
 from types import ModuleType
 
 from tapetum.core.errors import RecipeError, nearest_name
@@ -30,6 +33,23 @@ def load(package: str, name: str) -> ModuleType:
         kind = package.rsplit(".", 1)[-1].removesuffix("s")
         raise RecipeError(f"{kind} {name!r} is unknown; {nearest_name(name, names)}")
     return importlib.import_module(f"{package}.{name}")
+
+
+def lies_beside(name: str) -> bool:
+    """Whether a dotted name would import code of the working directory that nobody asked for.
+
+    It did not where somebody imported the package already, or named the directory in PYTHONPATH.
+    """
+    first, here = name.split(".")[0], Path.cwd().resolve()
+    asked = [Path(place or ".").resolve() for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    if "." not in name or first in sys.modules or here in asked:
+        return False
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin or ""])]
+    return any(Path(place).resolve().parent == here for place in places if place)
 
 
 def _load_dotted(name: str) -> ModuleType:

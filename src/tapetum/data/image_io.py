@@ -15,6 +15,7 @@ The resize filter is part of a trained model. Backend "cv2" is the default; "pil
 most published checkpoints were trained.
 """
 
+import re
 import struct
 import threading
 import warnings
@@ -49,7 +50,9 @@ _PIL_FILTER = {
 }
 _Decoded = NDArray[np.uint8] | NDArray[np.uint16]
 _JPEG_SIGNATURE, _PNG_SIGNATURE = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-_PROGRESSIVE, _SCAN = b"\xff\xc2", b"\xff\xda"  # marks within a JPEG
+_MARK, _PROGRESSIVE, _SCAN, _END = 0xFF, 0xC2, 0xDA, 0xD9  # of a JPEG: a mark's first byte, second bytes of some
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_NEXT = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # the mark behind a scan's data, which may hold others
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two with 64-bit addresses
 _TIFF_KINDS = {2: "int", 3: "float", 5: "complex int", 6: "complex"}  # others are without a sign
 _ORIENTATION = 0x0112  # the tag of EXIF and of TIFF
@@ -166,6 +169,18 @@ def resize(
     return cast(Picture, cv2.resize(picture, target, interpolation=cv2_filter))
 
 
+def check_picture(picture: Any, place: str) -> None:
+    """Refuse what is no picture in memory: floats would become black, and 16 bits wrap.
+
+    Raises:
+        DataError: it is no (h, w, 3) uint8 array.
+    """
+    kind, shape = getattr(picture, "dtype", None), tuple(getattr(picture, "shape", ()))
+    if kind != np.uint8 or len(shape) != 3 or shape[-1] != 3 or 0 in shape:
+        what = f"{kind} of shape {shape}" if kind is not None else type(picture).__name__
+        raise DataError(f"{place}: is {what}; give (height, width, 3) uint8 in the order red, green, blue")
+
+
 def write_picture(path: Path, picture: Picture, *, jpeg_quality: int = 95) -> None:
     """Encode by the name's ending and write whole or not at all.
 
@@ -275,29 +290,51 @@ def _decode_jpeg(path: Path, content: bytes, colours: str) -> _Decoded:
             pixels = simplejpeg.decode_jpeg(_unpadded(content), space)
         except ValueError:
             raise _damaged(path, error) from None
-    if _PROGRESSIVE in content and _lacks_scans(content):
+    if _lacks_scans(content):
         raise _damaged(path, "scans are missing")
     return cast(_Decoded, _decode_by_opencv(path, content) if inks else pixels)
 
 
 def _lacks_scans(content: bytes) -> bool:
     """Whether a progressive JPEG ends before each coefficient of each colour was told to its last bit."""
-    frame = content.index(_PROGRESSIVE)
-    bits_of = dict.fromkeys(content[frame + 10 : frame + 10 + 3 * content[frame + 9] : 3], 0)  # colour -> set of bits
-    start = content.find(_SCAN, frame)
-    while start >= 0:
-        ends = start + 5 + 2 * content[start + 4]  # the decoder has found these bytes there
-        colours, (first, last, precision) = content[start + 5 : ends : 2], content[ends : ends + 3]
-        if precision & 15 == 0:
-            for colour in set(colours) & bits_of.keys():
-                bits_of[colour] |= (1 << last + 1) - (1 << first)
-        start = content.find(_SCAN, start + 2)
+    bits_of: dict[int, int] = {}  # colour -> set of bits
+    for kind, start in _jpeg_segments(content):
+        if kind in _FRAMES:
+            if kind != _PROGRESSIVE:
+                return False
+            bits_of = dict.fromkeys(content[start + 10 : start + 10 + 3 * content[start + 9] : 3], 0)
+        elif kind == _SCAN:
+            ends = start + 5 + 2 * content[start + 4]  # the decoder has found these bytes there
+            colours, (first, last, precision) = content[start + 5 : ends : 2], content[ends : ends + 3]
+            if precision & 15 == 0:
+                for colour in set(colours) & bits_of.keys():
+                    bits_of[colour] |= (1 << last + 1) - (1 << first)
     return any(bits != (1 << 64) - 1 for bits in bits_of.values())
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
+    """Kind and place of each segment up to the end mark.
+
+    What is within one, such as a profile or a small picture, and what follows the end are not looked at.
+    """
+    place = 2
+    while 0 <= place < len(content) - 9 and content[place] == _MARK:
+        kind = content[place + 1]
+        if kind == _END:
+            return
+        if kind == _MARK:  # one of several fill bytes
+            place += 1
+            continue
+        yield kind, place
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        if kind == _SCAN:  # its data hold marks of their own: a stuffed zero, restarts
+            found = _NEXT.search(content, place)
+            place = found.start() if found else -1
 
 
 def _unpadded(content: bytes) -> bytes:
     """A JPEG without the few zero bytes that some cameras write before the end mark; they replace nothing."""
-    end = content.rfind(b"\xff\xd9")
+    end = content.rfind(bytes([_MARK, _END]))
     data = content[:end].rstrip(b"\0")
     if data.endswith(b"\xff"):  # its zero byte belongs to it
         data += b"\0"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tapetum.core.errors import DataError
 from tapetum.core.types import UNKNOWN_CAMERA, Record
-from tapetum.data.layout import SUFFIXES
+from tapetum.data.layout import is_picture
 
 NOBODY = -1  # the pid of a picture of which nobody says whom it shows
 
@@ -22,7 +22,7 @@ def list_pictures(places: Sequence[Path], *, split: str = "gallery") -> list[Rec
             raise DataError(f"{place}: no such picture or folder; check the path")
         paths = [place]
         if place.is_dir():
-            paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            paths = sorted(path for path in place.rglob("*") if is_picture(path) and path.is_file())
             if not paths:
                 raise DataError(f"{place}: no picture in this folder or below it; give another folder")
         records += [Record(path, NOBODY, UNKNOWN_CAMERA, split=split) for path in paths]

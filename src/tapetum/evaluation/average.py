@@ -45,6 +45,7 @@ def average_cards(cards: Mapping[str, Card]) -> dict[str, Any]:
     seen = {_training(card): first}
     for name, other in others:
         _require_alike(first, card, name, other)
+        _require_as_long(first, card, name, other)
         twin = seen.setdefault(_training(other), name)
         if twin != name:
             what = ", ".join([*(f"{key} {value}" for key, value in _division(other).items()), f"seed {other.seed}"])
@@ -65,6 +66,21 @@ def average_cards(cards: Mapping[str, Card]) -> dict[str, Any]:
         "reranked": reranked[0],
         "reranked_deviation": reranked[1],
     }
+
+
+def _require_as_long(first: str, card: Card, name: str, other: Card) -> None:
+    """Of trainings whose last weights are tested, one that is not over is no equal; a best epoch may be any.
+
+    Raises:
+        ProtocolError: one is behind.
+    """
+    lengths = [each.checkpoint.get("epoch") for each in (card, other)]
+    last = all(each.recipe.get("selection", {}).get("rule") == "last" for each in (card, other))
+    if last and lengths[0] != lengths[1]:
+        raise ProtocolError(
+            f"{first} was tested after epoch {lengths[0]} and {name} after epoch {lengths[1]}; finish the shorter "
+            "training and evaluate it again, or leave it out"
+        )
 
 
 def _division(card: Card) -> dict[str, Any]:

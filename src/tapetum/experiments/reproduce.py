@@ -15,6 +15,7 @@ from tapetum.data.datasets.synth import NAME as SYNTH
 from tapetum.data.rewrite import JPEG_QUALITY, rewrite_dataset
 from tapetum.enhancers import Enhance, build_enhancer
 from tapetum.evaluation.card import Card
+from tapetum.evaluation.rerank import RerankOptions
 from tapetum.experiments.board import Board
 from tapetum.experiments.paper_page import render_table, summarise, write_bars
 from tapetum.experiments.paper_plans import REWRITE, Brightening, Plan, check_plans, make_plans, naming_row
@@ -156,8 +157,18 @@ def evaluate_plan(
     with naming_row(row):
         target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != plan.recipe.data else dataset
         place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
-        mirror = plan.tested.evaluation.mirror  # which may have changed since the training
-        (found,) = evaluate_run(plan.folder, [plan.protocol], dataset=target, mirror=mirror, out=place, progress=tell)
+        asked = plan.tested.evaluation  # which may have changed since the training
+        (found,) = evaluate_run(
+            plan.folder,
+            [plan.protocol],
+            dataset=target,
+            mirror=asked.mirror,
+            rerank=None if asked.rerank is None else RerankOptions(**asked.rerank.model_dump()),
+            camera_norm=asked.camera_norm,
+            precision=asked.precision,
+            out=place,
+            progress=tell,
+        )
     board.finish_stage()
     return found
 

@@ -18,6 +18,7 @@ from tapetum.core.digest import digest_file
 from tapetum.core.errors import CheckpointError, OutputError, TapetumError
 from tapetum.data.image_io import Backend, Interpolation
 
+WILD = "*?[]"  # in a file's name, would stand for others where files are fetched by patterns
 FORMAT = 1
 CARD = "artefact.json"
 PROBE = "probe.safetensors"
@@ -185,7 +186,7 @@ def _parse(content: Any, path: Path) -> Artefact:
         raise ArtefactError(f"{path}: damaged ({error!r}); export the model again") from None
     if artefact.runtime not in RUNTIMES:
         raise ArtefactError(f"{path}: runtime {artefact.runtime!r} is unknown; known: {', '.join(RUNTIMES)}")
-    strange = [name for name in names if Path(name).name != name]
+    strange = [name for name in names if Path(name).name != name or set(name) & set(WILD)]
     if strange or PROBE not in names or not isinstance(pairs, dict) or artefact.dimension < 1:
         raise ArtefactError(f"{path}: damaged (files {names}); export the model again")
     return artefact

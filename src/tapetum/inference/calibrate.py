@@ -318,6 +318,9 @@ def calibrate_embeddings(
             skipped[name] = f"{name}: only one half of the people has such pairs; calibrate with more people"
             continue
         sizes = _gallery_sizes(first[name], second[name], options.galleries)
+        if not sizes:
+            skipped[name] = f"{name}: some query has no picture of another person to search among; calibrate with more"
+            continue
         theirs = count_pairs(second[name])
         try:
             check_people(theirs, name)

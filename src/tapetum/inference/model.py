@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tapetum.core.arrays import Real, Whole
 from tapetum.core.errors import DataError, RecipeError
 from tapetum.core.types import UNKNOWN_CAMERA, Batch, EmbeddingSet, Modality, Record
-from tapetum.data.image_io import Picture, resize
+from tapetum.data.image_io import Picture, check_picture, resize
 from tapetum.data.pictures import Pictures, to_float
 from tapetum.inference.artefact import ModelSettings
 from tapetum.inference.precision import Precision
@@ -156,10 +156,13 @@ class Model:
 
         Args:
             pictures: (h, w, 3) uint8 RGB each.
+        Raises:
+            DataError: one is none.
         """
         settings = self.settings
         resized = np.empty((len(pictures), *settings.size, 3), np.uint8)
         for row, picture in enumerate(pictures):
+            check_picture(picture, f"picture {row}")
             resized[row] = resize(
                 picture, settings.size, interpolation=settings.interpolation, backend=settings.backend
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from tapetum.core.discovery import lies_beside
 from tapetum.core.errors import CheckpointError
 from tapetum.runs.packaged import advise, locate
 from tapetum.runs.run_folder import RunFolder
@@ -98,6 +99,22 @@ def read_header(path: Path) -> Header:
         version = content["format"]
         if version != FORMAT:
             raise CheckpointError(f"{path}: format {version}, this version reads {FORMAT}; update tapetum")
-        return Header(**content)
+        header = Header(**content)
+        named = [header.method, *_list_modules(header.options), *_list_modules(header.recipe)]
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged header ({error}); use another copy of the file") from None
+    for name in named:
+        if lies_beside(str(name)):
+            raise CheckpointError(
+                f"{path}: names the module {name}, which lies in the working directory; opening a file runs no code "
+                "that may have come with it: import the module first, or name its folder in PYTHONPATH, if it is yours"
+            )
+    return header
+
+
+def _list_modules(values: Any) -> list[str]:
+    """What a file's values call by name, at any depth."""
+    if isinstance(values, Mapping):
+        own = [value for key, value in values.items() if key in ("name", "extractor") and isinstance(value, str)]
+        return own + [name for value in values.values() for name in _list_modules(value)]
+    return [name for value in values for name in _list_modules(value)] if isinstance(values, list) else []

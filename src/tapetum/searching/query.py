@@ -9,7 +9,7 @@ from tapetum.core.arrays import Real, to_array
 from tapetum.core.errors import DataError, GalleryError
 from tapetum.core.sighting import Box
 from tapetum.core.types import Modality
-from tapetum.data.image_io import Picture
+from tapetum.data.image_io import Picture, check_picture
 from tapetum.footage.doubt import doubt_picture
 from tapetum.footage.quality import judge_modality, measure_quality
 from tapetum.gallery.filters import Compare
@@ -95,8 +95,9 @@ def cut_person(picture: Picture, box: Box | None, label: str) -> Picture:
         box: where the person is; None: the picture is the person.
         label: for messages.
     Raises:
-        DataError: the box does not lie in the picture, or the whole picture has not the shape of a person.
+        DataError: it is no such array, the box does not lie in it, or the whole picture has not the shape of a person.
     """
+    check_picture(picture, label)
     high, wide = picture.shape[:2]
     if box is None:
         if wide > high:

@@ -27,7 +27,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from tapetum.core import errors
-from tapetum.core.errors import RecipeError, TrainingError
+from tapetum.core.errors import OutputError, RecipeError, TrainingError
 from tapetum.core.method import Method, TrainingFacts
 from tapetum.core.protocol import Protocol
 from tapetum.core.recipe_keys import DECIDE_NO_WEIGHTS, is_within
@@ -127,6 +127,8 @@ def train(
         facts = {} if begins else check_same_data(folder, dataset, pictures)
         if facts.get("finished"):
             return _read_result(folder, facts)
+        if not begins and not folder.state.is_file():
+            refuse_to_begin_again(folder)
         start = facts.get("started")
         if "threads" in facts:  # another number adds up in another order
             stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -154,6 +156,21 @@ def train(
         write_json(folder.facts, facts)
         folder.state.unlink(missing_ok=True)
         return _read_result(folder, facts)
+
+
+def refuse_to_begin_again(folder: RunFolder) -> None:
+    """A run that cannot go on would begin at its first step, and write over the weights that it has.
+
+    Raises:
+        OutputError: there are weights of more than the first epoch, after which a run may stop before its state is
+            there, and no state to go on from.
+    """
+    weights = next((path for path in (folder.best, folder.last) if path.is_file()), None)
+    if weights is not None and read_header(folder.last if folder.last.is_file() else weights).epoch > 1:
+        raise OutputError(
+            f"{folder.root}: has weights ({weights.name}) but no state to go on from ({folder.state}); put it back, "
+            f"train into another folder, or remove {weights.parent} to begin anew"
+        )
 
 
 def _make_plan(

@@ -13,6 +13,7 @@ from tapetum.core.errors import DataError
 from tapetum.data.image_io import (
     Interpolation,
     brightest_of_16_bits,
+    check_picture,
     picture_size,
     read_picture,
     resize,
@@ -445,3 +446,37 @@ def test_written_picture_is_read_back(tmp_path: Path) -> None:
 def test_unknown_ending_is_refused_when_writing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\.xyz"):
         write_picture(tmp_path / "a.xyz", sample())
+
+
+def with_segment(content: bytes, payload: bytes) -> bytes:
+    """A JPEG with an application's segment before all others."""
+    return content[:2] + b"\xff\xe2" + (len(payload) + 2).to_bytes(2, "big") + payload + content[2:]
+
+
+@pytest.mark.parametrize("kind", ["colour", "progressive", "restarts"])
+def test_marks_within_a_segment_or_behind_the_end_are_no_marks(tmp_path: Path, kind: str) -> None:
+    picture = noisy(64, 48)
+    plain, small = jpeg(kind, picture), jpeg("progressive", noisy(8, 8))
+    (tmp_path / "plain.jpg").write_bytes(plain)
+    before = [with_segment(plain, b"ICC\xff\xc2 and more"), with_segment(plain, small)]
+    behind = [plain + small, plain + b"\xff\xc2"]  # as phones write photographs that move
+    for number, content in enumerate([*before, *behind]):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(content)
+        assert np.array_equal(read_picture(path), read_picture(tmp_path / "plain.jpg")), number
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((8, 4, 3), np.float32),
+        np.zeros((8, 4, 3), np.uint16),
+        np.zeros((8, 4), np.uint8),
+        np.zeros((8, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        "a.jpg",
+    ],
+)
+def test_what_is_no_picture_in_memory_is_refused_with_what_it_is(picture: object) -> None:
+    with pytest.raises(DataError, match=r"row 3: is (\w+ of shape \(.*\)|str); give \(height, width, 3\) uint8"):
+        check_picture(picture, "row 3")

@@ -96,3 +96,12 @@ def test_cards_that_differ_in_anything_else_are_refused_by_name(other: Card, wor
 def test_an_average_of_one_is_refused() -> None:
     with pytest.raises(ProtocolError, match="needs two result cards or more, found 1"):
         average_cards({"a": make(1)})
+
+
+def test_a_training_that_is_not_over_is_no_equal_of_one_that_is() -> None:
+    epochs = {1: 81, 2: 40}  # trial -> behind the weights
+    whole, half = (make(n, checkpoint__epoch=each, recipe__selection={"rule": "last"}) for n, each in epochs.items())
+    with pytest.raises(ProtocolError, match=r"a was tested after epoch 81 and b after epoch 40; finish the shorter"):
+        average_cards({"a": whole, "b": half})
+    best = [make(n, checkpoint__epoch=each, recipe__selection={"rule": "best"}) for n, each in epochs.items()]
+    assert average_cards(dict(zip("ab", best, strict=True)))["count"] == 2

@@ -52,6 +52,7 @@ def test_an_artefact_is_told_from_anything_else(folder: Path, tmp_path: Path) ->
         ({"novelty": 1}, "damaged .*novelty"),
         ({"runtime": "abacus"}, "runtime 'abacus' is unknown; known: onnx, openvino, torchscript"),
         ({"files": {"../../etc/passwd": "0"}}, "damaged"),
+        ({"files": {"*": "0", "probe.safetensors": "0"}}, "damaged"),  # would fetch whatever a repository holds
         ({"files": {}}, "damaged"),
         ({"calibration": {}}, "damaged"),
         ({"dimension": 0}, "damaged"),

@@ -184,7 +184,8 @@ def test_by_lot_each_middle_picture_is_compared_with_one():
 
 def test_the_terms_are_those_of_the_formulas_with_their_weights():
     batch = make_batch()
-    method = small(triplet_weight=0.7, triplet_margin=1.5, middle_weight=0.4, stripes=2, projection_width=8).train()
+    weights = {"triplet_weight": 0.7, "triplet_margin": 1.5, "middle_weight": 0.4}
+    method = small(**weights, stripes=2, projection_width=8, pairs="all").train()
     output = run(method, batch)
     found = method.losses(output, batch)
     scores = [functional.cross_entropy(each, batch.labels) for form in output.scores for each in form]

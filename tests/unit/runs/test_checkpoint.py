@@ -125,3 +125,23 @@ def test_a_failed_write_leaves_the_old_checkpoint(saved: Path, monkeypatch: pyte
         save_checkpoint(saved, build_method("ide", OPTIONS, 5), Header("ide", OPTIONS, 5))
     assert saved.read_bytes() == before
     assert sorted(path.name for path in saved.parent.iterdir()) == [saved.name]
+
+
+@pytest.mark.parametrize("place", ["method", "sampler", "augment"])
+def test_opening_a_file_runs_no_code_that_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted/__init__.py").write_text("raise SystemExit('planted code ran')")
+    name = "planted.m"
+    recipe = {"sampler": {"name": name}} if place == "sampler" else {"augment": [{"name": name}]}
+    header = Header(name if place == "method" else "ide", OPTIONS, 5, recipe={} if place == "method" else recipe)
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "stranger.safetensors", build_method("ide", OPTIONS, 5), header)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with pytest.raises(CheckpointError, match=r"names the module planted\.m, which lies in the working directory"):
+        read_header(Path("stranger.safetensors"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert read_header(Path("stranger.safetensors")).num_ids == 5

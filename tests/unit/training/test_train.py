@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -856,3 +857,17 @@ def test_people_of_one_modality_stop_a_training_or_are_left_out_and_counted(
     visible = replace(incomplete, records=tuple(r for r in kept if r.modality == Modality.VISIBLE))
     with pytest.raises(DataError, match="needs visible and infrared training pictures, but all 32 are visible; add"):
         train(tiny_recipe(overrides=settings), tmp_path / "one", dataset=visible)
+
+
+def test_a_run_whose_state_is_gone_does_not_write_over_its_weights(
+    undisturbed: Path, tiny_recipe: Build, tmp_path: Path
+) -> None:
+    """As where somebody deleted state/ to save disk, of a run that is not over."""
+    root = tmp_path / "run"
+    shutil.copytree(undisturbed, root)
+    facts = json.loads((root / "run.json").read_text())
+    (root / "run.json").write_text(json.dumps({**facts, "finished": False}))
+    before = RunFolder(root).last.read_bytes()
+    with pytest.raises(OutputError, match=r"has weights \(best|last\.safetensors\) but no state to go on from"):
+        train(tiny_recipe(), root)
+    assert RunFolder(root).last.read_bytes() == before
