@@ -69,8 +69,8 @@ def command(
     detector_layout: Annotated[
         str | None,
         typer.Option(
-            help="Of a file's output: for ONNX yolo, yolo_objectness or boxes; for ONNX or TFLite, with "
-            "--person-class, ssd, centernet or nanodet."
+            help="Of a file's output: for ONNX yolo, yolo_objectness, yolo_end_to_end or boxes; for ONNX or TFLite, "
+            "with --person-class, ssd, centernet or nanodet."
         ),
     ] = None,
     detector_weights: Annotated[

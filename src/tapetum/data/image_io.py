@@ -53,6 +53,7 @@ _JPEG_SIGNATURE, _PNG_SIGNATURE = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _MARK, _PROGRESSIVE, _SCAN, _END = 0xFF, 0xC2, 0xDA, 0xD9  # of a JPEG: a mark's first byte, second bytes of some
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _NEXT = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # the mark behind a scan's data, which may hold others
+_LARGE_TILE = 1 << 22  # pixels
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two with 64-bit addresses
 _TIFF_KINDS = {2: "int", 3: "float", 5: "complex int", 6: "complex"}  # others are without a sign
 _ORIENTATION = 0x0112  # the tag of EXIF and of TIFF
@@ -418,22 +419,36 @@ def _read_tags(path: Path, content: bytes) -> dict[int, Any]:
 
 
 def _check_parts(path: Path, content: bytes, tags: Mapping[int, Any], *, most: int) -> None:
-    """Unpack the strips or tiles of a TIFF: deflated, of `most` bytes, or each a JPEG without its tables."""
+    """Unpack the strips or tiles of a TIFF: deflated, of `most` bytes, or each a JPEG without its tables.
+
+    All together may hold four times what the picture does, as tiles at its edges do, and a large tile more: a file of a
+    few hundred bytes can tell of more than a machine has.
+    """
+    pixels, unpacked = tags[_WIDTH] * tags[_HEIGHT], 0
     tables = tags.get(_JPEG_TABLES, b"")[:-2] or _JPEG_SIGNATURE
     try:
         starts, lengths = (tags[_STRIPS], tags[_STRIP_BYTES]) if _STRIPS in tags else (tags[_TILES], tags[_TILE_BYTES])
         for start, length in zip(starts, lengths, strict=True):
             if tags[_COMPRESSION] == _JPEG_WITHIN:
                 part = tables + content[start + 2 : start + length]
-                inks = simplejpeg.decode_jpeg_header(part, strict=False)[2] in ("CMYK", "YCCK")
+                height, width, colours, _ = simplejpeg.decode_jpeg_header(part, strict=False)
+                inks = colours in ("CMYK", "YCCK")
+                unpacked += height * width
+                _refuse_bomb(unpacked, 4 * pixels + _LARGE_TILE)
                 simplejpeg.decode_jpeg(part, "CMYK" if inks else "RGB")
             else:
                 inflate = zlib.decompressobj()
-                inflate.decompress(content[start : start + length], most)
+                unpacked += len(inflate.decompress(content[start : start + length], most))
+                _refuse_bomb(unpacked, 4 * most + 8 * _LARGE_TILE)
                 if not inflate.eof:
                     raise ValueError("data is missing")
     except _DAMAGE as error:
         raise _damaged(path, error) from None
+
+
+def _refuse_bomb(unpacked: int, most: int) -> None:
+    if unpacked > most:
+        raise ValueError(f"its parts hold more than {most} where they may")
 
 
 def _open_by_pillow(path: Path, content: bytes) -> Image.Image:

@@ -1,6 +1,5 @@
 """Videos as players show them: which streams are video, how large a pixel is, which way is up, how many frames."""
 
-from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,12 @@ from av.video.reformatter import VideoReformatter
 
 from tapetum.data.image_io import Picture
 
+# Only files, and only the containers that hold pictures themselves: a playlist would make FFmpeg open what it names.
+OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,flv,asf,dhav,ogg,"
+    "ivf,mjpeg,mxf",
+}
 SQUARE = Fraction(1)
 _PLAUSIBLE_ASPECT = Fraction(1, 8), Fraction(8)  # of a pixel; others are taken for damage
 _NEARLY_SQUARE = 0.01  # no scaling for less
@@ -26,16 +31,13 @@ def video_streams(container: Any) -> list[Any]:
     return watched or streams
 
 
-def read_header(clip: Path, options: Mapping[str, str]) -> tuple[int, float]:
+def read_header(clip: Path) -> tuple[int, float]:
     """Streams of a file that a camera took, and its seconds as it states them, 0 where it does not.
 
     Both are 0 where it cannot be opened, which is named when it is read.
-
-    Args:
-        options: for opening it.
     """
     try:
-        with av.open(str(clip), options=dict(options), metadata_errors="replace") as container:
+        with av.open(str(clip), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             return len(video_streams(container)), (container.duration or 0) / av.time_base
     except (av.error.FFmpegError, OSError, ValueError):
         return 0, 0.0
@@ -89,7 +91,7 @@ def count_frames(clip: Path, stream: int = 0) -> int:
         stream: which of its video streams.
     """
     try:
-        with av.open(str(clip), metadata_errors="replace") as container:
+        with av.open(str(clip), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             video = video_streams(container)[stream]
             if video.frames:
                 return int(video.frames)

@@ -187,6 +187,8 @@ def _cut_people(
             for row, owner in enumerate(owners.tolist()):
                 if frame is None:
                     break
+                if owner < 0:  # a box within another one, which is nobody's
+                    continue
                 height, width = frame.picture.shape[:2]
                 tight = detections.pixels(row)
                 inside = tight[0] > _EDGE and tight[0] + tight[2] < width - _EDGE

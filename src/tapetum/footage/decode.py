@@ -20,8 +20,7 @@ from av.video.reformatter import VideoReformatter
 
 from tapetum.core.errors import DataError
 from tapetum.data.image_io import MAX_PIXELS, Picture
-from tapetum.data.video import convert_frame, pixel_aspect, square_size, video_streams
-from tapetum.footage.facts import OPEN_OPTIONS
+from tapetum.data.video import OPEN_OPTIONS, convert_frame, pixel_aspect, square_size, video_streams
 from tapetum.footage.sources import Source
 
 ASSUMED_RATE = 25.0  # frames a second where nothing states any; FFmpeg's own assumption

@@ -19,18 +19,13 @@ from PIL import Image
 from tapetum.core.errors import DataError, nearest_name
 from tapetum.core.types import Modality
 from tapetum.data.image_io import MAX_PIXELS, picture_size
+from tapetum.data.video import OPEN_OPTIONS
 from tapetum.footage.clock import format_time, parse_zoned_time
 from tapetum.footage.moments import read_zone
 from tapetum.footage.origin import GUESSED_CHANGE, GUESSED_TIME, ORIGINS, CameraFact, Origin
 from tapetum.footage.paths import PathFacts, clean_camera, read_path
 from tapetum.footage.pattern import PatternFacts, compile_pattern
 
-# Only files, and only the containers that hold pictures themselves: a playlist would make FFmpeg open what it names.
-OPEN_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,flv,asf,dhav,ogg,"
-    "ivf,mjpeg,mxf",
-}
 _SAME_TIME = 600.0  # seconds between metadata and a name that may be the length of a recording
 _A_DAY = 90000.0  # and an hour, for the recording that begins before midnight
 _PNG_SIGNATURE, _JPEG_SIGNATURE, _JPEG_EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Exif\0\0"

@@ -26,7 +26,7 @@ from tapetum.core.threads import count_threads
 from tapetum.data.image_io import Picture
 from tapetum.footage.detect import Detections, FloatArray, keep_inside, suppress_overlaps
 
-Layout = Literal["yolo", "yolo_objectness", "boxes"]
+Layout = Literal["yolo", "yolo_objectness", "yolo_end_to_end", "boxes"]
 _DYNAMIC_SIZE = (640, 640)
 _LARGEST_SIDE = 4096
 _PADDING = 114  # grey value around a letterboxed picture, as YOLO networks are trained with
@@ -149,6 +149,11 @@ class OnnxDetector:
                 f"{self._path}: gives {len(outputs)} output of shape {tuple(shape)}; a detector must give "
                 f"(1, 4 + C, N), (1, N, 5 + C), or boxes, labels and scores"
             )
+        if shape[2] == 6 <= shape[1]:
+            raise DataError(
+                f"{self._path}: gives {tuple(shape)}, which may be corners, score and class (yolo_end_to_end), or a "
+                "box, objectness and one class (yolo_objectness); say which by --detector-layout"
+            )
         return "yolo" if shape[1] < shape[2] else "yolo_objectness"
 
     def _read_outputs(self, outputs: list[Any]) -> tuple[FloatArray, FloatArray]:
@@ -161,6 +166,11 @@ class OnnxDetector:
         raw = np.asarray(outputs[0], np.float32)
         if raw.ndim != 3 or raw.shape[0] != 1:
             raise DataError(f"{self._path}: gives an output of shape {raw.shape}; {self._layout} is (1, ., .)")
+        if self._layout == "yolo_end_to_end":
+            if raw.shape[2] != 6:
+                raise DataError(f"{self._path}: gives an output of shape {raw.shape}; yolo_end_to_end is (1, N, 6)")
+            people = raw[0][:, 5] == (person or 0)
+            return raw[0][people, :4], raw[0][people, 4]
         rows = raw[0].T if self._layout == "yolo" else raw[0]
         first = 4 if self._layout == "yolo" else 5
         column = first + (person or 0)

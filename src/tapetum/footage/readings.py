@@ -17,8 +17,7 @@ from typing import Any
 import av
 
 from tapetum.core.atomic import make_folder, write_bytes
-from tapetum.data.video import video_streams
-from tapetum.footage.facts import OPEN_OPTIONS
+from tapetum.data.video import OPEN_OPTIONS, video_streams
 from tapetum.footage.frames import Extent
 from tapetum.footage.lists import LISTS, list_path
 from tapetum.footage.sources import Source

@@ -20,7 +20,6 @@ from tapetum.data.image_io import picture_size
 from tapetum.data.layout import SUFFIXES
 from tapetum.data.video import read_header
 from tapetum.footage.facts import (
-    OPEN_OPTIONS,
     Said,
     SourceOptions,
     TimeFact,
@@ -41,6 +40,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".m2ts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"}
 )
 OTHER_FILE, HIDDEN, LINK = "that are neither picture nor video", "that are hidden", "that are links to folders"
+ODD_NAME = "whose names hold control characters or are no UTF-8: rename them"
 IN_GALLERY, UNREADABLE = "that lie in galleries", "that cannot be looked at"
 _LOOKED_AT = 32  # pictures of a folder whose shape decides between crops and frames
 _UPRIGHT = 1.2  # height over width from which a picture may be a crop of a standing person
@@ -218,7 +218,7 @@ def _walk(root: Path, options: SourceOptions, report: FootageReport) -> Iterator
             path = here / name
             reason = _pass_over(path)
             if reason:
-                report.pass_over(str(path), reason)
+                report.pass_over(str(path).encode(errors="backslashreplace").decode(), reason)
             elif path.suffix.lower() in SUFFIXES:
                 pictures.append(path)
             else:
@@ -235,10 +235,17 @@ def _pass_over(path: Path) -> str:
         return HIDDEN
     if path.suffix.lower() not in SUFFIXES | VIDEO_SUFFIXES:
         return OTHER_FILE
+    if _is_odd(str(path)):
+        return ODD_NAME
     try:
         return "" if path.is_file() else UNREADABLE  # a link to nothing, a pipe
     except OSError:  # its folder may be listed and not entered
         return UNREADABLE
+
+
+def _is_odd(name: str) -> bool:
+    """Whether no gallery can keep a name: it is no UTF-8, or has control characters."""
+    return any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in name)
 
 
 def _count_files(folder: Path) -> int:
@@ -259,9 +266,11 @@ def _sources_of_file(path: Path, options: SourceOptions) -> Iterable[Source]:
 def _sources_of_video(path: Path, options: SourceOptions) -> Iterator[Source]:
     """One a video stream: recorders put front and rear into one file."""
     facts = read_said(path, options)
-    streams, seconds = read_header(path, OPEN_OPTIONS)
+    streams, seconds = read_header(path)
     first = _source_of("video", path, facts, decide_time(path, facts, options, read_creation_time), options)
     first = replace(first, seconds=max(0.0, seconds))
+    if first.start_origin == "mtime" and first.start is not None:  # a recording is written last at its end
+        first = replace(first, start=first.start - first.seconds)
     yield first
     for stream in range(1, streams):
         name, camera = f"{first.name} (video {stream + 1})", f"{first.camera}-{stream + 1}"

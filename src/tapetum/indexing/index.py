@@ -402,6 +402,12 @@ class Indexing:
         if rows:
             modalities = [int(row.sighting.modality) for row in rows]
             vectors = self._model.vectors_of(np.concatenate(pictures), modalities)
+            told = (vectors != 0).any(axis=1)
+            for place in np.flatnonzero(~told).tolist():
+                sighting = rows[place].sighting
+                problem = f"{self._folder / sighting.crop}: the model says nothing of it; it cannot be searched for"
+                unreadable.append((sighting.source, problem))
+            rows, vectors = [rows[place] for place in np.flatnonzero(told).tolist()], vectors[told]
         return _Embedded(rows, vectors, unreadable, gone)
 
     def _is_finished(self, source: Source) -> bool:

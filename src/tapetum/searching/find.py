@@ -246,6 +246,8 @@ def _find(
         known = [each.accepted for each in best if each.accepted is not None]
         matches = sum(known) if rule is not None else None
         verdict = why if rule is None or matches is None else _say(rule, matches, len(best))
+        if matches and matches == len(best) == options.k:
+            verdict += "; there may be more matches than answers: ask for more (-k)"
         if rule is not None and strangers is None:
             verdict += "; whether the calibration holds in this gallery was not checked: it has no folder"
         if rule is None:  # as without a ranking: no answer has a probability where none can be a match

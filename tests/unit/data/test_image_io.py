@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tapetum.core.errors import DataError
+from tapetum.data import image_io
 from tapetum.data.image_io import (
     Interpolation,
     brightest_of_16_bits,
@@ -480,3 +481,39 @@ def test_marks_within_a_segment_or_behind_the_end_are_no_marks(tmp_path: Path, k
 def test_what_is_no_picture_in_memory_is_refused_with_what_it_is(picture: object) -> None:
     with pytest.raises(DataError, match=r"row 3: is (\w+ of shape \(.*\)|str); give \(height, width, 3\) uint8"):
         check_picture(picture, "row 3")
+
+
+def jpeg_strip(tmp_path: Path, side: int) -> bytes:
+    """A TIFF of 16 x 16 pixels whose one strip is a JPEG of another size."""
+    path = tmp_path / "strip.tif"
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(path, compression="jpeg", tiffinfo={278: side})
+    content = bytearray(path.read_bytes())
+    (where,) = struct.unpack_from("<I", content, 4)
+    for entry in range(where + 2, where + 2 + 12 * struct.unpack_from("<H", content, where)[0], 12):
+        tag, kind = struct.unpack_from("<HH", content, entry)
+        if tag in (256, 257, 278):
+            struct.pack_into("<H" if kind == 3 else "<I", content, entry + 8, 16)
+    return bytes(content)
+
+
+def test_a_small_tiff_that_holds_a_huge_picture_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, unpacked = tmp_path / "bomb.tif", []
+    path.write_bytes(jpeg_strip(tmp_path, 3000))
+    monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *given: unpacked.append(given))
+    with pytest.raises(DataError, match=r"bomb\.tif: the picture is damaged \(its parts hold more than"):
+        read_picture(path)
+    assert not unpacked
+
+
+def test_strips_that_all_are_one_piece_of_data_are_refused_once_they_hold_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.tif"
+    Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(
+        path, compression="tiff_adobe_deflate", tiffinfo={278: 2000}
+    )
+    with Image.open(path) as image:
+        (start,), (length,) = image.tag_v2[273], image.tag_v2[279]
+    tags = {256: 2000, 257: 2000, 259: 8, 273: (start,) * 1000, 279: (length,) * 1000}
+    with pytest.raises(DataError, match="its parts hold more than"):
+        image_io._check_parts(path, path.read_bytes(), tags, most=2000 * 2000 * 3 * 2)

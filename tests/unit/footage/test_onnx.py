@@ -103,6 +103,19 @@ def test_class_layout_and_scores_can_be_said(tmp_path: Path) -> None:
     assert named[0] != named[1]
 
 
+def test_boxes_that_come_ready_are_read_as_what_they_are_and_never_guessed(tmp_path: Path) -> None:
+    rows = np.zeros((30, 6), np.float32)  # corners, score, class
+    rows[3], rows[7], rows[9] = [*PERSON, 0.95, 0], [*TWIN, 0.8, 0], [*CAR, 0.9, 1]
+    path = write_network(tmp_path / "end.onnx", {"output0": rows[None]})
+    with pytest.raises(DataError, match=r"gives \(1, 30, 6\), which may be .* say which by --detector-layout"):
+        OnnxDetector(path)
+    picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+    found = OnnxDetector(path, OnnxDetectorOptions(layout="yolo_end_to_end")).detect(picture)
+    assert found.boxes.tolist() == [list(PERSON)]
+    cars = OnnxDetector(path, OnnxDetectorOptions(layout="yolo_end_to_end", person_class=1)).detect(picture)
+    assert cars.boxes.tolist() == [list(CAR)]
+
+
 def test_names_find_the_outputs_in_any_order(tmp_path: Path) -> None:
     turned = {name: BOXES[name] for name in ("scores", "labels", "boxes")}
     found = OnnxDetector(write_network(tmp_path / "a.onnx", turned)).detect(np.zeros((SIZE, SIZE, 3), np.uint8))

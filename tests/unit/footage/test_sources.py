@@ -91,7 +91,8 @@ def test_start_is_option_then_metadata_then_name_then_time_of_writing(tmp_path: 
         container.mux(stream.encode())
     found = {source.path.name: source for source in find_sources([tmp_path])}
     assert (found[named.name].start, found[named.name].start_origin) == (1795208400.0, "name")
-    assert (found["plain.mp4"].start, found["plain.mp4"].start_origin) == (1.7e9, "mtime")
+    # written last at its end, two frames of a tenth of a second after its beginning
+    assert (found["plain.mp4"].start, found["plain.mp4"].start_origin) == (pytest.approx(1.7e9 - 0.2), "mtime")
     assert (found[stated.name].start, found[stated.name].start_origin) == (1795217400.0, "metadata")
     (told,) = find_sources([stated], SourceOptions(start=5e8, camera="gate"))
     assert (told.start, told.start_origin, told.camera) == (5e8, "option", "gate")
@@ -330,3 +331,16 @@ def test_a_path_that_does_not_fit_the_pattern_is_named(tree: Path) -> None:
         find_sources([tree], SourceOptions(path_pattern="{camera}_{date}"))
     with pytest.raises(RecipeError, match="did you mean camera"):
         SourceOptions(path_pattern="{kamera}")
+
+
+@pytest.mark.parametrize("name", [b"a\tcam1.mp4", b"H\xf6f_cam1.mp4"])
+def test_a_name_that_no_gallery_can_keep_is_passed_over_with_what_to_do(tmp_path: Path, name: bytes) -> None:
+    clip = write_clip(tmp_path / "cam2.mp4", [street(0)] * 2)
+    try:
+        clip.rename(tmp_path / os.fsdecode(name))
+    except OSError as error:
+        pytest.skip(f"this file system has no such names: {error}")
+    write_clip(clip, [street(0)] * 2)
+    report = FootageReport()
+    assert [source.camera for source in find_sources([tmp_path], report=report)] == ["cam2"]
+    assert report.passed_over == {"whose names hold control characters or are no UTF-8: rename them": 1}

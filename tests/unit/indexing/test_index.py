@@ -131,6 +131,24 @@ def test_footage_becomes_rows_whose_vectors_are_those_of_their_crops(
     assert json.loads(json.dumps(report.to_dict()))["footage"]["crops"] == len(rows)
 
 
+def test_a_crop_of_which_the_model_says_nothing_is_told_and_ends_nothing(
+    sources: list[Source], store: Store, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, silent = model.session.run, []
+
+    def run(images: Real, modalities: Whole, camids: Whole) -> Real:
+        vectors = honest(images, modalities, camids)
+        if not silent:
+            silent.append(0)
+            vectors[0] = 0
+        return vectors
+
+    monkeypatch.setattr(model.session, "run", run)
+    report = index_sources(sources, store, model, BackgroundDetector())
+    assert report.added == report.footage.crops - 1 == len(store.find())
+    assert sum("the model says nothing of it; it cannot be searched for" in line for line in report.lines()) == 1
+
+
 def test_somebody_is_found_again_by_a_crop_of_the_same_walk(sources: list[Source], store: Store, model: Model) -> None:
     index_sources(sources, store, model, BackgroundDetector())
     rows = [row for row in store.find() if not row.sighting.remark]  # whole, not cut by the frame's edge
