@@ -10,7 +10,8 @@ With V the largest channel in 0..1, mu and sigma its mean and standard deviation
 Hue and saturation stay: each pixel's three channels are multiplied by V' / V.
 
 Source: Rahman et al., "An adaptive gamma correction for image enhancement", EURASIP JIVP 2016; in the IDF paper's Table
-III as "Ada Gamma". No code was released with either; the formulas are those on which public implementations agree.
+III as "Ada Gamma". No code was released with either; the formulas are those on which two of three public
+implementations agree, the third having another exponent for high contrast.
 Differs: sigma is at least 1e-4, so that its logarithm is finite; a picture of one lightness throughout stays as it is;
 colours are multiplied in floating point, where a conversion to 8-bit HSV and back rounds hue and saturation too.
 """

@@ -12,7 +12,8 @@ def curve_smoothness(curves: Tensor, *, reading: Literal["code", "paper"] = "cod
 
     "code": 2/B (sum of squared vertical steps / ((H-1) W) + sum of squared horizontal steps / (H (W-1))), summed over
     the channels. "paper": the square of |vertical step| + |horizontal step| at each pixel, summed over the channels
-    and averaged over batch and pixels (a step out of the picture is zero).
+    and averaged over batch and pixels (a step out of the picture is zero); over pixels is ours, the paper does
+    not say its N.
 
     Args:
         curves: (B, 24, H, W).

@@ -250,6 +250,9 @@ class RerankSection(Section):
     k1: Count = key(20, "nearest neighbours among which mutual ones are looked for")
     k2: Count = key(6, "nearest neighbours whose descriptions are averaged")
     lambda_value: Fraction = key(0.3, "share of the original distance in the final one")
+    original: Literal["squared_euclidean", "fourth_power"] = key(
+        "squared_euclidean", "distance that it starts from; fourth_power: (2 - 2s)^2, as IDF's release and layumi's"
+    )
 
 
 class EvaluationSection(Section):

@@ -1,6 +1,7 @@
 """Market-1501: 1501 people under six cameras by day (Zheng et al., ICCV 2015).
 
-Source: the dataset's readme; counts also as torchreid states them.
+Source: the dataset's readme; torchreid states the same training and query counts, and 15,913 in the gallery, without
+junk.
 Junk boxes (pid -1) stay in the gallery and the protocol ignores them; distractors (pid 0) count as wrong answers.
 """
 

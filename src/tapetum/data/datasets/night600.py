@@ -53,7 +53,8 @@ def read_records(root: Path, *, holdout_first: bool = False, failures: list[Path
 
     Args:
         holdout_first: give the first picture of each training person the split "val", as the released IDF code's
-            folder preparation does (300 pictures fewer to train on); otherwise all of them are "train".
+            folder preparation does (300 pictures fewer to train on), or what lies in a folder ``val`` that it made;
+            otherwise all of them are "train".
     """
     base = find_base(root, dataset=NAME, names=("night600", "pytorch_2180"), obtain=OBTAIN)
     if (base / "bounding_box_test").is_dir():  # a scene may have nobody to train on
@@ -78,15 +79,21 @@ def read_records(root: Path, *, holdout_first: bool = False, failures: list[Path
         for record in parse_records(paths, split=split, dataset=NAME, failures=failures)
     ]
     require_pictures(records, base, dataset=NAME, failures=failures)
-    return _hold_out_first(records) if holdout_first else records
+    return _hold_out_first(records, base / "val") if holdout_first else records
 
 
-def _hold_out_first(records: list[Record]) -> list[Record]:
-    """The first training picture of each person becomes "val"."""
+def _hold_out_first(records: list[Record], made: Path) -> list[Record]:
+    """What the release held out becomes "val", known by its folder; without one, each person's first picture by name.
+
+    Which picture came first was the order of a directory on its machine, which is no order of names.
+    """
+    held_out = {(path.parent.name, path.name) for path in list_pictures_by_folder(made)} if made.is_dir() else set()
     seen: set[int] = set()
     result = []
     for record in records:
-        first = record.split == "train" and record.pid not in seen
+        first = record.split == "train" and (
+            (record.path.parent.name, record.path.name) in held_out if held_out else record.pid not in seen
+        )
         if first:
             seen.add(record.pid)
         split = "val" if first else record.split

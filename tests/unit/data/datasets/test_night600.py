@@ -42,6 +42,17 @@ def test_holding_the_first_picture_out_gives_the_release_s_own_split(tmp_path: P
     assert [record.path.name for record in records if record.split == "val"] == ["0001_c1_0.jpg", "0003_c1_0.jpg"]
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_the_release_itself_held_out_is_held_out_though_it_be_no_first_name(tmp_path: Path, whole: bool) -> None:
+    write_tree(tmp_path, "train", "val", *(["train_all"] if whole else []), "query", "gallery")
+    held_out, other = tmp_path / "val/0001/0001_c1_0.jpg", tmp_path / "train/0001/0001_c3_2.jpg"
+    other.rename(tmp_path / "val/0001" / other.name)
+    held_out.rename(tmp_path / "train/0001" / held_out.name)
+    records = night600.read_records(tmp_path, holdout_first=True)
+    assert [record.path.name for record in records if record.split == "val"] == ["0001_c3_2.jpg", "0003_c1_0.jpg"]
+    assert counts(records)["train"] == 4
+
+
 def test_holding_out_works_in_the_flat_layout_too(tmp_path: Path) -> None:
     night600.write_miniature(tmp_path, RNG)
     records = night600.read_records(tmp_path, holdout_first=True)
