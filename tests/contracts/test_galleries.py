@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -921,3 +922,19 @@ def test_a_thread_that_writes_for_long_does_not_keep_others_from_searching(place
         thread.start()
         thread.join(20)
     assert found == ["row00000"]
+
+
+def test_crops_of_shards_that_wait_to_be_put_together_are_no_orphans(tmp_path: Path) -> None:
+    folder = tmp_path / "night"
+    with open_gallery(folder, MODEL) as store:
+        store.upsert(some_rows(1), some_vectors(1))
+        crop, shard = folder / "crops/cam1/waiting.jpg", folder / "shards/0123/a.shard"
+        for path in (crop, shard):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"something")
+        os.utime(crop, (1.7e9, 1.7e9))
+        store.compact()
+        assert crop.is_file()
+        shutil.rmtree(folder / "shards")
+        store.compact()
+        assert not crop.is_file()

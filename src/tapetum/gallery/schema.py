@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of everything a gallery writes; a gallery of a newer one is refused
 CROPS = "crops"  # the folder in a gallery under which every crop lies
+SHARDS = "shards"  # and the work in hand of many processes, see `tapetum.indexing.shards`
 NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")  # of a camera, of a row: Milvus's client pages by id without quoting it
 LONGEST = {"id": 200}  # bytes of UTF-8 a text may have; Milvus wants it declared
 LONGEST_TEXT = 4096

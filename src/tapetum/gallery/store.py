@@ -18,7 +18,18 @@ from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import FilterError, GalleryError, OutputError, nearest_name
 from tapetum.core.locks import SharedLock, locked
 from tapetum.gallery.filters import Filter, as_filter
-from tapetum.gallery.schema import CROPS, FIELDS, FORMAT, Entries, Hit, ModelInfo, Row, SearchResult, check_rows
+from tapetum.gallery.schema import (
+    CROPS,
+    FIELDS,
+    FORMAT,
+    SHARDS,
+    Entries,
+    Hit,
+    ModelInfo,
+    Row,
+    SearchResult,
+    check_rows,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -357,8 +368,11 @@ class Store(ABC):
                 ) from None
 
     def _unlink_orphans(self) -> None:
-        """Crops that no row names any more: a run was killed between a crop and its row."""
-        if self.folder is None or not (self.folder / CROPS).is_dir():
+        """Crops that no row names any more: a run was killed between a crop and its row.
+
+        While shards wait to be put together, a crop may be named by one of them; the next compaction looks again.
+        """
+        if self.folder is None or not (self.folder / CROPS).is_dir() or any(self.folder.glob(f"{SHARDS}/*/*")):
             return
         newest = (self.folder / "writer.lock").stat().st_mtime - ORPHAN_SECONDS  # touched when the lock was taken
         known = set(self.columns(["crop"])["crop"])

@@ -41,7 +41,7 @@ from tapetum.footage.frames import count_units
 from tapetum.footage.lists import sighting_of, strike_sightings
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
-from tapetum.gallery.schema import ModelInfo, Row, Run
+from tapetum.gallery.schema import SHARDS, ModelInfo, Row, Run
 from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
 from tapetum.indexing.index import (
@@ -56,7 +56,7 @@ from tapetum.indexing.index import (
     refusing,
 )
 from tapetum.inference.model import Model
-from tapetum.searching.retention import SHARDS, read_erased_pictures
+from tapetum.searching.retention import read_erased_pictures
 
 FORMAT = 4
 HEADER = "tapetum_shard"

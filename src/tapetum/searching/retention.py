@@ -19,12 +19,12 @@ from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import GalleryError, OutputError
 from tapetum.footage.lists import drop_unfinished, forget_refusals, strike_sightings
 from tapetum.gallery.filters import Compare, Filter, as_filter
+from tapetum.gallery.schema import SHARDS
 from tapetum.gallery.store import SECONDS_A_DAY, Store
 from tapetum.searching.strangers import forget_strangers, has_strangers, write_strangers
 
 ERASED = "erased.txt"
 KEPT = "retention.json"
-SHARDS = "shards"  # work in hand of many processes, see `indexing.shards`
 TOO_OLD = "older than this gallery keeps"  # why a sighting is not even stored
 _PICTURE = "picture-"  # before the digest of a picture's content in `ERASED`
 _ID = re.compile(rb'"id": "([^"]+)"')  # in a line about a sighting

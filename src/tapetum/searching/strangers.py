@@ -25,6 +25,7 @@ from tapetum.searching.match_rule import MatchRule
 from tapetum.searching.tracklets import TrackletKey, mean_vectors
 
 FILE = "strangers.json"
+ROWS = "rows"  # in it: how many the gallery had
 MOST_PAIRS = 500
 SEED = 0
 TOLERANCE = 2.0  # times the promised rate: strangers under one lamp are more alike than others
@@ -123,13 +124,24 @@ def write_strangers(store: Store) -> None:
         OutputError: the file cannot be written.
     """
     if store.folder is not None:
+        rows = store.count()
         content = {name: list(values) for name, values in measure_strangers(store).similarities.items()}
-        write_bytes(store.folder / FILE, json.dumps(content, indent=1).encode())
+        write_bytes(store.folder / FILE, json.dumps({ROWS: rows, **content}, indent=1).encode())
 
 
 def has_strangers(store: Store) -> bool:
-    """Whether a measurement is kept; a gallery of an earlier version has none, nor one whose erasure was killed."""
-    return store.folder is not None and (store.folder / FILE).is_file()
+    """Whether a measurement of as many rows is kept.
+
+    A gallery of an earlier version has none, nor one whose erasure was killed; after an indexing that was killed at its
+    end there are more rows.
+    """
+    if store.folder is None:
+        return False
+    try:
+        content = json.loads((store.folder / FILE).read_text(encoding="utf-8"))
+        return bool(content[ROWS] == store.count())
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def forget_strangers(folder: Path) -> None:
@@ -148,7 +160,8 @@ def read_strangers(folder: Path) -> Strangers | None:
     """What was measured when the gallery was last added to or erased from; None where no such file can be read."""
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return Strangers({str(name): tuple(map(float, values)) for name, values in content.items()})
+        pairs = {name: values for name, values in content.items() if name != ROWS}
+        return Strangers({str(name): tuple(map(float, values)) for name, values in pairs.items()})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 

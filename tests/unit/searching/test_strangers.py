@@ -258,3 +258,21 @@ def test_the_chance_is_the_binomials() -> None:
     assert module._chance(3, 3, 0.2) == pytest.approx(0.008)
     assert module._chance(0, 500, 0.5) == pytest.approx(1.0)
     assert math.isfinite(module._chance(250, 500, 0.5))
+
+
+def test_what_was_measured_of_fewer_rows_is_no_measurement_of_these(tmp_path: Path) -> None:
+    """As where a run was killed after its rows were stored and before it measured."""
+    walks = [walk(0, "ab-000", 0, 10), walk(1, "ab-001", 5, 9), walk(2, "ab-002", 0, 10)]
+    vectors = np.asarray(some_vectors(3))
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        fill(store, walks[:2], vectors[:2])
+        write_strangers(store)
+        assert has_strangers(store)
+        fill(store, walks[2:], vectors[2:])
+        assert not has_strangers(store)
+        write_strangers(store)
+        assert has_strangers(store)
+        assert len(read_strangers(store.folder).similarities[PAIR]) == 3
+        (tmp_path / "night" / FILE).write_text(json.dumps({PAIR: [0.5]}))  # of a version that counted no rows
+        assert not has_strangers(store)
+        assert read_strangers(store.folder) == Strangers({PAIR: (0.5,)})
