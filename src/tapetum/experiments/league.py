@@ -373,21 +373,25 @@ def _name_run(folder: RunFolder, plan: Plan) -> dict[str, Any]:
         "protocol": plan.protocol,
         "data": facts.get("data"),
         "ended": facts.get("ended"),
+        "settings": _name_settings(plan),
     }
 
 
 def _read_result(folder: RunFolder, plan: Plan) -> dict[str, Any]:
-    """What an earlier sitting measured of this very training; a test with other rules of mirroring is left out."""
+    """What an earlier sitting measured of this very training; a test by other settings is left out."""
     try:
         content: dict[str, Any] = json.loads((folder.root / RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise DataError(f"{folder.root / RESULT}: cannot be read ({error}); delete this file") from None
-    if any(content.get(key) != value for key, value in _name_run(folder, plan).items()):
+    asked = _name_run(folder, plan)
+    settings = asked.pop("settings")
+    if any(content.get(key) != value for key, value in asked.items()):
         return {}
-    if "testing" in content and content["testing"]["mirror"] != plan.tested.evaluation.mirror:
-        return {key: value for key, value in content.items() if key not in ("testing", "queries")}
+    if content.get("settings") != settings:  # of the test: those of the training were compared before
+        kept = {key: value for key, value in content.items() if key not in ("testing", "queries")}
+        return {**kept, "settings": settings}
     return content
 
 
@@ -433,9 +437,10 @@ def _read_kept(plan: Plan, options: LeagueOptions) -> dict[str, Any]:
 
 def _keep(known: dict[str, Any], plan: Plan, options: LeagueOptions) -> None:
     """Write what is known of a run, of its queries what the people gave in all: as much as the comparison looks at."""
-    if options.kept is None or (path := _kept_file(plan, options.kept, options.family)).exists():
-        return
     queries = known["queries"]
+    if options.kept is None or "counts" in queries:  # it was read from there
+        return
+    path = _kept_file(plan, options.kept, options.family)
     pids, place = np.unique(queries["pids"], return_inverse=True)
     counts = np.bincount(place)
     means = {
@@ -444,4 +449,4 @@ def _keep(known: dict[str, Any], plan: Plan, options: LeagueOptions) -> None:
     }
     by_person = {"pids": pids.tolist(), "counts": counts.tolist(), **means}
     make_folder(options.kept)
-    write_json(path, {**known, "settings": _name_settings(plan), "queries": by_person})
+    write_json(path, {**known, "queries": by_person})

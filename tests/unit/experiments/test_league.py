@@ -414,7 +414,8 @@ def test_what_is_kept_makes_a_table_without_a_scene(tmp_path: Path) -> None:
     plans = league._make_plans(wanted)
     for plan in plans:
         if plan.row.label == "IDE+" or (plan.row.label, plan.seed) == ("PCB", 1):
-            league._keep(run(plan.row.label, plan.seed, [0.8, 0.8, 0.7, 0.9]) | {"data": "here"}, plan, wanted)
+            about = {"data": "here", "settings": league._name_settings(plan)}
+            league._keep(run(plan.row.label, plan.seed, [0.8, 0.8, 0.7, 0.9]) | about, plan, wanted)
     content = tabulate_kept(wanted)
     assert [(row["label"], row["seeds"]) for row in content["rows"]] == [("IDE+", [1, 2]), ("PCB", [1])]
     assert content["open"] == ["student"]
@@ -435,3 +436,19 @@ def test_the_command_refuses_what_is_not_its_own() -> None:
         done = runner.invoke(app, ["reproduce", *words])
         assert done.exit_code != 0
         assert said in str(done.exception), words
+
+
+def test_a_finished_run_is_tested_again_by_other_settings_and_kept_as_what_it_gave(tmp_path: Path) -> None:
+    one = {"only": ("PCB",), "seeds": (1,)}
+    plain = run_league(options(tmp_path / "out", **one), cache=tmp_path, quiet=True)
+    centred = options(
+        tmp_path / "out", **one, kept=tmp_path / "kept", overrides=(*SMALL, "evaluation.camera_norm=centre")
+    )
+    found = run_league(centred, cache=tmp_path, quiet=True)
+    figures = [content["rows"][0]["mean_ap"]["each"] for content in (plain, found)]
+    assert figures[0] != figures[1]
+    kept = tmp_path / "kept" / "visible-pcb_seed1.json"
+    assert [json.loads(kept.read_text())["testing"]["metrics"]["mean_ap"]] == figures[1]
+    kept.write_text(kept.read_text().replace('"testing"', '"testing" ').replace('"ended": "', '"ended": "0'))
+    assert run_league(centred, cache=tmp_path, quiet=True)["rows"] == found["rows"]
+    assert '"ended": "0' not in kept.read_text()  # what the run folder says replaces what was kept of it
