@@ -148,7 +148,7 @@ def test_a_picture_is_searched_for_in_the_gallery_which_knows_its_model(call: Ca
     assert re.fullmatch(
         r"\d of 3 answers (is a match|are matches): similarity from 0\.5000, which 1 % of searches in 32 pictures for "
         r"somebody who is not there reach; probabilities assume 50 % before looking"
-        r"(; there may be more matches than answers: ask for more \(-k\))?",
+        r"(; there may be more matches than answers: ask for more answers)?",
         lines[1],
     )
     assert ("there may be more" in lines[1]) == lines[1].startswith("3 of 3")

@@ -41,7 +41,7 @@ def lies_beside(name: str) -> bool:
     It did not where somebody imported the package already, or named the directory in PYTHONPATH.
     """
     first, here = name.split(".")[0], Path.cwd().resolve()
-    asked = [Path(place or ".").resolve() for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    asked = [Path(place).resolve() for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
     if "." not in name or first in sys.modules or here in asked:
         return False
     try:

@@ -15,7 +15,6 @@ The resize filter is part of a trained model. Backend "cv2" is the default; "pil
 most published checkpoints were trained.
 """
 
-import re
 import struct
 import threading
 import warnings
@@ -35,6 +34,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import DataError, LargePictureError
+from tapetum.data.jpeg_scans import lacks_scans
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Interpolation = Literal["bicubic", "bilinear", "lanczos"]
@@ -50,9 +50,6 @@ _PIL_FILTER = {
 }
 _Decoded = NDArray[np.uint8] | NDArray[np.uint16]
 _JPEG_SIGNATURE, _PNG_SIGNATURE = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-_MARK, _PROGRESSIVE, _SCAN, _END = 0xFF, 0xC2, 0xDA, 0xD9  # of a JPEG: a mark's first byte, second bytes of some
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_NEXT = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # the mark behind a scan's data, which may hold others
 _LARGE_TILE = 1 << 22  # pixels
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two with 64-bit addresses
 _TIFF_KINDS = {2: "int", 3: "float", 5: "complex int", 6: "complex"}  # others are without a sign
@@ -291,51 +288,14 @@ def _decode_jpeg(path: Path, content: bytes, colours: str) -> _Decoded:
             pixels = simplejpeg.decode_jpeg(_unpadded(content), space)
         except ValueError:
             raise _damaged(path, error) from None
-    if _lacks_scans(content):
+    if lacks_scans(content):
         raise _damaged(path, "scans are missing")
     return cast(_Decoded, _decode_by_opencv(path, content) if inks else pixels)
 
 
-def _lacks_scans(content: bytes) -> bool:
-    """Whether a progressive JPEG ends before each coefficient of each colour was told to its last bit."""
-    bits_of: dict[int, int] = {}  # colour -> set of bits
-    for kind, start in _jpeg_segments(content):
-        if kind in _FRAMES:
-            if kind != _PROGRESSIVE:
-                return False
-            bits_of = dict.fromkeys(content[start + 10 : start + 10 + 3 * content[start + 9] : 3], 0)
-        elif kind == _SCAN:
-            ends = start + 5 + 2 * content[start + 4]  # the decoder has found these bytes there
-            colours, (first, last, precision) = content[start + 5 : ends : 2], content[ends : ends + 3]
-            if precision & 15 == 0:
-                for colour in set(colours) & bits_of.keys():
-                    bits_of[colour] |= (1 << last + 1) - (1 << first)
-    return any(bits != (1 << 64) - 1 for bits in bits_of.values())
-
-
-def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
-    """Kind and place of each segment up to the end mark.
-
-    What is within one, such as a profile or a small picture, and what follows the end are not looked at.
-    """
-    place = 2
-    while 0 <= place < len(content) - 9 and content[place] == _MARK:
-        kind = content[place + 1]
-        if kind == _END:
-            return
-        if kind == _MARK:  # one of several fill bytes
-            place += 1
-            continue
-        yield kind, place
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-        if kind == _SCAN:  # its data hold marks of their own: a stuffed zero, restarts
-            found = _NEXT.search(content, place)
-            place = found.start() if found else -1
-
-
 def _unpadded(content: bytes) -> bytes:
     """A JPEG without the few zero bytes that some cameras write before the end mark; they replace nothing."""
-    end = content.rfind(bytes([_MARK, _END]))
+    end = content.rfind(b"\xff\xd9")
     data = content[:end].rstrip(b"\0")
     if data.endswith(b"\xff"):  # its zero byte belongs to it
         data += b"\0"

@@ -122,12 +122,14 @@ def find_sources(
         elif path.is_dir():
             sources += _walk(path, options, report)
         elif path.is_file():
+            if _is_odd(str(path)):
+                raise DataError(f"{_spell(path)}: the name holds control characters or is no UTF-8; rename it")
             sources += _sources_of_file(path, options)
         else:
             state = "is no file or folder" if path.exists() else "does not exist"
             raise DataError(f"{place}: {state}; give a video, a picture or a folder of them")
     if not sources:
-        names = ", ".join(map(str, places)) or "no place"
+        names = ", ".join(map(_spell, places)) or "no place"
         reasons = Counter(each.message for each in report.passed)
         others = ", ".join(f"{count} files and folders {why}" for why, count in reasons.most_common()) or "nothing else"
         raise DataError(
@@ -218,7 +220,7 @@ def _walk(root: Path, options: SourceOptions, report: FootageReport) -> Iterator
             path = here / name
             reason = _pass_over(path)
             if reason:
-                report.pass_over(str(path).encode(errors="backslashreplace").decode(), reason)
+                report.pass_over(_spell(path), reason)
             elif path.suffix.lower() in SUFFIXES:
                 pictures.append(path)
             else:
@@ -246,6 +248,11 @@ def _pass_over(path: Path) -> str:
 def _is_odd(name: str) -> bool:
     """Whether no gallery can keep a name: it is no UTF-8, or has control characters."""
     return any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in name)
+
+
+def _spell(place: object) -> str:
+    """A name as every terminal can show it."""
+    return str(place).encode(errors="backslashreplace").decode()
 
 
 def _count_files(folder: Path) -> int:

@@ -19,7 +19,7 @@ from tapetum.plots.embedding import NAMES as MODALITIES
 from tapetum.plots.embedding import EmbeddingMap
 from tapetum.plots.style import Array, Picture
 from tapetum.report.content import EnhancedPair, QueryRanking, RankedPicture
-from tapetum.report.sides import join_sides, split_by_modality, without_filling
+from tapetum.report.sides import bare_sides, join_sides, split_by_modality
 from tapetum.runs.history import read_history
 
 NAMES = {
@@ -52,7 +52,7 @@ def collect_distances(tests: Mapping[str, Sides]) -> dict[str, PairDistances]:
     Raises:
         ProtocolError: a side is empty.
     """
-    bare = {label: without_filling(test) for label, test in tests.items()}
+    bare = {label: bare_sides(test) for label, test in tests.items()}
     return {
         label: compute_pair_distances(*split_by_modality(test.query, test.gallery, test.protocol))
         for label, test in bare.items()
@@ -73,7 +73,7 @@ def collect_maps(
     """
     maps = {}
     for label, test in tests.items():
-        bare = without_filling(test)
+        bare = bare_sides(test)
         both = join_sides(bare.query, bare.gallery)
         without = test.protocol.ignored_pids
         some = both.select(choose_people(both, people=people, pictures=pictures, seed=seed, without=without))

@@ -78,7 +78,7 @@ def describe_sides(
     return recipe.name, Sides(query, gallery, replace(rules, trials=1, drawn=None), filling=filling)
 
 
-def without_filling(test: Sides) -> Sides:
+def bare_sides(test: Sides) -> Sides:
     """The same test, with vectors of which any two may be compared, those of one modality too."""
     query, gallery = (drop_filling(side, test.filling) for side in (test.query, test.gallery))
     return Sides(query, gallery, test.protocol)

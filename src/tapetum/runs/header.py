@@ -100,7 +100,8 @@ def read_header(path: Path) -> Header:
         if version != FORMAT:
             raise CheckpointError(f"{path}: format {version}, this version reads {FORMAT}; update tapetum")
         header = Header(**content)
-        named = [header.method, *_list_modules(header.options), *_list_modules(header.recipe)]
+        sections = {key: values for key, values in header.recipe.items() if key != "name"}  # its own is anybody's words
+        named = [header.method, *_list_modules(header.options), *_list_modules(sections)]
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged header ({error}); use another copy of the file") from None
     for name in named:

@@ -247,7 +247,7 @@ def _find(
         matches = sum(known) if rule is not None else None
         verdict = why if rule is None or matches is None else _say(rule, matches, len(best))
         if matches and matches == len(best) == options.k:
-            verdict += "; there may be more matches than answers: ask for more (-k)"
+            verdict += "; there may be more matches than answers: ask for more answers"
         if rule is not None and strangers is None:
             verdict += "; whether the calibration holds in this gallery was not checked: it has no folder"
         if rule is None:  # as without a ranking: no answer has a probability where none can be a match

@@ -128,7 +128,7 @@ def train(
         if facts.get("finished"):
             return _read_result(folder, facts)
         if not begins and not folder.state.is_file():
-            refuse_to_begin_again(folder)
+            _refuse_to_begin_again(folder)
         start = facts.get("started")
         if "threads" in facts:  # another number adds up in another order
             stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -158,7 +158,7 @@ def train(
         return _read_result(folder, facts)
 
 
-def refuse_to_begin_again(folder: RunFolder) -> None:
+def _refuse_to_begin_again(folder: RunFolder) -> None:
     """A run that cannot go on would begin at its first step, and write over the weights that it has.
 
     Raises:

@@ -337,9 +337,12 @@ def test_a_path_that_does_not_fit_the_pattern_is_named(tree: Path) -> None:
 def test_a_name_that_no_gallery_can_keep_is_passed_over_with_what_to_do(tmp_path: Path, name: bytes) -> None:
     clip = write_clip(tmp_path / "cam2.mp4", [street(0)] * 2)
     try:
-        clip.rename(tmp_path / os.fsdecode(name))
+        odd = clip.rename(tmp_path / os.fsdecode(name))
     except OSError as error:
         pytest.skip(f"this file system has no such names: {error}")
+    with pytest.raises(DataError, match="the name holds control characters or is no UTF-8; rename it") as caught:
+        find_sources([odd])
+    str(caught.value).encode()  # can be printed
     write_clip(clip, [street(0)] * 2)
     report = FootageReport()
     assert [source.camera for source in find_sources([tmp_path], report=report)] == ["cam2"]

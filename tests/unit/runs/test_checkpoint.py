@@ -145,3 +145,12 @@ def test_opening_a_file_runs_no_code_that_lies_beside_it(
         read_header(Path("stranger.safetensors"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert read_header(Path("stranger.safetensors")).num_ids == 5
+
+
+def test_a_recipe_may_be_called_like_a_folder_that_lies_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "night").mkdir()
+    header = Header("ide", OPTIONS, 5, recipe={"name": "night.v2"})
+    save_checkpoint(tmp_path / "mine.safetensors", build_method("ide", OPTIONS, 5), header)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    assert read_header(Path("mine.safetensors")).recipe["name"] == "night.v2"
