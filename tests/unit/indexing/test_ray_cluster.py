@@ -58,9 +58,9 @@ try:
             index(sources=frames, build_detector=type(None), name=["frames"])
         except TapetumError as error:
             told["error"] = [type(error).__name__, str(error)]
+    print("TOLD " + json.dumps(told), flush=True)  # before the cluster's end, which may take this process with it
 finally:
     cluster.shutdown()
-print("TOLD " + json.dumps(told))
 """
 
 needs_ray = pytest.mark.skipif(
@@ -108,7 +108,7 @@ def test_a_cluster_of_two_nodes_brings_what_one_process_brings(crops: Path, run_
     }
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=300)
     lines = [line for line in done.stdout.splitlines() if line.startswith("TOLD ")]
-    assert lines, done.stdout + done.stderr
+    assert lines, f"code {done.returncode}\n{done.stdout}{done.stderr}"
     told = json.loads(lines[0].removeprefix("TOLD "))
     assert (told["added"], told["rows"], told["last"], told["again"]) == (40, 40, [40, 40], [0, 40])
     assert told["error"][0] == "RecipeError", told["error"]
