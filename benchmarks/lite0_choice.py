@@ -33,7 +33,7 @@ SHORT = ("schedule.epochs=3",)
 CANDIDATES: dict[str, tuple[str, ...]] = {
     BASE: (),
     "another seed": ("seed=2022",),
-    "no triplets": ("method.triplet_weight=0",),
+    "triplets without a margin": ("method.triplet_margin=null",),
     "800 people": ("data.scene.num_train_people=800",),
     "3,200 people": ("data.scene.num_train_people=3200",),
     "pairs dressed alike": ("data.scene.lookalikes=2",),
