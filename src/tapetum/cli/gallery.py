@@ -45,7 +45,8 @@ def delete(
 ) -> None:
     """Erase sightings for good: rows, vectors, crops, and what the lists of footage say about them.
 
-    Indexing the same footage again does not bring them back.
+    Indexing the same footage again does not bring them back; another detector or rate cuts other crops, which may show
+    the same people.
 
     Example: tapetum gallery delete --gallery galleries/night --filter 'camera == "yard"'
     """

@@ -40,7 +40,7 @@ class Limits:
     max_pixels: int = MAX_PIXELS  # of a picture or frame; larger ones are refused before they are decoded
     max_frames: int = 20_000_000  # of a source; what comes after is left out, and this is said
     max_seconds: float = 14 * 86400.0  # from a video's first to its last frame; as above
-    max_bad_packets: int = 200  # damaged parts of a video that are passed over before it is given up
+    max_bad_packets: int = 2_000  # damaged parts of a video, one behind the other, before its rest is given up
 
 
 class VideoDecoder:
@@ -58,6 +58,7 @@ class VideoDecoder:
         self._stated_seconds: float | None = None
         self._begins, self._ends = math.inf, -math.inf  # seconds, of all packets
         self._refused = self._marked = 0
+        self._in_a_row = 0  # refused ones since the last frame
         self._first_refused = self._first_marked = ""
         self._broke_off = ""
 
@@ -162,13 +163,13 @@ class VideoDecoder:
             frames: list[Any] = packet.decode()
         except (av.error.FFmpegError, ValueError) as error:
             self._refused += 1
-            if self._refused > self._limits.max_bad_packets:
-                raise DataError(
-                    f"{self._source.name}: damaged in more than {self._limits.max_bad_packets} places; the rest is "
-                    "left out"
-                ) from None
+            self._in_a_row += 1
+            if self._in_a_row > self._limits.max_bad_packets:
+                raise ValueError(f"{self._in_a_row} places behind each other cannot be decoded") from None
             self._first_refused = self._first_refused or f"after frame {self.frames - 1} ({reason_of(error)})"
             return []
+        if frames:
+            self._in_a_row = 0
         num_damaged = packet.is_corrupt or sum(frame.is_corrupt for frame in frames)
         if num_damaged:
             self._marked += int(num_damaged)

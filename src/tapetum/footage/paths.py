@@ -120,7 +120,7 @@ def read_path(
 
 
 def clean_camera(name: str) -> str:
-    """A name of letters, digits, '.', '_' and '-' alone, another one for every name.
+    """A name of letters, digits, '.', '_' and '-' alone, for whatever is written.
 
     A name of ASCII letters and signs keeps its form, spaces and other signs become '-'. One in another script, or a
     longer one than 64, gets eight hexadecimal digits of its own behind what is left of it.

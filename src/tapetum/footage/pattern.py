@@ -115,7 +115,9 @@ class PathPattern:
         values = {name: value for name, value in match.groupdict().items() if name != "sign"}
         camera = values.get("camera")
         if camera is not None:
-            camera = "-".join(filter(None, (values.get("site"), spell_camera(camera))))
+            camera = "/".join(
+                filter(None, (values.get("site"), spell_camera(camera)))
+            )  # as it is written, "-" in its name
         moment = self._moment(values, path)
         if moment is None:
             return PatternFacts(camera, None, None, zone_written=False)

@@ -12,7 +12,8 @@ from tapetum.footage.sources import Source
 def compare_with_earlier(sources: Sequence[Source], folder: Path, detector: str, report: FootageReport) -> None:
     """Say where a source has another camera, start or detector than a finished one of its name; a camera another site.
 
-    What a gallery holds keeps its names: footage that is told otherwise today would be another camera beside it.
+    What a gallery holds keeps its names, unless the operator states others (see `indexing.index.correct`): footage that
+    is told otherwise today would be another camera beside it.
 
     Args:
         sources: that are to be read.
@@ -34,8 +35,11 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, detector: str,
     for source in sources:
         earlier = before.get(source.name, [])
         if earlier and not cameras_now[source.name] & {entry.camera for entry in earlier}:
+            stated = source.options.camera is not None or source.options.path_pattern is not None
+            what = "whom it showed is corrected" if stated else "whom it showed keeps the first: state --camera"
             report.doubt(
-                source.name, f"it was camera {earlier[0].camera} in this gallery before, and is {source.camera} now"
+                source.name,
+                f"it was camera {earlier[0].camera} in this gallery before, and is {source.camera} now; {what}",
             )
         looked = {entry.detector for entry in earlier if entry.camera == source.camera and entry.detector}
         if source.kind != "crops" and looked and detector and detector not in looked:
@@ -48,7 +52,14 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, detector: str,
         if starts and source.start is not None and source.start_origin != "mtime":  # which is that of a copy
             now = format_time(source.start)
             if now not in starts:
-                report.doubt(source.name, f"it began at {starts[0]} in this gallery before, and begins at {now} now")
+                what = (
+                    "whom it showed keeps the first: state --start"
+                    if source.start_origin not in ("option", "pattern") and not source.options.utc_offset_hours
+                    else "whom it showed is corrected"
+                )
+                report.doubt(
+                    source.name, f"it began at {starts[0]} in this gallery before, and begins at {now} now; {what}"
+                )
         for fact in source.cameras:
             others = sites.get(fact.camera, set()) - {fact.site}
             if fact.origin in ("name", "folder") and others and fact.site not in sites[fact.camera]:

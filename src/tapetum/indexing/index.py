@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from tapetum.data.threads import map_in_threads
 from tapetum.footage.crops import Refuse
 from tapetum.footage.detect import Detector
 from tapetum.footage.extract import extract_sightings, is_finished, read_earlier_sightings, read_sightings
+from tapetum.footage.facts import SourceOptions
 from tapetum.footage.frames import count_units
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.report import FootageReport
@@ -56,6 +57,7 @@ from tapetum.searching.strangers import has_strangers, write_strangers
 
 Progress = Callable[[int, int], None]  # (done, total) frames and pictures
 LOOKED_UP_AT_ONCE = 5_000  # ids of a finished source
+_SAME_MOMENT = 1e-3  # seconds
 ERASED_BEFORE = "erased from this gallery before"
 
 
@@ -89,6 +91,7 @@ class IndexReport:
     precision: str = ""  # of that arithmetic
     added: int = 0  # rows stored
     known: int = 0  # sightings that the gallery had already
+    corrected: int = 0  # rows that it had with another camera, time or modality than the operator states now
     dropped: int = 0  # rows erased at the end because the gallery does not keep anything so old
     rows: int = 0  # in the gallery at the end
     recall: float | None = None  # of the approximate index, where compacting built one
@@ -104,6 +107,8 @@ class IndexReport:
         """For people, one fact a line."""
         lines = self.footage.lines()
         lines.append(f"rows: {self.added} added, {self.known} known before; {self.rows} in {self.gallery}")
+        if self.corrected:
+            lines.append(f"corrected: {self.corrected} rows have the camera, time or modality that was stated now")
         if self.dropped:
             lines.append(f"erased because they are too old to be kept: {self.dropped} rows")
         if self.recall is not None:
@@ -165,9 +170,10 @@ def index_sources(
                     report.stopped = True
                     indexing.flush()
             report.dropped = len(apply_retention(store)) if retain is None else retain()
-            if settings.compact and report.added and not report.stopped:
+            if settings.compact and (report.added or report.corrected) and not report.stopped:
                 report.recall = store.compact()
-            if (report.added and not report.dropped) or not has_strangers(store):  # an erasure measures by itself
+            changed = report.added or report.corrected
+            if (changed and not report.dropped) or not has_strangers(store):  # an erasure measures by itself
                 write_strangers(store)
         report.rows = store.count()
     finally:
@@ -215,19 +221,55 @@ def refusing(store: Store) -> Refuse:
     return refuse
 
 
-def drop_known(store: Store, sightings: Sequence[Sighting], report: IndexReport) -> list[Sighting]:
-    """The sightings that a gallery does not have; the others are counted, and their second crops go."""
-    known = {row.sighting.id: row.sighting.crop for row in store.fetch_rows([each.id for each in sightings])}
+def drop_known(
+    store: Store, sightings: Sequence[Sighting], report: IndexReport, stated: SourceOptions
+) -> tuple[list[Sighting], frozenset[str]]:
+    """The sightings of a source that a gallery does not have, or has otherwise than the operator states now.
+
+    The others are counted, and their second crops go.
+
+    Args:
+        stated: how the source is read.
+    Returns:
+        The sightings to store, and the ids of those that the gallery has otherwise.
+    """
+    known = {row.sighting.id: row.sighting for row in store.fetch_rows([each.id for each in sightings])}
     fresh: list[Sighting] = []
+    corrected = set[str]()
     for sighting in sightings:
-        if sighting.id not in known:
-            known[sighting.id] = sighting.crop
+        before = known.get(sighting.id)
+        if before is None:
+            known[sighting.id] = sighting
             fresh.append(sighting)
             continue
-        report.known += 1
-        if known[sighting.id] != sighting.crop:  # the same picture, found with other settings
+        if before.crop != sighting.crop:  # the same picture, found with other settings
             (crops_folder(store) / sighting.crop).unlink(missing_ok=True)
-    return fresh
+        now = correct(before, sighting, stated)
+        if now is before:
+            report.known += 1
+        else:
+            fresh.append(now)
+            corrected.add(now.id)
+    return fresh, frozenset(corrected)
+
+
+def correct(before: Sighting, now: Sighting, stated: SourceOptions) -> Sighting:
+    """A sighting as a gallery has it, with what the operator states of it now; what is not stated stays as it was.
+
+    What holds for many files (a pattern of paths, a zone) is believed of the same file alone: a copy of a recording
+    that lies at another place is not the same one told otherwise.
+    """
+    same_file = before.source == now.source
+    takes_camera = stated.camera is not None or (same_file and stated.path_pattern is not None)
+    takes_time = stated.start is not None or (
+        same_file and (stated.path_pattern is not None or stated.utc_offset_hours != 0)
+    )
+    camera = now.camera if takes_camera else before.camera
+    time = now.time if takes_time and abs(now.time - before.time) > _SAME_MOMENT else before.time
+    modality = now.modality if stated.modality is not None else before.modality
+    if (camera, time, modality) == (before.camera, before.time, before.modality):
+        return before
+    return replace(before, camera=camera, time=time, modality=modality, tracklet=now.tracklet)
 
 
 @dataclass(frozen=True)
@@ -264,7 +306,9 @@ class Indexing:
         self._folder = crops_folder(store)
         self._run = Run(model.id, model.runtime, model.precision, options.run)
         self._refuse = refusing(store)
+        self._stated = SourceOptions()  # of the source that is being read
         self._waiting: list[Sighting] = []
+        self._corrected: frozenset[str] = frozenset()  # ids of those under way that the gallery has otherwise
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tapetum-embed")  # one: its libraries keep threads for it
         self._under_way: Future[_Embedded] | None = None
         self._before = self._total = 0  # frames and pictures
@@ -303,6 +347,7 @@ class Indexing:
 
     def read_earlier(self, source: Source) -> None:
         """Add what earlier runs found in a video that has grown since, where their rows are missing."""
+        self._begin(source)
         try:
             sightings = read_earlier_sightings(source, self._folder, self._detector, self._options.extract)
             while some := list(islice(sightings, LOOKED_UP_AT_ONCE)):
@@ -315,7 +360,13 @@ class Indexing:
         self._pass_on()
         self._store()
 
+    def _begin(self, source: Source) -> None:
+        """Embed and store what waits of an earlier source, whose errors are not this one's."""
+        self.flush()
+        self._stated = source.options
+
     def _read(self, source: Source) -> None:
+        self._begin(source)
         sightings = extract_sightings(
             source,
             self._folder,
@@ -338,7 +389,7 @@ class Indexing:
         footage = self._report.footage
         footage.finished_before += 1
         footage.files["finished"] += source.num_files
-        self._store()  # of an earlier source, whose errors are not this one's
+        self._begin(source)
         try:
             sightings = read_sightings(source, self._folder, self._detector, self._options.extract)
             while some := list(islice(sightings, LOOKED_UP_AT_ONCE)):
@@ -356,7 +407,7 @@ class Indexing:
     def _add(self, sightings: Sequence[Sighting]) -> None:
         """Let those that the gallery does not have be embedded, and store what was embedded before."""
         self._store()
-        fresh = drop_known(self._gallery, sightings, self._report)
+        fresh, self._corrected = drop_known(self._gallery, sightings, self._report, self._stated)
         for first in range(0, len(fresh), self._options.batch):
             self._store()
             self._under_way = self._pool.submit(self._embed, fresh[first : first + self._options.batch])
@@ -373,7 +424,10 @@ class Indexing:
         if embedded.gone:
             footage.refused[ERASED_BEFORE] += embedded.gone
         if embedded.rows:
-            self._report.added += self._keep(embedded.rows, embedded.vectors)
+            stored = self._keep(embedded.rows, embedded.vectors)
+            corrected = sum(row.sighting.id in self._corrected for row in embedded.rows)
+            self._report.added += stored - corrected
+            self._report.corrected += corrected
 
     def _embed(self, sightings: Sequence[Sighting]) -> _Embedded:
         def decode(sighting: Sighting) -> Pictures | str | None:

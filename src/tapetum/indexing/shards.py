@@ -303,10 +303,11 @@ class ShardJob:
         self._remove([each for each, why in zip(made.sightings, refusals, strict=True) if why == ERASED_BEFORE])
         report.footage.refused.update(filter(None, refusals))
         kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]
-        fresh = drop_known(self.store, kept, report)
+        fresh, corrected = drop_known(self.store, kept, report, self.sources[shard].options)
         places = {sighting.id: row for row, sighting in enumerate(made.sightings)}
         vectors = made.vectors[[places[sighting.id] for sighting in fresh]]
-        report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors)
+        report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors) - len(corrected)
+        report.corrected += len(corrected)
 
     def _key(self, shard: str) -> str | None:
         """Names what a source holds now, and how it is read; None where it is gone."""

@@ -1,6 +1,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -152,6 +153,41 @@ def test_a_damaged_part_is_passed_over_and_the_rest_is_read(tmp_path: Path) -> N
     frames, _ = read(path)
     assert 10 <= len(frames) <= 40
     assert np.all(np.diff([frame.time for frame in frames]) >= 0)
+
+
+def write_refused(path: Path, damaged: range) -> Path:
+    """A motion JPEG of 60 frames, those of `damaged` without a picture."""
+    with (
+        av.open(
+            str(write_video(path.with_suffix(".mkv"), [street(number) for number in range(60)], codec="mjpeg"))
+        ) as whole,
+        av.open(str(path), "w") as out,
+    ):
+        stream = out.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(whole.streams.video[0])):
+            if packet.size:
+                wrong = av.Packet(b"no picture at all") if number in damaged else packet
+                wrong.pts, wrong.dts, wrong.time_base = packet.pts, packet.dts, packet.time_base
+                wrong.stream = stream
+                out.mux(wrong)
+    return path
+
+
+def test_damage_that_goes_on_ends_the_reading_and_what_was_read_before_stays(tmp_path: Path) -> None:
+    path = write_refused(tmp_path / "a.avi", range(20, 40))
+    frames, notes = read(path)
+    assert [frame.number for frame in frames] == [*range(40)]
+    assert "damaged in 20 places that cannot be decoded, the first after frame 19" in "\n".join(notes)
+    frames, notes = read(path, limits=Limits(max_bad_packets=10))
+    assert len(frames) == 20
+    assert "damaged after frame 19 (11 places behind each other cannot be decoded); the rest is left out" in (
+        "\n".join(notes)
+    )
+    scattered = write_refused(tmp_path / "b.avi", range(1, 60, 2))
+    frames, notes = read(scattered, limits=Limits(max_bad_packets=10))
+    assert len(frames) == 30
+    with pytest.raises(DataError, match=r"c\.avi: cannot be opened as a video \(11 places"):
+        read(write_refused(tmp_path / "c.avi", range(60)), limits=Limits(max_bad_packets=10))
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 99, b"\x00\x00\x00\x18ftypmp42" + bytes(500)])

@@ -19,7 +19,7 @@ from tapetum.footage.pattern import PathPattern
             "21:00:10",
         ),
         ("{year}{month}{day}{hour}{minute}{second}{zone}", "/r/261120160000-0500.mkv", None, "21:00:00"),
-        ("{site}/{any}/{camera}_{date}_{hour}", "/r/Hof/x y/ch01_20261120_21.avi", "Hof-ch01", "21:00:00"),
+        ("{site}/{any}/{camera}_{date}_{hour}", "/r/Hof/x y/ch01_20261120_21.avi", "Hof/ch01", "21:00:00"),
         (
             "{camera}/{any}-{date}T{hour}{minute}{second}.{millisecond}",
             "/r/Höf/a-20261120T210000.500.ts",

@@ -296,6 +296,17 @@ def test_names_that_lose_the_same_signs_are_said_to_be_taken_as_one(tmp_path: Pa
     assert [source.doubts for source in found] == [(doubt,), (doubt,), ()]
 
 
+def test_sites_and_cameras_that_share_a_name_are_said_to_be_taken_as_one(tmp_path: Path) -> None:
+    for minute, path in enumerate(("a-b/c", "a/b-c")):
+        (tmp_path / path).mkdir(parents=True)
+        write_clip(tmp_path / path / f"20261120_210{minute}00.mp4", [street(0)] * 2)
+    found = find_sources([tmp_path], SourceOptions(path_pattern="{site}/{camera}/{date}_{hour}{minute}{second}"))
+    assert [source.camera for source in found] == ["a-b-c", "a-b-c"]
+    assert {doubt for each in found for doubt in each.doubts} == {
+        "camera a-b-c is written 'a-b/c', 'a/b-c' and taken as one"
+    }
+
+
 def test_frames_of_two_cameras_in_one_folder_are_two_sources(tmp_path: Path) -> None:
     names = [f"cam{camera}_20261120_21000{second}.png" for camera in (1, 2) for second in range(3)]
     write_pictures(tmp_path / "ftp", names, (48, 64))

@@ -55,10 +55,11 @@ def test_what_a_gallery_took_otherwise_before_is_named(tmp_path: Path, source: S
     list_it(tmp_path, source)
     gate = CameraFact("gate", "gate", "name", "Hof")
     assert doubts([replace(source, camera="gate", cameras=(gate,))], tmp_path) == [
-        "it was camera ch01 in this gallery before, and is gate now"
+        "it was camera ch01 in this gallery before, and is gate now; whom it showed keeps the first: state --camera"
     ]
     assert doubts([replace(source, start=(source.start or 0) - 3600)], tmp_path) == [
-        "it began at 2026-11-20T21:00:00Z in this gallery before, and begins at 2026-11-20T20:00:00Z now"
+        "it began at 2026-11-20T21:00:00Z in this gallery before, and begins at 2026-11-20T20:00:00Z now; "
+        "whom it showed keeps the first: state --start"
     ]
     tor = replace(source, name="other", cameras=(CameraFact("ch01", "ch01", "name", "Tor"),))
     assert doubts([tor], tmp_path) == ["camera ch01 was found at 'Hof' before and is at 'Tor' now; taken as one"]
@@ -79,5 +80,8 @@ def test_lists_of_earlier_versions_tell_camera_and_start_and_damaged_ones_nothin
     (tmp_path / "sources" / "cd.jsonl").write_text("{damaged")
     (listed,) = read_listed(tmp_path)
     assert (listed.camera, listed.cameras, listed.time_origins) == ("camera20261120", (), {})
-    assert doubts([source], tmp_path) == ["it was camera camera20261120 in this gallery before, and is ch01 now"]
+    assert doubts([source], tmp_path) == [
+        "it was camera camera20261120 in this gallery before, and is ch01 now; whom it showed keeps the first: state "
+        "--camera"
+    ]
     assert end

@@ -168,6 +168,68 @@ def test_the_same_call_again_reads_and_embeds_nothing(sources: list[Source], sto
     assert f"rows: 0 added, {first.added} known before; {first.added} in {store.where}" in again.lines()
 
 
+def state(clip: Path, **stated: object) -> list[Source]:
+    return find_sources([clip], SourceOptions(**stated))  # type: ignore[arg-type]
+
+
+def told(store: Store) -> list[tuple[str, str, float]]:
+    return [(row.sighting.id, row.sighting.camera, row.sighting.time) for row in store.find()]
+
+
+def test_camera_and_start_that_were_wrong_are_corrected_by_stating_others_and_indexing_again(
+    clip: Path, sources: list[Source], store: Store, model: Model
+) -> None:
+    first = index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
+    before, vectors = told(store), store.fetch(ids(store)).vectors
+    begin = sources[0].start
+    assert begin is not None
+    moved = index_sources(state(clip, start=begin + 3600), store, model, BackgroundDetector(), options=SMALL)
+    assert told(store) == [(name, camera, pytest.approx(time + 3600)) for name, camera, time in before]
+    assert (moved.added, moved.known, moved.corrected) == (0, 0, first.added)
+    assert f"corrected: {first.added} rows have the camera, time or modality that was stated now" in moved.lines()
+    assert "begins at 2026-11-20T22:00:00Z now; whom it showed is corrected" in "\n".join(moved.lines())
+    named = index_sources(state(clip, camera="yard"), store, model, BackgroundDetector(), options=SMALL)
+    assert named.corrected == first.added
+    assert told(store) == [(name, "yard", pytest.approx(time + 3600)) for name, _, time in before]
+    assert len({row.sighting.tracklet for row in store.find()}) == 2
+    back = index_sources(state(clip, start=begin, camera="cam3"), store, model, BackgroundDetector(), options=SMALL)
+    assert back.corrected == first.added
+    assert [(name, camera, time) for name, camera, time in told(store)] == before
+    torch.testing.assert_close(store.fetch(ids(store)).vectors, vectors)
+    assert store.folder is not None
+    assert {row.sighting.crop for row in store.find()} <= crops_on_disk(store.folder)
+    again = index_sources(state(clip, start=begin, camera="cam3"), store, model, Unasked(), options=SMALL)
+    assert (again.added, again.known, again.corrected) == (0, first.added, 0)
+
+
+def test_what_is_not_stated_stays_as_a_gallery_has_it(
+    clip: Path, sources: list[Source], store: Store, model: Model, tmp_path: Path
+) -> None:
+    index_sources(state(clip, camera="yard"), store, model, BackgroundDetector(), options=SMALL)
+    before = told(store)
+    unsaid = index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
+    assert (unsaid.corrected, told(store)) == (0, before)
+    assert "it was camera yard in this gallery before, and is cam3 now; whom it showed keeps the first: state" in (
+        "\n".join(unsaid.lines())
+    )
+    (tmp_path / "gate").mkdir()
+    copy = Path(shutil.copy(clip, tmp_path / "gate"))
+    elsewhere = state(copy, path_pattern="{camera}/{any}_{date}T{hour}-{minute}-{second}")
+    copied = index_sources(elsewhere, store, model, BackgroundDetector(), options=SMALL)
+    assert (copied.corrected, told(store)) == (0, before)  # a copy at another place is not the same file told otherwise
+
+
+def test_another_zone_and_another_modality_are_corrections_too(
+    clip: Path, sources: list[Source], store: Store, model: Model
+) -> None:
+    index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
+    before = told(store)
+    index_sources(state(clip, utc_offset_hours=1.0), store, model, BackgroundDetector(), options=SMALL)
+    assert told(store) == [(name, camera, pytest.approx(time - 3600)) for name, camera, time in before]
+    index_sources(state(clip, modality=Modality.INFRARED), store, model, BackgroundDetector(), options=SMALL)
+    assert {row.sighting.modality for row in store.find()} == {Modality.INFRARED}
+
+
 def test_a_run_that_was_asked_to_stop_keeps_what_it_stored_and_the_next_one_completes(
     sources: list[Source], store: Store, model: Model, tmp_path: Path
 ) -> None:

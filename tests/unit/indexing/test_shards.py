@@ -326,6 +326,9 @@ def test_what_another_run_took_the_source_for_is_said(
         report = index_with_others(tmp_path / "shared", model, run_file, sources)
         assert report is not None
         assert report.footage.num_doubts == doubts
+        assert (report.added, report.corrected) == ((0, report.rows) if doubts else (report.rows, 0))
+        with open_gallery(tmp_path / "shared") as store:
+            assert {row.sighting.camera for row in store.find()} == {camera}
 
 
 def test_a_shard_keeps_everything(model: Model, tmp_path: Path) -> None:
