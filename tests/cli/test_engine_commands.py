@@ -1,6 +1,7 @@
 """``tapetum train``, ``evaluate``, ``extract``, ``search`` and ``convert``, run as a user would."""
 
 import errno
+import json
 import os
 import re
 import shlex
@@ -341,6 +342,9 @@ def test_damaged_pictures_are_named_or_with_skip_corrupt_left_out_and_counted(
     assert outcome.err.startswith("1 damaged pictures left out, first: ")
     assert victim.name in outcome.err
     assert "7 queries" in outcome.out
+    assert "without 1 damaged pictures of the dataset, which count for nobody" in outcome.out
+    (card,) = (tmp_path / "out").glob("*.json")
+    assert json.loads(card.read_text())["data"]["damaged"] == 1
 
 
 def test_convert_wants_one_direction(call: Call, trained: Path) -> None:

@@ -143,6 +143,8 @@ def _echo_card(card: "Card") -> None:
 
 
 def _echo_ranking(card: "Card") -> None:
+    if damaged := card.data.get("damaged"):
+        typer.echo(f"without {damaged} damaged pictures of the dataset, which count for nobody")
     if card.camera_norm != "none":
         typer.echo(f"camera norm {card.camera_norm}, from the unlabelled test pictures")
     if card.calibration is not None:

@@ -41,6 +41,7 @@ class Dataset:
     options: Mapping[str, Any] = field(default_factory=dict)  # reading options other than the usual ones
     division: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[Path, ...] = ()  # pictures under the root that lie beside the layout, and so belong to nobody
+    damaged: int = 0  # pictures that are no records here, because they cannot be decoded and that was allowed
 
     @property
     def people(self) -> dict[int, str]:

@@ -400,12 +400,13 @@ def _kept_file(plan: Plan, folder: Path, family: str) -> Path:
 
 
 def _name_settings(plan: Plan) -> str:
-    """A digest of all that decides a run but the place of its pictures.
+    """A digest of all that decides a run: not where its pictures lie, nor how many threads read them.
 
     The method's options are told with their defaults: where one changes, what was kept is of other settings.
     """
     settings = plan.recipe.model_dump(mode="json")
-    settings["data"].pop("root")
+    for key in ("root", "workers"):
+        settings["data"].pop(key)
     method = plan.recipe.method
     settings["method"] = {"name": method.name, **vars(build_options(method.name, method.options))}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=dict).encode()).hexdigest()[:16]

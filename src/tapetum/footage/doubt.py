@@ -24,7 +24,7 @@ SHAPE_HIGH = "so much higher than wide that it may show two people, one above th
 SHAPE_LOW = "hardly higher than wide, so that it may show more than one person, or part of one"
 NOISY = "noise, in which nobody can be seen"
 SEAM = "cut by a line right across, so that it may show two people, one above the other"
-NOBODY = "alike in the middle and at the sides, so that it may show nobody"
+EMPTY = "alike in the middle and at the sides, so that it may show nobody"
 
 
 def doubt_picture(crop: Picture) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def doubt_picture(crop: Picture) -> tuple[str, ...]:
         doubts.append(SEAM)
     over_contrast, over_sides = _middle_against_sides(cells)
     if over_contrast < ALIKE[0] and over_sides < ALIKE[1]:
-        doubts.append(NOBODY)
+        doubts.append(EMPTY)
     return tuple(doubts)
 
 

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapetum.core.errors import DataError
+from tapetum.data.loose import NOBODY
 from tapetum.footage.detect import Detector, compute_iou
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.sources import Source
 from tapetum.footage.truth import FollowingScore, Truth, measure_following, read_truth
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
-
-NOBODY = -1
 
 
 @dataclass(frozen=True)

@@ -258,6 +258,7 @@ def _evaluate_test(
             **{side: len(records) for side, records in test.whole.items()},
             "options": dataset.options,
             "division": dataset.division,
+            **({"damaged": dataset.damaged} if dataset.damaged else {}),
             "multi_query": multi_query,
             "size": recipe.data.size,
             "interpolation": recipe.data.interpolation,

@@ -16,7 +16,7 @@ from tapetum.inference.probe import compare
 from tapetum.inference.probe_scene import draw_probe
 from tapetum.methods import build_method
 from tapetum.runs.checkpoint import load_checkpoint, save_checkpoint
-from tapetum.runs.header import NOBODY, PACKED_FROM, Header
+from tapetum.runs.header import FEWEST_CLASSES, PACKED_FROM, Header
 
 MIN_COSINE = 0.9999  # of a vector to what it was before
 SUFFIX = ".safetensors"
@@ -52,7 +52,7 @@ def pack_checkpoint(place: Path, out: Path) -> Packed:
     if header.is_packed:
         raise ExportError(f"{checkpoint.path}: is packed already; copy the file")
     settings = settings_of(header, checkpoint.path)
-    small = build_method(header.method, header.options, NOBODY, camids=header.camids, size=settings.size)
+    small = build_method(header.method, header.options, FEWEST_CLASSES, camids=header.camids, size=settings.size)
     own = small.state_dict()
     kept = {
         name: _shorten(tensor if tensor.shape == own[name].shape else torch.zeros_like(own[name]))
@@ -73,7 +73,7 @@ def pack_checkpoint(place: Path, out: Path) -> Packed:
             f"{MIN_COSINE}); use the checkpoint itself"
         )
     origin = {**header.origin, PACKED_FROM: digest_file(checkpoint.path)[:16], "trained_on_ids": header.num_ids}
-    header = dataclasses.replace(header, num_ids=NOBODY, origin=origin)
+    header = dataclasses.replace(header, num_ids=FEWEST_CLASSES, origin=origin)
     save_checkpoint(out, small, header, tensors=kept)
     return Packed(out, out.stat().st_size, cosine, header)
 

@@ -170,6 +170,9 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
         _, test = found
         if all(test.query.paths == other.query.paths and test.protocol == other.protocol for other in tests.values()):
             tests[name] = test
+        else:
+            first = next(iter(tests))
+            notes.append(f"No rank lists of {name}: its queries or its protocol are others than those of {first}.")
     label, method = list(tests.items())[-1] if tests else ("", None)
     distances, maps = collect_across({label: test.whole for label, test in tests.items()})
     return ReportContent(

@@ -21,7 +21,7 @@ from tapetum.core.method import Method, TrainingFacts
 from tapetum.layers.normalisation import Normalise
 from tapetum.layers.weights import check_tensors
 from tapetum.methods import build_method
-from tapetum.runs.header import HEADER, NOBODY, Header, find_checkpoint, read_header
+from tapetum.runs.header import HEADER, FEWEST_CLASSES, Header, find_checkpoint, read_header
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _is_row_an_identity(tensor: Tensor, packed: Tensor | None) -> bool:
     """Whether a tensor of a packed model has one row where the network has one for each identity."""
     if packed is None or not tensor.ndim == packed.ndim > 0:
         return False
-    return len(packed) == NOBODY < len(tensor) and packed.shape[1:] == tensor.shape[1:]
+    return len(packed) == FEWEST_CLASSES < len(tensor) and packed.shape[1:] == tensor.shape[1:]
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:

@@ -15,7 +15,7 @@ from tapetum.runs.run_folder import RunFolder
 
 FORMAT = 1
 HEADER = "tapetum"
-NOBODY = 1  # classes of a packed model: the fewest that every method can be built with
+FEWEST_CLASSES = 1  # that every method can be built with; those of a packed model, which knows nobody
 PACKED_FROM = "packed_from"  # in the origin of a packed model: digest of the checkpoint
 
 

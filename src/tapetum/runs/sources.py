@@ -175,7 +175,7 @@ def open_data(section: DataSection, *, cache: Path = CACHE, progress: Progress |
     if not section.skip_corrupt:
         return OpenedData(dataset)
     good, skipped = drop_corrupt(dataset.records, num_workers=max(1, section.workers), progress=progress)
-    return OpenedData(replace(dataset, records=tuple(good)), tuple(skipped))
+    return OpenedData(replace(dataset, records=tuple(good), damaged=len(skipped)), tuple(skipped))
 
 
 def list_protocols(section: DataSection) -> dict[str, Protocol]:

@@ -164,6 +164,8 @@ def test_what_was_kept_is_of_other_settings_where_a_method_s_default_changed(
     plan = league.make_plan(row, 1, {SYNTH: str(tmp_path)}, tmp_path, ())
     before = league._name_settings(plan)
     assert league._name_settings(replace(plan, folder=tmp_path / "elsewhere")) == before
+    readers = league.make_plan(row, 1, {SYNTH: str(tmp_path / "there")}, tmp_path, ("data.workers=7",))
+    assert league._name_settings(readers) == before
     build = league.build_options
     monkeypatch.setattr(league, "build_options", lambda *method: replace(build(*method), width=3))
     assert league._name_settings(plan) != before

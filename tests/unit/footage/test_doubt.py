@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tapetum.data.image_io import Picture
-from tapetum.footage.doubt import NOBODY, NOISY, SEAM, SHAPE_HIGH, SHAPE_LOW, doubt_picture, say_doubts
+from tapetum.footage.doubt import EMPTY, NOISY, SEAM, SHAPE_HIGH, SHAPE_LOW, doubt_picture, say_doubts
 from tapetum.synth.scene import Scene, SceneOptions
 
 SCENE = Scene(SceneOptions(num_test_people=12, identity_seed=5, camera_seed=6, time_seed=7))
@@ -52,7 +52,7 @@ def test_noise_is_doubtful_whatever_its_strength(grey: bool, deviation: int) -> 
 
 def test_an_even_wall_may_show_nobody() -> None:
     wall = np.linspace(80, 130, 128)[:, None, None] + np.random.default_rng(0).normal(0, 2, (128, 64, 3))
-    assert doubt_picture(wall.astype(np.uint8)) == (NOBODY,)
+    assert doubt_picture(wall.astype(np.uint8)) == (EMPTY,)
 
 
 def test_a_picture_hardly_higher_than_wide_is_doubtful(crops: list[Picture]) -> None:
@@ -63,4 +63,4 @@ def test_a_picture_hardly_higher_than_wide_is_doubtful(crops: list[Picture]) -> 
 def test_doubts_are_said_in_one_sentence() -> None:
     assert say_doubts(()) == ""
     assert say_doubts((NOISY,)) == "doubtful because it is noise, in which nobody can be seen"
-    assert say_doubts((SEAM, NOBODY)) == f"doubtful because it is {SEAM} and {NOBODY}"
+    assert say_doubts((SEAM, EMPTY)) == f"doubtful because it is {SEAM} and {EMPTY}"
