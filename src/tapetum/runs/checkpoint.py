@@ -21,7 +21,7 @@ from tapetum.core.method import Method, TrainingFacts
 from tapetum.layers.normalisation import Normalise
 from tapetum.layers.weights import check_tensors
 from tapetum.methods import build_method
-from tapetum.runs.header import HEADER, FEWEST_CLASSES, Header, find_checkpoint, read_header
+from tapetum.runs.header import FEWEST_CLASSES, HEADER, Header, find_checkpoint, read_header
 
 
 @dataclass(frozen=True)
