@@ -224,11 +224,16 @@ def _build_filter(
     store: "Store", text: str | None, cameras: list[str], since: str | None, until: str | None
 ) -> "Filter | None":
     from tapetum.core.errors import FilterError, nearest_name
+    from tapetum.searching.provenance import cameras_of, listed_sources
     from tapetum.searching.question import RowSelection, check_fields
 
     selection = {"expression": text, "cameras": cameras, "since": since, "until": until}
     rows = check_fields(RowSelection, selection, "search").to_filter()
-    known = set(store.columns(["camera"])["camera"]) if cameras else set()
+    known: set[str] = set()
+    if cameras:
+        known.update(store.columns(["camera"])["camera"])
+        for source in listed_sources(store).values():  # also those where nobody was found
+            known |= cameras_of(source)
     for camera in cameras:
         if known and camera not in known:
             raise FilterError(f"--camera {camera}: the gallery has no such camera; {nearest_name(camera, known)}")
@@ -296,10 +301,13 @@ def _echo_findings(findings: "Findings") -> None:
     if hard := findings.hard.say(findings.searched):
         typer.echo(hard)
     for answer in findings.found:
-        typer.echo(_line(answer, guess=findings.guess))
+        uncertain = any(row.sighting.id in findings.uncertain for row in answer.rows)
+        typer.echo(_line(answer, guess=findings.guess, uncertain=uncertain))
+    if words := findings.say_uncertain():
+        typer.echo(f"? {words}")
 
 
-def _line(answer: "Found", *, guess: bool) -> str:
+def _line(answer: "Found", *, guess: bool, uncertain: bool) -> str:
     from tapetum.footage.clock import format_time
 
     seen = answer.row.sighting
@@ -312,8 +320,9 @@ def _line(answer: "Found", *, guess: bool) -> str:
         )
     remark = f"  {seen.remark}" if seen.remark else ""
     verdict = _verdict(answer.probability, answer.accepted, guess)
+    moment = format_time(seen.time) + "?" * uncertain
     return (
-        f"{answer.rank:4d}  {verdict}{answer.similarity:.4f}  {seen.camera}  {format_time(seen.time)}  "
+        f"{answer.rank:4d}  {verdict}{answer.similarity:.4f}  {seen.camera}  {moment}  "
         f"{seen.tracklet}{more}  {seen.crop or 'no crop'}{remark}"
     )
 

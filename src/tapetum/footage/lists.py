@@ -169,6 +169,20 @@ def read_listed(out: Path) -> Iterator[Listed]:
     return filter(None, map(read_listed_at, _finished_lists(out)))
 
 
+def read_listed_by_key(out: Path) -> dict[str, Listed]:
+    """The same by the keys of the sources."""
+    found = ((path.stem, read_listed_at(path)) for path in _finished_lists(out))
+    return {key: listed for key, listed in found if listed is not None}
+
+
+def lists_stamp(out: Path) -> int:
+    """Another number whenever a list came, went or was written anew."""
+    try:
+        return (out / LISTS).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def read_listed_at(path: Path) -> Listed | None:
     """What one list says of its source; None where it is damaged, which is named when its sightings are read."""
     try:

@@ -46,7 +46,8 @@ MEANING = (
     "there end in a match all the same: whoever searches often has some.",
     "Similar clothes are the usual reason for a wrong match; changed clothes, darkness and a hidden body are the usual "
     "reasons for a missed one. That no match was found does not show that the person was not there.",
-    "Times are those of the recorders' clocks as they were read. Each picture's SHA-256 shows that it is the file that "
+    "Times are those of the recorders' clocks as they were read; where nothing said when it was, or two things said "
+    "different times, the answer says so. Each picture's SHA-256 shows that it is the file that "
     "the gallery held at the time of export; it says nothing about what happened to the footage before.",
 )
 
@@ -204,6 +205,7 @@ def _search_content(
                     | _row_content(
                         store, row, f"{CROPS}/{prefix}_{answer.rank:03d}_{place:03d}", files, shown=place <= MOST_SHOWN
                     )
+                    | {"uncertain": findings.uncertain.get(row.sighting.id, "")}
                     for place, (row, similarity) in enumerate(
                         zip(answer.rows, answer.similarities, strict=True), start=1
                     )

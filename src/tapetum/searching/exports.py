@@ -27,6 +27,7 @@ from tapetum.gallery.filters import Filter
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store
 from tapetum.searching.crops import ENDINGS, read_crop, tell_kind
+from tapetum.searching.provenance import say_uncertain
 
 TABLES = (".parquet", ".csv")
 CHUNK = 10_000  # rows at a time
@@ -40,11 +41,11 @@ Cells = dict[str, Any]
 COLUMNS: dict[str, type] = {
     "id": str, "source": str, "camera": str, "time": str, "seconds": float, "frame": int,
     "left": int, "top": int, "width": int, "height": int, "tracklet": str, "modality": str,
-    "light": float, "quality": float, "remark": str, "crop": str,
+    "light": float, "quality": float, "remark": str, "crop": str, "uncertain": str,
     "run": str, "model": str, "runtime": str, "precision": str,
 }  # fmt: skip
 ANSWERS: dict[str, type] = {
-    "search": int, "query": str, "verdict": str, "rank": int, "match": bool, "probability": float,
+    "search": int, "query": str, "verdict": str, "rank": int, "match": bool, "guess": bool, "probability": float,
     "answer_similarity": float, "similarity": float,
 }  # fmt: skip
 RESULTS: dict[str, type] = {
@@ -85,7 +86,8 @@ def export_sightings(
     count = 0
     with _table(path, COLUMNS, dimension) as write:
         for rows, vectors in _chunks(store, filter):
-            write([_sighting_cells(row) for row in rows], vectors)
+            said = say_uncertain(store, rows)
+            write([_sighting_cells(row, said) for row in rows], vectors)
             count += len(rows)
     return count
 
@@ -162,8 +164,9 @@ def export_projector(
         facts.write("\t".join(names) + "\n")
         for rows, vectors in _chunks(store, filter):
             np.savetxt(numbers, vectors, fmt="%.7g", delimiter="\t")
+            said = say_uncertain(store, rows)
             for row in rows:
-                cells = _sighting_cells(row)
+                cells = _sighting_cells(row, said)
                 facts.write("\t".join(str(cells[name]) for name in names) + "\n")
                 top, left = (THUMBNAIL * each for each in divmod(place, side))
                 sprite[top : top + THUMBNAIL, left : left + THUMBNAIL] = _thumbnail(store, row)
@@ -208,8 +211,9 @@ def export_fiftyone(
     count = 0
     with replacing(folder / "samples.json") as temporary, temporary.open("w", encoding="utf-8") as file:
         for rows, vectors in _chunks(store, filter):
+            said = say_uncertain(store, rows)
             for row, vector in zip(rows, vectors, strict=True):
-                cells = {_FIFTYONE_NAMES.get(name, name): cell for name, cell in _sighting_cells(row).items()}
+                cells = {_FIFTYONE_NAMES.get(name, name): cell for name, cell in _sighting_cells(row, said).items()}
                 sample = {"filepath": f"data/{_copy_crop(store, row, data)}", "tags": [], **cells}
                 # As float64 these would be 17 digits of which the last nine say nothing.
                 sample[VECTOR] = [float(f"{value:.9g}") for value in vector.tolist()]
@@ -245,12 +249,17 @@ def _chunks(
         yield entries.rows, np.asarray(entries.vectors, dtype=np.float32)
 
 
-def _sighting_cells(row: Row) -> Cells:
+def _sighting_cells(row: Row, said: Mapping[str, str]) -> Cells:
+    """A line of a table.
+
+    Args:
+        said: why time or camera of some rows may be another, by id.
+    """
     seen = row.sighting
     cells = {name: getattr(seen, name) for name in ("id", "source", "camera", "frame", "tracklet", "remark", "crop")}
     cells |= dict(zip(("left", "top", "width", "height"), seen.box, strict=True))
     cells |= {"time": format_time(seen.time), "seconds": seen.time, "modality": seen.modality.name.lower()}
-    cells |= {"light": seen.light, "quality": seen.quality, "run": row.run.name}
+    cells |= {"light": seen.light, "quality": seen.quality, "uncertain": said.get(seen.id, ""), "run": row.run.name}
     return cells | {name: getattr(row.run, name) for name in ("model", "runtime", "precision")}
 
 
@@ -265,6 +274,7 @@ def _answer_cells(number: int, search: Cells, answer: Cells, row: Cells) -> Cell
         "verdict": search["verdict"],
         "rank": answer["rank"],
         "match": answer["match"],
+        "guess": search.get("guess"),
         "probability": answer["probability"],
         "answer_similarity": answer["similarity"],
         "similarity": row["similarity"],

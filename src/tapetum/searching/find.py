@@ -28,7 +28,6 @@ from tapetum.core.errors import GalleryError, ProtocolError
 from tapetum.core.types import Modality
 from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.thresholds import pair_name
-from tapetum.footage.lists import read_listed
 from tapetum.footage.quality import CUT, TOO_DARK, TOO_SMALL
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, as_filter, write_filter
 from tapetum.gallery.schema import ModelInfo
@@ -36,6 +35,7 @@ from tapetum.gallery.store import MOST_ANSWERS, Store
 from tapetum.searching.calibrated import advise_calibration
 from tapetum.searching.identities import comparison_rates
 from tapetum.searching.match_rule import MatchRule, ProbabilityRule, Rule, build_match_rule
+from tapetum.searching.provenance import dark_sources, say_dark, say_uncertain
 from tapetum.searching.query import Query
 from tapetum.searching.question import FindOptions
 from tapetum.searching.strangers import Strangers, known_strangers
@@ -104,6 +104,7 @@ class Findings:
         seconds: the whole search took, all queries together.
         searched: rows that passed filter and exclusion.
         hard: those of them that are hardly found, so that "no match" says little of them.
+        uncertain: why time or camera of a row found may be another, by the row's id; of those rows alone.
         guess: matches and probabilities are a guess where the pictures show real people: the model was calibrated with
             generated ones.
     """
@@ -117,6 +118,16 @@ class Findings:
     searched: int
     hard: Hard = field(default_factory=Hard)
     guess: bool = False
+    uncertain: Mapping[str, str] = field(default_factory=dict)
+
+    def say_uncertain(self) -> str:
+        """For people, how many answers have rows whose time or camera is uncertain and why; empty where none has."""
+        reasons: dict[str, int] = {}
+        for answer in self.found:
+            for words in {self.uncertain.get(row.sighting.id, "") for row in answer.rows} - {""}:
+                reasons[words] = reasons.get(words, 0) + 1
+        told = [f"{words} ({count} of {len(self.found)} answers)" for words, count in sorted(reasons.items())]
+        return "time or camera uncertain: " + " | ".join(told) if told else ""
 
 
 def find(
@@ -223,8 +234,14 @@ def _find(
     if options.rank == "calibrated" and calibration is not None:
         asking = {modality for query in queries for modality in query.modalities}
         calibration.check_ranks({pair_name(one, other) for one in asking for other in kinds})
-    groups_of_queries, exact, recall = _search(store, means, rows, kinds, options, calibration)
     strangers = known_strangers(store) if calibration is not None else None
+    refuted = ""
+    if options.group == "identity" and calibration is not None and strangers is not None:
+        refuted = strangers.refute_joining(calibration)
+    if refuted:
+        options = options.model_copy(update={"group": "tracklet"})
+    groups_of_queries, exact, recall = _search(store, means, rows, kinds, options, calibration)
+    dark = say_dark(dark_sources(store, rows))
     rules_and_why = [_match_rule(store, query, sizes, options, calibration, strangers) for query in queries]
     rules: list[Rule | None] = [rule for rule, _ in rules_and_why]
     if options.rank == "calibrated" and calibration is not None:  # the order needs no rate of false alarms
@@ -252,6 +269,7 @@ def _find(
             verdict += "; whether the calibration holds in this gallery was not checked: it has no folder"
         if rule is None:  # as without a ranking: no answer has a probability where none can be a match
             best = tuple(replace(each, probability=None) for each in best)
+        verdict += f"; {refuted}" if refuted else ""
         if options.group == "identity" and calibration is not None:
             rate = max(comparison_rates(calibration).values(), default=0.0)
             verdict += (
@@ -262,8 +280,10 @@ def _find(
             verdict += "; the order is re-ranked, similarity and probability are not"
         if options.rank == "calibrated":
             verdict += "; each modality's nearest are merged by probability, not by similarity"
+        verdict += f"; {dark}" if dark else ""
         guess = rule is not None and bool(rule.calibration.caveat)
-        findings.append(Findings(best, exact, recall, matches, verdict, 0.0, num_rows, hard, guess))
+        uncertain = say_uncertain(store, (row for answer in best for row in answer.rows))
+        findings.append(Findings(best, exact, recall, matches, verdict, 0.0, num_rows, hard, guess, uncertain))
     return findings
 
 
@@ -278,7 +298,7 @@ def _count_hard(store: Store, rows: Filter | None) -> Hard:
 def _say_empty(store: Store, rows: Filter | None, passing: Filter | None) -> str:
     total = store.count()
     if total == 0:
-        dark = [] if store.folder is None else [each for each in read_listed(store.folder) if each.is_dark]
+        dark = dark_sources(store, None)
         if dark:
             return (
                 f"the gallery is empty, and {len(dark)} of what was indexed was too dark to detect anybody, such as "
@@ -286,7 +306,8 @@ def _say_empty(store: Store, rows: Filter | None, passing: Filter | None) -> str
             )
         return "the gallery is empty; fill it with `tapetum index`"
     if rows == passing or (passing is not None and store.count(passing) == 0):
-        return f"no row passes the filter {write_filter(passing)}; the gallery has {total:,} rows"
+        words = f"no row passes the filter {write_filter(passing)}; the gallery has {total:,} rows"
+        return "; ".join(filter(None, (words, say_dark(dark_sources(store, passing)))))
     return "no row is left beside the query itself and what was excluded around it"
 
 

@@ -19,15 +19,18 @@ from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import OutputError
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.types import Modality
+from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.thresholds import pair_name
 from tapetum.gallery.store import Store
+from tapetum.searching.identities import comparison_rates
 from tapetum.searching.match_rule import MatchRule
-from tapetum.searching.tracklets import TrackletKey, mean_vectors
+from tapetum.searching.tracklets import TrackletKey, mean_vectors, recording_of
 
 FILE = "strangers.json"
 ROWS = "rows"  # in it: how many the gallery had
 MOST_PAIRS = 500
 SEED = 0
+STALE = 0.02  # share of the rows that may have come or gone since a measurement that still counts
 TOLERANCE = 2.0  # times the promised rate: strangers under one lamp are more alike than others
 SURE = 0.01  # probability of so many by chance from which on they are too many
 
@@ -48,16 +51,34 @@ class Strangers:
         The rule's rate may be of whole searches, which is above that of each of their comparisons.
         """
         for pair, threshold in sorted(set(rule.bars.values())):
-            known = self.similarities.get(pair, ())
-            alike = sum(similarity >= threshold for similarity in known)
-            if alike and _chance(alike, len(known), min(TOLERANCE * rule.rate, 1.0)) < SURE:
+            if alike := self._too_many(pair, threshold, rule.rate):
                 return (
-                    f"no answer can be called a match: of {len(known)} pairs of tracklets that one camera saw at one "
-                    f"moment, and so of two people, {alike} are as alike as a match must be ({pair}, from "
-                    f"{threshold:.4f}), where the calibration promised {100 * rule.rate:.3g} % at most; it does not "
-                    "hold here: calibrate with people of your own, or go by the order"
+                    f"no answer can be called a match: {alike} as a match must be ({pair}, from {threshold:.4f}), "
+                    f"where the calibration promised {100 * rule.rate:.3g} % at most; it does not hold here: calibrate "
+                    "with people of your own, or go by the order"
                 )
         return ""
+
+    def refute_joining(self, calibration: Calibration) -> str:
+        """Why tracklets cannot be joined to people in this gallery; empty where nothing speaks against it."""
+        for pair, rate in sorted(comparison_rates(calibration).items()):
+            if alike := self._too_many(pair, calibration.threshold(rate, pair), rate):
+                return (
+                    f"tracklets are not joined to people: {alike} as those of one person must be to be joined "
+                    f"({pair}), where the calibration promised {100 * rate:.3g} % at most"
+                )
+        return ""
+
+    def _too_many(self, pair: str, threshold: float, rate: float) -> str:
+        """How many reach a threshold, where that is clearly more than a rate; else empty."""
+        known = self.similarities.get(pair, ())
+        alike = sum(similarity >= threshold for similarity in known)
+        if not alike or _chance(alike, len(known), min(TOLERANCE * rate, 1.0)) >= SURE:
+            return ""
+        return (
+            f"of {len(known)} pairs of tracklets that one camera saw at one moment, and so of two people, {alike} are "
+            "as alike"
+        )
 
 
 def measure_strangers(store: Store) -> Strangers:
@@ -74,7 +95,7 @@ def measure_strangers(store: Store) -> Strangers:
             continue
         key = tracklet, Modality(modality)
         if key not in spans:
-            recordings.setdefault((tracklet.rpartition("-")[0], camera), []).append(key)
+            recordings.setdefault((recording_of(tracklet), camera), []).append(key)
         first, last = spans.get(key, (time, time))
         spans[key] = min(first, time), max(last, time)
         if frame:
@@ -158,10 +179,17 @@ def forget_strangers(folder: Path) -> None:
 
 def read_strangers(folder: Path) -> Strangers | None:
     """What was measured when the gallery was last added to or erased from; None where no such file can be read."""
+    kept = _read_kept(folder)
+    return None if kept is None else kept[1]
+
+
+def _read_kept(folder: Path) -> tuple[int, Strangers] | None:
+    """With how many rows, and what was measured."""
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
         pairs = {name: values for name, values in content.items() if name != ROWS}
-        return Strangers({str(name): tuple(map(float, values)) for name, values in pairs.items()})
+        measured = Strangers({str(name): tuple(map(float, values)) for name, values in pairs.items()})
+        return int(content.get(ROWS, 0)), measured
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 
@@ -169,17 +197,24 @@ def read_strangers(folder: Path) -> Strangers | None:
 def known_strangers(store: Store) -> Strangers | None:
     """What was measured, or is measured now where nothing is kept: a missing file must not stand for a good result.
 
-    While nothing is kept it is measured again only where the number of rows has changed. None where the gallery has no
-    folder to keep it in: a server would be read whole.
+    Nor must one of another gallery: while an indexing goes on, or after one that was killed, it is measured again
+    whenever the rows have changed by more than `STALE`. None where the gallery has no folder to keep it in: a server
+    would be read whole.
     """
     if store.folder is None:
         return None
-    if (kept := read_strangers(store.folder)) is not None:
-        return kept
     rows = store.count()
-    if store not in _MEASURED or _MEASURED[store][0] != rows:
+    kept = _read_kept(store.folder)
+    if kept is not None and _is_of(kept[0], rows):
+        return kept[1]
+    if store not in _MEASURED or not _is_of(_MEASURED[store][0], rows):
         _MEASURED[store] = rows, measure_strangers(store)
     return _MEASURED[store][1]
+
+
+def _is_of(measured: int, rows: int) -> bool:
+    """Whether what was measured with so many rows still tells of a gallery of `rows`."""
+    return abs(rows - measured) <= STALE * rows
 
 
 _MEASURED: WeakKeyDictionary[Store, tuple[int, Strangers]] = WeakKeyDictionary()  # with how many rows

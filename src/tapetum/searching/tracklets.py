@@ -17,7 +17,7 @@ from tapetum.evaluation.calibration import Calibration
 from tapetum.gallery.filters import Among, And, Filter
 from tapetum.gallery.schema import Row
 from tapetum.gallery.store import Store, chunks
-from tapetum.searching.identities import join_alike
+from tapetum.searching.identities import Presence, join_alike
 from tapetum.searching.match_rule import Rule
 
 TRACKLETS_AT_ONCE = 1_000  # whose vectors are in memory
@@ -100,8 +100,35 @@ def join_identities(
     if len(alive) < 2:
         return alive
     modalities = [group[0].row.sighting.modality for group in alive]
-    groups = join_alike(np.stack(vectors), modalities, calibration)
+    presence = _read_presence(store, [group[0].tracklet for group in alive])
+    groups = join_alike(np.stack(vectors), modalities, calibration, presence)
     return [[each for number in members for each in alive[number]] for members in groups]
+
+
+def _read_presence(store: Store, keys: Sequence[TrackletKey | None]) -> Presence:
+    """When each tracklet was seen, by all its rows; a loose picture has no moment that it shares with another."""
+    spans: dict[str, tuple[float, float]] = {}
+    recordings: dict[str, tuple[str, str]] = {}  # of tracklets that come from frames; see `strangers`
+    for names in chunks(sorted({key[0] for key in keys if key is not None}), TRACKLETS_AT_ONCE):
+        columns = store.columns(["tracklet", "time", "camera", "frame"], Among("tracklet", tuple(names)))
+        for name, moment, camera, frame in zip(*columns.values(), strict=True):
+            first, last = spans.get(name, (moment, moment))
+            spans[name] = min(first, moment), max(last, moment)
+            if frame:
+                recordings[name] = recording_of(name), camera
+    numbers = {recording: number for number, recording in enumerate(sorted(set(recordings.values())))}
+    walks = {name: number for number, name in enumerate(spans)}
+    names_of = ["" if key is None else key[0] for key in keys]
+    return Presence(
+        np.array([numbers[recordings[name]] if name in recordings else -1 for name in names_of], dtype=np.int64),
+        np.array([walks.get(name, -1) for name in names_of], dtype=np.int64),
+        np.array([spans.get(name, (0.0, 0.0)) for name in names_of], dtype=np.float64).reshape(-1, 2),
+    )
+
+
+def recording_of(tracklet: str) -> str:
+    """The key of the recording that a tracklet's name begins with."""
+    return tracklet.rpartition("-")[0]
 
 
 def weigh_tracklets(

@@ -80,6 +80,7 @@ class RowOut(BaseModel):
     light: float
     quality: float
     remark: str
+    uncertain: str = Field(description="why time or camera of an answer may be another; empty elsewhere")
     source: str
     frame: int
     box: tuple[int, int, int, int]
@@ -289,11 +290,12 @@ class StateOut(BaseModel):
     status: Literal["alive", "ready"]
 
 
-def show_row(row: Row, name: Callable[[str], str]) -> RowOut:
+def show_row(row: Row, name: Callable[[str], str], uncertain: str = "") -> RowOut:
     """A row as the API gives it.
 
     Args:
         name: of its source, as clients know it.
+        uncertain: why its time or camera may be another.
     """
     sighting = row.sighting
     about = vars(sighting) | vars(row.run)
@@ -305,6 +307,7 @@ def show_row(row: Row, name: Callable[[str], str]) -> RowOut:
             "source": name(sighting.source),
             "crop": f"/api/v1/rows/{sighting.id}/crop" if sighting.crop else None,
             "run": row.run.name,
+            "uncertain": uncertain,
         }
     )
 
@@ -315,11 +318,12 @@ def show_findings(query: Query, findings: Findings, name: Callable[[str], str]) 
     Args:
         name: of a source, as clients know it.
     """
+
+    def show(row: Row) -> RowOut:
+        return show_row(row, name, findings.uncertain.get(row.sighting.id, ""))
+
     answers = [
-        FoundOut(
-            **vars(answer)
-            | {"row": show_row(answer.row, name), "members": [show_row(each, name) for each in answer.rows]}
-        )
+        FoundOut(**vars(answer) | {"row": show(answer.row), "members": [show(each) for each in answer.rows]})
         for answer in findings.found
     ]
     return FindingsOut(

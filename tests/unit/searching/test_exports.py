@@ -127,7 +127,7 @@ def test_a_table_that_breaks_off_leaves_the_old_one(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "s.csv").write_text("before")
-    monkeypatch.setattr(exports, "_sighting_cells", lambda row: 1 / 0)
+    monkeypatch.setattr(exports, "_sighting_cells", lambda row, said: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_sightings(store, tmp_path / "s.csv")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

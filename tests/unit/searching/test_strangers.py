@@ -23,6 +23,7 @@ from tapetum.searching.question import FindOptions
 from tapetum.searching.retention import erase
 from tapetum.searching.strangers import (
     FILE,
+    ROWS,
     Strangers,
     has_strangers,
     measure_strangers,
@@ -141,7 +142,7 @@ def search(folder: Path, strangers: dict[str, list[float]] | None, rate: float =
     with open_gallery(folder, create=MODEL) as store:
         fill(store, [walk(0, "ab-000", 0, 10)], np.asarray(some_vectors(1)))
         if strangers is not None:
-            (folder / FILE).write_text(json.dumps(strangers))
+            (folder / FILE).write_text(json.dumps({ROWS: store.count(), **strangers}))
         query = Query(some_vectors(1), (VISIBLE,), ("picture",))
         return find(store, [query], FindOptions(), calibrated(rate))[0]
 
@@ -203,6 +204,48 @@ def test_while_nothing_is_kept_it_is_measured_again_only_where_rows_have_come(
         find(store, [query], FindOptions(), calibrated(0.01))
     assert len(counts) == 2
     assert counts[1] == counts[0] + 1
+
+
+def test_what_was_measured_before_many_rows_came_does_not_count(tmp_path: Path) -> None:
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        write_strangers(store)  # of an empty gallery, as before an indexing that is killed or goes on
+        query = crowd(store)
+        (findings,) = find(store, [query], FindOptions(), calibrated(0.01))
+        assert findings.matches is None
+        assert "66 are as alike as a match must be" in findings.verdict
+
+
+def test_whom_one_camera_saw_at_one_moment_are_never_one_person(tmp_path: Path) -> None:
+    look = np.asarray(some_vectors(1))
+    walks = [
+        walk(0, "ab-000", 0, 10),
+        walk(1, "ab-001", 5, 9),  # beside the first
+        walk(2, "ab-002", 20, 30),  # later
+        walk(3, "cd-000", 0, 10, camera="gate"),  # another camera: may be anybody
+        walk(4, "ef-000", 0, 0, frame=0),  # loose crops of one moment
+        walk(5, "ef-001", 0, 0, frame=0),
+        walk(6, "ab-000", 10, 15, INFRARED),  # the first walk, when its camera had switched
+    ]
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        fill(store, walks, np.repeat(look, len(walks), axis=0))
+        (store.folder / FILE).write_text(json.dumps({ROWS: store.count(), PAIR: [0.1, 0.2]}))
+        query = Query(look, (VISIBLE,), ("picture",))
+        (findings,) = find(store, [query], FindOptions(group="identity", k=10), calibrated(0.01))
+    groups = [{row.sighting.tracklet for row in answer.rows} for answer in findings.found]
+    assert not [group for group in groups if {"ab-000", "ab-001"} <= group]
+    assert sorted(map(len, groups)) == [1, 5]
+    assert "identities are an estimate" in findings.verdict
+
+
+def test_where_strangers_contradict_the_calibration_nobody_is_joined(tmp_path: Path) -> None:
+    with open_gallery(tmp_path / "night", create=MODEL) as store:
+        query = crowd(store)
+        (findings,) = find(store, [query], FindOptions(group="identity", k=20), calibrated(0.01))
+    assert len(findings.found) == 13
+    assert "tracklets are not joined to people: of 66 pairs of tracklets that one camera saw at one moment" in (
+        findings.verdict
+    )
+    assert "identities are an estimate" not in findings.verdict
 
 
 def test_a_gallery_without_a_folder_says_that_nothing_was_checked(
