@@ -339,6 +339,7 @@ def test_identities_need_a_calibration_and_say_that_they_are_an_estimate(
         ("--query {run}/run.json", "run.json: not a picture, or damaged; replace it\n"),
         ("--query {picture} --modality radar", "--modality radar: is unknown; known: auto, infrared, visible"),
         ("--video nowhere.mp4", "nowhere.mp4: does not exist"),
+        ("--row r1 --modality infrared", "--modality infrared: is of pictures; rows and tracklets have their own"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_remedy(call: Call, site: Site, options: str, message: str) -> None:

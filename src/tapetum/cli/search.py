@@ -174,6 +174,8 @@ def command(
         queries += [query_of_rows(store, [each]) for each in row or []]
         queries += [query_of_tracklet(store, each) for each in tracklet or []]
         pictures += [[] for _ in queries[len(pictures) :]]
+        if embedder is None and kinds[modality] is not None and queries:
+            raise RecipeError(f"--modality {modality}: is of pictures; rows and tracklets have their own; leave it out")
         if not queries:
             raise RecipeError(
                 "search: nobody to search for; give --query, --row, --tracklet, or --video with --at and --box"

@@ -85,7 +85,7 @@ def export_sightings(
     dimension = store.info.dimension if embeddings else 0
     count = 0
     with _table(path, COLUMNS, dimension) as write:
-        for rows, vectors in _chunks(store, filter):
+        for rows, vectors in _chunks(store, filter, vectors=embeddings):
             said = say_uncertain(store, rows)
             write([_sighting_cells(row, said) for row in rows], vectors)
             count += len(rows)
@@ -240,13 +240,25 @@ def _copy_crop(store: Store, row: Row, folder: Path) -> str:
 def _chunks(
     store: Store,
     filter: str | Filter | None,  # noqa: A002
+    *,
+    vectors: bool = True,
 ) -> Iterator[tuple[tuple[Row, ...], NDArray[np.float32]]]:
-    """Rows that pass with their vectors, by time and id, some at a time; one that is deleted meanwhile is left out."""
+    """Rows that pass, by time and id, some at a time; one that is deleted meanwhile is left out.
+
+    Args:
+        vectors: read theirs too; else (n, 0) take their place.
+    """
     columns = store.columns(["time", "id"], filter)
     ids = [name for _, name in sorted(zip(columns["time"], columns["id"], strict=True))]
     for start in range(0, len(ids), CHUNK):
-        entries = store.fetch(ids[start : start + CHUNK])
-        yield entries.rows, np.asarray(entries.vectors, dtype=np.float32)
+        wanted = ids[start : start + CHUNK]
+        if vectors:
+            entries = store.fetch(wanted)
+            yield entries.rows, np.asarray(entries.vectors, dtype=np.float32)
+        else:
+            found = {row.sighting.id: row for row in store.fetch_rows(wanted)}
+            rows = tuple(found[name] for name in wanted if name in found)
+            yield rows, np.empty((len(rows), 0), np.float32)
 
 
 def _sighting_cells(row: Row, said: Mapping[str, str]) -> Cells:
