@@ -90,7 +90,7 @@ def test_a_guessed_time_and_a_doubt_stand_beside_the_answers(tmp_path: Path) -> 
         ('camera == "gate" and quality > 0.5', False),
     ],
 )
-def test_dark_footage_that_a_filter_leaves_in_is_named(tmp_path: Path, text: str | None, touches: bool) -> None:  # noqa: FBT001
+def test_dark_footage_that_a_filter_leaves_in_is_named(tmp_path: Path, text: str | None, touches: bool) -> None:
     assert parse_filter('time < "2026-11-20T00:00Z"').value < NIGHT  # type: ignore[union-attr]
     with open_gallery(tmp_path / "night", create=MODEL) as store:
         fill(store)
