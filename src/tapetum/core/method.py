@@ -21,12 +21,14 @@ class TrainingFacts:
         camids: cameras of the training pictures as the dataset writes them, in order; empty where they are unknown.
         size: (height, width) of the pictures.
         num_pictures: training pictures, of which a method may remember something each; 0 outside a training.
+        num_views: most views of a picture that the training's sampler gives; 1 outside a training.
     """
 
     num_ids: int
     camids: tuple[int, ...] = ()
     size: tuple[int, int] = (256, 128)
     num_pictures: int = 0
+    num_views: int = 1
 
 
 @runtime_checkable

@@ -110,6 +110,7 @@ def build_method(
     camids: Sequence[int] = (),
     size: tuple[int, int] = TrainingFacts.size,
     num_pictures: int = 0,
+    num_views: int = 1,
 ) -> nn.Module:
     """A method with random weights; arguments as of `build_options` and `TrainingFacts`.
 
@@ -123,7 +124,7 @@ def build_method(
     settings = build_options(name, options)
     kind = find_method(name)[0].Method
     check_kind(kind, name)
-    method: nn.Module = kind(settings, TrainingFacts(num_ids, tuple(camids), size, num_pictures))
+    method: nn.Module = kind(settings, TrainingFacts(num_ids, tuple(camids), size, num_pictures, num_views))
     check_method(method, name)
     return method
 

@@ -242,7 +242,7 @@ class Method(nn.Module):
     """Two of AGW's networks, and what each thinks of the name of each training picture.
 
     Attributes:
-        clean: (2, N, 2) by network, picture and view: the probability that its name is right.
+        clean: (2, N, views) by network, picture and view: the probability that its name is right.
     """
 
     filling = len(Modality)  # numbers, see `embed`
@@ -254,7 +254,8 @@ class Method(nn.Module):
         self.options = options
         self.facts, self.num_ids = facts, facts.num_ids
         self.networks = nn.ModuleList(agw_vi.Method(network_options(options), facts) for _ in range(NETWORKS))
-        self.register_buffer("clean", torch.ones(NETWORKS, facts.num_pictures, max(VIEWS)), persistent=False)
+        views = max(*VIEWS, facts.num_views)
+        self.register_buffer("clean", torch.ones(NETWORKS, facts.num_pictures, views), persistent=False)
 
     def forward(self, images: Tensor, modalities: Tensor, camids: Tensor) -> Output:
         """Both networks on pictures of both modalities in any order."""

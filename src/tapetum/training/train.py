@@ -212,7 +212,8 @@ def _make_plan(
             f"training.devices is {training.devices}, but this machine offers {num_gpus} GPU(s); lower it"
         )
     camids = tuple(sorted({record.camid for record in records}))
-    facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records))
+    views = max(sampler_options(recipe).views)
+    facts = TrainingFacts(len(pids), camids, recipe.data.size, len(records), views)
     earlier = _read_earlier(recipe, before, dataset, {*held_out}, tested_by)
     network = _build_network(recipe, facts, state)
     precision = before.get("precision") or resolve_precision(training.precision, device.type, network=network)

@@ -92,7 +92,8 @@ def test_losses_are_scaled_view_by_view_over_the_pictures_that_were_seen():
 class Looked:
     """The beginning of an epoch whose training pictures are some batches."""
 
-    def __init__(self, epoch, batches):
+    def __init__(self, epoch, batches, views=2):
+        self.views = views
         self.epoch, self.losses, self.batches, self.augmented = epoch, {}, batches, None
 
     def pictures(self, *, augmented=False):
@@ -100,7 +101,7 @@ class Looked:
         yield from self.batches
 
     def gather(self, rows, values, views=None):
-        found = torch.zeros(PICTURES, 2, *values.shape[1:])
+        found = torch.zeros(PICTURES, self.views, *values.shape[1:])
         found[rows, views] = values
         return found
 
@@ -138,6 +139,27 @@ def test_before_an_epoch_each_network_judges_every_view_by_modality(look):
         each = (each - each.min()) / (each.max() - each.min())
         torch.testing.assert_close(found[infrared, 0], clean_probabilities(each))
         assert torch.equal(found[infrared, 1], torch.ones(8))  # there is no such view
+
+
+def test_every_view_of_a_picture_is_judged_however_many_there_are():
+    torch.manual_seed(1)
+    method = build_method("dart", small_options("dart"), NUM_IDS, num_pictures=PICTURES, num_views=3)
+    two = make_batch()
+    third = two.select(two.views == 1)
+    third = dataclasses.replace(third, images=third.images.flip(3), views=torch.full_like(third.views, 2))
+    batch = Batch(**{
+        name: torch.cat([value, getattr(third, name)]) if isinstance(value, torch.Tensor) else value
+        for name, value in vars(two).items()
+    })  # fmt: skip
+    with torch.no_grad():
+        method.eval()
+        method.begin_epoch(Looked(1, [batch], views=3))
+    seen = method.clean[:, third.rows, 2]
+    assert ((seen >= 0) & (seen <= 1)).all()
+    assert not torch.equal(seen, torch.ones_like(seen))
+    losses = method.train().losses(run(method, batch), batch)
+    method.clean[:, third.rows, 2] = 0.0
+    assert method.losses(run(method, batch), batch)["id_1"] < losses["id_1"]
 
 
 def test_nothing_is_judged_before_the_end_of_the_warm_up():

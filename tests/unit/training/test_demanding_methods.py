@@ -249,6 +249,18 @@ def test_a_warm_up_has_no_triplets_and_what_was_found_of_each_name_counts_afterw
     assert judged["loss_id_1"] < 0.8 * warm["loss_id_1"]  # mostly because not every name is believed
 
 
+def test_dart_with_three_views_of_a_picture_goes_on_after_its_warm_up_where_it_was_stopped(
+    tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(overrides=[*ACROSS, *PUBLISHED["dart"], "sampler.views=[3, 1]"])
+    whole = train(recipe, tmp_path / "whole", dataset=two_modalities)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "run", dataset=two_modalities, reporter=StopAfter(4))  # within the second epoch
+    assert load_state(RunFolder(tmp_path / "run").state).memory["clean"].shape[2] == 3
+    found = load_file(train(recipe, tmp_path / "run", dataset=two_modalities).folder.last)
+    assert all(torch.equal(found[key], value) for key, value in load_file(whole.folder.last).items())
+
+
 @pytest.mark.slow
 def test_wrong_names_come_to_be_believed_less_than_right_ones(
     tiny_recipe: Build, two_modalities: Dataset, tmp_path: Path
