@@ -166,6 +166,20 @@ def test_a_damaged_file_or_one_with_code_leaves_one_line_and_nothing_else(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pth"], "no target, and the trap did not spring"
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_a_file_that_fits_several_layouts_is_converted_and_the_others_are_named(call: Call, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    theirs, ours = tmp_path / "best.t", tmp_path / "ours.safetensors"
+    torch.save({"net": convert_to("lba-official", {}, build_method("lba", {}, 3).state_dict())}, theirs)
+    status, out, err = call(f"tapetum convert --from two-stream-official {theirs} {ours}")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        f"{ours}: two_stream, 3 identities",
+        "this file fits as well: lba-official; these share all tensors, so that only whoever made it can say which it "
+        "is",
+    ]
+
+
 def test_a_file_of_another_layout_is_named_by_its_layout(call: Call, released: Path, tmp_path: Path) -> None:
     status, _, err = call(f"tapetum convert --from bot-official {released} {tmp_path / 'ours.safetensors'}")
     assert status == 2

@@ -32,11 +32,17 @@ def command(
         raise typer.BadParameter("give either --from LAYOUT or --to LAYOUT, e.g. --from idf-official")
     if set_ and to_layout is not None:
         raise typer.BadParameter("--set goes with --from; leave it out")
-    from tapetum.runs.convert import export_checkpoint, import_checkpoint
+    from tapetum.runs.convert import export_checkpoint, import_checkpoint, list_other_layouts
 
     if from_layout is not None:
         header = import_checkpoint(from_layout, source, target, set_ or [])
         typer.echo(f"{target}: {header.method}, {header.num_ids} identities")
+        others = list_other_layouts(from_layout, source)
+        if others:
+            typer.echo(
+                f"this file fits as well: {', '.join(others)}; these share all tensors, so that only whoever made it "
+                "can say which it is"
+            )
     else:
         export_checkpoint(str(to_layout), source, target)
         typer.echo(f"{target}: written in layout {to_layout}")

@@ -150,9 +150,7 @@ def convert_from(layout: str, state: Mapping[str, Tensor], told: Mapping[str, st
     try:
         return form.read(state, told)
     except CheckpointError as error:
-        first = f"{form.files[0]}." if form.files else ""  # a file of several counts as itself
-        own = {name.removeprefix(first): tensor for name, tensor in state.items() if name.startswith(first)}
-        fitting = [name for name in layouts_of(own) if name != layout]
+        fitting = other_layouts(layout, state)
         if not fitting:
             raise
         raise CheckpointError(f"{error} (this file has the layout {' or '.join(fitting)}; give --from that)") from None
@@ -161,6 +159,20 @@ def convert_from(layout: str, state: Mapping[str, Tensor], told: Mapping[str, st
 def layouts_of(state: Mapping[str, Tensor]) -> list[str]:
     """Names of the layouts of released code that a file has; of several files, that one of them has."""
     return [name for name, form in official_formats().items() if _fits(form, state)]
+
+
+def other_layouts(layout: str, state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the layouts, beside one, that a file has: some releases share names and shapes of all tensors.
+
+    Args:
+        state: the file's tensors; of several files, behind the word and a dot of each. The first then counts as itself.
+    Raises:
+        RecipeError: the layout is unknown.
+    """
+    files = _format(layout).files
+    first = f"{files[0]}." if files else ""
+    own = {name.removeprefix(first): tensor for name, tensor in state.items() if name.startswith(first)}
+    return [name for name in layouts_of(own) if name != layout]
 
 
 def convert_to(layout: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,9 +13,16 @@ from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.core.method import TrainingFacts
 from tapetum.data.catalog import load_dataset_module
 from tapetum.layers.weights import read_state
-from tapetum.methods import build_method, build_options, convert_from, convert_to, official_formats
+from tapetum.methods import (
+    build_method,
+    build_options,
+    convert_from,
+    convert_to,
+    official_formats,
+    other_layouts,
+)
 from tapetum.runs.checkpoint import fill, load_checkpoint, save_checkpoint
-from tapetum.runs.header import Header
+from tapetum.runs.header import Header, find_checkpoint, read_header
 from tapetum.runs.recipe import DataSection, check_recipe, load_recipe, override_recipe
 
 
@@ -30,8 +37,9 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
             and "method.OPTION=VALUE" of options that the layout asks for.
     Raises:
         RecipeError: the layout is unknown, or the people trained on depend on an option that is not given.
-        CheckpointError: the file does not have this layout.
+        CheckpointError: the file does not have this layout, or is one of ours.
     """
+    _refuse_ours(source)
     state = _read_files(layout, source)
     told, overrides = _split_told(layout, overrides)
     try:
@@ -63,6 +71,25 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
     )
     save_checkpoint(target, network, header)
     return header
+
+
+def list_other_layouts(layout: str, source: Path) -> list[str]:
+    """The layouts, beside its own, that a released file fits as well: nothing in it says which it is.
+
+    Args:
+        layout, source: as of `import_checkpoint`, which took them.
+    """
+    return other_layouts(layout, _read_files(layout, source))
+
+
+def _refuse_ours(source: Path) -> None:
+    try:
+        header = read_header(find_checkpoint(source))
+    except CheckpointError:
+        return
+    raise CheckpointError(
+        f"{source}: holds Tapetum's method {header.method!r} and needs no --from; use it as it is, or give --to LAYOUT"
+    )
 
 
 def _split_told(layout: str, overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -8,7 +8,7 @@ import torch
 from tapetum.core.errors import CheckpointError, RecipeError
 from tapetum.methods import build_method, convert_to, ide, official_formats, small_options
 from tapetum.runs.checkpoint import Header, save_checkpoint
-from tapetum.runs.convert import export_checkpoint, import_checkpoint
+from tapetum.runs.convert import export_checkpoint, import_checkpoint, list_other_layouts
 from tapetum.runs.recipe import check_recipe, load_recipe
 
 
@@ -169,3 +169,19 @@ def test_a_run_of_another_method_is_called_by_its_name_when_it_is_exported(tmp_p
     save_checkpoint(tmp_path / "ddag", build_method("ddag", options, 3), Header("ddag", options, 3))
     with pytest.raises(CheckpointError, match=r"ddag: holds the method 'ddag' and does not fit lba-official: "):
         export_checkpoint("lba-official", tmp_path / "ddag", tmp_path / "out")
+
+
+def test_a_checkpoint_of_ours_is_called_by_its_method_where_a_released_one_is_wanted(tmp_path: Path) -> None:
+    options = small_options("ddag")
+    save_checkpoint(tmp_path / "ours.safetensors", build_method("ddag", options, 3), Header("ddag", options, 3))
+    for layout in ("ide-official", "dart-official"):
+        with pytest.raises(CheckpointError, match=r"s\.safetensors: holds Tapetum's method 'ddag' and needs no --from"):
+            import_checkpoint(layout, tmp_path / "ours.safetensors", tmp_path / "again.safetensors")
+    assert not (tmp_path / "again.safetensors").exists()
+
+
+def test_a_file_of_two_layouts_is_known_to_fit_both(released: Path, exported_agw: Path, tmp_path: Path) -> None:
+    assert list_other_layouts("agw-vi-official", exported_agw) == ["caj-official", "mclnet-official"]
+    assert list_other_layouts("idf-official", released) == []
+    torch.save(convert_to("lba-official", {}, build_method("lba", {}, 3).state_dict()), tmp_path / "best.t")
+    assert list_other_layouts("two-stream-official", tmp_path / "best.t") == ["lba-official"]
