@@ -315,26 +315,53 @@ def summarise(evaluation: Evaluation, mask: Tensor | None = None, *, cmc_length:
     Raises:
         ProtocolError: no query stands in the denominator.
     """
-    protocol = evaluation.metrics.protocol
-    mask = torch.ones_like(evaluation.matched) if mask is None else mask
-    counted = evaluation.counted & mask
-    num_queries, num_dropped = int(counted.sum()), int((mask & ~evaluation.counted).sum())
-    if num_queries == 0:
+    groups = torch.zeros(len(evaluation.matched), dtype=torch.int64) if mask is None else mask.long() - 1
+    (found,) = summarise_groups(evaluation, groups, 1, cmc_length=cmc_length)
+    if found is None:
         raise ProtocolError(
-            f"protocol {protocol.name}: none of {int(mask.sum())} queries has a match in the gallery after junk "
-            "removal; check that query and gallery share identities (and differ in camera)"
+            f"protocol {evaluation.metrics.protocol.name}: none of {int((groups == 0).sum())} queries has a match in "
+            "the gallery after junk removal; check that query and gallery share identities (and differ in camera)"
         )
+    return found
+
+
+def summarise_groups(
+    evaluation: Evaluation, groups: Tensor, count: int, *, cmc_length: int | None = None
+) -> list[Metrics | None]:
+    """The numbers of each group of queries, each query against the whole gallery.
+
+    Args:
+        groups: (Nq,) int64 in 0..count-1; -1 for a query of none.
+        cmc_length: as of `summarise`.
+    Returns:
+        One a group; None where no query stands in the denominator.
+    """
+    protocol, first = evaluation.metrics.protocol, evaluation.per_query_first_rank
     length = len(evaluation.metrics.cmc) if cmc_length is None else cmc_length
-    first = evaluation.per_query_first_rank[counted & evaluation.matched]
-    hits = torch.bincount(first[first <= length] - 1, minlength=length)
-    return Metrics(
-        cmc=hits.cumsum(0).double() / num_queries,
-        mean_ap=float(evaluation.per_query_ap[counted].mean()),
-        mean_inp=float(evaluation.per_query_inp[counted].mean()),
-        num_queries=num_queries,
-        num_dropped=num_dropped,
-        protocol=protocol,
+    inside = groups >= 0
+    counted = inside & evaluation.counted
+    sizes = torch.bincount(groups[counted], minlength=count).tolist()
+    dropped = torch.bincount(groups[inside & ~evaluation.counted], minlength=count).tolist()
+    order = counted.nonzero().squeeze(1)[groups[counted].argsort(stable=True)]  # a group's queries side by side
+    precisions, penalties = (
+        torch.split(values[order], sizes) for values in (evaluation.per_query_ap, evaluation.per_query_inp)
     )
+    right = counted & evaluation.matched & (first <= length)
+    hits = torch.bincount(groups[right] * length + first[right] - 1, minlength=count * length).view(count, length)
+    cmc = hits.cumsum(1).double()
+    return [
+        Metrics(
+            cmc=cmc[number] / size,
+            mean_ap=float(precisions[number].mean()),
+            mean_inp=float(penalties[number].mean()),
+            num_queries=size,
+            num_dropped=dropped[number],
+            protocol=protocol,
+        )
+        if size
+        else None
+        for number, size in enumerate(sizes)
+    ]
 
 
 def pick(evaluation: Evaluation, rows: Tensor) -> Evaluation:

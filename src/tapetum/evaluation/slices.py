@@ -12,8 +12,9 @@ from torch import Tensor
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.evaluation.bootstrap import combine
 from tapetum.evaluation.calibration import Calibration
-from tapetum.evaluation.metrics import Evaluation, Metrics, evaluate, summarise
+from tapetum.evaluation.metrics import Evaluation, Metrics, evaluate, summarise, summarise_groups
 from tapetum.evaluation.ranking import admitted_rows, select_sides
 from tapetum.evaluation.trials import evaluate_trials
 
@@ -50,9 +51,9 @@ def by_label(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, Metrics
     if len(labels) != len(evaluation.matched):
         raise ProtocolError(f"{len(labels)} labels for {len(evaluation.matched)} queries; give one label a query")
     numbers = {name: number for number, name in enumerate(dict.fromkeys(labels))}
-    groups = torch.tensor([numbers[label] for label in labels])
-    masks = {name: groups == number for name, number in numbers.items()}
-    return {name: summarise(evaluation, mask) for name, mask in masks.items() if (mask & evaluation.counted).any()}
+    groups = torch.tensor([numbers[label] for label in labels], dtype=torch.int64)
+    found = zip(numbers, summarise_groups(evaluation, groups, len(numbers)), strict=True)
+    return {name: metrics for name, metrics in found if metrics is not None}
 
 
 def thirds(values: Tensor) -> list[str]:
@@ -158,7 +159,7 @@ def by_camera_pair(
     drawn: Sequence[Tensor] | None = None,
     calibration: Calibration | None = None,
 ) -> dict[str, Metrics]:
-    """Metrics of each query camera against each gallery camera alone; all pairs cost as much as one evaluation.
+    """Metrics of each query camera against each gallery camera alone: one evaluation a gallery camera, then its parts.
 
     Args:
         drawn: one (n,) int64 a trial, the rows it took of the side that the protocol draws; None where it draws none.
@@ -174,19 +175,26 @@ def by_camera_pair(
     query_pids, query_camids = query.pids.cpu(), query.camids.cpu()
     gallery_pids, gallery_camids = gallery.pids.cpu(), gallery.camids.cpu()
     results = {}
-    for ours in torch.unique(query_camids[searching]):
-        for theirs in torch.unique(gallery_camids[admitted]):
-            queries, entries = searching & (query_camids == ours), admitted & (gallery_camids == theirs)
-            if protocol.person_junk(ours, theirs) or not torch.isin(query_pids[queries], gallery_pids[entries]).any():
-                continue
-            sides = query.select(queries.to(query.pids.device)), gallery.select(entries.to(gallery.pids.device))
-            if drawn is None:
-                metrics = evaluate(*sides, protocol, calibration=calibration).metrics
-            else:
-                rows = [_among(each.cpu(), queries if protocol.drawn == "query" else entries) for each in drawn]
-                metrics = evaluate_trials(*sides, protocol, drawn=rows, calibration=calibration).metrics
-            results[f"camera {int(ours)} to camera {int(theirs)}"] = metrics
-    return results
+    for theirs in torch.unique(gallery_camids[admitted]):
+        entries = admitted & (gallery_camids == theirs)
+        asking = searching & ~protocol.person_junk(query_camids, theirs)
+        cameras = torch.unique(query_camids[asking & torch.isin(query_pids, gallery_pids[entries])])
+        if not len(cameras):
+            continue
+        queries = asking & torch.isin(query_camids, cameras)
+        sides = query.select(queries.to(query.pids.device)), gallery.select(entries.to(gallery.pids.device))
+        if drawn is None:
+            trials: Sequence[Evaluation] = [evaluate(*sides, protocol, calibration=calibration)]
+        else:
+            rows = [_among(each.cpu(), queries if protocol.drawn == "query" else entries) for each in drawn]
+            trials = evaluate_trials(*sides, protocol, drawn=rows, calibration=calibration).each
+        groups = torch.searchsorted(cameras, query_camids[queries])
+        each = [summarise_groups(trial, groups[trial.query_rows], len(cameras)) for trial in trials]
+        for ours, *parts in zip(cameras.tolist(), *each, strict=True):
+            there = [part for part in parts if part is not None]
+            if there:
+                results[ours, int(theirs)] = there[0] if drawn is None else combine(there).metrics
+    return {f"camera {ours} to camera {theirs}": results[ours, theirs] for ours, theirs in sorted(results)}
 
 
 def _mask(rows: Tensor, size: int) -> Tensor:

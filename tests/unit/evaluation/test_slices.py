@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,8 +9,9 @@ import torch
 from tapetum.core.errors import ProtocolError
 from tapetum.core.protocol import Protocol, mixed_protocol
 from tapetum.core.types import EmbeddingSet
+from tapetum.evaluation import slices
 from tapetum.evaluation.camera_norm import normalise_cameras
-from tapetum.evaluation.metrics import evaluate
+from tapetum.evaluation.metrics import Metrics, evaluate
 from tapetum.evaluation.slices import (
     LOOKALIKE_LEVELS,
     by_camera_pair,
@@ -85,6 +87,49 @@ def test_camera_slices_name_query_and_gallery_camera(searched: Sides) -> None:
     assert len(everything) == 16
     without = by_camera_pair(query, gallery, Protocol("two places", junk_camera_pairs=((2, 4),)))
     assert set(pairs) - set(without) == {"camera 2 to camera 4"}
+
+
+def pairs_alone(query: EmbeddingSet, gallery: EmbeddingSet, protocol: Protocol) -> dict[str, Metrics]:
+    """Each pair of cameras as an evaluation of its own."""
+    found = {}
+    for ours in query.camids.unique().tolist():
+        for theirs in gallery.camids.unique().tolist():
+            with contextlib.suppress(ProtocolError):  # no query, no gallery or no match
+                sides = query.select(query.camids == ours), gallery.select(gallery.camids == theirs)
+                metrics = evaluate(*sides, protocol).metrics
+                if float(metrics.cmc[-1]) > 0:  # "count" has queries without a match
+                    found[f"camera {ours} to camera {theirs}"] = metrics
+    return found
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        NIGHT,
+        Protocol("dropped", junk="none", ties="smaller_index_first"),
+        Protocol("people", cmc="identities", junk_camera_pairs=((2, 4), (3, 1)), ignored_pids=(-1, 7)),
+        Protocol("cameras", query_camids=(1, 3), gallery_camids=(4, 2), max_rank=5),
+    ],
+    ids=lambda protocol: protocol.name,
+)
+def test_camera_slices_are_those_of_each_pair_alone(searched: Sides, protocol: Protocol) -> None:
+    query, gallery = searched
+    rare = torch.where(query.pids < 4, 9, query.camids)  # some pairs have no person in common
+    query, gallery = replace(query, camids=rare), gallery.select(torch.arange(200).repeat(2))  # with ties throughout
+    found, expected = by_camera_pair(query, gallery, protocol), pairs_alone(query, gallery, protocol)
+    assert list(found) == list(expected)
+    for name, metrics in expected.items():
+        assert torch.equal(found[name].cmc, metrics.cmc), name
+        assert replace(found[name], cmc=metrics.cmc) == metrics, name
+
+
+def test_many_cameras_take_one_ranking_each_and_not_one_a_pair(
+    searched: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rankings = []
+    monkeypatch.setattr(slices, "evaluate", lambda *sides, **more: rankings.append(sides) or evaluate(*sides, **more))
+    assert len(by_camera_pair(*searched, NIGHT)) == 12
+    assert len(rankings) == 4
 
 
 @pytest.mark.parametrize("ties", ["larger_index_first", "smaller_index_first"])

@@ -249,20 +249,14 @@ def test_trials_have_an_interval_over_their_queries_and_slices_of_their_own(
         assert interval.low < found.metrics.mean_ap < interval.high
         pairs = by_camera_pair(query, gallery, RULES[name], found.drawn)
         assert len(pairs) == 30  # six by six, without the own camera
-        ours, theirs = query.camids == 2, gallery.camids == 5
-        one = evaluate_trials(
-            query.select(ours),
-            gallery.select(theirs),
-            RULES[name],
-            drawn=[
-                (ours if name == "released" else theirs).cumsum(0)[rows] - 1
-                for rows in (
-                    each[(query.camids[each] == 2) if name == "released" else (gallery.camids[each] == 5)]
-                    for each in found.drawn
-                )
-            ],
-        )
-        assert pairs["camera 2 to camera 5"].mean_ap == one.metrics.mean_ap
+        for camera, other in ((2, 5), (6, 1)):
+            ours, theirs = query.camids == camera, gallery.camids == other
+            mask = ours if name == "released" else theirs
+            drawn = [mask.cumsum(0)[each[mask[each]]] - 1 for each in found.drawn]
+            one = evaluate_trials(query.select(ours), gallery.select(theirs), RULES[name], drawn=drawn).metrics
+            pair = pairs[f"camera {camera} to camera {other}"]
+            assert torch.equal(pair.cmc, one.cmc)
+            assert replace(pair, cmc=one.cmc) == one
 
 
 def test_the_worst_queries_are_those_of_the_lowest_mean_over_the_trials(
