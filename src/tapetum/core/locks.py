@@ -1,9 +1,9 @@
-"""One writer at a time in a folder; and among threads, many who share something or one who has it alone."""
+"""One writer at a time in a folder; among threads, many who share something or one has it alone, or all share it."""
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from tapetum.core.errors import InUseError, OutputError
@@ -81,3 +81,34 @@ class SharedLock:
             with self._changed:
                 self._wanted_alone = False
                 self._changed.notify_all()
+
+
+class SharedContext:
+    """A setting of the whole process that several threads need at once: the first makes it, the last takes it back.
+
+    Were each to put back what it found, one that leaves would change the setting under those who are still at work.
+
+    Args:
+        make: gives the context that makes the setting, and takes it back.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
+        self._make = make
+        self._changing = threading.Lock()
+        self._inside = 0
+        self._made = ExitStack()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the setting until this block ends."""
+        with self._changing:
+            if not self._inside:
+                self._made.enter_context(self._make())
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._inside -= 1
+                if not self._inside:
+                    self._made.close()

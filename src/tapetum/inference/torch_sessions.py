@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.core.arrays import Real, Whole
+from tapetum.core.locks import SharedContext
 from tapetum.inference.devices import choose_device, computing_in
 from tapetum.inference.embeddings import embed_pictures
 from tapetum.inference.filling import filling_of, without_filling
 from tapetum.inference.precision import Device, Precision
+
+# Flags of the whole process, while several threads may compute.
+_WITHOUT_TF32 = SharedContext(lambda: torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
 
 
 class TorchSession:
@@ -61,7 +65,4 @@ class TorchScriptSession:
 
 def _without_tf32(device: torch.device) -> AbstractContextManager[None]:
     """On a GPU fp32 means fp32: PyTorch's convolutions would round to ten bits."""
-    if device.type != "cuda":
-        return nullcontext()
-    without: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    return without
+    return _WITHOUT_TF32.held() if device.type == "cuda" else nullcontext()

@@ -1,12 +1,14 @@
 """A lock file of one process; and a lock that many threads share or one has alone."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tapetum.core.errors import InUseError
-from tapetum.core.locks import SharedLock, locked
+from tapetum.core.locks import SharedContext, SharedLock, locked
 
 
 def test_who_wants_a_lock_alone_waits_for_those_who_share_it_and_nobody_comes_in_before() -> None:
@@ -64,3 +66,42 @@ def test_a_lock_whose_file_went_while_it_was_waited_for_is_none(
     monkeypatch.setattr(fcntl, "flock", lock_late)
     with pytest.raises(InUseError, match="removed by another run just now"), locked(path, "held"):
         pytest.fail("two runs could hold it")
+
+
+def test_a_setting_that_threads_share_stays_until_the_last_of_them_leaves() -> None:
+    settings, made = ["usual"], list[str]()
+
+    @contextmanager
+    def make() -> Iterator[None]:
+        before = settings[0]
+        settings[0] = "changed"
+        made.append(before)
+        yield
+        settings[0] = before
+
+    shared = SharedContext(make)
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+    seen = list[str]()
+
+    def come_first() -> None:
+        with shared.held():
+            first_in.set()
+            second_in.wait(20)
+        first_out.set()
+
+    def leave_last() -> None:
+        first_in.wait(20)
+        with shared.held():
+            second_in.set()
+            first_out.wait(20)
+            seen.append(settings[0])
+
+    threads = [threading.Thread(target=work) for work in (come_first, leave_last)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (seen, settings, made) == (["changed"], ["usual"], ["usual"])
+    with pytest.raises(ZeroDivisionError), shared.held():
+        raise ZeroDivisionError
+    assert (settings, made) == (["usual"], ["usual", "usual"])

@@ -14,7 +14,7 @@ from tapetum.core.types import UNKNOWN_CAMERA, Modality
 from tapetum.data.image_io import resize
 from tapetum.evaluation.calibration import Calibration, PairCalibration, from_content, write_calibration
 from tapetum.evaluation.thresholds import Tail
-from tapetum.inference import precision, probe, sessions
+from tapetum.inference import precision, probe, sessions, torch_sessions
 from tapetum.inference.artefact import ArtefactError
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.export import export_run
@@ -238,3 +238,16 @@ def test_a_place_without_a_model_is_refused(tmp_path: Path) -> None:
         open_model(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         open_model(tmp_path)
+
+
+def test_who_is_done_on_a_gpu_leaves_fp32_to_those_who_still_compute() -> None:
+    cudnn, gpu = torch.backends.cudnn, torch.device("cuda")
+    before = cudnn.allow_tf32
+    first, second = torch_sessions._without_tf32(gpu), torch_sessions._without_tf32(gpu)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not cudnn.allow_tf32
+    second.__exit__(None, None, None)
+    assert cudnn.allow_tf32 == before
+    assert before, "else this says nothing"
