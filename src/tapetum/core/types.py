@@ -1,8 +1,6 @@
-"""The plain values that travel between the stages of Tapetum; CONTRIBUTING shows them all.
+"""The plain values that travel from pictures to vectors; CONTRIBUTING lists all that travel between stages.
 
-pictures -> datasets -> [Record] -> loader -> Batch -> method -> EmbeddingSet -> [Match]
-
-No configuration object, no training-engine object and no dataset travels.
+pictures -> data -> [Record] -> loader -> Batch -> method -> EmbeddingSet; a search among these gives [Match]
 """
 
 from collections.abc import Callable

@@ -63,7 +63,6 @@ def generate_dataset(
     queries_per_camera: int = 3,
     workers: int = 1,
     progress: Progress | None = None,
-    resume: bool = True,
 ) -> GenerateResult:
     """Render a scene into the layout of a dataset, with ``scene.json`` beside it.
 
@@ -74,7 +73,6 @@ def generate_dataset(
     Args:
         root: new or empty folder, or one in which the same generation was interrupted.
         queries_per_camera: most queries of a person under one camera.
-        resume: keep pictures that an interrupted run has written; otherwise they are written anew.
     Raises:
         OutputError: the folder holds something else, or cannot be written.
         RecipeError: the dataset or a setting is unknown, or leaves no gallery.
@@ -100,7 +98,7 @@ def generate_dataset(
     pids = [*options.train_pids, *options.test_pids]
     tasks = [partial(_render_person, root, dataset_name, options, queries_per_camera, pid) for pid in pids]
     sizes = [len(scene.pictures_of(pid)) for pid in pids]
-    job = _Job(root, SCENE_FILE, plan, [f"{pid:05d}" for pid in pids], sizes, progress, resume)
+    job = _Job(root, SCENE_FILE, plan, [f"{pid:05d}" for pid in pids], sizes, progress)
 
     def finish(parts: list[dict[str, Any]]) -> dict[str, Any]:
         pictures = [picture for part in parts for picture in part["files"]]
@@ -128,7 +126,6 @@ def generate_video(
     video: VideoOptions | None = None,
     workers: int = 1,
     progress: Progress | None = None,
-    resume: bool = True,
 ) -> GenerateResult:
     """A video of each camera through which people walk (``cam1.mp4`` ...), with its ground truth.
 
@@ -154,7 +151,7 @@ def generate_video(
     camids = options.camids
     settings.check(seconds)
     tasks = [partial(_render_video, root, options, settings, seconds, camid) for camid in camids]
-    job = _Job(root, VIDEO_FILE, plan, [f"cam{camid}" for camid in camids], [1] * len(camids), progress, resume)
+    job = _Job(root, VIDEO_FILE, plan, [f"cam{camid}" for camid in camids], [1] * len(camids), progress)
 
     def finish(parts: list[dict[str, Any]]) -> dict[str, Any]:
         seen = sorted({pid for part in parts for pid in part["pids"]})
@@ -177,7 +174,6 @@ class _Job:
     names: list[str]
     sizes: list[int]
     progress: Progress | None
-    resume: bool
 
     def run(
         self,
@@ -200,7 +196,7 @@ class _Job:
         workers: int,
         finish: Callable[[list[dict[str, Any]]], dict[str, Any]],
     ) -> GenerateResult:
-        parts = {name: self._part(name) if self.resume else None for name in self.names}
+        parts = {name: self._part(name) for name in self.names}
         missing = [(name, task) for name, task in zip(self.names, tasks, strict=True) if parts[name] is None]
         count = dict(zip(self.names, self.sizes, strict=True))
         ready = sum(self.sizes) - sum(count[name] for name, _ in missing)
@@ -237,7 +233,7 @@ class _Job:
         if manifest is None or any(manifest.get(key) != value for key, value in self.plan.items()):
             raise OutputError(f"{self.root}: holds another scene ({self.manifest} differs); choose another folder")
         complete = all((self.root / name).is_file() for name in (*manifest["digests"], *manifest.get("index", ())))
-        return manifest if complete and self.resume else None
+        return manifest if complete else None
 
     def _begin(self) -> None:
         """Claim the folder for this plan."""

@@ -194,7 +194,7 @@ class MilvusStore(Store):
         return {"recall_at_10": 0.0, "ef": EFFORTS[-1], **told.get(name, {})}
 
     def _ask(self, queries: Real, k: int, condition: Filter | None, effort: int | None) -> list[tuple[Hit, ...]]:
-        """The server's answers, compared again as `exact.Matrix.search` compares: its products are rounded somehow.
+        """The server's answers, compared again as `exact.VectorBlocks.search` does: its products are rounded somehow.
 
         Without an effort its index is exact: it is asked for more than k, until whatever is left cannot be among them.
         """
@@ -247,7 +247,7 @@ class MilvusStore(Store):
             vectors = np.array([line["vector"] for line in batch], dtype=np.float32)
             rows = np.broadcast_to(np.arange(len(ids), len(ids) + len(batch)), (len(queries), len(batch)))
             ids += [line["id"] for line in batch]
-            products = queries @ vectors.T  # which rows come into question; see `exact.Matrix.search`
+            products = queries @ vectors.T  # which rows come into question; see `exact.VectorBlocks.search`
             last = min(k, len(batch))
             least = np.partition(products, -last, axis=1)[:, -last, None]
             if values.shape[1] == k:

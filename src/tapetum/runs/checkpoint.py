@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -86,9 +85,7 @@ def is_checkpoint(place: Path) -> bool:
     return True
 
 
-def load_checkpoint(
-    path: Path, *, method: str | None = None, num_ids: int | None = None, device: torch.device | str = "cpu"
-) -> Checkpoint:
+def load_checkpoint(path: Path, *, method: str | None = None, num_ids: int | None = None) -> Checkpoint:
     """Build the method that a checkpoint names and fill in its weights.
 
     Args:
@@ -114,7 +111,7 @@ def load_checkpoint(
         raise CheckpointError(f"{path}: its method cannot be built: {error}") from None
     fill(network, read_tensors(path), path)
     header = dataclasses.replace(header, normalisation=normalisation_of(network))
-    return Checkpoint(path=path, network=network.to(device).eval(), header=header)
+    return Checkpoint(path=path, network=network.eval(), header=header)
 
 
 def _build(header: Header) -> nn.Module:

@@ -86,7 +86,8 @@ class Stepper:
         Args:
             parts: this process's share of the global batch, in pieces whose gradients are averaged.
             seed: called with the number of the phase and of the part before its random numbers are drawn.
-            check: called with the losses before any weight moves; what it raises stops the step.
+            check: called with the losses of each phase before a weight of that phase moves; what it raises stops the
+                step.
         Returns:
             Name -> mean loss over the parts.
         Raises:
