@@ -30,13 +30,12 @@ from tapetum.experiments.league_measures import (
     list_queries,
 )
 from tapetum.experiments.league_table import render_league, summarise, write_figure
-from tapetum.experiments.paper_plans import Plan, check_protocol, make_plan
+from tapetum.experiments.paper_plans import Plan, check_protocol, make_plan, naming_row
 from tapetum.experiments.paper_rows import Domain, PaperRow
 from tapetum.experiments.paper_tables import LEAGUE
-from tapetum.experiments.reproduce import choose_rows, evaluate_plan, train_plan
+from tapetum.experiments.reproduce import choose_rows, evaluate_as_asked, evaluate_plan, train_plan
 from tapetum.experiments.start import PRETRAINED, describe_start, start_overrides
 from tapetum.experiments.trainable import ACROSS, VISIBLE, run_name
-from tapetum.inference.evaluate import evaluate_run
 from tapetum.layers.weight_packages import is_installed
 from tapetum.methods import build_options
 from tapetum.runs.recipe import load_recipe, scene_options
@@ -354,9 +353,9 @@ def _run(plan: Plan, board: Board, cache: Path) -> dict[str, Any]:
         write_json(folder.root / RESULT, known)
     mixed = _name_mixed(plan)
     if mixed is not None and "mixed" not in known["testing"]:
-        mirror, tell = plan.tested.evaluation.mirror, board.pictures
         # Takes what the test above kept of the pictures, and describes the few that no drawn gallery had.
-        (found,) = evaluate_run(plan.folder, [mixed], dataset=dataset, mirror=mirror, cache=cache, progress=tell)
+        with naming_row(plan.row):
+            found = evaluate_as_asked(plan, mixed, dataset, progress=board.pictures)
         known["testing"]["mixed"] = describe_mixed(found)
         write_json(folder.root / RESULT, known)
     board.finish_stage(at_once=at_once)

@@ -157,19 +157,33 @@ def evaluate_plan(
     with naming_row(row):
         target = open_data(plan.tested.data, cache=cache).dataset if plan.tested.data != plan.recipe.data else dataset
         place = None if row.test_on == row.train_on else plan.folder / f"evaluation_{_slug(row.test_on.title)}"
-        asked = plan.tested.evaluation  # which may have changed since the training
-        (found,) = evaluate_run(
-            plan.folder,
-            [plan.protocol],
-            dataset=target,
-            mirror=asked.mirror,
-            rerank=None if asked.rerank is None else RerankOptions(**asked.rerank.model_dump()),
-            camera_norm=asked.camera_norm,
-            precision=asked.precision,
-            out=place,
-            progress=tell,
-        )
+        found = evaluate_as_asked(plan, plan.protocol, target, out=place, progress=tell)
     board.finish_stage()
+    return found
+
+
+def evaluate_as_asked(
+    plan: Plan, protocol: str | None, dataset: Dataset, *, out: Path | None = None, progress: PictureProgress
+) -> Evaluated:
+    """Test a plan's run by what is asked for now, which may have changed since the training.
+
+    Args:
+        out: as of `evaluate_run`.
+    Raises:
+        TapetumError: as `evaluate_run` says.
+    """
+    asked = plan.tested.evaluation
+    (found,) = evaluate_run(
+        plan.folder,
+        [protocol],
+        dataset=dataset,
+        mirror=asked.mirror,
+        rerank=None if asked.rerank is None else RerankOptions(**asked.rerank.model_dump()),
+        camera_norm=asked.camera_norm,
+        precision=asked.precision,
+        out=out,
+        progress=progress,
+    )
     return found
 
 

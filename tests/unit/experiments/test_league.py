@@ -454,3 +454,20 @@ def test_a_finished_run_is_tested_again_by_other_settings_and_kept_as_what_it_ga
     kept.write_text(kept.read_text().replace('"testing"', '"testing" ').replace('"ended": "', '"ended": "0'))
     assert run_league(centred, cache=tmp_path, quiet=True)["rows"] == found["rows"]
     assert '"ended": "0' not in kept.read_text()  # what the run folder says replaces what was kept of it
+
+
+@pytest.mark.slow
+def test_a_gallery_of_both_modalities_is_searched_by_what_is_asked_for_now(
+    small_networks: None, tmp_path: Path
+) -> None:
+    def league_of(folder: str, *changes: str, **settings: Any) -> dict[str, Any]:
+        one = options(tmp_path / folder, family="infrared", cameras=4, seeds=(1,), only=("two-stream",), **settings)
+        return run_league(replace(one, overrides=(*SMALL, *changes)), cache=tmp_path, quiet=True)
+
+    before = league_of("old")
+    again = league_of("old", "evaluation.camera_norm=modality", kept=tmp_path / "kept")
+    fresh = league_of("new", "evaluation.camera_norm=modality")
+    (old,), (anew,), (expected,) = (content["rows"] for content in (before, again, fresh))
+    assert anew["mixed"] == expected["mixed"] != old["mixed"]
+    kept = json.loads((tmp_path / "kept" / "infrared-two_stream_seed1.json").read_text())
+    assert [kept["testing"]["mixed"]["metrics"]["mean_ap"]] == expected["mixed"]["mean_ap"]["each"]
