@@ -16,6 +16,11 @@ def read_cpu_facts() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 
+def tells_generation(machine: str) -> bool:
+    """Whether a text of `describe_processor` tells generations of one name apart."""
+    return "(family " in machine
+
+
 def describe_processor() -> str:
     """The CPU's name, which makers give to several generations, and what tells them apart: family, model, bfloat16."""
     facts = read_cpu_facts()

@@ -29,7 +29,7 @@ from tapetum.experiments.league_measures import (
     describe_training,
     list_queries,
 )
-from tapetum.experiments.league_table import render_league, summarise, write_figure
+from tapetum.experiments.league_table import check_result, render_league, summarise, write_figure
 from tapetum.experiments.paper_plans import Plan, check_protocol, make_plan, naming_row
 from tapetum.experiments.paper_rows import Domain, PaperRow
 from tapetum.experiments.paper_tables import LEAGUE
@@ -46,6 +46,7 @@ from tapetum.training.train import check_same_data, check_same_recipe
 SEEDS = (1, 2, 3)
 BATCH = 32  # pictures of a step in every recipe of the scene; CAJ shows the visible ones of them twice
 RESULT = "league.json"  # in each run folder, and the whole's in the league's
+PARTS = {"training", "testing", "queries"}  # of a result that is complete
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,7 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
 
     Raises:
         RecipeError: a setting cannot work, or a run folder holds a run of another recipe or of other pictures.
+        DataError: a result cannot be read, or one that was kept is of other settings.
         KeyboardInterrupt: stopped by the user; the same call goes on.
     """
     plans = _make_plans(options)
@@ -273,7 +275,7 @@ def run_league(options: LeagueOptions, *, cache: Path = CACHE, quiet: bool = Fal
                 check_same_data(RunFolder(plan.folder), dataset, pictures)
         kept = {plan.folder: _read_kept(plan, options) for plan in plans}  # all: one of other settings is refused
         read = {plan.folder: _read_result(RunFolder(plan.folder), plan) or kept[plan.folder] for plan in plans}
-        done = {folder: known for folder, known in read.items() if "queries" in known}
+        done = {folder: known for folder, known in read.items() if known.keys() >= PARTS}
         for plan in plans:
             if plan.folder in done and not RunFolder(plan.folder).holds_training:  # trained elsewhere
                 for part in ("train", "test"):
@@ -301,11 +303,14 @@ def tabulate_kept(options: LeagueOptions) -> dict[str, Any]:
     read = [known for plan in plans if (known := _read_kept(plan, options))]
     if not read:
         raise DataError(f"{options.kept}: no result of the {options.family} family; run the league with --kept first")
-    return _summarise(read, plans, options, read[0]["data"])
+    pictures = next((known["data"] for known in read if known.get("data")), "")
+    return _summarise(read, plans, options, pictures)
 
 
 def _make_plans(options: LeagueOptions) -> list[Plan]:
     """Seed 1 of all rows comes first."""
+    if options.kept is not None and options.kept.exists() and not options.kept.is_dir():
+        raise RecipeError(f"--kept {options.kept}: is a file; name a folder, which holds a small file for each run")
     rows, roots = choose_rows(LEAGUE, league_rows(options), options.only), {SYNTH: str(options.out / "scene")}
     return [
         make_plan(row, seed, roots, options.out, options.overrides)
@@ -343,7 +348,7 @@ def _run(plan: Plan, board: Board, cache: Path) -> dict[str, Any]:
         peak = read_peak() if counted and not finished else None
         known = {**_name_run(folder, plan), "training": describe_training(folder, plan, peak)}
         write_json(folder.root / RESULT, known)
-    at_once = "testing" in known
+    at_once = known.keys() >= PARTS
     if at_once:
         board.begin(plan.title("test"))
     else:
@@ -379,10 +384,10 @@ def _name_run(folder: RunFolder, plan: Plan) -> dict[str, Any]:
 def _read_result(folder: RunFolder, plan: Plan) -> dict[str, Any]:
     """What an earlier sitting measured of this very training; a test by other settings is left out."""
     try:
-        content: dict[str, Any] = json.loads((folder.root / RESULT).read_text(encoding="utf-8"))
+        content: dict[str, Any] = dict(json.loads((folder.root / RESULT).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{folder.root / RESULT}: cannot be read ({error}); delete this file") from None
     asked = _name_run(folder, plan)
     settings = asked.pop("settings")
@@ -415,19 +420,21 @@ def _read_kept(plan: Plan, options: LeagueOptions) -> dict[str, Any]:
     """What another sitting or machine measured by the same settings; nothing where none did.
 
     Raises:
-        DataError: the file cannot be read, or is of other settings.
+        DataError: the file cannot be read or lacks something that a table takes from it, or is of other settings.
     """
     if options.kept is None:
         return {}
     path = _kept_file(plan, options.kept, options.family)
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = content["settings"]
+        alike = content["settings"] == _name_settings(plan)
+        if alike:
+            check_result(content)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error!r}); delete this file") from None
-    if known != _name_settings(plan):
+    if not alike:
         raise DataError(
             f"{path}: was measured by other settings than this league has for {plan.row.label}; delete it to train the "
             "row again, or name another folder with --kept"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tapetum.core.atomic import write_bytes
 from tapetum.core.errors import DataError
+from tapetum.core.processor import tells_generation
 from tapetum.core.seeding import numpy_generator
 from tapetum.core.versions import read_versions
 from tapetum.evaluation.bootstrap import mean_and_deviation, paired_bootstrap
@@ -21,6 +22,7 @@ PAIRED = ("mean_ap", "rank1")
 DRAWS = 4000
 LEVEL = 0.95
 SEARCHES = ("visible", "infrared")  # queries of a gallery of both modalities
+UNTOLD = "several generations have one name, so the speeds of such rows order nothing."
 COST = ("training_pictures_per_second", "extraction_pictures_per_second", "peak_memory_bytes")
 
 
@@ -60,6 +62,23 @@ def summarise(
         "open": [label for label, some in runs.items() if not some],
         "pairs": compare_rows([some for some in runs.values() if some]),
     }
+
+
+def check_result(result: Mapping[str, Any]) -> None:
+    """All that a table takes from a run is there.
+
+    Raises:
+        AttributeError, LookupError, TypeError, ValueError: something is not.
+    """
+    _summarise_row(result["label"], [result], "", 1)
+    _summarise_mixed("", [result])
+    testing, (_, counts) = result["testing"], _count_queries(result)
+    wanted = {"protocol", "ap", "chance"} - testing.keys() or {"rank1", "mean_ap"} - testing["chance"].keys()
+    if wanted:
+        raise LookupError(f"no {', '.join(sorted(wanted))} in testing")
+    for name in PAIRED:
+        if len(_of_queries(result, name)) != counts.sum():
+            raise ValueError(f"queries: {name} is not of all people")
 
 
 def _summarise_mixed(protocol: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -278,6 +297,7 @@ def render_league(content: Mapping[str, Any], figure: str = "league.svg") -> str
     )
     machines = sorted({machine for row in rows for machine in row["machines"]})
     load = max((row["load"] for row in rows if row["load"] is not None), default=None)
+    untold = [machine for machine in machines if not tells_generation(machine)]
     lines += [
         "",
         f"Speeds are medians over seeds, measured in these very runs on {'; '.join(machines)}"
@@ -286,6 +306,7 @@ def render_league(content: Mapping[str, Any], figure: str = "league.svg") -> str
         "whole process in training, with the pictures that it keeps. Parameters count the classifiers; multiply-adds "
         "are those of describing one picture, by `torch.utils.flop_counter`, which leaves out norms and activations.",
         "",
+        *([f"**Of {'; '.join(untold)} the CPU's generation was not noted**: {UNTOLD}", ""] if untold else []),
         f"Differences in mAP, row minus column, in points. *Real*: the {100 * LEVEL:.0f} % interval of a paired "
         "bootstrap excludes 0, with the testing people drawn anew (the same for both) and the trainings of each row "
         f"drawn anew. With {count} pairs, {count * (1 - LEVEL):.1f} would be called real by chance if "

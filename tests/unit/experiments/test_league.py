@@ -338,6 +338,15 @@ def test_the_table_says_what_is_real_what_is_not_and_what_nobody_can_say() -> No
     assert "still to come; of later, never there is nothing yet.\n" in render_league(content)
 
 
+def test_speeds_on_a_cpu_whose_generation_was_not_noted_are_said_to_order_nothing() -> None:
+    told, untold = run("one", 1, [0.8] * 4), run("two", 1, [0.7] * 4)
+    told["training"]["machine"] = "AMD EPYC (family 25, model 17, avx512_bf16)"
+    untold["training"]["machine"] = "AMD EPYC"
+    said = "**Of AMD EPYC, 1 threads, fp32 the CPU's generation was not noted**: "
+    assert said in render_league(summarise_visible([told, untold], ["one", "two"]))
+    assert "was not noted" not in render_league(summarise_visible([told], ["one"]))
+
+
 def test_the_table_of_both_modalities_is_of_the_runs_that_were_tested_in_such_a_gallery() -> None:
     runs = [run(label, seed, [0.8, 0.8, 0.7, 0.9]) for label in ("both", "some", "before") for seed in (1, 2)]
     assert "both modalities" not in render_league(summarise_visible(runs, ["both", "some", "before"]))
@@ -423,6 +432,42 @@ def test_what_is_kept_makes_a_table_without_a_scene(tmp_path: Path) -> None:
     assert content["open"] == ["student"]
     assert (content["scene"]["training_pictures"], content["scene"]["testing_pictures"]) == (32, 16)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["training", "testing", "queries", "label", "testing.ap", "testing.metrics.mean_inp", "queries.rank1", "pids"],
+)
+def test_what_is_kept_and_lacks_a_part_is_called_damaged_before_anything_is_trained(tmp_path: Path, lost: str) -> None:
+    wanted = options(tmp_path / "out", kept=tmp_path / "kept", only=("PCB",), seeds=(1,))
+    (plan,) = league._make_plans(wanted)
+    about = {"data": "here", "settings": league._name_settings(plan)}
+    league._keep(run("PCB", 1, [0.8, 0.8, 0.7, 0.9]) | about, plan, wanted)
+    tabulate_kept(wanted)
+    (file,) = (tmp_path / "kept").iterdir()
+    content = part = json.loads(file.read_text())
+    *way, last = lost.split(".")
+    for name in way:
+        part = part[name]
+    if last == "pids":
+        content["queries"]["counts"].pop()
+    else:
+        del part[last]
+    file.write_text(json.dumps(content))
+    message = r"visible-pcb_seed1\.json: cannot be read .*; delete this file"
+    with pytest.raises(DataError, match=message):
+        tabulate_kept(wanted)
+    with pytest.raises(DataError, match=message):
+        league._read_kept(plan, wanted)
+
+
+def test_a_file_in_the_place_of_the_folder_for_what_is_kept_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "kept.json"
+    file.write_text("{}")
+    for begin in (run_league, tabulate_kept):
+        with pytest.raises(RecipeError, match=r"--kept .*kept\.json: is a file; name a folder"):
+            begin(options(tmp_path / "out", kept=file))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_refuses_what_is_not_its_own() -> None:
