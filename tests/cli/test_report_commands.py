@@ -21,6 +21,7 @@ from tapetum.core.errors import TapetumError
 from tapetum.core.protocol import Protocol
 from tapetum.core.types import EmbeddingSet
 from tapetum.core.vectors import normalise
+from tapetum.data.catalog import open_dataset
 from tapetum.data.datasets import market1501
 from tapetum.evaluation.calibration import Calibration, write_calibration
 from tapetum.evaluation.card import read_card
@@ -240,6 +241,36 @@ def test_runs_on_other_pictures_do_not_stand_side_by_side(
     message = complaint(f"plot {figure} runs/ide_synth runs/idf_synth --out runs/both.png")
     assert f"plot {figure}: idf_paper was tested on other pictures than ide_night600" in message
     assert not (here / "runs" / "both.png").exists()
+
+
+def test_runs_on_equal_pictures_in_two_folders_stand_side_by_side_and_on_changed_ones_do_not(
+    here: Path, people: Path
+) -> None:
+    shutil.copytree(people, here / "copy")
+    shutil.rmtree(here / "runs/ide_synth/evaluation")
+    evaluate_run(here / "runs/ide_synth", dataset=open_dataset("night600", here / "copy"), draws=20)
+    for figure in ("ranking", "distances", "embedding"):
+        output(f"plot {figure} runs/idf_synth runs/ide_synth --out both.svg")
+        assert "ide_night600" in Path("both.svg").read_text()
+    output("report build runs/idf_synth runs/ide_synth --out report.html")
+    assert "No rank lists of" not in Path("report.html").read_text()
+    first, *_, last = sorted((here / "copy" / "query_3").iterdir())
+    shutil.copy(last, first)
+    assert "ide_night600 was tested on other pictures than" in complaint("plot ranking runs/idf_synth runs/ide_synth")
+    first.unlink()
+    assert f"{first}: cannot be read" in complaint("plot ranking runs/idf_synth runs/ide_synth")
+    output("report build runs/idf_synth runs/ide_synth --out report.html")
+    assert f"No rank lists of ide_night600: {first}: cannot be read" in Path("report.html").read_text()
+
+
+def test_a_figure_of_pictures_that_are_described_now_takes_out_the_recipe_s_camera_norm(
+    here: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    settings = ["schedule.epochs=1", "sampler.steps=2", "evaluation.camera_norm=centre"]
+    train(tiny_recipe("ide_night600", settings), here / "runs/centred")
+    evaluate_run(here / "runs/centred", draws=20)
+    kept = output("plot distances runs/centred --out kept.svg").splitlines()[0]
+    assert output("plot distances runs/centred --protocol night600 --quiet --out anew.svg").splitlines()[0] == kept
 
 
 def test_a_run_that_was_not_evaluated_is_told_to_be(here: Path) -> None:

@@ -23,7 +23,12 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders, the baseline firs
 Run = Annotated[Path, typer.Argument(help="An evaluated run folder.")]
 Data = Annotated[str | None, typer.Option(help="NAME=ROOT of another dataset than the run's, or synth; described now.")]
 ProtocolName = Annotated[
-    str | None, typer.Option("--protocol", help="One of the dataset's protocols; default: of the first result card.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="One of the dataset's protocols; default: the recipe's, else the dataset's usual one, where a result card "
+        "is of it; otherwise that of the first card.",
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="The picture; its ending (.png, .svg, .pdf) says the format.")]
 
@@ -380,10 +385,12 @@ def _check_alike(tests: "Mapping[str, Sides]", figure: str) -> None:
         DataError: one was not.
     """
     from tapetum.core.errors import DataError
+    from tapetum.report.sides import hold_same_pictures
 
     (name, first), *others = tests.items()
     for other, test in others:
-        if (test.query.paths, test.gallery.paths) != (first.query.paths, first.gallery.paths):
+        sides = ((test.query, first.query), (test.gallery, first.gallery))
+        if not all(hold_same_pictures(*side) for side in sides):
             raise DataError(
                 f"plot {figure}: {other} was tested on other pictures than {name}, so they cannot stand side by side; "
                 "name runs of one data set and protocol, or add --data NAME=ROOT"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tapetum.core.errors import DataError, ProtocolError
+from tapetum.core.errors import DataError, ProtocolError, TapetumError
 from tapetum.core.types import EmbeddingSet
 from tapetum.evaluation.calibration import read_calibration
 from tapetum.evaluation.camera_norm import normalise_cameras
@@ -28,9 +28,11 @@ from tapetum.report.collect import (
     read_curves,
 )
 from tapetum.report.content import EnhancedPair, ReportContent, Result
+from tapetum.report.sides import hold_same_pictures
 from tapetum.runs.checkpoint import load_checkpoint
 from tapetum.runs.recipe import check_recipe, load_recipe
 from tapetum.runs.run_folder import RunFolder
+from tapetum.runs.sources import default_protocol
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def read_test(folder: RunFolder, card: Card) -> Kept | None:
         ):
             query, gallery = (store.select(torch.tensor(sides[side]["rows"])) for side in ("query", "gallery"))
             store = drop_filling(store, facts.get(FILLING, 0))
+            store, _ = normalise_cameras(store, store, card.camera_norm)  # by all that is shown
             query, gallery, filling = meet(query, gallery, facts.get(FILLING, 0))
             return Kept(*normalise_cameras(query, gallery, card.camera_norm), protocol, store, filling=filling)
     raise ProtocolError(
@@ -168,10 +171,17 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
             notes.append(f"No rank lists of {name}: {_say_missing(run)}.")
             continue
         _, test = found
-        if all(test.query.paths == other.query.paths and test.protocol == other.protocol for other in tests.values()):
+        first = next(iter(tests), name)  # all others are like it
+        try:
+            alike = not tests or (
+                test.protocol == tests[first].protocol and hold_same_pictures(test.query, tests[first].query)
+            )
+        except DataError as error:
+            notes.append(f"No rank lists of {name}: {error}.")
+            continue
+        if alike:
             tests[name] = test
         else:
-            first = next(iter(tests))
             notes.append(f"No rank lists of {name}: its queries or its protocol are others than those of {first}.")
     label, method = list(tests.items())[-1] if tests else ("", None)
     distances, maps = collect_across({label: test.whole for label, test in tests.items()})
@@ -193,7 +203,9 @@ def collect_content(folders: Sequence[Path], *, title: str, command: str, search
 
 
 def find_test(place: Path) -> tuple[Result, Kept]:
-    """The first result of a run folder whose embeddings were kept, and its test.
+    """The usual result of a run folder, else the first, among those whose embeddings were kept, and its test.
+
+    Usual is a result by the protocol that the recipe chooses, else by its dataset's default.
 
     Raises:
         DataError: the run was not evaluated, its embeddings are gone, or no card ranks single pictures by similarity.
@@ -206,9 +218,20 @@ def find_test(place: Path) -> tuple[Result, Kept]:
 
 
 def _first_test(run: RunResults) -> tuple[Result, Kept] | None:
-    """The first result with a test; None where none has one."""
-    tests = ((result, read_test(run.folder, result.card)) for result in run.results)
+    """The usual result, else the first, with a test; None where none has one."""
+    results = sorted(run.results, key=lambda result: not _is_usual(result.card))
+    tests = ((result, read_test(run.folder, result.card)) for result in results)
     return next(((result, test) for result, test in tests if test is not None), None)
+
+
+def _is_usual(card: Card) -> bool:
+    """Whether it is of the recipe's own dataset, by the protocol that an evaluation takes where none is named."""
+    try:
+        recipe = check_recipe(card.recipe, "in a result card")
+        usual = recipe.evaluation.protocol or default_protocol(recipe.data)
+    except TapetumError:  # e.g. a card of an earlier version, or a dataset that is not here
+        return False
+    return (card.data.get("name"), card.rules.name) == (recipe.data.name, usual)
 
 
 def _say_missing(run: RunResults) -> str:

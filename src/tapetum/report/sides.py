@@ -7,9 +7,10 @@ import torch
 
 from tapetum.core.errors import DataError
 from tapetum.core.protocol import Protocol, Side
-from tapetum.core.types import EmbeddingSet, Modality
+from tapetum.core.types import EmbeddingSet, Modality, Record
 from tapetum.data.catalog import fingerprint
 from tapetum.data.threads import Progress
+from tapetum.evaluation.camera_norm import normalise_cameras
 from tapetum.evaluation.card import Card
 from tapetum.evaluation.metrics import Sides
 from tapetum.evaluation.pair_distances import picture_keys
@@ -31,20 +32,24 @@ def describe_sides(
 ) -> tuple[str, Sides]:
     """Embeddings of both sides in full, with one trial of the whole gallery; what evaluations have kept is taken.
 
+    The camera norm is the card's, else the recipe's, with the statistics of both sides in full.
+
     Args:
         place: a run folder or a checkpoint file.
         data: NAME=ROOT of another dataset than the run's; None for the run's.
         protocol: one of the dataset's; None takes the recipe's choice, else the dataset's default.
-        card: a result card that the pictures must be those of; None takes any.
+        card: a result card that the pictures must be those of, and whose mirror and camera norm are taken; None takes
+            any pictures, and the recipe's.
         progress: called with (done, total) pictures.
     Returns:
         The recipe's name, and the sides.
     Raises:
         CheckpointError: no checkpoint, or it is damaged.
         DataError: pictures are missing, are not those of the card, or a side has none.
+        ProtocolError: the camera norm cannot be taken out of these pictures.
         RecipeError: the dataset has no such protocol.
     """
-    embedder = Embedder(place)
+    embedder = Embedder(place, mirror=None if card is None else card.mirror)
     recipe = embedder.recipe
     section = override_recipe(recipe, source_overrides(data, recipe.data) if data else [], str(place)).data
     dataset = open_data(section, progress=progress).dataset
@@ -75,6 +80,9 @@ def describe_sides(
         return everything.select(torch.tensor([rows[record.path] for record in records], dtype=torch.int64))
 
     query, gallery, filling = meet(describe("query"), describe("gallery"), embedder.filling)
+    query, gallery = normalise_cameras(
+        query, gallery, recipe.evaluation.camera_norm if card is None else card.camera_norm
+    )
     return recipe.name, Sides(query, gallery, replace(rules, trials=1, drawn=None), filling=filling)
 
 
@@ -98,6 +106,23 @@ def split_by_modality(
     if infrared.all() or not infrared.any():
         return query, gallery
     return both.select(infrared), both.select(~infrared)
+
+
+def hold_same_pictures(first: EmbeddingSet, second: EmbeddingSet) -> bool:
+    """Whether two sets are of the same pictures in the same order, whatever folders these lie in.
+
+    Raises:
+        DataError: pictures of two folders agree in their names, and one is missing.
+    """
+    if first.paths == second.paths:
+        return True
+    return picture_keys(first) == picture_keys(second) and _name_content(first) == _name_content(second)
+
+
+def _name_content(embeddings: EmbeddingSet) -> str:
+    columns = (embeddings.pids.tolist(), embeddings.camids.tolist(), embeddings.modalities.tolist())
+    entries = zip(embeddings.paths, *columns, strict=True)
+    return fingerprint([Record(path, pid, camid, Modality(kind), "") for path, pid, camid, kind in entries])
 
 
 def join_sides(query: EmbeddingSet, gallery: EmbeddingSet) -> EmbeddingSet:

@@ -188,6 +188,16 @@ def list_protocols(section: DataSection) -> dict[str, Protocol]:
     return dict(_load_layout(section).PROTOCOLS)
 
 
+def default_protocol(section: DataSection) -> str:
+    """The usual one of `list_protocols`.
+
+    Raises:
+        RecipeError: there is no such dataset.
+        DataError: as of `list_protocols`.
+    """
+    return str(_load_layout(section).DEFAULT_PROTOCOL)
+
+
 def check_reading(section: DataSection) -> None:
     """The dataset of a recipe has the reading options that are set; nothing is generated and no picture is listed.
 

@@ -1,6 +1,7 @@
 """The demo across modalities on a tiny scene: both directions, one table, figures of every testing picture."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from tapetum.experiments.demo_infrared import (
     list_folders,
     run_infrared_demo,
 )
+from tapetum.inference.evaluate import evaluate_run
 from tapetum.report.collect import collect_across, crosses_modalities
-from tapetum.report.runs import collect_content, find_test, read_runs
+from tapetum.report.runs import collect_content, find_cards, find_test, read_runs
 from tapetum.report.sides import describe_sides, join_sides, split_by_modality
 from tapetum.runs.recipe import load_recipe
 
@@ -129,6 +131,23 @@ def test_sides_are_described_in_full_whatever_the_trials_drew(options: InfraredD
     _, kept = find_test(place)
     rows = torch.tensor([sides.gallery.paths.index(path) for path in kept.gallery.paths])
     assert torch.equal(sides.gallery.vectors[rows], kept.gallery.vectors), "kept embeddings are used again"
+
+
+def test_figures_are_of_the_usual_protocol_where_a_run_was_tested_by_several(
+    options: InfraredDemoOptions, metrics: dict, tmp_path: Path
+) -> None:
+    place = shutil.copytree(options.out / "agw", tmp_path / "agw")
+    (mixed,) = evaluate_run(place, ["llcm_mixed"], draws=10)
+    assert find_cards(place)[0] == mixed.path, "by name, it is the first"
+    assert find_test(place)[0].card.rules.name == DIRECTIONS["IR→VIS"]
+    for path in find_cards(place):
+        content = json.loads(path.read_text())
+        content["recipe"]["evaluation"]["protocol"] = DIRECTIONS["VIS→IR"]
+        path.write_text(json.dumps(content))
+    assert find_test(place)[0].card.rules.name == DIRECTIONS["VIS→IR"]
+    for path in find_cards(place):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": {}}))
+    assert find_test(place)[0].card.rules.name == "llcm_mixed", "nobody knows which is the usual one"
 
 
 def test_pictures_that_were_not_kept_are_described_alike(
