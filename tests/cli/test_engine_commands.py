@@ -218,6 +218,22 @@ def test_another_dataset_protocol_and_mirror_are_options_of_an_evaluation(
     assert "night600_holdout-first-True_night600_step_no_mirror.json" in outcome.out
 
 
+def test_an_evaluation_on_another_folder_of_the_data_set_says_what_stays(
+    call: Call, trained: Path, people: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(people, tmp_path / "b")
+    first, *_, last = sorted((tmp_path / "b" / "query_3").iterdir())
+    shutil.copy(last, first)
+    a = call(f"tapetum evaluate runs/ide --data night600={people} --out {tmp_path / 'out'} --quiet")
+    assert (a.status, a.err) == (0, "")
+    b = call(f"tapetum evaluate runs/ide --data night600={tmp_path / 'b'} --out {tmp_path / 'out'} --quiet")
+    assert b.status == 0
+    assert re.search(r"/out/night600_[0-9a-f]{8}\.json\n$", b.out)
+    assert (
+        f"{tmp_path / 'out' / 'night600.json'}: is of other pictures than those in {tmp_path / 'b'}, and stays" in b.err
+    )
+
+
 def test_a_gallery_is_extracted_and_searched(call: Call, trained: Path, people: Path) -> None:
     assert call(f"tapetum extract runs/ide night600={people} --out g.safetensors --quiet").out == (
         "g.safetensors: 32 pictures, 16 numbers each\n"

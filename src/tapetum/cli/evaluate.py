@@ -108,6 +108,12 @@ def command(
         )
     echo_skipped(source.skipped)
     echo_left_out(source.dataset.left_out)
+    if (stranger := results[0].stranger) is not None:
+        typer.echo(
+            f"{stranger}: is of other pictures than those in {source.dataset.root}, and stays; what is written now has "
+            "the first digits of its pictures' fingerprint in its name",
+            err=True,
+        )
     if len(results) == 1:
         _echo_card(results[0].card)
     else:

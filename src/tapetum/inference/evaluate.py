@@ -1,7 +1,8 @@
 """From a checkpoint and a dataset to a result card: extract, rank, count, and say where it fails.
 
 What a protocol asks for is planned in `tapetum.inference.planned`; embeddings are kept beside the card, see
-`tapetum.inference.kept_embeddings`.
+`tapetum.inference.kept_embeddings`. A data set may lie in several folders with other pictures in each: what the first
+gave stays, and names of the next one's cards and embeddings have the first digits of its pictures' fingerprint.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from tapetum.core.atomic import new_folder
-from tapetum.core.errors import ProtocolError
+from tapetum.core.errors import DataError, ProtocolError
 from tapetum.core.method import part_for_search
 from tapetum.core.types import EmbeddingSet
 from tapetum.data.catalog import Dataset, fingerprint
@@ -25,7 +26,7 @@ from tapetum.data.lighting import PictureStatistics, light_levels, measure_pictu
 from tapetum.data.threads import Progress
 from tapetum.evaluation.calibration import Calibration
 from tapetum.evaluation.camera_norm import CameraNorm, normalise_cameras
-from tapetum.evaluation.card import Card, build_card, write_card
+from tapetum.evaluation.card import Card, build_card, read_card, write_card
 from tapetum.evaluation.metrics import Evaluation, Sides, evaluate
 from tapetum.evaluation.ranking import multi_query as join_queries
 from tapetum.evaluation.rerank import RerankOptions
@@ -45,8 +46,8 @@ from tapetum.inference.calibrate import find_calibration_of_others
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.filling import drop_filling, meet
 from tapetum.inference.identity import calibration_path
-from tapetum.inference.kept_embeddings import describe_tests, embed_split
-from tapetum.inference.planned import SIDES, PlannedTest, choose_protocols, plan_test
+from tapetum.inference.kept_embeddings import describe_tests, embed_split, find_strangers
+from tapetum.inference.planned import SIDES, TEST, PlannedTest, choose_protocols, plan_test
 from tapetum.inference.precision import resolve_precision
 from tapetum.runs.header import find_checkpoint, read_header
 from tapetum.runs.recipe import DataSection, check_recipe, override_recipe
@@ -57,6 +58,7 @@ from tapetum.runs.sources import CACHE, list_split, open_data, source_overrides
 WORST = 10
 DRAWS = 1000
 LONGEST = 100  # letters of options in a file name
+DIGITS = 8  # of a fingerprint in a file name
 Ranking = Literal["similarity", "calibrated"]
 
 
@@ -73,6 +75,7 @@ class Evaluated(Sides):
     trials: tuple[Evaluation, ...]  # per query, without re-ranking: one a trial, or a single one
     drawn: tuple[torch.Tensor, ...] | None = None  # (n,) int64 rows that each trial took of the side that it drew
     calibration: Calibration | None = None  # whose evidence ranked; None where similarity did
+    stranger: Path | None = None  # what has this result's usual name and is of other pictures: a card or embeddings
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -131,7 +134,8 @@ def evaluate_run(
         rank: "calibrated" ranks by the calibrated log-odds of each pair of modalities, as a gallery can be searched.
         calibration: a file of `calibrate_run` for that; None takes the run's own. The card's name bears the digest of
             any other.
-        out: folder for card and embeddings; else ``evaluation/`` of the run, or beside the checkpoint file.
+        out: folder for card and embeddings; else ``evaluation/`` of the run, or beside the checkpoint file. What is of
+            other pictures of the data set's name stays there.
         draws: resamplings of the bootstrap.
         cache: folder for generated scenes.
         progress: called with (done, total) pictures.
@@ -169,8 +173,13 @@ def evaluate_run(
         own = calibration is None or calibration.resolve() == calibration_path(place).resolve()
         ranked_by = "calibrated" if own else f"calibrated_{known.digest}"
     folder = out or (RunFolder(place).evaluation if place.is_dir() else place.with_suffix(".evaluation"))
+    settings = ["multi_query"] * multi_query + [f"camera_{camera_norm}"] * (camera_norm != "none")
+    settings += (
+        [ranked_by] * bool(ranked_by) + ["no_mirror"] * (not embedder.mirror) + ["rerank"] * (rerank is not None)
+    )
     with new_folder(folder):
-        stem = folder / "_".join([dataset.name, *_variant(embedder, data)])
+        usual_stem = folder / "_".join([dataset.name, *_variant(embedder, data)])
+        stem, stranger = _name_apart(usual_stem, dataset, tests, settings, embedder)
         start = time.monotonic()
         sides = describe_tests(embedder, dataset, tests, stem, progress)
         if multi_query:
@@ -191,14 +200,14 @@ def evaluate_run(
                 filled,
                 embedder,
                 dataset,
-                stem,
+                _card_path(stem, dataset, test, settings),
                 rerank,
                 draws,
                 extraction,
                 multi_query=multi_query,
                 camera_norm=camera_norm,
                 calibration=known,
-                ranked_by=ranked_by,
+                stranger=stranger,
             )
             for test, both, bare_sides, filled in zip(tests, sides, bare, left, strict=True)
         ]
@@ -212,7 +221,7 @@ def _evaluate_test(
     filling: int,
     embedder: Embedder,
     dataset: Dataset,
-    stem: Path,
+    path: Path,
     rerank: RerankOptions | None,
     draws: int,
     extraction: float,
@@ -220,14 +229,15 @@ def _evaluate_test(
     multi_query: bool,
     camera_norm: CameraNorm,
     calibration: Calibration | None,
-    ranked_by: str,
+    stranger: Path | None,
 ) -> Evaluated:
     """Rank and count, and write the card.
 
     Args:
         bare: both sides without filling, for re-ranking.
         filling: what is left of it in the sides themselves.
-        ranked_by: what the card's name says of the calibration; empty where there is none.
+        path: of the card.
+        stranger: as of `Evaluated`.
     """
     rules, recipe, checkpoint = test.rules, embedder.recipe, embedder.checkpoint
     start = time.monotonic()
@@ -253,7 +263,7 @@ def _evaluate_test(
         },
         data={
             "name": dataset.name,
-            "fingerprint": fingerprint([*test.whole["query"], *test.whole["gallery"]]),
+            "fingerprint": _fingerprint_test(test),
             "pictures": test.fingerprints,
             **{side: len(records) for side, records in test.whole.items()},
             "options": dataset.options,
@@ -284,13 +294,56 @@ def _evaluate_test(
         worst_queries=_worst(trials, query, dataset.people),
         draws=draws,
     )
-    parts = [stem.name] + [rules.name] * (rules.name != dataset.name) + ["multi_query"] * multi_query
-    parts += [f"camera_{camera_norm}"] * (camera_norm != "none") + [ranked_by] * bool(ranked_by)
-    parts += ["no_mirror"] * (not embedder.mirror) + ["rerank"] * (rerank is not None)
-    path = stem.with_name(f"{'_'.join(parts)}.json")
     write_card(path, card)
     rules = rules if test.drawn is None else replace(rules, trials=1, drawn=None)
-    return Evaluated(query, gallery, rules, card, path, statistics, trials, test.drawn, calibration, filling=filling)
+    return Evaluated(
+        query, gallery, rules, card, path, statistics, trials, test.drawn, calibration, stranger, filling=filling
+    )
+
+
+def _fingerprint_test(test: PlannedTest) -> str:
+    return fingerprint([*test.whole["query"], *test.whole["gallery"]])
+
+
+def _card_path(stem: Path, dataset: Dataset, test: PlannedTest, settings: Sequence[str]) -> Path:
+    """Where a card goes.
+
+    Args:
+        stem: what names of cards and embeddings begin with.
+        settings: what the name says of the ranking.
+    """
+    parts = [stem.name] + [test.rules.name] * (test.rules.name != dataset.name) + [*settings]
+    return stem.with_name(f"{'_'.join(parts)}.json")
+
+
+def _name_apart(
+    stem: Path, dataset: Dataset, tests: Sequence[PlannedTest], settings: Sequence[str], embedder: Embedder
+) -> tuple[Path, Path | None]:
+    """A stem under which nothing is of other pictures: the usual one, else one with digits of these pictures.
+
+    Returns:
+        The stem, and what there is of other pictures under the usual one; None where there is nothing.
+    """
+    stranger = find_strangers(stem, embedder, dataset)
+    for test in tests:
+        path = _card_path(stem, dataset, test, settings)
+        if _read_fingerprint(path) not in (None, _fingerprint_test(test)):
+            stranger = path
+    if stranger is None:
+        return stem, None
+    pictures = fingerprint([record for record in dataset.records if record.split in (*SIDES, TEST)])
+    return stem.with_name(f"{stem.name}_{pictures[:DIGITS]}"), stranger
+
+
+def _read_fingerprint(path: Path) -> str | None:
+    """Of a card's pictures; None where there is no card, or it does not say."""
+    if not path.exists():
+        return None
+    try:
+        found = read_card(path).data.get("fingerprint")
+    except DataError:  # damaged: it is written anew
+        return None
+    return None if found is None else str(found)
 
 
 def _facts_of(calibration: Calibration) -> dict[str, Any]:

@@ -90,6 +90,26 @@ def kept_facts(embedder: Embedder) -> dict[str, Any]:
     return {**embedder.facts, **({FILLING: embedder.filling} if embedder.filling else {})}
 
 
+def find_strangers(stem: Path, embedder: Embedder, dataset: Dataset) -> Path | None:
+    """A file of embeddings by the same weights and arithmetic, but of other pictures than a dataset's; None without.
+
+    Args:
+        stem: what the file's name begins with.
+    """
+    facts = kept_facts(embedder)
+    for split in (*SIDES, TEST):
+        path = _embeddings_path(stem, split, embedder)
+        try:
+            theirs = read_embeddings(path)[1] if path.exists() else {}
+        except DataError:
+            continue  # damaged: made anew
+        if not theirs or any(theirs.get(name) != value for name, value in facts.items()):
+            continue
+        if read_kept(path, facts, [record for record in dataset.records if record.split == split]) is None:
+            return path
+    return None
+
+
 def read_kept(
     path: Path, facts: Mapping[str, Any], records: Sequence[Record]
 ) -> tuple[EmbeddingSet, dict[str, Any]] | None:

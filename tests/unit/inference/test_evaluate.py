@@ -136,6 +136,38 @@ def test_other_options_and_precision_have_cards_and_embeddings_of_their_own(
         read_test(folder, foreign)
 
 
+def test_what_was_found_on_one_folder_of_a_data_set_stays_when_another_is_tested(
+    run: Path, people: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(people, tmp_path / "b")
+    first, *_, last = sorted((tmp_path / "b" / "query_3").iterdir())
+    shutil.copy(last, first)
+    roots = {"a": open_dataset("night600", people), "b": open_dataset("night600", tmp_path / "b")}
+    folder = RunFolder(tmp_path / "run")
+
+    def on(root: str, **settings: Any) -> Evaluated:
+        return evaluate_one(run, dataset=roots[root], out=folder.evaluation, draws=10, **settings)
+
+    a = on("a")
+    before = {path.name: path.read_bytes() for path in folder.evaluation.iterdir()}
+    b, digits = on("b"), on("b").card.data["fingerprint"][:8]
+    assert (a.path.name, a.stranger) == ("night600.json", None)
+    assert (b.path.name, b.stranger) == (f"night600_{digits}.json", a.path)
+    assert {path.name: path.read_bytes() for path in folder.evaluation.iterdir() if path.name in before} == before
+    other_rules = on("b", rerank=RerankOptions(k1=3, k2=2))
+    assert other_rules.path.name == f"night600_{digits}_rerank.json", "though there is no such card of the first"
+    assert other_rules.stranger == folder.evaluation / "night600_query.safetensors"
+    assert {path.name: path.read_bytes() for path in folder.evaluation.iterdir() if path.name in before} == before
+    for each in (a, b):
+        kept = read_test(folder, read_card(each.path))
+        assert kept is not None
+        assert kept.query.paths == each.query.paths
+        assert torch.equal(kept.query.vectors, each.query.vectors)
+    assert not torch.equal(a.query.vectors, b.query.vectors)
+    assert on("a").path == a.path
+    assert len(list(folder.evaluation.glob("*.json"))) == 3
+
+
 def test_the_difference_of_two_cards_names_what_was_changed(run: Path) -> None:
     a = read_card(evaluate_one(run, draws=10).path)
     b = read_card(evaluate_one(run, protocol="night600_step", mirror=False, draws=10).path)

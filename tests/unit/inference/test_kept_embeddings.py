@@ -12,6 +12,7 @@ from tapetum.evaluation.card import read_card
 from tapetum.inference.embedder import Embedder
 from tapetum.inference.evaluate import evaluate_run
 from tapetum.report.runs import read_test
+from tapetum.report.sides import describe_sides
 from tapetum.runs.checkpoint import load_checkpoint, save_checkpoint
 from tapetum.runs.run_folder import RunFolder
 
@@ -74,7 +75,7 @@ def test_other_weights_in_the_same_place_or_another_picture_of_the_same_name_are
     first, *_, last = (each.path for each in open_dataset("night600", root).records if each.split == "query")
     shutil.copy(last, first)
     evaluate()
-    assert described == [8, 32, 8, 32, 8]
+    assert described == [8, 32, 8, 32, 8, 32], "apart from what is known of the pictures before"
 
 
 def test_several_protocols_describe_each_picture_once(
@@ -110,3 +111,26 @@ def test_several_protocols_describe_each_picture_once(
         assert kept is not None
         assert torch.equal(kept.gallery.vectors, each.gallery.vectors)
         assert torch.equal(kept.evaluation.per_query_ap, each.evaluation.per_query_ap)
+
+
+def test_what_a_figure_shows_of_a_test_is_without_what_the_card_s_camera_norm_took_out(
+    make_run: MakeRun, people: Path, crossed: Dataset, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.best.parent.mkdir(parents=True)
+    shutil.copy(make_run("ide"), run.best)
+    (mixed,) = evaluate_run(run.root, ["llcm_mixed"], dataset=crossed, camera_norm="modality", draws=10)
+    (plain,) = evaluate_run(run.root, ["llcm_mixed"], dataset=crossed, draws=10)
+    for each in (mixed, plain):
+        kept = read_test(run, each.card)
+        assert kept is not None
+        rows = [kept.whole.query.paths.index(path) for path in each.query.paths]
+        assert torch.allclose(kept.whole.query.vectors[rows], each.query.vectors, atol=1e-6)
+
+    source = f"night600={people}"
+    (centred,) = evaluate_run(
+        run.root, dataset=open_dataset("night600", people), camera_norm="centre", mirror=False, draws=10
+    )
+    _, sides = describe_sides(run.root, data=source, card=centred.card)
+    assert torch.allclose(sides.query.vectors, centred.query.vectors, atol=1e-6)
+    assert torch.allclose(sides.gallery.vectors, centred.gallery.vectors, atol=1e-6)
