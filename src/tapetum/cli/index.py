@@ -92,7 +92,13 @@ def command(
             "are."
         ),
     ] = AUTO,
-    rate: Annotated[float | None, typer.Option(help="Most frames a second that are looked at; default: all.")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Most frames a second that are looked at; default: all. Below 2.5, somebody who is seen once or twice "
+            "is kept too, and one walk may become several."
+        ),
+    ] = None,
     run: Annotated[str, typer.Option(help="Name of this run, to find again by a filter what it brought.")] = "",
     keep_days: Annotated[
         float | None,

@@ -30,7 +30,7 @@ from tapetum.footage.loose import extract_loose
 from tapetum.footage.options import ExtractOptions
 from tapetum.footage.people import extract_people
 from tapetum.footage.readings import Readings
-from tapetum.footage.report import FootageReport
+from tapetum.footage.report import FootageReport, Problem
 from tapetum.footage.sources import Source
 
 _FIRST_OPTIONS = frozenset({"kind", "camera", "start", "utc_offset_hours", "frames_per_second", "modality"})
@@ -139,6 +139,7 @@ def _extract(
     crops_before, doubtful_before = report.crops, report.doubtful_modality
     refused_before, origins_before = report.refused.copy(), report.time_origins.copy()
     frames_before, undetectable_before = report.frames, report.undetectable_frames
+    found_before, dropped_before = report.detections, report.dropped_detections
 
     def count() -> ListCounts:
         return ListCounts(
@@ -169,8 +170,21 @@ def _extract(
             )
         if before_end is not None:
             before_end()
-    if report.crops == crops_before and not count().refused:
+    if report.crops > crops_before or count().refused:
+        return
+    dropped = report.dropped_detections - dropped_before
+    if dropped:
+        report.kept_nobody.append(Problem(source.name, _say_dropped(dropped, detector, extraction.options)))
+    elif report.detections == found_before:  # else all were found in what an earlier run had read
         report.without_person.append(source.name)
+
+
+def _say_dropped(count: int, detector: Detector | None, options: ExtractOptions) -> str:
+    """Why boxes of a source became no crop, and what to do."""
+    remedy = "look at them with `tapetum detector try`" if options.rate is None else "raise --rate"
+    if detector is not None and detector.moving_only:
+        return f"{count} boxes of what moved, each seen too briefly or never walking; {remedy}"
+    return f"{count} boxes of people, each seen too briefly to be followed; {remedy}"
 
 
 def read_sightings(

@@ -21,9 +21,10 @@ from tapetum.footage.options import ExtractOptions
 from tapetum.footage.quality import is_too_dark
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
-from tapetum.footage.track import Tracker, Tracklet
+from tapetum.footage.track import FEW, Tracker, Tracklet
 
 _STILL_SECONDS, _STILL_TRAVEL = 30.0, 0.05  # heights; people who stand and look at something swayed by 0.18
+_ROUNDING = 1e-6  # seconds
 _LONG_SILENCE = 600.0  # seconds without a single box after which the detector is doubted
 _AHEAD = 8  # frames that wait to be looked at
 _HELD_BYTES = 64 << 20  # of frames that wait to be looked at, and again for each thread that looks at one
@@ -94,7 +95,9 @@ def follow_frames(
                 detections = replace(detections, boxes=detections.boxes[best], scores=detections.scores[best])
             broken = frame.broken or before <= known_until < frame.seconds
             before = counts.last = frame.seconds
-            owners, tracklets = tracker.update(frame.number, frame.seconds, detections, broken=broken)
+            owners, tracklets = tracker.update(
+                frame.number, frame.seconds, detections, broken=broken, stated_interval=frame.stated_interval
+            )
             report.frames += 1
             report.detections += len(detections)
             counts.detections += len(detections)
@@ -153,10 +156,16 @@ def _weigh(frame: Frame) -> int:
 
 
 def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: ExtractOptions) -> bool:
-    """Whether an ended tracklet is kept: long enough, and where the detector takes all that moves, it walked."""
-    if len(tracklet.frames) < (options.min_detections if source.kind == "video" else 1):
-        return False
-    if source.kind == "video" and tracklet.seconds < options.min_seconds - 1e-6:
+    """Whether an ended tracklet is kept: long enough, and where the detector takes all that moves, it walked.
+
+    Where few frames are looked at, as many detections as a second brings are enough, and each stands for the time in
+    which nobody looked.
+    """
+    detections, seconds = (options.min_detections, options.min_seconds) if source.kind == "video" else (1, 0.0)
+    if tracklet.interval > FEW + _ROUNDING:
+        detections = min(detections, max(1, round(1 / tracklet.interval)))
+        seconds -= tracklet.interval
+    if len(tracklet.frames) < detections or tracklet.seconds < seconds - _ROUNDING:
         return False
     return not detector.moving_only or tracklet.travel >= options.min_travel
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
@@ -32,6 +32,9 @@ class Frame:
     seconds: float
     picture: Picture
     broken: bool  # whether the camera's clock jumped backwards before it
+    stated_interval: float = (
+        0.0  # seconds between frames that are given, as source and rate state them; 0: nothing does
+    )
 
 
 @dataclass
@@ -96,7 +99,8 @@ def read_source_frames(
             if picture is None:
                 continue
             due = seconds + 1 / rate - 1e-6 if rate else seconds
-            yield Frame(number, (source.start or 0.0) + seconds, seconds, picture, broken)
+            interval = max(frames.stated_interval, 1 / rate if rate else 0.0)
+            yield Frame(number, (source.start or 0.0) + seconds, seconds, picture, broken, interval)
             broken = False
     finally:
         for line in frames.lines():
@@ -161,6 +165,21 @@ class _TimedFrames:
     def are_longer_than(self, limits: Limits, seconds: float) -> bool:
         """Whether a frame at this time is beyond the limit; photographs are limited by their number alone."""
         return self.decoder is not None and seconds > limits.max_seconds
+
+    @property
+    def stated_interval(self) -> float:
+        """Seconds between frames by a video's header, or by the stamps or rate of a folder; 0 where none says so."""
+        if self.decoder is not None:
+            return 1 / self.decoder.rate if self.decoder.rate else 0.0
+        return self._pictures_interval
+
+    @cached_property
+    def _pictures_interval(self) -> float:
+        stamps = [picture.stamp for picture in self._source.pictures]
+        if are_by_rate(stamps):
+            return 1 / self._source.options.frames_per_second
+        known = np.sort([stamp for stamp in stamps if stamp is not None])
+        return float(np.median(np.diff(known))) if len(known) > 1 else 0.0
 
     def _stamp_pictures(self) -> Stamped:
         source, rate = self._source, self._source.options.frames_per_second

@@ -6,7 +6,7 @@ from tapetum.core.errors import RecipeError
 from tapetum.core.types import Modality
 from tapetum.footage.decode import Limits
 from tapetum.footage.quality import QualityOptions
-from tapetum.footage.track import TrackerOptions
+from tapetum.footage.track import FEW, TrackerOptions
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class ExtractOptions:
     crops_per_tracklet: int = 8  # at most
     every_seconds: float = 0.5  # least time between two of them, about
     margin: float = 0.05  # added on each side of a box, as a fraction of it
-    min_detections: int = 3  # tracklets with fewer are dropped
+    min_detections: int = 3  # tracklets with fewer are dropped; see `follow.is_walk` where few frames are looked at
     min_seconds: float = 0.5  # and shorter ones, but for folders of frames
     min_travel: float = 0.5  # of its own height that a tracklet must move, where the detector takes what moves
     least_quality_share: float = 0.5  # of its best crop's quality; others of a tracklet are left out
@@ -31,8 +31,12 @@ class ExtractOptions:
     limits: Limits = field(default_factory=Limits)
 
     def deciding(self) -> dict[str, object]:
-        """What decides which crops come out: all but the number of workers."""
-        return {**asdict(self), "workers": 0}
+        """What decides which crops come out: all but the number of workers.
+
+        At a low rate earlier versions lost people, so that footage which they finished is looked at again.
+        """
+        few = {"few": 1} if self.rate is not None and 1 / self.rate > FEW else {}
+        return {**asdict(self), "workers": 0, **few}
 
     def __post_init__(self) -> None:
         for name, holds, rule in (

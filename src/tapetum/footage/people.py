@@ -56,6 +56,7 @@ def extract_people(
                     yield from _write_crops(tracklet, chooser, reading.content, extraction)
                 else:
                     report.dropped_tracklets += 1
+                    report.dropped_detections += len(tracklet.frames)
     if still:
         report.note(
             source.name,

@@ -43,10 +43,13 @@ class FootageReport:
     finished_before: int = 0  # sources that an earlier run had finished, and that were passed over
     failed: int = 0  # sources of which nothing could be read
     without_person: list[str] = field(default_factory=list)  # names of sources in which nobody was found
+    # sources in which somebody was found and nobody followed for long enough, each with how many boxes and the remedy
+    kept_nobody: list[Problem] = field(default_factory=list)
     frames: int = 0  # frames and pictures looked at
     detections: int = 0  # boxes found in them
     tracklets: int = 0  # walks that were kept
     dropped_tracklets: int = 0  # walks too short, or of something that never walked
+    dropped_detections: int = 0  # boxes of these
     crops: int = 0  # crops written
     refused: Counter[str] = field(default_factory=Counter)  # why crops were not kept -> how many
     remarks: Counter[str] = field(default_factory=Counter)  # remark -> crops that have it
@@ -108,6 +111,7 @@ class FootageReport:
                 getattr(self, name).update(value)
         self.detector = self.detector or other.detector
         self.without_person += other.without_person
+        self.kept_nobody += other.kept_nobody
         self.undetectable += other.undetectable
         for mine, theirs, most in (
             (self.problems, other.problems, _MOST_NAMED),
@@ -122,7 +126,9 @@ class FootageReport:
         lines = [
             f"detector: {self.detector or 'none was needed'}",
             f"sources: {self.sources} read, {self.finished_before} finished before, {self.failed} unreadable, "
-            f"{len(self.without_person)} without a person",
+            f"{len(self.without_person)} without a person"
+            + f", {len(self.kept_nobody)} of which nobody was kept"
+            * bool(self.kept_nobody),
             f"files: {self.files['read']} read, {self.files['finished']} finished before, {self.files['failed']} "
             f"unreadable, {self.passed_over.total()} passed over",
             f"frames and pictures: {self.frames}; detections: {self.detections}",
@@ -144,6 +150,7 @@ class FootageReport:
             f"nobody found: {name}" + (", but it is too dark to detect; somebody may be there" * (name in dark))
             for name in self.without_person
         ]
+        lines += [f"nobody kept: {each.source}: {each.message}" for each in self.kept_nobody]
         lines += [problem.message for problem in self.problems]
         if self.num_problems > len(self.problems):
             lines.append(f"and {self.num_problems - len(self.problems)} more problems")
@@ -181,7 +188,7 @@ class FootageReport:
     def from_dict(cls, content: dict[str, Any]) -> "FootageReport":
         """A report from its plain values."""
         plain = content | {name: Counter(content[name]) for name in _COUNTERS}
-        plain |= {name: [Problem(**each) for each in content[name]] for name in ("problems", "passed", "doubts")}
+        plain |= {name: [Problem(**each) for each in content[name]] for name in _PROBLEMS}
         plain["facts"] = [
             SourceFacts(**each | {"cameras": tuple(CameraFact(**camera) for camera in each["cameras"])})
             for each in content["facts"]
@@ -191,7 +198,8 @@ class FootageReport:
 
 
 _COUNTERS = ("remarks", "refused", "time_origins", "files", "passed_over", "camera_origins", "start_origins")
-_LISTS = ("problems", "passed", "doubts", "facts")
+_PROBLEMS = ("problems", "passed", "doubts", "kept_nobody")
+_LISTS = (*_PROBLEMS, "facts")
 
 
 def _group(problems: list[Problem]) -> dict[str, list[str]]:

@@ -1,6 +1,8 @@
 """Joining boxes of successive pictures into tracklets: where each was expected, and who fits best to whom."""
 
+from collections import deque
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,10 @@ from tapetum.footage.detect import Detections, FloatArray, compute_iou, find_par
 _VELOCITY_MEMORY = 0.6  # share of the old velocity in the new one
 _LARGEST_SIZE_CHANGE = 1.8  # height of a box against the tracklet's last one
 _ROUNDING = 1e-6  # seconds
+FEW = 0.4  # seconds between two pictures above which there are few of them
+_GAP_IN_PICTURES = 2.5  # intervals that somebody may be unseen for where pictures are few: one in between may miss them
+_LONGEST_GAP = 6.0  # seconds; after them somebody at the same place is somebody else, however few pictures there are
+_INTERVALS, _ENOUGH = 20, 5  # the last ones whose median counts, and from how many on it counts alone
 _STAYED_WEIGHT = 0.9  # worth of fitting to where somebody was, against where somebody was expected
 _NEAR_WEIGHT = 0.5  # worth of being near against overlapping
 
@@ -22,7 +28,7 @@ class TrackerOptions:
     min_iou: float = 0.2  # overlap with the expected box from which a box fits
     # or distance of the middles in heights of the box up to which it fits, for few pictures a second
     max_distance: float = 0.8
-    max_gap_seconds: float = 1.0  # somebody unseen for longer is a new tracklet
+    max_gap_seconds: float = 1.0  # somebody unseen for longer is a new tracklet; longer where pictures are few
     max_seconds: float = 600.0  # longer tracklets are divided
     start_score: float = 0.0  # weaker detections continue tracklets but begin none
 
@@ -36,6 +42,7 @@ class Tracklet:
     times: list[float] = field(default_factory=list)
     boxes: list[FloatArray] = field(default_factory=list)  # (4,) left, top, right, bottom
     scores: list[float] = field(default_factory=list)
+    interval: float = 0.0  # seconds between pictures when it ended; 0 where nobody knows
 
     @property
     def seconds(self) -> float:
@@ -62,19 +69,25 @@ class Tracker:
         self._active: list[Tracklet] = []
         self._velocities = np.zeros((0, 2))  # of the middles, pixels a second
         self._begun = 0
+        self._before: float | None = None  # time of the picture before
+        self._intervals = deque[float](maxlen=_INTERVALS)
+        self._interval = 0.0  # seconds between pictures, as far as known
 
     def update(
-        self, frame: int, time: float, detections: Detections, *, broken: bool = False
+        self, frame: int, time: float, detections: Detections, *, broken: bool = False, stated_interval: float = 0.0
     ) -> tuple[NDArray[np.int64], list[Tracklet]]:
         """Take in one picture.
 
         Args:
             time: seconds, not before the one of the picture before.
             broken: whether what came before does not connect to this picture (the camera's clock jumped).
+            stated_interval: seconds between pictures as the source states them; believed while few are measured, and
+                only where those are no shorter. 0 states nothing.
         Returns:
             (N,) number of each detection's tracklet, -1 for one that belongs to none and begins none, because it is
             weak or part of a larger one (`find_parts`); and the tracklets that ended before this picture.
         """
+        self._measure_interval(time, broken, stated_interval)
         tracklets = self._end_old(time, broken)
         owners = np.full(len(detections), -1, np.int64)
         for place, row in self._assign(time, detections):
@@ -93,15 +106,26 @@ class Tracker:
     def finish(self) -> list[Tracklet]:
         """The source is at its end: everybody still followed."""
         tracklets, self._active, self._velocities = self._active, [], np.zeros((0, 2))
+        return self._ended(tracklets)
+
+    def _measure_interval(self, time: float, broken: bool, stated: float) -> None:
+        if self._before is not None and not broken:
+            self._intervals.append(time - self._before)
+        self._before = time
+        few = len(self._intervals) < _ENOUGH
+        self._interval = min([stated, *self._intervals]) if few else median(self._intervals)
+
+    def _ended(self, tracklets: list[Tracklet]) -> list[Tracklet]:
+        for tracklet in tracklets:
+            tracklet.interval = self._interval
         return tracklets
 
     def _end_old(self, time: float, broken: bool) -> list[Tracklet]:
         options = self._options
+        gap = max(options.max_gap_seconds, min(_GAP_IN_PICTURES * self._interval, _LONGEST_GAP))
         over = np.array(
             [
-                broken
-                or time - tracklet.times[-1] > options.max_gap_seconds + _ROUNDING
-                or tracklet.seconds > options.max_seconds
+                broken or time - tracklet.times[-1] > gap + _ROUNDING or tracklet.seconds > options.max_seconds
                 for tracklet in self._active
             ],
             bool,
@@ -109,7 +133,7 @@ class Tracker:
         tracklets = [tracklet for tracklet, ends in zip(self._active, over, strict=True) if ends]
         self._active = [tracklet for tracklet, ends in zip(self._active, over, strict=True) if not ends]
         self._velocities = self._velocities[~over]
-        return tracklets
+        return self._ended(tracklets)
 
     def _assign(self, time: float, detections: Detections) -> list[tuple[int, int]]:
         """(place among the active, row among the detections) of the best assignment of all together."""

@@ -214,3 +214,73 @@ def test_whoever_walks_across_the_end_of_an_earlier_reading_is_followed_anew_beh
     followed = follow_frames(source, Seeing(box), ExtractOptions(), FootageReport(), known_until=5.0)
     spans = [(walk.times[0], walk.times[-1]) for *_, ended in followed for walk in ended]
     assert spans == [(0.0, pytest.approx(5.0)), (pytest.approx(5.1), pytest.approx(9.9))]
+
+
+def write_seen_at(path: Path, times: list[float], pace: float = 1.0) -> Path:
+    """The street as frames at some times show it, its two people `pace` times as fast."""
+    return write_clip(path, [street(round(10 * pace * time)) for time in times], times)
+
+
+@pytest.mark.parametrize(
+    ("frame_rate", "rate", "pace"), [(29.97, 1.0, 1.0), (29.97, 0.8, 1.0), (25.0, 0.5, 0.5), (0.5, None, 0.5)]
+)
+def test_walks_are_followed_where_few_frames_are_looked_at(
+    frame_rate: float, rate: float | None, pace: float, tmp_path: Path
+) -> None:
+    times = [number / frame_rate for number in range(round(14.4 / pace * frame_rate))]
+    path = write_seen_at(tmp_path / "cam1.mp4", times, pace)
+    report, options = FootageReport(), ExtractOptions(rate=rate)
+    found = list(
+        extract_sightings(
+            find_sources([str(path)])[0], tmp_path / "out", CoatDetector(1), options=options, report=report
+        )
+    )
+    assert (report.tracklets, report.dropped_tracklets) == (2, 0)
+    assert len({sighting.tracklet for sighting in found}) == 2
+    assert len(found) >= 4
+    assert report.without_person == []
+    moving = CoatDetector(1)
+    moving.key, moving.moving_only = "moving", True
+    walked = FootageReport()
+    sightings = extract_sightings(
+        find_sources([str(path)])[0], tmp_path / "moving", moving, options=options, report=walked
+    )
+    assert len({sighting.tracklet for sighting in sightings}) == 2
+
+
+def test_somebody_whom_a_slow_recorder_shows_once_is_kept(tmp_path: Path) -> None:
+    path = write_seen_at(tmp_path / "cam1.mp4", [0.0, 2.0, 4.0, 7.0, 10.0, 13.0, 16.0])
+    report = FootageReport()
+    found = list(extract_sightings(find_sources([str(path)])[0], tmp_path / "out", CoatDetector(1), report=report))
+    assert len(found) == report.detections
+    assert {sighting.frame for sighting in found} >= {2, 4}
+
+
+def test_footage_at_a_low_rate_that_an_earlier_version_finished_is_looked_at_again() -> None:
+    usual = {rate: ExtractOptions(rate=rate).deciding() for rate in (None, 2.5, 5.0)}
+    assert all("few" not in deciding for deciding in usual.values())
+    assert ExtractOptions(rate=1.0).deciding()["few"] == 1
+
+
+def test_a_source_in_which_somebody_was_found_is_never_called_empty(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "day.mp4", [darkened(0, 60)] * 40)
+    glimpsed = Seeing((40, 20, 70, 100), *[None] * 39)  # type: ignore[arg-type]
+    report = report_of(path, glimpsed, tmp_path / "out")
+    lines = "\n".join(report.lines())
+    why = "1 boxes of people, each seen too briefly to be followed; look at them with `tapetum detector try`"
+    assert (report.without_person, report.crops, report.dropped_detections) == ([], 0, 1)
+    assert f"nobody kept: {path}: {why}" in lines
+    assert "nobody found" not in lines
+    assert "1 read, 0 finished before, 0 unreadable, 0 without a person, 1 of which nobody was kept" in lines
+    assert report.to_dict()["kept_nobody"] == [{"source": str(path), "message": why}]
+    both = FootageReport()
+    both.add(report)
+    assert FootageReport.from_dict(both.to_dict()).kept_nobody == report.kept_nobody
+    still = Seeing((40, 20, 70, 100))
+    still.moving_only = True
+    rarely = FootageReport()
+    source = find_sources([str(path)])[0]
+    list(extract_sightings(source, tmp_path / "rare", still, options=ExtractOptions(rate=1.0), report=rarely))
+    assert f"nobody kept: {path}: 4 boxes of what moved, each seen too briefly or never walking; raise --rate" in (
+        rarely.lines()
+    )

@@ -92,3 +92,36 @@ def test_somebody_small_before_somebody_large_is_no_part() -> None:
     assert find_parts(seen(large, (110.0, 22.0, 150.0, 90.0)).boxes).tolist() == [False, True]
     assert find_parts(seen(large, (90.0, 22.0, 130.0, 90.0)).boxes).tolist() == [False, False]  # beside, half outside
     assert find_parts(seen().boxes).tolist() == []
+
+
+def follow_every(interval: float, times: list[float], *, stated: float = 0.0) -> list[list[float]]:
+    """Times of the tracklets of somebody who stands still, looked at every so often and seen at some times."""
+    tracker, ended = Tracker(), []
+    for number in range(1 + round(max(times) / interval)):
+        now = number * interval
+        found = seen(person(50)) if any(abs(now - time) < 1e-9 for time in times) else seen()
+        ended += tracker.update(number, now, found, stated_interval=stated)[1]
+    return [tracklet.times for tracklet in ended + tracker.finish()]
+
+
+@pytest.mark.parametrize("interval", [30 / 29.97, 1 / 0.8, 2.0])
+def test_where_few_pictures_are_looked_at_one_in_between_may_miss_somebody(interval: float) -> None:
+    walk = [interval * number for number in (6, 7, 9)]
+    assert follow_every(interval, walk) == [pytest.approx(walk)]  # measured
+    early = [interval * number for number in (0, 1, 3)]
+    assert follow_every(interval, early, stated=interval) == [pytest.approx(early)]
+    assert len(follow_every(interval, [6 * interval, 10 * interval])) == 2
+
+
+def test_a_pause_of_an_ordinary_recording_ends_tracklets_wherever_it_comes() -> None:
+    for stated in (0.0, 0.1, 3600.0):  # of a recording with long pauses a header states few frames a second
+        for pause_at in range(1, 12) if stated < 1 else range(2, 12):
+            tracker, ended = Tracker(), []
+            for number in range(12):
+                now = 0.1 * number + 1.5 * (number >= pause_at)
+                ended += tracker.update(number, now, seen(person(50)), stated_interval=stated)[1]
+            assert [len(tracklet.times) for tracklet in ended + tracker.finish()] == [pause_at, 12 - pause_at]
+
+
+def test_pictures_many_seconds_apart_show_everybody_anew() -> None:
+    assert len(follow_every(7.0, [49.0, 56.0], stated=7.0)) == 2
