@@ -91,6 +91,7 @@ class IndexReport:
     precision: str = ""  # of that arithmetic
     added: int = 0  # rows stored
     known: int = 0  # sightings that the gallery had already
+    copies: int = 0  # of these, seen by the same footage under another name: also one that this run brought
     corrected: int = 0  # rows that it had with another camera, time or modality than the operator states now
     dropped: int = 0  # rows erased at the end because the gallery does not keep anything so old
     rows: int = 0  # in the gallery at the end
@@ -106,7 +107,9 @@ class IndexReport:
     def lines(self) -> list[str]:
         """For people, one fact a line."""
         lines = self.footage.lines()
-        lines.append(f"rows: {self.added} added, {self.known} known before; {self.rows} in {self.gallery}")
+        same = f", {self.copies} the same as those of a copy" * bool(self.copies)
+        known = self.known - self.copies
+        lines.append(f"rows: {self.added} added, {known} known before{same}; {self.rows} in {self.gallery}")
         if self.corrected:
             lines.append(f"corrected: {self.corrected} rows have the camera, time or modality that was stated now")
         if self.dropped:
@@ -222,14 +225,14 @@ def refusing(store: Store) -> Refuse:
 
 
 def drop_known(
-    store: Store, sightings: Sequence[Sighting], report: IndexReport, stated: SourceOptions
+    store: Store, sightings: Sequence[Sighting], report: IndexReport, source: Source
 ) -> tuple[list[Sighting], frozenset[str]]:
     """The sightings of a source that a gallery does not have, or has otherwise than the operator states now.
 
-    The others are counted, and their second crops go.
+    The others are counted, and their second crops go. Those that stay another camera's are a doubt, once a source.
 
     Args:
-        stated: how the source is read.
+        source: whose sightings they are.
     Returns:
         The sightings to store, and the ids of those that the gallery has otherwise.
     """
@@ -244,13 +247,26 @@ def drop_known(
             continue
         if before.crop != sighting.crop:  # the same picture, found with other settings
             (crops_folder(store) / sighting.crop).unlink(missing_ok=True)
-        now = correct(before, sighting, stated)
+        now = correct(before, sighting, source.options)
+        if now.source != sighting.source and now.camera != sighting.camera:
+            _doubt_copy(source, before, report)
         if now is before:
             report.known += 1
+            report.copies += now.source != sighting.source
         else:
             fresh.append(now)
             corrected.add(now.id)
     return fresh, frozenset(corrected)
+
+
+def _doubt_copy(source: Source, before: Sighting, report: IndexReport) -> None:
+    what = "holds the same pictures" if source.kind == "crops" else "is the same recording"
+    if not any(each.source == source.name and each.message.startswith(what) for each in report.footage.doubts):
+        report.footage.doubt(
+            source.name,
+            f"{what} as {before.source} by camera {before.camera} in this gallery; its rows stay there, unless "
+            "--camera states another",
+        )
 
 
 def correct(before: Sighting, now: Sighting, stated: SourceOptions) -> Sighting:
@@ -306,7 +322,7 @@ class Indexing:
         self._folder = crops_folder(store)
         self._run = Run(model.id, model.runtime, model.precision, options.run)
         self._refuse = refusing(store)
-        self._stated = SourceOptions()  # of the source that is being read
+        self._source: Source | None = None  # that is being read
         self._waiting: list[Sighting] = []
         self._corrected: frozenset[str] = frozenset()  # ids of those under way that the gallery has otherwise
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tapetum-embed")  # one: its libraries keep threads for it
@@ -363,7 +379,7 @@ class Indexing:
     def _begin(self, source: Source) -> None:
         """Embed and store what waits of an earlier source, whose errors are not this one's."""
         self.flush()
-        self._stated = source.options
+        self._source = source
 
     def _read(self, source: Source) -> None:
         self._begin(source)
@@ -407,7 +423,9 @@ class Indexing:
     def _add(self, sightings: Sequence[Sighting]) -> None:
         """Let those that the gallery does not have be embedded, and store what was embedded before."""
         self._store()
-        fresh, self._corrected = drop_known(self._gallery, sightings, self._report, self._stated)
+        if self._source is None:
+            return
+        fresh, self._corrected = drop_known(self._gallery, sightings, self._report, self._source)
         for first in range(0, len(fresh), self._options.batch):
             self._store()
             self._under_way = self._pool.submit(self._embed, fresh[first : first + self._options.batch])

@@ -58,7 +58,7 @@ from tapetum.indexing.index import (
 from tapetum.inference.model import Model
 from tapetum.searching.retention import read_erased_pictures
 
-FORMAT = 4
+FORMAT = 5
 HEADER = "tapetum_shard"
 LAUNCH = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")  # equal in its ranks
 
@@ -72,6 +72,7 @@ class Made:
     run: Run
     footage: FootageReport
     known: int = 0  # sightings that the gallery had already
+    copies: int = 0  # of these, seen by the same footage under another name
     source: str = ""  # names what the source held then, and how it was read; empty where it was gone
 
 
@@ -199,7 +200,7 @@ class ShardJob:
             if key:
                 indexing.read_earlier(source)  # whose rows may be in no gallery yet
         run = Run(self.model.id, self.model.runtime, self.model.precision, self.options.run)
-        made = Made(tuple(sightings), np.concatenate(vectors), run, report.footage, report.known, key)
+        made = Made(tuple(sightings), np.concatenate(vectors), run, report.footage, report.known, report.copies, key)
         make_folder(self.folder)
         write_shard(self.path(shard), made)
         self._made += not report.footage.finished_before
@@ -295,6 +296,7 @@ class ShardJob:
             made = read_shard(self.path(shard), self.model.id)
         report.footage.add(made.footage)
         report.known += made.known
+        report.copies += made.copies
         refuse = refusing(self.store)
         pictures = bool(read_erased_pictures(self.gallery))  # else no crop has to be read
         refusals = [  # erased since it was made
@@ -303,7 +305,7 @@ class ShardJob:
         self._remove([each for each, why in zip(made.sightings, refusals, strict=True) if why == ERASED_BEFORE])
         report.footage.refused.update(filter(None, refusals))
         kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]
-        fresh, corrected = drop_known(self.store, kept, report, self.sources[shard].options)
+        fresh, corrected = drop_known(self.store, kept, report, self.sources[shard])
         places = {sighting.id: row for row, sighting in enumerate(made.sightings)}
         vectors = made.vectors[[places[sighting.id] for sighting in fresh]]
         report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors) - len(corrected)
@@ -411,6 +413,7 @@ def write_shard(path: Path, made: Made) -> None:
         "run": asdict(made.run),
         "footage": made.footage.to_dict(),
         "known": made.known,
+        "copies": made.copies,
         "source": made.source,
         "sha256": _digest(vectors, lines),
     }
@@ -432,7 +435,8 @@ def read_shard(path: Path, model: str) -> Made:
             vectors, lines = file.get_tensor("vectors"), file.get_tensor("sightings").tobytes()
         sightings = tuple(sighting_of(json.loads(line)) for line in lines.decode().splitlines())
         footage = FootageReport.from_dict(header["footage"])
-        made = Made(sightings, vectors, Run(**header["run"]), footage, header["known"], header["source"])
+        counts = header["known"], header["copies"]
+        made = Made(sightings, vectors, Run(**header["run"]), footage, *counts, header["source"])
         whole = header["format"] == FORMAT and header["sha256"] == _digest(vectors, lines)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it and type the same command again") from None

@@ -219,6 +219,34 @@ def test_what_is_not_stated_stays_as_a_gallery_has_it(
     assert (copied.corrected, told(store)) == (0, before)  # a copy at another place is not the same file told otherwise
 
 
+def test_one_recording_under_two_cameras_is_in_doubt_once_and_not_called_known_before(
+    clip: Path, tmp_path: Path, store: Store, model: Model
+) -> None:
+    for camera in ("camA", "camB"):
+        (tmp_path / "in" / camera).mkdir(parents=True)
+        shutil.copy(clip, tmp_path / "in" / camera / "2026-11-20T21-00-00.mp4")
+    pair = find_sources([tmp_path / "in"])
+    assert [source.camera for source in pair] == ["camA", "camB"]
+    first = index_sources(pair, store, model, BackgroundDetector(), options=SMALL)
+    assert {row.sighting.camera for row in store.find()} == {"camA"}
+    assert (first.known, first.copies) == (first.added, first.added)
+    lines = first.lines()
+    same = f"{first.added} the same as those of a copy"
+    assert f"rows: {first.added} added, 0 known before, {same}; {first.rows} in {store.where}" in lines
+    doubt = (
+        f"in doubt, is the same recording as {pair[0].name} by camera camA in this gallery; its rows stay there, "
+        f"unless --camera states another: {pair[1].name}"
+    )
+    assert [line for line in lines if "same recording" in line] == [doubt]
+    again = index_sources(pair, store, model, Unasked(), options=SMALL)
+    assert (again.added, again.known, again.copies) == (0, 2 * first.added, first.added)
+    assert doubt in again.lines()
+    stated = find_sources([pair[1].path], SourceOptions(camera="camB"))
+    moved = index_sources(stated, store, model, BackgroundDetector(), options=SMALL)
+    assert (moved.corrected, {row.sighting.camera for row in store.find()}) == (first.added, {"camB"})
+    assert "same recording" not in "\n".join(moved.lines())
+
+
 def test_another_zone_and_another_modality_are_corrections_too(
     clip: Path, sources: list[Source], store: Store, model: Model
 ) -> None:

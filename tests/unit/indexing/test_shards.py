@@ -331,14 +331,37 @@ def test_what_another_run_took_the_source_for_is_said(
             assert {row.sighting.camera for row in store.find()} == {camera}
 
 
+def test_the_same_pictures_under_two_cameras_are_in_doubt_once(
+    crops: Path, model: Model, run_file: Path, tmp_path: Path
+) -> None:
+    for camera in ("yard", "yard2"):
+        shutil.copytree(crops / "gate2", tmp_path / "in" / camera)
+    pair = [
+        replace(
+            source,
+            camera=source.path.name,
+            pictures=tuple(replace(each, camera=source.path.name) for each in source.pictures),
+        )
+        for source in find_sources([tmp_path / "in"])
+    ]
+    assert len(pair) == 2
+    count = len(pair[0].pictures)
+    for added in (count, 0):
+        report = index_with_others(tmp_path / "shared", model, run_file, pair)
+        assert report is not None
+        assert (report.added, report.known, report.copies) == (added, 2 * count - added, count)
+        (doubt,) = [each for each in report.footage.doubts if "holds the same pictures as" in each.message]
+        assert "by camera yard" in doubt.message
+
+
 def test_a_shard_keeps_everything(model: Model, tmp_path: Path) -> None:
     footage = FootageReport(detector="one", sources=2)
     footage.note("a", "b")
     footage.remarks["dark"] = 3
-    made = Made((), np.empty((0, 4), np.float32), Run("m", "torch", "fp32", "first"), footage, 7)
+    made = Made((), np.empty((0, 4), np.float32), Run("m", "torch", "fp32", "first"), footage, 7, 2)
     write_shard(tmp_path / "one.shard", made)
     found = read_shard(tmp_path / "one.shard", "m")
-    assert (found.sightings, found.run, found.footage, found.known) == ((), made.run, footage, 7)
+    assert (found.sightings, found.run, found.footage, found.known, found.copies) == ((), made.run, footage, 7, 2)
     with pytest.raises(DataError, match="another model"):
         read_shard(tmp_path / "one.shard", "other")
     with pytest.raises(DataError, match="cannot be read"):
