@@ -36,6 +36,8 @@ SPRITE = 8192  # pixels on a side; browsers have no larger textures
 THUMBNAIL = 64  # pixels on a side
 MOST_PROJECTED = (SPRITE // THUMBNAIL) ** 2  # rows: each has a place in the sprite
 _FORMULA = re.compile(r"'*[=+@\t\r-]")  # how a text begins that a spreadsheet takes for one
+_SAMPLE = re.compile(r'(?:\{"samples": \[)?\{"filepath": "data/([^"/\\]+)"')  # how a line of samples.json begins
+_OWN_PICTURE = re.compile(rf"[0-9a-f]{{24}}({'|'.join(map(re.escape, ENDINGS.values()))})")  # named by a sighting's id
 _FIFTYONE_NAMES = {"id": "sighting"}  # FiftyOne has an id of its own
 Cells = dict[str, Any]
 COLUMNS: dict[str, type] = {
@@ -189,15 +191,18 @@ def export_fiftyone(
     """Write sightings with their pictures and embeddings for FiftyOne; how many.
 
     They are a data set of its type `LegacyFiftyOneDataset`. A sighting's id is its field `sighting`; one without a
-    picture names a file that is not there.
+    picture names a file that is not there. Pictures of an earlier export to the same folder that this one does not
+    write go: who was erased is not to stay there.
 
     Raises:
-        GalleryError: no row passes.
+        GalleryError: no row passes; an earlier export stays as it is.
         OutputError: it cannot be written.
     """
     if not store.count(filter):
-        raise GalleryError(f"{store.where}: no row passes; choose others by --filter")
+        earlier = f", and delete {folder}, which shows who was there before" * (folder / "samples.json").exists()
+        raise GalleryError(f"{store.where}: no row passes; choose others by --filter{earlier}")
     data = folder / "data"
+    before, written = _exported_pictures(folder), set[str]()
     make_folder(data)
     kinds = {str: "StringField", int: "IntField", float: "FloatField"}
     fields = {_FIFTYONE_NAMES.get(name, name): kinds[kind] for name, kind in COLUMNS.items()}
@@ -214,27 +219,48 @@ def export_fiftyone(
             said = say_uncertain(store, rows)
             for row, vector in zip(rows, vectors, strict=True):
                 cells = {_FIFTYONE_NAMES.get(name, name): cell for name, cell in _sighting_cells(row, said).items()}
-                sample = {"filepath": f"data/{_copy_crop(store, row, data)}", "tags": [], **cells}
+                name, there = _copy_crop(store, row, data)
+                if there:
+                    written.add(name)
+                sample = {"filepath": f"data/{name}", "tags": [], **cells}
                 # As float64 these would be 17 digits of which the last nine say nothing.
                 sample[VECTOR] = [float(f"{value:.9g}") for value in vector.tolist()]
                 file.write(('{"samples": [' if not count else ",") + "\n" + json.dumps(sample, ensure_ascii=False))
                 count += 1
         file.write("\n]}\n")
     write_bytes(folder / "metadata.json", (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
+    for name in before - written:
+        try:
+            (data / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{data / name}: cannot be removed, and its sighting is not exported any more ({error.strerror}); "
+                "delete it"
+            ) from None
     return count
 
 
 PROGRAMS = {"projector": export_projector, "fiftyone": export_fiftyone}
 
 
-def _copy_crop(store: Store, row: Row, folder: Path) -> str:
-    """The name of a row's picture in a folder, to which it is written where there is one."""
+def _exported_pictures(folder: Path) -> set[str]:
+    """Names of the pictures in ``data/`` of an export that only an export for FiftyOne can have written."""
+    there = {path.name for path in (folder / "data").glob("*") if path.suffix in ENDINGS.values()}
+    named = set[str]()
+    with contextlib.suppress(OSError, ValueError), (folder / "samples.json").open(encoding="utf-8") as lines:
+        named.update(found[1] for line in lines if (found := _SAMPLE.match(line)))
+    return {name for name in there if name in named or _OWN_PICTURE.fullmatch(name)}
+
+
+def _copy_crop(store: Store, row: Row, folder: Path) -> tuple[str, bool]:
+    """The name of a row's picture in a folder, and whether there is one: then it is written there."""
     content = read_crop(store, row)
     ending = None if content is None else ENDINGS.get(tell_kind(content) or "")
     name = f"{row.sighting.id}{ending or '.jpg'}"  # a row's id is a plain file name, see `gallery.schema.NAME`
-    if content is not None and ending:
-        write_bytes(folder / name, content)
-    return name
+    if content is None or ending is None:
+        return name, False
+    write_bytes(folder / name, content)
+    return name, True
 
 
 def _chunks(

@@ -190,3 +190,18 @@ def test_fiftyone_gets_every_sighting_with_its_picture_and_embedding(store: Stor
     with pytest.raises(GalleryError, match="no row passes"):
         export_fiftyone(store, tmp_path / "other", "camera == 'other'")
     assert not (tmp_path / "other").exists()
+
+
+def test_exporting_for_fiftyone_again_leaves_no_picture_of_who_is_not_exported_any_more(
+    store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "night"
+    export_fiftyone(store, folder)
+    interrupted, foreign = folder / "data" / f"{'0f' * 12}.jpg", folder / "data" / "notes.jpg"
+    for path in (interrupted, foreign):
+        path.write_bytes(b"a picture")
+    assert export_fiftyone(store, folder, "camera == 'c1'") == 3
+    ids = {row.sighting.id for row in store.find("camera == 'c1'")}
+    assert {path.name for path in (folder / "data").iterdir()} == {f"{each}.jpg" for each in ids} | {"notes.jpg"}
+    with pytest.raises(GalleryError, match=r"no row passes; .*delete .*night, which shows who was there before"):
+        export_fiftyone(store, folder, "camera == 'other'")
