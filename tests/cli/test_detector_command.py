@@ -134,6 +134,20 @@ def test_a_trial_takes_the_options_of_index_and_says_where_it_is_too_dark(
         assert (status, complaint in err) == (2, True), words
 
 
+def test_a_trial_makes_the_folder_of_its_picture_and_refuses_another_ending_before_it_looks(
+    call: Call, archive: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    write_picture(frames / "000.png", np.full((120, 160, 3), 90, np.uint8))
+    out = tmp_path / "new" / "er" / "boxes.jpg"
+    status, _, err = call(f"tapetum detector try background {frames} --out {out}")
+    assert (status, err, out.is_file()) == (0, "", True)
+    status, _, err = call(f"tapetum detector try background {tmp_path / 'none'} --out {tmp_path / 'boxes.gif'}")
+    assert status == 2
+    assert "boxes.gif: the picture is JPEG or PNG; give a name that ends in .jpg or .png" in err
+
+
 def test_index_without_a_trained_detector_says_what_it_takes_and_how_to_get_one(
     call: Call, clip: Path, trained: Path, tmp_path: Path
 ) -> None:

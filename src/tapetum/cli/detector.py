@@ -7,6 +7,8 @@ import typer
 
 from tapetum.cli._choices import echo_columns
 
+PICTURES = (".jpg", ".jpeg", ".png")
+
 app = typer.Typer(
     help="Trained person detectors: which there are, fetching one, trying one on a clip.",
     epilog="Example: tapetum detector get ssd-mobilenet",
@@ -124,13 +126,16 @@ def try_on(
       tapetum detector try ssd-mobilenet yard.mp4
       tapetum detector try mine.tflite yard.mp4 --detector-layout ssd --person-class 4 --out mine.jpg
     """
-    from tapetum.core.errors import DataError
+    from tapetum.core.atomic import make_folder
+    from tapetum.core.errors import DataError, OutputError
     from tapetum.data.image_io import write_picture
     from tapetum.footage.facts import SourceOptions
     from tapetum.footage.sources import find_sources
     from tapetum.footage.trial import try_detector
     from tapetum.indexing.finder import build_finder
 
+    if out.suffix.lower() not in PICTURES:
+        raise OutputError(f"--out {out}: the picture is JPEG or PNG; give a name that ends in .jpg or .png")
     detector = build_finder(
         name,
         layout=detector_layout,
@@ -143,6 +148,7 @@ def try_on(
     if len(sources) != 1:
         raise DataError(f"{clip}: holds {len(sources)} sources; give one video or one folder of frames")
     trial = try_detector(sources[0], detector, frames)
+    make_folder(out.parent)
     write_picture(out, trial.sheet)
     for line in [f"detector: {detector.name}", *trial.lines(), f"picture: {out}"]:
         typer.echo(line)
