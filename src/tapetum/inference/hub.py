@@ -8,7 +8,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import yaml
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of requests or httpx, as the client uses
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of requests or httpx, as it uses
+    HfHubHTTPError,
+    HTTPError,
+    LocalEntryNotFoundError,
+)
 
 from tapetum.core.errors import CheckpointError, OutputError, first_line
 from tapetum.inference.artefact import CARD, Artefact, is_artefact, read_artefact
@@ -99,11 +103,20 @@ def fetch_from_hub(repository: str, *, revision: str | None = None, api: "HfApi 
         folder = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=[CARD, *names]))
     except (OSError, ValueError, HTTPError) as error:
         raise CheckpointError(
-            f"{repository}: no model can be fetched from the hub ({first_line(error)}); compare the name, or give a "
-            "folder of `tapetum export`"
+            f"{repository}: no model can be fetched from the hub ({first_line(error)}); {_remedy(repository, error)}"
         ) from None
     read_artefact(folder)
     return folder
+
+
+def _remedy(repository: str, error: Exception) -> str:
+    """What to do about a model that could not be fetched."""
+    if repository.startswith((".", "/", "~")) or Path(repository).exists():
+        return "for a model on this machine use tapetum.load_model"
+    answered = isinstance(error, HfHubHTTPError)
+    if not answered and isinstance(error, LocalEntryNotFoundError | ConnectionError | TimeoutError | HTTPError):
+        return "the hub cannot be reached: check the connection, or give a folder of `tapetum export` to load_model"
+    return "compare the name, or give a folder of `tapetum export` to tapetum.load_model"
 
 
 def write_model_card(artefact: Artefact, repository: str, *, licence: str | None = None, about: str = "") -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
 import tapetum
 from tapetum.core.errors import CheckpointError, OutputError
@@ -145,7 +145,8 @@ def test_what_the_hub_refuses_is_one_line(place: FolderHub, exported: Path, monk
     ):
         push_to_hub(exported, "lab/night")
     with pytest.raises(
-        CheckpointError, match=r"lab/other: no model can be fetched .*\(404 Client Error. lab/other is not"
+        CheckpointError,
+        match=r"lab/other: no model can be fetched .*\(404 Client Error. lab/other is not.*; compare the name",
     ):
         fetch_from_hub("lab/other")
 
@@ -177,4 +178,23 @@ def test_without_a_network_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(CheckpointError, match="lab/night: no model can be fetched from the hub") as caught:
         fetch_from_hub("lab/night")
     assert "\n" not in str(caught.value)
+    assert str(caught.value).index("check the connection") > 0
+    assert "compare the name" not in str(caught.value)
     assert issubclass(RepositoryNotFoundError, OSError)  # so that one of a newer client is caught too
+
+
+@pytest.mark.parametrize("error", [LocalEntryNotFoundError("no way there"), ConnectionError("no way there")])
+def test_where_the_hub_does_not_answer_the_connection_is_named_and_not_the_name(
+    error: OSError, place: FolderHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "hf_hub_download", lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(CheckpointError, match=r"\(no way there\); the hub cannot be reached: check the connection, or"):
+        fetch_from_hub("lab/night")
+
+
+@pytest.mark.parametrize("name", ["./exported", "/exports/night", "~/night", "exports/night"])
+def test_a_path_is_told_to_be_one(name: str, place: FolderHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exports" / "night").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"; for a model on this machine use tapetum\.load_model$"):
+        tapetum.from_hub(name)
