@@ -39,7 +39,8 @@ def import_checkpoint(layout: str, source: Path, target: Path, overrides: Sequen
         RecipeError: the layout is unknown, or the people trained on depend on an option that is not given.
         CheckpointError: the file does not have this layout, or is one of ours.
     """
-    _refuse_ours(source)
+    if layout in official_formats():  # else the layout is what is wrong
+        _refuse_ours(source)
     state = _read_files(layout, source)
     told, overrides = _split_told(layout, overrides)
     try:
