@@ -41,7 +41,7 @@ def command(
         str | None,
         typer.Option(
             help="When the footage begins, e.g. 2026-11-20T21:00:00+01:00; default: metadata, a time in the name, the "
-            "time of writing."
+            "time of writing. Of footage that the gallery has, --start, --camera and --modality correct what was wrong."
         ),
     ] = None,
     path_pattern: Annotated[
