@@ -25,6 +25,7 @@ from tapetum.footage.track import FEW, Tracker, Tracklet
 
 _STILL_SECONDS, _STILL_TRAVEL = 30.0, 0.05  # heights; people who stand and look at something swayed by 0.18
 _ROUNDING = 1e-6  # seconds
+_HALF_A_FRAME = 0.02  # seconds by which pictures of a rate lie beside its moments
 _LONG_SILENCE = 600.0  # seconds without a single box after which the detector is doubted
 _AHEAD = 8  # frames that wait to be looked at
 _HELD_BYTES = 64 << 20  # of frames that wait to be looked at, and again for each thread that looks at one
@@ -162,7 +163,7 @@ def is_walk(tracklet: Tracklet, source: Source, detector: Detector, options: Ext
     which nobody looked.
     """
     detections, seconds = (options.min_detections, options.min_seconds) if source.kind == "video" else (1, 0.0)
-    if tracklet.interval > FEW + _ROUNDING:
+    if tracklet.interval > FEW + _HALF_A_FRAME:
         detections = min(detections, max(1, round(1 / tracklet.interval)))
         seconds -= tracklet.interval
     if len(tracklet.frames) < detections or tracklet.seconds < seconds - _ROUNDING:

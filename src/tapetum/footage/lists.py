@@ -169,10 +169,25 @@ def read_listed(out: Path) -> Iterator[Listed]:
     return filter(None, map(read_listed_at, _finished_lists(out)))
 
 
-def read_listed_by_key(out: Path) -> dict[str, Listed]:
-    """The same by the keys of the sources."""
-    found = ((path.stem, read_listed_at(path)) for path in _finished_lists(out))
-    return {key: listed for key, listed in found if listed is not None}
+Stamped = dict[str, tuple[tuple[int, int], Listed | None]]  # key of a source -> its list's time and size, and the list
+
+
+def read_listed_by_key(out: Path, known: Stamped) -> Stamped:
+    """The same by the keys of the sources; a damaged one is None.
+
+    Args:
+        known: what an earlier call gave; only lists that are new or have changed are read.
+    """
+    found: Stamped = {}
+    for path in _finished_lists(out):
+        try:
+            about = path.stat()
+        except OSError:
+            continue  # gone meanwhile
+        stamp = about.st_mtime_ns, about.st_size
+        earlier = known.get(path.stem)
+        found[path.stem] = earlier if earlier and earlier[0] == stamp else (stamp, read_listed_at(path))
+    return found
 
 
 def lists_stamp(out: Path) -> int:

@@ -8,6 +8,8 @@ from tapetum.footage.decode import Limits
 from tapetum.footage.quality import QualityOptions
 from tapetum.footage.track import FEW, TrackerOptions
 
+_FIRST_BAD_PACKETS = 200  # the limit of the first galleries
+
 
 @dataclass(frozen=True)
 class ExtractOptions:
@@ -36,7 +38,11 @@ class ExtractOptions:
         At a low rate earlier versions lost people, so that footage which they finished is looked at again.
         """
         few = {"few": 1} if self.rate is not None and 1 / self.rate > FEW else {}
-        return {**asdict(self), "workers": 0, **few}
+        stated = asdict(self)
+        # a limit that was raised would name all footage anew, also what never reaches it
+        usual = stated["limits"]["max_bad_packets"] == Limits.max_bad_packets
+        limits = stated["limits"] | ({"max_bad_packets": _FIRST_BAD_PACKETS} if usual else {})
+        return {**stated, "limits": limits, "workers": 0, **few}
 
     def __post_init__(self) -> None:
         for name, holds, rule in (

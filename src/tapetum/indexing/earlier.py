@@ -8,6 +8,8 @@ from tapetum.footage.lists import Listed, read_listed
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 
+_CORRECTED = "whom it showed is corrected as far as the same detector and rate find the same boxes"
+
 
 def compare_with_earlier(sources: Sequence[Source], folder: Path, detector: str, report: FootageReport) -> None:
     """Say where a source has another camera, start or detector than a finished one of its name; a camera another site.
@@ -35,13 +37,13 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, detector: str,
     for source in sources:
         earlier = before.get(source.name, [])
         if earlier and not cameras_now[source.name] & {entry.camera for entry in earlier}:
-            stated = source.options.camera is not None or source.options.path_pattern is not None
-            what = "whom it showed is corrected" if stated else "whom it showed keeps the first: state --camera"
+            what = _CORRECTED if source.options.camera is not None else "whom it showed keeps the first: state --camera"
             report.doubt(
                 source.name,
                 f"it was camera {earlier[0].camera} in this gallery before, and is {source.camera} now; {what}",
             )
-        looked = {entry.detector for entry in earlier if entry.camera == source.camera and entry.detector}
+        stated = source.options.camera is not None  # whatever it was before
+        looked = {entry.detector for entry in earlier if (stated or entry.camera == source.camera) and entry.detector}
         if source.kind != "crops" and looked and detector and detector not in looked:
             report.doubt(
                 source.name,
@@ -53,9 +55,7 @@ def compare_with_earlier(sources: Sequence[Source], folder: Path, detector: str,
             now = format_time(source.start)
             if now not in starts:
                 what = (
-                    "whom it showed keeps the first: state --start"
-                    if source.start_origin not in ("option", "pattern") and not source.options.utc_offset_hours
-                    else "whom it showed is corrected"
+                    _CORRECTED if source.options.start is not None else "whom it showed keeps the first: state --start"
                 )
                 report.doubt(
                     source.name, f"it began at {starts[0]} in this gallery before, and begins at {now} now; {what}"

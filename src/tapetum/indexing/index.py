@@ -210,8 +210,14 @@ def open_gallery_for(where: str | Path, model: Model, place: Path, folder: Path 
     return open_gallery(where, ModelInfo(model.id, model.dimension, about, name_of(place)), folder=folder)
 
 
-def refusing(store: Store) -> Refuse:
-    """Says of a sighting why a gallery, as it is now, must not keep it: it was erased before, or is too old."""
+def refusing(store: Store, stated: Callable[[], SourceOptions]) -> Refuse:
+    """Says of a sighting why a gallery, as it is now, must not keep it: it was erased before, or is too old.
+
+    A row that is there under a newer time is corrected first, and goes with all others that are too old.
+
+    Args:
+        stated: how the source that is being read is read.
+    """
     folder, days = crops_folder(store), read_keep_days(store)
     erased, pictures = read_erased(folder), read_erased_pictures(folder)
     oldest = -math.inf if days is None else oldest_kept(days)
@@ -219,13 +225,15 @@ def refusing(store: Store) -> Refuse:
     def refuse(sighting: Sighting, content: bytes) -> str:
         if digest_id(sighting.id) in erased or (pictures and digest_picture(content) in pictures):
             return ERASED_BEFORE
-        return TOO_OLD if sighting.time < oldest else ""
+        if sighting.time >= oldest or (stated().start is not None and store.fetch_rows([sighting.id])):
+            return ""
+        return TOO_OLD
 
     return refuse
 
 
 def drop_known(
-    store: Store, sightings: Sequence[Sighting], report: IndexReport, source: Source
+    store: Store, sightings: Sequence[Sighting], report: IndexReport, source: Source, doubted: set[str]
 ) -> tuple[list[Sighting], frozenset[str]]:
     """The sightings of a source that a gallery does not have, or has otherwise than the operator states now.
 
@@ -233,9 +241,11 @@ def drop_known(
 
     Args:
         source: whose sightings they are.
+        doubted: names of sources of which that was said; is added to.
     Returns:
         The sightings to store, and the ids of those that the gallery has otherwise.
     """
+    folder = crops_folder(store)
     known = {row.sighting.id: row.sighting for row in store.fetch_rows([each.id for each in sightings])}
     fresh: list[Sighting] = []
     corrected = set[str]()
@@ -245,11 +255,19 @@ def drop_known(
             known[sighting.id] = sighting
             fresh.append(sighting)
             continue
-        if before.crop != sighting.crop:  # the same picture, found with other settings
-            (crops_folder(store) / sighting.crop).unlink(missing_ok=True)
         now = correct(before, sighting, source.options)
-        if now.source != sighting.source and now.camera != sighting.camera:
-            _doubt_copy(source, before, report)
+        if now is not before and not (folder / before.crop).is_file():
+            now = replace(now, crop=sighting.crop)
+        elif before.crop != sighting.crop:  # the same picture, found with other settings
+            (folder / sighting.crop).unlink(missing_ok=True)
+        if now.source != sighting.source and now.camera != sighting.camera and source.name not in doubted:
+            doubted.add(source.name)
+            what = "holds the same pictures" if source.kind == "crops" else "is the same recording"
+            report.footage.doubt(
+                source.name,
+                f"{what} as {before.source} by camera {before.camera} in this gallery; its rows stay there, unless "
+                "--camera states another",
+            )
         if now is before:
             report.known += 1
             report.copies += now.source != sighting.source
@@ -259,33 +277,21 @@ def drop_known(
     return fresh, frozenset(corrected)
 
 
-def _doubt_copy(source: Source, before: Sighting, report: IndexReport) -> None:
-    what = "holds the same pictures" if source.kind == "crops" else "is the same recording"
-    if not any(each.source == source.name and each.message.startswith(what) for each in report.footage.doubts):
-        report.footage.doubt(
-            source.name,
-            f"{what} as {before.source} by camera {before.camera} in this gallery; its rows stay there, unless "
-            "--camera states another",
-        )
-
-
 def correct(before: Sighting, now: Sighting, stated: SourceOptions) -> Sighting:
-    """A sighting as a gallery has it, with what the operator states of it now; what is not stated stays as it was.
+    """A sighting as a gallery has it, with the camera, start and modality that the operator states of it now.
 
-    What holds for many files (a pattern of paths, a zone) is believed of the same file alone: a copy of a recording
-    that lies at another place is not the same one told otherwise.
+    What is not stated stays as it was, also where names, metadata, a pattern or a zone say otherwise today: they hold
+    for many files, and an indexing that runs every night must not undo what was corrected once.
     """
-    same_file = before.source == now.source
-    takes_camera = stated.camera is not None or (same_file and stated.path_pattern is not None)
-    takes_time = stated.start is not None or (
-        same_file and (stated.path_pattern is not None or stated.utc_offset_hours != 0)
-    )
-    camera = now.camera if takes_camera else before.camera
-    time = now.time if takes_time and abs(now.time - before.time) > _SAME_MOMENT else before.time
+    camera = now.camera if stated.camera is not None else before.camera
+    moved = stated.start is not None and abs(now.time - before.time) > _SAME_MOMENT
     modality = now.modality if stated.modality is not None else before.modality
-    if (camera, time, modality) == (before.camera, before.time, before.modality):
+    if not moved and (camera, modality) == (before.camera, before.modality):
         return before
-    return replace(before, camera=camera, time=time, modality=modality, tracklet=now.tracklet)
+    # of all rows of a recording alike, so that its walks stay whole
+    tracklet = now.tracklet if moved or camera != before.camera else before.tracklet
+    time = now.time if moved else before.time
+    return replace(before, camera=camera, time=time, modality=modality, tracklet=tracklet)
 
 
 @dataclass(frozen=True)
@@ -321,7 +327,8 @@ class Indexing:
         self._progress, self._stop, self._keep = progress, stop, keep or store.upsert
         self._folder = crops_folder(store)
         self._run = Run(model.id, model.runtime, model.precision, options.run)
-        self._refuse = refusing(store)
+        self._refuse = refusing(store, lambda: SourceOptions() if self._source is None else self._source.options)
+        self._doubted = set[str]()  # sources that were called copies
         self._source: Source | None = None  # that is being read
         self._waiting: list[Sighting] = []
         self._corrected: frozenset[str] = frozenset()  # ids of those under way that the gallery has otherwise
@@ -425,7 +432,7 @@ class Indexing:
         self._store()
         if self._source is None:
             return
-        fresh, self._corrected = drop_known(self._gallery, sightings, self._report, self._source)
+        fresh, self._corrected = drop_known(self._gallery, sightings, self._report, self._source, self._doubted)
         for first in range(0, len(fresh), self._options.batch):
             self._store()
             self._under_way = self._pool.submit(self._embed, fresh[first : first + self._options.batch])

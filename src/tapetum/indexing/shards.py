@@ -117,6 +117,7 @@ class ShardJob:
         self.sources = {_shard_name(source): source for source in sources}
         self.units = {shard: count_units(source) for shard, source in self.sources.items()}
         self._made = 0
+        self._doubted = set[str]()
         self._begun = time.monotonic()
 
     def join(self) -> bool:
@@ -297,7 +298,7 @@ class ShardJob:
         report.footage.add(made.footage)
         report.known += made.known
         report.copies += made.copies
-        refuse = refusing(self.store)
+        refuse = refusing(self.store, lambda: self.sources[shard].options)
         pictures = bool(read_erased_pictures(self.gallery))  # else no crop has to be read
         refusals = [  # erased since it was made
             refuse(each, self._content_of(each) if pictures else b"") for each in made.sightings
@@ -305,7 +306,7 @@ class ShardJob:
         self._remove([each for each, why in zip(made.sightings, refusals, strict=True) if why == ERASED_BEFORE])
         report.footage.refused.update(filter(None, refusals))
         kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]
-        fresh, corrected = drop_known(self.store, kept, report, self.sources[shard])
+        fresh, corrected = drop_known(self.store, kept, report, self.sources[shard], self._doubted)
         places = {sighting.id: row for row, sighting in enumerate(made.sightings)}
         vectors = made.vectors[[places[sighting.id] for sighting in fresh]]
         report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors) - len(corrected)

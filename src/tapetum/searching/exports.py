@@ -247,6 +247,9 @@ def _exported_pictures(folder: Path) -> set[str]:
     """Names of the pictures in ``data/`` of an export that only an export for FiftyOne can have written."""
     there = {path.name for path in (folder / "data").glob("*") if path.suffix in ENDINGS.values()}
     named = set[str]()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if _FIFTYONE_NAMES["id"] not in json.loads((folder / "metadata.json").read_text("utf-8"))["sample_fields"]:
+            return {name for name in there if _OWN_PICTURE.fullmatch(name)}  # written by FiftyOne itself
     with contextlib.suppress(OSError, ValueError), (folder / "samples.json").open(encoding="utf-8") as lines:
         named.update(found[1] for line in lines if (found := _SAMPLE.match(line)))
     return {name for name in there if name in named or _OWN_PICTURE.fullmatch(name)}

@@ -1,10 +1,11 @@
 """What the lists of footage say of rows and of what is no row: uncertain times and cameras, and what was too dark."""
 
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from weakref import WeakKeyDictionary
 
-from tapetum.footage.lists import Listed, lists_stamp, read_listed_by_key
+from tapetum.footage.lists import Listed, Stamped, lists_stamp, read_listed_by_key
 from tapetum.footage.origin import GUESSED_TIME, ORIGINS
 from tapetum.gallery.filters import Among, And, Compare, Filter, Not, Or, parse_time
 from tapetum.gallery.schema import Row
@@ -18,9 +19,11 @@ def listed_sources(store: Store) -> dict[str, Listed]:
     if store.folder is None:
         return {}
     stamp = lists_stamp(store.folder)
-    if store not in _READ or _READ[store][0] != stamp:
-        _READ[store] = stamp, read_listed_by_key(store.folder)
-    return _READ[store][1]
+    with _READING:
+        if store not in _READ or _READ[store][0] != stamp:
+            known = _READ[store][1] if store in _READ else {}
+            _READ[store] = stamp, read_listed_by_key(store.folder, known)
+        return {key: listed for key, (_, listed) in _READ[store][1].items() if listed is not None}
 
 
 def say_uncertain(store: Store, rows: Iterable[Row]) -> dict[str, str]:
@@ -53,9 +56,9 @@ def say_dark(sources: Sequence[Listed]) -> str:
     if not sources:
         return ""
     cameras = ", ".join(sorted({camera for source in sources for camera in cameras_of(source)})[:_MOST_NAMED])
+    count = len({source.source for source in sources})  # one that was read by several settings has several lists
     return (
-        f"{len(sources)} of what was indexed, by camera {cameras}, was too dark to detect anybody: who was there is "
-        "not known"
+        f"{count} of what was indexed, by camera {cameras}, was too dark to detect anybody: who was there is not known"
     )
 
 
@@ -107,4 +110,5 @@ def _decide(tree: Filter, camera: str, start: float | None) -> bool | None:
     return None
 
 
-_READ: WeakKeyDictionary[Store, tuple[int, dict[str, Listed]]] = WeakKeyDictionary()
+_READING = threading.Lock()
+_READ: WeakKeyDictionary[Store, tuple[int, Stamped]] = WeakKeyDictionary()  # stamp of their folder, and the lists

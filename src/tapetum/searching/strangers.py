@@ -7,6 +7,7 @@ them are that much alike than was promised, the promise does not hold here, and 
 
 import json
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,9 +208,10 @@ def known_strangers(store: Store) -> Strangers | None:
     kept = _read_kept(store.folder)
     if kept is not None and _is_of(kept[0], rows):
         return kept[1]
-    if store not in _MEASURED or not _is_of(_MEASURED[store][0], rows):
-        _MEASURED[store] = rows, measure_strangers(store)
-    return _MEASURED[store][1]
+    with _MEASURING:  # searches that come meanwhile wait for it, and do not measure too
+        if store not in _MEASURED or not _is_of(_MEASURED[store][0], rows):
+            _MEASURED[store] = rows, measure_strangers(store)
+        return _MEASURED[store][1]
 
 
 def _is_of(measured: int, rows: int) -> bool:
@@ -217,4 +219,5 @@ def _is_of(measured: int, rows: int) -> bool:
     return abs(rows - measured) <= STALE * rows
 
 
+_MEASURING = threading.Lock()
 _MEASURED: WeakKeyDictionary[Store, tuple[int, Strangers]] = WeakKeyDictionary()  # with how many rows

@@ -1,4 +1,6 @@
 import errno
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -391,3 +393,9 @@ def _clothes(crop: np.ndarray) -> np.ndarray:
     height, width = crop.shape[:2]
     middle = crop[:, width // 3 : 2 * width // 3].astype(float)
     return np.concatenate([middle[height // 4 : height // 2].mean((0, 1)), middle[height // 2 :].mean((0, 1))])
+
+
+def test_options_as_they_are_usually_name_footage_as_the_first_galleries_did() -> None:
+    usual = json.dumps(ExtractOptions().deciding(), sort_keys=True, default=str)
+    assert hashlib.sha256(usual.encode()).hexdigest()[:16] == "5c174c140577612a"
+    assert ExtractOptions(limits=Limits(max_bad_packets=5)).deciding() != ExtractOptions().deciding()

@@ -42,6 +42,7 @@ from tapetum.indexing.index import (
 from tapetum.inference.sessions import Model
 from tapetum.searching import gallery_model
 from tapetum.searching.gallery_model import open_gallery_model
+from tapetum.searching.retention import write_keep_days
 
 SMALL = IndexOptions(batch=2, run="first night", compact=False)
 CLIP = Path(
@@ -187,7 +188,9 @@ def test_camera_and_start_that_were_wrong_are_corrected_by_stating_others_and_in
     assert told(store) == [(name, camera, pytest.approx(time + 3600)) for name, camera, time in before]
     assert (moved.added, moved.known, moved.corrected) == (0, 0, first.added)
     assert f"corrected: {first.added} rows have the camera, time or modality that was stated now" in moved.lines()
-    assert "begins at 2026-11-20T22:00:00Z now; whom it showed is corrected" in "\n".join(moved.lines())
+    assert "begins at 2026-11-20T22:00:00Z now; whom it showed is corrected as far as the same" in "\n".join(
+        moved.lines()
+    )
     named = index_sources(state(clip, camera="yard"), store, model, BackgroundDetector(), options=SMALL)
     assert named.corrected == first.added
     assert told(store) == [(name, "yard", pytest.approx(time + 3600)) for name, _, time in before]
@@ -247,15 +250,55 @@ def test_one_recording_under_two_cameras_is_in_doubt_once_and_not_called_known_b
     assert "same recording" not in "\n".join(moved.lines())
 
 
-def test_another_zone_and_another_modality_are_corrections_too(
+def test_another_modality_is_a_correction_too_and_leaves_walks_whole(
     clip: Path, sources: list[Source], store: Store, model: Model
 ) -> None:
     index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
-    before = told(store)
-    index_sources(state(clip, utc_offset_hours=1.0), store, model, BackgroundDetector(), options=SMALL)
-    assert told(store) == [(name, camera, pytest.approx(time - 3600)) for name, camera, time in before]
-    index_sources(state(clip, modality=Modality.INFRARED), store, model, BackgroundDetector(), options=SMALL)
-    assert {row.sighting.modality for row in store.find()} == {Modality.INFRARED}
+    walks = {row.sighting.id: row.sighting.tracklet for row in store.find()}
+    (first, *_) = store.find()
+    shown = replace(first, sighting=replace(first.sighting, modality=Modality.INFRARED))
+    store.upsert([shown], store.fetch([first.sighting.id]).vectors)  # of a walk whose other rows are visible
+    report = index_sources(state(clip, modality=Modality.VISIBLE), store, model, BackgroundDetector(), options=SMALL)
+    assert report.corrected == 1
+    assert {row.sighting.modality for row in store.find()} == {Modality.VISIBLE}
+    assert {row.sighting.id: row.sighting.tracklet for row in store.find()} == walks
+
+
+@pytest.mark.parametrize(
+    "nightly", [{"utc_offset_hours": 1.0}, {"path_pattern": "{camera}_{date}T{hour}-{minute}-{second}"}]
+)
+def test_what_was_corrected_once_stays_so_when_the_nightly_command_comes_again(
+    clip: Path, store: Store, model: Model, nightly: dict[str, object]
+) -> None:
+    index_sources(state(clip, **nightly), store, model, BackgroundDetector(), options=SMALL)
+    index_sources(state(clip, **nightly, start=1.7e9, camera="yard"), store, model, BackgroundDetector(), options=SMALL)
+    corrected = told(store)
+    assert {camera for _, camera, _ in corrected} == {"yard"}
+    again = index_sources(state(clip, **nightly), store, model, BackgroundDetector(), options=SMALL)
+    assert (again.corrected, told(store)) == (0, corrected)
+
+
+def test_a_start_that_makes_rows_too_old_to_be_kept_erases_them(
+    clip: Path, sources: list[Source], store: Store, model: Model
+) -> None:
+    index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
+    count = store.count()
+    write_keep_days(store, (time.time() - (sources[0].start or 0)) / 86400 + 30)
+    older = state(clip, start=(sources[0].start or 0) - 365 * 86400)
+    report = index_sources(older, store, model, BackgroundDetector(), options=SMALL)
+    assert (report.corrected, report.dropped, store.count()) == (count, count, 0)
+
+
+def test_a_correction_keeps_the_new_picture_where_the_old_one_is_gone(
+    clip: Path, sources: list[Source], store: Store, model: Model
+) -> None:
+    index_sources(sources, store, model, BackgroundDetector(), options=SMALL)
+    count = store.count()
+    assert store.folder is not None
+    shutil.rmtree(store.folder / "crops")
+    report = index_sources(state(clip, camera="yard"), store, model, BackgroundDetector(), options=SMALL)
+    assert (report.corrected, report.erased, store.count()) == (count, 0, count)
+    assert {row.sighting.crop for row in store.find()} == crops_on_disk(store.folder)
 
 
 def test_a_run_that_was_asked_to_stop_keeps_what_it_stored_and_the_next_one_completes(
