@@ -31,7 +31,8 @@ from tapetum.footage.quality import is_too_dark
 from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.schema import Row, Run
-from tapetum.indexing.index import IndexOptions, IndexReport, index_sources, open_gallery_for
+from tapetum.indexing.index import IndexOptions, index_sources, open_gallery_for
+from tapetum.indexing.report import IndexReport
 from tapetum.inference.model import BATCH, Model
 from tapetum.inference.sessions import open_model
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tapetum.evaluation.card import Card
     from tapetum.gallery.store import Store
-    from tapetum.indexing.index import IndexReport
+    from tapetum.indexing.report import IndexReport
     from tapetum.inference.model import Model
     from tapetum.searching.find import Findings
 
@@ -193,8 +193,9 @@ def index(
     """
     from tapetum.footage.detectors import build_detector
     from tapetum.footage.sources import find_sources
-    from tapetum.indexing.index import IndexReport, index_sources
+    from tapetum.indexing.index import index_sources
     from tapetum.indexing.opening import open_to_index
+    from tapetum.indexing.report import IndexReport
 
     report = IndexReport()
     places = [sources] if isinstance(sources, str | Path) else list(sources)

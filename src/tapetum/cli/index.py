@@ -139,9 +139,10 @@ def command(
     from tapetum.footage.sources import find_sources
     from tapetum.indexing.finder import choose_finder
     from tapetum.indexing.footage_score import score_footage
-    from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
+    from tapetum.indexing.index import IndexOptions, index_sources
     from tapetum.indexing.opening import open_to_index
     from tapetum.indexing.ray_cluster import index_on_ray
+    from tapetum.indexing.report import IndexReport
     from tapetum.indexing.shards import index_in_shards, world
     from tapetum.inference.sessions import open_model
     from tapetum.runs.progress import showing_pictures

@@ -32,9 +32,8 @@ class Frame:
     seconds: float
     picture: Picture
     broken: bool  # whether the camera's clock jumped backwards before it
-    stated_interval: float = (
-        0.0  # seconds between frames that are given, as source and rate state them; 0: nothing does
-    )
+    # seconds between frames that are given, as source and rate state them; 0: nothing does
+    stated_interval: float = 0.0
 
 
 @dataclass

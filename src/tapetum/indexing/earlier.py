@@ -14,7 +14,7 @@ _CORRECTED = "whom it showed is corrected as far as the same detector and rate f
 def compare_with_earlier(sources: Sequence[Source], folder: Path, detector: str, report: FootageReport) -> None:
     """Say where a source has another camera, start or detector than a finished one of its name; a camera another site.
 
-    What a gallery holds keeps its names, unless the operator states others (see `indexing.index.correct`): footage that
+    What a gallery holds keeps its names, unless the operator states others (see `indexing.known.correct`): footage that
     is told otherwise today would be another camera beside it.
 
     Args:

@@ -13,11 +13,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -33,12 +33,13 @@ from tapetum.footage.extract import extract_sightings, is_finished, read_earlier
 from tapetum.footage.facts import SourceOptions
 from tapetum.footage.frames import count_units
 from tapetum.footage.options import ExtractOptions
-from tapetum.footage.report import FootageReport
 from tapetum.footage.sources import Source
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import LONGEST_TEXT, ModelInfo, Row, Run, check_text
 from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
+from tapetum.indexing.known import drop_known
+from tapetum.indexing.report import ERASED_BEFORE, IndexReport
 from tapetum.inference.model import Model
 from tapetum.runs.packaged import name_of
 from tapetum.searching.retention import (
@@ -57,8 +58,6 @@ from tapetum.searching.strangers import has_strangers, write_strangers
 
 Progress = Callable[[int, int], None]  # (done, total) frames and pictures
 LOOKED_UP_AT_ONCE = 5_000  # ids of a finished source
-_SAME_MOMENT = 1e-3  # seconds
-ERASED_BEFORE = "erased from this gallery before"
 
 
 @dataclass(frozen=True)
@@ -77,53 +76,6 @@ class IndexOptions:
             raise RecipeError(f"indexing: batch is {self.batch}; it must be 1 or more")
         if self.keep_days is not None:
             check_days(self.keep_days, "indexing")
-
-
-@dataclass
-class IndexReport:
-    """What a run did; it is filled while the run goes on."""
-
-    footage: FootageReport = field(default_factory=FootageReport)
-    gallery: str = ""  # as the operator named it
-    run: str = ""
-    model: str = ""  # its id
-    runtime: str = ""  # what computed the embeddings
-    precision: str = ""  # of that arithmetic
-    added: int = 0  # rows stored
-    known: int = 0  # sightings that the gallery had already
-    copies: int = 0  # of these, seen by the same footage under another name: also one that this run brought
-    corrected: int = 0  # rows that it had with another camera, time or modality than the operator states now
-    dropped: int = 0  # rows erased at the end because the gallery does not keep anything so old
-    rows: int = 0  # in the gallery at the end
-    recall: float | None = None  # of the approximate index, where compacting built one
-    stopped: bool = False  # whether the run was asked to end before all was read
-    seconds: float = 0.0
-
-    @property
-    def erased(self) -> int:
-        """Sightings that were erased from the gallery before and stay away."""
-        return self.footage.refused[ERASED_BEFORE]
-
-    def lines(self) -> list[str]:
-        """For people, one fact a line."""
-        lines = self.footage.lines()
-        same = f", {self.copies} the same as those of a copy" * bool(self.copies)
-        known = self.known - self.copies
-        lines.append(f"rows: {self.added} added, {known} known before{same}; {self.rows} in {self.gallery}")
-        if self.corrected:
-            lines.append(f"corrected: {self.corrected} rows have the camera, time or modality that was stated now")
-        if self.dropped:
-            lines.append(f"erased because they are too old to be kept: {self.dropped} rows")
-        if self.recall is not None:
-            lines.append(f"approximate index: finds {100 * self.recall:.1f} % of the ten nearest rows without a filter")
-        if self.stopped:
-            lines.append("stopped before the end; the same command goes on from here")
-        lines.append(f"took {self.seconds:.1f} s")
-        return lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return vars(self) | {"footage": self.footage.to_dict(), "erased": self.erased}
 
 
 class _StopAskedError(Exception):
@@ -230,68 +182,6 @@ def refusing(store: Store, stated: Callable[[], SourceOptions]) -> Refuse:
         return TOO_OLD
 
     return refuse
-
-
-def drop_known(
-    store: Store, sightings: Sequence[Sighting], report: IndexReport, source: Source, doubted: set[str]
-) -> tuple[list[Sighting], frozenset[str]]:
-    """The sightings of a source that a gallery does not have, or has otherwise than the operator states now.
-
-    The others are counted, and their second crops go. Those that stay another camera's are a doubt, once a source.
-
-    Args:
-        source: whose sightings they are.
-        doubted: names of sources of which that was said; is added to.
-    Returns:
-        The sightings to store, and the ids of those that the gallery has otherwise.
-    """
-    folder = crops_folder(store)
-    known = {row.sighting.id: row.sighting for row in store.fetch_rows([each.id for each in sightings])}
-    fresh: list[Sighting] = []
-    corrected = set[str]()
-    for sighting in sightings:
-        before = known.get(sighting.id)
-        if before is None:
-            known[sighting.id] = sighting
-            fresh.append(sighting)
-            continue
-        now = correct(before, sighting, source.options)
-        if now is not before and not (folder / before.crop).is_file():
-            now = replace(now, crop=sighting.crop)
-        elif before.crop != sighting.crop:  # the same picture, found with other settings
-            (folder / sighting.crop).unlink(missing_ok=True)
-        if now.source != sighting.source and now.camera != sighting.camera and source.name not in doubted:
-            doubted.add(source.name)
-            what = "holds the same pictures" if source.kind == "crops" else "is the same recording"
-            report.footage.doubt(
-                source.name,
-                f"{what} as {before.source} by camera {before.camera} in this gallery; its rows stay there, unless "
-                "--camera states another",
-            )
-        if now is before:
-            report.known += 1
-            report.copies += now.source != sighting.source
-        else:
-            fresh.append(now)
-            corrected.add(now.id)
-    return fresh, frozenset(corrected)
-
-
-def correct(before: Sighting, now: Sighting, stated: SourceOptions) -> Sighting:
-    """A sighting as a gallery has it, with the camera, start and modality that the operator states of it now.
-
-    What is not stated stays as it was, also where names, metadata, a pattern or a zone say otherwise today: they hold
-    for many files, and an indexing that runs every night must not undo what was corrected once.
-    """
-    camera = now.camera if stated.camera is not None else before.camera
-    moved = stated.start is not None and abs(now.time - before.time) > _SAME_MOMENT
-    modality = now.modality if stated.modality is not None else before.modality
-    if not moved and (camera, modality) == (before.camera, before.modality):
-        return before
-    # of all rows of a recording alike, so that its walks stay whole
-    tracklet = now.tracklet if moved or camera != before.camera else before.tracklet
-    time = now.time if moved else before.time
-    return replace(before, camera=camera, time=time, modality=modality, tracklet=tracklet)
 
 
 @dataclass(frozen=True)
@@ -432,7 +322,9 @@ class Indexing:
         self._store()
         if self._source is None:
             return
-        fresh, self._corrected = drop_known(self._gallery, sightings, self._report, self._source, self._doubted)
+        fresh, self._corrected = drop_known(
+            self._gallery, self._folder, sightings, self._report, self._source, self._doubted
+        )
         for first in range(0, len(fresh), self._options.batch):
             self._store()
             self._under_way = self._pool.submit(self._embed, fresh[first : first + self._options.batch])

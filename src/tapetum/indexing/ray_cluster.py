@@ -19,7 +19,8 @@ from tapetum.footage.detect import Detector
 from tapetum.footage.sources import Source
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.store import Store
-from tapetum.indexing.index import IndexOptions, IndexReport, Progress
+from tapetum.indexing.index import IndexOptions, Progress
+from tapetum.indexing.report import IndexReport
 from tapetum.indexing.shards import ShardJob, begin_job
 from tapetum.inference.model import Model
 

@@ -44,17 +44,9 @@ from tapetum.footage.sources import Source
 from tapetum.gallery.schema import SHARDS, ModelInfo, Row, Run
 from tapetum.gallery.store import Store
 from tapetum.indexing.earlier import compare_with_earlier
-from tapetum.indexing.index import (
-    ERASED_BEFORE,
-    Indexing,
-    IndexOptions,
-    IndexReport,
-    Progress,
-    crops_folder,
-    drop_known,
-    index_sources,
-    refusing,
-)
+from tapetum.indexing.index import Indexing, IndexOptions, Progress, crops_folder, index_sources, refusing
+from tapetum.indexing.known import drop_known
+from tapetum.indexing.report import ERASED_BEFORE, IndexReport
 from tapetum.inference.model import Model
 from tapetum.searching.retention import read_erased_pictures
 
@@ -306,7 +298,7 @@ class ShardJob:
         self._remove([each for each, why in zip(made.sightings, refusals, strict=True) if why == ERASED_BEFORE])
         report.footage.refused.update(filter(None, refusals))
         kept = [sighting for sighting, refusal in zip(made.sightings, refusals, strict=True) if not refusal]
-        fresh, corrected = drop_known(self.store, kept, report, self.sources[shard], self._doubted)
+        fresh, corrected = drop_known(self.store, self.gallery, kept, report, self.sources[shard], self._doubted)
         places = {sighting.id: row for row, sighting in enumerate(made.sightings)}
         vectors = made.vectors[[places[sighting.id] for sighting in fresh]]
         report.added += self.store.upsert([Row(sighting, made.run) for sighting in fresh], vectors) - len(corrected)

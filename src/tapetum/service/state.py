@@ -17,7 +17,8 @@ from tapetum.footage.report import FootageReport, Problem
 from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.filters import Compare, Filter, write_filter
 from tapetum.gallery.store import SECONDS_A_DAY, Store, chunks
-from tapetum.indexing.index import IndexOptions, IndexReport, index_sources
+from tapetum.indexing.index import IndexOptions, index_sources
+from tapetum.indexing.report import IndexReport
 from tapetum.inference.model import Model
 from tapetum.searching.calibrated import stored_calibration_of
 from tapetum.searching.case import build_case, render_case, zip_case

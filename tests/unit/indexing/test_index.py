@@ -32,13 +32,8 @@ from tapetum.footage.options import ExtractOptions
 from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.store import Store
-from tapetum.indexing import index as module
-from tapetum.indexing.index import (
-    IndexOptions,
-    IndexReport,
-    index_sources,
-    open_gallery_for,
-)
+from tapetum.indexing.index import IndexOptions, index_sources, open_gallery_for
+from tapetum.indexing.report import ERASED_BEFORE, IndexReport
 from tapetum.inference.sessions import Model
 from tapetum.searching import gallery_model
 from tapetum.searching.gallery_model import open_gallery_model
@@ -419,7 +414,7 @@ def test_crops_of_a_finished_list_that_the_gallery_lacks_are_embedded(
     report = index_sources(sources, store, model, Unasked())
     assert sorted(ids(store)) == sorted(sighting.id for sighting in listed[2:])
     assert (report.added, report.erased, report.footage.num_problems) == (len(listed) - 2, 1, 1)
-    assert f"not kept, {module.ERASED_BEFORE}: 1 crops" in report.lines()
+    assert f"not kept, {ERASED_BEFORE}: 1 crops" in report.lines()
 
 
 def test_the_same_footage_with_other_settings_leaves_no_second_crop_of_a_row(

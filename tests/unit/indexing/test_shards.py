@@ -23,7 +23,8 @@ from tapetum.footage.sources import Source, find_sources
 from tapetum.gallery.opening import open_gallery
 from tapetum.gallery.schema import Run
 from tapetum.gallery.store import Store
-from tapetum.indexing.index import IndexOptions, IndexReport, Progress, index_sources, open_gallery_for
+from tapetum.indexing.index import IndexOptions, Progress, index_sources, open_gallery_for
+from tapetum.indexing.report import IndexReport
 from tapetum.indexing.shards import (
     LAUNCH,
     Made,
